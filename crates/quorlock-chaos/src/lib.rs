@@ -1,0 +1,46 @@
+//! Real redis-servers, and real faults: what tests, benches and `quorlock dev` lock against.
+//!
+//! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
+//! started side by side. They can be killed, paused, brought back with their data, without it, or with what they
+//! knew some time ago. Those are the faults that a lock over a quorum has to survive:
+//!
+//! ```
+//! use quorlock_chaos::{Data, Fleet};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut fleet = Fleet::start(3)?;
+//! fleet[0].command::<()>(&["SET", "orders:42", "mine"])?;
+//!
+//! fleet[0].kill();
+//! fleet[1].pause();
+//! fleet[0].restart(Data::Empty)?;
+//! fleet[1].resume();
+//!
+//! let forgotten: Option<String> = fleet[0].command(&["GET", "orders:42"])?;
+//! assert_eq!(forgotten, None);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing outlives its owner. Servers and their folders go when the value is dropped, when a test panics, and
+//! even when this process is killed with SIGKILL: each server has a watchdog that waits for just that.
+//! Only processes started here are ever signalled, by their process id.
+//!
+//! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
+
+mod fleet;
+mod locate;
+mod port;
+mod process;
+mod server;
+mod setup;
+mod snapshot;
+mod watchdog;
+
+pub use redis;
+
+pub use fleet::Fleet;
+pub use locate::{NoBinary, locate};
+pub use server::{Server, StartError};
+pub use setup::Setup;
+pub use snapshot::{Data, Snapshot};

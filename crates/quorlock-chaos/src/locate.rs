@@ -1,0 +1,88 @@
+//! Where the server binary is.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Finds the server to start: what `QUORLOCK_REDIS_SERVER` names (a path, or a name to look up), else
+/// `redis-server`, else `valkey-server`, in `PATH` and in the places that a `PATH` often leaves out.
+///
+/// # Errors
+/// [`NoBinary`], which says how to get one.
+pub fn locate() -> Result<PathBuf, NoBinary> {
+    search(env::var_os(VARIABLE).filter(|name| !name.is_empty()), env::var_os("PATH").as_deref())
+}
+
+/// There is no server binary here; its message tells a reader what to install.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} not found; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", .sought.display())]
+pub struct NoBinary {
+    sought: PathBuf,
+}
+
+fn search(chosen: Option<OsString>, path: Option<&OsStr>) -> Result<PathBuf, NoBinary> {
+    let names = chosen.map_or_else(|| NAMES.map(PathBuf::from).to_vec(), |name| vec![PathBuf::from(name)]);
+    names.iter().find_map(|name| find(name, path)).ok_or_else(|| NoBinary { sought: names[0].clone() })
+}
+
+/// A name with a slash in it is a path and is taken as it stands, as a shell would.
+fn find(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    if name.components().count() > 1 {
+        return is_executable(name).then(|| name.to_owned());
+    }
+    let folders = path.into_iter().flat_map(env::split_paths).chain(OFTEN_LEFT_OUT.map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+const VARIABLE: &str = "QUORLOCK_REDIS_SERVER";
+const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
+const OFTEN_LEFT_OUT: [&str; 4] = ["/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin"];
+const INSTALL: &str = "Debian and Ubuntu: apt-get install redis-server; Fedora: dnf install valkey; \
+    Alpine: apk add redis; Arch: pacman -S valkey; macOS: brew install redis";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_with(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        for name in names {
+            let file = folder.path().join(name);
+            fs::write(&file, "").expect("a file");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        folder
+    }
+
+    #[test]
+    fn redis_comes_before_valkey_and_the_variable_before_both() {
+        let both = folder_with(&["valkey-server", "redis-server", "my-server"]);
+        let path = Some(both.path().as_os_str());
+        assert_eq!(search(None, path), Ok(both.path().join("redis-server")));
+        assert_eq!(search(Some("my-server".into()), path), Ok(both.path().join("my-server")));
+        let exact = both.path().join("valkey-server");
+        assert_eq!(search(Some(exact.clone().into()), None), Ok(exact));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_run_is_no_server() {
+        let folder = folder_with(&["my-server"]);
+        let file = folder.path().join("my-server");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
+        assert!(search(Some(file.into()), None).is_err());
+    }
+
+    #[test]
+    fn the_error_names_what_was_sought_and_how_to_get_one() {
+        let said = search(Some("/no/such/server".into()), None).expect_err("nothing is there").to_string();
+        for part in ["/no/such/server", "apt-get", "dnf", "apk", "brew", VARIABLE] {
+            assert!(said.contains(part), "{part} is missing from: {said}");
+        }
+    }
+}

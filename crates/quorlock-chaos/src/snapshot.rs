@@ -1,0 +1,70 @@
+//! What a server knew at some time, and what it wakes up with.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a server finds on its disk when it starts again.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// All it had: a reboot that lost nothing.
+    Kept,
+    /// Nothing: a fresh machine under the old address.
+    Empty,
+    /// What it had when the snapshot was taken: a restored backup, or writes that never reached the disk.
+    Old(Snapshot),
+}
+
+/// A copy of a server's data files, held in memory; cloning it is cheap, and it outlives its server.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Paths are relative to the data folder.
+    files: Arc<Vec<(PathBuf, Vec<u8>)>>,
+}
+
+impl Snapshot {
+    pub(crate) fn take(data: &Path) -> io::Result<Self> {
+        let mut files = Vec::new();
+        collect(data, data, &mut files)?;
+        Ok(Self { files: Arc::new(files) })
+    }
+
+    fn put_back(&self, data: &Path) -> io::Result<()> {
+        for (name, bytes) in self.files.iter() {
+            let file = data.join(name);
+            fs::create_dir_all(file.parent().unwrap_or(data))?;
+            fs::write(file, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Data {
+    /// Makes the folder of a dead server hold this.
+    pub(crate) fn lay_out(self, folder: &Path) -> io::Result<()> {
+        match self {
+            Self::Kept => Ok(()),
+            Self::Empty => clear(folder),
+            Self::Old(snapshot) => clear(folder).and_then(|()| snapshot.put_back(folder)),
+        }
+    }
+}
+
+fn clear(folder: &Path) -> io::Result<()> {
+    fs::remove_dir_all(folder)?;
+    fs::create_dir(folder)
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            let name = path.strip_prefix(root).unwrap_or(&path).to_owned();
+            files.push((name, fs::read(&path)?));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The one who cleans up when we cannot: a shell that outlives this process.
+
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// A child that blocks on a pipe whose other end only this process holds. However this process ends, the pipe closes
+/// with it; then the watchdog kills the server it was told of last and removes the folder.
+///
+/// A process id may be given out anew once its process was reaped. So the watchdog is told to forget a server
+/// *before* that server is reaped, and it reads all it was told before it acts.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    shell: Child,
+    /// Always there until the drop.
+    orders: Option<ChildStdin>,
+}
+
+impl Watchdog {
+    pub(crate) fn over(folder: &Path) -> io::Result<Self> {
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", SCRIPT, "quorlock-watchdog"])
+            .arg(folder)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C goes to the terminal's process group: the watchdog must not be in it.
+            .process_group(0)
+            .spawn()?;
+        let orders = shell.stdin.take();
+        Ok(Self { shell, orders })
+    }
+
+    pub(crate) fn watch(&mut self, pid: u32) -> io::Result<()> {
+        self.tell(&format!("{pid}\n"))
+    }
+
+    /// There is no process to kill for now. A watchdog that cannot hear this is dead and kills nobody.
+    pub(crate) fn forget(&mut self) {
+        let _ = self.tell("\n");
+    }
+
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        self.orders.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
+    }
+}
+
+impl Drop for Watchdog {
+    /// An orderly end is the same end: the pipe closes, and what was left to do is done when this returns.
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.shell.wait();
+    }
+}
+
+/// $1 is the folder; each line on stdin is the process id to kill in the end, or empty for none.
+const SCRIPT: &str = r#"
+    trap '' HUP INT TERM
+    pid=
+    while read -r line; do pid=$line; done
+    [ -z "$pid" ] || kill -9 "$pid"
+    rm -rf -- "$1"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn it_spares_whom_it_was_told_to_forget_and_kills_whom_it_was_told_last() {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let mut children: Vec<Child> = (0..2)
+            .map(|_| Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("a process"))
+            .collect();
+        for child in &children {
+            let mut watchdog = Watchdog::over(folder.path()).expect("a watchdog");
+            watchdog.watch(child.id()).expect("an order");
+            watchdog.forget();
+        }
+        let mut watchdog = Watchdog::over(folder.path()).expect("a watchdog");
+        for child in &children {
+            assert!(rustix::process::test_kill_process(rustix::process::Pid::from_child(child)).is_ok());
+            watchdog.watch(child.id()).expect("an order");
+        }
+        assert!(!fs::exists(folder.path()).expect("a look"), "the first drop removed the folder");
+        drop(watchdog);
+        assert_eq!(children[1].wait().expect("an end").signal(), Some(9));
+        assert!(children[0].try_wait().expect("a look").is_none(), "only the last one is killed");
+        children[0].kill().expect("a kill");
+        children[0].wait().expect("an end");
+    }
+}

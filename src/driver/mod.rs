@@ -1,0 +1,18 @@
+//! Machines meet nodes.
+//!
+//! One task owns the connections and every running machine. Callers hand it an [`Order`](order::Order) and await an
+//! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
+//! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
+
+mod drive;
+mod hold;
+mod link;
+mod nodes;
+mod order;
+mod record;
+
+pub(crate) use drive::{Driver, Options};
+pub(crate) use hold::Hold;
+pub use nodes::{NodeState, NodeStatus};
+pub(crate) use nodes::View;
+pub(crate) use order::{Extended, Leftover, Order, Orders, Surveyed};

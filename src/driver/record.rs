@@ -1,0 +1,55 @@
+//! Who waits for what a machine has to say.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::hold::Hold;
+use super::order::{Extended, Surveyed};
+use crate::protocol::attempt::Refusal;
+use crate::protocol::claim::Key;
+use crate::protocol::vote::Vote;
+
+/// The callers of one machine.
+pub(super) struct Record {
+    pub(super) key: Key,
+    pub(super) caller: Caller,
+    pub(super) extending: Vec<oneshot::Sender<Extended>>,
+    /// Open while a renewal is under way.
+    pub(super) renewing: Span,
+}
+
+/// Who waits, and for what.
+pub(super) enum Caller {
+    /// Somebody who wants the lock.
+    Acquiring(oneshot::Sender<Result<Arc<Hold>, Refusal>>),
+    /// Somebody who has it.
+    Holding(Arc<Hold>),
+    /// Somebody who gave it up, and may want to hear how that went.
+    Releasing(Option<oneshot::Sender<Vec<Vote>>>),
+    /// Somebody who asked about a key.
+    Surveying(oneshot::Sender<Surveyed>),
+}
+
+impl Record {
+    pub(super) fn new(key: Key, caller: Caller) -> Self {
+        Self { key, caller, extending: Vec::new(), renewing: Span::none() }
+    }
+
+    pub(super) fn hold(&self) -> Option<&Hold> {
+        match &self.caller {
+            Caller::Holding(hold) => Some(hold),
+            Caller::Acquiring(_) | Caller::Releasing(_) | Caller::Surveying(_) => None,
+        }
+    }
+}
+
+impl Drop for Record {
+    /// A driver that ends, in whatever way, renews nothing any more: whoever still holds a lock is told.
+    fn drop(&mut self) {
+        if let Some(hold) = self.hold() {
+            hold.lose();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The only reader of time.
+//!
+//! On Linux (and Android) the boot clock is `CLOCK_BOOTTIME`, which counts on through suspend; `std`'s `Instant`
+//! does not, so a laptop that slept would believe in a lock that expired long ago. On macOS `CLOCK_MONOTONIC` is the
+//! one that counts on. Elsewhere it is the platform's monotonic clock, which may stop in suspend; the wall clock,
+//! the other half of a `Moment`, then ends the lease.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::protocol::time::Moment;
+
+/// Now, on both clocks.
+pub(crate) fn now() -> Moment {
+    Moment::new(nanos(clock_gettime(BOOT)), nanos(clock_gettime(ClockId::Realtime)))
+}
+
+fn nanos(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const BOOT: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const BOOT: ClockId = ClockId::Monotonic;
+
+#[cfg(test)]
+mod tests {
+    use super::now;
+
+    #[test]
+    fn both_clocks_go_forward_and_know_the_century() {
+        let first = now();
+        let second = now();
+        assert!(second.boot_nanos() >= first.boot_nanos());
+        assert!(first.wall_nanos() > 1_700_000_000_000_000_000);
+    }
+}

@@ -1,0 +1,4 @@
+//! The only doors to time and chance.
+
+pub(crate) mod clock;
+pub(crate) mod entropy;

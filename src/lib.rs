@@ -1,0 +1,3 @@
+//! quorlock
+mod host;
+mod protocol;

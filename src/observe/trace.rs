@@ -1,0 +1,26 @@
+//! Events as `tracing` events: trouble loud, the daily round at debug. Nothing is formatted when nobody listens.
+
+use tracing::{Level, debug, enabled, error, info, warn};
+
+use super::Event;
+
+pub(super) fn record(event: &Event<'_>) {
+    match event {
+        Event::NodeUp { node, server, round_trip } => info!(node, server, ?round_trip, "node is up"),
+        Event::NodeDown { node, why } => warn!(node, why, "node is down"),
+        Event::NodeBarred { node, bar } => error!(node, %bar, "node is barred"),
+        Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
+        Event::Warning { warning } => warn!("{warning}"),
+        Event::Voted { node, key, phase, vote } => debug!(node, key, ?phase, %vote, "vote"),
+        Event::Acquired { key, nodes, remaining } => debug!(key, nodes, ?remaining, "acquired"),
+        Event::Refused { key, why } => debug!(key, ?why, "refused"),
+        Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
+        Event::Unconfirmed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),
+        Event::Lost { key, loss } => error!(key, ?loss, "lock lost"),
+        Event::Released { key, nodes } => debug!(key, nodes, "released"),
+    }
+}
+
+pub(super) fn wants_votes() -> bool {
+    enabled!(Level::DEBUG)
+}

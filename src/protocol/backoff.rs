@@ -1,0 +1,44 @@
+//! How long to wait before trying again. Chance comes in as a number.
+
+use std::time::Duration;
+
+/// The pause before the next attempt at a lock, from how many have failed, when the holder's keys expire (if the
+/// nodes told), and a random number.
+///
+/// Full jitter below a bound that doubles from 10 to 150 ms: contenders that split the votes once must not meet
+/// again. A waiter also wakes when the keys in its way expire, for holders that died; a few milliseconds of jitter
+/// then keep the crowd apart.
+#[must_use]
+pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Duration {
+    let bound = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
+    let poll = between(FIRST_RETRY / 2, bound, random);
+    match retry_after {
+        Some(expiry) => poll.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
+        None => poll,
+    }
+}
+
+/// The pause before the next dial of a node that could not be reached, from how many dials have failed.
+#[must_use]
+pub fn redial(failures: u32, random: u64) -> Duration {
+    let bound = FIRST_DIAL.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
+    between(bound / 4, bound, random)
+}
+
+/// The pause before the next dial of a node that may not serve us: somebody has to mend it first, and a wrong
+/// password tried in haste locks accounts and fills logs.
+#[must_use]
+pub fn redial_barred(random: u64) -> Duration {
+    between(Duration::from_secs(5), Duration::from_secs(10), random)
+}
+
+fn between(low: Duration, high: Duration, random: u64) -> Duration {
+    let span = high.saturating_sub(low).as_nanos() as u64;
+    low + Duration::from_nanos((u128::from(random) * u128::from(span) >> 64) as u64)
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+const LAST_RETRY: Duration = Duration::from_millis(150);
+const EXPIRY_JITTER: Duration = Duration::from_millis(6);
+const FIRST_DIAL: Duration = Duration::from_millis(40);
+const LAST_DIAL: Duration = Duration::from_secs(2);

@@ -1,0 +1,141 @@
+//! What is asked for, and the question put to a node.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::terms::Terms;
+
+/// A lock that is asked for: which key, on which terms.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The key on every node.
+    pub key: Key,
+    /// For how long, and how patiently.
+    pub terms: Terms,
+    /// Whether a refusal should tell for how long the holder's key still lives. Plain `SET NX` does not say,
+    /// so it costs the refused contender (never the winner) a `PTTL`.
+    pub curious: bool,
+}
+
+/// A lock's key on the nodes: prefix and name, verbatim.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// The key of these characters. Checked by whoever takes names from people.
+    #[must_use]
+    pub fn new(key: &str) -> Self {
+        Self(Arc::from(key))
+    }
+
+    /// The key as it stands on the nodes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The value that shows whose a key is: random, and fresh for **every attempt**.
+///
+/// Reusing one across attempts breaks exclusion with perfect clocks and no crash: a release of the first
+/// attempt that arrives late deletes the grant of the second. Who knows it can release the lock, so it is a
+/// secret: `Debug` shows a short hash only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(u128);
+
+impl Token {
+    /// The token of these bits, which must be drawn from the operating system's randomness.
+    #[must_use]
+    pub const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// As it stands on the nodes: 32 hexadecimal digits.
+    #[must_use]
+    pub fn digits(&self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (place, digit) in digits.iter_mut().enumerate() {
+            let nibble = (self.0 >> (124 - 4 * place)) & 0xf;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        digits
+    }
+
+    /// A short hash to tell owners apart in logs; it opens nothing.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::of(&self.digits())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token(#{})", self.mark())
+    }
+}
+
+/// A short hash of an owner's token: equal for equal owners, of no use for releasing their lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark(u32);
+
+impl Mark {
+    /// The mark of the value found under a key (FNV-1a, folded to 32 bits).
+    #[must_use]
+    pub fn of(value: &[u8]) -> Self {
+        let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self((hash >> 32) as u32 ^ hash as u32)
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// One question, put to some nodes at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// What is asked.
+    pub phase: Phase,
+    /// About which key.
+    pub key: Key,
+    /// In whose name. Of no meaning to `Remaining`, `Inspect` and `Break`.
+    pub token: Token,
+    /// For how long, where the question sets an expiry.
+    pub ttl: Duration,
+}
+
+/// What can be asked of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// `SET key token NX PX ttl`: a first vote.
+    Grant,
+    /// `PTTL key`: how long the one who has it may keep it.
+    Remaining,
+    /// Compare, and lengthen the expiry: never shortens, never creates.
+    Renew,
+    /// `SET key token NX PX ttl` again, on a node where our key has gone missing.
+    Retake,
+    /// Compare and delete.
+    Release,
+    /// Whose is it, and for how long.
+    Inspect,
+    /// Delete, whoever has it.
+    Break,
+}

@@ -1,0 +1,138 @@
+//! One question put to all nodes, and what they answered.
+
+use super::quorum::{NodeId, NodeSet, Quorum};
+use super::vote::{Fault, Vote};
+
+/// The votes on one question. A node's first answer counts; later ones are stale.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Round {
+    quorum: Quorum,
+    asked: NodeSet,
+    voted: NodeSet,
+    granted: NodeSet,
+    held: NodeSet,
+    missing: NodeSet,
+    barred: NodeSet,
+    votes: Vec<Vote>,
+}
+
+impl Round {
+    /// A round over all nodes. `absence` gives the vote of a node that need not be asked; nobody waits for it.
+    #[must_use]
+    pub fn new(quorum: Quorum, absence: impl Fn(NodeId) -> Option<Vote>) -> Self {
+        let mut round = Self {
+            quorum,
+            asked: quorum.all(),
+            voted: NodeSet::EMPTY,
+            granted: NodeSet::EMPTY,
+            held: NodeSet::EMPTY,
+            missing: NodeSet::EMPTY,
+            barred: NodeSet::EMPTY,
+            votes: vec![Vote::Unknown(Fault::Silent); quorum.nodes()],
+        };
+        for node in quorum.all().iter() {
+            if let Some(vote) = absence(node) {
+                round.asked.remove(node);
+                round.record(node, vote);
+            }
+        }
+        round
+    }
+
+    /// Counts an answer, unless the node answered before.
+    pub fn record(&mut self, node: NodeId, vote: Vote) {
+        if node.index() >= self.votes.len() || self.voted.contains(node) {
+            return;
+        }
+        self.voted.insert(node);
+        match vote {
+            Vote::Granted => self.granted.insert(node),
+            Vote::Held { .. } => self.held.insert(node),
+            Vote::Missing => self.missing.insert(node),
+            Vote::Barred(_) => self.barred.insert(node),
+            Vote::Seen(_) | Vote::Unknown(_) => {}
+        }
+        self.votes[node.index()] = vote;
+    }
+
+    /// Adds what a holder's key still lives, told by a later answer than the refusal itself.
+    pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
+        if self.held.contains(node) && matches!(vote, Vote::Held { .. } | Vote::Missing) {
+            self.votes[node.index()] = vote;
+        }
+    }
+
+    /// The quorum it counts towards.
+    #[must_use]
+    pub const fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
+    /// The nodes the question goes to.
+    #[must_use]
+    pub const fn asked(&self) -> NodeSet {
+        self.asked
+    }
+
+    /// Those that granted.
+    #[must_use]
+    pub const fn granted(&self) -> NodeSet {
+        self.granted
+    }
+
+    /// Those where somebody else has the key.
+    #[must_use]
+    pub const fn held(&self) -> NodeSet {
+        self.held
+    }
+
+    /// Those where nobody has it.
+    #[must_use]
+    pub const fn missing(&self) -> NodeSet {
+        self.missing
+    }
+
+    /// Those that may not serve us.
+    #[must_use]
+    pub const fn barred(&self) -> NodeSet {
+        self.barred
+    }
+
+    /// Whether every node that was asked has answered.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.voted == self.quorum.all()
+    }
+
+    /// Nodes where what was asked may have been done, as far as the answers tell: granted, silent or odd. A
+    /// refusal and an error reply are plain: the command was not run.
+    #[must_use]
+    pub fn perhaps_done(&self) -> NodeSet {
+        self.asked
+            .iter()
+            .filter(|node| match &self.votes[node.index()] {
+                Vote::Granted | Vote::Seen(_) => true,
+                Vote::Unknown(fault) => !matches!(fault, Fault::Refused(_) | Fault::NoScript),
+                Vote::Held { .. } | Vote::Missing | Vote::Barred(_) => false,
+            })
+            .collect()
+    }
+
+    /// Whether q grants are in.
+    #[must_use]
+    pub const fn is_won(&self) -> bool {
+        self.quorum.is_met(self.granted.len())
+    }
+
+    /// Whether q grants can no longer come in.
+    #[must_use]
+    pub const fn is_out_of_reach(&self) -> bool {
+        self.quorum.is_out_of_reach(self.voted.without(self.granted).len())
+    }
+
+    /// Every node's answer, in the order of the client's list.
+    #[must_use]
+    pub fn votes(&self) -> &[Vote] {
+        &self.votes
+    }
+}
