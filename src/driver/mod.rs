@@ -4,6 +4,7 @@
 //! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
+mod desk;
 mod drive;
 mod hold;
 mod link;
@@ -15,4 +16,6 @@ pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::Hold;
 pub use nodes::{NodeState, NodeStatus};
 pub(crate) use nodes::View;
+pub(crate) use crate::host::clock::now;
+pub(crate) use crate::host::entropy::jitter;
 pub(crate) use order::{Extended, Leftover, Order, Orders, Surveyed};

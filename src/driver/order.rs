@@ -22,7 +22,7 @@ pub(crate) enum Order {
     Abandon(Id),
     Extend { id: Id, terms: Terms, reply: oneshot::Sender<Extended> },
     Release { id: Id, reply: Option<oneshot::Sender<Vec<Vote>>> },
-    Survey { phase: Phase, key: Key, reply: oneshot::Sender<Surveyed> },
+    Survey { id: Id, phase: Phase, key: Key, reply: oneshot::Sender<Surveyed> },
     Shutdown { deadline: Moment, reply: oneshot::Sender<Leftover> },
 }
 

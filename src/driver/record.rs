@@ -37,7 +37,19 @@ impl Record {
         Self { key, caller, extending: Vec::new(), renewing: Span::none() }
     }
 
-    pub(super) fn hold(&self) -> Option<&Hold> {
+    /// Puts another caller in place, and gives back the one before.
+    pub(super) fn replace(&mut self, caller: Caller) -> Caller {
+        std::mem::replace(&mut self.caller, caller)
+    }
+
+    /// Answers everybody who asked for an extension.
+    pub(super) fn extended(&mut self, outcome: impl Fn() -> Extended) {
+        for reply in self.extending.drain(..) {
+            let _ = reply.send(outcome());
+        }
+    }
+
+    fn hold(&self) -> Option<&Hold> {
         match &self.caller {
             Caller::Holding(hold) => Some(hold),
             Caller::Acquiring(_) | Caller::Releasing(_) | Caller::Surveying(_) => None,

@@ -154,6 +154,14 @@ impl Board {
         true
     }
 
+    /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
+    pub fn forfeit(&mut self, id: Id, now: Moment) {
+        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            lease.forfeit();
+            self.advance(id, now);
+        }
+    }
+
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
     pub fn release(&mut self, id: Id, now: Moment) -> bool {
         let settle_by = now.plus(self.limits.node_timeout);
@@ -190,6 +198,15 @@ impl Board {
     /// The node may not serve us.
     pub fn on_barred(&mut self, node: NodeId, bar: Bar, now: Moment) {
         self.unlink(node, Link::Barred(bar), now);
+    }
+
+    /// What the node's next answer will be an answer to; `None` if it owes none.
+    #[must_use]
+    pub fn expects(&self, node: NodeId) -> Option<Phase> {
+        self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
+            Pending::Vote { phase, .. } => phase,
+            Pending::Undo(_) => Phase::Release,
+        })
     }
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.

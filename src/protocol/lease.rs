@@ -209,6 +209,13 @@ impl Lease {
         }
     }
 
+    /// The holder saw the deadline pass. Poll next.
+    pub fn forfeit(&mut self) {
+        if self.state == State::Held {
+            self.lose(Loss::Expired);
+        }
+    }
+
     /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
     pub fn release(&mut self, settle_by: Moment) {
         if matches!(self.state, State::Releasing { .. } | State::Ended) {

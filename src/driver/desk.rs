@@ -1,0 +1,204 @@
+//! Where orders come in and news goes out: the callers' side of the driver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::debug_span;
+
+use super::hold::Hold;
+use super::order::{Extended, Leftover, Order, Surveyed};
+use super::record::{Caller, Record};
+use crate::host::entropy;
+use crate::observe::{Event, Events};
+use crate::protocol::board::{Board, Id, News};
+use crate::protocol::claim::Key;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::{Holder, Vote};
+
+/// The callers, and who among them waits for which machine.
+pub(super) struct Desk {
+    events: Events,
+    records: HashMap<Id, Record>,
+    closing: Option<Closing>,
+}
+
+/// A shutdown under way.
+struct Closing {
+    deadline: Moment,
+    replies: Vec<oneshot::Sender<Leftover>>,
+}
+
+impl Desk {
+    pub(super) fn new(events: Events) -> Self {
+        Self { events, records: HashMap::new(), closing: None }
+    }
+
+    /// The key that a machine works on.
+    pub(super) fn key_of(&self, id: Id) -> Option<&Key> {
+        self.records.get(&id).map(|record| &record.key)
+    }
+
+    pub(super) fn take(&mut self, order: Order, board: &mut Board, now: Moment) {
+        match order {
+            // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
+            Order::Acquire { .. } | Order::Survey { .. } if self.closing.is_some() => {}
+            Order::Acquire { id, claim, tenure, reply } => {
+                self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
+                board.acquire(id, claim, tenure, entropy::token(), now);
+            }
+            Order::Abandon(id) => self.abandon(id, board, now),
+            Order::Extend { id, terms, reply } => {
+                let is_running = board.extend(id, terms, now);
+                match self.records.get_mut(&id) {
+                    Some(record) if is_running => record.extending.push(reply),
+                    _ => drop(reply.send(Extended::Lost)),
+                }
+            }
+            Order::Release { id, reply } => {
+                if let Some(record) = self.records.get_mut(&id) {
+                    record.caller = Caller::Releasing(reply);
+                    board.release(id, now);
+                }
+            }
+            Order::Survey { id, phase, key, reply } => {
+                self.records.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
+                board.survey(id, phase, key, now);
+            }
+            Order::Shutdown { deadline, reply } => {
+                self.close(deadline, board, now);
+                if let Some(closing) = &mut self.closing {
+                    closing.replies.push(reply);
+                }
+            }
+        }
+    }
+
+    /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
+    pub(super) fn close(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
+        match &mut self.closing {
+            Some(closing) => closing.deadline = closing.deadline.earlier(deadline),
+            None => {
+                self.closing = Some(Closing { deadline, replies: Vec::new() });
+                let waiting: Vec<Id> = (self.records.iter())
+                    .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
+                    .map(|(id, _)| *id)
+                    .collect();
+                waiting.into_iter().for_each(|id| self.abandon(id, board, now));
+            }
+        }
+    }
+
+    pub(super) fn closes_at(&self) -> Option<Moment> {
+        self.closing.as_ref().map(|closing| closing.deadline)
+    }
+
+    /// Whether a shutdown has nothing left to wait for.
+    pub(super) fn is_over(&self, board: &Board, now: Moment) -> bool {
+        self.closing.as_ref().is_some_and(|closing| {
+            now.is_due(closing.deadline) || (!board.is_busy() && board.undone().next().is_none())
+        })
+    }
+
+    /// The last word: tells those who asked for the shutdown what is left.
+    pub(super) fn farewell(self, board: &Board) {
+        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+            let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
+            let _ = reply.send(Leftover { undone, kept: board.kept().cloned().collect() });
+        }
+    }
+
+    pub(super) fn tell(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+        match news {
+            News::Surveyed(votes) => self.surveyed(id, votes, board),
+            News::Refused(refusal) => {
+                let Some(mut record) = self.records.remove(&id) else { return };
+                self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
+                if let Caller::Acquiring(reply) = record.replace(Caller::Releasing(None)) {
+                    let _ = reply.send(Err(refusal));
+                }
+            }
+            News::Released(votes) => {
+                let Some(mut record) = self.records.remove(&id) else { return };
+                let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing));
+                self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
+                if let Caller::Releasing(Some(reply)) = record.replace(Caller::Releasing(None)) {
+                    let _ = reply.send(votes);
+                }
+            }
+            News::Won { deadline, confirmed } => {
+                let Some(record) = self.records.get_mut(&id) else { return };
+                let hold = Arc::new(Hold::new(deadline, confirmed));
+                let key = record.key.clone();
+                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold))) {
+                    if reply.send(Ok(hold)).is_err() {
+                        // The caller walked away in the very moment of success.
+                        return self.abandon(id, board, now);
+                    }
+                }
+                let (nodes, remaining) = (confirmed.len(), now.until(deadline));
+                self.events.emit(&Event::Acquired { key: key.as_str(), nodes, remaining });
+            }
+            News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
+                self.tell_holder(id, news, board, now);
+            }
+        }
+    }
+
+    fn tell_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        let Caller::Holding(hold) = &record.caller else { return };
+        let (hold, key) = (Arc::clone(hold), record.key.clone());
+        let key = key.as_str();
+        match news {
+            News::Confirmed(nodes) => return hold.confirm(nodes),
+            News::Renewing => {
+                record.renewing = debug_span!("renew", key);
+                return;
+            }
+            News::Renewed(deadline) => {
+                hold.renew(deadline);
+                record.extended(|| Extended::Renewed(deadline));
+                let remaining = now.until(deadline);
+                record.renewing.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
+            }
+            News::Unconfirmed(votes) => {
+                record.extended(|| Extended::Unconfirmed(votes.clone()));
+                let remaining = now.until(hold.deadline());
+                record.renewing.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
+            }
+            News::Lost(loss) => {
+                hold.lose();
+                record.extended(|| Extended::Lost);
+                record.renewing.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
+            }
+            News::Won { .. } | News::Refused(_) | News::Released(_) | News::Surveyed(_) => {}
+        }
+        record.renewing = tracing::Span::none();
+        if hold.is_lost() {
+            // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:
+            // nothing brings the lock back.
+            board.forfeit(id, now);
+        }
+    }
+
+    fn surveyed(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
+        let Some(mut record) = self.records.remove(&id) else { return };
+        let is_ours = |vote: &Vote| match vote {
+            Vote::Seen(sighting) => match sighting.holder {
+                Holder::Owner(mark) => board.is_ours(&record.key, mark),
+                Holder::Nobody | Holder::OtherType => false,
+            },
+            _ => false,
+        };
+        let ours = votes.iter().map(is_ours).collect();
+        if let Caller::Surveying(reply) = record.replace(Caller::Releasing(None)) {
+            let _ = reply.send(Surveyed { votes, ours });
+        }
+    }
+
+    fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
+        self.records.remove(&id);
+        board.abandon(id, now);
+    }
+}

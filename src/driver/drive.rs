@@ -1,0 +1,287 @@
+//! THE loop: bytes and orders in, decisions by the board, bytes and news out.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::desk::Desk;
+use super::link::{Happening, Link};
+use super::nodes::{NodeStatus, View};
+use super::order::Order;
+use crate::host::clock;
+use crate::node::{Address, Form, Packer, Profile, Refusal, Settings, vote, wants_redial};
+use crate::observe::{Event, Events};
+use crate::protocol::board::{Action, Board, Limits};
+use crate::protocol::claim::Ask;
+use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
+use crate::protocol::time::Moment;
+use crate::protocol::vote::Bar;
+
+/// The task that owns the connections and every running machine.
+pub(crate) struct Driver {
+    board: Board,
+    links: Vec<Link>,
+    desk: Desk,
+    events: Events,
+    view: watch::Sender<View>,
+    packer: Packer,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// False once every client and guard is gone.
+    takes_orders: bool,
+    inbox: Vec<Order>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer rings, by the boot clock.
+    rings_at: u64,
+}
+
+/// What a driver is made of.
+pub(crate) struct Options {
+    pub(crate) quorum: Quorum,
+    pub(crate) node_timeout: Duration,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) settings: Settings,
+    pub(crate) events: Events,
+}
+
+impl Driver {
+    /// A driver that dials its nodes as soon as it runs, and the view of them that it keeps up to date.
+    pub(crate) fn new(options: Options, orders: mpsc::UnboundedReceiver<Order>) -> (Self, watch::Receiver<View>) {
+        let Options { quorum, node_timeout, addresses, settings, events } = options;
+        let settings = Arc::new(settings);
+        let links: Vec<Link> =
+            addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings))).collect();
+        let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
+        let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
+        let driver = Self {
+            board: Board::new(quorum, limits),
+            links,
+            desk: Desk::new(events.clone()),
+            events,
+            view,
+            packer: Packer::new(),
+            orders,
+            takes_orders: true,
+            inbox: Vec::new(),
+            timer: Box::pin(sleep(Duration::ZERO)),
+            rings_at: 0,
+        };
+        (driver, watcher)
+    }
+
+    /// Runs until a shutdown is through, or until every client and guard is gone and nothing is owed.
+    pub(crate) async fn run(mut self) {
+        poll_fn(|cx| self.poll_turns(cx)).await;
+        let closing = self.links.into_iter().map(Link::close);
+        let _ = timeout(CLOSE_TIMEOUT, futures::future::join_all(closing)).await;
+        self.desk.farewell(&self.board);
+    }
+
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS_BEFORE_YIELD {
+            if !self.turn(cx) {
+                return Poll::Pending;
+            }
+            if self.desk.is_over(&self.board, clock::now()) {
+                return Poll::Ready(());
+            }
+        }
+        // Others on this runtime want a turn too.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
+    /// starves the rest. False if nothing happened; then everything that could happen will wake us.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut happenings: [Option<Happening>; Quorum::MAX_NODES] = Default::default();
+        for (link, happening) in self.links.iter_mut().zip(&mut happenings) {
+            *happening = link.poll(cx);
+        }
+        if self.takes_orders {
+            let taken = self.orders.poll_recv_many(cx, &mut self.inbox, ORDERS_PER_TURN);
+            self.takes_orders = taken != Poll::Ready(0);
+        }
+        let rang = self.timer.as_mut().poll(cx).is_ready();
+        let closes = !self.takes_orders && self.desk.closes_at().is_none();
+        let is_idle = happenings.iter().all(Option::is_none) && self.inbox.is_empty() && !rang && !closes;
+        if is_idle {
+            return self.flush(cx);
+        }
+
+        // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
+        // written, so that every deadline counts from before its first byte.
+        let now = clock::now();
+        for (place, happening) in happenings.into_iter().enumerate() {
+            if let Some(happening) = happening {
+                self.on_happening(NodeId(place as u8), happening, now);
+            }
+        }
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for order in inbox.drain(..) {
+            self.desk.take(order, &mut self.board, now);
+        }
+        self.inbox = inbox;
+        if closes {
+            self.desk.close(now.plus(DRAIN), &mut self.board, now);
+        }
+        self.board.on_wake(now);
+        self.act(now);
+        self.dial_rested(now);
+        self.flush(cx);
+        self.set_timer(rang, now);
+        true
+    }
+
+    fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {
+        match happening {
+            Happening::Read => self.take_replies(node, now),
+            Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
+            Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
+            Happening::Dialed(profile) => self.up(node, &profile, now),
+        }
+    }
+
+    fn take_replies(&mut self, node: NodeId, now: Moment) {
+        let link = &mut self.links[node.index()];
+        let failure = loop {
+            let Some(connection) = link.connection() else { return };
+            let reply = match connection.next_reply() {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return,
+                Err(desync) => break desync.to_string(),
+            };
+            let Some(phase) = self.board.expects(node) else {
+                break "an answer to nothing that was asked".to_owned();
+            };
+            let vote = vote(phase, &reply);
+            let is_stale = wants_redial(&reply);
+            let seen = self.events.wants_votes().then(|| vote.clone());
+            let asked = self.board.on_reply(node, vote, now);
+            if let (Some(vote), Some((id, phase))) = (&seen, asked) {
+                let key = self.desk.key_of(id).map_or("", |key| key.as_str());
+                self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
+            }
+            if is_stale {
+                break "its role or our login changed".to_owned();
+            }
+        };
+        self.down(node, failure.into(), now);
+    }
+
+    fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
+        let twin = self.links.iter().position(|other| {
+            other.status.is_up() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
+        });
+        if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
+            return self.bar(node, Bar::SameServer(twin as u8), now);
+        }
+        let link = &mut self.links[node.index()];
+        link.up(profile);
+        let NodeStatus { address, server, warnings, .. } = &link.status;
+        let round_trip = profile.round_trip;
+        self.events.emit(&Event::NodeUp { node: address, server, round_trip });
+        for warning in warnings {
+            self.events.emit(&Event::NodeWarning { node: address, warning });
+        }
+        self.board.on_up(node, now);
+        self.publish();
+    }
+
+    fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+        let link = &mut self.links[node.index()];
+        if link.down(&why, now) {
+            self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
+        }
+        self.board.on_down(node, why, now);
+        self.publish();
+    }
+
+    fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
+        let link = &mut self.links[node.index()];
+        if link.bar(bar.clone(), now) {
+            self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
+        }
+        self.board.on_barred(node, bar, now);
+        self.publish();
+    }
+
+    fn act(&mut self, now: Moment) {
+        while let Some(action) = self.board.poll() {
+            match action {
+                Action::Send { ask, nodes, as_text } => self.send(&ask, nodes, as_text),
+                Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
+                Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
+            }
+        }
+    }
+
+    /// Packs the question once, and copies its bytes to every node it goes to.
+    fn send(&mut self, ask: &Ask, nodes: NodeSet, as_text: bool) {
+        let mut packed = None;
+        for node in nodes.iter() {
+            // A node that went down after this was decided: its undo is owed already, its vote unknown.
+            let Some(connection) = self.links[node.index()].connection() else { continue };
+            let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
+            if packed != Some(form) {
+                self.packer.pack(ask, form);
+                packed = Some(form);
+            }
+            connection.queue(self.packer.bytes());
+        }
+    }
+
+    fn dial_rested(&mut self, now: Moment) {
+        for link in &mut self.links {
+            if link.dial_at().is_some_and(|due| due <= now.boot_nanos()) {
+                link.dial();
+            }
+        }
+    }
+
+    /// Writes what waits for each node. True if a connection turned out to be gone.
+    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut is_broken = false;
+        for place in 0..self.links.len() {
+            if let Some(why) = self.links[place].flush(cx) {
+                self.down(NodeId(place as u8), why, clock::now());
+                is_broken = true;
+            }
+        }
+        is_broken
+    }
+
+    fn set_timer(&mut self, rang: bool, now: Moment) {
+        // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
+        // the clock now and then.
+        let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
+        let closing = self.desk.closes_at().map(Moment::boot_nanos);
+        let dials = self.links.iter().filter_map(Link::dial_at).min();
+        let wakes = [self.board.next_wake(), look, closing, dials];
+        let wake = wakes.into_iter().flatten().min().unwrap_or_else(|| now.plus(IDLE).boot_nanos());
+        // A timer that rings early costs one look; one that is set anew for every attempt costs more.
+        if rang || wake < self.rings_at {
+            self.rings_at = wake;
+            let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
+            self.timer.as_mut().reset(Instant::now() + pause);
+        }
+    }
+
+    fn publish(&self) {
+        self.view.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
+    }
+}
+
+const ORDERS_PER_TURN: usize = 256;
+const TURNS_BEFORE_YIELD: usize = 16;
+/// A connection that owes an answer for this many node time-outs is given up.
+const REDIAL_FACTOR: u32 = 4;
+const LOOK: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(3600);
+/// How long what is owed is worked off when every client and guard is gone.
+const DRAIN: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);

@@ -1,0 +1,140 @@
+//! One node's connection, or the way to the next one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::nodes::{NodeState, NodeStatus};
+use crate::host::entropy;
+use crate::node::{Address, Connection, Profile, Ready, Refusal, Settings, dial};
+use crate::protocol::backoff;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::Bar;
+
+/// One node: where it is, how we stand with it, and what people are told of it.
+pub(super) struct Link {
+    address: Address,
+    settings: Arc<Settings>,
+    state: State,
+    failures: u32,
+    pub(super) status: NodeStatus,
+}
+
+enum State {
+    Up(Box<Connection>),
+    Dialing(AbortOnDropHandle<Result<Ready, Refusal>>),
+    /// Not dialed again before this, by the boot clock.
+    Resting(u64),
+}
+
+/// What a link has to tell.
+pub(super) enum Happening {
+    /// Bytes came in.
+    Read,
+    /// The connection is gone.
+    Broken(Arc<str>),
+    /// A dial succeeded; the connection is in place.
+    Dialed(Box<Profile>),
+    /// A dial failed.
+    Refused(Refusal),
+}
+
+impl Link {
+    pub(super) fn new(address: Address, settings: Arc<Settings>) -> Self {
+        let status = NodeStatus::new(address.to_string());
+        Self { address, settings, state: State::Resting(0), failures: 0, status }
+    }
+
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.state {
+            State::Up(connection) => Some(connection),
+            State::Dialing(_) | State::Resting(_) => None,
+        }
+    }
+
+    /// Reads once, or looks after the dial. Whoever calls this again until it says `None` will be woken.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Happening> {
+        match &mut self.state {
+            State::Up(connection) => match connection.poll_read(cx) {
+                Poll::Ready(Ok(())) => Some(Happening::Read),
+                Poll::Ready(Err(error)) => Some(Happening::Broken(error.to_string().into())),
+                Poll::Pending => None,
+            },
+            State::Dialing(dial) => match Pin::new(dial).poll(cx) {
+                Poll::Ready(Ok(Ok(ready))) => {
+                    self.state = State::Up(Box::new(ready.connection));
+                    Some(Happening::Dialed(Box::new(ready.profile)))
+                }
+                Poll::Ready(Ok(Err(refusal))) => Some(Happening::Refused(refusal)),
+                Poll::Ready(Err(_)) => {
+                    Some(Happening::Refused(Refusal::Down("the dial was ended with its runtime".into())))
+                }
+                Poll::Pending => None,
+            },
+            State::Resting(_) => None,
+        }
+    }
+
+    /// Writes what waits, in one write if it fits. Says when the connection turns out to be gone.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Option<Arc<str>> {
+        match self.connection()?.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Some(error.to_string().into()),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        }
+    }
+
+    /// When a dial is due, by the boot clock.
+    pub(super) fn dial_at(&self) -> Option<u64> {
+        match self.state {
+            State::Resting(until) => Some(until),
+            State::Up(_) | State::Dialing(_) => None,
+        }
+    }
+
+    /// Dials on a task of its own, bounded by the connect time-out.
+    pub(super) fn dial(&mut self) {
+        let (address, settings) = (self.address.clone(), Arc::clone(&self.settings));
+        let dial = tokio::spawn(async move { dial(&address, &settings).await });
+        self.state = State::Dialing(AbortOnDropHandle::new(dial));
+    }
+
+    /// The connection is in use from here on.
+    pub(super) fn up(&mut self, profile: &Profile) {
+        self.failures = 0;
+        self.status.state = NodeState::Up;
+        self.status.server = profile.server();
+        self.status.run_id.clone_from(&profile.run_id);
+        self.status.round_trip = Some(profile.round_trip);
+        self.status.clock_ahead_micros = profile.clock_ahead_micros;
+        self.status.persistence = profile.persistence();
+        self.status.warnings = profile.warnings();
+    }
+
+    /// Drops the connection, if there is one, and rests before the next dial. True if that is news.
+    pub(super) fn down(&mut self, why: &str, now: Moment) -> bool {
+        let pause = backoff::redial(self.failures, entropy::jitter());
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Resting(now.plus(pause).boot_nanos());
+        let is_news = !matches!(self.status.state, NodeState::Down(_));
+        self.status.state = NodeState::Down(why.to_owned());
+        is_news
+    }
+
+    /// As [`down`](Self::down), for a node that somebody has to mend first.
+    pub(super) fn bar(&mut self, bar: Bar, now: Moment) -> bool {
+        self.state = State::Resting(now.plus(backoff::redial_barred(entropy::jitter())).boot_nanos());
+        let is_news = self.status.state != NodeState::Barred(bar.clone());
+        self.status.state = NodeState::Barred(bar);
+        is_news
+    }
+
+    /// Closes the connection in order, where everything else resets it.
+    pub(super) async fn close(self) {
+        if let State::Up(connection) = self.state {
+            connection.close().await;
+        }
+    }
+}
