@@ -1,22 +1,28 @@
 //! What the driver and a guard both know of a held lock.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::host::clock;
 use crate::protocol::quorum::NodeSet;
 use crate::protocol::time::Moment;
 
 /// A held lock: until when, on which nodes, and whether it is over.
 ///
 /// The driver moves the deadline, the guard reads it, and whoever first sees it pass latches the loss. Once lost
-/// or released it stays so, whatever a late renewal says.
+/// or given up it stays so, whatever a late renewal says.
 pub(crate) struct Hold {
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
     state: AtomicU8,
     lost: CancellationToken,
+    /// Something to be dropped as soon as the lock is over.
+    luggage: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Hold {
@@ -27,6 +33,7 @@ impl Hold {
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
             lost: CancellationToken::new(),
+            luggage: Mutex::new(None),
         }
     }
 
@@ -36,12 +43,17 @@ impl Hold {
         Moment::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
     }
 
-    /// Whether the lock may be trusted at this moment. Latches the loss when the deadline has passed.
-    pub(crate) fn is_valid(&self, now: Moment) -> bool {
-        if now.is_past(self.deadline()) {
+    /// Whether the lock may be trusted now. Latches the loss when the deadline has passed.
+    pub(crate) fn is_valid(&self) -> bool {
+        if clock::now().is_past(self.deadline()) {
             self.lose();
         }
         self.state.load(Ordering::Acquire) == HELD
+    }
+
+    /// How long the lock may be trusted from now.
+    pub(crate) fn remaining(&self) -> Duration {
+        if self.is_valid() { clock::now().until(self.deadline()) } else { Duration::ZERO }
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -65,19 +77,36 @@ impl Hold {
     pub(crate) fn lose(&self) {
         if self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.lost.cancel();
+            self.unload();
         }
     }
 
-    /// The lock is given up: from here on no guard calls it valid, and no loss is told.
-    pub(crate) fn end(&self) {
-        let _ = self.state.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
+    /// The lock is given up: from here on no guard calls it valid, and no loss is told. False if that was done
+    /// before.
+    pub(crate) fn end(&self) -> bool {
+        self.state.swap(GIVEN_UP, Ordering::AcqRel) != GIVEN_UP
     }
 
     pub(crate) fn lost(&self) -> &CancellationToken {
         &self.lost
     }
+
+    /// Takes something along, to be dropped when the lock is over.
+    pub(crate) fn carry(&self, luggage: Box<dyn Any + Send>) {
+        *self.luggage.lock().unwrap_or_else(PoisonError::into_inner) = Some(luggage);
+        // Lost while it was being loaded: nobody will come for it any more.
+        if self.is_lost() {
+            self.unload();
+        }
+    }
+
+    /// Drops what was taken along.
+    pub(crate) fn unload(&self) {
+        let luggage = self.luggage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(luggage);
+    }
 }
 
 const HELD: u8 = 0;
 const LOST: u8 = 1;
-const RELEASED: u8 = 2;
+const GIVEN_UP: u8 = 2;

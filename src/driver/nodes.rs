@@ -1,5 +1,6 @@
 //! The nodes as a user may see them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,3 +69,15 @@ impl NodeStatus {
 
 /// All nodes, in the order of the client's list.
 pub(crate) type View = Arc<[NodeStatus]>;
+
+impl fmt::Display for NodeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.address)?;
+        match &self.state {
+            NodeState::Connecting => f.write_str("no answer yet"),
+            NodeState::Up => f.write_str("up"),
+            NodeState::Down(why) => f.write_str(why),
+            NodeState::Barred(bar) => bar.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The way to a client: everything is checked once, when it is built.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::client::{RESERVED, Redlock, Shared};
+use super::error::{ConnectError, Invalid};
+use super::queue::Queue;
+use crate::driver::{Driver, NodeState, NodeStatus, Options, Orders, View};
+use crate::node::{Address, Login, Settings};
+use crate::observe::{Event, Events, Observer};
+use crate::protocol::quorum::Quorum;
+use crate::protocol::terms::Drift;
+use crate::protocol::vote::Bar;
+
+/// Sets up a client. Begin with [`Redlock::builder`].
+#[derive(Clone)]
+#[must_use = "a client is made by `connect` or `lazy`"]
+pub struct Builder {
+    nodes: Vec<String>,
+    login: Login,
+    #[cfg(feature = "tls-rustls")]
+    tls: crate::node::TlsFiles,
+    key_prefix: String,
+    quorum: Option<usize>,
+    drift: f64,
+    node_timeout: Duration,
+    connect_timeout: Duration,
+    startup_timeout: Duration,
+    client_name: String,
+    dedicated_thread: bool,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            nodes: Vec::new(),
+            login: Login::default(),
+            #[cfg(feature = "tls-rustls")]
+            tls: crate::node::TlsFiles::default(),
+            key_prefix: String::new(),
+            quorum: None,
+            drift: 0.01,
+            node_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_secs(1),
+            startup_timeout: Duration::from_secs(5),
+            client_name: "quorlock".to_owned(),
+            dedicated_thread: false,
+            observer: None,
+        }
+    }
+
+    /// The nodes' URLs: one to nine **independent** masters, the same list for every client of the same locks.
+    /// `redis://user:password@host:port/database`, `rediss://` (TLS, feature `tls-rustls`), `unix:/path`, and
+    /// `valkey://` are understood. Defaults to none, which is refused.
+    pub fn nodes<I>(mut self, urls: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.nodes = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The user for nodes whose URL names none. Defaults to Redis' default user.
+    pub fn username(mut self, user: impl Into<String>) -> Self {
+        self.login.user = Some(user.into());
+        self
+    }
+
+    /// The password for nodes whose URL has none. Defaults to none.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.login.password = Some(password.into());
+        self
+    }
+
+    /// A file with the certificates of the authorities that nodes' TLS certificates are checked against. Defaults
+    /// to the system's.
+    #[cfg(feature = "tls-rustls")]
+    pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(file.into());
+        self
+    }
+
+    /// Files with the certificate and the private key to show to nodes, in PEM form. Defaults to none.
+    #[cfg(feature = "tls-rustls")]
+    pub fn tls_client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.client = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// What stands before every name on the nodes. `redlock:` excludes the clients that use that prefix. Defaults to
+    /// nothing: the key is the name.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// How many nodes make a lock. More than a majority buys safety with availability: of five nodes, a quorum of
+    /// four lets two lose a lock early without harm, and one be away. Below a majority is refused. Defaults to the
+    /// majority.
+    pub const fn quorum(mut self, need: usize) -> Self {
+        self.quorum = Some(need);
+        self
+    }
+
+    /// How fast a node's clock and how slow ours may run, together, as a share up to 0.2. Defaults to 0.01.
+    pub const fn drift(mut self, share: f64) -> Self {
+        self.drift = share;
+        self
+    }
+
+    /// How long a node may owe an answer before nobody waits for it any more. Defaults to 500 ms.
+    pub const fn node_timeout(mut self, timeout: Duration) -> Self {
+        self.node_timeout = timeout;
+        self
+    }
+
+    /// How long one dial of one node may take, handshake included. Defaults to 1 s.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long [`connect`](Self::connect) waits for a quorum of nodes. Defaults to 5 s.
+    pub const fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.startup_timeout = timeout;
+        self
+    }
+
+    /// The name shown by Redis in `CLIENT LIST`, without spaces. Defaults to `quorlock`.
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = name.into();
+        self
+    }
+
+    /// Runs the driver on a thread and runtime of its own, so that locks are renewed and losses told even where the
+    /// caller's runtime is blocked. Defaults to the caller's runtime.
+    pub const fn dedicated_thread(mut self) -> Self {
+        self.dedicated_thread = true;
+        self
+    }
+
+    /// Somebody who wants to hear of every event, beside `tracing`. Defaults to nobody.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
+    /// tenth of a second to say that they may not be in the list).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
+    /// URLs or a Redis Cluster member; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
+    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over.
+    pub async fn connect(self) -> Result<Redlock, ConnectError> {
+        let startup_timeout = self.startup_timeout;
+        let client = self.lazy()?;
+        let deadline = Instant::now() + startup_timeout;
+        let mut view = client.shared.view.clone();
+        let quorum = client.shared.quorum;
+        let mut ready_since = None;
+        loop {
+            let nodes = view.borrow_and_update().clone();
+            misplaced(&nodes)?;
+            let is_known = nodes.iter().all(NodeStatus::is_known);
+            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
+            let up = nodes.iter().filter(|node| node.is_up()).count();
+            if quorum.is_met(up) {
+                let ready_since = *ready_since.get_or_insert_with(Instant::now);
+                let grace = ready_since + GRACE;
+                if is_known || timeout_at(grace, view.changed()).await.is_err() {
+                    return Ok(client);
+                }
+                continue;
+            }
+            if quorum.is_out_of_reach(barred) {
+                return Err(ConnectError::Refused { nodes: nodes.to_vec() });
+            }
+            match timeout_at(deadline, view.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(ConnectError::Closed),
+                Err(_) => return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() }),
+            }
+        }
+    }
+
+    /// Gives back a client at once and dials in the background. The first attempt at a lock waits until a quorum of
+    /// nodes is ready or every node was dialed once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Invalid`] for options that cannot work, and where there is no Tokio runtime to run on.
+    pub fn lazy(self) -> Result<Redlock, ConnectError> {
+        let quorum = Quorum::new(self.nodes.len(), self.quorum).map_err(Invalid::new)?;
+        let drift = Drift::new(self.drift).map_err(Invalid::new)?;
+        let addresses = (self.nodes.iter())
+            .map(|url| Address::parse(url, &self.login).map_err(Invalid::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.check(&addresses)?;
+        let settings = Settings {
+            connect_timeout: self.connect_timeout,
+            client_name: self.client_name,
+            #[cfg(feature = "tls-rustls")]
+            tls: crate::node::Tls::new(&self.tls).map_err(Invalid::new)?,
+        };
+        let events = Events::new(self.observer);
+        if quorum.nodes() % 2 == 0 {
+            let warning = "an even number of nodes survives no more losses than one node fewer";
+            events.emit(&Event::Warning { warning });
+        }
+        let names = addresses.iter().map(ToString::to_string).collect();
+        let (node_timeout, connect_timeout) = (self.node_timeout, self.connect_timeout);
+        let (orders, inbox) = Orders::channel();
+        let options = Options { quorum, node_timeout, addresses, settings, events };
+        let launch = move || Driver::new(options, inbox);
+        let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
+        let shared = Shared {
+            orders,
+            view,
+            queue: Queue::default(),
+            names,
+            quorum,
+            drift,
+            node_timeout,
+            connect_timeout,
+            key_prefix: self.key_prefix,
+        };
+        Ok(Redlock { shared: Arc::new(shared) })
+    }
+
+    fn check(&self, addresses: &[Address]) -> Result<(), Invalid> {
+        for (place, address) in addresses.iter().enumerate() {
+            if addresses[..place].contains(address) {
+                return Err(Invalid::new(format!("{address} is named twice: name each server once")));
+            }
+        }
+        if self.key_prefix.starts_with(RESERVED) {
+            return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken")));
+        }
+        if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
+            return Err(Invalid::new(format!(
+                "the client name {:?} would be refused by Redis: take printable characters without spaces",
+                self.client_name
+            )));
+        }
+        let spans = [
+            ("node time-out", self.node_timeout),
+            ("connect time-out", self.connect_timeout),
+            ("start-up time-out", self.startup_timeout),
+        ];
+        for (what, span) in spans {
+            if span.is_zero() || span > LONGEST_TIMEOUT {
+                return Err(Invalid::new(format!(
+                    "a {what} of {span:?} makes no sense: take more than zero, and at most an hour"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // URLs may have passwords in them; nothing of them is shown.
+        f.debug_struct("Builder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+    }
+}
+
+fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
+    for node in nodes {
+        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_))) = &node.state {
+            return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn on_runtime(
+    launch: impl FnOnce() -> (Driver, watch::Receiver<View>),
+) -> Result<watch::Receiver<View>, ConnectError> {
+    let runtime = runtime::Handle::try_current().map_err(|_| {
+        Invalid::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
+    })?;
+    let (driver, view) = launch();
+    runtime.spawn(driver.run());
+    Ok(view)
+}
+
+fn on_thread(
+    launch: impl FnOnce() -> (Driver, watch::Receiver<View>) + Send + 'static,
+) -> Result<watch::Receiver<View>, ConnectError> {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(|_| ConnectError::Closed)?;
+    let (driver, view) = {
+        // The driver's timer belongs to the runtime that it will run on.
+        let _inside = runtime.enter();
+        launch()
+    };
+    let body = move || runtime.block_on(driver.run());
+    thread::Builder::new().name("quorlock".to_owned()).spawn(body).map_err(|_| ConnectError::Closed)?;
+    Ok(view)
+}
+
+/// How long nodes beyond the quorum have to say that they may not be in the list.
+const GRACE: Duration = Duration::from_millis(100);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);

@@ -1,0 +1,138 @@
+//! The client: a cheap handle to one driver and its nodes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::builder::Builder;
+use super::error::Invalid;
+use super::mutex::Mutex;
+use super::queue::Queue;
+use super::report::Report;
+use crate::driver::{NodeState, NodeStatus, Orders, View};
+use crate::protocol::claim::Key;
+use crate::protocol::quorum::Quorum;
+use crate::protocol::terms::Drift;
+use crate::protocol::vote::Vote;
+
+/// A client of N independent Redis masters, from which locks are taken.
+///
+/// A cheap clone of one shared set of connections: make one per process and pass it around. When the last clone and
+/// the last guard are gone, what is still owed to the nodes is worked off in the background for some seconds, as
+/// long as the runtime lives; [`shutdown`](Self::shutdown) waits for it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use quorlock::Redlock;
+///
+/// let redlock = Redlock::builder()
+///     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+///     .connect()
+///     .await?;
+/// let guard = redlock.mutex("orders:42").acquire().await?;
+/// // … one holder at a time …
+/// guard.release().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Redlock {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all clones share.
+pub(super) struct Shared {
+    pub(super) orders: Orders,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) queue: Queue,
+    pub(super) names: Arc<[String]>,
+    pub(super) quorum: Quorum,
+    pub(super) drift: Drift,
+    pub(super) node_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) key_prefix: String,
+}
+
+impl Redlock {
+    /// Begins a client: name its nodes, then [`connect`](Builder::connect).
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A lock of this name, to be set up further and then acquired.
+    ///
+    /// The name is the key on every node, verbatim (behind the client's key prefix). Anything goes but an empty name
+    /// and names that start with `quorlock:`, which are this library's own.
+    pub fn mutex(&self, name: impl AsRef<str>) -> Mutex {
+        Mutex::new(self.clone(), name.as_ref())
+    }
+
+    /// How each node stands, in the order of the client's list. Waits until every node was dialed once, so at most
+    /// the connect time-out.
+    pub async fn nodes(&self) -> Vec<NodeStatus> {
+        let mut view = self.shared.view.clone();
+        let known = view.wait_for(|nodes| nodes.iter().all(NodeStatus::is_known));
+        let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, known).await;
+        self.shared.view.borrow().to_vec()
+    }
+
+    /// Waits until there are enough nodes for a lock, or every node was dialed once: from then on an attempt tells
+    /// the truth. Nobody waits again after that, however the nodes fare.
+    pub(super) async fn ready(&self) {
+        let mut view = self.shared.view.clone();
+        let need = self.shared.quorum.need();
+        let ready = view.wait_for(|nodes| {
+            let up = nodes.iter().filter(|node| node.is_up()).count();
+            up >= need || nodes.iter().all(NodeStatus::is_known)
+        });
+        let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
+    }
+
+    pub(super) fn key(&self, name: &str) -> Result<Key, Invalid> {
+        if name.is_empty() {
+            return Err(Invalid::new("a lock needs a name: an empty one would be everybody's"));
+        }
+        let key = format!("{}{name}", self.shared.key_prefix);
+        if name.starts_with(RESERVED) || key.starts_with(RESERVED) {
+            return Err(Invalid::new(format!(
+                "the name {name:?} starts with `{RESERVED}`, which is kept for this library's own keys"
+            )));
+        }
+        Ok(Key::new(&key))
+    }
+
+    pub(super) fn report(&self, votes: Vec<Vote>) -> Report {
+        Report::new(&self.shared.names, votes)
+    }
+}
+
+impl Shared {
+    /// Sends an order that answers, and waits for the answer; `None` if the driver has ended.
+    pub(super) async fn ask<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::Order,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(order(reply));
+        answer.await.ok()
+    }
+}
+
+impl fmt::Debug for Redlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let up = self.shared.view.borrow().iter().filter(|node| node.state == NodeState::Up).count();
+        f.debug_struct("Redlock")
+            .field("nodes", &self.shared.names)
+            .field("up", &up)
+            .field("quorum", &self.shared.quorum.need())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A dial ends by itself at the connect time-out; this is for the way back.
+const DIAL_SLACK: Duration = Duration::from_millis(250);
+/// Names of our own.
+pub(super) const RESERVED: &str = "quorlock:";

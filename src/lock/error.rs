@@ -1,0 +1,167 @@
+//! One small enum per operation. Variants are there to branch on; the report in them is for people.
+
+use std::time::Duration;
+
+use super::report::Report;
+use crate::driver::NodeStatus;
+
+/// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    pub(super) fn new(words: impl ToString) -> Self {
+        Self(words.to_string())
+    }
+}
+
+/// Why no client could be built.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// An option or a URL cannot work.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Too few nodes could be reached in time.
+    #[error("no quorum of nodes could be reached: {}", list(nodes))]
+    NoQuorum {
+        /// How each node stands.
+        nodes: Vec<NodeStatus>,
+    },
+    /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
+    #[error("too many nodes refuse to serve: {}", list(nodes))]
+    Refused {
+        /// How each node stands.
+        nodes: Vec<NodeStatus>,
+    },
+    /// A node may not be in the list at all: one server under two URLs, or a member of a Redis Cluster.
+    #[error("{node} may not be in the list: {why}")]
+    Misplaced {
+        /// Its address.
+        node: String,
+        /// Why.
+        why: String,
+    },
+    /// The task that drives the locks could not be started, or ended at once.
+    #[error("the driver has ended")]
+    Closed,
+}
+
+/// Why a lock was not acquired. Whatever the attempt may have left on a node is being undone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// Others have it.
+    #[error("held by others: {report}")]
+    Held {
+        /// When trying again may succeed, if the nodes told: by then the keys in the way have expired, unless
+        /// their holder renews or releases them.
+        retry_after: Option<Duration>,
+        /// What each node answered.
+        report: Report,
+    },
+    /// Too few nodes answered.
+    #[error("no quorum of nodes answered: {report}")]
+    NoQuorum {
+        /// What each node answered.
+        report: Report,
+    },
+    /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
+    #[error("too many nodes refuse to serve: {report}")]
+    Refused {
+        /// What each node answered.
+        report: Report,
+    },
+    /// The grants came too late to be worth anything: the ttl is too short for this network.
+    #[error("granted too late to be of use: {report}")]
+    TooLate {
+        /// What each node answered.
+        report: Report,
+    },
+    /// The name or an option cannot work.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The client was shut down, or its runtime has ended.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why a lock was not extended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtendError {
+    /// The lock is lost. Stop what it protects.
+    #[error("the lock is lost")]
+    Lost,
+    /// Too few nodes answered. The lock stands until the deadline it had.
+    #[error("no quorum of nodes answered, so the deadline stays: {report}")]
+    Unconfirmed {
+        /// What each node answered.
+        report: Report,
+    },
+    /// The ttl cannot work. The lock stands until the deadline it had.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The driver has ended. The lock stands until the deadline it had, and cannot be extended any more.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why a release is not confirmed. The lock is no longer ours to use in any case.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// Fewer than a quorum confirmed in time. The rest is still owed to the nodes and goes on in the background;
+    /// at worst the keys stand until they expire.
+    #[error("too few nodes confirmed the release: {report}")]
+    NoQuorum {
+        /// What each node answered.
+        report: Report,
+        /// Whether the lock was lost before this.
+        was_lost: bool,
+    },
+    /// The driver has ended. The keys stand until they expire.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why a key could not be looked at, or broken.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// The name cannot work.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The client was shut down, or its runtime has ended.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// Why work under a lock has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The lock was not acquired; the work was not begun.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The lock was lost while the work ran. The work was cancelled, or ended too late to be trusted.
+    #[error("the lock was lost before the work was done")]
+    Lost,
+}
+
+/// What was still open when the time for a shutdown was over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("shut down with {} undos owed to nodes and {} locks still held", undone.len(), kept.len())]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// Node and key of every undo not known done. Such keys stand until they expire.
+    pub undone: Vec<(String, String)>,
+    /// Locks whose guards were still alive. Their guards are told that they are lost.
+    pub kept: Vec<String>,
+}
+
+fn list(nodes: &[NodeStatus]) -> String {
+    let words: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}

@@ -1,0 +1,248 @@
+//! What the user holds.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::{Instrument, debug_span};
+
+use super::client::Redlock;
+use super::error::{ExtendError, Invalid, ReleaseError};
+use super::queue::Turn;
+use super::report::ReleaseReport;
+use crate::driver::{Extended, Hold, Order};
+use crate::protocol::board::Id;
+use crate::protocol::claim::Claim;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::Vote;
+
+/// A lock that is held.
+///
+/// It is renewed in the background for as long as it lives (unless told otherwise), and released when it is dropped:
+/// the driver does that, so no runtime is needed at that point, but the process must live on for a moment; call
+/// [`release`](Self::release), or [`Redlock::shutdown`] before the end, to be sure.
+///
+/// # Safety of the lock
+///
+/// Look at [`is_valid`](Self::is_valid) as close to the protected effect as you can, and stop when
+/// [`lost`](Self::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// machine moved) can still act after the lock has passed to somebody else.
+#[must_use = "dropping a guard releases its lock"]
+pub struct Guard {
+    client: Redlock,
+    claim: Claim,
+    id: Id,
+    hold: Arc<Hold>,
+}
+
+/// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work.
+#[derive(Clone)]
+pub struct Held {
+    hold: Arc<Hold>,
+}
+
+/// Completes when a lock is lost; never, if it is released first.
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Lost {
+    token: CancellationToken,
+    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Guard {
+    pub(super) fn new(client: Redlock, claim: Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
+        // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
+        hold.carry(Box::new(turn));
+        Self { client, claim, id, hold }
+    }
+
+    /// Whether the lock may be relied upon right now. Reads the clock, so it is exact even where the lost signal
+    /// is late; once false, it stays false.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.hold.is_valid()
+    }
+
+    /// Until when the lock may be relied upon, unless it is renewed before.
+    #[must_use]
+    pub fn deadline(&self) -> Moment {
+        self.hold.deadline()
+    }
+
+    /// How long the lock may be relied upon from now, unless it is renewed; zero if it is lost.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
+    /// could reach a quorum: g + q − N − 1 for g nodes known to hold it. It grows for a moment after the lock is
+    /// taken, as the slower nodes answer.
+    #[must_use]
+    pub fn margin(&self) -> i32 {
+        self.client.shared.quorum.margin(self.hold.confirmed().len())
+    }
+
+    /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
+    /// tenth of the ttl if that is less) when no renewal got through, and at once when others have taken the nodes.
+    pub fn lost(&self) -> Lost {
+        Lost::of(&self.hold)
+    }
+
+    /// A view of this lock to hand around: it can look, and not release.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held { hold: Arc::clone(&self.hold) }
+    }
+
+    /// The lock's key on the nodes: prefix and name.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.claim.key.as_str()
+    }
+
+    /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
+    /// Background renewals go on with the ttl it was acquired with.
+    ///
+    /// # Errors
+    ///
+    /// [`ExtendError::Lost`] if the lock is lost. Every other error leaves the lock as it was, good until the
+    /// deadline it had.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Self::deadline) tells.
+    pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
+        let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::new)?;
+        if !self.is_valid() {
+            return Err(ExtendError::Lost);
+        }
+        let id = self.id;
+        match self.client.shared.ask(|reply| Order::Extend { id, terms, reply }).await {
+            Some(Extended::Renewed(deadline)) => Ok(deadline),
+            Some(Extended::Unconfirmed(votes)) => {
+                Err(ExtendError::Unconfirmed { report: self.client.report(votes) })
+            }
+            Some(Extended::Lost) => Err(ExtendError::Lost),
+            None => Err(ExtendError::Closed),
+        }
+    }
+
+    /// Gives the lock up and says what each node answered. The guard is dead from the first moment on; the answer
+    /// comes when a quorum has confirmed, or at the node time-out, and the rest goes on in the background.
+    ///
+    /// Releasing a lock that was lost is no error; the report says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has
+    /// ended. The lock is given up all the same; at worst its keys stand until they expire.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future releases the lock all the same.
+    pub async fn release(self) -> Result<ReleaseReport, ReleaseError> {
+        let was_lost = !self.is_valid();
+        let client = self.client.clone();
+        let span = debug_span!("release", key = self.key());
+        let answer = async {
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            self.give_up(Some(reply));
+            answer.await
+        };
+        let votes = answer.instrument(span).await.map_err(|_| ReleaseError::Closed)?;
+        let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
+        let nodes = client.report(votes);
+        if client.shared.quorum.is_met(confirmed) {
+            Ok(ReleaseReport { nodes, was_lost })
+        } else {
+            Err(ReleaseError::NoQuorum { report: nodes, was_lost })
+        }
+    }
+
+    /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
+    fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
+        if !self.hold.end() {
+            return;
+        }
+        self.client.shared.orders.send(Order::Release { id: self.id, reply });
+        self.hold.unload();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.give_up(None);
+    }
+}
+
+impl Held {
+    /// As [`Guard::is_valid`].
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.hold.is_valid()
+    }
+
+    /// As [`Guard::deadline`].
+    #[must_use]
+    pub fn deadline(&self) -> Moment {
+        self.hold.deadline()
+    }
+
+    /// As [`Guard::remaining`].
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// As [`Guard::lost`].
+    pub fn lost(&self) -> Lost {
+        Lost::of(&self.hold)
+    }
+}
+
+impl Lost {
+    fn of(hold: &Hold) -> Self {
+        let token = hold.lost().clone();
+        Self { waiting: Box::pin(token.clone().cancelled_owned()), token }
+    }
+
+    /// The same signal as a token, to hand to code that takes one. Cancelling it is of no use to anybody.
+    #[must_use]
+    pub fn token(&self) -> CancellationToken {
+        self.token.child_token()
+    }
+}
+
+impl Future for Lost {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("key", &self.claim.key)
+            .field("remaining", &self.remaining())
+            .field("margin", &self.margin())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("remaining", &self.remaining()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lost").field("is_lost", &self.token.is_cancelled()).finish_non_exhaustive()
+    }
+}

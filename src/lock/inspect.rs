@@ -1,0 +1,116 @@
+//! Looking at a lock without taking it, and breaking one that nobody will free.
+
+use std::time::Duration;
+
+use super::client::Redlock;
+use super::error::InspectError;
+use super::report::Report;
+use crate::driver::{Order, Surveyed};
+use crate::protocol::claim::{Mark, Phase};
+use crate::protocol::vote::{Holder, Vote};
+
+/// Who holds a name, node by node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What each node shows.
+    pub nodes: Vec<Sight>,
+    /// How many nodes make a lock.
+    pub quorum: usize,
+}
+
+/// What one node shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sight {
+    /// The node's address.
+    pub node: String,
+    /// What it answered: [`Vote::Seen`], or why there is no answer.
+    pub vote: Vote,
+    /// Whether the holder is a guard or an attempt of this client.
+    pub is_ours: bool,
+}
+
+impl Inspection {
+    /// Whether one owner has a quorum of the nodes: its mark, and for how much longer at the least.
+    ///
+    /// A minority key (left by a client that died half-way, or of an attempt under way) is no lock.
+    #[must_use]
+    pub fn holder(&self) -> Option<(Mark, Option<Duration>)> {
+        let owners = || self.nodes.iter().filter_map(Sight::owner);
+        let (mark, _) = owners()
+            .find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
+        // The lock stands while q of its keys do: the q-th longest of their lives.
+        let mut lives: Vec<Duration> = owners()
+            .filter(|(other, _)| *other == mark)
+            .map(|(_, remaining)| remaining.unwrap_or(Duration::MAX))
+            .collect();
+        lives.sort_unstable_by(|one, other| other.cmp(one));
+        let life = lives.get(self.quorum - 1).copied().filter(|life| *life != Duration::MAX);
+        Some((mark, life))
+    }
+
+    /// How many nodes answered.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Seen(_))).count()
+    }
+
+    /// Whether a quorum of nodes show no key at all, so that the lock can be had.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let free = self.nodes.iter().filter(|sight| {
+            matches!(&sight.vote, Vote::Seen(sighting) if sighting.holder == Holder::Nobody)
+        });
+        free.count() >= self.quorum
+    }
+}
+
+impl Sight {
+    fn owner(&self) -> Option<(Mark, Option<Duration>)> {
+        match &self.vote {
+            Vote::Seen(sighting) => match sighting.holder {
+                Holder::Owner(mark) => Some((mark, sighting.remaining)),
+                Holder::Nobody | Holder::OtherType => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl Redlock {
+    /// Asks every node who holds this name and for how long. Takes nothing, changes nothing.
+    ///
+    /// What comes back was true on each node when it answered; it may have changed since.
+    ///
+    /// # Errors
+    ///
+    /// Only for a bad name, or a closed client. Nodes that do not answer within the node time-out say so in the
+    /// result.
+    pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
+        let Surveyed { votes, ours } = self.survey(Phase::Inspect, name.as_ref()).await?;
+        let sights = self.shared.names.iter().cloned().zip(votes).zip(ours);
+        let nodes = sights.map(|((node, vote), is_ours)| Sight { node, vote, is_ours }).collect();
+        Ok(Inspection { nodes, quorum: self.shared.quorum.need() })
+    }
+
+    /// Deletes this name's key on every node, **whoever holds it**: for a key that nobody will ever free (one
+    /// without expiry, or of another type). A living holder is not asked, and a second one may get in beside it.
+    ///
+    /// # Errors
+    ///
+    /// Only for a bad name, or a closed client. The report says [`Granted`](Vote::Granted) where a key was deleted,
+    /// [`Missing`](Vote::Missing) where there was none.
+    pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
+        let Surveyed { votes, .. } = self.survey(Phase::Break, name.as_ref()).await?;
+        Ok(self.report(votes))
+    }
+
+    async fn survey(&self, phase: Phase, name: &str) -> Result<Surveyed, InspectError> {
+        let key = self.key(name)?;
+        self.ready().await;
+        let id = self.shared.orders.id();
+        let answer = self.shared.ask(|reply| Order::Survey { id, phase, key, reply }).await;
+        answer.ok_or(InspectError::Closed)
+    }
+}

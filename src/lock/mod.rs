@@ -1,0 +1,22 @@
+//! What people hold: the only async API.
+
+mod acquire;
+mod builder;
+mod client;
+mod error;
+mod guard;
+mod inspect;
+mod mutex;
+mod queue;
+mod report;
+mod shutdown;
+
+pub use builder::Builder;
+pub use client::Redlock;
+pub use error::{
+    AcquireError, ConnectError, ExtendError, InspectError, Invalid, ReleaseError, RunError, ShutdownError,
+};
+pub use guard::{Guard, Held, Lost};
+pub use inspect::{Inspection, Sight};
+pub use mutex::Mutex;
+pub use report::{NodeReport, ReleaseReport, Report};

@@ -1,0 +1,183 @@
+//! A lock to be: its name and its options.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+
+use super::client::Redlock;
+use super::error::{AcquireError, Invalid, RunError};
+use super::guard::{Guard, Held};
+use crate::protocol::claim::Claim;
+use crate::protocol::lease::Tenure;
+use crate::protocol::terms::Terms;
+
+/// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).
+///
+/// It promises that, while a majority of the nodes keep their data and clocks run at roughly the right speed, at
+/// most one holder at a time has a valid guard for the name, in whatever process on whatever machine. It does *not*
+/// stop a holder that was paused after its last look at the guard; no lock with a time limit can.
+///
+/// Not re-entrant: who holds it and acquires it again waits for themselves.
+#[derive(Clone, Debug)]
+#[must_use = "a lock is taken by `acquire`, `try_acquire` or `run`"]
+pub struct Mutex {
+    pub(super) client: Redlock,
+    name: String,
+    ttl: Duration,
+    pub(super) wait: Wait,
+    patience: Option<Duration>,
+    tenure: Tenure,
+}
+
+/// How long a caller keeps trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    No,
+    For(Duration),
+    Forever,
+}
+
+impl Mutex {
+    pub(super) fn new(client: Redlock, name: &str) -> Self {
+        Self {
+            client,
+            name: name.to_owned(),
+            ttl: DEFAULT_TTL,
+            wait: Wait::Forever,
+            patience: None,
+            tenure: Tenure { auto_renew: true, max_hold: None },
+        }
+    }
+
+    /// How long the lock outlives a holder that dies: from 10 ms to a year. A living holder's lock is renewed, so
+    /// this is not how long work may take. Defaults to 10 s.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Reaching the nodes counts as waiting
+    /// too. Defaults to waiting for ever.
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.wait = if wait.is_zero() { Wait::No } else { Wait::For(wait) };
+        self
+    }
+
+    /// Makes [`acquire`](Self::acquire) try once. Defaults to waiting for ever.
+    pub const fn no_wait(mut self) -> Self {
+        self.wait = Wait::No;
+        self
+    }
+
+    /// How long one attempt waits for the nodes' answers, at most a quarter of the ttl. Defaults to the smaller of
+    /// ttl/8 and the client's node time-out.
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Whether the lock is renewed from a third of its ttl on, for as long as the guard lives. Defaults to true.
+    pub const fn auto_renew(mut self, auto_renew: bool) -> Self {
+        self.tenure.auto_renew = auto_renew;
+        self
+    }
+
+    /// The longest the lock may be held, however often it is renewed: no deadline goes past it, and the lock is
+    /// lost then. A guard against work that never ends. Defaults to no limit.
+    pub const fn max_hold(mut self, max_hold: Duration) -> Self {
+        self.tenure.max_hold = Some(max_hold);
+        self
+    }
+
+    /// Takes the lock, waiting for it as long as [`wait`](Self::wait) says.
+    ///
+    /// Tasks of one client are served first come, first served. Between processes it is a matter of chance, but
+    /// each gets its chance.
+    ///
+    /// # Errors
+    ///
+    /// When the wait is over, what stood in the way last: [`Held`](AcquireError::Held) by others, or
+    /// [`NoQuorum`](AcquireError::NoQuorum). At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
+    /// [`Invalid`](AcquireError::Invalid), [`Closed`](AcquireError::Closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future at any point leaves no lock behind: what the attempt may have taken is undone by the
+    /// driver, and the place in the line goes to the next.
+    pub async fn acquire(self) -> Result<Guard, AcquireError> {
+        super::acquire::acquire(&self).await
+    }
+
+    /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
+    /// for it. Of the [`wait`](Self::wait) nothing is used.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), but for [`Held`](AcquireError::Held).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn try_acquire(self) -> Result<Option<Guard>, AcquireError> {
+        super::acquire::try_acquire(&self).await
+    }
+
+    /// Runs `work` under the lock: acquires, keeps renewing, **drops the work when the lock is lost**, and releases.
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), quorlock::RunError> {
+    /// redlock.mutex("nightly").run(|lock| async move {
+    ///     while lock.is_valid() { /* one step of the work */ break }
+    /// }).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Acquire`] if the lock was not acquired, so that nothing was begun; [`RunError::Lost`] if it was
+    /// lost before the work had ended. A release that is not confirmed is no error: the work is done, and the keys
+    /// expire.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the work and releases the lock in the background.
+    pub async fn run<T, F, Fut>(self, work: F) -> Result<T, RunError>
+    where
+        F: FnOnce(Held) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let guard = self.acquire().await?;
+        let outcome = match select(pin!(work(guard.held())), guard.lost()).await {
+            Either::Left((value, _)) if guard.is_valid() => Ok(value),
+            Either::Left(_) | Either::Right(_) => Err(RunError::Lost),
+        };
+        // The event log has what went wrong; nothing the caller does would change it.
+        let _ = guard.release().await;
+        outcome
+    }
+
+    /// The name it was made with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Checks everything once; `curious` attempts ask a refusing node for how long.
+    pub(super) fn claim(&self, curious: bool) -> Result<(Claim, Tenure), Invalid> {
+        let key = self.client.key(&self.name)?;
+        let shared = &self.client.shared;
+        let terms = Terms::new(self.ttl, shared.drift, self.patience, shared.node_timeout);
+        let terms = terms.map_err(Invalid::new)?;
+        if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
+            return Err(Invalid::new(format!(
+                "a max_hold below the ttl of {:?} would cut the very first lease short: take a smaller ttl",
+                terms.ttl()
+            )));
+        }
+        Ok((Claim { key, terms, curious }, self.tenure))
+    }
+}
+
+const DEFAULT_TTL: Duration = Duration::from_secs(10);

@@ -1,0 +1,65 @@
+//! Every node's answer, for people and for programs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::protocol::vote::Vote;
+
+/// What each node answered, in the order of the client's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    nodes: Vec<NodeReport>,
+}
+
+/// One node's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeReport {
+    /// The node's address, without user or password.
+    pub node: String,
+    /// What it answered, or why it did not.
+    pub vote: Vote,
+}
+
+/// How a release went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it tells whether the lock had been lost before it was released"]
+pub struct ReleaseReport {
+    /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `Missing`
+    /// where it was not there or not ours, `Unknown` where the release is still on its way.
+    pub nodes: Report,
+    /// Whether the lock was lost before this.
+    pub was_lost: bool,
+}
+
+impl Report {
+    pub(super) fn new(names: &Arc<[String]>, votes: Vec<Vote>) -> Self {
+        let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReport { node, vote });
+        Self { nodes: nodes.collect() }
+    }
+
+    /// A report of nobody: the nodes were not asked.
+    pub(super) const fn empty() -> Self {
+        Self { nodes: Vec::new() }
+    }
+
+    /// Every node's answer. Empty if the nodes were not asked at all, because another task of this client has the
+    /// lock or waits for it.
+    #[must_use]
+    pub fn nodes(&self) -> &[NodeReport] {
+        &self.nodes
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes.is_empty() {
+            return f.write_str("another task of this client has it or waits for it");
+        }
+        for (place, NodeReport { node, vote }) in self.nodes.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(f, "{separator}{node}: {vote}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! The end of a client.
+
+use std::time::Duration;
+
+use super::client::Redlock;
+use super::error::ShutdownError;
+use crate::driver::{Order, now};
+
+impl Redlock {
+    /// Ends this client and all its clones: takes no new work, drops the attempts under way, and waits, for `limit`
+    /// at most, until every guard is released and nothing is owed to any node.
+    ///
+    /// Afterwards nothing of this client is left on any node, and the process may end.
+    ///
+    /// # Errors
+    ///
+    /// A [`ShutdownError`] that lists what was still open at the limit. Guards alive then are told that their lock
+    /// is lost, and their keys stand until they expire: freeing them under running work would be worse.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
+        let deadline = now().plus(limit);
+        // A driver that has ended already has nothing left.
+        let answer = self.shared.ask(|reply| Order::Shutdown { deadline, reply }).await;
+        let Some(left) = answer else { return Ok(()) };
+        if left.undone.is_empty() && left.kept.is_empty() {
+            return Ok(());
+        }
+        let name = |node: usize| self.shared.names.get(node).cloned().unwrap_or_default();
+        let undone = left.undone.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
+        Err(ShutdownError { undone, kept: left.kept.iter().map(ToString::to_string).collect() })
+    }
+}
