@@ -18,4 +18,4 @@ pub use nodes::{NodeState, NodeStatus};
 pub(crate) use nodes::View;
 pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
-pub(crate) use order::{Extended, Leftover, Order, Orders, Surveyed};
+pub(crate) use order::{Extended, Order, Orders, Surveyed};

@@ -34,14 +34,14 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Ok(won) => return won.into_guard(client, &claim, turn),
                 Err(refusal) => refusal,
             };
-            let Why::Contended { .. } | Why::NoQuorum | Why::TooLate = refusal.why else { break refusal };
+            let retry_after = match refusal.why {
+                Why::Contended { retry_after } => retry_after,
+                Why::NoQuorum | Why::TooLate => None,
+                Why::Barred => break refusal,
+            };
             if limit.is_over() {
                 break refusal;
             }
-            let retry_after = match refusal.why {
-                Why::Contended { retry_after } => retry_after,
-                Why::NoQuorum | Why::TooLate | Why::Barred => None,
-            };
             failures += 1;
             limit.pause(backoff::retry(failures, retry_after, jitter())).await;
         };

@@ -267,12 +267,6 @@ impl Lease {
         self.state == State::Held
     }
 
-    /// Whether a release is on its way to the nodes.
-    #[must_use]
-    pub fn is_releasing(&self) -> bool {
-        matches!(self.state, State::Releasing { .. })
-    }
-
     /// Until when it may be trusted.
     #[must_use]
     pub const fn deadline(&self) -> Moment {

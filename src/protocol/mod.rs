@@ -10,6 +10,8 @@
 //! without a panic, and ignores stale ones. After each input, `poll` it until it has nothing more to say, then ask
 //! when it wants to be woken.
 
+#![allow(unreachable_pub, reason = "the tests of the protocol include this folder as it is")]
+
 pub mod attempt;
 pub mod backoff;
 pub mod board;

@@ -86,9 +86,6 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// One part in a hundred, as in the Redlock description's reference code.
-    pub const DEFAULT: Self = Self { millionths: 10_000 };
-
     /// A drift of `share`, such as 0.01.
     ///
     /// # Errors

@@ -1,0 +1,126 @@
+//! One connection: bytes out, replies in, both in order.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::reply::{self, Desync, Reply};
+use super::stream::Stream;
+
+/// A connection that is ready for questions.
+pub(crate) struct Connection {
+    stream: Stream,
+    sends_text: bool,
+    outbox: Vec<u8>,
+    written: usize,
+    needs_flush: bool,
+    inbox: Box<[u8]>,
+    /// The part of the inbox that holds unread bytes.
+    head: usize,
+    tail: usize,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            sends_text: false,
+            outbox: Vec::with_capacity(4096),
+            written: 0,
+            needs_flush: false,
+            inbox: vec![0; 4096].into_boxed_slice(),
+            head: 0,
+            tail: 0,
+        }
+    }
+
+    /// Whether scripts must be sent in full, because this user may not load them.
+    pub(crate) fn sends_text(&self) -> bool {
+        self.sends_text
+    }
+
+    pub(super) fn set_sends_text(&mut self) {
+        self.sends_text = true;
+    }
+
+    /// Puts packed bytes behind all that wait.
+    pub(crate) fn queue(&mut self, packed: &[u8]) {
+        self.outbox.extend_from_slice(packed);
+    }
+
+    /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.outbox.len() {
+            let stream = Pin::new(&mut self.stream);
+            match stream.poll_write(cx, &self.outbox[self.written..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(count) => {
+                    self.written += count;
+                    self.needs_flush = true;
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.outbox.clear();
+        self.written = 0;
+        if self.needs_flush {
+            // Only TLS keeps anything back.
+            std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.make_room();
+        let mut buffer = ReadBuf::new(&mut self.inbox[self.tail..]);
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let count = buffer.filled().len();
+        if count == 0 {
+            let words = "the server closed the connection";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
+        }
+        self.tail += count;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next whole reply that was read; `None` until more bytes come.
+    pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, Desync> {
+        loop {
+            let bytes = &self.inbox[self.head..self.tail];
+            if bytes.first() == Some(&b'|') {
+                // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
+                // has one.
+                return Err(Desync);
+            }
+            let is_push = bytes.first() == Some(&b'>');
+            let Some((reply, length)) = reply::parse(bytes)? else { return Ok(None) };
+            self.head += length;
+            if !is_push {
+                return Ok(Some(reply));
+            }
+        }
+    }
+
+    /// Closes in order, after all that was written. Dropping resets the connection instead.
+    pub(crate) async fn close(self) {
+        self.stream.close().await;
+    }
+
+    fn make_room(&mut self) {
+        if self.head == self.tail {
+            (self.head, self.tail) = (0, 0);
+        } else if self.tail == self.inbox.len() {
+            self.inbox.copy_within(self.head..self.tail, 0);
+            (self.head, self.tail) = (0, self.tail - self.head);
+            if self.tail == self.inbox.len() {
+                let mut larger = vec![0; self.inbox.len() * 2].into_boxed_slice();
+                larger[..self.tail].copy_from_slice(&self.inbox);
+                self.inbox = larger;
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! One Redis master: reaching it, speaking its protocol, and what its answers mean.
+//!
+//! `address` is a URL once checked; `dial` makes a `connection` of it by a `handshake` that leaves a `profile`;
+//! `script` packs questions, `reply` cuts the answers out of the bytes, `vote` says what they are worth.
+
+mod address;
+mod complaint;
+mod connection;
+mod dial;
+mod handshake;
+mod profile;
+mod reply;
+mod script;
+mod stream;
+#[cfg(feature = "tls-rustls")]
+mod tls;
+mod vote;
+
+pub(crate) use address::{Address, Login};
+pub(crate) use connection::Connection;
+pub(crate) use dial::{Ready, Refusal, Settings, dial};
+pub(crate) use profile::Profile;
+pub(crate) use script::{Form, Packer};
+#[cfg(feature = "tls-rustls")]
+pub(crate) use tls::{Tls, TlsFiles};
+pub(crate) use vote::{vote, wants_redial};

@@ -1,0 +1,110 @@
+//! What the handshake learnt about a server.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::protocol::time::Moment;
+use crate::protocol::vote::Bar;
+
+/// A server as its `INFO` describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) run_id: String,
+    pub(crate) round_trip: Duration,
+    /// How far its clock is ahead of ours; negative if behind.
+    pub(crate) clock_ahead_micros: Option<i64>,
+    info: HashMap<String, String>,
+}
+
+impl Profile {
+    /// Reads the text of `INFO`, asked for at `sent` and answered at `received`.
+    pub(super) fn read(info: &str, sent: Moment, received: Moment) -> Self {
+        let lines = info.lines().filter_map(|line| line.split_once(':'));
+        let info: HashMap<String, String> =
+            lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+        let round_trip = received.since(sent);
+        let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
+        let theirs = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
+        let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
+        Self { run_id: info.get("run_id").cloned().unwrap_or_default(), round_trip, clock_ahead_micros, info }
+    }
+
+    /// What bars this server from voting, if anything does.
+    pub(super) fn bar(&self) -> Option<Bar> {
+        if self.field("redis_mode") == "cluster" || self.field("cluster_enabled") == "1" {
+            return Some(Bar::Cluster);
+        }
+        if self.field("redis_mode") == "sentinel" {
+            return Some(Bar::Unfit("a Sentinel, which stores nothing: name the master it watches".into()));
+        }
+        (self.field("role") == "slave").then_some(Bar::Replica)
+    }
+
+    /// Whether it is still reading its data from disk.
+    pub(super) fn is_loading(&self) -> bool {
+        self.field("loading") == "1"
+    }
+
+    /// Such as `Redis 7.0.15`.
+    pub(crate) fn server(&self) -> String {
+        match self.info.get("valkey_version") {
+            Some(version) => format!("Valkey {version}"),
+            None => format!("Redis {}", self.field("redis_version")),
+        }
+    }
+
+    /// How it keeps its data through a restart, in words.
+    pub(crate) fn persistence(&self) -> String {
+        let words = if self.field("aof_enabled") == "1" { "append-only file" } else { "no append-only file" };
+        words.to_owned()
+    }
+
+    /// What endangers locks on it, in words that say what to do.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let policy = self.field("maxmemory_policy");
+        let has_limit = !matches!(self.field("maxmemory"), "" | "0");
+        if has_limit && !policy.is_empty() && policy != "noeviction" {
+            warnings.push(format!(
+                "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
+            ));
+        }
+        warnings
+    }
+
+    fn field(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(info: &str) -> Profile {
+        let sent = Moment::new(0, 1_000_000_000);
+        Profile::read(info, sent, sent.plus(Duration::from_millis(2)))
+    }
+
+    #[test]
+    fn the_server_is_known_by_its_info() {
+        let it = profile("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
+        assert_eq!((it.server().as_str(), it.run_id.as_str()), ("Redis 7.0.15", "abc"));
+        assert_eq!(it.clock_ahead_micros, Some(500));
+        assert_eq!(it.bar(), None);
+    }
+
+    #[test]
+    fn servers_that_may_not_vote_are_barred() {
+        assert_eq!(profile("role:slave").bar(), Some(Bar::Replica));
+        assert_eq!(profile("redis_mode:cluster\r\nrole:master").bar(), Some(Bar::Cluster));
+        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(Bar::Unfit(_))));
+    }
+
+    #[test]
+    fn a_policy_that_evicts_locks_is_told_only_where_memory_has_a_limit() {
+        assert_eq!(profile("maxmemory:0\r\nmaxmemory_policy:allkeys-lru").warnings().len(), 0);
+        assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:noeviction").warnings().len(), 0);
+        assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:volatile-ttl").warnings().len(), 1);
+    }
+}

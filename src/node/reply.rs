@@ -1,0 +1,198 @@
+//! Cutting replies out of a stream of bytes.
+//!
+//! The answers to our questions are tiny (`+OK`, `$-1`, `:1`) and are read here without an allocation. Anything else
+//! is framed here, and parsed by the redis crate.
+
+use redis::Value;
+
+use super::complaint::Complaint;
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// `+OK`.
+    Ok,
+    /// No value, in whichever of the protocol's spellings.
+    Nil,
+    /// A number.
+    Int(i64),
+    /// An error.
+    Error(Complaint),
+    /// Everything else.
+    Other(Value),
+}
+
+/// The bytes are not the protocol, so nothing after them can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server sent bytes that are no reply")]
+pub(crate) struct Desync;
+
+/// The first reply in `bytes` and its length; `None` while it is not whole.
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
+    let Some(length) = frame(bytes)? else {
+        return if bytes.len() > MAX_REPLY { Err(Desync) } else { Ok(None) };
+    };
+    let whole = &bytes[..length];
+    let reply = match whole {
+        b"+OK\r\n" => Reply::Ok,
+        b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
+        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(Desync)?),
+        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::new(text)),
+        [b'!', rest @ ..] => {
+            let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;
+            Reply::Error(Complaint::new(&rest[text..rest.len() - 2]))
+        }
+        _ => Reply::Other(redis::parse_redis_value(whole).map_err(|_| Desync)?),
+    };
+    Ok(Some((reply, length)))
+}
+
+/// The length of the first whole frame; `None` while it is not whole. Counts instead of recursing, so no nesting
+/// can exhaust the stack.
+pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, Desync> {
+    let mut at = 0;
+    let mut frames_left = 1_usize;
+    while frames_left > 0 {
+        let Some(kind) = bytes.get(at) else { return Ok(None) };
+        let Some(line) = line(&bytes[at + 1..])? else { return Ok(None) };
+        at += 1 + line.len() + 2;
+        frames_left -= 1;
+        match kind {
+            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {}
+            b'$' | b'=' | b'!' => {
+                if let Some(length) = count(line)? {
+                    at = at.checked_add(length + 2).ok_or(Desync)?;
+                    match bytes.get(at - 2..at) {
+                        Some(b"\r\n") => {}
+                        Some(_) => return Err(Desync),
+                        None => return Ok(None),
+                    }
+                }
+            }
+            b'*' | b'~' | b'>' => frames_left += count(line)?.unwrap_or(0),
+            b'%' => frames_left += 2 * count(line)?.unwrap_or(0),
+            // An attribute stands before the reply it belongs to.
+            b'|' => frames_left += 2 * count(line)?.unwrap_or(0) + 1,
+            _ => return Err(Desync),
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Up to the end of the line; `None` while there is none.
+fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Desync> {
+    match bytes.iter().position(|byte| *byte == b'\r') {
+        Some(end) => match bytes.get(end + 1) {
+            Some(b'\n') => Ok(Some(&bytes[..end])),
+            Some(_) => Err(Desync),
+            None => Ok(None),
+        },
+        None => Ok(None),
+    }
+}
+
+/// A length: `None` for −1, which means "no value".
+fn count(line: &[u8]) -> Result<Option<usize>, Desync> {
+    match number(line) {
+        Some(-1) => Ok(None),
+        Some(count) => match usize::try_from(count) {
+            Ok(count) if count <= MAX_REPLY => Ok(Some(count)),
+            _ => Err(Desync),
+        },
+        None => Err(Desync),
+    }
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// No answer to a question of ours comes near this.
+const MAX_REPLY: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn resp2() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![
+            "[a-zA-Z ]{0,20}".prop_map(|text| format!("+{text}\r\n").into_bytes()),
+            "[A-Z]{1,9} [a-z ]{0,20}".prop_map(|text| format!("-{text}\r\n").into_bytes()),
+            any::<i64>().prop_map(|number| format!(":{number}\r\n").into_bytes()),
+            Just(b"$-1\r\n".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..64).prop_map(|bytes| {
+                let mut frame = format!("${}\r\n", bytes.len()).into_bytes();
+                frame.extend(bytes);
+                frame.extend(b"\r\n");
+                frame
+            }),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            proptest::collection::vec(inner, 0..6).prop_map(|items| {
+                let mut frame = format!("*{}\r\n", items.len()).into_bytes();
+                items.into_iter().for_each(|item| frame.extend(item));
+                frame
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_ends_where_the_crates_parser_ends(bytes in resp2(), tail in proptest::collection::vec(any::<u8>(), 0..8)) {
+            prop_assert_eq!(frame(&bytes), Ok(Some(bytes.len())));
+            let ours = parse(&bytes).expect("well-formed").expect("whole").0;
+            let theirs = redis::parse_redis_value(&bytes);
+            match (ours, theirs) {
+                (Reply::Ok, Ok(theirs)) => prop_assert_eq!(theirs, Value::Okay),
+                (Reply::Nil, Ok(theirs)) => prop_assert_eq!(theirs, Value::Nil),
+                (Reply::Int(number), Ok(theirs)) => prop_assert_eq!(theirs, Value::Int(number)),
+                (Reply::Other(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
+                (Reply::Error(_), _) => {}
+                (ours, theirs) => prop_assert!(false, "{:?} against {:?}", ours, theirs),
+            }
+            let mut longer = bytes.clone();
+            longer.extend(tail);
+            prop_assert_eq!(frame(&longer), Ok(Some(bytes.len())));
+        }
+
+        #[test]
+        fn what_is_not_whole_waits_for_more(bytes in resp2(), cut in any::<proptest::sample::Index>()) {
+            let cut = cut.index(bytes.len());
+            prop_assert_eq!(frame(&bytes[..cut]), Ok(None));
+        }
+
+        #[test]
+        fn no_bytes_at_all_can_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            if let Ok(Some((_, length))) = parse(&bytes) {
+                prop_assert!(length <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_third_version_of_the_protocol_is_framed_too() {
+        for whole in
+            ["_\r\n", "#t\r\n", ",1.5\r\n", "(12345\r\n", "%1\r\n+a\r\n:1\r\n", "~2\r\n:1\r\n:2\r\n", "=5\r\ntxt:a\r\n"]
+        {
+            assert_eq!(frame(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
+        }
+        assert_eq!(parse(b"_\r\n"), Ok(Some((Reply::Nil, 3))));
+        let Ok(Some((Reply::Error(complaint), 15))) = parse(b"!8\r\nERR oops\r\n").map(|it| it.map(|(r, _)| (r, 15)))
+        else {
+            panic!("a long error is an error");
+        };
+        assert_eq!(&*complaint.words(), "ERR oops");
+    }
+
+    #[test]
+    fn lengths_that_make_no_sense_are_refused() {
+        for bytes in ["$99999999999999999999\r\n", "*-2\r\n", "$x\r\n", "?1\r\n", "+a\rb", "*1048577\r\n"] {
+            assert_eq!(frame(bytes.as_bytes()), Err(Desync), "{bytes:?}");
+        }
+        // A million lists in one another cost no stack.
+        let deep = b"*1\r\n".repeat(200_000);
+        assert_eq!(frame(&deep), Ok(None));
+    }
+}

@@ -1,0 +1,111 @@
+//! TLS by rustls, with its provider of cryptography named explicitly: nothing to install, nothing to panic.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+
+use super::dial::Refusal;
+use crate::protocol::vote::Bar;
+
+/// The files a user names.
+#[derive(Clone, Default)]
+pub(crate) struct TlsFiles {
+    /// Authorities to trust instead of the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// Our certificate and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// What is trusted, and what we show, read and checked.
+pub(crate) struct Tls {
+    connector: TlsConnector,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the file {} cannot be used: {why}", file.display())]
+pub(crate) struct BadTls {
+    file: PathBuf,
+    why: String,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub(crate) fn new(files: &TlsFiles) -> Result<Self, BadTls> {
+        let roots = match &files.ca {
+            Some(file) => roots_in(file)?,
+            None => system_roots(),
+        };
+        let bad = |error: &Error| BadTls { file: PathBuf::new(), why: error.to_string() };
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| bad(&error))?
+            .with_root_certificates(roots);
+        let config = match &files.client {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = certificates_in(certificate)?;
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+                config.with_client_auth_cert(chain, secret).map_err(|error| unusable(key, error))?
+            }
+        };
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Speaks TLS over a connection to this host.
+    pub(super) async fn wrap(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Refusal> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| Refusal::Barred(Bar::Unfit("its host name fits no certificate".into())))?;
+        self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
+    }
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(file)? {
+        roots.add(certificate).map_err(|error| unusable(file, error))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // A system without any is no fault as long as nobody asks for TLS; a dial that does will say so.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).map_err(|error| unusable(file, error))?.collect();
+    let certificates = certificates.map_err(|error| unusable(file, error))?;
+    if certificates.is_empty() {
+        return Err(unusable(file, "there is no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn unusable(file: &Path, why: impl ToString) -> BadTls {
+    BadTls { file: file.to_owned(), why: why.to_string() }
+}
+
+/// A certificate that does not fit will not fit in a second either; everything else may pass.
+fn refusal(error: &io::Error) -> Refusal {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Refusal::Barred(Bar::Unfit(
+            "its certificate is from an authority we do not trust: name the authority's file (CA)".into(),
+        )),
+        Some(error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_))) => {
+            Refusal::Barred(Bar::Unfit(format!("TLS: {error}").into()))
+        }
+        _ => Refusal::Down(format!("TLS: {error}").into()),
+    }
+}
