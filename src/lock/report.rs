@@ -23,7 +23,6 @@ pub struct NodeReport {
 
 /// How a release went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "it tells whether the lock had been lost before it was released"]
 pub struct ReleaseReport {
     /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `Missing`
     /// where it was not there or not ours, `Unknown` where the release is still on its way.

@@ -1,0 +1,224 @@
+//! Holding on, and losing.
+
+use std::time::Duration;
+
+use quorlock::{ExtendError, RunError};
+use quorlock_chaos::Data;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs, standing};
+
+#[tokio::test]
+async fn a_held_lock_outlives_its_ttl_many_times() {
+    let fleet = fleet(5);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
+    let end = Instant::now() + secs(2);
+    while Instant::now() < end {
+        assert!(guard.is_valid());
+        // A poll of the promise, not a wait for luck.
+        sleep(millis(5)).await;
+    }
+    assert_eq!(standing(&fleet, "k"), 5);
+    assert!(!guard.release().await.expect("released").was_lost);
+}
+
+#[tokio::test]
+async fn without_renewal_a_lock_ends_by_itself_and_says_so() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(millis(200)).auto_renew(false).acquire().await.expect("free");
+    let began = Instant::now();
+    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    assert!(began.elapsed() < millis(200));
+    assert!(!guard.is_valid() && guard.remaining().is_zero());
+    assert!(guard.release().await.expect("quiet").was_lost);
+}
+
+#[tokio::test]
+async fn max_hold_ends_even_a_renewed_lock() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(millis(200)).max_hold(millis(700)).acquire().await.expect("free");
+    let began = Instant::now();
+    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    assert!(began.elapsed() > millis(400) && began.elapsed() < millis(750), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_extension_moves_the_deadline_and_never_shortens_it() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(secs(2)).auto_renew(false).acquire().await.expect("free");
+    let far = guard.extend(secs(60)).await.expect("extended");
+    assert!(guard.remaining() > secs(55) && guard.deadline() == far);
+    let same = guard.extend(secs(1)).await.expect("extended");
+    assert_eq!(same, far);
+    let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("asked");
+    assert!(pttl > 55_000, "{pttl}");
+    assert!(matches!(guard.extend(millis(1)).await, Err(ExtendError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
+    let mut fleet = fleet(5);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
+    fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
+    timeout(secs(5), guard.lost()).await.expect("the signal comes");
+    assert!(!guard.is_valid());
+    assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost)));
+    fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
+    let report = guard.release().await;
+    assert!(report.map_or(true, |report| report.was_lost));
+}
+
+#[tokio::test]
+async fn work_is_dropped_when_its_lock_is_lost() {
+    let mut fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    fleet.servers_mut().iter_mut().for_each(|server| server.command::<()>(&["PING"]).expect("up"));
+    let running = redlock.mutex("k").ttl(millis(400)).run(|lock| {
+        fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::kill);
+        async move {
+            lock.lost().await;
+            std::future::pending::<()>().await;
+        }
+    });
+    let outcome = timeout(secs(10), running).await.expect("it does not hang");
+    assert!(matches!(outcome, Err(RunError::Lost)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn others_who_take_a_majority_end_the_lock_at_once() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(secs(6)).acquire().await.expect("free");
+    for server in fleet.servers() {
+        server.command::<()>(&["SET", "k", "thief"]).expect("set");
+    }
+    let began = Instant::now();
+    timeout(secs(5), guard.lost()).await.expect("the next renewal tells");
+    assert!(began.elapsed() < secs(4));
+    assert!(!guard.is_valid());
+    assert!(guard.release().await.expect("quiet").was_lost);
+    let thief: String = fleet[0].command(&["GET", "k"]).expect("asked");
+    assert_eq!(thief, "thief", "a release frees only its own");
+}
+
+#[tokio::test]
+async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
+    let mut fleet = fleet(5);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(secs(3)).acquire().await.expect("free");
+    eventually("it stands everywhere", || async { standing(&fleet, "k") == 5 }).await;
+    fleet[1].restart(Data::Empty).expect("restarted");
+    fleet[3].wipe().expect("flushed");
+    eventually("both have it again", || async { standing(&fleet, "k") == 5 }).await;
+    assert!(guard.is_valid());
+}
+
+#[tokio::test]
+async fn flushed_scripts_are_no_trouble() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let flush = || {
+        for server in fleet.servers() {
+            server.command::<()>(&["SCRIPT", "FLUSH"]).expect("flushed");
+        }
+    };
+    let guard = redlock.mutex("k").ttl(millis(900)).acquire().await.expect("free");
+    flush();
+    let deadline = guard.extend(secs(30)).await.expect("renewed all the same");
+    assert_eq!(guard.deadline(), deadline);
+    flush();
+    guard.release().await.expect("released all the same");
+    flush();
+    assert!(redlock.inspect("k").await.expect("asked").is_free());
+    redlock.shutdown(secs(5)).await.expect("nothing is left");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn the_next_gets_the_lock_of_a_holder_that_died() {
+    let fleet = fleet(5);
+    let waiter = client(&fleet).await;
+    let ttl = millis(1000);
+    // A client whose runtime is torn down in mid-hold: nothing of it runs any more, as after a SIGKILL.
+    let urls = fleet.urls();
+    let began = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let guard = runtime.block_on(async {
+            let redlock = quorlock::Redlock::builder().nodes(urls).connect().await.expect("up");
+            redlock.mutex("k").ttl(ttl).acquire().await.expect("free")
+        });
+        let began = Instant::now();
+        std::mem::forget(guard);
+        drop(runtime);
+        began
+    })
+    .join()
+    .expect("no panic");
+    let guard = waiter.mutex("k").wait(secs(10)).acquire().await.expect("after the ttl");
+    assert!(guard.is_valid());
+    // Far more than the few milliseconds it takes, because a loaded machine is no failure of the lock.
+    assert!(began.elapsed() < ttl + secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn locks_are_renewed_on_a_thread_of_their_own_while_the_runtime_is_blocked() {
+    let fleet = fleet(3);
+    let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
+    let guard = redlock.mutex("k").ttl(millis(400)).acquire().await.expect("free");
+    std::thread::sleep(millis(1500));
+    assert!(guard.is_valid());
+    guard.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(millis(300)).acquire().await.expect("free");
+    // The driver shares this thread, so no renewal and no timer runs meanwhile.
+    std::thread::sleep(millis(500));
+    assert!(!guard.is_valid(), "the clock is read, whatever the timers missed");
+    timeout(secs(1), guard.lost()).await.expect("and the loss is latched");
+    assert!(guard.release().await.expect("quiet").was_lost);
+}
+
+#[tokio::test]
+async fn a_driver_that_ends_tells_its_guards() {
+    let fleet = fleet(3);
+    let urls = fleet.urls();
+    let guard = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let redlock = quorlock::Redlock::builder().nodes(urls).connect().await.expect("up");
+            redlock.mutex("k").acquire().await.expect("free")
+        })
+    })
+    .join()
+    .expect("no panic");
+    timeout(secs(1), guard.lost()).await.expect("told by the drop");
+    assert!(!guard.is_valid());
+    assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed)));
+}
+
+#[tokio::test]
+async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
+    let mut fleet = fleet(5);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
+    for round in 0..4_usize {
+        let (one, two) = (round % 5, (round + 2) % 5);
+        fleet[one].kill();
+        fleet[two].pause();
+        sleep(Duration::from_millis(700)).await;
+        assert!(guard.is_valid(), "round {round}");
+        fleet[one].restart(Data::Kept).expect("restarted");
+        fleet[two].resume();
+        eventually("all nodes are back", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    }
+    guard.release().await.expect("released");
+}

@@ -1,0 +1,156 @@
+//! Taking and giving back.
+
+use quorlock::{AcquireError, Holder, Vote};
+
+use crate::world::{builder, client, count, eventually, fleet, millis, secs, standing};
+
+#[tokio::test]
+async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
+    for nodes in [1, 3, 4, 5, 9] {
+        let fleet = fleet(nodes);
+        let redlock = client(&fleet).await;
+        let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
+        assert!(guard.is_valid());
+        assert!(guard.remaining() > secs(9) && guard.remaining() < secs(10));
+        eventually("the slower nodes hold it too", || async { standing(&fleet, "orders:42") == nodes }).await;
+        let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
+        eventually("the margin tells", || async { guard.margin() == best }).await;
+        let report = guard.release().await.expect("a quorum confirms");
+        assert!(!report.was_lost);
+        redlock.shutdown(secs(5)).await.expect("nothing is left");
+        assert_eq!(count(&fleet), 0);
+    }
+}
+
+#[tokio::test]
+async fn who_comes_second_is_told_for_how_long() {
+    let fleet = fleet(3);
+    let (first, second) = (client(&fleet).await, client(&fleet).await);
+    let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
+    eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
+    let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
+    let AcquireError::Held { retry_after: Some(retry_after), report } = refused else {
+        panic!("expected `Held` with a time, got {refused:?}");
+    };
+    assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
+    assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::Held { .. })).count() >= 2);
+    assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
+    assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
+    guard.release().await.expect("released");
+    assert!(second.mutex("k").try_acquire().await.expect("free now").is_some());
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
+    let fleet = fleet(3);
+    let (first, second) = (client(&fleet).await, client(&fleet).await);
+    let guard = first.mutex("k").acquire().await.expect("free");
+    let refused = second.mutex("k").wait(millis(200)).acquire().await;
+    assert!(matches!(refused, Err(AcquireError::Held { .. })), "{refused:?}");
+    let waiting = tokio::spawn(async move { second.mutex("k").acquire().await });
+    guard.release().await.expect("released");
+    let second = waiting.await.expect("no panic").expect("its turn");
+    assert!(second.is_valid());
+}
+
+#[tokio::test]
+async fn a_dropped_guard_frees_the_lock_without_a_runtime() {
+    let fleet = fleet(3);
+    let redlock = builder(&fleet).dedicated_thread().connect().await.expect("up");
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    std::thread::spawn(move || drop(guard)).join().expect("no panic");
+    eventually("the key is gone", || async { count(&fleet) == 0 }).await;
+}
+
+#[tokio::test]
+async fn scoped_work_runs_under_the_lock_and_gives_back_its_value() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let value = redlock.mutex("k").run(|lock| async move { lock.is_valid().then_some(42) }).await;
+    assert_eq!(value.expect("ran"), Some(42));
+    redlock.shutdown(secs(5)).await.expect("nothing is left");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
+    let fleet = fleet(3);
+    let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
+    assert!(ours.inspect("k").await.expect("asked").is_free());
+    let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
+    eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
+    let seen = ours.inspect("k").await.expect("asked");
+    let (mark, life) = seen.holder().expect("a quorum");
+    assert!(life.expect("it expires") > secs(15));
+    assert!(seen.nodes.iter().all(|sight| sight.is_ours));
+    let seen = theirs.inspect("k").await.expect("asked");
+    assert_eq!(seen.holder().map(|(mark, _)| mark), Some(mark));
+    assert!(seen.nodes.iter().all(|sight| !sight.is_ours));
+    guard.release().await.expect("released");
+
+    fleet[0].command::<()>(&["SET", "left", "over"]).expect("set");
+    let seen = ours.inspect("left").await.expect("asked");
+    assert!(seen.holder().is_none() && seen.is_free(), "one of three is no lock");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_held_and_can_be_broken() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    for server in fleet.servers() {
+        server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
+    }
+    let refused = redlock.mutex("k").wait(millis(150)).acquire().await.expect_err("held");
+    assert!(matches!(refused, AcquireError::Held { retry_after: None, .. }), "{refused:?}");
+    let seen = redlock.inspect("k").await.expect("asked");
+    let other = |vote: &Vote| matches!(vote, Vote::Seen(it) if it.holder == Holder::OtherType && it.remaining.is_none());
+    assert!(seen.nodes.iter().all(|sight| other(&sight.vote)), "{seen:?}");
+    let broken = redlock.break_lock("k").await.expect("asked");
+    assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted));
+    assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());
+}
+
+#[tokio::test]
+async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
+    let fleet = fleet(3);
+    let urls = fleet.urls().into_iter().map(|url| format!("{url}/2?protocol=resp3"));
+    let redlock =
+        quorlock::Redlock::builder().nodes(urls).key_prefix("redlock:").connect().await.expect("up");
+    let guard = redlock.mutex("a b\"é").acquire().await.expect("free");
+    assert_eq!(guard.key(), "redlock:a b\"é");
+    eventually("every node has it in database 2", || async {
+        fleet.servers().iter().all(|server| {
+            let mut connection = server.connect(secs(1)).expect("up");
+            quorlock_chaos::redis::cmd("SELECT").arg(2).exec(&mut connection).expect("selected");
+            let found: bool =
+                quorlock_chaos::redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("asked");
+            found
+        })
+    })
+    .await;
+    assert_eq!(redlock.inspect("a b\"é").await.expect("asked").holder().map(|_| ()), Some(()));
+    guard.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn tasks_of_one_client_take_turns_in_order() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let first = redlock.mutex("k").acquire().await.expect("free");
+    let (sender, mut order) = tokio::sync::mpsc::unbounded_channel();
+    for place in 0..16 {
+        let (redlock, sender) = (redlock.clone(), sender.clone());
+        let mut task = Box::pin(async move {
+            let guard = redlock.mutex("k").acquire().await.expect("its turn");
+            sender.send(place).expect("listened to");
+            guard.release().await.expect("released");
+        });
+        // Polled once here, so that they line up in this order.
+        assert!(futures::poll!(&mut task).is_pending());
+        tokio::spawn(task);
+    }
+    first.release().await.expect("released");
+    for place in 0..16 {
+        assert_eq!(order.recv().await, Some(place));
+    }
+}
