@@ -12,6 +12,10 @@ mod nodes;
 mod order;
 mod record;
 
+// What a driver is made of, for those who build one.
+pub(crate) use crate::node::{Address, Login, Settings};
+#[cfg(feature = "tls-rustls")]
+pub(crate) use crate::node::{Tls, TlsFiles};
 pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::Hold;
 pub use nodes::{NodeState, NodeStatus};

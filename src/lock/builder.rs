@@ -1,6 +1,7 @@
 //! The way to a client: everything is checked once, when it is built.
 
 use std::fmt;
+#[cfg(feature = "tls-rustls")]
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -13,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::client::{RESERVED, Redlock, Shared};
 use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
-use crate::driver::{Driver, NodeState, NodeStatus, Options, Orders, View};
-use crate::node::{Address, Login, Settings};
+use crate::driver::{Address, Driver, Login, NodeState, NodeStatus, Options, Orders, Settings, View};
+#[cfg(feature = "tls-rustls")]
+use crate::driver::{Tls, TlsFiles};
 use crate::observe::{Event, Events, Observer};
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::Drift;
@@ -27,7 +29,7 @@ pub struct Builder {
     nodes: Vec<String>,
     login: Login,
     #[cfg(feature = "tls-rustls")]
-    tls: crate::node::TlsFiles,
+    tls: TlsFiles,
     key_prefix: String,
     quorum: Option<usize>,
     drift: f64,
@@ -45,7 +47,7 @@ impl Builder {
             nodes: Vec::new(),
             login: Login::default(),
             #[cfg(feature = "tls-rustls")]
-            tls: crate::node::TlsFiles::default(),
+            tls: TlsFiles::default(),
             key_prefix: String::new(),
             quorum: None,
             drift: 0.01,
@@ -212,7 +214,7 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             client_name: self.client_name,
             #[cfg(feature = "tls-rustls")]
-            tls: crate::node::Tls::new(&self.tls).map_err(Invalid::new)?,
+            tls: Tls::new(&self.tls).map_err(Invalid::new)?,
         };
         let events = Events::new(self.observer);
         if quorum.nodes() % 2 == 0 {

@@ -1,1 +1,154 @@
-//! ...
+//! Nothing is left behind: whatever callers, nodes and connections do.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorlock::{AcquireError, Redlock};
+use quorlock_chaos::Fleet;
+use tokio::time::{sleep, timeout};
+
+use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_key_is_left_after_two_thousand_acquires_of_every_fate() {
+    let fleet = Arc::new(Mutex::new(fleet(5)));
+    let redlock = client(&fleet.lock().expect("whole")).await;
+    let blocker = redlock.mutex("taken").ttl(secs(60)).acquire().await.expect("free");
+    let others = client(&fleet.lock().expect("whole")).await;
+
+    let trouble = std::thread::spawn({
+        let fleet = Arc::clone(&fleet);
+        move || make_trouble(&fleet)
+    });
+    let tasks: Vec<_> = (0..40_u64)
+        .map(|task| tokio::spawn(one_task(task, redlock.clone(), others.clone())))
+        .collect();
+    for task in tasks {
+        task.await.expect("no task panics");
+    }
+    trouble.join().expect("no panic");
+
+    blocker.release().await.expect("released");
+    redlock.shutdown(secs(20)).await.expect("all that was owed is paid");
+    others.shutdown(secs(20)).await.expect("all that was owed is paid");
+    // Every key was asked to live for a minute, so none of them has just expired.
+    assert_eq!(count(&fleet.lock().expect("whole")), 0);
+}
+
+/// Fifty acquires: a third dropped at a random point, a third refused in the end, a third held and released.
+async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
+    let mut random = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for turn in 0..50 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let name = format!("own:{task}:{}", turn % 4);
+        match turn % 3 {
+            0 => {
+                let acquire = redlock.mutex(&name).ttl(secs(60)).acquire();
+                drop(timeout(Duration::from_micros(random % 3000), acquire).await);
+            }
+            1 => {
+                let wait = millis(1 + random % 20);
+                let refused = others.mutex("taken").ttl(secs(60)).wait(wait).acquire().await;
+                assert!(
+                    matches!(refused, Err(AcquireError::Held { .. } | AcquireError::NoQuorum { .. })),
+                    "{refused:?}"
+                );
+            }
+            _ => {
+                let guard = redlock.mutex(&name).ttl(secs(60)).acquire().await.expect("its own name");
+                assert!(guard.is_valid());
+                if random % 2 == 0 {
+                    drop(guard);
+                } else {
+                    // Unconfirmed in time is fine here: it goes on in the background.
+                    let _ = guard.release().await;
+                }
+            }
+        }
+    }
+}
+
+/// One node hangs for longer than its connection is given, others lose their connections again and again.
+fn make_trouble(fleet: &Mutex<Fleet>) {
+    let cut = |node: usize| {
+        let _: Result<i64, _> = fleet.lock().expect("whole")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    };
+    fleet.lock().expect("whole")[0].pause();
+    for round in 0..15 {
+        cut(1 + round % 2);
+        std::thread::sleep(millis(200));
+    }
+    fleet.lock().expect("whole")[0].resume();
+}
+
+#[tokio::test]
+async fn an_acquire_dropped_at_any_moment_leaves_no_key() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    for micros in (0..2000).step_by(20) {
+        let acquire = redlock.mutex("k").ttl(secs(60)).acquire();
+        drop(timeout(Duration::from_micros(micros), acquire).await);
+    }
+    redlock.shutdown(secs(5)).await.expect("nothing is owed");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
+    let mut fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free");
+    eventually("it stands everywhere", || async { count(&fleet) == 3 }).await;
+    fleet[2].kill();
+    guard.release().await.expect("a quorum confirms");
+    assert_eq!(redlock.shutdown(millis(50)).await.expect_err("one node is owed").undone.len(), 1);
+
+    let redlock = builder(&fleet).connect().await.expect("two of three");
+    let guard = redlock.mutex("other").ttl(secs(60)).acquire().await.expect("two of three");
+    fleet[2].restart(quorlock_chaos::Data::Empty).expect("back");
+    eventually("node three is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    fleet[1].kill();
+    drop(guard);
+    fleet[1].restart(quorlock_chaos::Data::Kept).expect("back");
+    redlock.shutdown(secs(10)).await.expect("paid");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_guards_and_lists_those_that_stay() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    let closing = tokio::spawn({
+        let redlock = redlock.clone();
+        async move { redlock.shutdown(secs(20)).await }
+    });
+    eventually("no new work is taken", || async {
+        matches!(redlock.mutex("x").try_acquire().await, Err(AcquireError::Closed))
+    })
+    .await;
+    assert!(guard.is_valid(), "held locks stay good meanwhile");
+    drop(guard);
+    closing.await.expect("no panic").expect("nothing is left");
+
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    let left = redlock.shutdown(millis(50)).await.expect_err("somebody holds a lock");
+    assert_eq!(left.kept, ["k"]);
+    timeout(secs(1), guard.lost()).await.expect("who stays is told");
+}
+
+#[tokio::test]
+async fn the_last_handle_that_goes_leaves_nothing() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    drop(redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free"));
+    drop(redlock);
+    eventually("the driver has paid what it owed", || async {
+        sleep(millis(1)).await;
+        count(&fleet) == 0
+    })
+    .await;
+}

@@ -1,1 +1,119 @@
-//! ...
+//! One holder at a time: twelve processes and sixty tasks, while servers are killed, paused and restarted.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use quorlock::Redlock;
+use quorlock_chaos::Data;
+use tokio::time::sleep;
+
+use crate::world::{fleet, millis, secs};
+
+const PROCESSES: usize = 12;
+const TASKS: usize = 5;
+const TURNS: usize = 8;
+
+/// The same test is the story and, in the processes it starts, each of its workers.
+#[test]
+fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go() {
+    match std::env::var("QUORLOCK_TEST_WORKER") {
+        Ok(id) => work(&id),
+        Err(_) => tell(),
+    }
+}
+
+fn tell() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("counter"), "0").expect("written");
+    let mut fleet = fleet(5);
+    let mut workers: Vec<_> = (0..PROCESSES)
+        .map(|id| {
+            Command::new(std::env::current_exe().expect("known"))
+                .args(["--exact", "--nocapture", NAME])
+                .env("QUORLOCK_TEST_WORKER", id.to_string())
+                .env("QUORLOCK_TEST_NODES", fleet.nodes())
+                .env("QUORLOCK_TEST_FOLDER", folder.path())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("spawned")
+        })
+        .collect();
+
+    let mut round = 0;
+    loop {
+        let running = workers.iter_mut().filter_map(|it| it.try_wait().expect("waited").is_none().then_some(()));
+        if running.count() == 0 {
+            break;
+        }
+        assert!(round < 300, "the workers do not come to an end");
+        let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
+        fleet[one].kill();
+        fleet[two].pause();
+        std::thread::sleep(millis(300));
+        fleet[two].resume();
+        fleet[one].restart(Data::Kept).expect("back with its data");
+        std::thread::sleep(millis(300));
+        round += 1;
+    }
+    for worker in &mut workers {
+        assert!(worker.wait().expect("waited").success(), "a worker failed; its words are above");
+    }
+    assert!(round >= 2, "it was over before anything could go wrong");
+
+    let counter = fs::read_to_string(folder.path().join("counter")).expect("read");
+    assert_eq!(counter, (PROCESSES * TASKS * TURNS).to_string(), "increments were lost");
+    let witness = fs::read_to_string(folder.path().join("witness")).expect("read");
+    let lines: Vec<&str> = witness.lines().collect();
+    for pair in lines.chunks(2) {
+        let [enter, leave] = pair else { panic!("somebody entered and never left") };
+        assert_eq!(enter.strip_prefix("enter "), leave.strip_prefix("leave "), "two held at once");
+    }
+    assert_eq!(lines.len(), 2 * PROCESSES * TASKS * TURNS);
+}
+
+fn work(id: &str) {
+    let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
+    let nodes = std::env::var("QUORLOCK_TEST_NODES").expect("told");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let redlock = Redlock::builder().nodes(nodes.split(',')).lazy().expect("built");
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let (redlock, folder, name) = (redlock.clone(), folder.clone(), format!("{id}.{task}"));
+                tokio::spawn(async move {
+                    for _ in 0..TURNS {
+                        increment(&redlock, &folder, &name).await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+    });
+}
+
+/// Reads, waits for somebody else to do the same, writes: without exclusion it loses increments by the dozen.
+async fn increment(redlock: &Redlock, folder: &Path, who: &str) {
+    let guard = redlock.mutex("counter").ttl(secs(10)).acquire().await.expect("waits for ever");
+    witness(folder, &format!("enter {who}\n"));
+    let file = folder.join("counter");
+    let value: u64 = fs::read_to_string(&file).expect("read").parse().expect("a number");
+    sleep(millis(1)).await;
+    assert!(guard.is_valid(), "a lock of ten seconds, used for a millisecond");
+    fs::write(&file, (value + 1).to_string()).expect("written");
+    witness(folder, &format!("leave {who}\n"));
+    // Too few confirmations in time are no failure here: the rest goes on in the background.
+    let _ = guard.release().await;
+}
+
+fn witness(folder: &Path, line: &str) {
+    let file = OpenOptions::new().append(true).create(true).open(folder.join("witness"));
+    file.expect("opened").write_all(line.as_bytes()).expect("written");
+}
+
+const NAME: &str =
+    "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";

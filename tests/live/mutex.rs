@@ -121,9 +121,9 @@ async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
     eventually("every node has it in database 2", || async {
         fleet.servers().iter().all(|server| {
             let mut connection = server.connect(secs(1)).expect("up");
-            quorlock_chaos::redis::cmd("SELECT").arg(2).exec(&mut connection).expect("selected");
+            redis::cmd("SELECT").arg(2).exec(&mut connection).expect("selected");
             let found: bool =
-                quorlock_chaos::redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("asked");
+                redis::cmd("EXISTS").arg("redlock:a b\"é").query(&mut connection).expect("asked");
             found
         })
     })

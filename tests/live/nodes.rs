@@ -1,1 +1,128 @@
-//! ...
+//! Nodes that are dead, paused, restarted: while a quorum stands, nobody notices.
+
+use quorlock::{AcquireError, ConnectError, Fault, NodeState, Redlock, Vote};
+use quorlock_chaos::{Data, Server};
+use tokio::time::{Instant, timeout};
+
+use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs};
+
+/// Two hundred times, within a bound that a client which waits for the missing node once per lock would miss.
+async fn many_locks(redlock: &Redlock) {
+    let all = async {
+        for turn in 0..200 {
+            let guard = redlock.mutex(format!("k{turn}")).acquire().await.expect("a quorum stands");
+            guard.release().await.expect("a quorum confirms");
+        }
+    };
+    timeout(secs(30), all).await.expect("a missing node costs no time");
+}
+
+#[tokio::test]
+async fn a_node_dead_or_paused_before_connect_changes_nothing() {
+    for fault in [Server::kill, Server::pause] {
+        let mut fleet = fleet(5);
+        fault(&mut fleet[1]);
+        let redlock = builder(&fleet).connect().await.expect("four of five");
+        many_locks(&redlock).await;
+        fleet[1].restart(Data::Kept).expect("back");
+        eventually("it is taken in again", || async { redlock.nodes().await.iter().all(is_up) }).await;
+        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        assert_eq!(count(&fleet), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_node_dead_or_paused_after_connect_changes_nothing() {
+    for fault in [Server::kill, Server::pause] {
+        let mut fleet = fleet(5);
+        let redlock = client(&fleet).await;
+        fault(&mut fleet[3]);
+        many_locks(&redlock).await;
+        fleet[3].resume();
+        if !fleet[3].is_running() {
+            fleet[3].restart(Data::Kept).expect("back");
+        }
+        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        assert_eq!(count(&fleet), 0);
+    }
+}
+
+#[tokio::test]
+async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_when_it_is_back() {
+    for fault in [Server::kill, Server::pause] {
+        let mut fleet = fleet(5);
+        let redlock = client(&fleet).await;
+        fleet.servers_mut()[..3].iter_mut().for_each(fault);
+        let began = Instant::now();
+        let refused = redlock.mutex("k").wait(secs(1)).acquire().await.expect_err("two of five");
+        assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+        let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+        assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::Unknown(_))).count() >= 3);
+
+        let waiting = tokio::spawn({
+            let redlock = redlock.clone();
+            async move { redlock.mutex("k").acquire().await }
+        });
+        for server in &mut fleet.servers_mut()[..3] {
+            server.resume();
+            if !server.is_running() {
+                server.restart(Data::Kept).expect("back");
+            }
+        }
+        let guard = timeout(secs(20), waiting).await.expect("no hang").expect("no panic").expect("granted");
+        assert!(guard.is_valid());
+        drop(guard);
+        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        assert_eq!(count(&fleet), 0);
+    }
+}
+
+#[tokio::test]
+async fn all_nodes_restarted_one_by_one_are_found_again() {
+    let mut fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    for node in 0..3 {
+        fleet[node].restart(Data::Kept).expect("back");
+        let guard = redlock.mutex("k").wait(secs(10)).acquire().await.expect("a quorum stands");
+        guard.release().await.expect("confirmed");
+        eventually("it is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    }
+}
+
+#[tokio::test]
+async fn connect_says_why_each_node_is_missing() {
+    let mut fleet = fleet(3);
+    fleet[0].kill();
+    fleet[2].pause();
+    let began = Instant::now();
+    let startup = builder(&fleet).startup_timeout(millis(1500)).connect().await;
+    assert!(began.elapsed() < secs(5));
+    let Err(ConnectError::NoQuorum { nodes }) = startup else { panic!("expected NoQuorum, got {startup:?}") };
+    assert!(matches!(&nodes[0].state, NodeState::Down(why) if why.contains("refused")), "{nodes:?}");
+    assert_eq!(nodes[1].state, NodeState::Up);
+    assert!(matches!(&nodes[2].state, NodeState::Down(why) if why.contains("no answer")), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_attempt() {
+    let mut fleet = fleet(3);
+    let redlock = builder(&fleet).lazy().expect("built");
+    let guard = redlock.mutex("k").try_acquire().await.expect("waited for the dials");
+    drop(guard.expect("free"));
+    fleet.servers_mut().iter_mut().for_each(Server::kill);
+    let redlock = builder(&fleet).lazy().expect("built");
+    let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
+    let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    assert!(report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(Fault::Down(_)))), "{report}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_a_node_too() {
+    let setup = quorlock_chaos::Setup::new().unix_socket(true);
+    let server = Server::start(&setup).expect("started");
+    let path = server.unix_socket().expect("it has one");
+    let redlock = Redlock::builder().nodes([format!("unix:{}", path.display())]).connect().await.expect("up");
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    assert!(server.command::<bool>(&["EXISTS", "k"]).expect("asked"));
+    guard.release().await.expect("released");
+}

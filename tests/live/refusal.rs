@@ -1,1 +1,160 @@
-//! ...
+//! Nodes and settings that may not be, and what is said about them.
+
+use std::sync::{Arc, Mutex};
+
+use quorlock::{AcquireError, Bar, ConnectError, Event, Fault, NodeState, Redlock, Vote};
+use quorlock_chaos::{Fleet, Server, Setup};
+
+use crate::world::{builder, client, eventually, fleet, is_up, secs};
+
+#[tokio::test]
+async fn one_server_under_two_urls_is_refused() {
+    let fleet = fleet(2);
+    let twin = format!("redis://localhost:{}", fleet[0].port());
+    let urls = [fleet[0].url(), fleet[1].url(), twin];
+    let refused = Redlock::builder().nodes(urls).connect().await;
+    let Err(ConnectError::Misplaced { why, .. }) = refused else { panic!("expected Misplaced, got {refused:?}") };
+    assert!(why.contains("same server"), "{why}");
+}
+
+#[tokio::test]
+async fn a_cluster_member_is_refused() {
+    let cluster = Server::start(&Setup::new().args(["--cluster-enabled", "yes"])).expect("started");
+    let fleet = fleet(2);
+    let urls = [fleet[0].url(), cluster.url(), fleet[1].url()];
+    let refused = Redlock::builder().nodes(urls).connect().await;
+    assert!(matches!(refused, Err(ConnectError::Misplaced { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master() {
+    let fleet = fleet(3);
+    let master = fleet[0].port().to_string();
+    fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
+    let redlock = builder(&fleet).connect().await.expect("two of three");
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Barred(Bar::Replica));
+    let guard = redlock.mutex("k").acquire().await.expect("two of three");
+    guard.release().await.expect("released");
+    fleet[1].command::<()>(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
+    eventually("it counts again", || async { is_up(&redlock.nodes().await[1]) }).await;
+}
+
+#[tokio::test]
+async fn a_node_demoted_in_flight_casts_no_vote() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let master = fleet[0].port().to_string();
+    fleet[2].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
+    eventually("it is barred", || async {
+        let guard = redlock.mutex("k").acquire().await.expect("two of three");
+        guard.release().await.expect("released");
+        redlock.nodes().await[2].state == NodeState::Barred(Bar::Replica)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_once_and_never_shown() {
+    let fleet = Fleet::start_with(3, &Setup::new().password("s3cret")).expect("started");
+    let urls = |password: &str| -> Vec<String> {
+        let ports = fleet.servers().iter().map(Server::port);
+        ports.map(|port| format!("redis://:{password}@127.0.0.1:{port}")).collect()
+    };
+    let bad = Redlock::builder().nodes(urls("wr0ng"));
+    assert!(!format!("{bad:?}").contains("wr0ng"));
+    let refused = bad.connect().await.expect_err("refused");
+    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
+    assert!(!format!("{refused} {refused:?}").contains("wr0ng"));
+
+    let good = Redlock::builder().nodes(urls("s3cret")).connect().await.expect("let in");
+    assert!(!format!("{good:?} {:?}", good.nodes().await).contains("s3cret"));
+    let lazy = Redlock::builder().nodes(urls("wr0ng")).lazy().expect("built");
+    let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
+    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+
+    let stand_in = Redlock::builder().nodes(fleet.servers().iter().map(Server::url)).password("s3cret");
+    drop(stand_in.connect().await.expect("let in by the client's own password"));
+
+    let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
+    let mixed = Redlock::builder().nodes(mixed).connect().await.expect("two of three let us in");
+    drop(mixed.mutex("k").acquire().await.expect("two of three"));
+    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Barred(Bar::Login(_))));
+}
+
+#[tokio::test]
+async fn a_user_with_just_the_rights_it_needs_can_lock() {
+    let fleet = fleet(3);
+    for server in fleet.servers() {
+        server
+            .command::<()>(&[
+                "ACL", "SETUSER", "locker", "on", ">pw", "resetkeys", "~lock:*", "resetchannels", "-@all", "+set",
+                "+get", "+del", "+pexpire", "+pttl", "+eval", "+evalsha", "+script|load", "+info",
+                "+client|setname",
+            ])
+            .expect("made");
+    }
+    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
+    let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
+    guard.extend(secs(20)).await.expect("renewed");
+    guard.release().await.expect("released");
+    let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
+    let AcquireError::Refused { report } = refused else { panic!("expected Refused, got {refused:?}") };
+    assert!(report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(Bar::NoPermission(_)))), "{report}");
+
+    for server in fleet.servers() {
+        server.command::<()>(&["ACL", "SETUSER", "locker", "-script|load"]).expect("changed");
+    }
+    let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
+    let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
+    guard.release().await.expect("scripts go as text");
+}
+
+#[tokio::test]
+async fn full_memory_is_no_vote_now_and_a_release_still_works() {
+    let fleet = fleet(3);
+    let redlock = client(&fleet).await;
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    for server in fleet.servers() {
+        server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
+    }
+    let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
+    let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let full = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Refused(words)) if words.starts_with("OOM"));
+    assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");
+    guard.release().await.expect("deleting needs no room");
+}
+
+#[tokio::test]
+async fn an_evicting_node_and_an_even_number_are_warned_of() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
+    let fleet = Fleet::start_with(2, &evicting).expect("started");
+    let listener = Arc::clone(&heard);
+    let redlock = builder(&fleet)
+        .observer(move |event: &Event<'_>| {
+            if let Event::NodeWarning { warning, .. } | Event::Warning { warning } = event {
+                listener.lock().expect("whole").push((*warning).to_owned());
+            }
+        })
+        .connect()
+        .await
+        .expect("a warning is no refusal");
+    eventually("both nodes are known", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    let heard = heard.lock().expect("whole").clone();
+    assert!(heard.iter().any(|warning| warning.contains("even number")), "{heard:?}");
+    assert_eq!(heard.iter().filter(|warning| warning.contains("noeviction")).count(), 2, "{heard:?}");
+}
+
+#[tokio::test]
+async fn something_that_is_no_redis_is_told_apart() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let url = format!("redis://127.0.0.1:{port}");
+    let refused = Redlock::builder().nodes([url]).connect().await;
+    assert!(matches!(refused, Err(ConnectError::Refused { .. })), "{refused:?}");
+}

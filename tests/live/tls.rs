@@ -1,1 +1,100 @@
-//! ...
+//! TLS to real servers, with an authority of our own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use quorlock::{ConnectError, Redlock};
+use quorlock_chaos::{Server, Setup};
+use tempfile::TempDir;
+
+/// An authority, a server's and a client's certificate.
+struct Papers {
+    folder: TempDir,
+}
+
+impl Papers {
+    fn new() -> Self {
+        let papers = Self { folder: tempfile::tempdir().expect("a folder") };
+        papers.openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt"], "ca");
+        for name in ["server", "client"] {
+            let (key, request, signed) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
+            papers.openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &request], name);
+            std::fs::write(papers.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost").expect("written");
+            papers.openssl(
+                &["x509", "-req", "-in", &request, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "ext", "-out", &signed],
+                "",
+            );
+        }
+        papers
+    }
+
+    fn openssl(&self, words: &[&str], subject: &str) {
+        let mut command = Command::new("openssl");
+        command.args(words).current_dir(self.folder.path());
+        if !subject.is_empty() {
+            command.args(["-subj", &format!("/CN=quorlock test {subject}")]);
+        }
+        let output = command.output().expect("openssl is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+}
+
+fn server(papers: &Papers, asks_for_client: bool) -> (Server, String) {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let text = |path: &Path| path.display().to_string();
+    let setup = Setup::new().args([
+        "--tls-port".to_owned(),
+        port.to_string(),
+        "--tls-cert-file".to_owned(),
+        text(&papers.path("server.crt")),
+        "--tls-key-file".to_owned(),
+        text(&papers.path("server.key")),
+        "--tls-ca-cert-file".to_owned(),
+        text(&papers.path("ca.crt")),
+        "--tls-auth-clients".to_owned(),
+        if asks_for_client { "yes" } else { "no" }.to_owned(),
+    ]);
+    (Server::start(&setup).expect("started"), format!("rediss://127.0.0.1:{port}"))
+}
+
+#[tokio::test]
+async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
+    let papers = Papers::new();
+    let (_server, url) = server(&papers, false);
+    let ca = papers.path("ca.crt");
+    let redlock = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca).connect().await.expect("trusted");
+    let guard = redlock.mutex("k").acquire().await.expect("free");
+    guard.release().await.expect("released");
+
+    let refused = Redlock::builder().nodes([url]).connect().await;
+    let Err(ConnectError::Refused { nodes }) = refused else { panic!("expected Refused, got {refused:?}") };
+    assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_where_one_is_asked_for() {
+    let papers = Papers::new();
+    let (_server, url) = server(&papers, true);
+    let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
+    let refused = builder().startup_timeout(std::time::Duration::from_secs(2)).connect().await;
+    assert!(matches!(refused, Err(ConnectError::Refused { .. } | ConnectError::NoQuorum { .. })), "{refused:?}");
+    let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
+    let redlock = shown.connect().await.expect("let in");
+    drop(redlock.mutex("k").acquire().await.expect("free"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named_before_anything_is_dialed() {
+    let papers = Papers::new();
+    std::fs::write(papers.path("empty"), "").expect("written");
+    for (file, why) in [("missing", "missing"), ("empty", "no certificate")] {
+        let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(papers.path(file));
+        let refused = builder.lazy().expect_err("refused").to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
