@@ -76,16 +76,17 @@ impl Desk {
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
     pub(super) fn close(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
-        match &mut self.closing {
-            Some(closing) => closing.deadline = closing.deadline.earlier(deadline),
-            None => {
-                self.closing = Some(Closing { deadline, replies: Vec::new() });
-                let waiting: Vec<Id> = (self.records.iter())
-                    .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
-                    .map(|(id, _)| *id)
-                    .collect();
-                waiting.into_iter().for_each(|id| self.abandon(id, board, now));
-            }
+        if let Some(closing) = &mut self.closing {
+            closing.deadline = closing.deadline.earlier(deadline);
+            return;
+        }
+        self.closing = Some(Closing { deadline, replies: Vec::new() });
+        let waiting: Vec<Id> = (self.records.iter())
+            .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.abandon(id, board, now);
         }
     }
 
@@ -130,11 +131,11 @@ impl Desk {
                 let Some(record) = self.records.get_mut(&id) else { return };
                 let hold = Arc::new(Hold::new(deadline, confirmed));
                 let key = record.key.clone();
-                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold))) {
-                    if reply.send(Ok(hold)).is_err() {
-                        // The caller walked away in the very moment of success.
-                        return self.abandon(id, board, now);
-                    }
+                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold)))
+                    && reply.send(Ok(hold)).is_err()
+                {
+                    // The caller walked away in the very moment of success.
+                    return self.abandon(id, board, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 self.events.emit(&Event::Acquired { key: key.as_str(), nodes, remaining });

@@ -50,7 +50,10 @@ pub(crate) struct Options {
 
 impl Driver {
     /// A driver that dials its nodes as soon as it runs, and the view of them that it keeps up to date.
-    pub(crate) fn new(options: Options, orders: mpsc::UnboundedReceiver<Order>) -> (Self, watch::Receiver<View>) {
+    pub(crate) fn new(
+        options: Options,
+        orders: mpsc::UnboundedReceiver<Order>,
+    ) -> (Self, watch::Receiver<View>) {
         let Options { quorum, node_timeout, addresses, settings, events } = options;
         let settings = Arc::new(settings);
         let links: Vec<Link> =

@@ -13,13 +13,13 @@ mod order;
 mod record;
 
 // What a driver is made of, for those who build one.
+pub(crate) use crate::host::clock::now;
+pub(crate) use crate::host::entropy::jitter;
 pub(crate) use crate::node::{Address, Login, Settings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
 pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::Hold;
-pub use nodes::{NodeState, NodeStatus};
 pub(crate) use nodes::View;
-pub(crate) use crate::host::clock::now;
-pub(crate) use crate::host::entropy::jitter;
+pub use nodes::{NodeState, NodeStatus};
 pub(crate) use order::{Extended, Order, Orders, Surveyed};

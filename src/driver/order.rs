@@ -17,13 +17,33 @@ use crate::protocol::vote::Vote;
 
 /// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
 pub(crate) enum Order {
-    Acquire { id: Id, claim: Claim, tenure: Tenure, reply: oneshot::Sender<Result<Arc<Hold>, Refusal>> },
+    Acquire {
+        id: Id,
+        claim: Claim,
+        tenure: Tenure,
+        reply: oneshot::Sender<Result<Arc<Hold>, Refusal>>,
+    },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.
     Abandon(Id),
-    Extend { id: Id, terms: Terms, reply: oneshot::Sender<Extended> },
-    Release { id: Id, reply: Option<oneshot::Sender<Vec<Vote>>> },
-    Survey { id: Id, phase: Phase, key: Key, reply: oneshot::Sender<Surveyed> },
-    Shutdown { deadline: Moment, reply: oneshot::Sender<Leftover> },
+    Extend {
+        id: Id,
+        terms: Terms,
+        reply: oneshot::Sender<Extended>,
+    },
+    Release {
+        id: Id,
+        reply: Option<oneshot::Sender<Vec<Vote>>>,
+    },
+    Survey {
+        id: Id,
+        phase: Phase,
+        key: Key,
+        reply: oneshot::Sender<Surveyed>,
+    },
+    Shutdown {
+        deadline: Moment,
+        reply: oneshot::Sender<Leftover>,
+    },
 }
 
 /// How an extension ended.

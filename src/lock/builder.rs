@@ -94,7 +94,11 @@ impl Builder {
 
     /// Files with the certificate and the private key to show to nodes, in PEM form. Defaults to none.
     #[cfg(feature = "tls-rustls")]
-    pub fn tls_client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+    pub fn tls_client_certificate(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
         self.tls.client = Some((certificate.into(), key.into()));
         self
     }
@@ -204,17 +208,17 @@ impl Builder {
     ///
     /// [`ConnectError::Invalid`] for options that cannot work, and where there is no Tokio runtime to run on.
     pub fn lazy(self) -> Result<Redlock, ConnectError> {
-        let quorum = Quorum::new(self.nodes.len(), self.quorum).map_err(Invalid::new)?;
-        let drift = Drift::new(self.drift).map_err(Invalid::new)?;
+        let quorum = Quorum::new(self.nodes.len(), self.quorum).map_err(Invalid::from)?;
+        let drift = Drift::new(self.drift).map_err(Invalid::from)?;
         let addresses = (self.nodes.iter())
-            .map(|url| Address::parse(url, &self.login).map_err(Invalid::new))
+            .map(|url| Address::parse(url, &self.login).map_err(|bad| Invalid::new(bad.to_string())))
             .collect::<Result<Vec<_>, _>>()?;
         self.check(&addresses)?;
         let settings = Settings {
             connect_timeout: self.connect_timeout,
             client_name: self.client_name,
             #[cfg(feature = "tls-rustls")]
-            tls: Tls::new(&self.tls).map_err(Invalid::new)?,
+            tls: Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()))?,
         };
         let events = Events::new(self.observer);
         if quorum.nodes() % 2 == 0 {

@@ -57,7 +57,6 @@ pub(super) struct Shared {
 
 impl Redlock {
     /// Begins a client: name its nodes, then [`connect`](Builder::connect).
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::report::Report;
 use crate::driver::NodeStatus;
+use crate::protocol::quorum::BadQuorum;
+use crate::protocol::terms::BadTerms;
 
 /// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,8 +13,20 @@ use crate::driver::NodeStatus;
 pub struct Invalid(String);
 
 impl Invalid {
-    pub(super) fn new(words: impl ToString) -> Self {
-        Self(words.to_string())
+    pub(super) fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
+}
+
+impl From<BadTerms> for Invalid {
+    fn from(bad: BadTerms) -> Self {
+        Self(bad.to_string())
+    }
+}
+
+impl From<BadQuorum> for Invalid {
+    fn from(bad: BadQuorum) -> Self {
+        Self(bad.to_string())
     }
 }
 

@@ -116,7 +116,7 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Self::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
-        let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::new)?;
+        let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::from)?;
         if !self.is_valid() {
             return Err(ExtendError::Lost);
         }

@@ -38,8 +38,8 @@ impl Inspection {
     #[must_use]
     pub fn holder(&self) -> Option<(Mark, Option<Duration>)> {
         let owners = || self.nodes.iter().filter_map(Sight::owner);
-        let (mark, _) = owners()
-            .find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
+        let (mark, _) =
+            owners().find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
         // The lock stands while q of its keys do: the q-th longest of their lives.
         let mut lives: Vec<Duration> = owners()
             .filter(|(other, _)| *other == mark)
@@ -59,9 +59,10 @@ impl Inspection {
     /// Whether a quorum of nodes show no key at all, so that the lock can be had.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        let free = self.nodes.iter().filter(|sight| {
-            matches!(&sight.vote, Vote::Seen(sighting) if sighting.holder == Holder::Nobody)
-        });
+        let free = self
+            .nodes
+            .iter()
+            .filter(|sight| matches!(&sight.vote, Vote::Seen(sighting) if sighting.holder == Holder::Nobody));
         free.count() >= self.quorum
     }
 }

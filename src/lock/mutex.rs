@@ -169,7 +169,7 @@ impl Mutex {
         let key = self.client.key(&self.name)?;
         let shared = &self.client.shared;
         let terms = Terms::new(self.ttl, shared.drift, self.patience, shared.node_timeout);
-        let terms = terms.map_err(Invalid::new)?;
+        let terms = terms?;
         if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
                 "a max_hold below the ttl of {:?} would cut the very first lease short: take a smaller ttl",

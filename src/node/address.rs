@@ -59,7 +59,9 @@ impl Address {
         let place = match info.addr() {
             ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port, tls: false },
             ConnectionAddr::TcpTls { insecure: true, .. } => {
-                return Err(bad("`#insecure` would trust anybody: name the authority's certificates instead"));
+                return Err(bad(
+                    "`#insecure` would trust anybody: name the authority's certificates instead",
+                ));
             }
             ConnectionAddr::TcpTls { host, port, .. } => {
                 Place::Tcp { host: host.clone(), port: *port, tls: true }
@@ -100,6 +102,12 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login(…)")
     }
 }
 

@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn echoed_arguments_never_show() {
-        let echo = b"ERR unknown command 'SET', with args beginning with: 'k' '0123456789abcdef0123456789abcdef'";
+        let echo =
+            b"ERR unknown command 'SET', with args beginning with: 'k' '0123456789abcdef0123456789abcdef'";
         assert_eq!(&*Complaint::new(echo).words(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
         assert_eq!(&*Complaint::new(quoted).words(), "ERR odd … here");
@@ -68,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_code_is_found_inside_a_failed_script() {
-        let complaint = Complaint::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
+        let complaint =
+            Complaint::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
         assert!(complaint.is("READONLY") && !complaint.is("LOADING"));
     }
 }

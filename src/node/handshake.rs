@@ -41,7 +41,9 @@ pub(super) async fn shake_hands(
     for (step, _) in &steps {
         match (step, next_reply(connection).await?) {
             (Step::Courtesy, _) => {}
-            (Step::Script, Reply::Error(complaint)) if complaint.is_no_permission() => connection.set_sends_text(),
+            (Step::Script, Reply::Error(complaint)) if complaint.is_no_permission() => {
+                connection.set_sends_text();
+            }
             (step, Reply::Error(complaint)) => {
                 let words = complaint.words();
                 return Err(if complaint.is_login() || *step == Step::Login {

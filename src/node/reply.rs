@@ -132,7 +132,7 @@ mod tests {
         leaf.prop_recursive(4, 32, 6, |inner| {
             proptest::collection::vec(inner, 0..6).prop_map(|items| {
                 let mut frame = format!("*{}\r\n", items.len()).into_bytes();
-                items.into_iter().for_each(|item| frame.extend(item));
+                frame.extend(items.concat());
                 frame
             })
         })
@@ -173,13 +173,20 @@ mod tests {
 
     #[test]
     fn the_third_version_of_the_protocol_is_framed_too() {
-        for whole in
-            ["_\r\n", "#t\r\n", ",1.5\r\n", "(12345\r\n", "%1\r\n+a\r\n:1\r\n", "~2\r\n:1\r\n:2\r\n", "=5\r\ntxt:a\r\n"]
-        {
+        for whole in [
+            "_\r\n",
+            "#t\r\n",
+            ",1.5\r\n",
+            "(12345\r\n",
+            "%1\r\n+a\r\n:1\r\n",
+            "~2\r\n:1\r\n:2\r\n",
+            "=5\r\ntxt:a\r\n",
+        ] {
             assert_eq!(frame(whole.as_bytes()), Ok(Some(whole.len())), "{whole:?}");
         }
         assert_eq!(parse(b"_\r\n"), Ok(Some((Reply::Nil, 3))));
-        let Ok(Some((Reply::Error(complaint), 15))) = parse(b"!8\r\nERR oops\r\n").map(|it| it.map(|(r, _)| (r, 15)))
+        let Ok(Some((Reply::Error(complaint), 15))) =
+            parse(b"!8\r\nERR oops\r\n").map(|it| it.map(|(r, _)| (r, 15)))
         else {
             panic!("a long error is an error");
         };

@@ -83,7 +83,7 @@ mod tests {
             phase: Phase::Grant,
             key: Key::new("orders:42"),
             token: Token::new(0xab),
-            ttl: Duration::from_millis(10_000),
+            ttl: Duration::from_secs(10),
         };
         let mut packer = Packer::new();
         packer.pack(&ask, Form::Hash);

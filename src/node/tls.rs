@@ -44,17 +44,16 @@ impl Tls {
             Some(file) => roots_in(file)?,
             None => system_roots(),
         };
-        let bad = |error: &Error| BadTls { file: PathBuf::new(), why: error.to_string() };
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| bad(&error))?
+            .map_err(|error| unusable(Path::new("(none)"), &error))?
             .with_root_certificates(roots);
         let config = match &files.client {
             None => config.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = certificates_in(certificate)?;
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
-                config.with_client_auth_cert(chain, secret).map_err(|error| unusable(key, error))?
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+                config.with_client_auth_cert(chain, secret).map_err(|error| unusable(key, &error))?
             }
         };
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
@@ -71,7 +70,7 @@ impl Tls {
 fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(file)? {
-        roots.add(certificate).map_err(|error| unusable(file, error))?;
+        roots.add(certificate).map_err(|error| unusable(file, &error))?;
     }
     Ok(roots)
 }
@@ -85,15 +84,15 @@ fn system_roots() -> RootCertStore {
 
 fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| unusable(file, error))?.collect();
-    let certificates = certificates.map_err(|error| unusable(file, error))?;
+        CertificateDer::pem_file_iter(file).map_err(|error| unusable(file, &error))?.collect();
+    let certificates = certificates.map_err(|error| unusable(file, &error))?;
     if certificates.is_empty() {
-        return Err(unusable(file, "there is no certificate in it"));
+        return Err(unusable(file, &"there is no certificate in it"));
     }
     Ok(certificates)
 }
 
-fn unusable(file: &Path, why: impl ToString) -> BadTls {
+fn unusable(file: &Path, why: &dyn ToString) -> BadTls {
     BadTls { file: file.to_owned(), why: why.to_string() }
 }
 

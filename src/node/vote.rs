@@ -81,7 +81,17 @@ mod tests {
 
     #[test]
     fn no_error_and_no_odd_shape_is_ever_a_grant() {
-        let errors = ["LOADING x", "READONLY x", "OOM x", "MISCONF x", "BUSY x", "ERR x", "NOSCRIPT x", "NOPERM x", ""];
+        let errors = [
+            "LOADING x",
+            "READONLY x",
+            "OOM x",
+            "MISCONF x",
+            "BUSY x",
+            "ERR x",
+            "NOSCRIPT x",
+            "NOPERM x",
+            "",
+        ];
         let mut replies: Vec<Reply> =
             errors.iter().map(|text| Reply::Error(Complaint::new(text.as_bytes()))).collect();
         replies.push(Reply::Other(Value::Array(vec![])));

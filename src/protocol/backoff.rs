@@ -34,7 +34,7 @@ pub fn redial_barred(random: u64) -> Duration {
 
 fn between(low: Duration, high: Duration, random: u64) -> Duration {
     let span = high.saturating_sub(low).as_nanos() as u64;
-    low + Duration::from_nanos((u128::from(random) * u128::from(span) >> 64) as u64)
+    low + Duration::from_nanos(((u128::from(random) * u128::from(span)) >> 64) as u64)
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(10);

@@ -1,14 +1,19 @@
 //! Which order goes to which machine, which question to which node, and when to look again: the driver's pure half.
 
+mod action;
+mod post;
+
+pub use action::{Action, Limits, News};
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Attempt, AttemptStep, Refusal};
+use super::attempt::{Attempt, AttemptStep};
 use super::claim::{Ask, Claim, Key, Mark, Phase, Token};
-use super::lane::{Awaiting, Lane, Link, Pending, Undo};
-use super::lease::{Lease, LeaseStep, Loss, Tenure};
-use super::quorum::{NodeId, NodeSet, Quorum};
+use super::lane::{Lane, Link, Pending, Undo};
+use super::lease::{Lease, LeaseStep, Tenure};
+use super::quorum::{NodeId, Quorum};
 use super::survey::{Survey, SurveyStep};
 use super::terms::Terms;
 use super::time::Moment;
@@ -31,61 +36,6 @@ pub struct Board {
     actions: VecDeque<Action>,
     /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
     wall_lead: Option<u64>,
-}
-
-/// How long a node may be silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limits {
-    /// After this, nobody waits for the node.
-    pub node_timeout: Duration,
-    /// After this, its connection is given up.
-    pub redial_after: Duration,
-}
-
-/// What the driver must do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Write this question to these nodes, behind everything written to them before.
-    Send {
-        /// The question.
-        ask: Ask,
-        /// To whom.
-        nodes: NodeSet,
-        /// Whether scripts are sent as text, because the node does not know their hash.
-        as_text: bool,
-    },
-    /// Give up this node's connection, and dial it anew.
-    Redial(NodeId),
-    /// Tell the caller, or whoever listens.
-    Tell(Id, News),
-}
-
-/// What a machine has to say to its caller.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum News {
-    /// The attempt won: the lock is held until the deadline, on these nodes.
-    Won {
-        /// Until when it may be trusted.
-        deadline: Moment,
-        /// Where it stands so far.
-        confirmed: NodeSet,
-    },
-    /// The attempt failed.
-    Refused(Refusal),
-    /// More, or other, nodes have the key.
-    Confirmed(NodeSet),
-    /// A renewal or an extension begins.
-    Renewing,
-    /// The lock is held until this deadline.
-    Renewed(Moment),
-    /// A renewal or an extension got too few answers; the deadline stays.
-    Unconfirmed(Vec<Vote>),
-    /// The lock is lost.
-    Lost(Loss),
-    /// The release is done on these terms: every node's answer.
-    Released(Vec<Vote>),
-    /// What the nodes answered to a survey.
-    Surveyed(Vec<Vote>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -221,20 +171,7 @@ impl Board {
             }
             Pending::Undo(undo) => {
                 let of = undo.of;
-                match vote {
-                    Vote::Granted | Vote::Missing => {}
-                    // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
-                    Vote::Unknown(Fault::NoScript) => {
-                        self.send_undo(node, undo, true, now);
-                        return Some((of, Phase::Release));
-                    }
-                    // The node answered, but has not done it.
-                    _ => {
-                        lane.owed.push_back(undo);
-                        lane.retry_at = Some(now.plus(UNDO_RETRY));
-                    }
-                }
-                self.deliver(of, node, Phase::Release, 0, vote, now);
+                self.on_undone(node, undo, vote, now);
                 Some((of, Phase::Release))
             }
         }
@@ -254,7 +191,9 @@ impl Board {
         }
         if self.wall_stepped(now) {
             let leases: Vec<Id> = self.running.keys().copied().collect();
-            leases.into_iter().for_each(|id| self.wake(id, now));
+            for id in leases {
+                self.wake(id, now);
+            }
         }
         while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| *due <= now.boot_nanos()) {
             self.wake(id, now);
@@ -264,7 +203,8 @@ impl Board {
     /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let redial = |lane: &Lane| Some(lane.awaiting.front()?.sent.plus(self.limits.redial_after).boot_nanos());
+        let redial =
+            |lane: &Lane| Some(lane.awaiting.front()?.sent.plus(self.limits.redial_after).boot_nanos());
         let retry = |lane: &Lane| lane.retry_at.map(Moment::boot_nanos);
         let lanes = self.lanes.iter().filter(|lane| lane.link == Link::Up);
         let alarm = self.alarms.first().map(|(due, _)| *due);
@@ -293,9 +233,10 @@ impl Board {
 
     /// Every undo not known done, node by node.
     pub fn undone(&self) -> impl Iterator<Item = (NodeId, &Key)> {
-        self.quorum.all().iter().flat_map(|node| {
-            self.lanes[node.index()].undone().map(move |undo| (node, &undo.key))
-        })
+        self.quorum
+            .all()
+            .iter()
+            .flat_map(|node| self.lanes[node.index()].undone().map(move |undo| (node, &undo.key)))
     }
 
     /// Whether a machine of ours works under this key with the token of this mark.
@@ -346,7 +287,7 @@ impl Board {
                         let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
                         let undo =
                             Undo { of: id, key: attempt.claim().key.clone(), token: attempt.token(), until };
-                        self.undo(nodes, undo, now);
+                        self.undo(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
                         let claim = attempt.claim();
@@ -373,7 +314,7 @@ impl Board {
                     Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let undo = Undo { of: id, key: lease.key().clone(), token: lease.token(), until };
-                        self.undo(nodes, undo, now);
+                        self.undo(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
                         let ask = Ask { phase, key: lease.key().clone(), token: lease.token(), ttl };
@@ -436,91 +377,6 @@ impl Board {
         }
     }
 
-    fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
-        for node in nodes.iter() {
-            let pending = Pending::Vote { of, phase: ask.phase, round };
-            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
-        }
-        self.actions.push_back(Action::Send { ask, nodes, as_text: false });
-    }
-
-    /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    fn undo(&mut self, nodes: NodeSet, undo: Undo, now: Moment) {
-        let up: NodeSet = nodes.iter().filter(|node| self.lanes[node.index()].link == Link::Up).collect();
-        for node in up.iter() {
-            let pending = Pending::Undo(undo.clone());
-            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
-        }
-        if !up.is_empty() {
-            self.actions.push_back(Action::Send { ask: release_of(&undo), nodes: up, as_text: false });
-        }
-        for node in nodes.without(up).iter() {
-            let lane = &mut self.lanes[node.index()];
-            lane.owed.push_back(undo.clone());
-            // Whoever waits for the release hears at once that this node will not answer now.
-            if let Some(vote) = lane.absence(now, self.limits.node_timeout) {
-                if let Some(Entry { machine: Machine::Lease(lease), .. }) = self.running.get_mut(&undo.of) {
-                    lease.on_reply(node, Phase::Release, 0, vote, now);
-                }
-            }
-        }
-    }
-
-    fn send_undo(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
-        let ask = release_of(&undo);
-        let nodes = [node].into_iter().collect();
-        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending: Pending::Undo(undo) });
-        self.actions.push_back(Action::Send { ask, nodes, as_text });
-    }
-
-    fn send_owed(&mut self, node: NodeId, now: Moment) {
-        let lane = &mut self.lanes[node.index()];
-        lane.retry_at = None;
-        for undo in std::mem::take(&mut lane.owed) {
-            if !now.is_due(undo.until) {
-                self.send_undo(node, undo, false, now);
-            }
-        }
-    }
-
-    /// The node has lost its scripts: the question goes out once more with the script's text, but only while its
-    /// answer matters. Behind an undo of the same token it would bring back what was undone.
-    fn ask_as_text(&mut self, node: NodeId, id: Id, phase: Phase, round: u32, now: Moment) -> bool {
-        let ask = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Machine::Lease(lease)) if phase == Phase::Renew && lease.is_held() => {
-                let ttl = lease.renewal_ttl();
-                Ask { phase, key: lease.key().clone(), token: lease.token(), ttl }
-            }
-            Some(Machine::Survey(survey)) => {
-                Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: Duration::ZERO }
-            }
-            _ => return false,
-        };
-        let pending = Pending::Vote { of: id, phase, round };
-        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
-        self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
-        true
-    }
-
-    fn unlink(&mut self, node: NodeId, link: Link, now: Moment) {
-        let lane = &mut self.lanes[node.index()];
-        lane.link = link;
-        lane.retry_at = None;
-        let mut orphans = Vec::new();
-        for awaiting in std::mem::take(&mut lane.awaiting) {
-            match awaiting.pending {
-                Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
-                Pending::Undo(undo) => {
-                    orphans.push((undo.of, Phase::Release, 0));
-                    lane.owed.push_back(undo);
-                }
-            }
-        }
-        for (of, phase, round) in orphans {
-            self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);
-        }
-    }
-
     fn wall_stepped(&mut self, now: Moment) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
         let before = self.wall_lead.replace(lead);
@@ -532,11 +388,6 @@ fn absence(lanes: &[Lane], limits: Limits, node: NodeId, now: Moment) -> Option<
     lanes[node.index()].absence(now, limits.node_timeout)
 }
 
-fn release_of(undo: &Undo) -> Ask {
-    Ask { phase: Phase::Release, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO }
-}
-
 /// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
 const UNDO_SLACK: Duration = Duration::from_secs(60);
-const UNDO_RETRY: Duration = Duration::from_millis(250);
 const WALL_STEP_NANOS: u64 = 1_000_000;

@@ -1,5 +1,9 @@
 //! A held claim: its deadline, its renewals, its release.
 
+mod step;
+
+pub use step::{LeaseStep, Loss, Tenure};
+
 use std::time::Duration;
 
 use super::attempt::Attempt;
@@ -40,53 +44,6 @@ pub struct Lease {
     to_release: NodeSet,
     news: Option<News>,
     confirmed_changed: bool,
-}
-
-/// For how long a lock is to be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tenure {
-    /// Whether it renews itself.
-    pub auto_renew: bool,
-    /// The longest it may be held, counted from its attempt; no deadline goes past it.
-    pub max_hold: Option<Duration>,
-}
-
-/// What a lease wants done next.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum LeaseStep {
-    /// Put this question to these nodes, as part of this round.
-    Ask {
-        /// The question.
-        phase: Phase,
-        /// For how long the keys are asked to live.
-        ttl: Duration,
-        /// To whom.
-        nodes: NodeSet,
-        /// The round its answers belong to.
-        round: u32,
-    },
-    /// More, or other, nodes are known to have our key.
-    Confirmed(NodeSet),
-    /// The deadline moved: from now on it is this.
-    Renewed(Moment),
-    /// A renewal got too few answers. The deadline stays.
-    Unconfirmed(Vec<Vote>),
-    /// The lock is lost. It still waits for its release.
-    Lost(Loss),
-    /// The release is confirmed on a quorum, or will be no more: every node's answer.
-    Released(Vec<Vote>),
-}
-
-/// How a lock was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Loss {
-    /// The deadline came before a renewal did.
-    Expired,
-    /// Others have so many of the nodes that no quorum is left for us.
-    Taken,
-    /// The task that kept it alive has ended.
-    Closed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -175,7 +132,7 @@ impl Lease {
     /// A node's answer to a question of this round. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
-            Phase::Grant | Phase::Retake => self.on_grant(node, vote),
+            Phase::Grant | Phase::Retake => self.on_grant(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             Phase::Release => self.on_release(node, vote),
             Phase::Renew | Phase::Remaining | Phase::Inspect | Phase::Break => {}
@@ -309,7 +266,7 @@ impl Lease {
         self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
     }
 
-    fn on_grant(&mut self, node: NodeId, vote: Vote) {
+    fn on_grant(&mut self, node: NodeId, vote: &Vote) {
         let before = self.confirmed;
         match vote {
             Vote::Granted => {

@@ -101,7 +101,9 @@ pub enum BadQuorum {
     #[error("{0} nodes are too many: take five, at most nine")]
     TooManyNodes(usize),
     /// Two such quorums could meet in no node.
-    #[error("a quorum of {need} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}")]
+    #[error(
+        "a quorum of {need} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
+    )]
     BelowMajority {
         /// What was asked for.
         need: usize,

@@ -75,7 +75,7 @@ impl Terms {
     /// the keys began to age while the replies travelled.
     #[must_use]
     pub fn deadline(&self, start: Moment) -> Moment {
-        start.plus((self.ttl - self.drift.of(self.ttl)).saturating_sub(GRANULARITY))
+        start.plus(self.ttl.saturating_sub(self.drift.of(self.ttl) + GRANULARITY))
     }
 }
 
@@ -119,7 +119,9 @@ pub enum BadTerms {
     #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
     NoPatience,
     /// The patience is more than a quarter of the ttl.
-    #[error("a patience of {patience:?} is more than a quarter of the ttl {ttl:?}: too little of the lock would be left")]
+    #[error(
+        "a patience of {patience:?} is more than a quarter of the ttl {ttl:?}: too little of the lock would be left"
+    )]
     PatienceTooLong {
         /// What was asked for.
         patience: Duration,

@@ -137,7 +137,9 @@ impl fmt::Display for Bar {
         match self {
             Self::Replica => f.write_str("a replica: name its master instead"),
             Self::Cluster => f.write_str("a Redis Cluster member: locks need independent masters"),
-            Self::SameServer(place) => write!(f, "the same server as node {}: name each server once", place + 1),
+            Self::SameServer(place) => {
+                write!(f, "the same server as node {}: name each server once", place + 1)
+            }
             Self::Login(words) => write!(f, "login refused: {words}"),
             Self::NoPermission(words) => write!(f, "permission missing: {words}"),
             Self::Unfit(words) => f.write_str(words),

@@ -11,18 +11,17 @@ use crate::world::{builder, client, count, eventually, fleet, is_up, millis, sec
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_left_after_two_thousand_acquires_of_every_fate() {
-    let fleet = Arc::new(Mutex::new(fleet(5)));
-    let redlock = client(&fleet.lock().expect("whole")).await;
+    let fleet = fleet(5);
+    let (redlock, others) = (client(&fleet).await, client(&fleet).await);
+    let fleet = Arc::new(Mutex::new(fleet));
     let blocker = redlock.mutex("taken").ttl(secs(60)).acquire().await.expect("free");
-    let others = client(&fleet.lock().expect("whole")).await;
 
     let trouble = std::thread::spawn({
         let fleet = Arc::clone(&fleet);
         move || make_trouble(&fleet)
     });
-    let tasks: Vec<_> = (0..40_u64)
-        .map(|task| tokio::spawn(one_task(task, redlock.clone(), others.clone())))
-        .collect();
+    let tasks: Vec<_> =
+        (0..40_u64).map(|task| tokio::spawn(one_task(task, redlock.clone(), others.clone()))).collect();
     for task in tasks {
         task.await.expect("no task panics");
     }
@@ -59,7 +58,7 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
             _ => {
                 let guard = redlock.mutex(&name).ttl(secs(60)).acquire().await.expect("its own name");
                 assert!(guard.is_valid());
-                if random % 2 == 0 {
+                if random.is_multiple_of(2) {
                     drop(guard);
                 } else {
                     // Unconfirmed in time is fine here: it goes on in the background.
@@ -73,7 +72,8 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
 /// One node hangs for longer than its connection is given, others lose their connections again and again.
 fn make_trouble(fleet: &Mutex<Fleet>) {
     let cut = |node: usize| {
-        let _: Result<i64, _> = fleet.lock().expect("whole")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let _: Result<i64, _> =
+            fleet.lock().expect("whole")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
     };
     fleet.lock().expect("whole")[0].pause();
     for round in 0..15 {

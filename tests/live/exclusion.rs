@@ -43,7 +43,8 @@ fn tell() {
 
     let mut round = 0;
     loop {
-        let running = workers.iter_mut().filter_map(|it| it.try_wait().expect("waited").is_none().then_some(()));
+        let running =
+            workers.iter_mut().filter_map(|it| it.try_wait().expect("waited").is_none().then_some(()));
         if running.count() == 0 {
             break;
         }
@@ -115,5 +116,4 @@ fn witness(folder: &Path, line: &str) {
     file.expect("opened").write_all(line.as_bytes()).expect("written");
 }
 
-const NAME: &str =
-    "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";
+const NAME: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";

@@ -13,7 +13,9 @@ async fn one_server_under_two_urls_is_refused() {
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
     let refused = Redlock::builder().nodes(urls).connect().await;
-    let Err(ConnectError::Misplaced { why, .. }) = refused else { panic!("expected Misplaced, got {refused:?}") };
+    let Err(ConnectError::Misplaced { why, .. }) = refused else {
+        panic!("expected Misplaced, got {refused:?}")
+    };
     assert!(why.contains("same server"), "{why}");
 }
 
@@ -87,8 +89,24 @@ async fn a_user_with_just_the_rights_it_needs_can_lock() {
     for server in fleet.servers() {
         server
             .command::<()>(&[
-                "ACL", "SETUSER", "locker", "on", ">pw", "resetkeys", "~lock:*", "resetchannels", "-@all", "+set",
-                "+get", "+del", "+pexpire", "+pttl", "+eval", "+evalsha", "+script|load", "+info",
+                "ACL",
+                "SETUSER",
+                "locker",
+                "on",
+                ">pw",
+                "resetkeys",
+                "~lock:*",
+                "resetchannels",
+                "-@all",
+                "+set",
+                "+get",
+                "+del",
+                "+pexpire",
+                "+pttl",
+                "+eval",
+                "+evalsha",
+                "+script|load",
+                "+info",
                 "+client|setname",
             ])
             .expect("made");
@@ -99,7 +117,10 @@ async fn a_user_with_just_the_rights_it_needs_can_lock() {
     guard.release().await.expect("released");
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
     let AcquireError::Refused { report } = refused else { panic!("expected Refused, got {refused:?}") };
-    assert!(report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(Bar::NoPermission(_)))), "{report}");
+    assert!(
+        report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(Bar::NoPermission(_)))),
+        "{report}"
+    );
 
     for server in fleet.servers() {
         server.command::<()>(&["ACL", "SETUSER", "locker", "-script|load"]).expect("changed");
@@ -151,7 +172,8 @@ async fn something_that_is_no_redis_is_told_apart() {
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
     let url = format!("redis://127.0.0.1:{port}");

@@ -16,13 +16,32 @@ struct Papers {
 impl Papers {
     fn new() -> Self {
         let papers = Self { folder: tempfile::tempdir().expect("a folder") };
-        papers.openssl(&["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt"], "ca");
+        papers.openssl(
+            &["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt"],
+            "ca",
+        );
         for name in ["server", "client"] {
-            let (key, request, signed) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
-            papers.openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &request], name);
+            let (key, request, signed) =
+                (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
+            papers
+                .openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &request], name);
             std::fs::write(papers.path("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost").expect("written");
             papers.openssl(
-                &["x509", "-req", "-in", &request, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "ext", "-out", &signed],
+                &[
+                    "x509",
+                    "-req",
+                    "-in",
+                    &request,
+                    "-CA",
+                    "ca.crt",
+                    "-CAkey",
+                    "ca.key",
+                    "-CAcreateserial",
+                    "-extfile",
+                    "ext",
+                    "-out",
+                    &signed,
+                ],
                 "",
             );
         }
@@ -82,7 +101,10 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
     let (_server, url) = server(&papers, true);
     let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
     let refused = builder().startup_timeout(std::time::Duration::from_secs(2)).connect().await;
-    assert!(matches!(refused, Err(ConnectError::Refused { .. } | ConnectError::NoQuorum { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ConnectError::Refused { .. } | ConnectError::NoQuorum { .. })),
+        "{refused:?}"
+    );
     let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
     let redlock = shown.connect().await.expect("let in");
     drop(redlock.mutex("k").acquire().await.expect("free"));

@@ -1,0 +1,128 @@
+//! The board's way to its lanes: what is sent, what is owed, and what becomes of it when a link goes.
+
+use std::time::Duration;
+
+use super::super::claim::{Ask, Phase, Token};
+use super::super::lane::{Awaiting, Link, Pending, Undo};
+use super::super::quorum::{NodeId, NodeSet};
+use super::super::time::Moment;
+use super::super::vote::{Fault, Vote};
+use super::{Action, Board, Entry, Id, Machine};
+
+impl Board {
+    pub(super) fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
+        for node in nodes.iter() {
+            let pending = Pending::Vote { of, phase: ask.phase, round };
+            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        }
+        self.actions.push_back(Action::Send { ask, nodes, as_text: false });
+    }
+
+    /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
+    pub(super) fn undo(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
+        let up: NodeSet = nodes.iter().filter(|node| self.lanes[node.index()].link == Link::Up).collect();
+        for node in up.iter() {
+            let pending = Pending::Undo(undo.clone());
+            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        }
+        if !up.is_empty() {
+            self.actions.push_back(Action::Send { ask: release_of(undo), nodes: up, as_text: false });
+        }
+        for node in nodes.without(up).iter() {
+            let lane = &mut self.lanes[node.index()];
+            lane.owed.push_back(undo.clone());
+            // Whoever waits for the release hears at once that this node will not answer now.
+            if let Some(vote) = lane.absence(now, self.limits.node_timeout)
+                && let Some(Entry { machine: Machine::Lease(lease), .. }) = self.running.get_mut(&undo.of)
+            {
+                lease.on_reply(node, Phase::Release, 0, vote, now);
+            }
+        }
+    }
+
+    pub(super) fn send_undo(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
+        let ask = release_of(&undo);
+        let nodes = [node].into_iter().collect();
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending: Pending::Undo(undo) });
+        self.actions.push_back(Action::Send { ask, nodes, as_text });
+    }
+
+    pub(super) fn send_owed(&mut self, node: NodeId, now: Moment) {
+        let lane = &mut self.lanes[node.index()];
+        lane.retry_at = None;
+        for undo in std::mem::take(&mut lane.owed) {
+            if !now.is_due(undo.until) {
+                self.send_undo(node, undo, false, now);
+            }
+        }
+    }
+
+    /// The node has lost its scripts: the question goes out once more with the script's text, but only while its
+    /// answer matters. Behind an undo of the same token it would bring back what was undone.
+    pub(super) fn ask_as_text(
+        &mut self,
+        node: NodeId,
+        id: Id,
+        phase: Phase,
+        round: u32,
+        now: Moment,
+    ) -> bool {
+        let ask = match self.running.get(&id).map(|entry| &entry.machine) {
+            Some(Machine::Lease(lease)) if phase == Phase::Renew && lease.is_held() => {
+                let ttl = lease.renewal_ttl();
+                Ask { phase, key: lease.key().clone(), token: lease.token(), ttl }
+            }
+            Some(Machine::Survey(survey)) => {
+                Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: Duration::ZERO }
+            }
+            _ => return false,
+        };
+        let pending = Pending::Vote { of: id, phase, round };
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
+        true
+    }
+
+    pub(super) fn unlink(&mut self, node: NodeId, link: Link, now: Moment) {
+        let lane = &mut self.lanes[node.index()];
+        lane.link = link;
+        lane.retry_at = None;
+        let mut orphans = Vec::new();
+        for awaiting in std::mem::take(&mut lane.awaiting) {
+            match awaiting.pending {
+                Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
+                Pending::Undo(undo) => {
+                    orphans.push((undo.of, Phase::Release, 0));
+                    lane.owed.push_back(undo);
+                }
+            }
+        }
+        for (of, phase, round) in orphans {
+            self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);
+        }
+    }
+
+    /// A node's answer to an undo.
+    pub(super) fn on_undone(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
+        let of = undo.of;
+        match vote {
+            Vote::Granted | Vote::Missing => {}
+            // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
+            Vote::Unknown(Fault::NoScript) => return self.send_undo(node, undo, true, now),
+            // The node answered, but has not done it.
+            _ => {
+                let lane = &mut self.lanes[node.index()];
+                lane.owed.push_back(undo);
+                lane.retry_at = Some(now.plus(UNDO_RETRY));
+            }
+        }
+        self.deliver(of, node, Phase::Release, 0, vote, now);
+    }
+}
+
+fn release_of(undo: &Undo) -> Ask {
+    Ask { phase: Phase::Release, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO }
+}
+
+/// How soon a node is asked again that answered an undo with an error.
+const UNDO_RETRY: Duration = Duration::from_millis(250);
