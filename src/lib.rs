@@ -1,4 +1,82 @@
-//! quorlock
+//! Locks over N independent Redis masters (Redlock): one holder at a time for a name, across processes and machines,
+//! for as long as a majority of the nodes keep their data and clocks run at roughly the right speed.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use quorlock::Redlock;
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let redlock = Redlock::builder()
+//!     .nodes(["redis://10.0.0.1", "redis://10.0.0.2", "redis://10.0.0.3"])
+//!     .connect()
+//!     .await?;
+//!
+//! let guard = redlock.mutex("orders:42").ttl(Duration::from_secs(10)).acquire().await?;
+//! // … one holder at a time, renewed in the background …
+//! guard.release().await?;
+//!
+//! redlock.shutdown(Duration::from_secs(2)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is where
+//!
+//! - [`Redlock`] is the client: one per process, cheap to clone. [`Redlock::builder`] lists its options.
+//! - [`Redlock::mutex`] names a lock. [`acquire`](Mutex::acquire) waits for it, [`try_acquire`](Mutex::try_acquire)
+//!   tries once, [`run`](Mutex::run) does work under it and drops the work if the lock is lost.
+//! - [`Guard`] is the lock, held. It renews itself, tells how long it is good for
+//!   ([`remaining`](Guard::remaining)), and that it is lost ([`lost`](Guard::lost), [`is_valid`](Guard::is_valid)).
+//!   Dropping it releases the lock.
+//! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::nodes`] shows how the nodes are.
+//! - [`Event`] is everything worth knowing that happens, through `tracing` or an [`Observer`] of your own.
+//!
+//! # How a lock is lost, and what to do
+//!
+//! A lock is a lease with a deadline. It is renewed from a third of its ttl on; a renewal that gets too few answers is
+//! repeated and changes nothing. When no renewal got through, the lost signal comes *before* the deadline, from a
+//! local timer that needs no network, and [`Guard::is_valid`] is false from the deadline on, whatever timers do.
+//!
+//! Long work should listen:
+//!
+//! ```no_run
+//! # async fn step() {}
+//! # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+//! let guard = redlock.mutex("reindex").acquire().await?;
+//! tokio::select! {
+//!     () = guard.lost() => eprintln!("lost the lock: stopped, and the work is undone or left to the next"),
+//!     () = step() => {}
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! [`Mutex::run`] does just that. Where the runtime itself may be blocked for long, build the client with
+//! [`dedicated_thread`](Builder::dedicated_thread), so that renewals go on.
+//!
+//! # Safety of the lock
+//!
+//! No two guards of one name are valid at once, provided that
+//!
+//! - every client of the name uses the same nodes, database, quorum and key prefix;
+//! - nodes are independent masters: no replicas of one another, no shared fate;
+//! - fewer granting nodes lose the key early (a restart without data, eviction, a clock that jumps forward) than
+//!   [`Guard::margin`] plus one, and clocks differ in speed by less than the [`drift`](Builder::drift);
+//! - the holder stops when the lock says so.
+//!
+//! The last one cannot be enforced from here: a process that is paused between its last look at the guard and its
+//! write may write after the lock has passed on. **There are no fencing tokens yet** that would let a resource refuse
+//! such a write, and **nothing yet keeps a node from voting that forgot its data**. So run nodes with
+//! `appendfsync always`, bring a node that lost its data back only after the longest ttl in use has passed, or ask
+//! for a larger [`quorum`](Builder::quorum); and where a rare second holder would do harm, let the resource itself
+//! check (a version column, compare-and-swap).
+//!
+//! # Features
+//!
+//! - `tls-rustls`: `rediss://` and `valkeys://` by rustls with the ring provider. Off by default.
+//!
+//! # Platforms
+//!
+//! Linux is home: its boot clock goes on through suspend. On macOS the monotonic clock does the same. Elsewhere the
+//! wall clock ends a lease that the monotonic clock slept through.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 mod driver;
 mod host;
@@ -15,3 +93,8 @@ pub use protocol::claim::{Mark, Phase};
 pub use protocol::lease::Loss;
 pub use protocol::time::Moment;
 pub use protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+
+/// The README's Rust, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

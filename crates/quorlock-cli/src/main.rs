@@ -1,1 +1,60 @@
-fn main() {}
+//! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
+
+mod args;
+mod config;
+mod dev;
+mod doctor;
+mod exit;
+mod group;
+mod reaper;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no failure, and a closed pipe is none of theirs.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    let quiet = matches!(&args.command, Command::Run(run) if run.quiet);
+    match dispatch(args.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { code, words }) => {
+            if !quiet || code == exit::USAGE {
+                eprintln!("quorlock: {words}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<u8, Failure> {
+    // One thread is enough: locks are renewed on a thread of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
+    match command {
+        Command::Run(args) => runtime.block_on(run::run(args)),
+        Command::Status(args) => runtime.block_on(status::status(args)),
+        Command::Break(args) => runtime.block_on(status::break_lock(args)),
+        Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
+        Command::Dev(args) => runtime.block_on(dev::dev(args)),
+        Command::Reap(args) => runtime.block_on(reaper::reap(args)),
+    }
+}

@@ -1,0 +1,203 @@
+//! What can be typed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Locks over N independent Redis masters, for any command.
+///
+/// One instance at a time runs the job, and the loss of a minority of the nodes changes nothing.
+#[derive(Debug, Parser)]
+#[command(name = "quorlock", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command while holding a lock.
+    Run(RunArgs),
+    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum answered.
+    Status(StatusArgs),
+    /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
+    Break(BreakArgs),
+    /// Check every node, and say what to mend. Exit code 0: all is well; 1: something is not.
+    Doctor(DoctorArgs),
+    /// Run a command with fresh redis-servers of its own, told to it as `QUORLOCK_NODES`.
+    Dev(DevArgs),
+    /// Ends the group of `run` when `run` is gone.
+    #[command(name = "__reap", hide = true)]
+    Reap(ReapArgs),
+}
+
+/// Which nodes, and how to reach them. A flag beats the environment, which beats the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Nodes")]
+pub(crate) struct NodeArgs {
+    /// The nodes' URLs, separated by commas: `redis://host:port`, `rediss://…`, `unix:/path`.
+    #[arg(long, env = "QUORLOCK_NODES", value_delimiter = ',', value_name = "URLS", hide_env_values = true)]
+    pub(crate) nodes: Vec<String>,
+    /// A TOML file with any of these settings (`nodes = ["redis://…"]`, `key_prefix = "…"`).
+    #[arg(long, env = "QUORLOCK_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The user, for URLs that name none.
+    #[arg(long, env = "QUORLOCK_USERNAME", value_name = "USER")]
+    pub(crate) username: Option<String>,
+    /// A file with the password, for URLs that have none. (Or set `QUORLOCK_PASSWORD`.)
+    #[arg(long, env = "QUORLOCK_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// What stands before every name on the nodes.
+    #[arg(long, env = "QUORLOCK_KEY_PREFIX", value_name = "TEXT")]
+    pub(crate) key_prefix: Option<String>,
+    /// How many nodes make a lock. [default: the majority]
+    #[arg(long, env = "QUORLOCK_QUORUM", value_name = "N")]
+    pub(crate) quorum: Option<usize>,
+    /// How far clocks may drift, as a share. [default: 0.01]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) drift: Option<f64>,
+    /// How long a node may owe an answer before nobody waits for it. [default: 500ms]
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) node_timeout: Option<Duration>,
+    /// How long one dial of one node may take. [default: 1s]
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// The authority's certificates for rediss://. [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Our certificate, where nodes ask for one.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of our certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_HELP)]
+pub(crate) struct RunArgs {
+    /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs.
+    #[arg(long, default_value = "15s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Duration,
+    /// Give up when the lock was not to be had for so long; reaching the nodes counts. [default: wait for ever]
+    #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
+    pub(crate) wait: Option<Duration>,
+    /// Do not wait: fail at once when others hold the lock.
+    #[arg(short, long)]
+    pub(crate) nonblock: bool,
+    /// The exit code when others hold the lock.
+    #[arg(short = 'E', long, default_value_t = super::exit::HELD, value_name = "N")]
+    pub(crate) conflict_exit_code: u8,
+    /// What to do when others hold the lock: fail, or skip (exit code 0, as cron jobs like it).
+    #[arg(long, default_value = "fail", value_name = "WHAT")]
+    pub(crate) on_conflict: OnConflict,
+    /// How long the command has to end by itself, after a TERM, when the lock is being lost; at most a third of the
+    /// ttl. Then it is killed.
+    #[arg(long, default_value = "5s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) kill_after: Duration,
+    /// Leave the command in our process group, so that it may read from the terminal. What it starts in turn is then
+    /// not ended with it.
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Say nothing on stderr.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+    /// The lock's name: the same wherever the same thing is protected.
+    #[arg(help_heading = None)]
+    pub(crate) name: String,
+    /// The command to run, and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD", help_heading = None)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnConflict {
+    Fail,
+    Skip,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+    /// The lock's name.
+    #[arg(help_heading = None)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BreakArgs {
+    /// Yes, even if somebody still works under it.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+    /// The lock's name.
+    #[arg(help_heading = None)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevArgs {
+    /// How many servers to start.
+    #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) count: u8,
+    /// Say nothing on stderr.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The command to run, and its arguments. [default: your shell]
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReapArgs {
+    /// The one process to end, where it is not our own group.
+    #[arg(long)]
+    pub(crate) only: Option<i32>,
+}
+
+const EXAMPLES: &str = "\
+Try it, without any set-up but an installed redis-server:
+  quorlock dev -n 5 -- sh -c 'quorlock run nightly -- echo one at a time'
+
+For real:
+  export QUORLOCK_NODES=redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
+  quorlock doctor
+  quorlock run --wait 30s nightly -- ./nightly-job";
+
+const RUN_HELP: &str = "\
+The command has our stdin and stdout, a process group of its own, and QUORLOCK_NAME in its environment; signals are
+passed on. When renewals stay unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its whole group
+a KILL 200 ms before the deadline (a tenth of the ttl if that is less): nothing of it outlives the lock, not even when
+quorlock itself is killed. With --foreground, only the command itself is ended, not what it started.
+
+Exit codes:
+  the command's own, or 128 + the number of the signal that ended it
+  64   what was typed cannot work
+  69   no quorum of nodes could be reached
+  70   the lock was lost before the command had ended
+  75   others hold the lock (or what -E says; 0 with --on-conflict skip)
+  77   Redis refuses us: password, permission, role
+  78   the configuration cannot work
+  126  the command cannot be executed
+  127  the command was not found";

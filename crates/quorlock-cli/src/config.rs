@@ -1,0 +1,93 @@
+//! From what was typed, set and written down to a client: a flag beats the environment, which beats the file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quorlock::{Builder, Redlock};
+use serde::{Deserialize, Deserializer};
+
+use crate::args::NodeArgs;
+use crate::exit::{self, Failure};
+
+/// The settings file. What it does not know it refuses, because a misspelt setting is worse than none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Settings {
+    nodes: Vec<String>,
+    username: Option<String>,
+    password_file: Option<PathBuf>,
+    key_prefix: Option<String>,
+    quorum: Option<usize>,
+    drift: Option<f64>,
+    #[serde(deserialize_with = "span")]
+    node_timeout: Option<Duration>,
+    #[serde(deserialize_with = "span")]
+    connect_timeout: Option<Duration>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+}
+
+/// A client to be, from all sources.
+pub(crate) fn builder(args: NodeArgs) -> Result<Builder, Failure> {
+    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let nodes = if args.nodes.is_empty() { file.nodes } else { args.nodes };
+    let nodes: Vec<String> =
+        nodes.iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+    if nodes.is_empty() {
+        let words =
+            "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
+        return Err(Failure::new(exit::CONFIG, words));
+    }
+    let mut builder = Redlock::builder().nodes(nodes).client_name("quorlock").dedicated_thread();
+    if let Some(user) = args.username.or(file.username) {
+        builder = builder.username(user);
+    }
+    if let Some(password) = password(args.password_file.or(file.password_file))? {
+        builder = builder.password(password);
+    }
+    if let Some(prefix) = args.key_prefix.or(file.key_prefix) {
+        builder = builder.key_prefix(prefix);
+    }
+    if let Some(need) = args.quorum.or(file.quorum) {
+        builder = builder.quorum(need);
+    }
+    if let Some(share) = args.drift.or(file.drift) {
+        builder = builder.drift(share);
+    }
+    if let Some(timeout) = args.node_timeout.or(file.node_timeout) {
+        builder = builder.node_timeout(timeout);
+    }
+    if let Some(timeout) = args.connect_timeout.or(file.connect_timeout) {
+        builder = builder.connect_timeout(timeout);
+    }
+    if let Some(ca) = args.tls_ca.or(file.tls_ca) {
+        builder = builder.tls_ca_file(ca);
+    }
+    match (args.tls_cert.or(file.tls_cert), args.tls_key.or(file.tls_key)) {
+        (Some(certificate), Some(key)) => builder = builder.tls_client_certificate(certificate, key),
+        (None, None) => {}
+        _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
+    }
+    Ok(builder)
+}
+
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let bad = |why: String| Failure::new(exit::CONFIG, format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    // The whole of the parser's message would show the line, which may hold a URL with a password.
+    toml::from_str(&text).map_err(|error| bad(error.message().to_owned()))
+}
+
+fn password(file: Option<PathBuf>) -> Result<Option<String>, Failure> {
+    let Some(path) = file else { return Ok(std::env::var("QUORLOCK_PASSWORD").ok()) };
+    let text = fs::read_to_string(&path)
+        .map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", path.display())))?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}

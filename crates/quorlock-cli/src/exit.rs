@@ -1,0 +1,76 @@
+//! Every way to end has a number, after `sysexits` and the shell.
+
+use quorlock::{AcquireError, ConnectError, InspectError};
+
+/// What was typed cannot work.
+pub(crate) const USAGE: u8 = 64;
+/// No quorum of nodes could be reached.
+pub(crate) const NO_QUORUM: u8 = 69;
+/// The lock was lost before the child ended, or something went wrong that should not.
+pub(crate) const LOST: u8 = 70;
+pub(crate) const SOFTWARE: u8 = 70;
+/// Others hold the lock.
+pub(crate) const HELD: u8 = 75;
+/// Redis refuses us: password, permission, role.
+pub(crate) const REFUSED: u8 = 77;
+/// The configuration cannot work.
+pub(crate) const CONFIG: u8 = 78;
+/// The command cannot be executed.
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
+/// The command was not found.
+pub(crate) const NOT_FOUND: u8 = 127;
+
+/// An end that is not the child's: its number, and one line for people.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) words: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
+        Self { code, words: words.into() }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let code = match &error {
+            ConnectError::NoQuorum { .. } => NO_QUORUM,
+            ConnectError::Refused { .. } => REFUSED,
+            ConnectError::Invalid(_) | ConnectError::Misplaced { .. } => CONFIG,
+            _ => SOFTWARE,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<AcquireError> for Failure {
+    fn from(error: AcquireError) -> Self {
+        let code = match &error {
+            AcquireError::Held { .. } => HELD,
+            AcquireError::NoQuorum { .. } | AcquireError::TooLate { .. } => NO_QUORUM,
+            AcquireError::Refused { .. } => REFUSED,
+            AcquireError::Invalid(_) => USAGE,
+            _ => SOFTWARE,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InspectError> for Failure {
+    fn from(error: InspectError) -> Self {
+        let code = if matches!(error, InspectError::Invalid(_)) { USAGE } else { SOFTWARE };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// A child's status as a shell tells it: its code, or 128 + the signal.
+pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128_u8.wrapping_add(signal as u8),
+        (None, None) => SOFTWARE,
+    }
+}

@@ -1,0 +1,126 @@
+//! The one who ends a group when `run` cannot: killed, stopped, or too late.
+//!
+//! It leads the process group that the command runs in, so the group's number stays taken as long as it lives, and it
+//! cannot miss a child that was started a moment ago. It blocks on a pipe whose other end only `run` holds. Each line
+//! it reads is the moment, by the boot clock, at which everything must be over; the end of the pipe means now.
+
+use std::io::{self, BufRead, Write};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_current_process_group, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+
+use crate::args::ReapArgs;
+use crate::exit::{self, Failure};
+
+/// `run`'s side of a reaper.
+pub(crate) struct Reaper {
+    process: Child,
+    /// The pipe: blocking and tiny lines, which always fit.
+    orders: Option<std::process::ChildStdin>,
+    pid: u32,
+}
+
+impl Reaper {
+    /// Starts one. With `only`, it ends that process instead of its own group.
+    pub(crate) fn start(only: Option<u32>) -> io::Result<Self> {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.arg("__reap").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(pid) = only {
+            command.args(["--only", &pid.to_string()]);
+        }
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut command = Command::from(command);
+        let mut process = command.spawn()?;
+        let pid = process.id().unwrap_or_default();
+        let orders = match process.stdin.take() {
+            Some(pipe) => Some(std::process::ChildStdin::from(pipe.into_owned_fd()?)),
+            None => None,
+        };
+        Ok(Self { process, orders, pid })
+    }
+
+    /// The group it leads.
+    pub(crate) fn group(&self) -> u32 {
+        self.pid
+    }
+
+    /// Everything must be over at this moment of the boot clock.
+    pub(crate) fn end_at(&mut self, boot_nanos: u64) {
+        if let Some(orders) = &mut self.orders {
+            let _ = writeln!(orders, "{boot_nanos}");
+        }
+    }
+
+    /// Lets it go without ending anybody.
+    pub(crate) async fn dismiss(mut self) {
+        let _ = self.process.kill().await;
+    }
+
+    /// Ends everything now, itself included.
+    pub(crate) async fn end(mut self) {
+        self.orders = None;
+        let _ = self.process.wait().await;
+    }
+}
+
+/// The reaper itself.
+#[allow(clippy::unused_async, reason = "listening for signals needs the runtime")]
+pub(crate) async fn reap(args: ReapArgs) -> Result<u8, Failure> {
+    // Signals for the group are not for us.
+    let _deaf: Vec<Listener> =
+        DEAF_TO.iter().filter_map(|kind| signal(SignalKind::from_raw(*kind)).ok()).collect();
+    let (sender, orders) = channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Ok(Ok(moment)) = line.map(|line| line.parse::<u64>()) else { break };
+            if sender.send(moment).is_err() {
+                break;
+            }
+        }
+    });
+    let mut end_at = u64::MAX;
+    loop {
+        let left = Duration::from_nanos(end_at.saturating_sub(boot_nanos()));
+        match orders.recv_timeout(left.min(LOOK)) {
+            Ok(moment) => end_at = moment,
+            Err(RecvTimeoutError::Timeout) if boot_nanos() < end_at => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    match args.only.and_then(Pid::from_raw) {
+        Some(pid) => kill_process(pid, Signal::KILL),
+        // This ends us too.
+        None => kill_current_process_group(Signal::KILL),
+    }
+    .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+    Ok(0)
+}
+
+/// Now, by the clock that `Moment::boot_nanos` counts on.
+pub(crate) fn boot_nanos() -> u64 {
+    let now = clock_gettime(BOOT);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const BOOT: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const BOOT: ClockId = ClockId::Monotonic;
+
+/// Waits stop in suspend, so the clock is looked at now and then.
+const LOOK: Duration = Duration::from_millis(250);
+/// HUP, INT, QUIT, USR1, USR2, TERM.
+const DEAF_TO: [i32; 6] = [
+    Signal::HUP.as_raw(),
+    Signal::INT.as_raw(),
+    Signal::QUIT.as_raw(),
+    Signal::USR1.as_raw(),
+    Signal::USR2.as_raw(),
+    Signal::TERM.as_raw(),
+];

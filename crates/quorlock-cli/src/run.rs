@@ -1,0 +1,151 @@
+//! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
+
+use std::time::Duration;
+
+use quorlock::{AcquireError, ConnectError, Guard, Redlock};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep};
+
+use crate::args::{OnConflict, RunArgs};
+use crate::config;
+use crate::exit::{self, Failure, code_of};
+use crate::group::{Group, Signals};
+use crate::reaper::boot_nanos;
+
+pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let taken = tokio::select! {
+        taken = take(&args) => taken,
+        signal = until_told_to_stop(&mut signals) => return Ok(128 + signal.as_raw() as u8),
+    };
+    let (redlock, guard) = match taken {
+        Ok(taken) => taken,
+        Err(Failure { code: exit::HELD, .. }) if args.on_conflict == OnConflict::Skip => return Ok(0),
+        Err(Failure { code: exit::HELD, words }) => return Err(Failure::new(args.conflict_exit_code, words)),
+        Err(failure) => return Err(failure),
+    };
+    let outcome = match Group::start(&args.command, &args.name, args.foreground) {
+        Ok(group) => watch(group, &guard, &args, &mut signals).await,
+        Err(failure) => Err(failure),
+    };
+    // Awaited, because a release that is not written when the process ends is never written.
+    let _ = guard.release().await;
+    let _ = redlock.shutdown(DRAIN).await;
+    outcome
+}
+
+/// Reaches the nodes and takes the lock. Both count as waiting.
+async fn take(args: &RunArgs) -> Result<(Redlock, Guard), Failure> {
+    let builder = config::builder(args.nodes.clone())?;
+    let end = args.wait.map(|wait| Instant::now() + wait);
+    let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
+    let redlock = loop {
+        let startup =
+            if args.nonblock { FIRST_TRY } else { left().unwrap_or(STARTUP).clamp(FIRST_TRY, STARTUP) };
+        match builder.clone().startup_timeout(startup).connect().await {
+            Err(ConnectError::NoQuorum { nodes })
+                if args.nonblock || left().is_some_and(|left| left.is_zero()) =>
+            {
+                return Err(ConnectError::NoQuorum { nodes }.into());
+            }
+            Err(error @ ConnectError::NoQuorum { .. }) if !args.quiet => {
+                eprintln!("quorlock: waiting: {error}")
+            }
+            Err(ConnectError::NoQuorum { .. }) => {}
+            outcome => break outcome?,
+        }
+    };
+    let mutex = redlock.mutex(&args.name).ttl(args.ttl);
+    let mutex = match left() {
+        _ if args.nonblock => mutex.no_wait(),
+        Some(left) => mutex.wait(left),
+        None => mutex,
+    };
+    match mutex.acquire().await {
+        Ok(guard) => Ok((redlock, guard)),
+        Err(error) => {
+            let _ = redlock.shutdown(DRAIN).await;
+            let words = match &error {
+                AcquireError::Held { retry_after: Some(left), .. } => {
+                    format!(
+                        "{:?} is held by others (for {:.1} s more, unless renewed)",
+                        args.name,
+                        left.as_secs_f64()
+                    )
+                }
+                AcquireError::Held { .. } => format!("{:?} is held by others", args.name),
+                _ => error.to_string(),
+            };
+            Err(Failure { words, ..error.into() })
+        }
+    }
+}
+
+/// Waits for the command's end; sees to it that it comes before the lock's.
+async fn watch(
+    mut group: Group,
+    guard: &Guard,
+    args: &RunArgs,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    let grace = args.kill_after.min(args.ttl / 3);
+    let lead = KILL_LEAD.min(args.ttl / 10);
+    let mut deadline = guard.deadline().boot_nanos();
+    group.end_at(deadline.saturating_sub(nanos(lead)));
+    let mut is_ending = false;
+    let status = loop {
+        // Once it was told to end, a renewal that gets through after all changes nothing.
+        let renewed = guard.deadline().boot_nanos();
+        if !is_ending && renewed != deadline {
+            deadline = renewed;
+            group.end_at(deadline.saturating_sub(nanos(lead)));
+        }
+        let left = Duration::from_nanos(deadline.saturating_sub(boot_nanos()));
+        if left <= lead || !guard.is_valid() {
+            group.signal(Signal::KILL);
+            is_ending = true;
+        } else if left <= grace.max(lead) && !is_ending {
+            group.signal(Signal::TERM);
+            is_ending = true;
+        }
+        let look = if is_ending { left.saturating_sub(lead) } else { left.saturating_sub(grace) };
+        tokio::select! {
+            biased;
+            status = group.wait() => break status,
+            signal = signals.next() => group.signal(signal),
+            () = sleep(look.clamp(LEAST_LOOK, LONGEST_LOOK)) => {}
+            () = guard.lost(), if !is_ending => {}
+        }
+    };
+    let is_lost = is_ending || !guard.is_valid();
+    group.end().await;
+    if is_lost {
+        let words = format!("the lock {:?} was lost before the command had ended", args.name);
+        return Err(Failure::new(exit::LOST, words));
+    }
+    status.map(code_of).map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))
+}
+
+async fn until_told_to_stop(signals: &mut Signals) -> Signal {
+    loop {
+        let signal = signals.next().await;
+        // There is nobody yet to whom the others could be passed on.
+        if !matches!(signal, Signal::USR1 | Signal::USR2) {
+            return signal;
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    span.as_nanos() as u64
+}
+
+/// How long before the deadline everything is killed.
+const KILL_LEAD: Duration = Duration::from_millis(200);
+const STARTUP: Duration = Duration::from_secs(5);
+/// Even who does not wait gives the nodes time for one dial.
+const FIRST_TRY: Duration = Duration::from_millis(1250);
+const DRAIN: Duration = Duration::from_secs(2);
+const LEAST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);

@@ -1,0 +1,101 @@
+//! A scheduled job on several instances: at every tick all of them wake up, and one does the work.
+//!
+//! `quorlock dev -n 5 -- cargo run --example scheduled_job`
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorlock::{AcquireError, Redlock};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Which instance did the work of which tick: in life, a table that every instance can see.
+#[derive(Clone, Default)]
+struct Journal(Arc<Mutex<BTreeMap<u32, Vec<usize>>>>);
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let journal = Journal::default();
+    let mut instances = JoinSet::new();
+    for instance in 1..=INSTANCES {
+        // A client of its own, as if it were a process of its own.
+        instances.spawn(live(instance, client().await?, journal.clone()));
+    }
+    while let Some(end) = instances.join_next().await {
+        end??;
+    }
+    for tick in 1..=TICKS {
+        let runs = journal.runs_of(tick);
+        if runs.len() != 1 {
+            return Err(format!("tick {tick} was done by {runs:?}: one instance, once, was promised").into());
+        }
+    }
+    println!("{TICKS} ticks, {INSTANCES} instances: every tick was done once.");
+    Ok(())
+}
+
+/// One instance. Its clock is a little off, as clocks are.
+async fn live(instance: usize, redlock: Redlock, journal: Journal) -> Result<(), Error> {
+    sleep(CLOCK_ERROR * instance as u32).await;
+    for tick in 1..=TICKS {
+        let next_tick = sleep(PERIOD);
+        run_once(instance, tick, &redlock, &journal).await?;
+        next_tick.await;
+    }
+    Ok(redlock.shutdown(Duration::from_secs(2)).await?)
+}
+
+async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journal) -> Result<(), Error> {
+    // `try_acquire` would do as well, but when several instances ask in the same instant they may split the nodes
+    // between them, and none gets a quorum. A short wait has them try again.
+    let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait(SHORT_WAIT);
+    let guard = match lock.acquire().await {
+        Ok(guard) => guard,
+        Err(AcquireError::Held { .. }) => {
+            println!("tick {tick}: instance {instance} skips, another is at it");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // The lock says that nobody is at it now. Whether somebody *was* is for the journal to say: an instance whose
+    // clock is far behind comes when the lock is free again.
+    if journal.runs_of(tick).is_empty() {
+        sleep(WORK).await;
+        if !guard.is_valid() {
+            return Err("lost the lock while at work".into());
+        }
+        journal.write(tick, instance);
+        println!("tick {tick}: instance {instance} did the work");
+    } else {
+        println!("tick {tick}: instance {instance} skips, it is done");
+    }
+    guard.release().await?;
+    Ok(())
+}
+
+impl Journal {
+    fn runs_of(&self, tick: u32) -> Vec<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&tick).cloned().unwrap_or_default()
+    }
+
+    fn write(&self, tick: u32, instance: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(tick).or_default().push(instance);
+    }
+}
+
+async fn client() -> Result<Redlock, Error> {
+    let nodes = std::env::var("QUORLOCK_NODES").map_err(
+        |_| "QUORLOCK_NODES names no nodes; try: quorlock dev -n 5 -- cargo run --example scheduled_job",
+    )?;
+    Ok(Redlock::builder().nodes(nodes.split(',')).connect().await?)
+}
+
+const INSTANCES: usize = 4;
+const TICKS: u32 = 4;
+const PERIOD: Duration = Duration::from_millis(800);
+const WORK: Duration = Duration::from_millis(300);
+const SHORT_WAIT: Duration = Duration::from_millis(150);
+const CLOCK_ERROR: Duration = Duration::from_millis(15);
