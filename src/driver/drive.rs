@@ -20,7 +20,7 @@ use crate::protocol::board::{Action, Board, Limits};
 use crate::protocol::claim::Ask;
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
 use crate::protocol::time::Moment;
-use crate::protocol::vote::Bar;
+use crate::protocol::vote::{Bar, Vote};
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
@@ -163,6 +163,11 @@ impl Driver {
             };
             let vote = vote(phase, &reply);
             let is_stale = wants_redial(&reply);
+            if let Vote::Barred(bar) = &vote
+                && link.complain(bar)
+            {
+                self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
+            }
             let seen = self.events.wants_votes().then(|| vote.clone());
             let asked = self.board.on_reply(node, vote, now);
             if let (Some(vote), Some((id, phase))) = (&seen, asked) {

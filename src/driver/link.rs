@@ -131,6 +131,16 @@ impl Link {
         is_news
     }
 
+    /// Remembers what a node refuses, for people to see. True if that is news.
+    pub(super) fn complain(&mut self, bar: &Bar) -> bool {
+        let words = bar.to_string();
+        let is_news = !self.status.warnings.contains(&words);
+        if is_news {
+            self.status.warnings.push(words);
+        }
+        is_news
+    }
+
     /// Closes the connection in order, where everything else resets it.
     pub(super) async fn close(self) {
         if let State::Up(connection) = self.state {

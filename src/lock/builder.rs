@@ -218,7 +218,11 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             client_name: self.client_name,
             #[cfg(feature = "tls-rustls")]
-            tls: Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()))?,
+            tls: if addresses.iter().any(Address::uses_tls) {
+                Some(Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()))?)
+            } else {
+                None
+            },
         };
         let events = Events::new(self.observer);
         if quorum.nodes() % 2 == 0 {

@@ -38,6 +38,12 @@ pub(crate) struct BadAddress {
 }
 
 impl Address {
+    /// Whether it is reached over TLS.
+    #[cfg(feature = "tls-rustls")]
+    pub(crate) fn uses_tls(&self) -> bool {
+        matches!(self.place, Place::Tcp { tls: true, .. })
+    }
+
     /// Reads a URL; `login` stands in for what it leaves out.
     pub(crate) fn parse(url: &str, login: &Login) -> Result<Self, BadAddress> {
         let bad = |why: &str| BadAddress { url: redacted(url), why: why.to_owned() };
@@ -48,6 +54,9 @@ impl Address {
         if needs_tls && !cfg!(feature = "tls-rustls") {
             return Err(bad("TLS needs the feature `tls-rustls` of this crate"));
         }
+        if url.contains('#') && !url.ends_with("#insecure") {
+            return Err(bad("a `#` belongs into a password only, written %23"));
+        }
         // `unix:/path` is what people write; the URL standard wants `unix:///path`.
         let full = match url.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') && !path.starts_with("//") => format!("unix://{path}"),
@@ -56,7 +65,11 @@ impl Address {
         let info: ConnectionInfo = full.as_str().into_connection_info().map_err(|error| {
             bad(error.detail().unwrap_or("expected redis://, rediss://, valkey:// or unix:/path, and a host"))
         })?;
+        check_query(&full).map_err(|why| bad(&why))?;
         let place = match info.addr() {
+            ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } => {
+                return Err(bad("a port is a number from 1 to 65535"));
+            }
             ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port, tls: false },
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 return Err(bad(
@@ -109,6 +122,19 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(…)")
     }
+}
+
+/// Refuses options nobody reads: a `redis://h?db=2` that does nothing would lock in another database than everybody
+/// else. An unescaped `?` in a password ends up here as well.
+fn check_query(url: &str) -> Result<(), String> {
+    let known: &[&str] =
+        if url.contains("unix:") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let is_known = |option: &str| known.contains(&option.split('=').next().unwrap_or_default());
+    if query.split('&').all(|option| option.is_empty() || is_known(option)) {
+        return Ok(());
+    }
+    Err(format!("behind `?` only {} may stand; a `?` in a password is written %3F", known.join(", ")))
 }
 
 /// The URL without what may be a password: everything up to the last `@`, and the query.

@@ -20,7 +20,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) client_name: String,
     #[cfg(feature = "tls-rustls")]
-    pub(crate) tls: super::tls::Tls,
+    /// Only where an address needs it: reading the system's authorities takes time.
+    pub(crate) tls: Option<super::tls::Tls>,
 }
 
 /// A server that is ready for questions.
@@ -42,7 +43,7 @@ pub(crate) enum Refusal {
 pub(crate) async fn dial(address: &Address, settings: &Settings) -> Result<Ready, Refusal> {
     let ready = async {
         let mut connection = Connection::new(connect(address, settings).await?);
-        let profile = shake_hands(&mut connection, address, &settings.client_name).await?;
+        let profile = shake_hands(&mut connection, address, settings).await?;
         Ok(Ready { connection, profile })
     };
     let Ok(outcome) = timeout(settings.connect_timeout, ready).await else {
@@ -58,17 +59,21 @@ async fn connect(address: &Address, settings: &Settings) -> Result<Stream, Refus
             stream.map(Stream::Unix).map_err(|error| down(&error))
         }
         Place::Tcp { host, port, tls } => {
-            let stream = connect_tcp(host, *port).await.map_err(|error| down(&error))?;
+            let stream = connect_tcp(host, *port, settings).await.map_err(|error| down(&error))?;
             if *tls { wrap(stream, host, settings).await } else { Ok(Stream::Tcp(stream)) }
         }
     }
 }
 
 /// Tries the host's addresses one after another: one URL is one server, however many addresses it has.
-async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn connect_tcp(host: &str, port: u16, settings: &Settings) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in lookup_host((host, port)).await? {
-        match TcpStream::connect(address).await {
+    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    for address in &addresses {
+        // Each has its share of the time, so that one that swallows everything leaves some to the next.
+        let share = settings.connect_timeout / addresses.len() as u32;
+        let timed_out = io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection");
+        match timeout(share, TcpStream::connect(address)).await.unwrap_or(Err(timed_out)) {
             Ok(stream) => {
                 tune(&stream)?;
                 return Ok(stream);
@@ -81,7 +86,10 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 
 #[cfg(feature = "tls-rustls")]
 async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, Refusal> {
-    settings.tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream)))
+    match &settings.tls {
+        Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
+        None => Err(Refusal::Barred(Bar::Unfit("TLS was not set up for this client".into()))),
+    }
 }
 
 #[cfg(not(feature = "tls-rustls"))]
@@ -91,7 +99,13 @@ async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, Refusal> {
     Err(Refusal::Barred(Bar::Unfit("TLS needs the feature `tls-rustls` of this crate".into())))
 }
 
-fn down(error: &io::Error) -> Refusal {
+/// What a broken connection means before it is ready.
+pub(super) fn down(error: &io::Error) -> Refusal {
+    // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
+    #[cfg(feature = "tls-rustls")]
+    if let Some(bar) = super::tls::bar(error) {
+        return Refusal::Barred(bar);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Refusal::Down("connection refused".into()),
         _ => Refusal::Down(error.to_string().into()),

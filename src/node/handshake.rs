@@ -1,13 +1,13 @@
 //! The first words with a server: login, name, database, `INFO`, scripts, all in one write.
 
 use std::future::poll_fn;
-use std::io;
 
 use redis::{Cmd, Value, cmd};
 
 use super::address::Address;
+use super::complaint::Complaint;
 use super::connection::Connection;
-use super::dial::Refusal;
+use super::dial::{Refusal, Settings, down};
 use super::profile::Profile;
 use super::reply::Reply;
 use super::script;
@@ -29,24 +29,34 @@ enum Step {
 pub(super) async fn shake_hands(
     connection: &mut Connection,
     address: &Address,
-    client_name: &str,
+    settings: &Settings,
 ) -> Result<Profile, Refusal> {
-    let steps = steps(address, client_name);
+    let steps = steps(address, &settings.client_name);
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
     }
     let sent = clock::now();
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
     let mut profile = None;
+    // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
+    let mut later = None;
     for (step, _) in &steps {
         match (step, next_reply(connection).await?) {
+            // Some servers speak before they are asked, so this may stand where any answer is due.
+            (_, Reply::Error(complaint)) if is_passing(&complaint) => {
+                return Err(Refusal::Down(complaint.words()));
+            }
+            (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
+                let words = "it is in protected mode: set a password there, or have it listen on its address";
+                return Err(Refusal::Barred(Bar::Login(words.into())));
+            }
             (Step::Courtesy, _) => {}
             (Step::Script, Reply::Error(complaint)) if complaint.is_no_permission() => {
                 connection.set_sends_text();
             }
             (step, Reply::Error(complaint)) => {
                 let words = complaint.words();
-                return Err(if complaint.is_login() || *step == Step::Login {
+                let refusal = if complaint.is_login() || *step == Step::Login {
                     Refusal::Barred(Bar::Login(words))
                 } else if complaint.is_no_permission() {
                     let right = if *step == Step::Info { "+info" } else { "+select" };
@@ -55,7 +65,11 @@ pub(super) async fn shake_hands(
                     Refusal::Barred(Bar::Unfit(words))
                 } else {
                     Refusal::Down(words)
-                });
+                };
+                match step {
+                    Step::Database | Step::Script => drop(later.get_or_insert(refusal)),
+                    Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
+                }
             }
             (Step::Info, reply) => {
                 let text = text_of(&reply).ok_or_else(not_redis)?;
@@ -68,26 +82,31 @@ pub(super) async fn shake_hands(
     match profile.bar() {
         Some(bar) => Err(Refusal::Barred(bar)),
         None if profile.is_loading() => Err(Refusal::Down("it is still loading its data".into())),
-        None => Ok(profile),
+        None => later.map_or(Ok(profile), Err),
     }
 }
 
 fn steps(address: &Address, client_name: &str) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
     let login = &address.login;
+    // A user without a password still is who we are: a `nopass` user takes any, all others are told.
+    let who = match (login.user.as_deref(), login.password.as_deref()) {
+        (None, None) => None,
+        (user, password) => Some((user, password.unwrap_or_default())),
+    };
     if address.resp3 {
         let mut hello = cmd("HELLO");
         hello.arg(3);
-        if let Some(password) = &login.password {
-            hello.arg("AUTH").arg(login.user.as_deref().unwrap_or("default")).arg(password);
+        if let Some((user, password)) = &who {
+            hello.arg("AUTH").arg(user.unwrap_or("default")).arg(*password);
         }
         steps.push((Step::Login, hello));
-    } else if let Some(password) = &login.password {
+    } else if let Some((user, password)) = &who {
         let mut auth = cmd("AUTH");
-        if let Some(user) = &login.user {
-            auth.arg(user);
+        if let Some(user) = user {
+            auth.arg(*user);
         }
-        auth.arg(password);
+        auth.arg(*password);
         steps.push((Step::Login, auth));
     }
     let mut set_name = cmd("CLIENT");
@@ -129,6 +148,8 @@ fn not_redis() -> Refusal {
     Refusal::Barred(Bar::Unfit("it does not speak the Redis protocol (or wants TLS: rediss://)".into()))
 }
 
-fn down(error: &io::Error) -> Refusal {
-    Refusal::Down(error.to_string().into())
+/// Whether it may be different soon, whatever step it answers.
+fn is_passing(complaint: &Complaint) -> bool {
+    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code))
+        || complaint.words().contains("max number of clients")
 }

@@ -3,12 +3,14 @@
 //! The answers to our questions are tiny (`+OK`, `$-1`, `:1`) and are read here without an allocation. Anything else
 //! is framed here, and parsed by the redis crate.
 
+use std::fmt;
+
 use redis::Value;
 
 use super::complaint::Complaint;
 
-/// One reply.
-#[derive(Clone, Debug, PartialEq)]
+/// One reply. Shows no values: an owner's token may be among them.
+#[derive(Clone, PartialEq)]
 pub(crate) enum Reply {
     /// `+OK`.
     Ok,
@@ -20,6 +22,18 @@ pub(crate) enum Reply {
     Error(Complaint),
     /// Everything else.
     Other(Value),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("Ok"),
+            Self::Nil => f.write_str("Nil"),
+            Self::Int(number) => write!(f, "Int({number})"),
+            Self::Error(complaint) => write!(f, "Error({complaint:?})"),
+            Self::Other(_) => f.write_str("Other(…)"),
+        }
+    }
 }
 
 /// The bytes are not the protocol, so nothing after them can be trusted.
@@ -54,13 +68,22 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, Desync> {
     let mut frames_left = 1_usize;
     while frames_left > 0 {
         let Some(kind) = bytes.get(at) else { return Ok(None) };
+        if !b"+-:_#,($=!*~>%|".contains(kind) {
+            // Said at once: another protocol may never send the end of a line.
+            return Err(Desync);
+        }
         let Some(line) = line(&bytes[at + 1..])? else { return Ok(None) };
         at += 1 + line.len() + 2;
         frames_left -= 1;
         match kind {
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {}
             b'$' | b'=' | b'!' => {
-                if let Some(length) = count(line)? {
+                let length = count(line)?;
+                if length.is_none() && *kind != b'$' {
+                    // Only a string can be "no value"; an error of length -1 would be cut out of nothing.
+                    return Err(Desync);
+                }
+                if let Some(length) = length {
                     at = at.checked_add(length + 2).ok_or(Desync)?;
                     match bytes.get(at - 2..at) {
                         Some(b"\r\n") => {}
@@ -195,7 +218,16 @@ mod tests {
 
     #[test]
     fn lengths_that_make_no_sense_are_refused() {
-        for bytes in ["$99999999999999999999\r\n", "*-2\r\n", "$x\r\n", "?1\r\n", "+a\rb", "*1048577\r\n"] {
+        for bytes in [
+            "!-1\r\n",
+            "HTTP/1.1",
+            "$99999999999999999999\r\n",
+            "*-2\r\n",
+            "$x\r\n",
+            "?1\r\n",
+            "+a\rb",
+            "*1048577\r\n",
+        ] {
             assert_eq!(frame(bytes.as_bytes()), Err(Desync), "{bytes:?}");
         }
         // A million lists in one another cost no stack.

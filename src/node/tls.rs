@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
 use super::dial::Refusal;
 use crate::protocol::vote::Bar;
@@ -96,15 +96,25 @@ fn unusable(file: &Path, why: &dyn ToString) -> BadTls {
     BadTls { file: file.to_owned(), why: why.to_string() }
 }
 
-/// A certificate that does not fit will not fit in a second either; everything else may pass.
 fn refusal(error: &io::Error) -> Refusal {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Refusal::Barred(Bar::Unfit(
-            "its certificate is from an authority we do not trust: name the authority's file (CA)".into(),
-        )),
-        Some(error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_))) => {
-            Refusal::Barred(Bar::Unfit(format!("TLS: {error}").into()))
+    bar(error).map_or_else(|| Refusal::Down(format!("TLS: {error}").into()), Refusal::Barred)
+}
+
+/// A certificate that does not fit will not fit in a second either; everything else may pass.
+pub(super) fn bar(error: &io::Error) -> Option<Bar> {
+    let words = match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is from an authority we do not trust: name the authority's file (CA)".to_owned()
         }
-        _ => Refusal::Down(format!("TLS: {error}").into()),
-    }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "TLS: it asks for a client certificate: name a certificate and its key".to_owned()
+        }
+        // It is going down or in trouble, which passes.
+        Error::AlertReceived(
+            AlertDescription::CloseNotify | AlertDescription::InternalError | AlertDescription::UserCanceled,
+        ) => return None,
+        error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_)) => format!("TLS: {error}"),
+        _ => return None,
+    };
+    Some(Bar::Unfit(words.into()))
 }

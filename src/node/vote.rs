@@ -62,7 +62,7 @@ fn sighting(items: &[Value]) -> Vote {
 }
 
 /// A role, a login or a topology that changed under us.
-const STALE: [&str; 5] = ["READONLY", "NOAUTH", "MASTERDOWN", "MOVED", "CLUSTERDOWN"];
+const STALE: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED", "CLUSTERDOWN"];
 
 #[cfg(test)]
 mod tests {

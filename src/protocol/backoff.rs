@@ -22,7 +22,7 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
     let bound = FIRST_DIAL.saturating_mul(1 << failures.min(8)).min(LAST_DIAL);
-    between(bound / 4, bound, random)
+    between(FIRST_DIAL / 4, bound, random)
 }
 
 /// The pause before the next dial of a node that may not serve us: somebody has to mend it first, and a wrong

@@ -46,34 +46,15 @@ pub(crate) fn sequential(fleet: &Fleet, table: &mut Table, peer: Peer, threads: 
 pub(crate) fn throughput(fleet: &Fleet, table: &mut Table, peer: Peer) -> Outcome<()> {
     let runtime = all_threads()?;
     let urls = fleet.urls();
-    let (ops, cpu, span) = on(&runtime, async move {
+    let rush = on(&runtime, async move {
         let client = peer.connect(&urls).await?;
         one_by_one(&client, WARM_UP).await?;
-        let done = Arc::new(AtomicU64::new(0));
-        let (begin, cpu) = (Instant::now(), cpu_time());
-        let tasks = (0..TASKS).map(|task| {
-            let (client, done, key) = (client.clone(), Arc::clone(&done), format!("peers:own:{task}"));
-            let work = async move {
-                loop {
-                    client.acquire(&key, TTL).await?.release().await?;
-                    done.fetch_add(1, Ordering::Relaxed);
-                    if begin.elapsed() >= THROUGHPUT_SPAN {
-                        return Outcome::Ok(());
-                    }
-                }
-            };
-            // Whoever stands in their own way shall not hold up the rest.
-            tokio::spawn(async move { timeout(THROUGHPUT_SPAN + SETTLE, work).await.unwrap_or(Ok(())) })
-        });
-        let outcomes = try_join_all(tasks).await?;
-        let spent = (done.load(Ordering::Relaxed), cpu_time() - cpu, begin.elapsed());
-        outcomes.into_iter().collect::<Outcome<()>>()?;
+        let rush = all_at_once(&client, Duration::from_secs(1)).await?;
         sleep(SETTLE).await;
-        Ok(spent)
+        Ok(rush)
     })?;
-    let ops = ops as f64;
-    table.put(THROUGHPUT, peer, ops / span.as_secs_f64());
-    table.put("client CPU per acquire + release, 64 tasks (us)", peer, micros(cpu) / ops);
+    table.put(THROUGHPUT, peer, rush.per_second);
+    table.put("client CPU per acquire + release, 64 tasks (us)", peer, rush.cpu_micros);
     left_over(fleet, table, peer)
 }
 
@@ -148,11 +129,22 @@ pub(crate) fn fault(
         client = connect()?;
     }
     let hurt = run(&client, ops);
+    let rush = (fault == Fault::Paused && !before).then(|| {
+        let client = client.clone();
+        on(&runtime, async move { all_at_once(&client, PAST_REDIAL).await })
+    });
     fault.mend(fleet, node)?;
     let hurt = hurt?;
     if fault == Fault::Paused {
         // The paused node wakes up to all it was sent; whoever knows how cleans up behind it.
         thread::sleep(WAKE_UP);
+    }
+    if let Some(rush) = rush.transpose()? {
+        table.put("one of five paused: acquire + release per second, 64 tasks", peer, rush.per_second);
+        if let Some(healthy) = table.figures(THROUGHPUT, peer).get(round) {
+            let share = rush.per_second / healthy;
+            table.put("one of five paused: throughput of 64 tasks / healthy", peer, share);
+        }
     }
     thread::sleep(SETTLE);
 
@@ -281,6 +273,37 @@ async fn one_by_one(client: &Client, ops: usize) -> Outcome<Run> {
     Ok(run)
 }
 
+/// How many tasks at once fared.
+struct Rush {
+    per_second: f64,
+    /// Of this process, for one acquire and release.
+    cpu_micros: f64,
+}
+
+async fn all_at_once(client: &Client, span: Duration) -> Outcome<Rush> {
+    let done = Arc::new(AtomicU64::new(0));
+    let (begin, cpu) = (Instant::now(), cpu_time());
+    let tasks = (0..TASKS).map(|task| {
+        let (client, done, key) = (client.clone(), Arc::clone(&done), format!("peers:own:{task}"));
+        let work = async move {
+            loop {
+                client.acquire(&key, TTL).await?.release().await?;
+                done.fetch_add(1, Ordering::Relaxed);
+                if begin.elapsed() >= span {
+                    return Outcome::Ok(());
+                }
+            }
+        };
+        // Whoever stands in their own way shall not hold up the rest.
+        tokio::spawn(async move { timeout(span + SETTLE, work).await.unwrap_or(Ok(())) })
+    });
+    let outcomes = try_join_all(tasks).await?;
+    let (cpu, elapsed) = (cpu_time() - cpu, begin.elapsed());
+    outcomes.into_iter().collect::<Outcome<()>>()?;
+    let ops = done.load(Ordering::Relaxed) as f64;
+    Ok(Rush { per_second: ops / elapsed.as_secs_f64(), cpu_micros: micros(cpu) / ops })
+}
+
 fn all_threads() -> Outcome<Runtime> {
     Ok(Builder::new_multi_thread().enable_all().build()?)
 }
@@ -314,9 +337,10 @@ const WARM_UP: usize = 100;
 const TASKS: usize = 64;
 const TTL: Duration = Duration::from_secs(10);
 const SHORT_TTL: Duration = Duration::from_secs(1);
-const THROUGHPUT_SPAN: Duration = Duration::from_secs(1);
+/// quorlock gives a connection up that owed an answer for four node time-outs.
+const PAST_REDIAL: Duration = Duration::from_millis(2500);
 /// For the answers that nobody waited for.
 const SETTLE: Duration = Duration::from_millis(200);
 /// For a node that was paused, or lost its connections, to be in use again.
-const WAKE_UP: Duration = Duration::from_millis(600);
+const WAKE_UP: Duration = Duration::from_millis(1000);
 const HELD_KEY: &str = "peers:held";

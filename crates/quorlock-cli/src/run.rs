@@ -50,7 +50,7 @@ async fn take(args: &RunArgs) -> Result<(Redlock, Guard), Failure> {
                 return Err(ConnectError::NoQuorum { nodes }.into());
             }
             Err(error @ ConnectError::NoQuorum { .. }) if !args.quiet => {
-                eprintln!("quorlock: waiting: {error}")
+                eprintln!("quorlock: waiting: {error}");
             }
             Err(ConnectError::NoQuorum { .. }) => {}
             outcome => break outcome?,

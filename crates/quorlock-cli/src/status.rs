@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use quorlock::{Inspection, Redlock, Vote};
+use quorlock::{Inspection, Vote};
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
@@ -11,6 +11,8 @@ use crate::exit::{self, Failure};
 
 pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     let redlock = config::builder(args.nodes)?.lazy()?;
+    // All of them, not only the first that make a quorum: somebody wants to see each.
+    redlock.nodes().await;
     let seen = redlock.inspect(&args.name).await?;
     let (verdict, code) = verdict(&seen);
     print(&if args.json { json_of(&args.name, &seen) } else { table_of(&args.name, &seen, &verdict) });
@@ -26,7 +28,8 @@ pub(crate) async fn break_lock(args: BreakArgs) -> Result<u8, Failure> {
         );
         return Err(Failure::new(exit::USAGE, words));
     }
-    let redlock: Redlock = config::builder(args.nodes)?.lazy()?;
+    let redlock = config::builder(args.nodes)?.lazy()?;
+    redlock.nodes().await;
     let report = redlock.break_lock(&args.name).await?;
     let answers = || report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing));
     let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();

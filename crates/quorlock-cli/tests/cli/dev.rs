@@ -1,0 +1,87 @@
+//! `dev`: servers for as long as a command runs.
+
+use std::fs;
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::world::{end, end_of, quorlock, send, until, wait};
+
+/// A command that names its servers and waits to be let go.
+const WAITS: &str = "echo $QUORLOCK_NODES > nodes.part; mv nodes.part nodes; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temp folder")
+}
+
+fn addresses(folder: &TempDir) -> Vec<String> {
+    let file = folder.path().join("nodes");
+    until("the command runs", || file.exists());
+    let nodes = fs::read_to_string(file).expect("a file");
+    nodes.trim().split(',').map(|url| url.trim_start_matches("redis://").to_owned()).collect()
+}
+
+fn is_served(address: &str) -> bool {
+    TcpStream::connect(address).is_ok()
+}
+
+#[test]
+fn the_command_finds_its_nodes() {
+    let program = env!("CARGO_BIN_EXE_quorlock");
+    let inner = [program, "run", "a", "--", "sh", "-c", "echo $QUORLOCK_NODES; exit 3"];
+    let end = end(quorlock(&["dev", "-n", "3", "--"]).args(inner).env("QUORLOCK_PASSWORD", "of-others"));
+    assert_eq!(end.code, Some(3), "{end:?}");
+    assert_eq!(end.out.matches("redis://127.0.0.1:").count(), 3, "{end:?}");
+    assert_eq!(end.err.lines().count(), 1, "one line says what was started: {end:?}");
+}
+
+#[test]
+fn without_a_command_it_is_the_shell() {
+    let end = end(quorlock(&["dev", "-q", "-n", "1"]).env("SHELL", "/bin/pwd"));
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+    assert!(end.out.starts_with('/'), "{end:?}");
+}
+
+#[test]
+fn no_server_outlives_the_command() {
+    let folder = folder();
+    let mut command = quorlock(&["dev", "-n", "3", "--", "sh", "-c", WAITS]);
+    let dev = command.current_dir(folder.path()).spawn().expect("a process");
+    let addresses = addresses(&folder);
+    assert_eq!(addresses.len(), 3);
+    assert!(addresses.iter().all(|address| is_served(address)));
+    fs::write(folder.path().join("enough"), "").expect("a file");
+    assert_eq!(end_of(dev).code, Some(6));
+    assert!(!addresses.iter().any(|address| is_served(address)));
+}
+
+#[test]
+fn a_signal_goes_to_the_command_and_the_servers_go_with_it() {
+    let folder = folder();
+    let mut command = quorlock(&["dev", "-n", "3", "--", "sh", "-c", WAITS]);
+    let dev = command.current_dir(folder.path()).spawn().expect("a process");
+    let addresses = addresses(&folder);
+    send(&dev, Signal::TERM);
+    assert_eq!(end_of(dev).code, Some(143));
+    assert!(!addresses.iter().any(|address| is_served(address)));
+}
+
+#[test]
+fn no_server_outlives_a_dev_that_is_killed() {
+    let folder = folder();
+    let mut command = quorlock(&["dev", "-n", "3", "--", "sh", "-c", WAITS]);
+    let mut dev = command.current_dir(folder.path()).spawn().expect("a process");
+    let addresses = addresses(&folder);
+    send(&dev, Signal::KILL);
+    wait(&mut dev);
+    until("the servers are gone", || !addresses.iter().any(|address| is_served(address)));
+    fs::write(folder.path().join("enough"), "").expect("a file");
+}
+
+#[test]
+fn without_a_server_to_start_it_says_how_to_get_one() {
+    let end = end(quorlock(&["dev", "--", "true"]).env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
+    assert_eq!(end.code, Some(69), "{end:?}");
+    assert!(end.err.contains("apt-get install redis-server"), "{end:?}");
+}

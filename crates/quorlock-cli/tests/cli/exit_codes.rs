@@ -1,0 +1,130 @@
+//! `run`'s exit codes: what scripts rely on.
+
+use std::fs;
+
+use quorlock_chaos::Setup;
+
+use crate::world::{World, end, quorlock};
+
+fn check(world: &World, args: &[&str], code: i32) {
+    let end = world.end(args);
+    assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
+    assert!(end.err.lines().count() <= 1 || code == 64, "one short line is enough: {end:?}");
+}
+
+#[test]
+fn the_commands_own_end_is_passed_on() {
+    let world = World::of(3);
+    check(&world, &["run", "a", "--", "true"], 0);
+    check(&world, &["run", "a", "--", "sh", "-c", "exit 7"], 7);
+    check(&world, &["run", "a", "--", "sh", "-c", "kill -KILL $$"], 137);
+    check(&world, &["run", "a", "--foreground", "--", "sh", "-c", "kill -TERM $$"], 143);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_told_as_a_shell_tells_it() {
+    let world = World::of(3);
+    fs::write(world.file("plain"), "").expect("a file");
+    check(&world, &["run", "a", "--", "./plain"], 126);
+    check(&world, &["run", "a", "--", "no-such-command"], 127);
+    assert_eq!(world.keys("a"), 0, "and the lock is free again");
+}
+
+#[test]
+fn a_lock_held_by_others_is_a_conflict() {
+    let world = World::of(3);
+    world.take("a");
+    let ran = ["--", "touch", "ran"];
+    let with = |options: &[&'static str]| [&["run", "a"], options, &ran].concat();
+    check(&world, &with(&["-n"]), 75);
+    check(&world, &with(&["--wait", "300ms"]), 75);
+    check(&world, &with(&["-n", "-E", "9"]), 9);
+    let skipped = world.end(&with(&["-n", "--on-conflict", "skip"]));
+    assert_eq!((skipped.code, skipped.err.as_str()), (Some(0), ""), "cron sends no mail about it");
+    assert!(!world.has("ran"), "the command was not run");
+}
+
+#[test]
+fn no_quorum_within_the_wait_is_told_apart() {
+    let mut world = World::of(3);
+    world.fleet[0].kill();
+    check(&world, &["run", "a", "-n", "--", "true"], 0);
+    world.fleet[1].kill();
+    check(&world, &["run", "a", "-n", "--", "true"], 69);
+    let end = world.end(&["run", "a", "--wait", "500ms", "--", "true"]);
+    assert_eq!(end.code, Some(69), "{end:?}");
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    let world = World::of(1);
+    for args in [
+        &["run", "a", "--no-such-flag", "--", "true"][..],
+        &["run", "a"],
+        &["run", "a", "--wait", "5", "--", "true"],
+        &["run", "a", "-n", "--wait", "5s", "--", "true"],
+        &["run", "", "--", "true"],
+        &["run", "quorlock:mine", "--", "true"],
+        &["run", "a", "--ttl", "1ms", "--", "true"],
+        &["no-such-command"],
+        &[],
+    ] {
+        check(&world, args, 64);
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_told_apart() {
+    let world = World::of(3);
+    let with = |nodes: &str| {
+        let mut command = world.quorlock(&["run", "a", "-n", "--", "touch", "ran"]);
+        end(command.env("QUORLOCK_NODES", nodes))
+    };
+    for nodes in ["", "http://127.0.0.1", "redis://127.0.0.1:99999"] {
+        assert_eq!(with(nodes).code, Some(78), "{nodes}");
+    }
+    let twice = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());
+    let end = with(&twice);
+    assert_eq!(end.code, Some(78), "one server under two URLs: {end:?}");
+    check(&world, &["run", "a", "--quorum", "1", "--", "touch", "ran"], 78);
+    fs::write(world.file("conf.toml"), "qourum = 3").expect("a file");
+    check(&world, &["run", "a", "--config", "conf.toml", "--", "touch", "ran"], 78);
+    check(&world, &["run", "a", "--config", "missing.toml", "--", "touch", "ran"], 78);
+    assert!(!world.has("ran"), "nothing was run");
+}
+
+#[test]
+fn a_wrong_password_ends_the_waiting_at_once() {
+    let world = World::with(3, &Setup::new().password("right"));
+    let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
+    let bare = bare.collect::<Vec<_>>().join(",");
+    fs::write(world.file("password"), "right\n").expect("a file");
+    let run = |settings: &[(&str, &str)]| {
+        let mut command = world.quorlock(&["run", "a", "--", "true"]);
+        end(command.env("QUORLOCK_NODES", &bare).envs(settings.iter().copied()))
+    };
+    let wrong = run(&[("QUORLOCK_PASSWORD", "not-that-one")]);
+    assert_eq!(wrong.code, Some(77), "{wrong:?}");
+    assert!(!wrong.err.contains("not-that-one"), "passwords are not shown: {wrong:?}");
+    assert_eq!(run(&[]).code, Some(77));
+    assert_eq!(run(&[("QUORLOCK_PASSWORD", "right")]).code, Some(0));
+    assert_eq!(run(&[("QUORLOCK_PASSWORD_FILE", "password"), ("QUORLOCK_PASSWORD", "x")]).code, Some(0));
+}
+
+#[test]
+fn everything_may_stand_in_a_file_and_the_environment_wins_over_it() {
+    let world = World::of(3);
+    let file = format!("nodes = {:?}\nkey-prefix = 'file:'\nnode-timeout = '400ms'\n", world.fleet.urls());
+    fs::write(world.file("conf.toml"), file).expect("a file");
+    let show = "redis() { :; }; echo $QUORLOCK_NAME; touch held; while [ ! -e done ]; do sleep 0.02; done";
+    let mut command = quorlock(&["run", "a", "--config", "conf.toml", "--", "sh", "-c", show]);
+    command.current_dir(world.file(""));
+    let child = command.spawn().expect("a process");
+    crate::world::until("held", || world.has("held"));
+    assert_eq!((world.keys("a"), world.keys("file:a")), (0, 3));
+    fs::write(world.file("done"), "").expect("a file");
+    assert_eq!(crate::world::end_of(child).code, Some(0));
+    let mut command = quorlock(&["run", "a", "--config", "conf.toml", "--", "true"]);
+    command.current_dir(world.file("")).env("QUORLOCK_NODES", "redis://127.0.0.1:99999");
+    assert_eq!(end(&mut command).code, Some(78));
+}

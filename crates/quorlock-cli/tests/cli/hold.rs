@@ -1,0 +1,147 @@
+//! `run` while all is well: the lock, the command's surroundings, signals, and the end.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::world::{World, end_of, is_alive, send, until};
+
+#[test]
+fn the_lock_is_held_while_the_command_runs_and_gone_from_every_node_after() {
+    let world = World::of(5);
+    let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done";
+    let child = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    until("the slower nodes have it too", || world.keys("a") == 5);
+    assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(75));
+    fs::write(world.file("enough"), "").expect("a file");
+    assert_eq!(end_of(child).code, Some(0));
+    assert_eq!(world.keys("a"), 0);
+}
+
+#[test]
+fn a_lock_outlives_its_ttl_while_the_command_runs() {
+    let world = World::of(3);
+    let args = ["run", "a", "--ttl", "600ms", "--", "sh", "-c", "touch began; sleep 2; echo done"];
+    let child = world.quorlock(&args).spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(75));
+    let end = end_of(child);
+    assert_eq!((end.code, end.out.as_str()), (Some(0), "done\n"), "{end:?}");
+}
+
+#[test]
+fn two_never_run_at_once_and_each_gets_its_turn() {
+    let world = World::of(3);
+    let script = "mkdir here || echo overlap >> bad; sleep 0.03; rmdir here; echo x >> turns";
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let end = world.end(&["run", "a", "--", "sh", "-c", script]);
+                    assert_eq!(end.code, Some(0), "{end:?}");
+                }
+            });
+        }
+    });
+    assert!(!world.has("bad"), "two were in there at once");
+    assert_eq!(fs::read_to_string(world.file("turns")).expect("a file").lines().count(), 16);
+}
+
+#[test]
+fn stdin_and_stdout_are_the_commands() {
+    let world = World::of(3);
+    for more in [&[][..], &["--foreground"]] {
+        let args = [&["run", "a"], more, &["--", "cat"]].concat();
+        let mut child = world.quorlock(&args).stdin(Stdio::piped()).spawn().expect("a process");
+        child.stdin.take().expect("a pipe").write_all(b"one\ntwo\n").expect("a reader");
+        let end = end_of(child);
+        assert_eq!((end.code, end.out.as_str(), end.err.as_str()), (Some(0), "one\ntwo\n", ""));
+    }
+}
+
+#[test]
+fn the_command_knows_the_name() {
+    let world = World::of(3);
+    let end = world.end(&["run", "orders:42", "--", "sh", "-c", "echo $QUORLOCK_NAME"]);
+    assert_eq!(end.out, "orders:42\n");
+}
+
+#[test]
+fn signals_reach_the_command_and_its_answer_counts() {
+    let world = World::of(3);
+    let script =
+        "trap 'echo got; exit 5' INT TERM HUP QUIT USR1 USR2; touch ready; while :; do sleep 0.02; done";
+    for more in [&[][..], &["--foreground"]] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2] {
+            let args = [&["run", "a"], more, &["--", "sh", "-c", script]].concat();
+            let child = world.quorlock(&args).spawn().expect("a process");
+            until("the command is ready", || world.has("ready"));
+            fs::remove_file(world.file("ready")).expect("a file");
+            send(&child, signal);
+            let end = end_of(child);
+            assert_eq!((end.code, end.out.as_str()), (Some(5), "got\n"), "{signal:?} {more:?}: {end:?}");
+        }
+    }
+    assert_eq!(world.keys("a"), 0);
+}
+
+#[test]
+fn an_ignored_hang_up_stays_ignored() {
+    let world = World::of(3);
+    let program = env!("CARGO_BIN_EXE_quorlock");
+    let inner = "touch ready; while [ ! -e enough ]; do sleep 0.02; done; exit 3";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh", program, "run", "a", "--", "sh", "-c", inner]);
+    command.env("QUORLOCK_NODES", world.fleet.nodes()).current_dir(world.file("")).stdin(Stdio::null());
+    let child = command.spawn().expect("a process");
+    until("the command is ready", || world.has("ready"));
+    send(&child, Signal::HUP);
+    fs::write(world.file("enough"), "").expect("a file");
+    assert_eq!(end_of(child).code, Some(3));
+}
+
+#[test]
+fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
+    let world = World::of(3);
+    // A free minority node, on which every attempt leaves something that it must take back.
+    world.fleet[0].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
+    world.fleet[1].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let child = world.quorlock(&["run", "a", "--", "touch", "ran"]).spawn().expect("a process");
+        until("it has tried", || {
+            let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("an answer");
+            stats.contains("cmdstat_set:")
+        });
+        send(&child, signal);
+        assert_eq!(end_of(child).code, Some(code));
+        assert_eq!(world.keys("a"), 2, "nothing of ours is left");
+        world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("an answer");
+    }
+    assert!(!world.has("ran"));
+}
+
+#[test]
+fn what_the_command_leaves_running_ends_with_it() {
+    let world = World::of(3);
+    let script = "trap '' TERM; (while :; do sleep 0.05; done) & echo $! > left; exit 4";
+    let end = world.end(&["run", "a", "--", "sh", "-c", script]);
+    assert_eq!(end.code, Some(4), "{end:?}");
+    assert!(!is_alive(world.pid_in("left")), "it was dead before the lock was given up");
+}
+
+#[test]
+fn waiting_outlasts_missing_nodes() {
+    let mut world = World::of(3);
+    world.fleet[0].kill();
+    world.fleet[1].kill();
+    let child = world.quorlock(&["run", "a", "--", "true"]).spawn().expect("a process");
+    thread::sleep(std::time::Duration::from_millis(300));
+    world.fleet[0].restart(quorlock_chaos::Data::Kept).expect("a server");
+    let end = end_of(child);
+    assert_eq!(end.code, Some(0), "{end:?}");
+}

@@ -1,0 +1,150 @@
+//! `status`, `break` and `doctor`.
+
+use quorlock_chaos::Setup;
+use serde_json::Value;
+
+use crate::world::{World, end};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn status_tells_free_from_held_and_from_not_known() {
+    let mut world = World::of(3);
+    let free = world.end(&["status", "a"]);
+    assert_eq!(free.code, Some(0), "{free:?}");
+    assert!(free.out.contains("`a` is free"), "{free:?}");
+    world.take("a");
+    let held = world.end(&["status", "a"]);
+    assert_eq!(held.code, Some(1), "{held:?}");
+    for url in world.fleet.urls() {
+        let address = url.trim_start_matches("redis://");
+        assert!(held.out.lines().any(|line| line.contains(address) && line.contains('#')), "{held:?}");
+    }
+    world.fleet[0].kill();
+    world.fleet[1].kill();
+    let unknown = world.end(&["status", "a", "--startup-timeout", "300ms"]);
+    assert_eq!(unknown.code, Some(69), "{unknown:?}");
+}
+
+#[test]
+fn status_tells_a_key_without_end_and_a_key_that_is_no_lock() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        server.command::<()>(&["SET", "endless", "x"]).expect("a key");
+        server.command::<()>(&["LPUSH", "list", "x"]).expect("a key");
+    }
+    let endless = world.end(&["status", "endless"]);
+    assert_eq!(endless.code, Some(1), "{endless:?}");
+    assert!(endless.out.contains("for ever"), "{endless:?}");
+    let list = world.end(&["status", "list"]);
+    assert_eq!(list.code, Some(1), "{list:?}");
+    assert!(list.out.contains("no lock"), "{list:?}");
+}
+
+#[test]
+fn status_speaks_json() {
+    let world = World::of(3);
+    world.take("a");
+    world.fleet[2].command::<()>(&["DEL", "a"]).expect("an answer");
+    let end = world.end(&["status", "a", "--json"]);
+    assert_eq!(end.code, Some(1));
+    let status = json(&end.out);
+    assert_eq!((&status["verdict"], &status["quorum"]), (&Value::from("held"), &Value::from(2)));
+    let remaining = status["remaining_ms"].as_u64().expect("a number");
+    assert!((500_000..=600_000).contains(&remaining), "{status}");
+    assert_eq!(status["nodes"][0]["holder"], status["holder"]);
+    assert_eq!(status["nodes"][2]["state"], "free");
+}
+
+#[test]
+fn a_key_is_broken_only_if_that_is_really_meant() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        server.command::<()>(&["LPUSH", "a", "x"]).expect("a key");
+    }
+    let asked = world.end(&["break", "a"]);
+    assert_eq!((asked.code, world.keys("a")), (Some(64), 3), "{asked:?}");
+    assert!(asked.err.contains("--yes"), "{asked:?}");
+    let broken = world.end(&["break", "a", "--yes"]);
+    assert_eq!((broken.code, world.keys("a")), (Some(0), 0), "{broken:?}");
+    let again = world.end(&["break", "a", "--yes", "--json"]);
+    assert_eq!(json(&again.out)["nodes"][0]["key"], "missing", "{again:?}");
+    assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0));
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_where_nothing_is() {
+    let world = World::of(3);
+    let fine = world.end(&["doctor"]);
+    assert_eq!(fine.code, Some(0), "{fine:?}");
+    assert!(fine.out.contains("all is fine"), "{fine:?}");
+    assert_eq!(world.keys("quorlock-doctor"), 0, "it leaves nothing behind");
+    let report = json(&world.end(&["doctor", "--json"]).out);
+    assert_eq!(report["is_fine"], true, "{report}");
+    assert!(report["nodes"][2]["round_trip_us"].as_u64().is_some(), "{report}");
+}
+
+#[test]
+fn doctor_names_the_dead_node_and_the_replica() {
+    let mut world = World::of(5);
+    let [dead, replica, master] = [0, 1, 2].map(|place| world.fleet[place].port().to_string());
+    world.fleet[0].kill();
+    world.fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("an answer");
+    let ill = world.end(&["doctor"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    for (port, word) in [(dead, "see that the server runs"), (replica, "replica")] {
+        let is_told = ill.out.lines().any(|line| {
+            line.starts_with("FAULT") && line.contains(&format!("127.0.0.1:{port}: ")) && line.contains(word)
+        });
+        assert!(is_told, "{ill:?}");
+    }
+    assert!(ill.out.contains("2 faults"), "three of five still lock: {ill:?}");
+    world.fleet[2].kill();
+    assert!(world.end(&["doctor"]).out.contains("no lock can be had"));
+}
+
+#[test]
+fn doctor_sees_what_endangers_locks() {
+    let world =
+        World::with(2, &Setup::new().args(["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]));
+    let ill = world.end(&["doctor"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    for word in ["allkeys-lru", "noeviction", "odd number"] {
+        assert!(ill.out.contains(word), "{word}: {ill:?}");
+    }
+    let forgetful = World::with(3, &Setup::new().append_only(false));
+    let note = forgetful.end(&["doctor"]);
+    assert_eq!(note.code, Some(0), "a note is no fault: {note:?}");
+    assert!(note.out.contains("appendonly yes"), "{note:?}");
+}
+
+#[test]
+fn doctor_sees_missing_permissions_and_wrong_logins() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        let user = ["ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-set"];
+        server.command::<()>(&user).expect("an answer");
+    }
+    let doctor = |password: &str| {
+        let mut command = world.quorlock(&["doctor", "--username", "limited"]);
+        end(command.env("QUORLOCK_PASSWORD", password))
+    };
+    let limited = doctor("secret");
+    assert_eq!(limited.code, Some(1), "{limited:?}");
+    assert!(limited.out.contains("ACL SETUSER") || limited.out.contains("permission"), "{limited:?}");
+    let wrong = doctor("mistaken");
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.out.contains("--password-file") && !wrong.out.contains("mistaken"), "{wrong:?}");
+}
+
+#[test]
+fn doctor_finds_one_server_named_twice() {
+    let world = World::of(3);
+    let nodes = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());
+    let mut command = world.quorlock(&["doctor"]);
+    let ill = end(command.env("QUORLOCK_NODES", nodes));
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("duplicate"), "{ill:?}");
+}

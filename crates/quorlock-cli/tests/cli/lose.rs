@@ -1,0 +1,154 @@
+//! `run` when the lock is lost, or `run` itself: nothing of the command lives past the deadline.
+
+use std::process::Child;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use crate::world::{World, end_of, is_alive, now, send, touched, until, wait};
+
+/// A command with a grandchild, both deaf to TERM, both proving all the time that they live.
+const STUBBORN: &str = "
+    trap '' TERM
+    (while :; do echo >> proof; sleep 0.01; done) & echo $! > grandchild
+    echo $$ > leader
+    while :; do echo >> proof; sleep 0.01; done";
+
+struct Stubborn {
+    run: Child,
+    leader: Pid,
+    grandchild: Pid,
+}
+
+impl Stubborn {
+    fn start(world: &World, options: &[&str]) -> Self {
+        let args = [&["run", "a"], options, &["--", "sh", "-c", STUBBORN]].concat();
+        let run = world.quorlock(&args).spawn().expect("a process");
+        let (leader, grandchild) = (world.pid_in("leader"), world.pid_in("grandchild"));
+        until("the command is at work", || world.has("proof"));
+        Self { run, leader, grandchild }
+    }
+
+    fn is_alive(&self) -> bool {
+        is_alive(self.leader) || is_alive(self.grandchild)
+    }
+}
+
+fn pause_all(world: &mut World) {
+    for server in world.fleet.servers_mut() {
+        server.pause();
+    }
+}
+
+#[test]
+fn when_all_nodes_fall_silent_the_whole_group_is_dead_before_the_deadline() {
+    let mut world = World::of(3);
+    let work = Stubborn::start(&world, &["--ttl", "3s"]);
+    pause_all(&mut world);
+    // No renewal was begun after this, so no deadline lies beyond it.
+    let deadline = now() + 3000;
+    until("the group is dead", || !work.is_alive());
+    assert!(touched(&world.file("proof")) < deadline, "it lived past the deadline");
+    let end = end_of(work.run);
+    assert_eq!(end.code, Some(70), "{end:?}");
+}
+
+#[test]
+fn a_command_that_heeds_term_has_its_grace() {
+    let mut world = World::of(3);
+    let script = "trap 'echo put away; exit 0' TERM; touch ready; while :; do sleep 0.02; done";
+    let args = ["run", "a", "--ttl", "3s", "--", "sh", "-c", script];
+    let run = world.quorlock(&args).spawn().expect("a process");
+    until("the command is ready", || world.has("ready"));
+    pause_all(&mut world);
+    let end = end_of(run);
+    assert_eq!((end.code, end.out.as_str()), (Some(70), "put away\n"), "{end:?}");
+}
+
+#[test]
+fn a_short_silence_of_all_nodes_does_no_harm() {
+    let mut world = World::of(3);
+    let args = [
+        "run",
+        "a",
+        "--ttl",
+        "9s",
+        "--kill-after",
+        "1s",
+        "--",
+        "sh",
+        "-c",
+        "touch ready; sleep 12; echo fine",
+    ];
+    let run = world.quorlock(&args).spawn().expect("a process");
+    until("the command is ready", || world.has("ready"));
+    pause_all(&mut world);
+    sleep(Duration::from_secs(4));
+    for server in world.fleet.servers_mut() {
+        server.resume();
+    }
+    let end = end_of(run);
+    assert_eq!((end.code, end.out.as_str()), (Some(0), "fine\n"), "{end:?}");
+}
+
+#[test]
+fn a_lock_that_others_took_ends_the_command_early() {
+    let world = World::of(3);
+    let work = Stubborn::start(&world, &["--ttl", "30s", "--kill-after", "0s"]);
+    world.take("a");
+    let broken = now();
+    let end = end_of(work.run);
+    assert_eq!(end.code, Some(70), "{end:?}");
+    assert!(now() < broken + 25_000, "it was the deadline that ended it");
+    assert!(!is_alive(work.leader) && !is_alive(work.grandchild));
+    assert_eq!(world.keys("a"), 3, "and the others' keys are left alone");
+}
+
+#[test]
+fn the_group_goes_with_a_run_that_is_killed() {
+    let world = World::of(3);
+    let mut work = Stubborn::start(&world, &["--ttl", "10min"]);
+    send(&work.run, Signal::KILL);
+    wait(&mut work.run);
+    until("the group is dead", || !work.is_alive());
+}
+
+#[test]
+fn in_the_foreground_the_command_goes_with_a_run_that_is_killed() {
+    let world = World::of(3);
+    let args =
+        ["run", "a", "--ttl", "10min", "--foreground", "--", "sh", "-c", "echo $$ > leader; exec sleep 600"];
+    let mut run = world.quorlock(&args).spawn().expect("a process");
+    let leader = world.pid_in("leader");
+    send(&run, Signal::KILL);
+    wait(&mut run);
+    until("the command is dead", || !is_alive(leader));
+}
+
+#[test]
+fn the_group_is_dead_before_the_deadline_though_run_is_stopped() {
+    let world = World::of(3);
+    let work = Stubborn::start(&world, &["--ttl", "2s"]);
+    send(&work.run, Signal::STOP);
+    let deadline = now() + 2000;
+    until("the group is dead", || !work.is_alive());
+    assert!(touched(&world.file("proof")) < deadline, "it lived past the deadline");
+    send(&work.run, Signal::CONT);
+    let end = end_of(work.run);
+    assert_eq!(end.code, Some(70), "{end:?}");
+}
+
+#[test]
+fn in_the_foreground_the_command_is_dead_before_the_deadline_too() {
+    let mut world = World::of(3);
+    let script = "trap '' TERM; touch ready; while :; do echo >> proof; sleep 0.01; done";
+    let args = ["run", "a", "--ttl", "2s", "--foreground", "--", "sh", "-c", script];
+    let run = world.quorlock(&args).spawn().expect("a process");
+    until("the command is ready", || world.has("ready"));
+    pause_all(&mut world);
+    let deadline = now() + 2000;
+    let end = end_of(run);
+    assert_eq!(end.code, Some(70), "{end:?}");
+    assert!(touched(&world.file("proof")) < deadline, "it lived past the deadline");
+}

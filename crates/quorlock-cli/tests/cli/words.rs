@@ -1,0 +1,53 @@
+//! What the command says about itself.
+
+use crate::world::{World, end, quorlock};
+
+#[test]
+fn the_help_of_run_lists_every_exit_code() {
+    let help = end(&mut quorlock(&["run", "--help"]));
+    assert_eq!(help.code, Some(0));
+    let codes = help.out.split_once("Exit codes:").expect("a section").1;
+    for code in ["128+N", "64", "69", "70", "71", "75", "77", "78", "126", "127"] {
+        assert!(codes.contains(code), "{code} is missing");
+    }
+}
+
+#[test]
+fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
+    let help = end(&mut quorlock(&["--help"]));
+    assert_eq!(help.code, Some(0));
+    for word in ["Examples:", "quorlock dev -- quorlock run", "run", "status", "break", "doctor", "dev"] {
+        assert!(help.out.contains(word), "{word} is missing");
+    }
+    assert!(!help.out.contains("__reap"), "what is for us alone is not shown");
+    assert_eq!(end(&mut quorlock(&["--version"])).code, Some(0));
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let mut help = quorlock(&["--help"]);
+    help.env("QUORLOCK_NODES", "redis://:hunter2@127.0.0.1");
+    assert!(!end(&mut help).out.contains("hunter2"));
+    for nodes in ["redis://u:hunter2@127.0.0.1:1", "redis://u:hunter2@127.0.0.1:99999", "rodis://u:hunter2@h"]
+    {
+        let mut run = quorlock(&["run", "a", "-n", "--", "true"]);
+        let said = end(run.env("QUORLOCK_NODES", nodes).env("RUST_LOG", "trace")).err;
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn quiet_is_quiet_and_a_reader_that_leaves_is_no_error() {
+    let world = World::of(3);
+    let end_of_run = world.end(&["-q", "run", "a", "--", "true"]);
+    assert_eq!((end_of_run.out.as_str(), end_of_run.err.as_str()), ("", ""));
+    let mut piped = std::process::Command::new("sh");
+    piped.args([
+        "-c",
+        "{ sleep 0.2; \"$0\" status a; echo $? > code; } | true",
+        env!("CARGO_BIN_EXE_quorlock"),
+    ]);
+    piped.env("QUORLOCK_NODES", world.fleet.nodes()).current_dir(world.file(""));
+    end(&mut piped);
+    assert_eq!(std::fs::read_to_string(world.file("code")).expect("a code"), "0\n");
+}

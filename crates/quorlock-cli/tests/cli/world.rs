@@ -1,0 +1,164 @@
+//! What every test needs: servers, a folder, commands that cannot hang a test, and looks at processes.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use quorlock_chaos::{Fleet, Setup};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
+
+/// Some servers and a folder.
+pub(crate) struct World {
+    pub(crate) fleet: Fleet,
+    folder: TempDir,
+}
+
+impl World {
+    pub(crate) fn of(servers: usize) -> Self {
+        Self::with(servers, &Setup::new())
+    }
+
+    pub(crate) fn with(servers: usize, setup: &Setup) -> Self {
+        let fleet = Fleet::start_with(servers, setup).expect("redis-servers");
+        Self { fleet, folder: tempfile::tempdir().expect("a temp folder") }
+    }
+
+    /// `quorlock` with these arguments, over our servers, in our folder.
+    pub(crate) fn quorlock(&self, args: &[&str]) -> Command {
+        let mut command = quorlock(args);
+        command.env("QUORLOCK_NODES", self.fleet.nodes()).current_dir(self.folder.path());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn end(&self, args: &[&str]) -> End {
+        end(&mut self.quorlock(args))
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    /// The number in this file, once it is there.
+    pub(crate) fn pid_in(&self, name: &str) -> Pid {
+        let mut pid = None;
+        until(name, || {
+            let text = fs::read_to_string(self.file(name)).unwrap_or_default();
+            pid = text.strip_suffix('\n').and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+            pid.is_some()
+        });
+        pid.expect("a process id")
+    }
+
+    /// On how many servers the key is.
+    pub(crate) fn keys(&self, name: &str) -> usize {
+        let exists =
+            |server: &quorlock_chaos::Server| server.command::<usize>(&["EXISTS", name]).expect("an answer");
+        self.fleet.servers().iter().map(exists).sum()
+    }
+
+    /// Makes somebody else hold it on all servers.
+    pub(crate) fn take(&self, name: &str) {
+        for server in self.fleet.servers() {
+            server.command::<()>(&["SET", name, "somebody", "PX", "600000"]).expect("a key");
+        }
+    }
+}
+
+/// `quorlock`, with nothing set around it.
+pub(crate) fn quorlock(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorlock"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("QUORLOCK_") && name != "QUORLOCK_REDIS_SERVER" {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+pub(crate) fn end(command: &mut Command) -> End {
+    end_of(command.spawn().expect("a process"))
+}
+
+/// Waits for it, within reason.
+pub(crate) fn end_of(mut child: Child) -> End {
+    let status = wait(&mut child);
+    let mut end = End { code: status.code(), out: String::new(), err: String::new() };
+    if let Some(mut out) = child.stdout.take() {
+        out.read_to_string(&mut end.out).expect("text");
+    }
+    if let Some(mut err) = child.stderr.take() {
+        err.read_to_string(&mut end.err).expect("text");
+    }
+    end
+}
+
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    for _ in 0..TRIES {
+        if let Some(status) = child.try_wait().expect("a look") {
+            return status;
+        }
+        sleep(PAUSE);
+    }
+    // Not SIGKILL first: what it runs should go with it.
+    send(child, Signal::TERM);
+    sleep(PAUSE);
+    let _ = child.kill();
+    panic!("it does not end");
+}
+
+/// Looks again and again.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..TRIES {
+        if is_so() {
+            return;
+        }
+        sleep(PAUSE);
+    }
+    panic!("never came true: {what}");
+}
+
+pub(crate) fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("a signal");
+}
+
+/// Whether a process runs; a dead one that nobody has waited for does not.
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// When a file was last written to, in milliseconds since 1970.
+pub(crate) fn touched(file: &Path) -> u64 {
+    let time = fs::metadata(file).and_then(|data| data.modified()).expect("a file");
+    time.duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis() as u64
+}
+
+const PAUSE: Duration = Duration::from_millis(10);
+/// Half a minute.
+const TRIES: u32 = 3000;

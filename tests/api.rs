@@ -1,0 +1,236 @@
+//! The public API as its users meet it: what it promises by its types, and what it refuses, in which words.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use quorlock::{
+    AcquireError, Builder, ConnectError, ExtendError, Guard, Held, InspectError, Invalid, Lost, Mutex,
+    Redlock, ReleaseError, RunError, ShutdownError,
+};
+
+const fn handle<T: Clone + Send + Sync + 'static>() {}
+const fn shared<T: Send + Sync + 'static>() {}
+const fn error<T: Error + Clone + Send + Sync + 'static>() {}
+fn sendable<T: Send>(value: T) -> T {
+    value
+}
+
+/// Said once for all: what may cross threads, and what an error can be boxed as.
+const _: () = {
+    handle::<Redlock>();
+    handle::<Builder>();
+    handle::<Mutex>();
+    handle::<Held>();
+    shared::<Guard>();
+    shared::<Lost>();
+    error::<Invalid>();
+    error::<ConnectError>();
+    error::<AcquireError>();
+    error::<ExtendError>();
+    error::<ReleaseError>();
+    error::<InspectError>();
+    error::<RunError>();
+    error::<ShutdownError>();
+};
+
+/// Never called: it compiles only if every future can be spawned.
+#[allow(dead_code)]
+async fn every_future_is_send(builder: Builder, redlock: Redlock, guard: Guard) {
+    let span = Duration::from_secs(1);
+    drop(sendable(builder.connect()));
+    drop(sendable(redlock.mutex("a").acquire()));
+    drop(sendable(redlock.mutex("a").try_acquire()));
+    drop(sendable(redlock.mutex("a").run(|held| async move { held.is_valid() })));
+    drop(sendable(redlock.inspect("a")));
+    drop(sendable(redlock.break_lock("a")));
+    drop(sendable(redlock.nodes()));
+    drop(sendable(redlock.shutdown(span)));
+    drop(sendable(guard.extend(span)));
+    drop(sendable(guard.lost()));
+    drop(sendable(guard.release()));
+}
+
+#[test]
+fn no_debug_form_shows_a_password() {
+    let builder = Redlock::builder()
+        .nodes(["redis://somebody:open-sesame@127.0.0.1:1/0"])
+        .username("somebody")
+        .password("open-sesame");
+    let shown = format!("{builder:?} {builder:#?}");
+    assert!(!shown.contains("sesame") && !shown.contains("somebody"), "{shown}");
+}
+
+#[tokio::test]
+async fn no_client_and_no_lock_shows_a_password() {
+    let builder = Redlock::builder().nodes(["redis://:open-sesame@127.0.0.1:1"]).password("open-sesame");
+    let redlock = builder.lazy().expect("a client that will reach nobody");
+    let mutex = redlock.mutex("a").no_wait();
+    let refusal = mutex.clone().acquire().await.expect_err("nobody listens there");
+    let nodes = redlock.nodes().await;
+    let shown = format!("{redlock:?} {mutex:?} {refusal:?} {refusal} {nodes:?}");
+    assert!(!shown.contains("sesame"), "{shown}");
+}
+
+/// The builder refuses this, saying all of these words.
+#[track_caller]
+fn check_refused(builder: Builder, words: &[&str]) {
+    match builder.lazy() {
+        Err(ConnectError::Invalid(invalid)) => check_words(&invalid, words),
+        other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
+    }
+}
+
+#[track_caller]
+fn check_words<T: ToString + Debug>(refusal: &T, words: &[&str]) {
+    let text = refusal.to_string();
+    for word in words {
+        assert!(text.contains(word), "{text:?} does not say {word:?}");
+    }
+    assert!(!text.contains("sesame"), "{text:?} shows a password");
+}
+
+fn nodes(count: usize) -> Builder {
+    Redlock::builder().nodes((0..count).map(|place| format!("redis://127.0.0.1:{}", place + 1)))
+}
+
+#[tokio::test]
+async fn one_to_nine_nodes_are_taken() {
+    for count in 1..=9 {
+        assert!(nodes(count).lazy().is_ok(), "{count} nodes");
+    }
+    check_refused(nodes(0), &["no node", "at least one"]);
+    check_refused(nodes(10), &["10", "at most nine"]);
+}
+
+#[tokio::test]
+async fn a_quorum_lies_between_the_majority_and_all() {
+    for need in 3..=5 {
+        assert!(nodes(5).quorum(need).lazy().is_ok(), "{need} of five");
+    }
+    check_refused(nodes(5).quorum(2), &["2", "majority", "at least 3"]);
+    check_refused(nodes(4).quorum(2), &["majority", "at least 3"]);
+    check_refused(nodes(5).quorum(0), &["majority"]);
+    check_refused(nodes(5).quorum(6), &["6", "more than the 5 nodes"]);
+}
+
+#[tokio::test]
+async fn drift_lies_between_nothing_and_a_fifth() {
+    for share in [0.0, 0.2] {
+        assert!(nodes(1).drift(share).lazy().is_ok(), "{share}");
+    }
+    for share in [0.3, 0.200_1, -0.01, f64::NAN, f64::INFINITY] {
+        check_refused(nodes(1).drift(share), &["drift", "0 to 0.2"]);
+    }
+}
+
+#[tokio::test]
+async fn our_own_keys_are_out_of_bounds() {
+    check_refused(nodes(1).key_prefix("quorlock:"), &["prefix", "quorlock:"]);
+    check_refused(nodes(1).key_prefix("quorlock:mine:"), &["prefix", "quorlock:"]);
+    assert!(nodes(1).key_prefix("redlock:").lazy().is_ok());
+    // A prefix and a name that only together say it.
+    let redlock = nodes(1).key_prefix("quor").lazy().expect("a prefix like any other");
+    check_name_refused(&redlock, "lock:node", &["quorlock:"]).await;
+}
+
+#[tokio::test]
+async fn one_server_is_named_once() {
+    let twice = ["redis://127.0.0.1:1", "redis://127.0.0.1:2", "redis://:open-sesame@127.0.0.1:1"];
+    check_refused(Redlock::builder().nodes(twice), &["127.0.0.1:1", "twice"]);
+    let default_port = ["redis://localhost", "redis://localhost:6379/"];
+    check_refused(Redlock::builder().nodes(default_port), &["twice"]);
+}
+
+#[tokio::test]
+async fn a_url_must_be_one() {
+    for url in
+        ["", "127.0.0.1", "http://:open-sesame@127.0.0.1", "redis://", "redis://:open-sesame@host:port"]
+    {
+        check_refused(Redlock::builder().nodes([url]), &[]);
+    }
+}
+
+#[tokio::test]
+async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
+    for span in [Duration::ZERO, Duration::from_secs(3601)] {
+        check_refused(nodes(1).node_timeout(span), &["node time-out", "more than zero", "an hour"]);
+        check_refused(nodes(1).connect_timeout(span), &["connect time-out"]);
+        check_refused(nodes(1).startup_timeout(span), &["start-up time-out"]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_name_must_be_one_that_redis_takes() {
+    for name in ["", "two words", "línea", "line\n"] {
+        check_refused(nodes(1).client_name(name), &["client name", "without spaces"]);
+    }
+}
+
+#[test]
+fn without_a_runtime_it_says_what_to_do() {
+    check_refused(nodes(1), &["runtime", "dedicated_thread()"]);
+    assert!(nodes(1).dedicated_thread().lazy().is_ok());
+}
+
+fn client() -> Redlock {
+    nodes(3).lazy().expect("a client that will reach nobody")
+}
+
+/// Taking it is refused, saying all of these words, before anybody waits for a node.
+async fn check_mutex_refused(mutex: Mutex, words: &[&str]) {
+    match mutex.clone().acquire().await {
+        Err(AcquireError::Invalid(invalid)) => check_words(&invalid, words),
+        other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
+    }
+    match mutex.try_acquire().await {
+        Err(AcquireError::Invalid(invalid)) => check_words(&invalid, words),
+        other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
+    }
+}
+
+async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
+    check_mutex_refused(redlock.mutex(name), words).await;
+    for refusal in [redlock.inspect(name).await.err(), redlock.break_lock(name).await.err()] {
+        match refusal {
+            Some(InspectError::Invalid(invalid)) => check_words(&invalid, words),
+            other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
+        }
+    }
+    match redlock.mutex(name).run(|_| async {}).await {
+        Err(RunError::Acquire(AcquireError::Invalid(invalid))) => check_words(&invalid, words),
+        other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_lock_needs_a_name_of_its_own() {
+    let redlock = client();
+    check_name_refused(&redlock, "", &["needs a name"]).await;
+    check_name_refused(&redlock, "quorlock:x", &["quorlock:x", "kept"]).await;
+}
+
+#[tokio::test]
+async fn a_ttl_lies_between_ten_milliseconds_and_a_year() {
+    let redlock = client();
+    let mutex = || redlock.mutex("a");
+    check_mutex_refused(mutex().ttl(Duration::ZERO), &["too short"]).await;
+    check_mutex_refused(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;
+    let two_years = Duration::from_secs(2 * 365 * 24 * 60 * 60);
+    check_mutex_refused(mutex().ttl(two_years), &["too long", "a year"]).await;
+    check_mutex_refused(mutex().ttl(Duration::MAX), &["too long"]).await;
+}
+
+#[tokio::test]
+async fn patience_is_some_and_no_more_than_a_quarter_of_the_ttl() {
+    let redlock = client();
+    let mutex = || redlock.mutex("a").ttl(Duration::from_secs(4));
+    check_mutex_refused(mutex().patience(Duration::from_millis(1_001)), &["patience", "quarter", "4s"]).await;
+    check_mutex_refused(mutex().patience(Duration::ZERO), &["patience", "zero"]).await;
+}
+
+#[tokio::test]
+async fn max_hold_is_no_less_than_the_ttl() {
+    let mutex = client().mutex("a").ttl(Duration::from_secs(4)).max_hold(Duration::from_millis(3_999));
+    check_mutex_refused(mutex, &["max_hold", "4s"]).await;
+}

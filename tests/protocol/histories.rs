@@ -1,0 +1,375 @@
+//! Random histories: several clients over the same nodes, with everything that goes wrong.
+//!
+//! A failure prints its history, smallest first, and leaves a seed in `proptest-regressions`, which is run again
+//! first from then on; commit it. `PROPTEST_CASES=100000` digs deeper.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::properties::votes;
+use crate::protocol::board::{Board, Id, Limits};
+use crate::protocol::claim::{Claim, Key, Phase};
+use crate::protocol::lease::Tenure;
+use crate::protocol::quorum::{NodeId, Quorum};
+use crate::protocol::time::Moment;
+use crate::protocol::vote::{Bar, Fault, Vote};
+use crate::world::{Wish, World, ms, terms, token};
+
+/// One thing that happens. Who and where are taken modulo what there is.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Acquire {
+        who: usize,
+        ttl: u64,
+        curious: bool,
+        auto_renew: bool,
+    },
+    Release {
+        who: usize,
+    },
+    Abandon {
+        who: usize,
+    },
+    Extend {
+        who: usize,
+        ttl: u64,
+    },
+    Deliver {
+        who: usize,
+        node: usize,
+    },
+    Answer {
+        who: usize,
+        node: usize,
+    },
+    Step {
+        who: usize,
+        node: usize,
+    },
+    /// Everything of one client there and back.
+    Serve {
+        who: usize,
+    },
+    Drive,
+    Cut {
+        who: usize,
+        node: usize,
+        ghosts: usize,
+    },
+    Connect {
+        who: usize,
+        node: usize,
+    },
+    Ghost {
+        node: usize,
+    },
+    Sleep {
+        millis: u64,
+    },
+    Pause {
+        who: usize,
+    },
+    Resume {
+        who: usize,
+    },
+    SetWall {
+        who: usize,
+        millis: i64,
+    },
+    FlushScripts {
+        node: usize,
+    },
+    Excuse {
+        node: usize,
+    },
+    Hang {
+        node: usize,
+    },
+}
+
+fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
+    let (who, node) = (0_usize..4, 0_usize..5);
+    let ttl = if with_time { 60_u64..1_500 } else { 40_000..60_000 };
+    let sleep = if with_time { 1_u64..600 } else { 1..20 };
+    // Pauses, ghosts and clocks that are set: of no interest where no time passes.
+    let strange = u32::from(with_time);
+    let deed = prop_oneof![
+        10 => (who.clone(), ttl.clone(), any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(who, ttl, curious, auto_renew)| Deed::Acquire { who, ttl, curious, auto_renew }),
+        4 => who.clone().prop_map(|who| Deed::Release { who }),
+        2 => who.clone().prop_map(|who| Deed::Abandon { who }),
+        2 => (who.clone(), ttl).prop_map(|(who, ttl)| Deed::Extend { who, ttl }),
+        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Deliver { who, node }),
+        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Answer { who, node }),
+        8 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Step { who, node }),
+        12 => who.clone().prop_map(|who| Deed::Serve { who }),
+        4 => Just(Deed::Drive),
+        3 => (who.clone(), node.clone(), 0_usize..4)
+            .prop_map(move |(who, node, ghosts)| Deed::Cut { who, node, ghosts: if with_time { ghosts } else { 0 } }),
+        6 => (who.clone(), node.clone()).prop_map(|(who, node)| Deed::Connect { who, node }),
+        3 * strange => node.clone().prop_map(|node| Deed::Ghost { node }),
+        14 => sleep.prop_map(|millis| Deed::Sleep { millis }),
+        2 * strange => who.clone().prop_map(|who| Deed::Pause { who }),
+        4 * strange => who.clone().prop_map(|who| Deed::Resume { who }),
+        strange => (who, -2_000_i64..1_000).prop_map(|(who, millis)| Deed::SetWall { who, millis }),
+        1 => node.clone().prop_map(|node| Deed::FlushScripts { node }),
+        1 => node.clone().prop_map(|node| Deed::Excuse { node }),
+        1 => node.prop_map(|node| Deed::Hang { node }),
+    ];
+    prop::collection::vec(deed, 1..160)
+}
+
+/// A world, and what each client's caller is at.
+struct History {
+    world: World,
+    current: Vec<Option<Id>>,
+}
+
+impl History {
+    fn new(nodes: usize, clients: usize) -> Self {
+        let mut world = World::with(nodes, None, clients);
+        // As fast as the drift of the terms allows, and some of them as we.
+        for (place, server) in world.servers.iter_mut().enumerate() {
+            server.haste = [10_000, 0, 5_000][place % 3];
+        }
+        Self { world, current: vec![None; clients] }
+    }
+
+    fn take(&mut self, deed: Deed) {
+        let (clients, nodes) = (self.current.len(), self.world.servers.len());
+        let world = &mut self.world;
+        // A process that stands still gives no orders and sees no answers.
+        let awake =
+            |world: &World, who: usize| Some(who % clients).filter(|who| !world.clients[*who].is_paused);
+        match deed {
+            Deed::Acquire { who, ttl, curious, auto_renew } => {
+                let Some(who) = awake(world, who) else { return };
+                if let Some(earlier) = self.current[who].take() {
+                    // The caller of a refused attempt tries anew, that of a held or lost lock lets go first.
+                    let _ = world.release(who, earlier);
+                    world.abandon(who, earlier);
+                }
+                let wish = Wish { ttl: ms(ttl), curious, auto_renew, max_hold: None };
+                self.current[who] = Some(world.acquire_as(who, wish));
+            }
+            Deed::Release { who } => {
+                let Some(who) = awake(world, who) else { return };
+                if let Some(id) = self.current[who] {
+                    if world.release(who, id) {
+                        self.current[who] = None;
+                    }
+                }
+            }
+            Deed::Abandon { who } => {
+                let Some(who) = awake(world, who) else { return };
+                if let Some(id) = self.current[who].take() {
+                    world.abandon(who, id);
+                }
+            }
+            Deed::Extend { who, ttl } => {
+                let Some(who) = awake(world, who) else { return };
+                if let Some(id) = self.current[who] {
+                    world.extend(who, id, ms(ttl));
+                }
+            }
+            Deed::Deliver { who, node } => {
+                world.deliver(who % clients, node % nodes);
+            }
+            Deed::Answer { who, node } => {
+                let Some(who) = awake(world, who) else { return };
+                world.answer(who, node % nodes);
+            }
+            Deed::Step { who, node } => {
+                let Some(who) = awake(world, who) else { return };
+                world.step(who, node % nodes);
+            }
+            Deed::Serve { who } => {
+                let Some(who) = awake(world, who) else { return };
+                for node in 0..nodes {
+                    while !world.servers[node].hangs && world.step(who, node) {}
+                }
+            }
+            Deed::Drive => world.drive(),
+            Deed::Cut { who, node, ghosts } => {
+                let Some(who) = awake(world, who) else { return };
+                world.cut_after(who, node % nodes, ghosts);
+            }
+            Deed::Connect { who, node } => {
+                let Some(who) = awake(world, who) else { return };
+                world.connect(who, node % nodes);
+            }
+            Deed::Ghost { node } => {
+                world.ghost(node % nodes);
+            }
+            Deed::Sleep { millis } => world.sleep(ms(millis)),
+            Deed::Pause { who } => world.clients[who % clients].is_paused = true,
+            Deed::Resume { who } => {
+                // What it hears first, the answers or the time, is left to what comes next.
+                world.clients[who % clients].is_paused = false;
+            }
+            Deed::SetWall { who, millis } => world.set_wall(who % clients, millis),
+            Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
+            Deed::Excuse { node } => {
+                let busy = Vote::Unknown(Fault::Refused("BUSY".into()));
+                world.servers[node % nodes].excuses.push_back(busy);
+            }
+            Deed::Hang { node } => world.servers[node % nodes].hangs ^= true,
+        }
+    }
+
+    /// Everybody lets go, every node is reached again, and what is on its way arrives.
+    fn settle(&mut self) {
+        let (clients, nodes) = (self.current.len(), self.world.servers.len());
+        let world = &mut self.world;
+        for server in &mut world.servers {
+            server.hangs = false;
+            server.excuses.clear();
+        }
+        for who in 0..clients {
+            world.clients[who].is_paused = false;
+            if let Some(id) = self.current[who].take() {
+                let _ = world.release(who, id);
+                world.abandon(who, id);
+            }
+        }
+        for node in 0..nodes {
+            while world.ghost(node) {}
+            (0..clients).for_each(|who| world.connect(who, node));
+        }
+        // Undos that were answered with an error are tried again after a quarter of a second, and where a
+        // connection had to be given up meanwhile, it comes back.
+        for _ in 0..3 {
+            world.drive();
+            world.sleep(ms(250));
+            for node in 0..nodes {
+                (0..clients).for_each(|who| world.connect(who, node));
+            }
+        }
+        world.drive();
+    }
+}
+
+proptest! {
+    /// The promise itself, and that nothing is left behind for good.
+    #[test]
+    fn at_most_one_lock_is_valid_at_any_instant_and_nothing_stays(
+        nodes in 1_usize..=5,
+        clients in 2_usize..=4,
+        deeds in deeds(true),
+    ) {
+        let mut history = History::new(nodes, clients);
+        for (step, deed) in deeds.iter().enumerate() {
+            history.take(*deed);
+            prop_assert_eq!(&history.world.overlap, &None, "after step {} of the history", step);
+        }
+        history.settle();
+        history.world.sleep(ms(1_600));
+        history.world.drive();
+        prop_assert_eq!(&history.world.overlap, &None);
+        prop_assert_eq!(history.world.keys(), 0);
+        for (who, client) in history.world.clients.iter().enumerate() {
+            prop_assert_eq!(history.world.undone(who), 0, "client {} owes", who);
+            prop_assert!(!client.board.is_busy(), "client {} is at something", who);
+            prop_assert_eq!(client.board.next_wake(), None);
+        }
+    }
+
+    /// Undos undo: where nothing is still on its way, no key waits for its ttl.
+    #[test]
+    fn once_everybody_has_let_go_no_key_is_left_long_before_its_ttl(
+        nodes in 1_usize..=5,
+        clients in 1_usize..=3,
+        deeds in deeds(false),
+    ) {
+        let mut history = History::new(nodes, clients);
+        deeds.iter().for_each(|deed| history.take(*deed));
+        prop_assert_eq!(&history.world.overlap, &None);
+        history.settle();
+        prop_assert_eq!(history.world.keys(), 0);
+        prop_assert!((0..clients).all(|who| history.world.undone(who) == 0));
+    }
+}
+
+/// One input of a board, in no sensible order.
+#[derive(Clone, Debug)]
+enum Input {
+    Acquire { ttl: u64, curious: bool, max_hold: Option<u64> },
+    Abandon(Id),
+    Extend(Id, u64),
+    Forfeit(Id),
+    Release(Id),
+    Survey(Phase),
+    Up(u8),
+    Down(u8),
+    Barred(u8),
+    Reply(u8, Vote),
+    Wake { boot: u64, wall: u64 },
+    Poll,
+}
+
+fn inputs() -> impl Strategy<Value = Vec<Input>> {
+    let (id, node, ttl) = (0_u64..12, 0_u8..5, 10_u64..60_000);
+    let input = prop_oneof![
+        3 => (ttl.clone(), any::<bool>(), proptest::option::of(10_u64..90_000))
+            .prop_map(|(ttl, curious, max_hold)| Input::Acquire { ttl, curious, max_hold }),
+        1 => id.clone().prop_map(Input::Abandon),
+        1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
+        1 => id.clone().prop_map(Input::Forfeit),
+        1 => id.prop_map(Input::Release),
+        1 => prop_oneof![Just(Phase::Inspect), Just(Phase::Break)].prop_map(Input::Survey),
+        3 => node.clone().prop_map(Input::Up),
+        1 => node.clone().prop_map(Input::Down),
+        1 => node.clone().prop_map(Input::Barred),
+        20 => (node, votes()).prop_map(|(node, vote)| Input::Reply(node, vote)),
+        6 => (0_u64..4_000_000_000, 0_u64..8_000_000_000).prop_map(|(boot, wall)| Input::Wake { boot, wall }),
+        6 => Just(Input::Poll),
+    ];
+    prop::collection::vec(input, 1..200)
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_inputs_makes_a_board_panic_or_wake_without_end(nodes in 1_usize..=5, inputs in inputs()) {
+        let quorum = Quorum::new(nodes, None).expect("a usual quorum");
+        let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
+        let mut board = Board::new(quorum, limits);
+        let (mut now, mut ids) = (Moment::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
+        let place = |node: u8| NodeId(node % nodes as u8);
+        for input in inputs {
+            match input {
+                Input::Acquire { ttl, curious, max_hold } => {
+                    ids += 1;
+                    let claim = Claim { key: Key::new("k"), terms: terms(ms(ttl)), curious };
+                    let tenure = Tenure { auto_renew: curious, max_hold: max_hold.map(ms) };
+                    board.acquire(ids, claim, tenure, token(ids), now);
+                }
+                Input::Abandon(id) => board.abandon(id, now),
+                Input::Extend(id, ttl) => { board.extend(id, terms(ms(ttl)), now); }
+                Input::Forfeit(id) => board.forfeit(id, now),
+                Input::Release(id) => { board.release(id, now); }
+                Input::Survey(phase) => {
+                    ids += 1;
+                    board.survey(ids, phase, Key::new("k"), now);
+                }
+                Input::Up(node) => board.on_up(place(node), now),
+                Input::Down(node) => board.on_down(place(node), "gone".into(), now),
+                Input::Barred(node) => board.on_barred(place(node), Bar::Replica, now),
+                Input::Reply(node, vote) => {
+                    let expected = board.expects(place(node));
+                    let asked = board.on_reply(place(node), vote, now);
+                    prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
+                }
+                Input::Wake { boot, wall } => {
+                    // The wall clock goes either way, the boot clock only on.
+                    let wall = (now.wall_nanos() + wall).saturating_sub(4_000_000_000);
+                    now = Moment::new(now.boot_nanos() + boot, wall);
+                    board.on_wake(now);
+                    prop_assert!(board.next_wake().is_none_or(|at| at > now.boot_nanos()));
+                }
+                Input::Poll => while board.poll().is_some() {},
+            }
+        }
+        prop_assert_eq!(board.clone(), board);
+    }
+}

@@ -1,0 +1,11 @@
+//! The protocol without a network: the shipped code, a world that can be stepped, told stories and random ones.
+
+// The same files that ship, so what is tested here is what runs there. Not all of it is of use to a test.
+#[allow(dead_code, missing_docs)]
+#[path = "../../src/protocol/mod.rs"]
+mod protocol;
+
+mod histories;
+mod properties;
+mod scenarios;
+mod world;

@@ -1,0 +1,8 @@
+//! Told stories, one each. A test's name is the promise it keeps.
+
+mod acquiring;
+mod clocks;
+mod nodes;
+mod releasing;
+mod renewing;
+mod undoing;

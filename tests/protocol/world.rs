@@ -1,0 +1,586 @@
+//! A small world: simulated nodes, clients with a board each, a wire between every two, and one clock to turn.
+//!
+//! Nothing happens by itself. A command travels by [`World::deliver`], its answer by [`World::answer`], both by
+//! [`World::step`], and everything that can by [`World::drive`]. Time passes by [`World::sleep`], where everybody is
+//! woken when they asked for it, or by [`World::pass`], where nobody is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::protocol::attempt::Refusal;
+use crate::protocol::board::{Action, Board, Id, Limits, News};
+use crate::protocol::claim::{Ask, Claim, Key, Mark, Phase, Token};
+use crate::protocol::lease::{Loss, Tenure};
+use crate::protocol::quorum::{NodeId, Quorum};
+use crate::protocol::terms::{Drift, Terms};
+use crate::protocol::time::Moment;
+use crate::protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+
+pub(crate) const ALICE: usize = 0;
+pub(crate) const BOB: usize = 1;
+pub(crate) const KEY: &str = "orders:42";
+
+pub(crate) const TTL: Duration = Duration::from_secs(10);
+pub(crate) const NODE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
+/// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
+pub(crate) const TRUSTED: Duration = Duration::from_millis(9_898);
+/// How long before its deadline a loss is told.
+pub(crate) const LEAD: Duration = Duration::from_millis(10);
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) struct World {
+    nanos: u64,
+    ids: Id,
+    quorum: Quorum,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) clients: Vec<Client>,
+    /// Two locks that were valid at once, in words. Histories must leave it empty.
+    pub(crate) overlap: Option<String>,
+}
+
+/// One simulated Redis master.
+#[derive(Default)]
+pub(crate) struct Server {
+    keys: BTreeMap<Key, Entry>,
+    scripts: BTreeSet<Phase>,
+    /// How much faster than ours its clock runs, in millionths.
+    pub(crate) haste: u32,
+    /// Takes commands and does nothing, until it is let go on.
+    pub(crate) hangs: bool,
+    /// What it answers to the next commands instead of running them.
+    pub(crate) excuses: VecDeque<Vote>,
+    /// Commands of connections that were cut, still on their way.
+    ghosts: VecDeque<VecDeque<Command>>,
+}
+
+struct Entry {
+    /// `None` for a key of another type.
+    value: Option<Vec<u8>>,
+    expires: Option<u64>,
+}
+
+/// One process with a board.
+pub(crate) struct Client {
+    pub(crate) board: Board,
+    wires: Vec<Wire>,
+    news: Vec<(Id, News)>,
+    holds: BTreeMap<Id, Hold>,
+    pub(crate) redials: Vec<usize>,
+    wall_ahead: i64,
+    /// Neither woken nor given answers.
+    pub(crate) is_paused: bool,
+}
+
+#[derive(Default)]
+struct Wire {
+    is_up: bool,
+    sent: VecDeque<Command>,
+    answers: VecDeque<Vote>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Command {
+    pub(crate) ask: Ask,
+    pub(crate) as_text: bool,
+}
+
+/// What a guard knows.
+struct Hold {
+    deadline: Moment,
+    is_over: bool,
+}
+
+/// What is asked for, if not the usual.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) ttl: Duration,
+    pub(crate) curious: bool,
+    pub(crate) auto_renew: bool,
+    pub(crate) max_hold: Option<Duration>,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self { ttl: TTL, curious: false, auto_renew: true, max_hold: None }
+    }
+}
+
+impl World {
+    /// Two clients, all connected to these many nodes.
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self::with(nodes, None, 2)
+    }
+
+    pub(crate) fn with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+        let quorum = Quorum::new(nodes, need).expect("a quorum that works");
+        let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
+        let client = || Client {
+            board: Board::new(quorum, limits),
+            wires: (0..nodes).map(|_| Wire::default()).collect(),
+            news: Vec::new(),
+            holds: BTreeMap::new(),
+            redials: Vec::new(),
+            wall_ahead: 0,
+            is_paused: false,
+        };
+        let mut world = Self {
+            nanos: 5_000_000_000,
+            ids: 0,
+            quorum,
+            servers: (0..nodes).map(|_| Server::default()).collect(),
+            clients: (0..clients).map(|_| client()).collect(),
+            overlap: None,
+        };
+        for who in 0..clients {
+            (0..nodes).for_each(|node| world.connect(who, node));
+            world.wake(who);
+        }
+        world
+    }
+
+    // Clocks.
+
+    pub(crate) fn now(&self, who: usize) -> Moment {
+        let wall = EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[who].wall_ahead);
+        Moment::new(self.nanos, wall)
+    }
+
+    /// Time passes, and whoever asked to be woken meanwhile is. Nothing is delivered.
+    pub(crate) fn sleep(&mut self, span: Duration) {
+        let until = self.nanos + span.as_nanos() as u64;
+        for wakes in 0.. {
+            assert!(wakes < 100_000, "somebody wants to be woken without end");
+            let awake = self.clients.iter().filter(|client| !client.is_paused);
+            let Some(next) = awake.filter_map(|client| client.board.next_wake()).min() else { break };
+            if next > until {
+                break;
+            }
+            self.nanos = self.nanos.max(next);
+            self.wake_all();
+        }
+        self.nanos = until;
+        self.wake_all();
+    }
+
+    /// Time passes, and nobody notices.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.nanos += span.as_nanos() as u64;
+    }
+
+    /// Somebody sets one client's wall clock.
+    pub(crate) fn set_wall(&mut self, who: usize, ahead_millis: i64) {
+        self.clients[who].wall_ahead += ahead_millis * 1_000_000;
+    }
+
+    pub(crate) fn wake(&mut self, who: usize) {
+        let now = self.now(who);
+        self.clients[who].board.on_wake(now);
+        self.act(who);
+    }
+
+    fn wake_all(&mut self) {
+        for who in 0..self.clients.len() {
+            if !self.clients[who].is_paused {
+                self.wake(who);
+            }
+        }
+    }
+
+    // Orders.
+
+    pub(crate) fn acquire(&mut self, who: usize) -> Id {
+        self.acquire_as(who, Wish::default())
+    }
+
+    pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> Id {
+        self.ids += 1;
+        let (id, now) = (self.ids, self.now(who));
+        let claim = Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious };
+        let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
+        self.clients[who].board.acquire(id, claim, tenure, token(id), now);
+        self.act(who);
+        id
+    }
+
+    /// Acquires, and all goes well.
+    pub(crate) fn hold(&mut self, who: usize) -> Id {
+        self.hold_as(who, Wish::default())
+    }
+
+    pub(crate) fn hold_as(&mut self, who: usize, wish: Wish) -> Id {
+        let id = self.acquire_as(who, wish);
+        self.drive();
+        assert!(self.is_valid(who, id), "nothing stands in the way");
+        self.news(who);
+        id
+    }
+
+    pub(crate) fn abandon(&mut self, who: usize, id: Id) {
+        let now = self.now(who);
+        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
+            hold.is_over = true;
+        }
+        self.clients[who].board.abandon(id, now);
+        self.act(who);
+    }
+
+    pub(crate) fn release(&mut self, who: usize, id: Id) -> bool {
+        let now = self.now(who);
+        if let Some(hold) = self.clients[who].holds.get_mut(&id) {
+            hold.is_over = true;
+        }
+        let is_known = self.clients[who].board.release(id, now);
+        self.act(who);
+        is_known
+    }
+
+    pub(crate) fn extend(&mut self, who: usize, id: Id, ttl: Duration) -> bool {
+        let now = self.now(who);
+        let is_held = self.clients[who].board.extend(id, terms(ttl), now);
+        self.act(who);
+        is_held
+    }
+
+    pub(crate) fn survey(&mut self, who: usize, phase: Phase) -> Id {
+        self.ids += 1;
+        let (id, now) = (self.ids, self.now(who));
+        self.clients[who].board.survey(id, phase, Key::new(KEY), now);
+        self.act(who);
+        id
+    }
+
+    // The wires.
+
+    pub(crate) fn connect(&mut self, who: usize, node: usize) {
+        let now = self.now(who);
+        let wire = &mut self.clients[who].wires[node];
+        if wire.is_up {
+            return;
+        }
+        wire.is_up = true;
+        // The handshake loads the scripts.
+        self.servers[node].scripts.extend(SCRIPTS);
+        self.clients[who].board.on_up(NodeId(node as u8), now);
+        self.act(who);
+    }
+
+    /// The connection breaks; what was not delivered never will be.
+    pub(crate) fn cut(&mut self, who: usize, node: usize) {
+        self.cut_after(who, node, 0);
+    }
+
+    /// The connection breaks; the first `ghosts` commands on it still reach the node, some day.
+    pub(crate) fn cut_after(&mut self, who: usize, node: usize, ghosts: usize) {
+        let sent = self.unplug(who, node);
+        self.servers[node].ghosts.push_back(sent.into_iter().take(ghosts).collect());
+        let now = self.now(who);
+        self.clients[who].board.on_down(NodeId(node as u8), "cut".into(), now);
+        self.act(who);
+    }
+
+    pub(crate) fn bar(&mut self, who: usize, node: usize, bar: Bar) {
+        self.unplug(who, node);
+        let now = self.now(who);
+        self.clients[who].board.on_barred(NodeId(node as u8), bar, now);
+        self.act(who);
+    }
+
+    fn unplug(&mut self, who: usize, node: usize) -> VecDeque<Command> {
+        let wire = &mut self.clients[who].wires[node];
+        wire.is_up = false;
+        wire.answers.clear();
+        std::mem::take(&mut wire.sent)
+    }
+
+    pub(crate) fn is_up(&self, who: usize, node: usize) -> bool {
+        self.clients[who].wires[node].is_up
+    }
+
+    /// The node runs the oldest command on this wire. False if there is none.
+    pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
+        let wire = &mut self.clients[who].wires[node];
+        let Some(command) = wire.sent.pop_front() else { return false };
+        let vote = self.servers[node].run(&command, self.nanos);
+        wire.answers.push_back(vote);
+        true
+    }
+
+    /// The client hears the oldest answer on this wire. False if there is none.
+    pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
+        let Some(vote) = self.clients[who].wires[node].answers.pop_front() else { return false };
+        let now = self.now(who);
+        let asked = self.clients[who].board.on_reply(NodeId(node as u8), vote, now);
+        assert!(asked.is_some(), "an answer to nothing that was asked");
+        self.act(who);
+        true
+    }
+
+    /// One command there and its answer back.
+    pub(crate) fn step(&mut self, who: usize, node: usize) -> bool {
+        self.deliver(who, node) && self.answer(who, node)
+    }
+
+    /// Everything that can travel does, in no time. Nodes that hang do nothing, paused clients hear nothing.
+    pub(crate) fn drive(&mut self) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for who in 0..self.clients.len() {
+                for node in 0..self.servers.len() {
+                    moved |= !self.servers[node].hangs && self.deliver(who, node);
+                    moved |= !self.clients[who].is_paused && self.answer(who, node);
+                }
+            }
+        }
+        self.wake_all();
+    }
+
+    /// A command of some connection that was cut arrives. False if none is on its way.
+    pub(crate) fn ghost(&mut self, node: usize) -> bool {
+        let server = &mut self.servers[node];
+        server.ghosts.retain(|stream| !stream.is_empty());
+        let Some(mut stream) = server.ghosts.pop_front() else { return false };
+        if let Some(command) = stream.pop_front() {
+            server.run(&command, self.nanos);
+        }
+        // The next one is of another connection: each keeps its order, together they have none.
+        server.ghosts.push_back(stream);
+        true
+    }
+
+    // Looking.
+
+    /// What was sent to the node on this wire and has not reached it.
+    pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<Phase> {
+        self.clients[who].wires[node].sent.iter().map(|command| command.ask.phase).collect()
+    }
+
+    pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
+        self.clients[who].wires[node].sent.iter()
+    }
+
+    pub(crate) fn is_nothing_sent(&self, who: usize) -> bool {
+        self.clients[who].wires.iter().all(|wire| wire.sent.is_empty() && wire.answers.is_empty())
+    }
+
+    /// What this client was told since it was last asked.
+    pub(crate) fn news(&mut self, who: usize) -> Vec<News> {
+        std::mem::take(&mut self.clients[who].news).into_iter().map(|(_, news)| news).collect()
+    }
+
+    pub(crate) fn refusal(&mut self, who: usize) -> Option<Refusal> {
+        self.news(who).into_iter().find_map(|news| match news {
+            News::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn loss(&mut self, who: usize) -> Option<Loss> {
+        self.news(who).into_iter().find_map(|news| match news {
+            News::Lost(loss) => Some(loss),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
+        self.news(who).into_iter().find_map(|news| match news {
+            News::Released(votes) => Some(votes),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn is_valid(&self, who: usize, id: Id) -> bool {
+        let now = self.now(who);
+        self.clients[who].holds.get(&id).is_some_and(|hold| !hold.is_over && !now.is_past(hold.deadline))
+    }
+
+    pub(crate) fn deadline(&self, who: usize, id: Id) -> Moment {
+        self.clients[who].holds[&id].deadline
+    }
+
+    /// In how many nodes the key stands.
+    pub(crate) fn keys(&self) -> usize {
+        self.servers.iter().filter(|server| !server.living(self.nanos).is_empty()).count()
+    }
+
+    /// Whether the key on this node is of this attempt.
+    pub(crate) fn has(&self, node: usize, id: Id) -> bool {
+        let living = self.servers[node].living(self.nanos);
+        living.iter().any(|entry| entry.value.as_deref() == Some(&token(id).digits()))
+    }
+
+    /// For how much longer the key on this node lives.
+    pub(crate) fn life(&self, node: usize) -> Option<Duration> {
+        let living = self.servers[node].living(self.nanos);
+        let expires = living.first()?.expires?;
+        Some(Duration::from_nanos(expires - self.nanos))
+    }
+
+    /// How many undos are not known done, over all nodes.
+    pub(crate) fn undone(&self, who: usize) -> usize {
+        self.clients[who].board.undone().count()
+    }
+
+    // Meddling.
+
+    /// The node's key is gone.
+    pub(crate) fn wipe(&mut self, node: usize) {
+        self.servers[node].keys.clear();
+    }
+
+    pub(crate) fn flush_scripts(&mut self, node: usize) {
+        self.servers[node].scripts.clear();
+    }
+
+    /// Somebody else's key, for this long; of another type if `value` is none.
+    pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
+        let expires = life.map(|life| self.nanos + life.as_nanos() as u64);
+        self.servers[node].keys.insert(Key::new(KEY), Entry { value: value.map(<[u8]>::to_vec), expires });
+    }
+
+    fn act(&mut self, who: usize) {
+        while let Some(action) = self.clients[who].board.poll() {
+            match action {
+                Action::Send { ask, nodes, as_text } => {
+                    for node in nodes.iter() {
+                        let wire = &mut self.clients[who].wires[node.index()];
+                        // As the driver does: what was decided before the connection broke is not sent.
+                        if wire.is_up {
+                            wire.sent.push_back(Command { ask: ask.clone(), as_text });
+                        }
+                    }
+                }
+                Action::Redial(node) => {
+                    self.clients[who].redials.push(node.index());
+                    self.cut(who, node.index());
+                }
+                Action::Tell(id, news) => self.hear(who, id, news),
+            }
+        }
+    }
+
+    fn hear(&mut self, who: usize, id: Id, news: News) {
+        let holds = &mut self.clients[who].holds;
+        match &news {
+            News::Won { deadline, .. } => {
+                holds.insert(id, Hold { deadline: *deadline, is_over: false });
+                self.check_exclusion();
+            }
+            News::Renewed(deadline) => {
+                if let Some(hold) = holds.get_mut(&id) {
+                    hold.deadline = *deadline;
+                }
+                self.check_exclusion();
+            }
+            News::Lost(_) => {
+                if let Some(hold) = holds.get_mut(&id) {
+                    hold.is_over = true;
+                }
+            }
+            _ => {}
+        }
+        self.clients[who].news.push((id, news));
+    }
+
+    /// Validity begins only where this is called from, so no overlap goes unseen.
+    fn check_exclusion(&mut self) {
+        let mut valid = Vec::new();
+        for (who, client) in self.clients.iter().enumerate() {
+            valid.extend(client.holds.keys().filter(|id| self.is_valid(who, **id)).map(|id| (who, *id)));
+        }
+        if valid.len() > 1 {
+            let at = self.nanos;
+            self.overlap.get_or_insert_with(|| format!("at {at} ns: (client, lock) {valid:?} at once"));
+        }
+    }
+
+    pub(crate) const fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+}
+
+impl Client {
+    /// The wall clock gains a little on the boot clock.
+    pub(crate) fn creep(&mut self, span: Duration) {
+        self.wall_ahead += span.as_nanos() as i64;
+    }
+}
+
+impl Server {
+    fn living(&self, nanos: u64) -> Vec<&Entry> {
+        self.keys.values().filter(|entry| entry.expires.is_none_or(|expires| nanos < expires)).collect()
+    }
+
+    /// As `src/node/lua` and Redis do.
+    fn run(&mut self, command: &Command, nanos: u64) -> Vote {
+        if let Some(excuse) = self.excuses.pop_front() {
+            return excuse;
+        }
+        let Ask { phase, key, token, ttl } = &command.ask;
+        if SCRIPTS.contains(phase) {
+            if command.as_text {
+                self.scripts.insert(*phase);
+            } else if !self.scripts.contains(phase) {
+                return Vote::Unknown(Fault::NoScript);
+            }
+        }
+        self.keys.retain(|_, entry| entry.expires.is_none_or(|expires| nanos < expires));
+        let digits = token.digits();
+        let found = self.keys.get_mut(key);
+        let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
+        let left = found.as_ref().and_then(|entry| entry.expires).map(|expires| expires - nanos);
+        let expires = expiry(nanos, *ttl, self.haste);
+        match (phase, found) {
+            (Phase::Grant | Phase::Retake, None) => {
+                self.keys.insert(key.clone(), Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                Vote::Granted
+            }
+            (Phase::Grant | Phase::Retake, Some(_)) => Vote::Held { remaining: None },
+            (Phase::Remaining, Some(_)) => Vote::Held { remaining: left.map(Duration::from_nanos) },
+            (Phase::Renew, Some(entry)) if is_ours => {
+                entry.expires = entry.expires.max(Some(expires)).filter(|_| entry.expires.is_some());
+                entry.expires.get_or_insert(expires);
+                Vote::Granted
+            }
+            (Phase::Renew, Some(_)) => Vote::Held { remaining: None },
+            (Phase::Release, Some(_)) if !is_ours => Vote::Missing,
+            (Phase::Release | Phase::Break, Some(_)) => {
+                self.keys.remove(key);
+                Vote::Granted
+            }
+            (Phase::Inspect, found) => {
+                let holder = match found {
+                    None => Holder::Nobody,
+                    Some(Entry { value: Some(value), .. }) => Holder::Owner(Mark::of(value)),
+                    Some(_) => Holder::OtherType,
+                };
+                Vote::Seen(Sighting { holder, remaining: left.map(Duration::from_nanos) })
+            }
+            (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
+        }
+    }
+}
+
+/// Redis counts whole milliseconds, so a key may die up to one early; and its clock may run faster than ours.
+fn expiry(nanos: u64, ttl: Duration, haste: u32) -> u64 {
+    let life = ttl - ttl * haste / 1_000_000;
+    nanos / 1_000_000 * 1_000_000 + life.as_nanos() as u64
+}
+
+/// Every attempt has a token of its own.
+pub(crate) fn token(id: Id) -> Token {
+    Token::new(u128::from(id) << 64 | 0xfeed)
+}
+
+pub(crate) fn terms(ttl: Duration) -> Terms {
+    let drift = Drift::new(0.01).expect("a usual drift");
+    Terms::new(ttl, drift, None, NODE_TIMEOUT).expect("terms that work")
+}
+
+const SCRIPTS: [Phase; 3] = [Phase::Renew, Phase::Release, Phase::Inspect];
+/// The wall clock at boot.
+const EPOCH: u64 = 1_700_000_000_000_000_000;

@@ -1,0 +1,400 @@
+//! The rules of the house as tests. Every failure names file, line and rule.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file of the repository: its path from the root, and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+/// What breaks a rule, one line each.
+#[derive(Default)]
+struct Findings(String);
+
+impl Findings {
+    fn add(&mut self, path: &str, line: usize, what: &str) {
+        let _ = write!(self.0, "\n  {path}:{line}: {what}");
+    }
+
+    #[track_caller]
+    fn check(self) {
+        assert!(self.0.is_empty(), "against the rules of the house:{}", self.0);
+    }
+}
+
+impl Source {
+    /// Its lines that are code, with their numbers: no comments, and nothing of the unit tests at the end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(place, line)| (place + 1, line));
+        let own = lines.take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+        own.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Which folder of `src/` it is in; empty for the roof itself.
+    fn floor(&self) -> Option<&str> {
+        let inside = self.path.strip_prefix("src/")?;
+        Some(inside.split_once('/').map_or("", |(floor, _)| floor))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file that git knows or would add; the build's own are ignored, so are those of other tools.
+fn tracked() -> Vec<String> {
+    let git = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output();
+    match git {
+        Ok(output) if output.status.success() => {
+            let list = String::from_utf8(output.stdout).expect("paths in UTF-8");
+            let mut paths: Vec<String> = list.split_terminator('\0').map(ToOwned::to_owned).collect();
+            paths.retain(|path| root().join(path).is_file());
+            paths
+        }
+        // A copy without its history, such as a packed one.
+        _ => walk(root()),
+    }
+}
+
+fn walk(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder that can be read") {
+            let path: PathBuf = entry.expect("an entry that can be read").path();
+            let name = path.file_name().unwrap_or_default();
+            if path.is_dir() && name != "target" && name != ".git" {
+                folders.push(path);
+            } else if path.is_file() {
+                let inside = path.strip_prefix(root()).expect("below the root");
+                found.push(inside.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The text files among them that `wanted` likes.
+fn sources(wanted: impl Fn(&str) -> bool) -> Vec<Source> {
+    let paths = tracked().into_iter().filter(|path| wanted(path));
+    let read = |path: String| Some(Source { text: fs::read_to_string(root().join(&path)).ok()?, path });
+    let found: Vec<Source> = paths.filter_map(read).collect();
+    assert!(!found.is_empty(), "no file to look at: the rule has lost its object");
+    found
+}
+
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
+fn shipped(path: &str) -> bool {
+    let in_a_crate = path.starts_with("crates/") && path.contains("/src/");
+    is_rust(path) && (path.starts_with("src/") || in_a_crate)
+}
+
+/// The floors named by `crate::…` in this line, one for each mention, `use crate::{a, b}` included.
+fn floors_named(line: &str) -> Vec<&str> {
+    let mut named = Vec::new();
+    for (_, rest) in line.match_indices("crate::").map(|(at, found)| line.split_at(at + found.len())) {
+        match rest.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split('}').next().unwrap_or_default();
+                named.extend(list.split(',').map(|item| first_word(item.trim_start())));
+            }
+            None => named.push(first_word(rest)),
+        }
+    }
+    named.retain(|word| !word.is_empty());
+    named
+}
+
+fn first_word(text: &str) -> &str {
+    let end = text.find(|char: char| !char.is_alphanumeric() && char != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// Who may lean on whom. Imports only go down.
+const FLOORS: [(&str, &[&str]); 6] = [
+    ("protocol", &[]),
+    ("observe", &["protocol"]),
+    ("host", &["protocol"]),
+    ("node", &["protocol", "observe", "host"]),
+    ("driver", &["protocol", "observe", "host", "node"]),
+    ("lock", &["protocol", "observe", "driver"]),
+];
+
+#[test]
+fn imports_only_go_down() {
+    let mut findings = Findings::default();
+    for source in sources(|path| is_rust(path) && path.starts_with("src/")) {
+        let floor = source.floor().unwrap_or_default();
+        if floor.is_empty() {
+            continue;
+        }
+        let Some((_, below)) = FLOORS.iter().find(|(name, _)| *name == floor) else {
+            findings.add(&source.path, 1, &format!("`{floor}` has no place in the table of floors"));
+            continue;
+        };
+        for (number, line) in source.code() {
+            for named in floors_named(line) {
+                if named != floor && !below.contains(&named) {
+                    findings.add(&source.path, number, &format!("{floor} may not lean on `crate::{named}`"));
+                }
+            }
+            // Out of its own folder by the back stairs.
+            let depth = source.path.matches('/').count();
+            if line.contains(&"super::".repeat(depth)) {
+                findings.add(&source.path, number, "`super::` leaves the folder: say `crate::`");
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn the_protocol_is_pure() {
+    let forbidden = [
+        "std::time::Instant",
+        "std::time::SystemTime",
+        "Instant::now",
+        "SystemTime",
+        "rand::",
+        "tokio",
+        "futures",
+        "redis::",
+        "uuid",
+        "tracing",
+        "async ",
+        ".await",
+        "std::net",
+        "std::thread",
+        "std::fs",
+        "std::io",
+        "std::env",
+        "std::process",
+        "std::sync::Mutex",
+        "std::sync::atomic",
+        "RandomState",
+        "HashMap",
+        "HashSet",
+        "thread_local",
+        "static ",
+        "println!",
+        "Box<dyn",
+        "include",
+    ];
+    let mut findings = Findings::default();
+    for source in sources(|path| is_rust(path) && path.starts_with("src/protocol/")) {
+        for (number, line) in source.code() {
+            for word in forbidden {
+                if line.replace("'static ", "").contains(word) {
+                    let what = format!(
+                        "`{}` in the protocol, which has no clock, chance, input or output",
+                        word.trim()
+                    );
+                    findings.add(&source.path, number, &what);
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn clock_and_chance_have_one_door() {
+    let doors = ["Instant::now", "SystemTime::now", "clock_gettime", "rand::", "Uuid::new"];
+    // A pause in tokio's own time, which its timers count in, is no look at the clock that leases count in.
+    let mut findings = Findings::default();
+    for source in sources(|path| is_rust(path) && path.starts_with("src/") && !path.starts_with("src/host/"))
+    {
+        let uses_tokio =
+            source.text.contains("tokio::time::{Instant") || source.text.contains("time::{Instant");
+        for (number, line) in source.code() {
+            for door in doors {
+                let is_tokio =
+                    door == "Instant::now" && (uses_tokio || line.contains("tokio::time::Instant"));
+                if line.contains(door) && !is_tokio {
+                    findings.add(
+                        &source.path,
+                        number,
+                        &format!("`{door}` outside `host`, the door to time and chance"),
+                    );
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn the_roof_only_re_exports() {
+    let mut findings = Findings::default();
+    for source in sources(|path| path == "src/lib.rs") {
+        let mut within_use = false;
+        for (number, line) in source.code() {
+            let line = line.trim();
+            let is_module = line.starts_with("mod ") || line.starts_with("pub mod ");
+            let begins_use = line.starts_with("pub use ");
+            let is_plain = line.is_empty() || line.starts_with("#!") || line.starts_with("#[");
+            if !(is_plain || is_module && line.ends_with(';') || begins_use || within_use) {
+                findings.add(&source.path, number, "the roof has prose and re-exports, and no logic");
+            }
+            within_use = (within_use || begins_use) && !line.ends_with(';');
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn every_module_file_re_exports_and_explains_and_no_more() {
+    let mut findings = Findings::default();
+    for source in sources(|path| path.starts_with("src/") && path.ends_with("/mod.rs")) {
+        if !source.text.starts_with("//! ") {
+            findings.add(&source.path, 1, "a folder begins with what it is for");
+        }
+        for (number, line) in source.code() {
+            if ["fn ", "struct ", "enum ", "impl ", "trait "].iter().any(|word| line.contains(word)) {
+                findings.add(&source.path, number, "logic in a `mod.rs`");
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn every_script_says_what_it_does() {
+    let mut findings = Findings::default();
+    for Source { path, text } in sources(|path| path.starts_with("src/") && path.ends_with(".lua")) {
+        let header: String = text
+            .lines()
+            .take_while(|line| line.starts_with("--"))
+            .fold(String::new(), |header, line| header + line + "\n");
+        let body = &text[header.len()..];
+        if text.starts_with("#!") {
+            findings.add(&path, 1, "a shebang, which Redis 6.2 does not know");
+        }
+        let purpose = header.lines().next().unwrap_or_default();
+        if purpose.len() < 20 || !purpose.ends_with('.') {
+            findings.add(&path, 1, "the first line is a sentence that says what the script is for");
+        }
+        for (word, is_needed) in [("KEYS[", true), ("Returns ", true), ("ARGV[", body.contains("ARGV["))] {
+            if is_needed && !header.contains(word) {
+                findings.add(
+                    &path,
+                    1,
+                    &format!("the header does not say `{}`", word.trim_end_matches(['[', ' '])),
+                );
+            }
+        }
+        for place in 1..=9 {
+            for table in ["KEYS", "ARGV"] {
+                let name = format!("{table}[{place}]");
+                if body.contains(&name) != header.contains(&name) {
+                    findings.add(
+                        &path,
+                        1,
+                        &format!("`{name}` is used and not explained, or explained and not used"),
+                    );
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+/// A longer file says why in its first lines, in the words "past 400 lines".
+#[test]
+fn no_file_is_past_400_lines_without_saying_why() {
+    let mut findings = Findings::default();
+    for Source { path, text } in sources(shipped) {
+        let lines = text.lines().count();
+        let prose: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if lines > 400 && !prose.contains("past 400 lines") {
+            findings.add(
+                &path,
+                1,
+                &format!("{lines} lines: split it, or say on top why it is past 400 lines"),
+            );
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn every_file_says_on_top_what_it_is() {
+    let mut findings = Findings::default();
+    for Source { path, text } in sources(shipped) {
+        if !text.starts_with("//! ") {
+            findings.add(&path, 1, "a file begins with a sentence that says what it is");
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Put together here, so that this file does not find itself.
+    let leftovers = ["todo!", "unimplemented!", "dbg!", "#[ignore", "FIXME", "XXX"];
+    let mut findings = Findings::default();
+    for source in sources(|path| is_rust(path) && path != "tests/tidy.rs") {
+        for (number, line) in source.text.lines().enumerate().map(|(place, line)| (place + 1, line)) {
+            for leftover in leftovers {
+                let is_macro = !leftover.ends_with('!') || line.contains(&format!("{leftover}("));
+                if line.contains(leftover) && is_macro {
+                    findings.add(&source.path, number, &format!("`{leftover}` is left"));
+                }
+            }
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn scripts_can_be_run() {
+    let mut findings = Findings::default();
+    let is_script = |path: &str| {
+        let in_scripts = path.strip_prefix("scripts/").is_some_and(|name| !name.contains(['/', '.']));
+        in_scripts || path == ".ci/run"
+    };
+    for path in tracked().iter().filter(|path| is_script(path)) {
+        let file = root().join(path);
+        let mode = fs::metadata(&file).expect("a file that is there").permissions().mode();
+        if mode & 0o111 == 0 {
+            findings.add(path, 1, "no run bit: `chmod +x`");
+        }
+        if !fs::read_to_string(&file).is_ok_and(|text| text.starts_with("#!")) {
+            findings.add(path, 1, "no interpreter named on its first line");
+        }
+    }
+    findings.check();
+}
+
+#[test]
+fn no_path_of_one_machine_is_written_down() {
+    // Put together here, so that this file does not find itself.
+    let places = ["work", "root", "tmp/exp", "home"].map(|place| format!("/{place}/"));
+    let mut findings = Findings::default();
+    for source in sources(|path| path != "Cargo.lock") {
+        for (number, line) in source.text.lines().enumerate().map(|(place, line)| (place + 1, line)) {
+            for place in &places {
+                // At the start of a path, and not in the middle of a URL or of another path.
+                let begins = |at: usize| {
+                    let before = line[..at].chars().next_back();
+                    before.is_none_or(|char| !char.is_alphanumeric() && !"._-}~/".contains(char))
+                };
+                if line.match_indices(place.as_str()).any(|(at, _)| begins(at)) {
+                    findings.add(&source.path, number, &format!("`{place}…` is a path of one machine"));
+                }
+            }
+        }
+    }
+    findings.check();
+}
