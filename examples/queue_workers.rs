@@ -30,8 +30,8 @@ async fn main() -> Result<(), Error> {
         workers.spawn(work(worker, client().await?, table.clone()));
     }
     while let Some(end) = workers.join_next().await {
-        let (worker, done) = end??;
-        println!("worker {worker} did {done} items");
+        let (worker, done, left_alone) = end??;
+        println!("worker {worker} did {done} items and left {left_alone} to others who were at them");
     }
     for (item, row) in table.rows().iter().enumerate() {
         if !row.is_done || row.times_worked_on != 1 {
@@ -44,19 +44,20 @@ async fn main() -> Result<(), Error> {
 }
 
 /// Goes through the table until nothing is left to do.
-async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, usize), Error> {
-    let mut done = 0;
+async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, usize, usize), Error> {
+    let (mut done, mut left_alone) = (0, 0);
     loop {
         let open: Vec<usize> = (0..ITEMS).filter(|item| !table.rows()[*item].is_done).collect();
         if open.is_empty() {
             break;
         }
-        // Each worker begins somewhere else, so that they meet less often.
-        for place in 0..open.len() {
-            let item = open[(place + worker * open.len() / WORKERS) % open.len()];
+        for item in open {
             let lock = redlock.mutex(format!("queue:item-{item}")).ttl(Duration::from_secs(5));
-            // Held by another: there is other work to do.
-            let Some(guard) = lock.try_acquire().await? else { continue };
+            let Some(guard) = lock.try_acquire().await? else {
+                // Held by another: there is other work to do.
+                left_alone += 1;
+                continue;
+            };
             // What was open when the list was made may have been done since. Only under the lock is it certain.
             if !table.rows()[item].is_done {
                 table.rows()[item].times_worked_on += 1;
@@ -72,7 +73,7 @@ async fn work(worker: usize, redlock: Redlock, table: Table) -> Result<(usize, u
         sleep(Duration::from_millis(5)).await;
     }
     redlock.shutdown(Duration::from_secs(2)).await?;
-    Ok((worker, done))
+    Ok((worker, done, left_alone))
 }
 
 impl Table {

@@ -36,7 +36,7 @@ const _: () = {
 
 /// Never called: it compiles only if every future can be spawned.
 #[allow(dead_code)]
-async fn every_future_is_send(builder: Builder, redlock: Redlock, guard: Guard) {
+fn every_future_is_send(builder: Builder, redlock: &Redlock, guard: Guard) {
     let span = Duration::from_secs(1);
     drop(sendable(builder.connect()));
     drop(sendable(redlock.mutex("a").acquire()));
@@ -136,7 +136,8 @@ async fn our_own_keys_are_out_of_bounds() {
 
 #[tokio::test]
 async fn one_server_is_named_once() {
-    let twice = ["redis://127.0.0.1:1", "redis://127.0.0.1:2", "redis://:open-sesame@127.0.0.1:1"];
+    let twice =
+        ["redis://:open-sesame@127.0.0.1:1", "redis://127.0.0.1:2", "redis://:open-sesame@127.0.0.1:1"];
     check_refused(Redlock::builder().nodes(twice), &["127.0.0.1:1", "twice"]);
     let default_port = ["redis://localhost", "redis://localhost:6379/"];
     check_refused(Redlock::builder().nodes(default_port), &["twice"]);

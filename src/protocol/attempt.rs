@@ -104,7 +104,7 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_grant = NodeSet::EMPTY;
-            attempt.state = State::Ready(Some(attempt.reason()));
+            attempt.state = State::Ready(Some(attempt.reason(attempt.round.failed())));
         }
         attempt
     }
@@ -138,7 +138,8 @@ impl Attempt {
                 if self.round.is_won() {
                     self.win(now);
                 } else if self.round.is_out_of_reach() {
-                    self.lose(self.reason());
+                    // Who has not answered yet may well be there.
+                    self.lose(self.reason(self.round.failed()));
                 }
             }
             (Phase::Remaining, State::Questioning(why)) => {
@@ -158,7 +159,7 @@ impl Attempt {
             return;
         }
         if self.state == State::Voting {
-            self.lose(self.reason());
+            self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
         if let State::Questioning(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
@@ -236,16 +237,16 @@ impl Attempt {
             if self.questioned.is_empty() { State::Ready(Some(why)) } else { State::Questioning(why) };
     }
 
-    fn reason(&self) -> Why {
+    /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
+    /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
+    fn reason(&self, absent: usize) -> Why {
         let quorum = self.round.quorum();
-        // Split votes are contention too: the nodes are there, they are only not all ours.
-        let contended = !self.round.held().is_empty();
-        if contended && quorum.is_met(self.round.granted().or(self.round.held()).len()) {
-            Why::Contended { retry_after: None }
-        } else if quorum.is_out_of_reach(self.round.barred().len()) {
+        if quorum.is_out_of_reach(self.round.barred().len()) {
             Why::Barred
-        } else {
+        } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
             Why::NoQuorum
+        } else {
+            Why::Contended { retry_after: None }
         }
     }
 

@@ -189,7 +189,7 @@ impl Board {
                 self.send_owed(node, now);
             }
         }
-        if self.wall_stepped(now) {
+        if self.wall_gained(now) {
             let leases: Vec<Id> = self.running.keys().copied().collect();
             for id in leases {
                 self.wake(id, now);
@@ -377,10 +377,14 @@ impl Board {
         }
     }
 
-    fn wall_stepped(&mut self, now: Moment) -> bool {
+    /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
+    /// bit.
+    fn wall_gained(&mut self, now: Moment) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
-        let before = self.wall_lead.replace(lead);
-        before.is_some_and(|before| lead > before.saturating_add(WALL_STEP_NANOS))
+        let known = self.wall_lead.map_or(lead, |known| known.min(lead));
+        let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
+        self.wall_lead = Some(if has_gained { lead } else { known });
+        has_gained
     }
 }
 
@@ -390,4 +394,4 @@ fn absence(lanes: &[Lane], limits: Limits, node: NodeId, now: Moment) -> Option<
 
 /// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
 const UNDO_SLACK: Duration = Duration::from_secs(60);
-const WALL_STEP_NANOS: u64 = 1_000_000;
+const WALL_GAIN_NANOS: u64 = 1_000_000;

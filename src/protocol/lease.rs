@@ -146,8 +146,11 @@ impl Lease {
             State::Held => {
                 if now.is_past(self.signal_at()) {
                     self.lose(Loss::Expired);
-                } else if self.renewal.as_ref().is_some_and(|it| !it.is_settled && now.is_due(it.settle_by)) {
-                    self.settle_unknown(now);
+                } else if let Some(renewal) = self.renewal.as_ref().filter(|it| !it.is_settled) {
+                    // Nothing pushes a round aside that may still succeed.
+                    if now.is_due(renewal.settle_by) {
+                        self.settle_unknown(now);
+                    }
                 } else if self.next_renewal.is_some_and(|next| now.is_due(next)) {
                     self.renew(self.terms, absence, now);
                 }
@@ -161,7 +164,12 @@ impl Lease {
     pub fn extend(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         match self.state {
             State::Held if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
-            State::Held => self.renew(terms, absence, now),
+            State::Held => {
+                // An extension under way that asks for more is not cut short.
+                let under_way = self.renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
+                let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
+                self.renew(longest, absence, now);
+            }
             State::Lost | State::Releasing { .. } | State::Ended => {}
         }
     }

@@ -98,6 +98,18 @@ impl Round {
         self.barred
     }
 
+    /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.
+    #[must_use]
+    pub const fn failed(&self) -> usize {
+        self.voted.without(self.granted).without(self.held).len()
+    }
+
+    /// How many nodes have not answered.
+    #[must_use]
+    pub const fn silent(&self) -> usize {
+        self.quorum.nodes() - self.voted.len()
+    }
+
     /// Whether every node that was asked has answered.
     #[must_use]
     pub fn is_complete(&self) -> bool {

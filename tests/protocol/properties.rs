@@ -147,7 +147,7 @@ proptest! {
         loop {
             match attempt.poll() {
                 Some(AttemptStep::Ask(_, nodes)) => released = released.or(nodes),
-                Some(AttemptStep::Won) => break,
+                Some(AttemptStep::Won) | None => break,
                 Some(AttemptStep::Lost(refusal)) => {
                     for (place, vote) in refusal.votes.iter().enumerate() {
                         let is_plain = matches!(
@@ -160,7 +160,6 @@ proptest! {
                     prop_assert!(attempt.is_done());
                     break;
                 }
-                None => break,
             }
         }
     }

@@ -539,14 +539,13 @@ impl Server {
                 self.keys.insert(key.clone(), Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (Phase::Grant | Phase::Retake, Some(_)) => Vote::Held { remaining: None },
             (Phase::Remaining, Some(_)) => Vote::Held { remaining: left.map(Duration::from_nanos) },
             (Phase::Renew, Some(entry)) if is_ours => {
                 entry.expires = entry.expires.max(Some(expires)).filter(|_| entry.expires.is_some());
                 entry.expires.get_or_insert(expires);
                 Vote::Granted
             }
-            (Phase::Renew, Some(_)) => Vote::Held { remaining: None },
+            (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
             (Phase::Release, Some(_)) if !is_ours => Vote::Missing,
             (Phase::Release | Phase::Break, Some(_)) => {
                 self.keys.remove(key);

@@ -149,6 +149,9 @@ pub(crate) struct BreakArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
+    /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
+    #[arg(long, default_value = "doctor-probe", value_name = "NAME")]
+    pub(crate) probe: String,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

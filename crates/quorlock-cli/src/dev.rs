@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 
 use quorlock_chaos::Fleet;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
 use crate::exit::{self, Failure, code_of};
-use crate::group::Signals;
+use crate::group::{Signals, comes_from_terminal};
 
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -18,10 +18,14 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let words = if args.command.is_empty() { vec![shell()] } else { args.command };
     if !args.quiet {
         let (count, nodes) = (fleet.len(), fleet.nodes());
-        eprintln!("quorlock: {count} redis-servers until the command ends: QUORLOCK_NODES={nodes}");
+        exit::say(&format!("{count} redis-servers until the command ends: QUORLOCK_NODES={nodes}"));
     }
     // In our own group: it may be a shell that wants the terminal.
     let mut command = Command::new(&words[0]);
+    // What was set for other nodes must not meet these.
+    for setting in ELSEWHERE {
+        command.env_remove(setting);
+    }
     command.args(&words[1..]).env("QUORLOCK_NODES", fleet.nodes());
     let mut child = command.spawn().map_err(|error| {
         let is_missing = error.kind() == std::io::ErrorKind::NotFound;
@@ -31,9 +35,8 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            // INT and QUIT come from the terminal, which sends them to the command by itself.
             signal = signals.next() => {
-                if !matches!(signal, Signal::INT | Signal::QUIT)
+                if !comes_from_terminal(signal)
                     && let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32))
                 {
                     let _ = kill_process(pid, signal);
@@ -48,3 +51,12 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
 fn shell() -> OsString {
     std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
+
+const ELSEWHERE: [&str; 6] = [
+    "QUORLOCK_CONFIG",
+    "QUORLOCK_USERNAME",
+    "QUORLOCK_PASSWORD",
+    "QUORLOCK_PASSWORD_FILE",
+    "QUORLOCK_KEY_PREFIX",
+    "QUORLOCK_QUORUM",
+];

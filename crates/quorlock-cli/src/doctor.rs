@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Bar, NodeState, NodeStatus, Vote};
+use quorlock::{AcquireError, Bar, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::DoctorArgs;
@@ -19,9 +19,17 @@ struct Finding {
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let redlock = config::builder(args.nodes)?.lazy()?;
+    // A lock that is taken for a moment shows whether this user may run all that a lock needs.
+    let probed = match redlock.mutex(&args.probe).ttl(PROBE_TTL).try_acquire().await {
+        Ok(Some(guard)) => guard.release().await.map(drop).map_err(|error| error.to_string()),
+        // Another doctor is at it.
+        Ok(None) => Ok(()),
+        Err(error @ AcquireError::Invalid(_)) => return Err(error.into()),
+        Err(error) => Err(error.to_string()),
+    };
+    let probe = redlock.inspect(&args.probe).await?;
     let nodes = redlock.nodes().await;
-    // A look at a name nobody uses shows whether this user may run what a lock needs.
-    let probe = redlock.inspect("doctor-probe").await?;
+    let _ = redlock.shutdown(DRAIN).await;
     let mut findings: Vec<Vec<Finding>> = nodes.iter().map(examine).collect();
     for (place, sight) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, Vote::Barred(bar)) = (&nodes[place].state, &sight.vote) {
@@ -36,6 +44,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
             nodes.len(),
             probe.quorum
         )));
+    } else if let Err(words) = probed {
+        general.push(fault(format!("no lock can be had though enough nodes are up: {words}")));
     }
     if nodes.len() % 2 == 0 {
         general.push(note("an even number of nodes survives no more losses than one node fewer".to_owned()));
@@ -167,4 +177,6 @@ fn millis(span: Duration) -> String {
     format!("{:.2} ms", span.as_secs_f64() * 1e3)
 }
 
+const PROBE_TTL: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(1);
 const CLOCK_LIMIT_MICROS: u64 = 500_000;

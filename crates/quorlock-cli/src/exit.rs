@@ -1,5 +1,7 @@
 //! Every way to end has a number, after `sysexits` and the shell.
 
+use std::io::Write as _;
+
 use quorlock::{AcquireError, ConnectError, InspectError};
 
 /// What was typed cannot work.
@@ -63,6 +65,11 @@ impl From<InspectError> for Failure {
         let code = if matches!(error, InspectError::Invalid(_)) { USAGE } else { SOFTWARE };
         Self::new(code, error.to_string())
     }
+}
+
+/// One line for people. A stderr that nobody reads any more is no reason to panic while a lock is held.
+pub(crate) fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "quorlock: {words}");
 }
 
 /// A child's status as a shell tells it: its code, or 128 + the signal.

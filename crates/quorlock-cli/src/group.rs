@@ -1,12 +1,17 @@
 //! The command under the lock: started in a group of its own, signalled, waited for, ended.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid,
+};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::exit::{self, Failure};
 use crate::reaper::Reaper;
@@ -20,7 +25,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// Starts the command.
-    pub(crate) fn start(words: &[OsString], name: &str, foreground: bool) -> Result<Self, Failure> {
+    pub(crate) async fn start(words: &[OsString], name: &str, foreground: bool) -> Result<Self, Failure> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Failure::new(exit::USAGE, "no command given"))?;
         let mut command = Command::new(program);
@@ -32,9 +37,15 @@ impl Group {
             Failure::new(code, format!("{}: {error}", program.to_string_lossy()))
         };
         if foreground {
-            let child = command.spawn().map_err(cannot_start)?;
-            let reaper = Reaper::start(child.id()).map_err(no_reaper)?;
-            return Ok(Self { child, reaper, foreground });
+            let mut child = command.spawn().map_err(cannot_start)?;
+            return match Reaper::start(child.id()) {
+                Ok(reaper) => Ok(Self { child, reaper, foreground }),
+                Err(error) => {
+                    // Nobody answers for it, so it may not run.
+                    let _ = child.kill().await;
+                    Err(no_reaper(error))
+                }
+            };
         }
         let reaper = Reaper::start(None).map_err(no_reaper)?;
         command.process_group(reaper.group() as i32);
@@ -47,7 +58,14 @@ impl Group {
         self.child.wait().await
     }
 
-    /// Passes a signal on.
+    /// Passes on a signal that was sent to us.
+    pub(crate) fn pass_on(&self, signal: Signal) {
+        if !(self.foreground && comes_from_terminal(signal)) {
+            self.signal(signal);
+        }
+    }
+
+    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.foreground {
             // Not reaped yet, so the number is still the child's.
@@ -64,15 +82,29 @@ impl Group {
         self.reaper.end_at(boot_nanos);
     }
 
-    /// Ends what is left of it.
+    /// Ends what is left of it; returns when nothing is.
     pub(crate) async fn end(mut self) {
         if self.foreground && self.child.id().is_none() {
             // The command was waited for; its number may be another's by now, and must not be killed.
             self.reaper.end_at(u64::MAX);
             return self.reaper.dismiss().await;
         }
+        // By us and not only by the reaper, which may be stopped or dead itself. Until it is waited for, its number
+        // is the group's and nobody else's.
+        self.signal(Signal::KILL);
+        let group = Pid::from_raw(self.reaper.group() as i32);
         self.reaper.end().await;
         let _ = self.child.wait().await;
+        for _ in 0..LOOKS {
+            let Some(group) = group else { return };
+            // As the first process of a container we are the one to wait for orphans.
+            while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+            if test_kill_process_group(group).is_err() {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+        // All were killed: who is still listed is dead, and nobody has waited for it.
     }
 }
 
@@ -82,10 +114,14 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
+    /// Listens for them, but for those that whoever started us wants ignored: what `nohup` runs must not be ended by
+    /// a hang-up, nor must its command.
     pub(crate) fn listen() -> io::Result<Self> {
         let kinds = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM];
-        let listeners = kinds.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)));
-        Ok(Self { listeners: listeners.into_iter().collect::<io::Result<_>>()? })
+        let ignored = ignored();
+        let wanted = kinds.into_iter().filter(|kind| ignored & (1 << (kind.as_raw() - 1)) == 0);
+        let listeners = wanted.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)));
+        Ok(Self { listeners: listeners.collect::<io::Result<_>>()? })
     }
 
     /// The next signal.
@@ -101,3 +137,21 @@ impl Signals {
         .await
     }
 }
+
+/// Whether a command in our process group has had this signal already: what is typed goes to all of the terminal's
+/// foreground group.
+pub(crate) fn comes_from_terminal(signal: Signal) -> bool {
+    matches!(signal, Signal::INT | Signal::QUIT) && io::stdin().is_terminal()
+}
+
+/// The ignored signals, bit n - 1 for signal n. Asking the system takes unsafe code; Linux also tells it in a file.
+/// Elsewhere none are thought ignored.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// How long the dead may stay listed: half a second.
+const LOOKS: u32 = 250;
+const LOOK: Duration = Duration::from_millis(2);

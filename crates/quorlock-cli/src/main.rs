@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, words }) => {
             if !quiet || code == exit::USAGE {
-                eprintln!("quorlock: {words}");
+                exit::say(&words);
             }
             ExitCode::from(code)
         }

@@ -4,13 +4,18 @@
 //! cannot miss a child that was started a moment ago. It blocks on a pipe whose other end only `run` holds. Each line
 //! it reads is the moment, by the boot clock, at which everything must be over; the end of the pipe means now.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_current_process_group, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
@@ -29,8 +34,10 @@ pub(crate) struct Reaper {
 impl Reaper {
     /// Starts one. With `only`, it ends that process instead of its own group.
     pub(crate) fn start(only: Option<u32>) -> io::Result<Self> {
-        let mut command = std::process::Command::new(std::env::current_exe()?);
-        command.arg("__reap").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = std::process::Command::new(this_program()?);
+        command.arg("__reap").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // It needs nothing of all that, and should hold on to no file system and no password.
+        command.current_dir("/").env_clear();
         if let Some(pid) = only {
             command.args(["--only", &pid.to_string()]);
         }
@@ -38,6 +45,11 @@ impl Reaper {
         let mut command = Command::from(command);
         let mut process = command.spawn()?;
         let pid = process.id().unwrap_or_default();
+        // Until it has said so, it is not deaf yet, and a TERM for the group would end it.
+        if let Some(ready) = process.stdout.take() {
+            let mut ready = std::fs::File::from(ready.into_owned_fd()?);
+            ready.read_exact(&mut [0; READY.len()])?;
+        }
         let orders = match process.stdin.take() {
             Some(pipe) => Some(std::process::ChildStdin::from(pipe.into_owned_fd()?)),
             None => None,
@@ -75,6 +87,9 @@ pub(crate) async fn reap(args: ReapArgs) -> Result<u8, Failure> {
     // Signals for the group are not for us.
     let _deaf: Vec<Listener> =
         DEAF_TO.iter().filter_map(|kind| signal(SignalKind::from_raw(*kind)).ok()).collect();
+    let target = args.only.and_then(Pid::from_raw).map(Target::of);
+    let said = io::stdout().write_all(READY).and_then(|()| io::stdout().flush());
+    said.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     let (sender, orders) = channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
@@ -93,13 +108,44 @@ pub(crate) async fn reap(args: ReapArgs) -> Result<u8, Failure> {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }
-    match args.only.and_then(Pid::from_raw) {
-        Some(pid) => kill_process(pid, Signal::KILL),
+    match target {
+        Some(target) => target.kill(),
         // This ends us too.
         None => kill_current_process_group(Signal::KILL),
     }
     .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     Ok(0)
+}
+
+/// The one process to end, held so that its number cannot pass to another meanwhile.
+enum Target {
+    #[cfg(target_os = "linux")]
+    Handle(OwnedFd),
+    Number(Pid),
+}
+
+impl Target {
+    fn of(pid: Pid) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) {
+            return Self::Handle(handle);
+        }
+        Self::Number(pid)
+    }
+
+    fn kill(&self) -> rustix::io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Handle(handle) => pidfd_send_signal(handle, Signal::KILL),
+            Self::Number(pid) => kill_process(*pid, Signal::KILL),
+        }
+    }
+}
+
+/// On Linux by a name that stays good when an upgrade has replaced the file.
+fn this_program() -> io::Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }
 
 /// Now, by the clock that `Moment::boot_nanos` counts on.
@@ -113,6 +159,7 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
+const READY: &[u8] = b"ready\n";
 /// Waits stop in suspend, so the clock is looked at now and then.
 const LOOK: Duration = Duration::from_millis(250);
 /// HUP, INT, QUIT, USR1, USR2, TERM.

@@ -15,28 +15,41 @@ use crate::reaper::boot_nanos;
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let mut client = None;
     let taken = tokio::select! {
-        taken = take(&args) => taken,
-        signal = until_told_to_stop(&mut signals) => return Ok(128 + signal.as_raw() as u8),
+        taken = take(&args, &mut client) => taken,
+        signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
-    let (redlock, guard) = match taken {
-        Ok(taken) => taken,
-        Err(Failure { code: exit::HELD, .. }) if args.on_conflict == OnConflict::Skip => return Ok(0),
-        Err(Failure { code: exit::HELD, words }) => return Err(Failure::new(args.conflict_exit_code, words)),
-        Err(failure) => return Err(failure),
+    let guard = match taken {
+        Ok(guard) => guard,
+        Err(failure) => {
+            // What an attempt may have left is undone by the driver, and this process must live until then.
+            if let Some(redlock) = client {
+                let _ = redlock.shutdown(DRAIN).await;
+            }
+            return match failure {
+                Failure { code: exit::HELD, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
+                Failure { code: exit::HELD, words } => Err(Failure::new(args.conflict_exit_code, words)),
+                Failure { code, words } if words.is_empty() => Ok(code),
+                failure => Err(failure),
+            };
+        }
     };
-    let outcome = match Group::start(&args.command, &args.name, args.foreground) {
+    let outcome = match Group::start(&args.command, &args.name, args.foreground).await {
         Ok(group) => watch(group, &guard, &args, &mut signals).await,
         Err(failure) => Err(failure),
     };
     // Awaited, because a release that is not written when the process ends is never written.
     let _ = guard.release().await;
-    let _ = redlock.shutdown(DRAIN).await;
+    if let Some(redlock) = client {
+        let _ = redlock.shutdown(DRAIN).await;
+    }
     outcome
 }
 
-/// Reaches the nodes and takes the lock. Both count as waiting.
-async fn take(args: &RunArgs) -> Result<(Redlock, Guard), Failure> {
+/// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
+/// when this is dropped half-way.
+async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Failure> {
     let builder = config::builder(args.nodes.clone())?;
     let end = args.wait.map(|wait| Instant::now() + wait);
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -50,12 +63,13 @@ async fn take(args: &RunArgs) -> Result<(Redlock, Guard), Failure> {
                 return Err(ConnectError::NoQuorum { nodes }.into());
             }
             Err(error @ ConnectError::NoQuorum { .. }) if !args.quiet => {
-                eprintln!("quorlock: waiting: {error}");
+                exit::say(&format!("waiting: {error}"));
             }
             Err(ConnectError::NoQuorum { .. }) => {}
             outcome => break outcome?,
         }
     };
+    let redlock = client.insert(redlock);
     let mutex = redlock.mutex(&args.name).ttl(args.ttl);
     let mutex = match left() {
         _ if args.nonblock => mutex.no_wait(),
@@ -63,9 +77,8 @@ async fn take(args: &RunArgs) -> Result<(Redlock, Guard), Failure> {
         None => mutex,
     };
     match mutex.acquire().await {
-        Ok(guard) => Ok((redlock, guard)),
+        Ok(guard) => Ok(guard),
         Err(error) => {
-            let _ = redlock.shutdown(DRAIN).await;
             let words = match &error {
                 AcquireError::Held { retry_after: Some(left), .. } => {
                     format!(
@@ -91,15 +104,17 @@ async fn watch(
 ) -> Result<u8, Failure> {
     let grace = args.kill_after.min(args.ttl / 3);
     let lead = KILL_LEAD.min(args.ttl / 10);
+    // The reaper strikes after us, so that it does so only in our stead.
+    let last = lead / 2;
     let mut deadline = guard.deadline().boot_nanos();
-    group.end_at(deadline.saturating_sub(nanos(lead)));
+    group.end_at(deadline.saturating_sub(nanos(last)));
     let mut is_ending = false;
     let status = loop {
         // Once it was told to end, a renewal that gets through after all changes nothing.
         let renewed = guard.deadline().boot_nanos();
         if !is_ending && renewed != deadline {
             deadline = renewed;
-            group.end_at(deadline.saturating_sub(nanos(lead)));
+            group.end_at(deadline.saturating_sub(nanos(last)));
         }
         let left = Duration::from_nanos(deadline.saturating_sub(boot_nanos()));
         if left <= lead || !guard.is_valid() {
@@ -113,12 +128,14 @@ async fn watch(
         tokio::select! {
             biased;
             status = group.wait() => break status,
-            signal = signals.next() => group.signal(signal),
+            signal = signals.next() => group.pass_on(signal),
             () = sleep(look.clamp(LEAST_LOOK, LONGEST_LOOK)) => {}
             () = guard.lost(), if !is_ending => {}
         }
     };
-    let is_lost = is_ending || !guard.is_valid();
+    // If we were stopped, the reaper has ended the command in our stead, and only the clock tells.
+    let is_late = deadline.saturating_sub(boot_nanos()) <= nanos(lead);
+    let is_lost = is_ending || is_late || !guard.is_valid();
     group.end().await;
     if is_lost {
         let words = format!("the lock {:?} was lost before the command had ended", args.name);

@@ -1,6 +1,7 @@
 //! `quorlock status` and `quorlock break`: a lock from the outside.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use quorlock::{Inspection, Vote};
 use serde_json::json;
@@ -31,6 +32,8 @@ pub(crate) async fn break_lock(args: BreakArgs) -> Result<u8, Failure> {
     let redlock = config::builder(args.nodes)?.lazy()?;
     redlock.nodes().await;
     let report = redlock.break_lock(&args.name).await?;
+    // What slow nodes have not answered yet must still be written before this process ends.
+    let _ = redlock.shutdown(DRAIN).await;
     let answers = || report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing));
     let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();
     if args.json {
@@ -112,3 +115,5 @@ fn json_of(name: &str, seen: &Inspection) -> String {
 pub(crate) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
+
+const DRAIN: Duration = Duration::from_secs(1);

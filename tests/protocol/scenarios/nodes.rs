@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
 use crate::protocol::vote::{Fault, Holder, Vote};
-use crate::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, World, ms, token};
+use crate::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
     world.news(who).into_iter().find_map(|news| match news {
@@ -35,7 +35,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
 fn a_node_that_owes_an_answer_for_too_long_is_dialed_anew() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
-    let lock = world.hold(ALICE);
+    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
     world.sleep(REDIAL_AFTER - Duration::from_nanos(1));
     assert_eq!(world.clients[ALICE].redials, []);
     world.sleep(Duration::from_nanos(1));
