@@ -1,32 +1,8 @@
 //! What happened, in one vocabulary for every listener.
 
 mod event;
+mod events;
 mod trace;
 
 pub use event::{Event, Observer};
-
-use std::sync::Arc;
-
-/// Where events go: always to `tracing`, and to the client's own observer if it has one.
-#[derive(Clone, Default)]
-pub(crate) struct Events {
-    observer: Option<Arc<dyn Observer>>,
-}
-
-impl Events {
-    pub(crate) fn new(observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { observer }
-    }
-
-    pub(crate) fn emit(&self, event: &Event<'_>) {
-        trace::record(event);
-        if let Some(observer) = &self.observer {
-            observer.on_event(event);
-        }
-    }
-
-    /// Whether anybody wants every single vote. Asked first, because there are N of them to each operation.
-    pub(crate) fn wants_votes(&self) -> bool {
-        self.observer.is_some() || trace::wants_votes()
-    }
-}
+pub(crate) use events::Events;
