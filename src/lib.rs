@@ -25,7 +25,7 @@
 //! - [`Redlock::mutex`] names a lock. [`acquire`](Mutex::acquire) waits for it, [`try_acquire`](Mutex::try_acquire)
 //!   tries once, [`run`](Mutex::run) does work under it and drops the work if the lock is lost.
 //! - [`Guard`] is the lock, held. It renews itself, tells how long it is good for
-//!   ([`remaining`](Guard::remaining)), and that it is lost ([`lost`](Guard::lost), [`is_valid`](Guard::is_valid)).
+//!   ([`remaining`](Held::remaining)), and that it is lost ([`lost`](Held::lost), [`is_valid`](Held::is_valid)).
 //!   Dropping it releases the lock.
 //! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::nodes`] shows how the nodes are.
 //! - [`Event`] is everything worth knowing that happens, through `tracing` or an [`Observer`] of your own.
@@ -34,7 +34,7 @@
 //!
 //! A lock is a lease with a deadline. It is renewed from a third of its ttl on; a renewal that gets too few answers is
 //! repeated and changes nothing. When no renewal got through, the lost signal comes *before* the deadline, from a
-//! local timer that needs no network, and [`Guard::is_valid`] is false from the deadline on, whatever timers do.
+//! local timer that needs no network, and [`Guard::is_valid`](Held::is_valid) is false from the deadline on, whatever timers do.
 //!
 //! Long work should listen:
 //!

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,18 +29,19 @@ use crate::protocol::vote::Vote;
 ///
 /// # Safety of the lock
 ///
-/// Look at [`is_valid`](Self::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost`](Self::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
+/// [`lost`](Held::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
     claim: Claim,
     id: Id,
-    hold: Arc<Hold>,
+    held: Held,
 }
 
-/// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work.
+/// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work, and
+/// what a [`Guard`] can be asked too.
 #[derive(Clone)]
 pub struct Held {
     hold: Arc<Hold>,
@@ -56,26 +58,7 @@ impl Guard {
     pub(super) fn new(client: Redlock, claim: Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         hold.carry(Box::new(turn));
-        Self { client, claim, id, hold }
-    }
-
-    /// Whether the lock may be relied upon right now. Reads the clock, so it is exact even where the lost signal
-    /// is late; once false, it stays false.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.hold.is_valid()
-    }
-
-    /// Until when the lock may be relied upon, unless it is renewed before.
-    #[must_use]
-    pub fn deadline(&self) -> Moment {
-        self.hold.deadline()
-    }
-
-    /// How long the lock may be relied upon from now, unless it is renewed; zero if it is lost.
-    #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.hold.remaining()
+        Self { client, claim, id, held: Held { hold } }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -83,19 +66,13 @@ impl Guard {
     /// taken, as the slower nodes answer.
     #[must_use]
     pub fn margin(&self) -> i32 {
-        self.client.shared.quorum.margin(self.hold.confirmed().len())
-    }
-
-    /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
-    /// tenth of the ttl if that is less) when no renewal got through, and at once when others have taken the nodes.
-    pub fn lost(&self) -> Lost {
-        Lost::of(&self.hold)
+        self.client.shared.quorum.margin(self.held.hold.confirmed().len())
     }
 
     /// A view of this lock to hand around: it can look, and not release.
     #[must_use]
     pub fn held(&self) -> Held {
-        Held { hold: Arc::clone(&self.hold) }
+        self.held.clone()
     }
 
     /// The lock's key on the nodes: prefix and name.
@@ -114,7 +91,7 @@ impl Guard {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Self::deadline) tells.
+    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
         let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::from)?;
         if !self.is_valid() {
@@ -165,11 +142,20 @@ impl Guard {
 
     /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
     fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
-        if !self.hold.end() {
+        if !self.held.hold.end() {
             return;
         }
         self.client.shared.orders.send(Order::Release { id: self.id, reply });
-        self.hold.unload();
+        self.held.hold.unload();
+    }
+}
+
+/// A guard can be asked all that a view can.
+impl Deref for Guard {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.held
     }
 }
 
@@ -180,25 +166,27 @@ impl Drop for Guard {
 }
 
 impl Held {
-    /// As [`Guard::is_valid`].
+    /// Whether the lock may be relied upon right now. Reads the clock, so it is exact even where the lost signal
+    /// is late; once false, it stays false.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold.is_valid()
     }
 
-    /// As [`Guard::deadline`].
+    /// Until when the lock may be relied upon, unless it is renewed before.
     #[must_use]
     pub fn deadline(&self) -> Moment {
         self.hold.deadline()
     }
 
-    /// As [`Guard::remaining`].
+    /// How long the lock may be relied upon from now, unless it is renewed; zero if it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.hold.remaining()
     }
 
-    /// As [`Guard::lost`].
+    /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
+    /// tenth of the ttl if that is less) when no renewal got through, and at once when others have taken the nodes.
     pub fn lost(&self) -> Lost {
         Lost::of(&self.hold)
     }

@@ -86,6 +86,11 @@ enum Deed {
     Hang {
         node: usize,
     },
+    /// The worst moment: one stands still, and in the very instant that enough keys have run out another wins.
+    Overtake {
+        victim: usize,
+        by: usize,
+    },
 }
 
 fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
@@ -93,6 +98,7 @@ fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
     let ttl = if with_time { 60_u64..1_500 } else { 40_000..60_000 };
     let sleep = if with_time { 1_u64..600 } else { 1..20 };
     let deed = prop_oneof![
+        5 => (who.clone(), who.clone()).prop_map(|(victim, by)| Deed::Overtake { victim, by }),
         10 => (who.clone(), ttl.clone(), any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(who, ttl, curious, auto_renew)| Deed::Acquire { who, ttl, curious, auto_renew }),
         4 => who.clone().prop_map(|who| Deed::Release { who }),
@@ -117,7 +123,11 @@ fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
     ];
     // Where a key may not outlive its undo, nothing may arrive behind that, and nobody's clocks may end a lease.
     let deed = deed.prop_map(move |deed| match deed {
-        Deed::Pause { .. } | Deed::SetWall { .. } | Deed::Ghost { .. } if !with_time => Deed::Drive,
+        Deed::Pause { .. } | Deed::Overtake { .. } | Deed::SetWall { .. } | Deed::Ghost { .. }
+            if !with_time =>
+        {
+            Deed::Drive
+        }
         Deed::Cut { who, node, .. } if !with_time => Deed::Cut { who, node, ghosts: 0 },
         _ => deed,
     });
@@ -215,6 +225,19 @@ impl History {
             Deed::Excuse { node } => {
                 let busy = Vote::Unknown(Fault::Refused("BUSY".into()));
                 world.servers[node % nodes].excuses.push_back(busy);
+            }
+            Deed::Overtake { victim, by } => {
+                let (victim, Some(by)) = (victim % clients, awake(world, by)) else { return };
+                if victim == by {
+                    return;
+                }
+                world.clients[victim].is_paused = true;
+                let mut lives: Vec<_> = (0..nodes).map(|node| world.life(node).unwrap_or_default()).collect();
+                lives.sort_unstable();
+                let free_after = lives[world.quorum().need() - 1];
+                world.sleep(free_after);
+                self.take(Deed::Acquire { who: by, ttl: 800, curious: false, auto_renew: true });
+                self.take(Deed::Serve { who: by });
             }
             Deed::Hang { node } => world.servers[node % nodes].hangs ^= true,
         }

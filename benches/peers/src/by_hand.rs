@@ -3,7 +3,6 @@
 //! One multiplexed connection per node, all nodes at once, back at the third OK; what is still under way goes on in
 //! a task of its own.
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -93,11 +92,8 @@ impl Lock {
     }
 }
 
-fn ask<T: FromRedisValue>(
-    mut node: MultiplexedConnection,
-    command: Cmd,
-) -> impl Future<Output = RedisResult<T>> {
-    async move { command.query_async(&mut node).await }
+async fn ask<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -> RedisResult<T> {
+    command.query_async(&mut node).await
 }
 
 const RETRY_PAUSE: Duration = Duration::from_millis(2);

@@ -17,7 +17,7 @@ use std::time::Instant;
 use quorlock_chaos::{Fleet, Setup};
 
 use client::Peer;
-use measure::{ALL_THREADS, Fault, LATENESS, LEFT_OVER, ONE_THREAD, THROUGHPUT};
+use measure::{ALL_THREADS, Fault, LATENESS, LEFT_OVER, ONE_THREAD, PAUSED_THROUGHPUT, THROUGHPUT};
 use table::{Table, median, percentile};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;

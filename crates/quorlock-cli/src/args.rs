@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Dev(DevArgs),
     /// Ends the group of `run` when `run` is gone.
     #[command(name = "__reap", hide = true)]
-    Reap(ReapArgs),
+    Reap,
 }
 
 /// Which nodes, and how to reach them. A flag beats the environment, which beats the file.
@@ -170,13 +170,6 @@ pub(crate) struct DevArgs {
     /// The command to run, and its arguments. [default: your shell]
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ReapArgs {
-    /// The one process to end, where it is not our own group.
-    #[arg(long)]
-    pub(crate) only: Option<i32>,
 }
 
 const EXAMPLES: &str = "\

@@ -25,7 +25,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// Starts the command.
-    pub(crate) async fn start(words: &[OsString], name: &str, foreground: bool) -> Result<Self, Failure> {
+    pub(crate) fn start(words: &[OsString], name: &str, foreground: bool) -> Result<Self, Failure> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Failure::new(exit::USAGE, "no command given"))?;
         let mut command = Command::new(program);
@@ -36,20 +36,15 @@ impl Group {
                 if error.kind() == io::ErrorKind::NotFound { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
             Failure::new(code, format!("{}: {error}", program.to_string_lossy()))
         };
-        if foreground {
-            let mut child = command.spawn().map_err(cannot_start)?;
-            return match Reaper::start(child.id()) {
-                Ok(reaper) => Ok(Self { child, reaper, foreground }),
-                Err(error) => {
-                    // Nobody answers for it, so it may not run.
-                    let _ = child.kill().await;
-                    Err(no_reaper(error))
-                }
-            };
+        // Before the command: whatever becomes of us, there is somebody to end it.
+        let mut reaper = Reaper::start().map_err(no_reaper)?;
+        if !foreground {
+            command.process_group(reaper.group() as i32);
         }
-        let reaper = Reaper::start(None).map_err(no_reaper)?;
-        command.process_group(reaper.group() as i32);
         let child = command.spawn().map_err(cannot_start)?;
+        if let Some(pid) = child.id().filter(|_| foreground) {
+            reaper.end_only(pid);
+        }
         Ok(Self { child, reaper, foreground })
     }
 

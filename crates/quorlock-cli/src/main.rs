@@ -10,9 +10,12 @@ mod reaper;
 mod run;
 mod status;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use args::{Args, Command};
 use exit::Failure;
@@ -27,9 +30,11 @@ fn main() -> ExitCode {
         }
     };
     // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
         .init();
     let quiet = matches!(&args.command, Command::Run(run) if run.quiet);
     match dispatch(args.command) {
@@ -55,6 +60,6 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Break(args) => runtime.block_on(status::break_lock(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),
-        Command::Reap(args) => runtime.block_on(reaper::reap(args)),
+        Command::Reap => runtime.block_on(reaper::reap()),
     }
 }

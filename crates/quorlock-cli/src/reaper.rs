@@ -1,8 +1,10 @@
 //! The one who ends a group when `run` cannot: killed, stopped, or too late.
 //!
 //! It leads the process group that the command runs in, so the group's number stays taken as long as it lives, and it
-//! cannot miss a child that was started a moment ago. It blocks on a pipe whose other end only `run` holds. Each line
-//! it reads is the moment, by the boot clock, at which everything must be over; the end of the pipe means now.
+//! cannot miss a child that was started a moment ago. It blocks on a pipe whose other end only `run` holds. What it
+//! reads is the moment, by the boot clock, at which everything must be over; the end of the pipe means now.
+//!
+//! With `--foreground` the command is in no group of the reaper's, and is named to it right after its start.
 
 use std::io::{self, BufRead, Read, Write};
 #[cfg(target_os = "linux")]
@@ -20,7 +22,6 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-use crate::args::ReapArgs;
 use crate::exit::{self, Failure};
 
 /// `run`'s side of a reaper.
@@ -32,15 +33,12 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts one. With `only`, it ends that process instead of its own group.
-    pub(crate) fn start(only: Option<u32>) -> io::Result<Self> {
+    /// Starts one; returns when it can be relied upon.
+    pub(crate) fn start() -> io::Result<Self> {
         let mut command = std::process::Command::new(this_program()?);
         command.arg("__reap").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // It needs nothing of all that, and should hold on to no file system and no password.
         command.current_dir("/").env_clear();
-        if let Some(pid) = only {
-            command.args(["--only", &pid.to_string()]);
-        }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut command = Command::from(command);
         let mut process = command.spawn()?;
@@ -64,8 +62,18 @@ impl Reaper {
 
     /// Everything must be over at this moment of the boot clock.
     pub(crate) fn end_at(&mut self, boot_nanos: u64) {
+        self.tell(&format!("at {boot_nanos}\n"));
+    }
+
+    /// Makes it end this one process instead of its own group. The process must not have been waited for.
+    pub(crate) fn end_only(&mut self, pid: u32) {
+        self.tell(&format!("only {pid}\n"));
+    }
+
+    fn tell(&mut self, line: &str) {
         if let Some(orders) = &mut self.orders {
-            let _ = writeln!(orders, "{boot_nanos}");
+            // One who cannot hear us was killed with its group.
+            let _ = orders.write_all(line.as_bytes());
         }
     }
 
@@ -83,27 +91,28 @@ impl Reaper {
 
 /// The reaper itself.
 #[allow(clippy::unused_async, reason = "listening for signals needs the runtime")]
-pub(crate) async fn reap(args: ReapArgs) -> Result<u8, Failure> {
+pub(crate) async fn reap() -> Result<u8, Failure> {
     // Signals for the group are not for us.
     let _deaf: Vec<Listener> =
         DEAF_TO.iter().filter_map(|kind| signal(SignalKind::from_raw(*kind)).ok()).collect();
-    let target = args.only.and_then(Pid::from_raw).map(Target::of);
     let said = io::stdout().write_all(READY).and_then(|()| io::stdout().flush());
     said.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     let (sender, orders) = channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
-            let Ok(Ok(moment)) = line.map(|line| line.parse::<u64>()) else { break };
-            if sender.send(moment).is_err() {
+            let Some(order) = line.ok().as_deref().and_then(Order::parse) else { break };
+            if sender.send(order).is_err() {
                 break;
             }
         }
     });
     let mut end_at = u64::MAX;
+    let mut target = None;
     loop {
         let left = Duration::from_nanos(end_at.saturating_sub(boot_nanos()));
         match orders.recv_timeout(left.min(LOOK)) {
-            Ok(moment) => end_at = moment,
+            Ok(Order::At(moment)) => end_at = moment,
+            Ok(Order::Only(pid)) => target = Some(Target::of(pid)),
             Err(RecvTimeoutError::Timeout) if boot_nanos() < end_at => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
@@ -115,6 +124,24 @@ pub(crate) async fn reap(args: ReapArgs) -> Result<u8, Failure> {
     }
     .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     Ok(0)
+}
+
+/// A line from `run`.
+enum Order {
+    /// Everything must be over at this moment of the boot clock.
+    At(u64),
+    /// It is only this process that must be.
+    Only(Pid),
+}
+
+impl Order {
+    fn parse(line: &str) -> Option<Self> {
+        match line.split_once(' ')? {
+            ("at", moment) => moment.parse().ok().map(Self::At),
+            ("only", pid) => pid.parse().ok().and_then(Pid::from_raw).map(Self::Only),
+            _ => None,
+        }
+    }
 }
 
 /// The one process to end, held so that its number cannot pass to another meanwhile.

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
             };
         }
     };
-    let outcome = match Group::start(&args.command, &args.name, args.foreground).await {
+    let outcome = match Group::start(&args.command, &args.name, args.foreground) {
         Ok(group) => watch(group, &guard, &args, &mut signals).await,
         Err(failure) => Err(failure),
     };

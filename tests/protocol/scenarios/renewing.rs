@@ -135,16 +135,29 @@ fn a_late_quorum_still_renews_before_the_deadline() {
 #[test]
 fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     let mut world = World::new(3);
-    world.hold(ALICE);
+    let lock = world.hold_as(ALICE, Wish { ttl: ms(1_000), ..Wish::default() });
+    let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
-    world.sleep(THIRD);
-    world.step(ALICE, 0);
-    world.sleep(NODE_TIMEOUT + TTL / 10);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Renew], "it is slow, and not asked again");
+    world.sleep(ms(334));
+    for node in 0..3 {
+        assert!(world.deliver(ALICE, node));
+    }
+    // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
+    world.sleep(ms(125 + 100));
+    assert_eq!(world.wire(ALICE, 0), [Phase::Renew]);
     world.news(ALICE);
-    world.step(ALICE, 1);
-    world.step(ALICE, 0);
-    assert!(!has_renewed(&world.news(ALICE)), "one in each round");
+    for node in 0..3 {
+        assert!(world.answer(ALICE, node));
+    }
+    assert_eq!(
+        world.news(ALICE),
+        [],
+        "the keys live from the first round, the deadline would be of the second"
+    );
+    assert_eq!(world.deadline(ALICE, lock), deadline);
+    world.servers.iter_mut().for_each(|server| server.hangs = false);
+    world.drive();
+    assert!(has_renewed(&world.news(ALICE)));
 }
 
 #[test]
@@ -255,8 +268,8 @@ fn a_retaken_node_is_released_like_the_others() {
 #[test]
 fn a_release_right_behind_a_retake_leaves_nothing() {
     let mut world = World::new(3);
+    world.servers[1].excuses.push_back(Vote::Unknown(Fault::Refused("LOADING".into())));
     let lock = world.hold(ALICE);
-    world.wipe(1);
     world.sleep(THIRD);
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [Phase::Retake]);
