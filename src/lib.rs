@@ -93,6 +93,7 @@ pub use protocol::claim::{Mark, Phase};
 pub use protocol::lease::Loss;
 pub use protocol::time::Moment;
 pub use protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+pub use tokio_util::sync::CancellationToken;
 
 /// The README's Rust, compiled.
 #[cfg(doctest)]

@@ -182,20 +182,22 @@ impl Builder {
             let is_known = nodes.iter().all(NodeStatus::is_known);
             let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
             let up = nodes.iter().filter(|node| node.is_up()).count();
-            if quorum.is_met(up) {
+            let until = if quorum.is_met(up) {
                 let ready_since = *ready_since.get_or_insert_with(Instant::now);
-                let grace = ready_since + GRACE;
-                if is_known || timeout_at(grace, view.changed()).await.is_err() {
+                if is_known || ready_since.elapsed() >= GRACE {
                     return Ok(client);
                 }
-                continue;
-            }
+                ready_since + GRACE
+            } else {
+                deadline
+            };
             if quorum.is_out_of_reach(barred) {
                 return Err(ConnectError::Refused { nodes: nodes.to_vec() });
             }
-            match timeout_at(deadline, view.changed()).await {
+            match timeout_at(until, view.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ConnectError::Closed),
+                Err(_) if quorum.is_met(up) => return Ok(client),
                 Err(_) => return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() }),
             }
         }
