@@ -23,7 +23,7 @@ pub struct NodeStatus {
     /// How far its clock was ahead of ours in the last handshake, in microseconds; negative if behind. As exact as
     /// half a round trip.
     pub clock_ahead_micros: Option<i64>,
-    /// Whether it writes to disk before it answers, or ever: `appendfsync` or `none`, in words.
+    /// Whether it keeps its data through a restart by an append-only file, in words; empty until it was reached once.
     pub persistence: String,
     /// What endangers locks on it, in words that say what to do.
     pub warnings: Vec<String>,

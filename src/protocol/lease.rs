@@ -307,7 +307,10 @@ impl Lease {
                 self.touched.insert(node);
                 self.keys_until = self.keys_until.later(now.plus(renewal.terms.ttl()));
             }
-            Vote::Held { .. } => self.confirmed.remove(node),
+            Vote::Held { .. } => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
+            }
             Vote::Granted if was_won => {
                 self.confirmed.insert(node);
                 self.confirmed_changed = true;

@@ -136,6 +136,9 @@ fn goals(table: &Table) -> String {
         check(&format!("{goal} (median round)"), Some(median(longest.clone())), &|longest| longest < 50.0);
         check(&format!("{goal} (worst round)"), Some(percentile(longest, 1.0)), &|longest| longest < 50.0);
     }
+    let share = ours(PAUSED_THROUGHPUT);
+    let goal = "one of five paused for long: at least 0.7 x the healthy throughput";
+    check(goal, Some(median(share)), &|share| share >= 0.7);
     check(
         "lost signal before the deadline (ms, worst round)",
         Some(percentile(ours(LATENESS), 0.0)),

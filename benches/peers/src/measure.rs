@@ -129,7 +129,7 @@ pub(crate) fn fault(
         client = connect()?;
     }
     let hurt = run(&client, ops);
-    let rush = (fault == Fault::Paused && !before).then(|| {
+    let rush = (fault == Fault::Paused && !before && !is_slow).then(|| {
         let client = client.clone();
         on(&runtime, async move {
             // What counts is how it goes on: quorlock gives the connection up after four node time-outs.
