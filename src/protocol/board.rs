@@ -181,8 +181,7 @@ impl Board {
     pub fn on_wake(&mut self, now: Moment) {
         for node in self.quorum.all().iter() {
             let lane = &mut self.lanes[node.index()];
-            // Owed in the order they came up, so nearly in the order they end; one that outlasts those behind it keeps
-            // them, unsent, for as long. To look through them all at every turn would cost more than the turn.
+            // Nearly in the order they end. To look through all at every turn would cost more than the turn.
             while lane.owed.front().is_some_and(|undo| now.is_due(undo.until)) {
                 lane.owed.pop_front();
             }
