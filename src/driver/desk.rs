@@ -13,6 +13,7 @@ use crate::host::entropy;
 use crate::observe::{Event, Events};
 use crate::protocol::board::{Board, Id, News};
 use crate::protocol::claim::Key;
+use crate::protocol::lease::Loss;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Holder, Vote};
 
@@ -103,6 +104,14 @@ impl Desk {
 
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn farewell(self, board: &Board) {
+        for record in self.records.values() {
+            if let Caller::Holding(hold) = &record.caller
+                && !hold.is_lost()
+            {
+                hold.lose();
+                self.events.emit(&Event::Lost { key: record.key.as_str(), loss: Loss::Closed });
+            }
+        }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(Leftover { undone, kept: board.kept().cloned().collect() });

@@ -1,12 +1,13 @@
 //! THE loop: bytes and orders in, decisions by the board, bytes and news out.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::desk::Desk;
@@ -37,6 +38,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
     rings_at: u64,
+    /// When this task ran last, by the boot clock.
+    ran_at: u64,
 }
 
 /// What a driver is made of.
@@ -72,6 +75,7 @@ impl Driver {
             inbox: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
             rings_at: 0,
+            ran_at: 0,
         };
         (driver, watcher)
     }
@@ -85,6 +89,9 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.must_listen_first(cx) {
+            return Poll::Pending;
+        }
         for _ in 0..TURNS_BEFORE_YIELD {
             if !self.turn(cx) {
                 return Poll::Pending;
@@ -96,6 +103,15 @@ impl Driver {
         // Others on this runtime want a turn too.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Where the runtime was blocked, answers lie unread that it has not told us of yet. It is let look at its
+    /// sockets before anybody is called silent for them.
+    fn must_listen_first(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = clock::now().boot_nanos();
+        let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
+        // Tokio wakes a task that yields only after it has polled its sockets.
+        gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
     }
 
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
@@ -112,8 +128,8 @@ impl Driver {
         let rang = self.timer.as_mut().poll(cx).is_ready();
         let closes = !self.takes_orders && self.desk.closes_at().is_none();
         let is_idle = happenings.iter().all(Option::is_none) && self.inbox.is_empty() && !rang && !closes;
-        if is_idle {
-            return self.flush(cx);
+        if is_idle && !self.flush(cx) {
+            return false;
         }
 
         // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
@@ -135,7 +151,11 @@ impl Driver {
         self.board.on_wake(now);
         self.act(now);
         self.dial_rested(now);
-        self.flush(cx);
+        // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
+        // happen soon.
+        while self.flush(cx) {
+            self.act(now);
+        }
         self.set_timer(rang, now);
         true
     }
@@ -150,8 +170,8 @@ impl Driver {
     }
 
     fn take_replies(&mut self, node: NodeId, now: Moment) {
-        let link = &mut self.links[node.index()];
         let failure = loop {
+            let link = &mut self.links[node.index()];
             let Some(connection) = link.connection() else { return };
             let reply = match connection.next_reply() {
                 Ok(Some(reply)) => reply,
@@ -167,7 +187,9 @@ impl Driver {
                 && link.complain(bar)
             {
                 self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
+                self.publish();
             }
+            let link = &self.links[node.index()];
             let seen = self.events.wants_votes().then(|| vote.clone());
             let asked = self.board.on_reply(node, vote, now);
             if let (Some(vote), Some((id, phase))) = (&seen, asked) {
@@ -286,6 +308,8 @@ impl Driver {
 
 const ORDERS_PER_TURN: usize = 256;
 const TURNS_BEFORE_YIELD: usize = 16;
+/// A task that did not run for this long, with answers due, may have been kept from it.
+const BLOCKED_NANOS: u64 = 5_000_000;
 /// A connection that owes an answer for this many node time-outs is given up.
 const REDIAL_FACTOR: u32 = 4;
 const LOOK: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
@@ -17,6 +17,7 @@ use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
+use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
@@ -25,13 +26,17 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     async {
         let limit = Limit::of(mutex.wait);
         let client = &mutex.client;
-        client.ready().await;
+        match mutex.wait {
+            // Reaching the nodes counts as waiting.
+            Wait::For(span) => drop(timeout(span, client.ready()).await),
+            Wait::No | Wait::Forever => client.ready().await,
+        }
         let turn = take_turn(client, &claim, limit).await?;
         limit.pause(turn.pause).await;
         let mut failures = 0;
         let refusal = loop {
             let refusal = match attempt(client, &claim, tenure).await? {
-                Ok(won) => return won.into_guard(client, &claim, turn),
+                Ok(won) => return Ok(won.into_guard(client, &claim, turn)),
                 Err(refusal) => refusal,
             };
             let retry_after = match refusal.why {
@@ -60,7 +65,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         client.ready().await;
         let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
         match attempt(client, &claim, tenure).await? {
-            Ok(won) => won.into_guard(client, &claim, turn).map(Some),
+            Ok(won) => Ok(Some(won.into_guard(client, &claim, turn))),
             Err(Refusal { why: Why::Contended { .. }, .. }) => Ok(None),
             Err(refusal) => Err(error_of(client, refusal)),
         }
@@ -130,6 +135,15 @@ async fn attempt(
             ticket.is_open = false;
             Ok(Err(refusal))
         }
+        // Between the last answer and here this task may have slept for long. What is handed over must be good; the
+        // ticket, dropped open, undoes what is not.
+        Some(Ok(hold)) if !hold.is_valid() => {
+            let vote = |node| {
+                if hold.confirmed().contains(node) { Vote::Granted } else { Vote::Unknown(Fault::Silent) }
+            };
+            let votes = client.shared.quorum.all().iter().map(vote).collect();
+            Ok(Err(Refusal { why: Why::TooLate, votes }))
+        }
         Some(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
     }
 }
@@ -141,13 +155,9 @@ struct Won {
 }
 
 impl Won {
-    fn into_guard(mut self, client: &Redlock, claim: &Claim, turn: Turn) -> Result<Guard, AcquireError> {
-        // Between the last answer and here this task may have slept for long. What is handed over must be good.
-        if !self.hold.is_valid() {
-            return Err(AcquireError::TooLate { report: Report::empty() });
-        }
+    fn into_guard(mut self, client: &Redlock, claim: &Claim, turn: Turn) -> Guard {
         self.ticket.is_open = false;
-        Ok(Guard::new(client.clone(), claim.clone(), self.ticket.id, std::sync::Arc::clone(&self.hold), turn))
+        Guard::new(client.clone(), claim.clone(), self.ticket.id, std::sync::Arc::clone(&self.hold), turn)
     }
 }
 

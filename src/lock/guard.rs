@@ -99,11 +99,12 @@ impl Guard {
         }
         let id = self.id;
         match self.client.shared.ask(|reply| Order::Extend { id, terms, reply }).await {
-            Some(Extended::Renewed(deadline)) => Ok(deadline),
+            // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
+            Some(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Some(Extended::Unconfirmed(votes)) => {
                 Err(ExtendError::Unconfirmed { report: self.client.report(votes) })
             }
-            Some(Extended::Lost) => Err(ExtendError::Lost),
+            Some(Extended::Renewed(_) | Extended::Lost) => Err(ExtendError::Lost),
             None => Err(ExtendError::Closed),
         }
     }

@@ -75,6 +75,11 @@ impl Queue {
         let mut lines = self.lock();
         if let Some(line) = lines.get_mut(key) {
             let (call, called) = oneshot::channel();
+            if line.waiting.len() == line.waiting.capacity() {
+                // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
+                line.waiting.retain(|call| !call.is_closed());
+                line.waiting.reserve(line.waiting.len() + 1);
+            }
             line.waiting.push_back(call);
             return Err(Place { queue: self.clone(), key: key.clone(), called });
         }

@@ -139,9 +139,15 @@ fn check_query(url: &str) -> Result<(), String> {
 
 /// The URL without what may be a password: everything up to the last `@`, and the query.
 fn redacted(url: &str) -> String {
+    // A `?` before an `@`: one of them may be in the middle of a password, and nobody can say which.
+    if url.find('?').is_some_and(|query| url[query..].contains('@')) {
+        return url.split_once(':').map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}:…"));
+    }
     let (head, rest) = match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => (format!("{}://…", &url[..scheme]), &url[at..]),
         (None, Some(at)) => ("…".to_owned(), &url[at..]),
+        // No `@` where one was meant.
+        (Some(scheme), None) if url[scheme..].starts_with("://:") => (format!("{}://…", &url[..scheme]), ""),
         _ => (String::new(), url),
     };
     let rest = rest.split_once('?').map_or_else(|| rest.to_owned(), |(path, _)| format!("{path}?…"));
@@ -188,6 +194,7 @@ mod tests {
             "http://h",
             "redis://:secret@h/x",
             "redis://:secret@",
+            "redis://:secret",
             "redis://0.0.0.0",
             "redis://h/-1",
             "user:secret@host:6379",

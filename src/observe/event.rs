@@ -105,7 +105,7 @@ pub enum Event<'a> {
 
 /// Somebody who wants to hear of every event.
 ///
-/// Called by the task that drives the locks: be quick, and never block.
+/// Called by the task that drives the locks: be quick, never block, and never panic, which would end that task.
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn on_event(&self, event: &Event<'_>);

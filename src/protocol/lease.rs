@@ -303,6 +303,8 @@ impl Lease {
             // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
             // had our key all the time.
             Vote::Missing => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
                 self.to_retake.insert(node);
                 self.touched.insert(node);
                 self.keys_until = self.keys_until.later(now.plus(renewal.terms.ttl()));

@@ -110,13 +110,14 @@ async fn watch(
     group.end_at(deadline.saturating_sub(nanos(last)));
     let mut is_ending = false;
     let status = loop {
-        // Once it was told to end, a renewal that gets through after all changes nothing.
+        // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
+        // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
         let renewed = guard.deadline().boot_nanos();
-        if !is_ending && renewed != deadline {
+        if !is_ending && renewed != deadline && left_until(deadline) > lead {
             deadline = renewed;
             group.end_at(deadline.saturating_sub(nanos(last)));
         }
-        let left = Duration::from_nanos(deadline.saturating_sub(boot_nanos()));
+        let left = left_until(deadline);
         if left <= lead || !guard.is_valid() {
             group.signal(Signal::KILL);
             is_ending = true;
@@ -134,8 +135,7 @@ async fn watch(
         }
     };
     // If we were stopped, the reaper has ended the command in our stead, and only the clock tells.
-    let is_late = deadline.saturating_sub(boot_nanos()) <= nanos(lead);
-    let is_lost = is_ending || is_late || !guard.is_valid();
+    let is_lost = is_ending || left_until(deadline) <= lead || !guard.is_valid();
     group.end().await;
     if is_lost {
         let words = format!("the lock {:?} was lost before the command had ended", args.name);
@@ -152,6 +152,10 @@ async fn until_told_to_stop(signals: &mut Signals) -> Signal {
             return signal;
         }
     }
+}
+
+fn left_until(deadline: u64) -> Duration {
+    Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
 }
 
 fn nanos(span: Duration) -> u64 {

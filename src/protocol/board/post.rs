@@ -10,6 +10,12 @@ use super::super::vote::{Fault, Vote};
 use super::{Action, Board, Entry, Id, Machine};
 
 impl Board {
+    /// Whether any node owes an answer.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.awaiting.is_empty())
+    }
+
     pub(super) fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
         for node in nodes.iter() {
             let pending = Pending::Vote { of, phase: ask.phase, round };
@@ -111,9 +117,11 @@ impl Board {
             Vote::Unknown(Fault::NoScript) => return self.send_undo(node, undo, true, now),
             // The node answered, but has not done it.
             _ => {
+                let pause = if matches!(vote, Vote::Barred(_)) { BARRED_UNDO_RETRY } else { UNDO_RETRY };
+                let retry_at = now.plus(pause);
                 let lane = &mut self.lanes[node.index()];
                 lane.owed.push_back(undo);
-                lane.retry_at = Some(now.plus(UNDO_RETRY));
+                lane.retry_at = Some(lane.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
         self.deliver(of, node, Phase::Release, 0, vote, now);
@@ -126,3 +134,5 @@ fn release_of(undo: &Undo) -> Ask {
 
 /// How soon a node is asked again that answered an undo with an error.
 const UNDO_RETRY: Duration = Duration::from_millis(250);
+/// The same, where somebody has to grant a right first.
+const BARRED_UNDO_RETRY: Duration = Duration::from_secs(5);

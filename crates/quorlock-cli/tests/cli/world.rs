@@ -76,7 +76,7 @@ impl World {
 
 /// `quorlock`, with nothing set around it.
 pub(crate) fn quorlock(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quorlock"));
+    let mut command = program();
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("QUORLOCK_") && name != "QUORLOCK_REDIS_SERVER" {
             command.env_remove(name);
@@ -84,6 +84,19 @@ pub(crate) fn quorlock(args: &[&str]) -> Command {
     }
     command.env_remove("RUST_LOG").args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The program, with no signal ignored, however the tests themselves were started: what runs in the background of a
+/// script has INT and QUIT ignored, and under `nohup` HUP too.
+fn program() -> Command {
+    let path = env!("CARGO_BIN_EXE_quorlock");
+    if !cfg!(target_os = "linux") {
+        return Command::new(path);
+    }
+    // It becomes the program, with the same process id.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT", path]);
     command
 }
 
