@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
-    /// Check every node, and say what to mend. Exit code 0: all is well; 1: something is not.
+    /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
     Doctor(DoctorArgs),
     /// Run a command with fresh redis-servers of its own, told to it as `QUORLOCK_NODES`.
     Dev(DevArgs),
@@ -182,10 +182,13 @@ For real:
   quorlock run --wait 30s nightly -- ./nightly-job";
 
 const RUN_HELP: &str = "\
-The command has our stdin and stdout, a process group of its own, and QUORLOCK_NAME in its environment; signals are
-passed on. When renewals stay unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its whole group
-a KILL 200 ms before the deadline (a tenth of the ttl if that is less): nothing of it outlives the lock, not even when
-quorlock itself is killed. With --foreground, only the command itself is ended, not what it started.
+The command has our stdin and stdout, a process group of its own, and
+QUORLOCK_NAME in its environment; signals are passed on. When renewals stay
+unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its
+whole group a KILL 200 ms before the deadline (a tenth of the ttl if that is
+less): nothing of it outlives the lock, not even when quorlock itself is
+killed. With --foreground, only the command itself is ended, not what it
+started.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it

@@ -127,7 +127,13 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
     for finding in general {
         lines.push(format!("{} {}", mark(finding), finding.words));
     }
-    lines.push(if is_well { "all is well" } else { "something is to be mended" }.to_owned());
+    let has_notes = general.iter().chain(findings.iter().flatten()).any(|it| !it.is_fault);
+    let verdict = match (is_well, has_notes) {
+        (true, false) => "all is well",
+        (true, true) => "locks can be had; mind the notes above",
+        (false, _) => "something is to be mended",
+    };
+    lines.push(verdict.to_owned());
     lines.join("\n") + "\n"
 }
 
