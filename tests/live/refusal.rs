@@ -125,7 +125,7 @@ async fn a_user_with_just_the_rights_it_needs_can_lock() {
     );
 
     for server in fleet.servers() {
-        server.command::<()>(&["ACL", "SETUSER", "locker", "-script|load"]).expect("changed");
+        server.command::<()>(&["ACL", "SETUSER", "locker", "-script"]).expect("changed");
     }
     let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
