@@ -20,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a command while holding a lock.
     Run(RunArgs),
-    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum answered.
+    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum answered; 77: Redis refuses us.
     Status(StatusArgs),
     /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
     Break(BreakArgs),

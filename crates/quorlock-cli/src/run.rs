@@ -55,7 +55,7 @@ async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Fai
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     let redlock = loop {
         let startup =
-            if args.nonblock { FIRST_TRY } else { left().unwrap_or(STARTUP).clamp(FIRST_TRY, STARTUP) };
+            if args.nonblock { FIRST_TRY } else { left().unwrap_or(STARTUP).clamp(LEAST_TRY, STARTUP) };
         match builder.clone().startup_timeout(startup).connect().await {
             Err(ConnectError::NoQuorum { nodes })
                 if args.nonblock || left().is_some_and(|left| left.is_zero()) =>
@@ -167,6 +167,8 @@ const KILL_LEAD: Duration = Duration::from_millis(200);
 const STARTUP: Duration = Duration::from_secs(5);
 /// Even who does not wait gives the nodes time for one dial.
 const FIRST_TRY: Duration = Duration::from_millis(1250);
+/// A time-out of nothing would be refused.
+const LEAST_TRY: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(2);
 const LEAST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);

@@ -66,9 +66,11 @@ fn verdict(seen: &Inspection) -> (String, u8) {
     } else if seen.is_free() {
         ("free".to_owned(), 0)
     } else if answers < seen.quorum {
+        let barred = seen.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Barred(_))).count();
+        let is_refused = barred > seen.nodes.len() - seen.quorum;
         (
             format!("unknown: {answers} of {} nodes answered, {} are needed", seen.nodes.len(), seen.quorum),
-            exit::NO_QUORUM,
+            if is_refused { exit::REFUSED } else { exit::NO_QUORUM },
         )
     } else {
         ("held: keys in the way, though nobody has a quorum".to_owned(), 1)

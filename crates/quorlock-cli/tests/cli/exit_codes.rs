@@ -107,6 +107,8 @@ fn a_wrong_password_ends_the_waiting_at_once() {
     assert_eq!(wrong.code, Some(77), "{wrong:?}");
     assert!(!wrong.err.contains("not-that-one"), "passwords are not shown: {wrong:?}");
     assert_eq!(run(&[]).code, Some(77));
+    let look = end(world.quorlock(&["status", "a"]).env("QUORLOCK_NODES", &bare));
+    assert_eq!(look.code, Some(77), "{look:?}");
     assert_eq!(run(&[("QUORLOCK_PASSWORD", "right")]).code, Some(0));
     assert_eq!(run(&[("QUORLOCK_PASSWORD_FILE", "password"), ("QUORLOCK_PASSWORD", "x")]).code, Some(0));
 }
