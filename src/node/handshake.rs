@@ -23,6 +23,8 @@ enum Step {
     Database,
     Info,
     Script,
+    /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
+    Run,
 }
 
 /// Introduces us, and learns whom we speak to.
@@ -59,7 +61,11 @@ pub(super) async fn shake_hands(
                 let refusal = if complaint.is_login() || *step == Step::Login {
                     Refusal::Barred(Bar::Login(words))
                 } else if complaint.is_no_permission() {
-                    let right = if *step == Step::Info { "+info" } else { "+select" };
+                    let right = match step {
+                        Step::Info => "+info",
+                        Step::Run => "+eval and +evalsha",
+                        _ => "+select",
+                    };
                     Refusal::Barred(Bar::NoPermission(format!("{words} (grant the user {right})").into()))
                 } else if *step == Step::Database {
                     Refusal::Barred(Bar::Unfit(words))
@@ -67,7 +73,7 @@ pub(super) async fn shake_hands(
                     Refusal::Down(words)
                 };
                 match step {
-                    Step::Database | Step::Script => drop(later.get_or_insert(refusal)),
+                    Step::Database | Step::Script | Step::Run => drop(later.get_or_insert(refusal)),
                     Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
                 }
             }
@@ -75,7 +81,7 @@ pub(super) async fn shake_hands(
                 let text = text_of(&reply).ok_or_else(not_redis)?;
                 profile = Some(Profile::read(&text, sent, clock::now()));
             }
-            (Step::Login | Step::Database | Step::Script, _) => {}
+            (Step::Login | Step::Database | Step::Script | Step::Run, _) => {}
         }
     }
     let profile = profile.ok_or_else(not_redis)?;
@@ -124,6 +130,9 @@ fn steps(address: &Address, client_name: &str) -> Vec<(Step, Cmd)> {
         load.arg("LOAD").arg(text);
         steps.push((Step::Script, load));
     }
+    let mut run = cmd("EVAL");
+    run.arg("return 1").arg(0);
+    steps.push((Step::Run, run));
     steps
 }
 

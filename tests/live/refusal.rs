@@ -130,6 +130,15 @@ async fn a_user_with_just_the_rights_it_needs_can_lock() {
     let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
     guard.release().await.expect("scripts go as text");
+
+    for server in fleet.servers() {
+        server.command::<()>(&["ACL", "SETUSER", "locker", "-eval"]).expect("changed");
+    }
+    let refused = builder(&fleet).username("locker").password("pw").connect().await;
+    assert!(
+        matches!(refused, Err(ConnectError::Refused { .. })),
+        "who may not release must not lock: {refused:?}"
+    );
 }
 
 #[tokio::test]
