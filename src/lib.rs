@@ -34,7 +34,8 @@
 //!
 //! A lock is a lease with a deadline. It is renewed from a third of its ttl on; a renewal that gets too few answers is
 //! repeated and changes nothing. When no renewal got through, the lost signal comes *before* the deadline, from a
-//! local timer that needs no network, and [`Guard::is_valid`](Held::is_valid) is false from the deadline on, whatever timers do.
+//! local timer that needs no network, and [`is_valid`](Held::is_valid) is false from the deadline on, whatever timers
+//! do.
 //!
 //! Long work should listen:
 //!

@@ -1,5 +1,6 @@
 //! Taking a lock: a turn in the line, then one attempt after another.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout, timeout_at};
@@ -151,13 +152,13 @@ async fn attempt(
 /// A lock that was won and not yet handed over. Dropped, it is undone.
 struct Won {
     ticket: Ticket,
-    hold: std::sync::Arc<Hold>,
+    hold: Arc<Hold>,
 }
 
 impl Won {
     fn into_guard(mut self, client: &Redlock, claim: &Claim, turn: Turn) -> Guard {
         self.ticket.is_open = false;
-        Guard::new(client.clone(), claim.clone(), self.ticket.id, std::sync::Arc::clone(&self.hold), turn)
+        Guard::new(client.clone(), claim.clone(), self.ticket.id, Arc::clone(&self.hold), turn)
     }
 }
 

@@ -173,6 +173,28 @@ mod tests {
         assert!(next.now_or_never().is_some());
     }
 
+    #[tokio::test]
+    async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
+        let (queue, key) = (Queue::default(), Key::new("k"));
+        let take = |queue: &Queue| {
+            Box::pin({
+                let (queue, key) = (queue.clone(), key.clone());
+                async move { queue.turn(&key).await }
+            })
+        };
+        let first = queue.turn(&key).await;
+        let (mut second, mut third) = (take(&queue), take(&queue));
+        assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
+        if let Some(line) = queue.lock().get_mut(&key) {
+            line.streak_since = now().minus(STREAK);
+        }
+        drop(first);
+        let second = second.now_or_never().expect("its turn");
+        assert!(second.pause >= STREAK / 20 && second.pause < STREAK / 5, "{:?}", second.pause);
+        drop(second);
+        assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
+    }
+
     #[test]
     fn nobody_jumps_the_line() {
         let (queue, key) = (Queue::default(), Key::new("k"));

@@ -81,7 +81,7 @@ impl Board {
         self.start(id, Machine::Attempt(Box::new(attempt)), tenure, now);
     }
 
-    /// The caller of an attempt walked away, perhaps just as it won: undo it, tell nobody.
+    /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: Id, now: Moment) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Attempt(attempt)) => attempt.abandon(),

@@ -137,14 +137,8 @@ pub(crate) struct BreakArgs {
     /// Yes, even if somebody still works under it.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) nodes: NodeArgs,
-    /// The lock's name.
-    #[arg(help_heading = None)]
-    pub(crate) name: String,
+    pub(crate) lock: StatusArgs,
 }
 
 #[derive(Debug, clap::Args)]

@@ -20,8 +20,8 @@ pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-pub(crate) async fn break_lock(args: BreakArgs) -> Result<u8, Failure> {
-    if !args.yes {
+pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Result<u8, Failure> {
+    if !yes {
         let words = format!(
             "this would delete {:?} on every node, whoever holds it, and a second holder could get in beside the \
              first: say --yes if you mean it",
