@@ -86,14 +86,15 @@ mod node;
 mod observe;
 mod protocol;
 
-pub use driver::{NodeState, NodeStatus};
+pub use driver::{NodeState, NodeStatus, Probation};
 pub use lock::*;
 pub use observe::{Event, Observer};
 pub use protocol::attempt::Why;
 pub use protocol::claim::{Mark, Phase};
+pub use protocol::fence::{BadToken, FencingToken};
 pub use protocol::lease::Loss;
 pub use protocol::time::Moment;
-pub use protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+pub use protocol::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's Rust, compiled.

@@ -13,7 +13,9 @@ use crate::host::entropy;
 use crate::observe::{Event, Events};
 use crate::protocol::board::{Board, Id, News};
 use crate::protocol::claim::Key;
+use crate::protocol::fence::FencingToken;
 use crate::protocol::lease::Loss;
+use crate::protocol::marker::ClusterId;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Holder, Vote};
 
@@ -43,9 +45,12 @@ impl Desk {
     pub(super) fn take(&mut self, order: Order, board: &mut Board, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
-            Order::Acquire { .. } | Order::Survey { .. } if self.closing.is_some() => {}
+            Order::Acquire { .. } | Order::Survey { .. } | Order::Declare { .. } if self.closing.is_some() => {}
             Order::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
+                if claim.floor > 0 {
+                    self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
+                }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }
             Order::Abandon(id) => self.abandon(id, board, now),
@@ -65,6 +70,10 @@ impl Desk {
             Order::Survey { id, phase, key, reply } => {
                 self.records.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
                 board.survey(id, phase, key, now);
+            }
+            Order::Declare { id, is_forced, reply } => {
+                self.records.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
+                board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             Order::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
@@ -121,6 +130,12 @@ impl Desk {
     pub(super) fn tell(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
         match news {
             News::Surveyed(votes) => self.surveyed(id, votes, board),
+            News::Declared(declared) => {
+                let Some(mut record) = self.records.remove(&id) else { return };
+                if let Caller::Declaring(reply) = record.replace(Caller::Releasing(None)) {
+                    let _ = reply.send(declared);
+                }
+            }
             News::Refused(refusal) => {
                 let Some(mut record) = self.records.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
@@ -136,9 +151,10 @@ impl Desk {
                     let _ = reply.send(votes);
                 }
             }
-            News::Won { deadline, confirmed } => {
+            News::Won { deadline, confirmed, number, rounds } => {
                 let Some(record) = self.records.get_mut(&id) else { return };
-                let hold = Arc::new(Hold::new(deadline, confirmed));
+                let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
+                let hold = Arc::new(Hold::new(deadline, confirmed, token));
                 let key = record.key.clone();
                 if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold)))
                     && reply.send(Ok(hold)).is_err()
@@ -147,7 +163,8 @@ impl Desk {
                     return self.abandon(id, board, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
-                self.events.emit(&Event::Acquired { key: key.as_str(), nodes, remaining });
+                let key = key.as_str();
+                self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds });
             }
             News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
                 self.tell_holder(id, news, board, now);
@@ -182,7 +199,11 @@ impl Desk {
                 record.extended(|| Extended::Lost);
                 record.renewing.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }
-            News::Won { .. } | News::Refused(_) | News::Released(_) | News::Surveyed(_) => {}
+            News::Won { .. }
+            | News::Refused(_)
+            | News::Released(_)
+            | News::Surveyed(_)
+            | News::Declared(_) => {}
         }
         record.renewing = tracing::Span::none();
         if hold.is_lost() {

@@ -15,11 +15,15 @@ use super::link::{Happening, Link};
 use super::nodes::{NodeStatus, View};
 use super::order::Order;
 use crate::host::clock;
-use crate::node::{Address, Form, Packer, Profile, Refusal, Settings, vote, wants_redial};
+use crate::node::{
+    Address, Form, Packer, Profile, Refusal, Settings, clock as clock_of, look, needs_badge, vote, wants_redial,
+};
 use crate::observe::{Event, Events};
 use crate::protocol::board::{Action, Board, Limits};
-use crate::protocol::claim::Ask;
+use crate::protocol::claim::{Ask, Phase};
+use crate::protocol::membership::{Membership, Standing, Write};
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
+use crate::protocol::sentinel::Oddity;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Vote};
 
@@ -30,6 +34,8 @@ pub(crate) struct Driver {
     desk: Desk,
     events: Events,
     view: watch::Sender<View>,
+    /// Whether the view is to be published at the end of the turn.
+    is_news: bool,
     packer: Packer,
     orders: mpsc::UnboundedReceiver<Order>,
     /// False once every client and guard is gone.
@@ -49,6 +55,10 @@ pub(crate) struct Options {
     pub(crate) addresses: Vec<Address>,
     pub(crate) settings: Settings,
     pub(crate) events: Events,
+    /// Which nodes may vote; nothing in plain mode.
+    pub(crate) members: Option<Membership>,
+    /// For how long nodes keep the largest number of a key.
+    pub(crate) keep_fences: Duration,
 }
 
 impl Driver {
@@ -57,19 +67,23 @@ impl Driver {
         options: Options,
         orders: mpsc::UnboundedReceiver<Order>,
     ) -> (Self, watch::Receiver<View>) {
-        let Options { quorum, node_timeout, addresses, settings, events } = options;
+        let Options { quorum, node_timeout, addresses, settings, events, members, keep_fences } = options;
         let settings = Arc::new(settings);
         let links: Vec<Link> =
             addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings))).collect();
         let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
         let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
         let driver = Self {
-            board: Board::new(quorum, limits),
+            board: match members {
+                Some(members) => Board::guarded(quorum, limits, members),
+                None => Board::new(quorum, limits),
+            },
             links,
             desk: Desk::new(events.clone()),
             events,
             view,
-            packer: Packer::new(),
+            is_news: false,
+            packer: Packer::new(keep_fences),
             orders,
             takes_orders: true,
             inbox: Vec::new(),
@@ -156,6 +170,7 @@ impl Driver {
         while self.flush(cx) {
             self.act(now);
         }
+        self.publish();
         self.set_timer(rang, now);
         true
     }
@@ -181,13 +196,23 @@ impl Driver {
             let Some(phase) = self.board.expects(node) else {
                 break "an answer to nothing that was asked".to_owned();
             };
-            let vote = vote(phase, &reply);
             let is_stale = wants_redial(&reply);
+            if phase == Phase::Look {
+                self.board.on_look(node, look(&reply), now);
+                if is_stale {
+                    break ROLE_CHANGED.to_owned();
+                }
+                continue;
+            }
+            if let Some(micros) = clock_of(&reply) {
+                self.board.on_clock(node, micros, now);
+            }
+            let vote = vote(phase, &reply);
             if let Vote::Barred(bar) = &vote
                 && link.complain(bar)
             {
                 self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
-                self.publish();
+                self.is_news = true;
             }
             let link = &self.links[node.index()];
             let seen = self.events.wants_votes().then(|| vote.clone());
@@ -197,7 +222,7 @@ impl Driver {
                 self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
             }
             if is_stale {
-                break "its role or our login changed".to_owned();
+                break ROLE_CHANGED.to_owned();
             }
         };
         self.down(node, failure.into(), now);
@@ -218,8 +243,11 @@ impl Driver {
         for warning in warnings {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
+        if let Some(look) = &profile.look {
+            self.board.on_met(node, look.clone(), now);
+        }
         self.board.on_up(node, now);
-        self.publish();
+        self.is_news = true;
     }
 
     fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
@@ -228,7 +256,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
-        self.publish();
+        self.is_news = true;
     }
 
     fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
@@ -237,17 +265,50 @@ impl Driver {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
-        self.publish();
+        self.is_news = true;
     }
 
     fn act(&mut self, now: Moment) {
         while let Some(action) = self.board.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(&ask, nodes, as_text),
+                Action::Look { node, write, as_text } => self.ask_what_it_remembers(node, write.as_ref(), as_text),
+                Action::Standing(node, standing) => self.stands(node, standing, now),
+                Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
                 Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
             }
         }
+    }
+
+    fn stands(&mut self, node: NodeId, standing: Standing, now: Moment) {
+        let link = &mut self.links[node.index()];
+        link.stands(&standing);
+        let node = &*link.status.address;
+        match &standing {
+            Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
+            Standing::Doubtful(until, doubt) => {
+                let remaining = now.until(*until);
+                self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
+            }
+            Standing::Undecided | Standing::Voting => {}
+        }
+        self.is_news = true;
+    }
+
+    fn clock_is_odd(&mut self, node: NodeId, oddity: Oddity) {
+        let node = &*self.links[node.index()].status.address;
+        self.events.emit(&match oddity {
+            Oddity::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
+            Oddity::Drifts { millionths } => Event::ClockDrifts { node, millionths },
+        });
+    }
+
+    fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
+        let Some(connection) = self.links[node.index()].connection() else { return };
+        let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
+        self.packer.pack_look(write, form);
+        connection.queue(self.packer.bytes());
     }
 
     /// Packs the question once, and copies its bytes to every node it goes to.
@@ -262,6 +323,9 @@ impl Driver {
                 packed = Some(form);
             }
             connection.queue(self.packer.bytes());
+            if needs_badge(ask) {
+                connection.queue(self.packer.badge(self.board.badge(node)));
+            }
         }
     }
 
@@ -301,11 +365,16 @@ impl Driver {
         }
     }
 
-    fn publish(&self) {
+    /// Once a turn, so that nobody sees a node half judged.
+    fn publish(&mut self) {
+        if !std::mem::take(&mut self.is_news) {
+            return;
+        }
         self.view.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
     }
 }
 
+const ROLE_CHANGED: &str = "its role or our login changed";
 const ORDERS_PER_TURN: usize = 256;
 const TURNS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with answers due, may have been kept from it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::clock;
+use crate::protocol::fence::FencingToken;
 use crate::protocol::quorum::NodeSet;
 use crate::protocol::time::Moment;
 
@@ -19,6 +20,8 @@ pub(crate) struct Hold {
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
+    /// What to hand to the guarded resource; nothing in plain mode.
+    token: Option<FencingToken>,
     state: AtomicU8,
     lost: CancellationToken,
     /// Something to be dropped as soon as the lock is over.
@@ -26,11 +29,12 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    pub(crate) fn new(deadline: Moment, confirmed: NodeSet) -> Self {
+    pub(crate) fn new(deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
         Self {
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
+            token,
             state: AtomicU8::new(HELD),
             lost: CancellationToken::new(),
             luggage: Mutex::new(None),
@@ -62,6 +66,10 @@ impl Hold {
 
     pub(crate) fn confirmed(&self) -> NodeSet {
         NodeSet::from_bits(self.confirmed.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn token(&self) -> Option<FencingToken> {
+        self.token
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {

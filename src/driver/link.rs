@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::nodes::{NodeState, NodeStatus};
+use super::nodes::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Profile, Ready, Refusal, Settings, dial};
 use crate::protocol::backoff;
+use crate::protocol::membership::Standing;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Bar;
 
@@ -111,6 +112,20 @@ impl Link {
         self.status.clock_ahead_micros = profile.clock_ahead_micros;
         self.status.persistence = profile.persistence();
         self.status.warnings = profile.warnings();
+        self.status.probation = None;
+    }
+
+    /// What the node's memory and clock are worth. Its connection stays.
+    pub(super) fn stands(&mut self, standing: &Standing) {
+        self.status.probation = None;
+        match standing {
+            Standing::Barred(bar) => self.status.state = NodeState::Barred(bar.clone()),
+            Standing::Doubtful(until, doubt) => {
+                self.status.state = NodeState::Up;
+                self.status.probation = Some(Probation { until: *until, doubt: *doubt });
+            }
+            Standing::Undecided | Standing::Voting => self.status.state = NodeState::Up,
+        }
     }
 
     /// Drops the connection, if there is one, and rests before the next dial. True if that is news.

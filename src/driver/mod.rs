@@ -21,5 +21,5 @@ pub(crate) use crate::node::{Tls, TlsFiles};
 pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::Hold;
 pub(crate) use nodes::View;
-pub use nodes::{NodeState, NodeStatus};
+pub use nodes::{NodeState, NodeStatus, Probation};
 pub(crate) use order::{Extended, Order, Orders, Surveyed};

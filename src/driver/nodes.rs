@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::protocol::vote::Bar;
+use crate::host::clock;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::{Bar, Doubt};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -27,6 +29,26 @@ pub struct NodeStatus {
     pub persistence: String,
     /// What endangers locks on it, in words that say what to do.
     pub warnings: Vec<String>,
+    /// Why it casts no vote for a while, although it is up. Never in plain mode.
+    pub probation: Option<Probation>,
+}
+
+/// The time in which a node casts no vote, because it may have forgotten locks, or because its clock jumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Probation {
+    /// Until when.
+    pub until: Moment,
+    /// Why.
+    pub doubt: Doubt,
+}
+
+impl Probation {
+    /// How long it lasts from now; zero once it is over.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        Duration::from_nanos(self.until.boot_nanos().saturating_sub(clock::now().boot_nanos()))
+    }
 }
 
 /// Whether a node votes.
@@ -54,7 +76,14 @@ impl NodeStatus {
             clock_ahead_micros: None,
             persistence: String::new(),
             warnings: Vec::new(),
+            probation: None,
         }
+    }
+
+    /// Whether it votes right now, as far as is known.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())
     }
 
     /// Whether its first dial has ended, one way or the other.
@@ -75,7 +104,13 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Up => f.write_str("up"),
+            NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
+                Some(probation) => {
+                    let seconds = probation.remaining().as_secs_f64();
+                    write!(f, "up, and casts no vote for {seconds:.1} s more: {}", probation.doubt)
+                }
+                None => f.write_str("up"),
+            },
             NodeState::Down(why) => f.write_str(why),
             NodeState::Barred(bar) => bar.fmt(f),
         }

@@ -10,6 +10,7 @@ use crate::protocol::attempt::Refusal;
 use crate::protocol::board::Id;
 use crate::protocol::claim::{Claim, Key, Phase};
 use crate::protocol::lease::Tenure;
+use crate::protocol::membership::Declared;
 use crate::protocol::quorum::NodeId;
 use crate::protocol::terms::Terms;
 use crate::protocol::time::Moment;
@@ -39,6 +40,12 @@ pub(crate) enum Order {
         phase: Phase,
         key: Key,
         reply: oneshot::Sender<Surveyed>,
+    },
+    /// Make the nodes a new cluster that votes at once.
+    Declare {
+        id: Id,
+        is_forced: bool,
+        reply: oneshot::Sender<Declared>,
     },
     Shutdown {
         deadline: Moment,

@@ -9,6 +9,7 @@ use super::hold::Hold;
 use super::order::{Extended, Surveyed};
 use crate::protocol::attempt::Refusal;
 use crate::protocol::claim::Key;
+use crate::protocol::membership::Declared;
 use crate::protocol::vote::Vote;
 
 /// The callers of one machine.
@@ -30,6 +31,8 @@ pub(super) enum Caller {
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// Somebody who asked about a key.
     Surveying(oneshot::Sender<Surveyed>),
+    /// Somebody who declares a cluster.
+    Declaring(oneshot::Sender<Declared>),
 }
 
 impl Record {
@@ -52,7 +55,7 @@ impl Record {
     fn hold(&self) -> Option<&Hold> {
         match &self.caller {
             Caller::Holding(hold) => Some(hold),
-            Caller::Acquiring(_) | Caller::Releasing(_) | Caller::Surveying(_) => None,
+            Caller::Acquiring(_) | Caller::Releasing(_) | Caller::Surveying(_) | Caller::Declaring(_) => None,
         }
     }
 }

@@ -17,6 +17,13 @@ pub(crate) fn token() -> Token {
     Token::new(Builder::from_random_bytes(bytes).into_uuid().as_u128())
 }
 
+/// 128 bits nobody else has, and that open nothing: a fencing token's nonce, a cluster's id.
+pub(crate) fn nonce() -> u128 {
+    let mut bytes = [0; 16];
+    SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");
+    u128::from_ne_bytes(bytes)
+}
+
 /// A number for jitter. Predictability does no harm here, so the thread's generator will do.
 pub(crate) fn jitter() -> u64 {
     rand::random()

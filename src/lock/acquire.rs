@@ -41,7 +41,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Err(refusal) => refusal,
             };
             let retry_after = match refusal.why {
-                Why::Contended { retry_after } => retry_after,
+                Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
                 Why::NoQuorum | Why::TooLate => None,
                 Why::Barred => break refusal,
             };
@@ -182,6 +182,7 @@ fn error_of(client: &Redlock, refusal: Refusal) -> AcquireError {
     match refusal.why {
         Why::Contended { retry_after } => AcquireError::Held { retry_after, report },
         Why::NoQuorum => AcquireError::NoQuorum { report },
+        Why::OnProbation { retry_after } => AcquireError::OnProbation { retry_after, report },
         Why::Barred => AcquireError::Refused { report },
         Why::TooLate => AcquireError::TooLate { report },
     }

@@ -18,6 +18,8 @@ use crate::driver::{Address, Driver, Login, NodeState, NodeStatus, Options, Orde
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Tls, TlsFiles};
 use crate::observe::{Event, Events, Observer};
+use crate::protocol::marker::Charter;
+use crate::protocol::membership::Membership;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::Drift;
 use crate::protocol::vote::Bar;
@@ -32,6 +34,10 @@ pub struct Builder {
     tls: TlsFiles,
     key_prefix: String,
     quorum: Option<usize>,
+    is_plain: bool,
+    founds: bool,
+    longest_ttl: Duration,
+    keep_fences: Duration,
     drift: f64,
     node_timeout: Duration,
     connect_timeout: Duration,
@@ -50,6 +56,10 @@ impl Builder {
             tls: TlsFiles::default(),
             key_prefix: String::new(),
             quorum: None,
+            is_plain: false,
+            founds: true,
+            longest_ttl: Duration::from_secs(30),
+            keep_fences: Duration::from_secs(7 * 24 * 3600),
             drift: 0.01,
             node_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
@@ -110,9 +120,39 @@ impl Builder {
         self
     }
 
+    /// Does without fencing tokens and probation: literally `SET NX PX` and the textbook's release. For the last
+    /// microsecond, or where rules forbid scripts and keys of our own. A node that forgot its data then votes at once,
+    /// for every client: plain clients void the probation for the guarded ones too. Defaults to guarded.
+    pub const fn plain(mut self) -> Self {
+        self.is_plain = true;
+        self
+    }
+
+    /// The longest that a lock may be asked for, and so how long a node that may have forgotten some casts no vote: a
+    /// matter of the cluster, the same for all its clients. 10 ms to an hour; of no use to plain clients. Defaults
+    /// to 30 s.
+    pub const fn longest_ttl(mut self, longest_ttl: Duration) -> Self {
+        self.longest_ttl = longest_ttl;
+        self
+    }
+
+    /// For how long the nodes keep the largest fencing number of a lock that nobody takes any more, from a minute to a
+    /// year. Afterwards numbers go on from the nodes' clocks. Defaults to seven days.
+    pub const fn keep_fences(mut self, keep: Duration) -> Self {
+        self.keep_fences = keep;
+        self
+    }
+
+    pub(super) const fn without_founding(mut self) -> Self {
+        self.founds = false;
+        self.is_plain = false;
+        self
+    }
+
     /// How many nodes make a lock. More than a majority buys safety with availability: of five nodes, a quorum of
-    /// four lets two lose a lock early without harm, and one be away. Below a majority is refused. Defaults to the
-    /// majority.
+    /// four lets two lose a lock early, forget it or jump their clocks, without harm, and one be away. 2q − N − 1 nodes
+    /// may do so in general; a plain majority of an odd number has none to spare but those beyond q that
+    /// [happen to hold](super::Guard::margin) the lock. Below a majority is refused. Defaults to the majority.
     pub const fn quorum(mut self, need: usize) -> Self {
         self.quorum = Some(need);
         self
@@ -167,7 +207,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
-    /// URLs or a Redis Cluster member; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
+    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
     /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let startup_timeout = self.startup_timeout;
@@ -219,6 +259,7 @@ impl Builder {
         let settings = Settings {
             connect_timeout: self.connect_timeout,
             client_name: self.client_name,
+            is_guarded: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
                 Some(Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()))?)
@@ -234,7 +275,10 @@ impl Builder {
         let names = addresses.iter().map(ToString::to_string).collect();
         let (node_timeout, connect_timeout) = (self.node_timeout, self.connect_timeout);
         let (orders, inbox) = Orders::channel();
-        let options = Options { quorum, node_timeout, addresses, settings, events };
+        let charter = Charter::new(quorum, self.longest_ttl);
+        let members = (!self.is_plain).then(|| Membership::new(charter, drift, self.founds));
+        let keep_fences = self.keep_fences;
+        let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
         let launch = move || Driver::new(options, inbox);
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
@@ -247,6 +291,7 @@ impl Builder {
             node_timeout,
             connect_timeout,
             key_prefix: self.key_prefix,
+            longest_ttl: (!self.is_plain).then_some(self.longest_ttl),
         };
         Ok(Redlock { shared: Arc::new(shared) })
     }
@@ -264,6 +309,19 @@ impl Builder {
             return Err(Invalid::new(format!(
                 "the client name {:?} would be refused by Redis: take printable characters without spaces",
                 self.client_name
+            )));
+        }
+        if self.longest_ttl < Duration::from_millis(10) || self.longest_ttl > LONGEST_TIMEOUT {
+            return Err(Invalid::new(format!(
+                "a longest ttl of {:?} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
+                 restarted cast no vote",
+                self.longest_ttl
+            )));
+        }
+        if self.keep_fences < Duration::from_secs(60) || self.keep_fences > Duration::from_secs(366 * 24 * 3600) {
+            return Err(Invalid::new(format!(
+                "fences kept for {:?} make no sense: take at least a minute, and at most a year",
+                self.keep_fences
             )));
         }
         let spans = [
@@ -291,7 +349,7 @@ impl fmt::Debug for Builder {
 
 fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
-        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_))) = &node.state {
+        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) = &node.state {
             return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
         }
     }

@@ -15,7 +15,7 @@ use super::report::Report;
 use crate::driver::{NodeState, NodeStatus, Orders, View};
 use crate::protocol::claim::Key;
 use crate::protocol::quorum::Quorum;
-use crate::protocol::terms::Drift;
+use crate::protocol::terms::{Drift, Terms};
 use crate::protocol::vote::Vote;
 
 /// A client of N independent Redis masters, from which locks are taken.
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) node_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) key_prefix: String,
+    /// None in plain mode.
+    pub(super) longest_ttl: Option<Duration>,
 }
 
 impl Redlock {
@@ -101,6 +103,18 @@ impl Redlock {
             )));
         }
         Ok(Key::new(&key))
+    }
+
+    /// Whether keys may be asked to live for so long.
+    pub(super) fn check_ttl(&self, terms: &Terms) -> Result<(), Invalid> {
+        match self.shared.longest_ttl {
+            Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
+                "a ttl of {:?} is above the longest of this cluster ({longest:?}); a held lock is renewed by itself, so \
+                 take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
+                terms.ttl()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn report(&self, votes: Vec<Vote>) -> Report {

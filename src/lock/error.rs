@@ -49,7 +49,8 @@ pub enum ConnectError {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
     },
-    /// A node may not be in the list at all: one server under two URLs, or a member of a Redis Cluster.
+    /// A node may not be in the list at all: one server under two URLs, a member of a Redis Cluster, or of another
+    /// cluster of locks.
     #[error("{node} may not be in the list: {why}")]
     Misplaced {
         /// Its address.
@@ -60,6 +61,29 @@ pub enum ConnectError {
     /// The task that drives the locks could not be started, or ended at once.
     #[error("the driver has ended")]
     Closed,
+}
+
+/// Why a cluster could not be declared fresh.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// The nodes cannot be used.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Some node cannot be reached, or answered oddly; a cluster is declared on all its nodes. Declare again when all are
+    /// up: what was begun is finished then (with force, if some of it was done).
+    #[error("all nodes must be up to declare a cluster: {}", list(nodes))]
+    Unreachable {
+        /// How each node stands.
+        nodes: Vec<NodeStatus>,
+    },
+    /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
+    /// stop them first, then use force.
+    #[error("some node belongs to a cluster already (stop its clients, then use force): {}", list(nodes))]
+    NotBlank {
+        /// How each node stands.
+        nodes: Vec<NodeStatus>,
+    },
 }
 
 /// Why a lock was not acquired. Whatever the attempt may have left on a node is being undone.
@@ -78,6 +102,16 @@ pub enum AcquireError {
     /// Too few nodes answered.
     #[error("no quorum of nodes answered: {report}")]
     NoQuorum {
+        /// What each node answered.
+        report: Report,
+    },
+    /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
+    /// again when it cannot matter any more. A cluster that is new can be declared so: [`Builder::init`](super::Builder::init),
+    /// `quorlock init`.
+    #[error("too many nodes are on probation: {report}")]
+    OnProbation {
+        /// When enough of them vote again.
+        retry_after: Option<Duration>,
         /// What each node answered.
         report: Report,
     },

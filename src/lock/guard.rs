@@ -18,6 +18,7 @@ use super::report::ReleaseReport;
 use crate::driver::{Extended, Hold, Order};
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
+use crate::protocol::fence::FencingToken;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Vote;
 
@@ -94,6 +95,7 @@ impl Guard {
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
         let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::from)?;
+        self.client.check_ttl(&terms)?;
         if !self.is_valid() {
             return Err(ExtendError::Lost);
         }
@@ -184,6 +186,14 @@ impl Held {
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.hold.remaining()
+    }
+
+    /// What to hand to the guarded resource, so that it can refuse the writes of a holder that was paused and has lost
+    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `None` in plain
+    /// mode.
+    #[must_use]
+    pub fn fencing_token(&self) -> Option<FencingToken> {
+        self.hold.token()
     }
 
     /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a

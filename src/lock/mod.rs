@@ -5,6 +5,7 @@ mod builder;
 mod client;
 mod error;
 mod guard;
+mod init;
 mod inspect;
 mod mutex;
 mod queue;
@@ -14,9 +15,11 @@ mod shutdown;
 pub use builder::Builder;
 pub use client::Redlock;
 pub use error::{
-    AcquireError, ConnectError, ExtendError, InspectError, Invalid, ReleaseError, RunError, ShutdownError,
+    AcquireError, ConnectError, ExtendError, InitError, InspectError, Invalid, ReleaseError, RunError,
+    ShutdownError,
 };
 pub use guard::{Guard, Held, Lost};
+pub use init::Init;
 pub use inspect::{Inspection, Sight};
 pub use mutex::Mutex;
 pub use report::{NodeReport, ReleaseReport, Report};

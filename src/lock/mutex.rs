@@ -10,6 +10,7 @@ use super::client::Redlock;
 use super::error::{AcquireError, Invalid, RunError};
 use super::guard::{Guard, Held};
 use crate::protocol::claim::Claim;
+use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
 use crate::protocol::terms::Terms;
 
@@ -25,7 +26,8 @@ use crate::protocol::terms::Terms;
 pub struct Mutex {
     pub(super) client: Redlock,
     name: String,
-    ttl: Duration,
+    ttl: Option<Duration>,
+    floor: u64,
     pub(super) wait: Wait,
     patience: Option<Duration>,
     tenure: Tenure,
@@ -44,17 +46,27 @@ impl Mutex {
         Self {
             client,
             name: name.to_owned(),
-            ttl: DEFAULT_TTL,
+            ttl: None,
+            floor: 0,
             wait: Wait::Forever,
             patience: None,
             tenure: Tenure { auto_renew: true, max_hold: None },
         }
     }
 
-    /// How long the lock outlives a holder that dies: from 10 ms to a year. A living holder's lock is renewed, so
-    /// this is not how long work may take. Defaults to 10 s.
+    /// How long the lock outlives a holder that dies: from 10 ms to the cluster's
+    /// [longest ttl](super::Builder::longest_ttl) (plain: a year). A living holder's lock is renewed, so this is not how
+    /// long work may take. Defaults to 10 s, or the longest ttl if that is less.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Asks for a fencing number above this: what the resource has seen already. At most 2^53 − 2^40. Of no use while
+    /// the nodes remember, for then the number is larger anyway; the way on when they have forgotten, and the resource
+    /// refuses the number they gave. Defaults to none.
+    pub const fn floor(mut self, seen: u64) -> Self {
+        self.floor = seen;
         self
     }
 
@@ -168,15 +180,25 @@ impl Mutex {
     pub(super) fn claim(&self, curious: bool) -> Result<(Claim, Tenure), Invalid> {
         let key = self.client.key(&self.name)?;
         let shared = &self.client.shared;
-        let terms = Terms::new(self.ttl, shared.drift, self.patience, shared.node_timeout);
-        let terms = terms?;
+        let ttl = self.ttl.unwrap_or_else(|| shared.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
+        let terms = Terms::new(ttl, shared.drift, self.patience, shared.node_timeout)?;
+        self.client.check_ttl(&terms)?;
+        if self.floor > 0 && shared.longest_ttl.is_none() {
+            return Err(Invalid::new("a plain client takes no fencing numbers, so a floor would be of no effect"));
+        }
+        if self.floor > LARGEST_FLOOR {
+            return Err(Invalid::new(format!(
+                "a floor of {} leaves no room for numbers above it: take at most {LARGEST_FLOOR}",
+                self.floor
+            )));
+        }
         if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
                 "a max_hold below the ttl of {:?} would cut the very first lease short: take a smaller ttl",
                 terms.ttl()
             )));
         }
-        Ok((Claim { key, terms, curious }, self.tenure))
+        Ok((Claim { key, terms, curious, floor: self.floor }, self.tenure))
     }
 }
 

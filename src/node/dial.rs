@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     /// Bounds name look-up, connecting, TLS and handshake together.
     pub(crate) connect_timeout: Duration,
     pub(crate) client_name: String,
+    /// Whether nodes are asked what they remember.
+    pub(crate) is_guarded: bool,
     #[cfg(feature = "tls-rustls")]
     /// Only where an address needs it: reading the system's authorities takes time.
     pub(crate) tls: Option<super::tls::Tls>,

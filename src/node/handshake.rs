@@ -11,6 +11,7 @@ use super::dial::{Refusal, Settings, down};
 use super::profile::Profile;
 use super::reply::Reply;
 use super::script;
+use super::vote::look;
 use crate::host::clock;
 use crate::protocol::vote::Bar;
 
@@ -25,6 +26,8 @@ enum Step {
     Script,
     /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
     Run,
+    /// The same, and what the node remembers of its cluster.
+    Look,
 }
 
 /// Introduces us, and learns whom we speak to.
@@ -33,13 +36,13 @@ pub(super) async fn shake_hands(
     address: &Address,
     settings: &Settings,
 ) -> Result<Profile, Refusal> {
-    let steps = steps(address, &settings.client_name);
+    let steps = steps(address, settings);
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
     }
     let sent = clock::now();
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
-    let mut profile = None;
+    let (mut profile, mut first_look) = (None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
     for (step, _) in &steps {
@@ -62,18 +65,19 @@ pub(super) async fn shake_hands(
                     Refusal::Barred(Bar::Login(words))
                 } else if complaint.is_no_permission() {
                     let right = match step {
-                        Step::Info => "+info",
-                        Step::Run => "+eval and +evalsha",
-                        _ => "+select",
+                        Step::Info => NEEDS_INFO,
+                        Step::Run => "grant the user +eval and +evalsha",
+                        Step::Look => NEEDS_LOOK,
+                        _ => "grant the user +select",
                     };
-                    Refusal::Barred(Bar::NoPermission(format!("{words} (grant the user {right})").into()))
+                    Refusal::Barred(Bar::NoPermission(format!("{words} ({right})").into()))
                 } else if *step == Step::Database {
                     Refusal::Barred(Bar::Unfit(words))
                 } else {
                     Refusal::Down(words)
                 };
                 match step {
-                    Step::Database | Step::Script | Step::Run => drop(later.get_or_insert(refusal)),
+                    Step::Database | Step::Script | Step::Run | Step::Look => drop(later.get_or_insert(refusal)),
                     Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
                 }
             }
@@ -81,10 +85,12 @@ pub(super) async fn shake_hands(
                 let text = text_of(&reply).ok_or_else(not_redis)?;
                 profile = Some(Profile::read(&text, sent, clock::now()));
             }
+            (Step::Look, reply) => first_look = Some(look(&reply).map_err(|_| not_redis())?),
             (Step::Login | Step::Database | Step::Script | Step::Run, _) => {}
         }
     }
-    let profile = profile.ok_or_else(not_redis)?;
+    let mut profile = profile.ok_or_else(not_redis)?;
+    profile.look = first_look;
     match profile.bar() {
         Some(bar) => Err(Refusal::Barred(bar)),
         None if profile.is_loading() => Err(Refusal::Down("it is still loading its data".into())),
@@ -92,7 +98,7 @@ pub(super) async fn shake_hands(
     }
 }
 
-fn steps(address: &Address, client_name: &str) -> Vec<(Step, Cmd)> {
+fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     let mut steps = Vec::new();
     let login = &address.login;
     // A user without a password still is who we are: a `nopass` user takes any, all others are told.
@@ -116,7 +122,7 @@ fn steps(address: &Address, client_name: &str) -> Vec<(Step, Cmd)> {
         steps.push((Step::Login, auth));
     }
     let mut set_name = cmd("CLIENT");
-    set_name.arg("SETNAME").arg(client_name);
+    set_name.arg("SETNAME").arg(&settings.client_name);
     steps.push((Step::Courtesy, set_name));
     if address.database != 0 {
         let mut select = cmd("SELECT");
@@ -125,14 +131,18 @@ fn steps(address: &Address, client_name: &str) -> Vec<(Step, Cmd)> {
     }
     // All sections at once: 6.2 cannot be asked for two of them.
     steps.push((Step::Info, cmd("INFO")));
-    for text in script::texts() {
+    for text in script::texts(settings.is_guarded) {
         let mut load = cmd("SCRIPT");
-        load.arg("LOAD").arg(text);
+        load.arg("LOAD").arg(*text);
         steps.push((Step::Script, load));
     }
-    let mut run = cmd("EVAL");
-    run.arg("return 1").arg(0);
-    steps.push((Step::Run, run));
+    if settings.is_guarded {
+        steps.push((Step::Look, script::first_look()));
+    } else {
+        let mut run = cmd("EVAL");
+        run.arg("return 1").arg(0);
+        steps.push((Step::Run, run));
+    }
     steps
 }
 
@@ -152,6 +162,11 @@ fn text_of(reply: &Reply) -> Option<String> {
         _ => None,
     }
 }
+
+const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that a server was restarted, demoted or \
+                          replaced, and so may have forgotten locks";
+const NEEDS_LOOK: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
+                          do without fencing and probation: plain()";
 
 fn not_redis() -> Refusal {
     Refusal::Barred(Bar::Unfit("it does not speak the Redis protocol (or wants TLS: rediss://)".into()))

@@ -20,7 +20,7 @@ pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;
 pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub(crate) use profile::Profile;
-pub(crate) use script::{Form, Packer};
+pub(crate) use script::{Form, Packer, needs_badge};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use vote::{vote, wants_redial};
+pub(crate) use vote::{clock, look, vote, wants_redial};

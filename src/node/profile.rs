@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::protocol::marker::Look;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Bar;
 
@@ -13,6 +14,8 @@ pub(crate) struct Profile {
     pub(crate) round_trip: Duration,
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
+    /// What it remembers of its cluster; nothing in plain mode.
+    pub(crate) look: Option<Look>,
     info: HashMap<String, String>,
 }
 
@@ -26,7 +29,7 @@ impl Profile {
         let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
         let theirs = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
         let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
-        Self { run_id: info.get("run_id").cloned().unwrap_or_default(), round_trip, clock_ahead_micros, info }
+        Self { run_id: info.get("run_id").cloned().unwrap_or_default(), round_trip, clock_ahead_micros, look: None, info }
     }
 
     /// What bars this server from voting, if anything does.

@@ -18,6 +18,8 @@ pub(crate) enum Reply {
     Nil,
     /// A number.
     Int(i64),
+    /// Three numbers: a ballot's verdict, what goes with it, and the node's clock in microseconds.
+    Ballot([i64; 3]),
     /// An error.
     Error(Complaint),
     /// Everything else.
@@ -30,6 +32,7 @@ impl fmt::Debug for Reply {
             Self::Ok => f.write_str("Ok"),
             Self::Nil => f.write_str("Nil"),
             Self::Int(number) => write!(f, "Int({number})"),
+            Self::Ballot(numbers) => write!(f, "Ballot({numbers:?})"),
             Self::Error(complaint) => write!(f, "Error({complaint:?})"),
             Self::Other(_) => f.write_str("Other(…)"),
         }
@@ -51,14 +54,29 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
         b"+OK\r\n" => Reply::Ok,
         b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
         [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(Desync)?),
+        [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => ballot(numbers)
+            .map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?,
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::new(text)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;
             Reply::Error(Complaint::new(&rest[text..rest.len() - 2]))
         }
-        _ => Reply::Other(redis::parse_redis_value(whole).map_err(|_| Desync)?),
+        _ => other(whole)?,
     };
     Ok(Some((reply, length)))
+}
+
+fn other(whole: &[u8]) -> Result<Reply, Desync> {
+    redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| Desync)
+}
+
+/// Three numbers on a line each, `:` before all but the first; `None` for anything else.
+fn ballot(lines: &[u8]) -> Option<[i64; 3]> {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let first = number(lines.next()?.strip_suffix(b"\r")?)?;
+    let second = number(lines.next()?.strip_prefix(b":")?.strip_suffix(b"\r")?)?;
+    let third = number(lines.next()?.strip_prefix(b":")?)?;
+    lines.next().is_none().then_some([first, second, third])
 }
 
 /// The length of the first whole frame; `None` while it is not whole. Counts instead of recursing, so no nesting

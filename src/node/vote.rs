@@ -6,7 +6,8 @@ use redis::Value;
 
 use super::reply::Reply;
 use crate::protocol::claim::{Mark, Phase};
-use crate::protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+use crate::protocol::marker::{Incarnation, Look};
+use crate::protocol::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
@@ -35,7 +36,42 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         | (Phase::Release | Phase::Break, Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
+        (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
         _ => Vote::Unknown(Fault::Odd),
+    }
+}
+
+/// The node's clock, in microseconds, where the reply tells it.
+pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
+    match reply {
+        Reply::Ballot([_, _, micros]) if *micros > 0 => Some(*micros as u64),
+        _ => None,
+    }
+}
+
+/// What a node told of what it remembers, or why it did not.
+pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
+    match reply {
+        Reply::Error(complaint) if complaint.is("NOSCRIPT") => Err(Fault::NoScript),
+        Reply::Error(complaint) => Err(Fault::Refused(complaint.words())),
+        Reply::Other(Value::Array(items)) => match &items[..] {
+            [
+                Value::BulkString(marker),
+                Value::BulkString(incarnation),
+                Value::Int(evicts @ 0..=1),
+                Value::Int(micros @ 1..),
+            ] => {
+                let marker = String::from_utf8_lossy(marker);
+                Ok(Look {
+                    marker: (!marker.is_empty()).then(|| marker.into()),
+                    incarnation: Incarnation::new(&String::from_utf8_lossy(incarnation)),
+                    evicts: *evicts == 1,
+                    micros: *micros as u64,
+                })
+            }
+            _ => Err(Fault::Odd),
+        },
+        _ => Err(Fault::Odd),
     }
 }
 
@@ -43,7 +79,24 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
 pub(crate) fn wants_redial(reply: &Reply) -> bool {
     match reply {
         Reply::Error(complaint) => STALE.iter().any(|code| complaint.is(code)),
-        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Other(_) => false,
+        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Ballot(_) | Reply::Other(_) => false,
+    }
+}
+
+/// The verdicts of `lua/{grant,hold,retake}.lua`.
+fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
+    let span = u64::try_from(value).ok().map(Duration::from_millis);
+    match (phase, verdict) {
+        (Phase::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
+        (Phase::Raise | Phase::Renew | Phase::Retake, 1) => Vote::Granted,
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, 0) => Vote::Held { remaining: span },
+        (Phase::Raise | Phase::Renew, -1) => Vote::Missing,
+        (Phase::Raise | Phase::Renew | Phase::Retake, -2) => Vote::Outranked,
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -3) => Vote::Unknown(Fault::Changed),
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -4) => {
+            Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
+        }
+        _ => Vote::Unknown(Fault::Odd),
     }
 }
 
@@ -69,7 +122,9 @@ mod tests {
     use super::super::complaint::Complaint;
     use super::*;
 
-    const PHASES: [Phase; 7] = [
+    const PHASES: [Phase; 9] = [
+        Phase::Raise,
+        Phase::Look,
         Phase::Grant,
         Phase::Remaining,
         Phase::Renew,
@@ -97,12 +152,15 @@ mod tests {
         replies.push(Reply::Other(Value::Array(vec![])));
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
+        replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::Ballot));
         for phase in PHASES {
             for reply in &replies {
-                assert_ne!(vote(phase, reply), Vote::Granted, "{phase:?} {reply:?}");
+                assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
         }
         assert_eq!(vote(Phase::Grant, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(Phase::Grant, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(Phase::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(Fault::Odd));
         assert_eq!(vote(Phase::Renew, &Reply::Ok), Vote::Unknown(Fault::Odd));
         assert_eq!(vote(Phase::Release, &Reply::Nil), Vote::Unknown(Fault::Odd));
     }

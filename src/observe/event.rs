@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::attempt::Why;
 use crate::protocol::claim::Phase;
 use crate::protocol::lease::Loss;
-use crate::protocol::vote::{Bar, Vote};
+use crate::protocol::vote::{Bar, Doubt, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.
 #[derive(Clone, Debug)]
@@ -41,6 +41,32 @@ pub enum Event<'a> {
         /// What, and what to do about it.
         warning: &'a str,
     },
+    /// A node is up and casts no vote for a while: it may have forgotten locks, or its clock jumped.
+    NodeOnProbation {
+        /// Its address.
+        node: &'a str,
+        /// For how long from now.
+        remaining: Duration,
+        /// Why.
+        doubt: Doubt,
+    },
+    /// A node's clock jumped, or stood still: keys on it may have expired early. The node is out of the count until
+    /// its clock has been steady for the longest ttl. Let time services slew and not step once a server runs
+    /// (`makestep` in `chrony.conf` only for the first updates).
+    ClockJumped {
+        /// Its address.
+        node: &'a str,
+        /// By about how much, in microseconds; negative if back.
+        by_micros: i64,
+    },
+    /// A node's clock runs faster or slower than ours by more than the drift allows. Limit what its time service may
+    /// correct by (`maxslewrate` in `chrony.conf`), or raise the drift.
+    ClockDrifts {
+        /// Its address.
+        node: &'a str,
+        /// By about how much, in millionths; negative if slow.
+        millionths: i64,
+    },
     /// Something about the client's own settings deserves a look.
     Warning {
         /// What, and what to do about it.
@@ -65,6 +91,17 @@ pub enum Event<'a> {
         nodes: usize,
         /// How long it may be trusted from now.
         remaining: Duration,
+        /// Its fencing number; none in plain mode.
+        number: Option<u64>,
+        /// In how many rounds over the nodes: one, or two if their numbers differed.
+        rounds: u8,
+    },
+    /// A lock is asked for with a fencing number above this, because its resource has seen that many.
+    Floor {
+        /// The lock's key.
+        key: &'a str,
+        /// What the resource has seen.
+        floor: u64,
     },
     /// An attempt failed.
     Refused {

@@ -12,7 +12,19 @@ pub(super) fn record(event: &Event<'_>) {
         Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
         Event::Warning { warning } => warn!("{warning}"),
         Event::Voted { node, key, phase, vote } => debug!(node, key, ?phase, %vote, "vote"),
-        Event::Acquired { key, nodes, remaining } => debug!(key, nodes, ?remaining, "acquired"),
+        Event::NodeOnProbation { node, remaining, doubt } => {
+            warn!(node, ?remaining, "node casts no vote: {doubt}");
+        }
+        Event::ClockJumped { node, by_micros } => {
+            error!(node, by_micros, "clock jumped: let time services slew, not step, once a server runs");
+        }
+        Event::ClockDrifts { node, millionths } => {
+            warn!(node, millionths, "clock drifts: limit maxslewrate in chrony.conf, or raise the drift");
+        }
+        Event::Acquired { key, nodes, remaining, number, rounds } => {
+            debug!(key, nodes, ?remaining, number, rounds, "acquired");
+        }
+        Event::Floor { key, floor } => debug!(key, floor, "asked for a number above the floor"),
         Event::Refused { key, why } => debug!(key, ?why, "refused"),
         Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
         Event::Unconfirmed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),

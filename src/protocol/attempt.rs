@@ -1,17 +1,25 @@
 //! One acquire round over all nodes, with its undo.
 
+mod step;
+
+pub use step::{AttemptStep, Refusal, Why};
+
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::claim::{Claim, Phase, Token};
+use super::fence::Fence;
+use super::mutant::{Mutant, is};
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::round::Round;
 use super::time::Moment;
-use super::vote::Vote;
+use super::vote::{Fault, Vote};
 
 /// One try to take a lock.
 ///
 /// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or
-/// its patience is over. When it fails, is too late or is abandoned, it asks for the undo: a release on every node
+/// its patience is over. Guarded, the grants bring numbers, of which the largest is ours once q nodes have it as their
+/// fence: at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the undo: a release on every node
 /// that did not plainly refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
@@ -27,48 +35,23 @@ pub struct Attempt {
     to_question: NodeSet,
     /// Refusing nodes that have not yet said how long the holder's key lives.
     questioned: NodeSet,
-}
-
-/// What an attempt wants done next.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AttemptStep {
-    /// Put this question to these nodes, in this order of steps.
-    Ask(Phase, NodeSet),
-    /// q grants are in, in time: make it a lease.
-    Won,
-    /// It failed, and everything that may be left is being undone.
-    Lost(Refusal),
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
-    /// The reason to act upon.
-    pub why: Why,
-    /// Every node's answer.
-    pub votes: Vec<Vote>,
-}
-
-/// The reason an attempt failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// A quorum of nodes answered, and others have too many of them. The lock may be had when the q-th of the
-    /// keys in the way has expired, if the nodes told.
-    Contended {
-        /// How long that is from now.
-        retry_after: Option<Duration>,
-    },
-    /// Too few nodes answered.
-    NoQuorum,
-    /// Too many nodes may not serve us; trying again will not help.
-    Barred,
-    /// The grants came, but too late to be worth anything.
-    TooLate,
+    /// What goes along with our questions; nothing in plain mode.
+    fence: Option<Fence>,
+    /// Our number, once q grants are in.
+    number: Option<u64>,
+    /// The nodes that have our number as their fence.
+    numbered: NodeSet,
+    to_raise: NodeSet,
+    /// Nodes that granted, and did not say since that the key is gone.
+    laid: NodeSet,
+    rounds: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
     Voting,
+    /// q grants are in; q nodes must have our number as their fence.
+    Raising,
     /// Won or lost, not yet told.
     Ready(Option<Why>),
     /// Lost and undone; some refusing nodes are being asked for how long.
@@ -77,12 +60,13 @@ enum State {
 }
 
 impl Attempt {
-    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. `absence` gives the vote of
-    /// a node that is known not to answer. Poll it next.
+    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is guarded if it comes with a
+    /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
     #[must_use]
     pub fn new(
         claim: Claim,
         token: Token,
+        fence: Option<Fence>,
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
         now: Moment,
@@ -97,6 +81,12 @@ impl Attempt {
             to_release: NodeSet::EMPTY,
             to_question: NodeSet::EMPTY,
             questioned: NodeSet::EMPTY,
+            fence,
+            number: None,
+            numbered: NodeSet::EMPTY,
+            to_raise: NodeSet::EMPTY,
+            laid: NodeSet::EMPTY,
+            rounds: 1,
             state: State::Voting,
             claim,
             round,
@@ -104,7 +94,7 @@ impl Attempt {
         if attempt.round.is_out_of_reach() {
             // Nothing sent, nothing to undo.
             attempt.to_grant = NodeSet::EMPTY;
-            attempt.state = State::Ready(Some(attempt.reason(attempt.round.failed())));
+            attempt.state = State::Ready(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
         }
         attempt
     }
@@ -113,6 +103,9 @@ impl Attempt {
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_grant.is_empty() {
             return Some(AttemptStep::Ask(Phase::Grant, std::mem::take(&mut self.to_grant)));
+        }
+        if !self.to_raise.is_empty() {
+            return Some(AttemptStep::Ask(Phase::Raise, std::mem::take(&mut self.to_raise)));
         }
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Ask(Phase::Release, std::mem::take(&mut self.to_release)));
@@ -130,18 +123,13 @@ impl Attempt {
         None
     }
 
-    /// A node's answer to `Grant` or `Remaining`. Poll next.
+    /// A node's answer to `Grant`, `Raise` or `Remaining`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) {
         match (phase, self.state) {
-            (Phase::Grant, State::Voting) => {
-                self.round.record(node, vote);
-                if self.round.is_won() {
-                    self.win(now);
-                } else if self.round.is_out_of_reach() {
-                    // Who has not answered yet may well be there.
-                    self.lose(self.reason(self.round.failed()));
-                }
+            (Phase::Grant, State::Voting | State::Raising) if !self.round.has_voted(node) => {
+                self.on_grant(node, vote, now);
             }
+            (Phase::Raise, State::Raising) => self.on_raise(node, vote, now),
             (Phase::Remaining, State::Questioning(why)) => {
                 self.questioned.remove(node);
                 self.round.add_remaining(node, vote);
@@ -158,7 +146,7 @@ impl Attempt {
         if !now.is_due(self.settle_by) {
             return;
         }
-        if self.state == State::Voting {
+        if matches!(self.state, State::Voting | State::Raising) {
             self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
         if let State::Questioning(why) = self.state {
@@ -171,10 +159,11 @@ impl Attempt {
     /// The caller walked away: undo, tell nobody. Poll next.
     pub fn abandon(&mut self) {
         match self.state {
-            State::Voting | State::Ready(None) => self.to_release = self.round.perhaps_done(),
+            State::Voting | State::Raising | State::Ready(None) => self.to_release = self.perhaps_done(),
             State::Ready(Some(_)) | State::Questioning(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
+        self.to_raise = NodeSet::EMPTY;
         self.to_question = NodeSet::EMPTY;
         self.state = State::Done;
     }
@@ -183,7 +172,7 @@ impl Attempt {
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
         match self.state {
-            State::Voting | State::Questioning(_) => Some(self.settle_by),
+            State::Voting | State::Raising | State::Questioning(_) => Some(self.settle_by),
             State::Ready(_) | State::Done => None,
         }
     }
@@ -218,7 +207,116 @@ impl Attempt {
         &self.round
     }
 
+    /// What goes along with a question of this phase.
+    #[must_use]
+    pub fn fence(&self, phase: Phase) -> Option<Fence> {
+        match phase {
+            Phase::Grant => self.fence,
+            Phase::Raise => self.number.map(Fence::Number),
+            _ => None,
+        }
+    }
+
+    /// Our number, once it is won.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// The nodes that have our number as their fence.
+    #[must_use]
+    pub const fn numbered(&self) -> NodeSet {
+        self.numbered
+    }
+
+    /// How many rounds it took so far: one, or two if the nodes' numbers differed.
+    #[must_use]
+    pub const fn rounds(&self) -> u8 {
+        self.rounds
+    }
+
+    /// Whether its questions still matter.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Voting | State::Raising)
+    }
+
+    /// Nodes where a key of ours may stand, as far as the answers tell.
+    #[must_use]
+    pub fn perhaps_done(&self) -> NodeSet {
+        self.round.perhaps_done().or(self.laid)
+    }
+
+    fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        let vote = match (vote, self.fence) {
+            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => Vote::Unknown(Fault::Odd),
+            (vote, _) => vote,
+        };
+        if vote.is_grant() {
+            self.laid.insert(node);
+        }
+        self.round.record(node, vote);
+        if self.state == State::Raising {
+            self.compare(node);
+        } else if self.round.is_won() {
+            if self.fence.is_none() {
+                return self.win(now);
+            }
+            self.number = self.round.votes().iter().filter_map(number_of).max();
+            self.state = State::Raising;
+            for node in self.round.granted().iter() {
+                self.compare(node);
+            }
+            if !self.quorum_has_number() {
+                self.rounds = 2;
+            }
+        }
+        self.settle(now);
+    }
+
+    fn on_raise(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        match vote {
+            Vote::Granted => self.numbered.insert(node),
+            Vote::Held { .. } | Vote::Missing => self.laid.remove(node),
+            _ => {}
+        }
+        if vote != Vote::Granted {
+            self.round.revise(node, vote);
+        }
+        self.settle(now);
+    }
+
+    /// Whether this node's number is ours, or can be made so.
+    fn compare(&mut self, node: NodeId) {
+        let (Some(theirs), Some(ours)) = (number_of(&self.round.votes()[node.index()]), self.number) else {
+            return;
+        };
+        match theirs.cmp(&ours) {
+            Ordering::Equal => self.numbered.insert(node),
+            Ordering::Less => self.to_raise.insert(node),
+            // A straggler's. It keeps our key, but it cannot speak for our number.
+            Ordering::Greater => self.round.revise(node, Vote::Outranked),
+        }
+    }
+
+    fn settle(&mut self, now: Moment) {
+        if self.state == State::Raising && self.quorum_has_number() {
+            self.win(now);
+        } else if self.round.is_out_of_reach() {
+            // Who has not answered yet may well be there.
+            self.lose(self.reason(self.round.failed()));
+        }
+    }
+
+    fn quorum_has_number(&self) -> bool {
+        self.round.quorum().is_met(self.numbered.len()) || is(Mutant::NoSecondRound)
+    }
+
     fn win(&mut self, now: Moment) {
+        if is(Mutant::ValidityFromReply) {
+            self.start = now;
+            self.deadline = self.claim.terms.deadline(now);
+        }
         // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
         // like any other.
         if now.is_past(self.deadline) {
@@ -230,19 +328,31 @@ impl Attempt {
 
     /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
     fn lose(&mut self, why: Why) {
-        self.to_release = self.round.perhaps_done();
-        self.to_question = if self.claim.curious { self.round.held() } else { NodeSet::EMPTY };
+        self.to_raise = NodeSet::EMPTY;
+        self.to_release = self.perhaps_done();
+        // A guarded refusal has told for how long.
+        let must_ask = self.claim.curious && self.fence.is_none();
+        self.to_question = if must_ask { self.round.held() } else { NodeSet::EMPTY };
         self.questioned = self.to_question;
-        self.state =
-            if self.questioned.is_empty() { State::Ready(Some(why)) } else { State::Questioning(why) };
+        self.state = if self.questioned.is_empty() {
+            State::Ready(Some(self.with_retry(why)))
+        } else {
+            State::Questioning(why)
+        };
     }
 
     /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
     fn reason(&self, absent: usize) -> Why {
         let quorum = self.round.quorum();
+        let doubtful = self.round.doubtful().len();
         if quorum.is_out_of_reach(self.round.barred().len()) {
             Why::Barred
+        } else if !self.round.missing().is_empty() {
+            // Keys of ours went while their number was settled.
+            Why::TooLate
+        } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
+            Why::OnProbation { retry_after: None }
         } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
             Why::NoQuorum
         } else {
@@ -252,18 +362,32 @@ impl Attempt {
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
     fn with_retry(&self, why: Why) -> Why {
-        let Why::Contended { .. } = why else { return why };
+        if !matches!(why, Why::Contended { .. } | Why::OnProbation { .. }) {
+            return why;
+        }
         let mut free_after: Vec<Duration> = self
             .round
             .votes()
             .iter()
             .filter_map(|vote| match vote {
-                Vote::Granted | Vote::Missing => Some(Duration::ZERO),
+                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Missing => Some(Duration::ZERO),
                 Vote::Held { remaining } => *remaining,
+                Vote::Doubtful { remaining, .. } => Some(*remaining),
                 Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
             })
             .collect();
         free_after.sort_unstable();
-        Why::Contended { retry_after: free_after.get(self.round.quorum().need() - 1).copied() }
+        let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
+        match why {
+            Why::OnProbation { .. } => Why::OnProbation { retry_after },
+            _ => Why::Contended { retry_after },
+        }
+    }
+}
+
+const fn number_of(vote: &Vote) -> Option<u64> {
+    match vote {
+        Vote::Fenced(number) => Some(*number),
+        _ => None,
     }
 }

@@ -1,6 +1,8 @@
 //! Which order goes to which machine, which question to which node, and when to look again: the driver's pure half.
 
 mod action;
+mod advance;
+mod members;
 mod post;
 
 pub use action::{Action, Limits, News};
@@ -9,12 +11,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Attempt, AttemptStep};
-use super::claim::{Ask, Claim, Key, Mark, Phase, Token};
-use super::lane::{Lane, Link, Pending, Undo};
-use super::lease::{Lease, LeaseStep, Tenure};
+use super::attempt::Attempt;
+use super::claim::{Claim, Key, Mark, Phase, Token};
+use super::fence::Fence;
+use super::lane::{Lane, Link, Pending};
+use super::lease::{Lease, Tenure};
+use super::membership::Membership;
 use super::quorum::{NodeId, Quorum};
-use super::survey::{Survey, SurveyStep};
+use super::survey::Survey;
 use super::terms::Terms;
 use super::time::Moment;
 use super::vote::{Bar, Fault, Vote};
@@ -34,6 +38,10 @@ pub struct Board {
     running: BTreeMap<Id, Entry>,
     alarms: BTreeSet<(u64, Id)>,
     actions: VecDeque<Action>,
+    /// Which nodes may vote; in plain mode all of them, always.
+    members: Option<Box<Membership>>,
+    /// Numbers ahead of our clock that were seen last, key by key.
+    last_seen: BTreeMap<Key, u64>,
     /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
     wall_lead: Option<u64>,
 }
@@ -64,8 +72,16 @@ impl Board {
             running: BTreeMap::new(),
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
+            members: None,
+            last_seen: BTreeMap::new(),
             wall_lead: None,
         }
+    }
+
+    /// The same board, guarded: with fencing numbers, and no vote of a node that may have forgotten.
+    #[must_use]
+    pub fn guarded(quorum: Quorum, limits: Limits, members: Membership) -> Self {
+        Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }
     }
 
     /// The next thing to do, until there is none.
@@ -75,9 +91,13 @@ impl Board {
 
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
     pub fn acquire(&mut self, id: Id, claim: Claim, tenure: Tenure, token: Token, now: Moment) {
-        let limits = self.limits;
-        let lanes = &self.lanes;
-        let attempt = Attempt::new(claim, token, self.quorum, |node| absence(lanes, limits, node, now), now);
+        let fence = self.members.is_some().then(|| {
+            let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
+            Fence::hint(now, last_seen, claim.floor)
+        });
+        let quorum = self.quorum_in_use();
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
         self.start(id, Machine::Attempt(Box::new(attempt)), tenure, now);
     }
 
@@ -94,12 +114,12 @@ impl Board {
     /// Asks for these terms for a held lock. Tells `Renewed`, `Unconfirmed` or `Lost`. False, and nothing told, if
     /// it is not held.
     pub fn extend(&mut self, id: Id, terms: Terms, now: Moment) -> bool {
-        let (limits, lanes) = (self.limits, &self.lanes);
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(terms, |node| absence(lanes, limits, node, now), now);
+        lease.extend(terms, |node| voters.absence(node, now), now);
         self.advance(id, now);
         true
     }
@@ -125,10 +145,10 @@ impl Board {
 
     /// Asks every node about a key. Tells `Surveyed`.
     pub fn survey(&mut self, id: Id, phase: Phase, key: Key, now: Moment) {
-        let (limits, lanes) = (self.limits, &self.lanes);
-        let settle_by = now.plus(limits.node_timeout);
-        let survey =
-            Survey::new(phase, key, self.quorum, |node| absence(lanes, limits, node, now), settle_by);
+        // Whoever may not vote may still be looked at.
+        let voters = voters(&self.lanes, None, self.limits);
+        let settle_by = now.plus(self.limits.node_timeout);
+        let survey = Survey::new(phase, key, self.quorum, |node| voters.absence(node, now), settle_by);
         let tenure = Tenure { auto_renew: false, max_hold: None };
         self.start(id, Machine::Survey(Box::new(survey)), tenure, now);
     }
@@ -155,19 +175,24 @@ impl Board {
     pub fn expects(&self, node: NodeId) -> Option<Phase> {
         self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             Pending::Vote { phase, .. } => phase,
+            Pending::Look { .. } => Phase::Look,
             Pending::Undo(_) => Phase::Release,
         })
     }
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
     pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, Phase)> {
-        let lane = &mut self.lanes[node.index()];
-        match lane.awaiting.pop_front()?.pending {
+        match self.lanes[node.index()].awaiting.pop_front()?.pending {
             Pending::Vote { of, phase, round } => {
+                let vote = self.weigh(node, phase, vote, now);
                 if vote != Vote::Unknown(Fault::NoScript) || !self.ask_as_text(node, of, phase, round, now) {
                     self.deliver(of, node, phase, round, vote, now);
                 }
                 Some((of, phase))
+            }
+            Pending::Look { .. } => {
+                self.on_seen(node, None, now);
+                None
             }
             Pending::Undo(undo) => {
                 let of = undo.of;
@@ -192,6 +217,7 @@ impl Board {
                 self.send_owed(node, now);
             }
         }
+        self.follow_members(now);
         if self.wall_gained(now) {
             let leases: Vec<Id> = self.running.keys().copied().collect();
             for id in leases {
@@ -211,7 +237,8 @@ impl Board {
         let retry = |lane: &Lane| lane.retry_at.map(Moment::boot_nanos);
         let lanes = self.lanes.iter().filter(|lane| lane.link == Link::Up);
         let alarm = self.alarms.first().map(|(due, _)| *due);
-        lanes.flat_map(|lane| [redial(lane), retry(lane)]).chain([alarm]).flatten().min()
+        let look = self.members.as_ref().and_then(|members| members.wake_at()).map(Moment::boot_nanos);
+        lanes.flat_map(|lane| [redial(lane), retry(lane)]).chain([alarm, look]).flatten().min()
     }
 
     /// Whether any lock is held, and so the clock worth a look now and then.
@@ -258,14 +285,14 @@ impl Board {
     }
 
     fn wake(&mut self, id: Id, now: Moment) {
-        let (limits, lanes) = (self.limits, &self.lanes);
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let Some(entry) = self.running.get_mut(&id) else { return };
         if let Some(due) = entry.alarm.take() {
             self.alarms.remove(&(due, id));
         }
         match &mut entry.machine {
             Machine::Attempt(attempt) => attempt.on_wake(now),
-            Machine::Lease(lease) => lease.on_wake(|node| absence(lanes, limits, node, now), now),
+            Machine::Lease(lease) => lease.on_wake(|node| voters.absence(node, now), now),
             Machine::Survey(survey) => survey.on_wake(now),
         }
         self.advance(id, now);
@@ -279,84 +306,6 @@ impl Board {
             Machine::Survey(survey) => survey.on_reply(node, vote),
         }
         self.advance(id, now);
-    }
-
-    /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
-    fn advance(&mut self, id: Id, now: Moment) {
-        while let Some(entry) = self.running.get_mut(&id) {
-            match &mut entry.machine {
-                Machine::Attempt(attempt) => match attempt.poll() {
-                    Some(AttemptStep::Ask(Phase::Release, nodes)) => {
-                        let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
-                        let undo =
-                            Undo { of: id, key: attempt.claim().key.clone(), token: attempt.token(), until };
-                        self.undo(nodes, &undo, now);
-                    }
-                    Some(AttemptStep::Ask(phase, nodes)) => {
-                        let claim = attempt.claim();
-                        let ask = Ask {
-                            phase,
-                            key: claim.key.clone(),
-                            token: attempt.token(),
-                            ttl: claim.terms.ttl(),
-                        };
-                        self.send(ask, nodes, id, 0, now);
-                    }
-                    Some(AttemptStep::Won) => {
-                        let lease = Lease::new(attempt, entry.tenure);
-                        let news = News::Won { deadline: lease.deadline(), confirmed: lease.confirmed() };
-                        entry.machine = Machine::Lease(Box::new(lease));
-                        self.actions.push_back(Action::Tell(id, news));
-                    }
-                    Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Tell(id, News::Refused(refusal)));
-                    }
-                    None => break,
-                },
-                Machine::Lease(lease) => match lease.poll() {
-                    Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
-                        let until = lease.keys_until().plus(UNDO_SLACK);
-                        let undo = Undo { of: id, key: lease.key().clone(), token: lease.token(), until };
-                        self.undo(nodes, &undo, now);
-                    }
-                    Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
-                        let ask = Ask { phase, key: lease.key().clone(), token: lease.token(), ttl };
-                        if phase == Phase::Renew {
-                            self.actions.push_back(Action::Tell(id, News::Renewing));
-                        }
-                        self.send(ask, nodes, id, round, now);
-                    }
-                    Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Confirmed(nodes)));
-                    }
-                    Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Tell(id, News::Renewed(deadline)));
-                    }
-                    Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Unconfirmed(votes)));
-                    }
-                    Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Tell(id, News::Lost(loss)));
-                    }
-                    Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Released(votes)));
-                    }
-                    None => break,
-                },
-                Machine::Survey(survey) => match survey.poll() {
-                    Some(SurveyStep::Ask(phase, nodes)) => {
-                        let key = survey.key().clone();
-                        let ask = Ask { phase, key, token: Token::new(0), ttl: Duration::ZERO };
-                        self.send(ask, nodes, id, 0, now);
-                    }
-                    Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Surveyed(votes)));
-                    }
-                    None => break,
-                },
-            }
-        }
-        self.set_alarm(id);
     }
 
     fn set_alarm(&mut self, id: Id) {
@@ -391,10 +340,23 @@ impl Board {
     }
 }
 
-fn absence(lanes: &[Lane], limits: Limits, node: NodeId, now: Moment) -> Option<Vote> {
-    lanes[node.index()].absence(now, limits.node_timeout)
+/// Who can be asked, and who need not be.
+struct Voters<'a> {
+    lanes: &'a [Lane],
+    members: Option<&'a Membership>,
+    node_timeout: Duration,
 }
 
-/// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
-const UNDO_SLACK: Duration = Duration::from_secs(60);
+impl Voters<'_> {
+    fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
+    }
+}
+
+/// Takes the parts, so that a machine can be changed meanwhile.
+fn voters<'a>(lanes: &'a [Lane], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
+    Voters { lanes, members, node_timeout: limits.node_timeout }
+}
+
 const WALL_GAIN_NANOS: u64 = 1_000_000;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fence::Fence;
 use super::terms::Terms;
 
 /// A lock that is asked for: which key, on which terms.
@@ -16,6 +17,8 @@ pub struct Claim {
     /// Whether a refusal should tell for how long the holder's key still lives. Plain `SET NX` does not say,
     /// so it costs the refused contender (never the winner) a `PTTL`.
     pub curious: bool,
+    /// What a fencing number must be above, because the resource has seen that many; 0 if it has seen none.
+    pub floor: u64,
 }
 
 /// A lock's key on the nodes: prefix and name, verbatim.
@@ -115,10 +118,12 @@ pub struct Ask {
     pub phase: Phase,
     /// About which key.
     pub key: Key,
-    /// In whose name. Of no meaning to `Remaining`, `Inspect` and `Break`.
+    /// In whose name. Of no meaning to `Remaining`, `Inspect`, `Break` and `Look`.
     pub token: Token,
     /// For how long, where the question sets an expiry.
     pub ttl: Duration,
+    /// The fencing number that goes with it. Without one, a question is the plain one of its kind.
+    pub fence: Option<Fence>,
 }
 
 /// What can be asked of a node.
@@ -130,6 +135,8 @@ pub enum Phase {
     Remaining,
     /// Compare, and lengthen the expiry: never shortens, never creates.
     Renew,
+    /// Compare, and make the node's fence our number: the second round of an acquisition, never in plain mode.
+    Raise,
     /// `SET key token NX PX ttl` again, on a node where our key has gone missing.
     Retake,
     /// Compare and delete.
@@ -138,4 +145,6 @@ pub enum Phase {
     Inspect,
     /// Delete, whoever has it.
     Break,
+    /// What the node remembers of its cluster. About no key.
+    Look,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::board::Id;
 use super::claim::{Key, Phase, Token};
+use super::membership::Write;
 use super::time::Moment;
 use super::vote::{Bar, Fault, Vote};
 
@@ -56,6 +57,13 @@ pub enum Pending {
         phase: Phase,
         /// In which of its rounds.
         round: u32,
+    },
+    /// What the node remembers; in the second try, as text.
+    Look {
+        /// What it was told to remember.
+        write: Option<Write>,
+        /// Whether the question went out in full.
+        as_text: bool,
     },
     /// An undo.
     Undo(Undo),
@@ -108,7 +116,7 @@ impl Lane {
     pub fn undone(&self) -> impl Iterator<Item = &Undo> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
             Pending::Undo(undo) => Some(undo),
-            Pending::Vote { .. } => None,
+            Pending::Vote { .. } | Pending::Look { .. } => None,
         });
         sent.chain(&self.owed)
     }

@@ -1,5 +1,6 @@
 //! A held claim: its deadline, its renewals, its release.
 
+mod renewal;
 mod step;
 
 pub use step::{LeaseStep, Loss, Tenure};
@@ -8,11 +9,13 @@ use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::claim::{Key, Phase, Token};
+use super::fence::Fence;
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::round::Round;
 use super::terms::Terms;
 use super::time::Moment;
 use super::vote::Vote;
+use renewal::Renewal;
 
 /// A lock that is held.
 ///
@@ -23,6 +26,8 @@ use super::vote::Vote;
 pub struct Lease {
     key: Key,
     token: Token,
+    /// Our fencing number; none in plain mode.
+    number: Option<u64>,
     quorum: Quorum,
     terms: Terms,
     tenure: Tenure,
@@ -40,19 +45,11 @@ pub struct Lease {
     renewal: Option<Box<Renewal>>,
     state: State,
     to_renew: NodeSet,
+    to_raise: NodeSet,
     to_retake: NodeSet,
     to_release: NodeSet,
     news: Option<News>,
     confirmed_changed: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Renewal {
-    terms: Terms,
-    start: Moment,
-    settle_by: Moment,
-    is_settled: bool,
-    round: Round,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,19 +77,21 @@ impl Lease {
         Self {
             key: attempt.claim().key.clone(),
             token: attempt.token(),
+            number: attempt.number(),
             quorum: attempt.round().quorum(),
             terms,
             tenure,
             deadline: capped(terms.deadline(attempt.start()), end),
             end,
             keys_until: attempt.start().plus(terms.ttl()),
-            touched: attempt.round().perhaps_done(),
+            touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
             next_renewal: tenure.auto_renew.then(|| attempt.start().plus(terms.ttl() / 3)),
             rounds: 0,
             renewal: None,
             state: State::Held,
             to_renew: NodeSet::EMPTY,
+            to_raise: NodeSet::EMPTY,
             to_retake: NodeSet::EMPTY,
             to_release: NodeSet::EMPTY,
             news: None,
@@ -105,6 +104,7 @@ impl Lease {
         let (round, ttl) = (self.rounds, self.renewal_ttl());
         let queues = [
             (Phase::Renew, &mut self.to_renew),
+            (Phase::Raise, &mut self.to_raise),
             (Phase::Retake, &mut self.to_retake),
             (Phase::Release, &mut self.to_release),
         ];
@@ -133,9 +133,10 @@ impl Lease {
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
             Phase::Grant | Phase::Retake => self.on_grant(node, &vote),
+            Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             Phase::Release => self.on_release(node, vote),
-            Phase::Renew | Phase::Remaining | Phase::Inspect | Phase::Break => {}
+            Phase::Renew | Phase::Remaining | Phase::Inspect | Phase::Break | Phase::Look => {}
         }
     }
 
@@ -190,11 +191,20 @@ impl Lease {
         let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
         self.state = State::Releasing { settle_by, round: Box::new(round) };
         self.to_release = self.touched;
-        self.to_renew = NodeSet::EMPTY;
-        self.to_retake = NodeSet::EMPTY;
-        self.renewal = None;
-        self.next_renewal = None;
+        self.ask_no_more();
         self.news = None;
+    }
+
+    /// The node's clock jumped: what it confirmed may have run out before its time. Poll next.
+    pub fn distrust(&mut self, node: NodeId) {
+        if self.state != State::Held || !self.confirmed.contains(node) {
+            return;
+        }
+        self.confirmed.remove(node);
+        self.confirmed_changed = true;
+        if !self.quorum.is_met(self.confirmed.len()) {
+            self.lose(Loss::Clock);
+        }
     }
 
     /// When to call [`on_wake`](Self::on_wake), if ever.
@@ -268,65 +278,22 @@ impl Lease {
         self.token
     }
 
+    /// Our fencing number; none in plain mode.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// What goes along with its questions.
+    #[must_use]
+    pub fn fence(&self) -> Option<Fence> {
+        self.number.map(Fence::Number)
+    }
+
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
     fn signal_at(&self) -> Moment {
         self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
-    }
-
-    fn on_grant(&mut self, node: NodeId, vote: &Vote) {
-        let before = self.confirmed;
-        match vote {
-            Vote::Granted => {
-                self.confirmed.insert(node);
-                self.touched.insert(node);
-            }
-            Vote::Held { .. } => self.confirmed.remove(node),
-            Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
-        }
-        self.confirmed_changed |= self.confirmed != before && self.state == State::Held;
-    }
-
-    fn on_renewal(&mut self, node: NodeId, vote: Vote, now: Moment) {
-        if self.state != State::Held {
-            return;
-        }
-        // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
-        // freed the lock, so that every key says "yours" and the lock was not ours all the time.
-        if now.is_past(self.deadline) {
-            self.lose(Loss::Expired);
-            return;
-        }
-        let Some(renewal) = &mut self.renewal else { return };
-        let was_won = renewal.round.is_won();
-        match vote {
-            // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
-            // had our key all the time.
-            Vote::Missing => {
-                self.confirmed.remove(node);
-                self.confirmed_changed = true;
-                self.to_retake.insert(node);
-                self.touched.insert(node);
-                self.keys_until = self.keys_until.later(now.plus(renewal.terms.ttl()));
-            }
-            Vote::Held { .. } => {
-                self.confirmed.remove(node);
-                self.confirmed_changed = true;
-            }
-            Vote::Granted if was_won => {
-                self.confirmed.insert(node);
-                self.confirmed_changed = true;
-            }
-            Vote::Granted | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
-        }
-        renewal.round.record(node, vote);
-        if renewal.round.is_won() && !was_won {
-            self.settle_renewed();
-        } else if self.quorum.is_out_of_reach(renewal.round.held().len()) {
-            self.lose(Loss::Taken);
-        } else if renewal.round.is_complete() && !renewal.is_settled {
-            self.settle_unknown(now);
-        }
     }
 
     fn on_release(&mut self, node: NodeId, vote: Vote) {
@@ -340,46 +307,17 @@ impl Lease {
         }
     }
 
-    fn renew(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
-        self.rounds = self.rounds.wrapping_add(1);
-        let round = Round::new(self.quorum, absence);
-        self.to_renew = round.asked();
-        self.keys_until = self.keys_until.later(now.plus(terms.ttl()));
-        let settle_by = now.plus(terms.patience());
-        let is_hopeless = round.is_out_of_reach();
-        self.renewal = Some(Box::new(Renewal { terms, start: now, settle_by, is_settled: false, round }));
-        if is_hopeless {
-            // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
-            self.settle_unknown(now);
-        }
-    }
-
-    fn settle_renewed(&mut self) {
-        let Some(renewal) = &mut self.renewal else { return };
-        renewal.is_settled = true;
-        self.confirmed = renewal.round.granted();
-        self.confirmed_changed = true;
-        // Never shorter: keys that were asked to live longer still do.
-        self.deadline = self.deadline.later(capped(renewal.terms.deadline(renewal.start), self.end));
-        let next = renewal.start.plus(renewal.terms.ttl() / 3);
-        self.next_renewal = self.tenure.auto_renew.then_some(next);
-        self.news = Some(News::Renewed);
-    }
-
-    fn settle_unknown(&mut self, now: Moment) {
-        let Some(renewal) = &mut self.renewal else { return };
-        renewal.is_settled = true;
-        let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
-        self.next_renewal = self.tenure.auto_renew.then(|| now.plus(pause));
-        self.news = Some(News::Unconfirmed);
+    fn ask_no_more(&mut self) {
+        self.renewal = None;
+        self.next_renewal = None;
+        self.to_renew = NodeSet::EMPTY;
+        self.to_raise = NodeSet::EMPTY;
+        self.to_retake = NodeSet::EMPTY;
     }
 
     fn lose(&mut self, loss: Loss) {
         self.state = State::Lost;
-        self.renewal = None;
-        self.next_renewal = None;
-        self.to_renew = NodeSet::EMPTY;
-        self.to_retake = NodeSet::EMPTY;
+        self.ask_no_more();
         self.news = Some(News::Lost(loss));
     }
 }
@@ -389,4 +327,3 @@ fn capped(deadline: Moment, end: Option<Moment>) -> Moment {
 }
 
 const SIGNAL_LEAD: Duration = Duration::from_millis(10);
-const LEAST_PAUSE: Duration = Duration::from_millis(20);

@@ -51,6 +51,12 @@ impl Quorum {
         Ok(Self { nodes: nodes as u8, need: need as u8 })
     }
 
+    /// As many as are enough of those that are connected: a known mistake, see [`mutant`](super::mutant).
+    #[must_use]
+    pub(super) const fn of_connected(self, connected: usize) -> Self {
+        Self { nodes: self.nodes, need: connected as u8 / 2 + 1 }
+    }
+
     /// N, the number of nodes.
     #[must_use]
     pub const fn nodes(self) -> usize {

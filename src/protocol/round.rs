@@ -13,6 +13,7 @@ pub struct Round {
     held: NodeSet,
     missing: NodeSet,
     barred: NodeSet,
+    doubtful: NodeSet,
     votes: Vec<Vote>,
 }
 
@@ -28,6 +29,7 @@ impl Round {
             held: NodeSet::EMPTY,
             missing: NodeSet::EMPTY,
             barred: NodeSet::EMPTY,
+            doubtful: NodeSet::EMPTY,
             votes: vec![Vote::Unknown(Fault::Silent); quorum.nodes()],
         };
         for node in quorum.all().iter() {
@@ -46,13 +48,29 @@ impl Round {
         }
         self.voted.insert(node);
         match vote {
-            Vote::Granted => self.granted.insert(node),
-            Vote::Held { .. } => self.held.insert(node),
+            Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
+            Vote::Held { .. } | Vote::Outranked => self.held.insert(node),
             Vote::Missing => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
+            Vote::Doubtful { .. } => self.doubtful.insert(node),
             Vote::Seen(_) | Vote::Unknown(_) => {}
         }
         self.votes[node.index()] = vote;
+    }
+
+    /// Takes a grant back: the node said something else since.
+    pub fn revise(&mut self, node: NodeId, vote: Vote) {
+        if self.granted.contains(node) {
+            self.granted.remove(node);
+            self.voted.remove(node);
+            self.record(node, vote);
+        }
+    }
+
+    /// Whether the node has answered.
+    #[must_use]
+    pub const fn has_voted(&self, node: NodeId) -> bool {
+        self.voted.contains(node)
     }
 
     /// Adds what a holder's key still lives, told by a later answer than the refusal itself.
@@ -98,6 +116,12 @@ impl Round {
         self.barred
     }
 
+    /// Those whose memory or clock is in doubt.
+    #[must_use]
+    pub const fn doubtful(&self) -> NodeSet {
+        self.doubtful
+    }
+
     /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.
     #[must_use]
     pub const fn failed(&self) -> usize {
@@ -123,7 +147,8 @@ impl Round {
         self.asked
             .iter()
             .filter(|node| match &self.votes[node.index()] {
-                Vote::Granted | Vote::Seen(_) => true,
+                // Of a doubtful node we may know so only by the very answer that said it was done.
+                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Doubtful { .. } | Vote::Seen(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, Fault::Refused(_) | Fault::NoScript),
                 Vote::Held { .. } | Vote::Missing | Vote::Barred(_) => false,
             })

@@ -100,7 +100,9 @@ impl Drift {
         }
     }
 
-    fn of(self, span: Duration) -> Duration {
+    /// This share of a span.
+    #[must_use]
+    pub fn of(self, span: Duration) -> Duration {
         span * self.millionths / 1_000_000
     }
 }

@@ -15,6 +15,8 @@ use super::claim::Mark;
 pub enum Vote {
     /// Done as asked: the key is ours here (or, to a release, was ours and is gone).
     Granted,
+    /// Granted with a fencing number, which is the node's fence for this key now.
+    Fenced(u64),
     /// Somebody else has the key, for this much longer where the node told. A key that never expires, or
     /// one of another type, is held for ever: `None`.
     Held {
@@ -23,6 +25,15 @@ pub enum Vote {
     },
     /// The key is not there: nobody has it.
     Missing,
+    /// The node's fence for this key is past our number: somebody had the lock after us.
+    Outranked,
+    /// The node may have forgotten, or its clock cannot be trusted: it casts no vote for this much longer.
+    Doubtful {
+        /// For how much longer.
+        remaining: Duration,
+        /// What happened to it.
+        doubt: Doubt,
+    },
     /// What an inspection saw; no answer to any other question.
     Seen(Sighting),
     /// The node may not serve us, and asking again soon will not help.
@@ -45,6 +56,10 @@ pub enum Fault {
     Cut,
     /// The node does not know the script (it restarted, or its scripts were flushed).
     NoScript,
+    /// What it remembers of its cluster is not what we know of it; it is being asked.
+    Changed,
+    /// Too few nodes have told which cluster they are for this one to vote in it.
+    Undecided,
     /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
     Refused(Arc<str>),
     /// An answer that does not fit the question.
@@ -65,8 +80,26 @@ pub enum Bar {
     Login(Arc<str>),
     /// The user lacks a right: which, in Redis' own words.
     NoPermission(Arc<str>),
+    /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
+    Evicts,
+    /// It belongs to another cluster, or its clients agreed on something else: what, in words.
+    AnotherCluster(Arc<str>),
+    /// It remembers nothing, and too few others are there to say which cluster it belongs to.
+    Blank,
     /// The server cannot be used for another reason that will not pass by itself.
     Unfit(Arc<str>),
+}
+
+/// Why a node's memory, or its clock, is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// It is new in its cluster. Nobody declared the cluster fresh, so it might have been something before.
+    New,
+    /// Its data were restarted, wiped, replaced or promoted.
+    Forgot,
+    /// Its clock jumped, so keys on it may have expired early.
+    Clock,
 }
 
 /// What an inspection saw on one node.
@@ -97,6 +130,11 @@ impl fmt::Display for Vote {
             Self::Held { remaining: Some(remaining) } => write!(f, "held by another for {remaining:?} more"),
             Self::Held { remaining: None } => f.write_str("held by another"),
             Self::Missing => f.write_str("not there"),
+            Self::Fenced(number) => write!(f, "granted as number {number}"),
+            Self::Outranked => f.write_str("has given a larger number since"),
+            Self::Doubtful { remaining, doubt } => {
+                write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
+            }
             Self::Seen(sighting) => sighting.fmt(f),
             Self::Barred(bar) => bar.fmt(f),
             Self::Unknown(fault) => fault.fmt(f),
@@ -126,6 +164,8 @@ impl fmt::Display for Fault {
             Self::Down(why) => write!(f, "not connected: {why}"),
             Self::Cut => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
+            Self::Undecided => f.write_str("too few nodes are up to tell which cluster it votes in"),
+            Self::Changed => f.write_str("is not what we know; being asked again"),
             Self::Refused(words) => write!(f, "cannot vote now: {words}"),
             Self::Odd => f.write_str("an answer that does not fit the question"),
         }
@@ -142,7 +182,30 @@ impl fmt::Display for Bar {
             }
             Self::Login(words) => write!(f, "login refused: {words}"),
             Self::NoPermission(words) => write!(f, "permission missing: {words}"),
+            Self::Evicts => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
+            Self::AnotherCluster(words) => write!(f, "another cluster: {words}"),
+            Self::Blank => f.write_str(
+                "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
+            ),
             Self::Unfit(words) => f.write_str(words),
         }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new, and nobody declared the cluster fresh (`quorlock init`)",
+            Self::Forgot => "on probation, for it may have forgotten locks",
+            Self::Clock => "its clock jumped",
+        })
+    }
+}
+
+impl Vote {
+    /// Whether the node gave what was asked for.
+    #[must_use]
+    pub const fn is_grant(&self) -> bool {
+        matches!(self, Self::Granted | Self::Fenced(_))
     }
 }

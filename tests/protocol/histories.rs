@@ -367,7 +367,7 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold } => {
                     ids += 1;
-                    let claim = Claim { key: Key::new("k"), terms: terms(ms(ttl)), curious };
+                    let claim = Claim { key: Key::new("k"), terms: terms(ms(ttl)), curious, floor: 0 };
                     let tenure = Tenure { auto_renew: curious, max_hold: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }

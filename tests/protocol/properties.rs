@@ -130,9 +130,9 @@ proptest! {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let drift = Drift::new(0.01).expect("a usual drift");
         let terms = Terms::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
-        let claim = Claim { key: Key::new("k"), terms, curious: false };
+        let claim = Claim { key: Key::new("k"), terms, curious: false, floor: 0 };
         let start = Moment::new(0, 0);
-        let mut attempt = Attempt::new(claim, Token::new(1), quorum, |_| None, start);
+        let mut attempt = Attempt::new(claim, Token::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
             Some(AttemptStep::Ask(crate::protocol::claim::Phase::Grant, quorum.all()))

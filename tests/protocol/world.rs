@@ -199,7 +199,7 @@ impl World {
     pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> Id {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        let claim = Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious };
+        let claim = Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: 0 };
         let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);
@@ -458,6 +458,9 @@ impl World {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());
                 }
+                Action::Look { .. } | Action::Standing(..) | Action::Clock(..) => {
+                    unreachable!("boards here are plain")
+                }
                 Action::Tell(id, news) => self.hear(who, id, news),
             }
         }
@@ -520,7 +523,7 @@ impl Server {
         if let Some(excuse) = self.excuses.pop_front() {
             return excuse;
         }
-        let Ask { phase, key, token, ttl } = &command.ask;
+        let Ask { phase, key, token, ttl, .. } = &command.ask;
         if SCRIPTS.contains(phase) {
             if command.as_text {
                 self.scripts.insert(*phase);
@@ -560,6 +563,7 @@ impl Server {
                 Vote::Seen(Sighting { holder, remaining: left.map(Duration::from_nanos) })
             }
             (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
+            (Phase::Raise | Phase::Look, _) => Vote::Unknown(Fault::Odd),
         }
     }
 }

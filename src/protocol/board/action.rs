@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::super::attempt::Refusal;
 use super::super::claim::Ask;
 use super::super::lease::Loss;
+use super::super::membership::{Declared, Standing, Write};
 use super::super::quorum::{NodeId, NodeSet};
+use super::super::sentinel::Oddity;
 use super::super::time::Moment;
 use super::super::vote::Vote;
 use super::Id;
@@ -31,6 +33,19 @@ pub enum Action {
         /// Whether scripts are sent as text, because the node does not know their hash.
         as_text: bool,
     },
+    /// Ask this node what it remembers of its cluster, after it was told what to remember.
+    Look {
+        /// Which node.
+        node: NodeId,
+        /// What it is told.
+        write: Option<Write>,
+        /// Whether the script is sent as text.
+        as_text: bool,
+    },
+    /// The node stands otherwise than before.
+    Standing(NodeId, Standing),
+    /// The node's clock is odd.
+    Clock(NodeId, Oddity),
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.
@@ -46,6 +61,10 @@ pub enum News {
         deadline: Moment,
         /// Where it stands so far.
         confirmed: NodeSet,
+        /// Its fencing number; none in plain mode.
+        number: Option<u64>,
+        /// In how many rounds.
+        rounds: u8,
     },
     /// The attempt failed.
     Refused(Refusal),
@@ -63,4 +82,6 @@ pub enum News {
     Released(Vec<Vote>),
     /// What the nodes answered to a survey.
     Surveyed(Vec<Vote>),
+    /// A cluster was declared, or could not be.
+    Declared(Declared),
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::super::attempt::Attempt;
 use super::super::claim::{Ask, Phase, Token};
 use super::super::lane::{Awaiting, Link, Pending, Undo};
+use super::super::lease::Lease;
 use super::super::quorum::{NodeId, NodeSet};
+use super::super::survey::Survey;
 use super::super::time::Moment;
 use super::super::vote::{Fault, Vote};
 use super::{Action, Board, Entry, Id, Machine};
@@ -74,13 +77,11 @@ impl Board {
         now: Moment,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Machine::Lease(lease)) if phase == Phase::Renew && lease.is_held() => {
-                let ttl = lease.renewal_ttl();
-                Ask { phase, key: lease.key().clone(), token: lease.token(), ttl }
+            Some(Machine::Attempt(attempt)) if attempt.is_open() => ask_for_attempt(attempt, phase),
+            Some(Machine::Lease(lease)) if lease.is_held() && phase != Phase::Grant => {
+                ask_for_lease(lease, phase, lease.renewal_ttl())
             }
-            Some(Machine::Survey(survey)) => {
-                Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: Duration::ZERO }
-            }
+            Some(Machine::Survey(survey)) => ask_for_survey(survey, phase),
             _ => return false,
         };
         let pending = Pending::Vote { of: id, phase, round };
@@ -97,11 +98,15 @@ impl Board {
         for awaiting in std::mem::take(&mut lane.awaiting) {
             match awaiting.pending {
                 Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
+                Pending::Look { .. } => {}
                 Pending::Undo(undo) => {
                     orphans.push((undo.of, Phase::Release, 0));
                     lane.owed.push_back(undo);
                 }
             }
+        }
+        if let Some(members) = &mut self.members {
+            members.on_down(node);
         }
         for (of, phase, round) in orphans {
             self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);
@@ -129,7 +134,21 @@ impl Board {
 }
 
 fn release_of(undo: &Undo) -> Ask {
-    Ask { phase: Phase::Release, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO }
+    Ask { phase: Phase::Release, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
+}
+
+pub(super) fn ask_for_attempt(attempt: &Attempt, phase: Phase) -> Ask {
+    let claim = attempt.claim();
+    let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
+    Ask { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
+}
+
+pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
+    Ask { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+}
+
+pub(super) fn ask_for_survey(survey: &Survey, phase: Phase) -> Ask {
+    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: Duration::ZERO, fence: None }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

@@ -50,6 +50,8 @@ pub enum Loss {
     Expired,
     /// Others have so many of the nodes that no quorum is left for us.
     Taken,
+    /// The clocks of so many nodes jumped that its keys may have run out before their time.
+    Clock,
     /// The task that kept it alive has ended.
     Closed,
 }

@@ -1,0 +1,47 @@
+//! Declaring a cluster.
+
+use super::builder::Builder;
+use super::error::{ConnectError, InitError};
+use crate::driver::Order;
+use crate::protocol::membership::Declared;
+
+/// How a cluster was declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Init {
+    /// The nodes are a cluster now, and vote at once.
+    Fresh,
+    /// They were a cluster on just these terms already. Nothing was changed.
+    Already,
+}
+
+impl Builder {
+    /// Declares that these nodes are a new cluster of locks, with nothing to forget, so that nobody has to wait for
+    /// the end of their probation. To be done once, when the servers are new. Without it the first client that meets
+    /// all nodes blank makes them a cluster too, and then waits for the [longest ttl](Self::longest_ttl).
+    ///
+    /// With `force`, nodes that are a cluster already, on whatever terms, are made a new one. **Stop every client of
+    /// that cluster first:** locks that are held meanwhile are not respected. It is the way to another number of nodes,
+    /// quorum or longest ttl.
+    ///
+    /// # Errors
+    ///
+    /// An [`InitError`]; all nodes must be up, and without force all blank.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave some nodes declared; declare again, then with force.
+    pub async fn init(self, force: bool) -> Result<Init, InitError> {
+        let client = self.without_founding().lazy()?;
+        let nodes = client.nodes().await;
+        let id = client.shared.orders.id();
+        let answer = client.shared.ask(|reply| Order::Declare { id, is_forced: force, reply }).await;
+        match answer {
+            Some(Declared::Fresh) => Ok(Init::Fresh),
+            Some(Declared::Already) => Ok(Init::Already),
+            Some(Declared::NotBlank) => Err(InitError::NotBlank { nodes }),
+            Some(Declared::Unreachable) => Err(InitError::Unreachable { nodes }),
+            None => Err(ConnectError::Closed.into()),
+        }
+    }
+}

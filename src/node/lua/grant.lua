@@ -1,0 +1,59 @@
+-- Takes a free key and gives it a fencing number above every earlier one, if this node may vote.
+--
+-- KEYS[1]  the lock's key
+-- KEYS[2]  the key's fence: the largest number given out for it here
+-- KEYS[3]  the node's marker
+-- ARGV[1]  our token
+-- ARGV[2]  the time to live in milliseconds
+-- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[4]  the number we would like
+-- ARGV[5]  what the number must be above, whatever the clocks say
+-- ARGV[6]  the marker as we know it
+-- ARGV[7]  when its probation ends, in microseconds of this node's clock
+--
+-- Returns  { 1, number, now}  ours, with this number; now in microseconds
+--          { 0, left, now}    another's, for so many milliseconds; -1 for ever
+--          {-3, 0, now}       the marker is not the one we know
+--          {-4, left, now}    on probation, for so many milliseconds
+-- or the error reply of a command that the server refused; the key is not ours then.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if redis.call('GET', KEYS[3]) ~= ARGV[6] then
+    return {-3, 0, now}
+end
+local base = tonumber(ARGV[7])
+if now < base then
+    return {-4, math.ceil((base - now) / 1000), now}
+end
+local done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+if not done then
+    return {0, redis.call('PTTL', KEYS[1]), now}
+end
+if done.err then
+    return done
+end
+
+-- The wish is written first, and what stood there read back: with sane clocks that is all.
+local old = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3], 'GET')
+-- 250 ms: how far clocks may be apart before it costs a second round.
+local last = now - 250000
+if old then
+    last = tonumber(old)
+    if not last or last ~= math.floor(last) or last >= 9007199254740991 then
+        -- Half done is not done. A fence that is no number, or has no number left, was not made by us.
+        redis.call('DEL', KEYS[1])
+        if type(old) == 'string' then
+            redis.call('SET', KEYS[2], old, 'PX', ARGV[3])
+            old = redis.error_reply('FENCE the fence of this key holds no number of ours')
+        end
+        return old
+    end
+end
+base = math.max(base, last, tonumber(ARGV[5]))
+local number = tonumber(ARGV[4])
+if number <= base or number > now + 250000 then
+    number = base + 1
+    redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', ARGV[3])
+end
+return {1, number, now}

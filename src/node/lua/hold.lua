@@ -1,0 +1,56 @@
+-- Renews a key that is still ours and keeps its fence at our number, if this node may vote. Never shortens the
+-- key's life, never creates the key, never lowers the fence.
+--
+-- KEYS[1]  the lock's key
+-- KEYS[2]  the key's fence: the largest number given out for it here
+-- KEYS[3]  the node's marker
+-- ARGV[1]  our token
+-- ARGV[2]  the new time to live in milliseconds; 0 leaves it as it is
+-- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[4]  our number
+-- ARGV[5]  the marker as we know it
+-- ARGV[6]  when its probation ends, in microseconds of this node's clock
+--
+-- Returns  { 1, number, now}  ours, and the fence stands at our number; now in microseconds
+--          { 0, left, now}    another's, for so many milliseconds; -1 for ever (a key of another type is another's)
+--          {-1, 0, now}       not there
+--          {-2, fence, now}   ours, but the fence is past our number
+--          {-3, 0, now}       the marker is not the one we know
+--          {-4, left, now}    on probation, for so many milliseconds
+-- or the error reply of a command that the server refused.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if redis.call('GET', KEYS[3]) ~= ARGV[5] then
+    return {-3, 0, now}
+end
+local floor = tonumber(ARGV[6])
+if now < floor then
+    return {-4, math.ceil((floor - now) / 1000), now}
+end
+local value = redis.pcall('GET', KEYS[1])
+if not value then
+    return {-1, 0, now}
+end
+if value ~= ARGV[1] then
+    -- Only the wrong type says whose the key is. A missing right or a loading server says nothing about it.
+    if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then
+        return value
+    end
+    return {0, redis.call('PTTL', KEYS[1]), now}
+end
+
+local number = tonumber(ARGV[4])
+local fence = redis.call('GET', KEYS[2])
+if fence and (tonumber(fence) or 0) > number then
+    return {-2, tonumber(fence), now}
+end
+redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+
+-- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that somebody made permanent: it is given an expiry
+-- again, or it would outlive a crashed owner for ever.
+local ttl = tonumber(ARGV[2])
+if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return {1, number, now}

@@ -1,0 +1,31 @@
+-- Tells what this node remembers of its cluster and which server this is; writes the marker anew if told to.
+--
+-- KEYS[1]  the node's marker
+-- ARGV[1]  what is to be written in front of incarnation and time; empty to write nothing
+-- ARGV[2]  the marker that it may replace; empty for none
+-- ARGV[3]  how long ago its time is to be set, in microseconds
+--
+-- Returns  {marker, incarnation, evicts, now}
+-- with an empty marker if there is none, an incarnation of run id and replication id (a restart changes the first,
+-- a change of role the second), 1 if keys are evicted when memory is full, and now in microseconds;
+-- or the error reply of a command that the server refused.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+-- One section at a time: 6.2 cannot be asked for two.
+local replication = redis.call('INFO', 'replication')
+if string.match(replication, 'role:(%a+)') ~= 'master' then
+    return redis.error_reply('READONLY this node is a replica')
+end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local incarnation = run .. ':' .. string.match(replication, 'master_replid:(%x+)')
+local memory = redis.call('INFO', 'memory')
+local is_limited = string.match(memory, 'maxmemory:(%d+)') ~= '0'
+local evicts = is_limited and string.match(memory, 'maxmemory_policy:([%a-]+)') ~= 'noeviction'
+
+local marker = redis.call('GET', KEYS[1]) or ''
+if ARGV[1] ~= '' and marker == ARGV[2] then
+    marker = string.format('%s %s %.0f', ARGV[1], incarnation, now - tonumber(ARGV[3]))
+    redis.call('SET', KEYS[1], marker)
+end
+return {marker, incarnation, evicts and 1 or 0, now}

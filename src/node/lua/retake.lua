@@ -1,0 +1,46 @@
+-- Takes a key that has gone missing under its holder, if this node may vote and gave nobody a larger number.
+--
+-- KEYS[1]  the lock's key
+-- KEYS[2]  the key's fence: the largest number given out for it here
+-- KEYS[3]  the node's marker
+-- ARGV[1]  our token
+-- ARGV[2]  the time to live in milliseconds
+-- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[4]  our number
+-- ARGV[5]  the marker as we know it
+-- ARGV[6]  when its probation ends, in microseconds of this node's clock
+--
+-- Returns  { 1, number, now}  ours again, and the fence stands at our number; now in microseconds
+--          { 0, left, now}    another's, for so many milliseconds; -1 for ever
+--          {-2, fence, now}   the fence is past our number
+--          {-3, 0, now}       the marker is not the one we know
+--          {-4, left, now}    on probation, for so many milliseconds
+-- or the error reply of a command that the server refused; the key is not ours then.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if redis.call('GET', KEYS[3]) ~= ARGV[5] then
+    return {-3, 0, now}
+end
+local floor = tonumber(ARGV[6])
+if now < floor then
+    return {-4, math.ceil((floor - now) / 1000), now}
+end
+local number = tonumber(ARGV[4])
+local fence = redis.call('GET', KEYS[2])
+if fence and (tonumber(fence) or 0) > number then
+    return {-2, tonumber(fence), now}
+end
+local done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+if not done then
+    return {0, redis.call('PTTL', KEYS[1]), now}
+end
+if done.err then
+    return done
+end
+local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+if kept.err then
+    redis.call('DEL', KEYS[1])
+    return kept
+end
+return {1, number, now}

@@ -1,0 +1,50 @@
+//! What an attempt says.
+
+use std::time::Duration;
+
+use super::super::claim::Phase;
+use super::super::quorum::NodeSet;
+use super::super::vote::Vote;
+
+/// What an attempt wants done next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AttemptStep {
+    /// Put this question to these nodes, in this order of steps.
+    Ask(Phase, NodeSet),
+    /// q grants are in, in time: make it a lease.
+    Won,
+    /// It failed, and everything that may be left is being undone.
+    Lost(Refusal),
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Refusal {
+    /// The reason to act upon.
+    pub why: Why,
+    /// Every node's answer.
+    pub votes: Vec<Vote>,
+}
+
+/// The reason an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// A quorum of nodes answered, and others have too many of them. The lock may be had when the q-th of the
+    /// keys in the way has expired, if the nodes told.
+    Contended {
+        /// How long that is from now.
+        retry_after: Option<Duration>,
+    },
+    /// Too few nodes answered.
+    NoQuorum,
+    /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
+    /// again when that cannot matter any more.
+    OnProbation {
+        /// How long that is from now, at the least.
+        retry_after: Option<Duration>,
+    },
+    /// Too many nodes may not serve us; trying again will not help.
+    Barred,
+    /// The grants came, but too late to be worth anything.
+    TooLate,
+}

@@ -1,0 +1,106 @@
+//! From what a machine says to what is done about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::attempt::AttemptStep;
+use super::super::claim::{Key, Phase};
+use super::super::lane::Undo;
+use super::super::lease::{Lease, LeaseStep};
+use super::super::survey::SurveyStep;
+use super::super::time::Moment;
+use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
+use super::{Action, Board, Id, Machine, News};
+
+impl Board {
+    /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
+    pub(super) fn advance(&mut self, id: Id, now: Moment) {
+        while let Some(entry) = self.running.get_mut(&id) {
+            match &mut entry.machine {
+                Machine::Attempt(attempt) => match attempt.poll() {
+                    Some(AttemptStep::Ask(Phase::Release, nodes)) => {
+                        let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
+                        let undo =
+                            Undo { of: id, key: attempt.claim().key.clone(), token: attempt.token(), until };
+                        self.undo(nodes, &undo, now);
+                    }
+                    Some(AttemptStep::Ask(phase, nodes)) => {
+                        let ask = ask_for_attempt(attempt, phase);
+                        self.send(ask, nodes, id, 0, now);
+                    }
+                    Some(AttemptStep::Won) => {
+                        let lease = Lease::new(attempt, entry.tenure);
+                        let (number, rounds) = (lease.number(), attempt.rounds());
+                        let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
+                        let news = News::Won { deadline, confirmed, number, rounds };
+                        remember(&mut self.last_seen, lease.key(), number, now);
+                        entry.machine = Machine::Lease(Box::new(lease));
+                        self.actions.push_back(Action::Tell(id, news));
+                    }
+                    Some(AttemptStep::Lost(refusal)) => {
+                        self.actions.push_back(Action::Tell(id, News::Refused(refusal)));
+                    }
+                    None => break,
+                },
+                Machine::Lease(lease) => match lease.poll() {
+                    Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
+                        let until = lease.keys_until().plus(UNDO_SLACK);
+                        let undo = Undo { of: id, key: lease.key().clone(), token: lease.token(), until };
+                        self.undo(nodes, &undo, now);
+                    }
+                    Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
+                        let ask = ask_for_lease(lease, phase, ttl);
+                        if phase == Phase::Renew {
+                            self.actions.push_back(Action::Tell(id, News::Renewing));
+                        }
+                        self.send(ask, nodes, id, round, now);
+                    }
+                    Some(LeaseStep::Confirmed(nodes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Confirmed(nodes)));
+                    }
+                    Some(LeaseStep::Renewed(deadline)) => {
+                        self.actions.push_back(Action::Tell(id, News::Renewed(deadline)));
+                    }
+                    Some(LeaseStep::Unconfirmed(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Unconfirmed(votes)));
+                    }
+                    Some(LeaseStep::Lost(loss)) => {
+                        self.actions.push_back(Action::Tell(id, News::Lost(loss)));
+                    }
+                    Some(LeaseStep::Released(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Released(votes)));
+                    }
+                    None => break,
+                },
+                Machine::Survey(survey) => match survey.poll() {
+                    Some(SurveyStep::Ask(phase, nodes)) => {
+                        let ask = ask_for_survey(survey, phase);
+                        self.send(ask, nodes, id, 0, now);
+                    }
+                    Some(SurveyStep::Done(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Surveyed(votes)));
+                    }
+                    None => break,
+                },
+            }
+        }
+        self.set_alarm(id);
+    }
+}
+
+/// Keeps a number that our clock has not reached, so that the next hint is above it. All others the clock is above.
+fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: Moment) {
+    let micros = now.wall_nanos() / 1000;
+    if let Some(number) = number.filter(|number| *number >= micros) {
+        last_seen.retain(|_, number| *number >= micros);
+        if last_seen.len() >= MOST_REMEMBERED {
+            // A forgotten number costs a second round at worst.
+            last_seen.clear();
+        }
+        last_seen.insert(key.clone(), number);
+    }
+}
+
+/// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
+const UNDO_SLACK: Duration = Duration::from_secs(60);
+const MOST_REMEMBERED: usize = 1024;

@@ -1,0 +1,135 @@
+//! The board's way to the membership: what nodes remember, what their clocks show, and what their votes are worth.
+
+use std::sync::Arc;
+
+use super::super::claim::Phase;
+use super::super::lane::{Awaiting, Link, Pending};
+use super::super::marker::{ClusterId, Look};
+use super::super::membership::{Badge, MemberStep, Write};
+use super::super::mutant::{Mutant, is};
+use super::super::quorum::{NodeId, Quorum};
+use super::super::sentinel::Oddity;
+use super::super::time::Moment;
+use super::super::vote::{Fault, Vote};
+use super::{Action, Board, Id, Machine, News};
+
+impl Board {
+    /// A node that was just reached tells what it remembers. To be called before [`on_up`](Self::on_up); of no effect
+    /// in plain mode.
+    pub fn on_met(&mut self, node: NodeId, look: Look, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.on_up(node, look, now);
+            self.follow_members(now);
+        }
+    }
+
+    /// The node's answer to `Look`: what it remembers, or why it does not tell.
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
+        let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
+        match (awaiting.pending, look) {
+            (Pending::Look { write, as_text: false }, Err(Fault::NoScript)) => {
+                self.look(node, write, true, now);
+            }
+            (Pending::Look { .. }, look) => self.on_seen(node, look.ok(), now),
+            // Not what it should be an answer to: nobody can tell any more which answer is whose.
+            (Pending::Vote { .. } | Pending::Undo(_), _) => {
+                self.actions.push_back(Action::Redial(node));
+                self.unlink(node, Link::Down(Arc::from("answers out of order")), now);
+            }
+        }
+    }
+
+    /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
+    pub fn on_clock(&mut self, node: NodeId, micros: u64, now: Moment) {
+        let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else { return };
+        let Some(oddity) = self.members.as_mut().and_then(|members| members.on_clock(node, sent, micros, now))
+        else {
+            return;
+        };
+        self.actions.push_back(Action::Clock(node, oddity));
+        if matches!(oddity, Oddity::Jumped { .. }) {
+            let leases: Vec<Id> = self.running.keys().copied().collect();
+            for id in leases {
+                if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                    lease.distrust(node);
+                    self.advance(id, now);
+                }
+            }
+        }
+        self.follow_members(now);
+    }
+
+    /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
+    /// mode.
+    #[must_use]
+    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+        self.members.as_ref()?.badge(node)
+    }
+
+    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `Declared`.
+    pub fn declare(&mut self, id: Id, cluster: ClusterId, is_forced: bool, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.declare(id, cluster, is_forced);
+            self.follow_members(now);
+        }
+    }
+
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Option<Look>, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.on_look(node, look, now);
+            self.follow_members(now);
+        }
+    }
+
+    pub(super) fn follow_members(&mut self, now: Moment) {
+        while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
+            match step {
+                MemberStep::Look(node, write) => self.look(node, write, false, now),
+                MemberStep::Changed(node, standing) => {
+                    self.actions.push_back(Action::Standing(node, standing));
+                }
+                MemberStep::Declared(id, declared) => {
+                    self.actions.push_back(Action::Tell(id, News::Declared(declared)));
+                }
+            }
+        }
+    }
+
+    /// What a vote is worth, coming from this node now. A grant of a node that is in doubt is none, and may yet have
+    /// been done.
+    pub(super) fn weigh(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) -> Vote {
+        let Some(members) = &mut self.members else { return vote };
+        match vote {
+            Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
+            Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
+            Vote::Granted | Vote::Fenced(_) if is_ballot(phase) => {
+                return match members.absence(node, now) {
+                    None => vote,
+                    Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
+                    Some(_) => Vote::Unknown(Fault::Undecided),
+                };
+            }
+            _ => return vote,
+        }
+        self.follow_members(now);
+        vote
+    }
+
+    /// Always the one that was agreed on, but for a known mistake.
+    pub(super) fn quorum_in_use(&self) -> Quorum {
+        if is(Mutant::QuorumOfConnected) {
+            return self.quorum.of_connected(self.lanes.iter().filter(|lane| lane.link == Link::Up).count());
+        }
+        self.quorum
+    }
+
+    fn look(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
+        let pending = Pending::Look { write: write.clone(), as_text };
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.actions.push_back(Action::Look { node, write, as_text });
+    }
+}
+
+const fn is_ballot(phase: Phase) -> bool {
+    matches!(phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
+}

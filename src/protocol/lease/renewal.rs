@@ -1,0 +1,135 @@
+//! How a lease is kept alive, and what its nodes say to that.
+
+use std::time::Duration;
+
+use super::super::mutant::{Mutant, is};
+use super::super::quorum::NodeId;
+use super::super::round::Round;
+use super::super::terms::Terms;
+use super::super::time::Moment;
+use super::super::vote::Vote;
+use super::{Lease, Loss, News, State, capped};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// One round of a renewal or an extension.
+pub(super) struct Renewal {
+    pub(super) terms: Terms,
+    pub(super) start: Moment,
+    pub(super) settle_by: Moment,
+    pub(super) is_settled: bool,
+    pub(super) round: Round,
+}
+
+impl Lease {
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote) {
+        let before = self.confirmed;
+        match vote {
+            Vote::Granted | Vote::Fenced(_) => {
+                self.confirmed.insert(node);
+                self.touched.insert(node);
+            }
+            Vote::Held { .. } => self.confirmed.remove(node),
+            // It may be done, and does not count.
+            Vote::Doubtful { .. } => self.touched.insert(node),
+            Vote::Outranked | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+        }
+        // The more nodes have our number, the more of them may forget it.
+        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number)
+            && *theirs < ours
+            && self.state == State::Held
+        {
+            self.to_raise.insert(node);
+        }
+        self.confirmed_changed |= self.confirmed != before && self.state == State::Held;
+    }
+
+    pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
+        if matches!(vote, Vote::Held { .. } | Vote::Missing) && self.confirmed.contains(node) {
+            self.confirmed.remove(node);
+            self.confirmed_changed |= self.state == State::Held;
+        }
+    }
+
+    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        if self.state != State::Held {
+            return;
+        }
+        // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
+        // freed the lock, so that every key says "yours" and the lock was not ours all the time.
+        if now.is_past(self.deadline) && !is(Mutant::LateRenewal) && !is(Mutant::ResurrectingRenewal) {
+            self.lose(Loss::Expired);
+            return;
+        }
+        let Some(renewal) = &mut self.renewal else { return };
+        let was_won = renewal.round.is_won();
+        match vote {
+            // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
+            // had our key all the time.
+            Vote::Missing => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
+                self.to_retake.insert(node);
+                self.touched.insert(node);
+                self.keys_until = self.keys_until.later(now.plus(renewal.terms.ttl()));
+            }
+            Vote::Held { .. } | Vote::Outranked => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
+            }
+            Vote::Granted if was_won => {
+                self.confirmed.insert(node);
+                self.confirmed_changed = true;
+            }
+            Vote::Granted
+            | Vote::Fenced(_)
+            | Vote::Doubtful { .. }
+            | Vote::Seen(_)
+            | Vote::Barred(_)
+            | Vote::Unknown(_) => {}
+        }
+        renewal.round.record(node, vote);
+        if renewal.round.is_won() && !was_won {
+            self.settle_renewed();
+        } else if self.quorum.is_out_of_reach(renewal.round.held().len()) {
+            self.lose(Loss::Taken);
+        } else if renewal.round.is_complete() && !renewal.is_settled {
+            self.settle_unknown(now);
+        }
+    }
+
+    pub(super) fn renew(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+        self.rounds = self.rounds.wrapping_add(1);
+        let round = Round::new(self.quorum, absence);
+        self.to_renew = round.asked();
+        self.keys_until = self.keys_until.later(now.plus(terms.ttl()));
+        let settle_by = now.plus(terms.patience());
+        let is_hopeless = round.is_out_of_reach();
+        self.renewal = Some(Box::new(Renewal { terms, start: now, settle_by, is_settled: false, round }));
+        if is_hopeless {
+            // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
+            self.settle_unknown(now);
+        }
+    }
+
+    fn settle_renewed(&mut self) {
+        let Some(renewal) = &mut self.renewal else { return };
+        renewal.is_settled = true;
+        self.confirmed = renewal.round.granted();
+        self.confirmed_changed = true;
+        // Never shorter: keys that were asked to live longer still do.
+        self.deadline = self.deadline.later(capped(renewal.terms.deadline(renewal.start), self.end));
+        let next = renewal.start.plus(renewal.terms.ttl() / 3);
+        self.next_renewal = self.tenure.auto_renew.then_some(next);
+        self.news = Some(News::Renewed);
+    }
+
+    pub(super) fn settle_unknown(&mut self, now: Moment) {
+        let Some(renewal) = &mut self.renewal else { return };
+        renewal.is_settled = true;
+        let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
+        self.next_renewal = self.tenure.auto_renew.then(|| now.plus(pause));
+        self.news = Some(News::Unconfirmed);
+    }
+}
+
+const LEAST_PAUSE: Duration = Duration::from_millis(20);

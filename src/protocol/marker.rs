@@ -1,0 +1,191 @@
+//! What a node remembers of its cluster: one string, kept among its data.
+//!
+//! It stands in the same database as the locks, so whatever makes a node forget its locks (a restart without data, a
+//! flush, a swap, a promotion, a blank machine behind the old address) makes the marker go or disagree with the
+//! server that it stands on.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mutant::{Mutant, is};
+use super::quorum::Quorum;
+
+/// What all clients of a cluster must agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Charter {
+    quorum: Quorum,
+    longest_ttl_millis: u64,
+}
+
+impl Charter {
+    /// This many nodes, this quorum, and no lock for longer than this.
+    #[must_use]
+    pub const fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
+        Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64 }
+    }
+
+    /// The nodes, and how many of them make a lock.
+    #[must_use]
+    pub const fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
+    /// The longest that any lock of the cluster may last without a renewal, and so how long a node that may have
+    /// forgotten some is kept from voting.
+    #[must_use]
+    pub const fn longest_ttl(&self) -> Duration {
+        Duration::from_millis(self.longest_ttl_millis)
+    }
+}
+
+impl fmt::Display for Charter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
+        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {:?}", self.longest_ttl())
+    }
+}
+
+/// Which cluster: random, or made of the random run ids of the servers that were its first nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterId(u128);
+
+impl ClusterId {
+    /// The id of these random bits.
+    #[must_use]
+    pub const fn new(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The id that all who meet these servers blank will give them, so that they need not agree first (FNV-1a, 128
+    /// bits, over the sorted names of the servers' incarnations).
+    #[must_use]
+    pub fn of_founders<'a>(incarnations: impl Iterator<Item = &'a Incarnation>) -> Self {
+        let mut names: Vec<&str> = incarnations.map(Incarnation::as_str).collect();
+        names.sort_unstable();
+        let bytes = names.iter().flat_map(|name| name.bytes().chain([0]));
+        Self(bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME)))
+    }
+}
+
+/// Which server, with which data: `run_id:master_replid`. A restart changes the first half, a change of role, which
+/// replaces all data, the second.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Incarnation(Arc<str>);
+
+impl Incarnation {
+    /// The incarnation of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    /// As the server spells it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the same server with the same data.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        if is(Mutant::IgnoresReplication) {
+            return self.0.split(':').next() == other.0.split(':').next();
+        }
+        self == other
+    }
+}
+
+/// A marker, read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Marker {
+    /// Which cluster the node belongs to.
+    pub cluster: ClusterId,
+    /// What the clients of that cluster agreed on.
+    pub charter: Charter,
+    /// Which server wrote it.
+    pub incarnation: Incarnation,
+    /// Since when the node has had its data, in microseconds of its own clock.
+    pub since_micros: u64,
+}
+
+impl Marker {
+    /// Reads a marker; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        if words.next() != Some(VERSION) {
+            return None;
+        }
+        let cluster = ClusterId(u128::from_str_radix(words.next()?, 16).ok()?);
+        let (nodes, need) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let quorum = Quorum::new(nodes, Some(need)).ok()?;
+        let longest_ttl = Duration::from_millis(words.next()?.parse().ok()?);
+        let incarnation = Incarnation::new(words.next()?);
+        let since_micros = words.next()?.parse().ok()?;
+        let is_whole = words.next().is_none();
+        is_whole.then(|| Self { cluster, charter: Charter::new(quorum, longest_ttl), incarnation, since_micros })
+    }
+
+    /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time.
+    #[must_use]
+    pub fn identity(cluster: ClusterId, charter: Charter) -> Arc<str> {
+        let mut text = String::new();
+        let (nodes, need) = (charter.quorum.nodes(), charter.quorum.need());
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{VERSION} {:032x} {nodes} {need} {}", cluster.0, charter.longest_ttl_millis);
+        text.into()
+    }
+
+    /// When the node may vote, in microseconds of its own clock: every lock that it may have forgotten is over then.
+    /// Its fencing numbers start above that.
+    #[must_use]
+    pub fn votes_from_micros(&self) -> u64 {
+        let probation = self.charter.longest_ttl_millis * 1000;
+        let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+        if is(Mutant::NoProbation) { 0 } else { self.since_micros.saturating_add(probation) }
+    }
+}
+
+/// What a node told when it was asked about its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Look {
+    /// Its marker, if it has one.
+    pub marker: Option<Arc<str>>,
+    /// Which server it is.
+    pub incarnation: Incarnation,
+    /// Whether it evicts keys when its memory is full.
+    pub evicts: bool,
+    /// Its clock, in microseconds since 1970.
+    pub micros: u64,
+}
+
+/// The first word of a marker; a later form will have another.
+const VERSION: &str = "quorlock1";
+const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_read_as_it_is_written() {
+        let charter = Charter::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
+        let identity = Marker::identity(ClusterId::new(0xab), charter);
+        let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000")).expect("a marker");
+        assert_eq!((marker.cluster, marker.charter), (ClusterId::new(0xab), charter));
+        assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
+        for bad in ["", "x", &format!("{identity} a b c"), &format!("{identity} a 1 1"), &format!("{identity} a")] {
+            assert_eq!(Marker::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn founders_are_known_whatever_their_order() {
+        let [one, two] = ["a:1", "b:2"].map(Incarnation::new);
+        let id = ClusterId::of_founders([&one, &two].into_iter());
+        assert_eq!(id, ClusterId::of_founders([&two, &one].into_iter()));
+        assert_ne!(id, ClusterId::of_founders([&one].into_iter()));
+    }
+}

@@ -1,0 +1,304 @@
+//! Which nodes may vote: those that remember what they should.
+//!
+//! A node votes when its marker names our cluster and charter, when it was written by the very server that it stands
+//! on, and when the longest ttl has passed since. What a client itself saw change must also pass the longest ttl on
+//! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
+
+mod seat;
+
+pub use seat::{Badge, Standing};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::Id;
+use super::marker::{Charter, ClusterId, Look, Marker};
+use super::quorum::{NodeId, NodeSet};
+use super::sentinel::Oddity;
+use super::terms::Drift;
+use super::time::Moment;
+use super::vote::{Bar, Doubt, Fault, Vote};
+use seat::{Seat, Verdict};
+
+/// What is known of every node's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    charter: Charter,
+    drift: Drift,
+    /// Whether nodes that are all blank become a cluster by themselves.
+    founds: bool,
+    seats: Vec<Seat>,
+    declaring: Option<Declaring>,
+    declared: Option<(Id, Declared)>,
+}
+
+/// What must be done about the membership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MemberStep {
+    /// Ask the node what it remembers, after it was told what to remember, if anything.
+    Look(NodeId, Option<Write>),
+    /// The node stands otherwise than before.
+    Changed(NodeId, Standing),
+    /// A declaration is through.
+    Declared(Id, Declared),
+}
+
+/// What a node is told to remember.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
+    /// Only if this is what it remembers now.
+    pub replaces: Option<Arc<str>>,
+    /// Cluster and charter.
+    pub identity: Arc<str>,
+    /// How long ago its time is set: nothing, unless somebody knows that there is nothing to forget.
+    pub backdate: Duration,
+}
+
+/// How a declaration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Declared {
+    /// The nodes are a new cluster, and vote at once.
+    Fresh,
+    /// They were a cluster on just these terms already; nothing was changed.
+    Already,
+    /// Some node remembers something else; nothing was changed.
+    NotBlank,
+    /// Some node cannot be reached. Nothing was changed, or not all of it: declare again.
+    Unreachable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Declaring {
+    of: Id,
+    cluster: ClusterId,
+    waiting: NodeSet,
+}
+
+impl Membership {
+    /// A membership under this charter, of nodes that nobody has looked at yet. If it `founds`, nodes that are all
+    /// blank become a cluster, on probation.
+    #[must_use]
+    pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
+        let seats = vec![Seat::default(); charter.quorum().nodes()];
+        Self { charter, drift, founds, seats, declaring: None, declared: None }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self, now: Moment) -> Option<MemberStep> {
+        if let Some((id, declared)) = self.declared.take() {
+            return Some(MemberStep::Declared(id, declared));
+        }
+        for node in self.charter.quorum().all().iter() {
+            let seat = &mut self.seats[node.index()];
+            if seat.must_look(now) {
+                return Some(MemberStep::Look(node, seat.look_out()));
+            }
+            if let Some(standing) = seat.change(now) {
+                return Some(MemberStep::Changed(node, standing));
+            }
+        }
+        None
+    }
+
+    /// When to [`poll`](Self::poll) again, if ever.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Moment> {
+        self.seats.iter().flat_map(|seat| [seat.look_at(), seat.votes_at()]).flatten().reduce(Moment::earlier)
+    }
+
+    /// The node is connected; this is what it told in the handshake. Poll next.
+    pub fn on_up(&mut self, node: NodeId, look: Look, now: Moment) {
+        self.seats[node.index()].is_up = true;
+        self.on_look(node, Some(look), now);
+    }
+
+    /// The node is not connected any more. What it was is remembered. Poll next.
+    pub fn on_down(&mut self, node: NodeId) {
+        self.seats[node.index()].leave();
+        self.heard_of(node, None);
+    }
+
+    /// The node's answer to a look; `None` if it gave none that is of use. Poll next.
+    pub fn on_look(&mut self, node: NodeId, look: Option<Look>, now: Moment) {
+        let marker = look.as_ref().and_then(|look| look.marker.clone());
+        self.heard_of(node, marker);
+        let span = self.charter.longest_ttl();
+        self.seats[node.index()].see(look, now, now.plus(span / LOOKS_PER_TTL));
+        self.judge(now);
+    }
+
+    /// A vote said that the node is not what we know. Poll next.
+    pub fn on_changed(&mut self, node: NodeId, now: Moment) {
+        self.seats[node.index()].doubt_it(now);
+    }
+
+    /// A vote said that the node is on probation for longer than we thought. Poll next.
+    pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: Moment) {
+        self.seats[node.index()].hold_back(now.plus(remaining), Doubt::Forgot);
+    }
+
+    /// The node's clock as told by an answer to a question sent then. Poll next.
+    pub fn on_clock(&mut self, node: NodeId, sent: Moment, micros: u64, now: Moment) -> Option<Oddity> {
+        let span = self.charter.longest_ttl();
+        let seat = &mut self.seats[node.index()];
+        let oddity = seat.clock.watch(sent, now, micros, self.drift, span)?;
+        if matches!(oddity, Oddity::Jumped { .. }) {
+            seat.hold_back(now.plus(span), Doubt::Clock);
+        }
+        Some(oddity)
+    }
+
+    /// The vote of a node that need not be asked, because it may not vote.
+    #[must_use]
+    pub fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        let seat = &self.seats[node.index()];
+        match &seat.verdict {
+            Verdict::Member(_) => match seat.holds_back {
+                Some((until, doubt)) if !now.is_due(until) => {
+                    let remaining = until.since(now);
+                    Some(Vote::Doubtful { remaining, doubt })
+                }
+                _ => None,
+            },
+            Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
+            Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
+            Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
+        }
+    }
+
+    /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
+    #[must_use]
+    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+        match &self.seats[node.index()].verdict {
+            Verdict::Member(badge) => Some(badge),
+            Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => None,
+        }
+    }
+
+    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `Declared` in its
+    /// time. Poll next.
+    pub fn declare(&mut self, of: Id, cluster: ClusterId, is_forced: bool) {
+        if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
+            self.declared = Some((of, Declared::Unreachable));
+            return;
+        }
+        if !is_forced && !self.looks().all(|look| look.marker.is_none()) {
+            let is_same = self.is_one_cluster();
+            self.declared = Some((of, if is_same { Declared::Already } else { Declared::NotBlank }));
+            return;
+        }
+        let identity = Marker::identity(cluster, self.charter);
+        for seat in &mut self.seats {
+            seat.write(identity.clone(), self.charter.longest_ttl());
+        }
+        self.declaring = Some(Declaring { of, cluster, waiting: self.charter.quorum().all() });
+    }
+
+    /// Whether all nodes remember one cluster, and our charter.
+    fn is_one_cluster(&self) -> bool {
+        let markers = self.looks().map(|look| look.marker.as_deref().and_then(Marker::parse));
+        let clusters = markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
+        let clusters: Vec<Option<ClusterId>> = clusters.collect();
+        clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
+    }
+
+    fn looks(&self) -> impl Iterator<Item = &Look> {
+        self.seats.iter().filter_map(|seat| seat.look.as_ref())
+    }
+
+    fn heard_of(&mut self, node: NodeId, marker: Option<Arc<str>>) {
+        let Some(declaring) = &mut self.declaring else { return };
+        let is_done = marker
+            .and_then(|marker| Marker::parse(&marker))
+            .is_some_and(|marker| marker.cluster == declaring.cluster && marker.charter == self.charter);
+        declaring.waiting.remove(node);
+        if !is_done || declaring.waiting.is_empty() {
+            let declared = if is_done { Declared::Fresh } else { Declared::Unreachable };
+            self.declared = Some((declaring.of, declared));
+            self.declaring = None;
+        }
+    }
+
+    /// Which cluster these nodes are, if enough of them say so, or if all are there and blank.
+    fn cluster_in_force(&self) -> Option<ClusterId> {
+        let carried: Vec<ClusterId> = self
+            .looks()
+            .filter_map(|look| Marker::parse(look.marker.as_deref()?))
+            .filter(|marker| marker.charter == self.charter)
+            .map(|marker| marker.cluster)
+            .collect();
+        let quorum = self.charter.quorum();
+        // Where a quorum is all nodes, one that forgot could never be taken back if q had to carry the id.
+        let enough = quorum.need().min(quorum.nodes() - 1).max(1);
+        let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
+        if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
+            return Some(*id);
+        }
+        // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
+        // some have it already.
+        let founders = ClusterId::of_founders(self.looks().map(|look| &look.incarnation));
+        let is_founded_by = |seat: &Seat| match &seat.look {
+            Some(Look { marker: None, .. }) => seat.is_up,
+            Some(Look { marker: Some(text), .. }) => {
+                seat.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
+            }
+            None => false,
+        };
+        (self.founds && self.seats.iter().all(is_founded_by)).then_some(founders)
+    }
+
+    /// Decides anew who votes.
+    fn judge(&mut self, now: Moment) {
+        let in_force = self.cluster_in_force();
+        let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
+        let charter = self.charter;
+        for seat in &mut self.seats {
+            let verdict = match &seat.look {
+                None => Verdict::Undecided,
+                Some(look) if look.evicts => Verdict::Barred(Bar::Evicts),
+                Some(look) => verdict(look, in_force, all_looked, charter),
+            };
+            seat.decide(verdict, charter.longest_ttl(), now);
+        }
+    }
+}
+
+fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: Charter) -> Verdict {
+    let marker = match look.marker.as_deref() {
+        None => {
+            return match in_force {
+                Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
+                None if all_looked => Verdict::Barred(Bar::Blank),
+                None => Verdict::Undecided,
+            };
+        }
+        Some(text) => Marker::parse(text),
+    };
+    let Some(marker) = marker else {
+        return Verdict::Barred(Bar::Unfit("`quorlock:node` is taken: it holds something that is no marker".into()));
+    };
+    if marker.charter != charter {
+        let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
+        return Verdict::Barred(Bar::AnotherCluster(words.into()));
+    }
+    match in_force {
+        Some(cluster) if cluster != marker.cluster => {
+            Verdict::Barred(Bar::AnotherCluster("most of the nodes given belong to a different one".into()))
+        }
+        // Another server, other data, or a clock that was set back behind the marker.
+        Some(_) if !marker.incarnation.is_same(&look.incarnation) || marker.since_micros > look.micros => {
+            Verdict::ToMark(Marker::identity(marker.cluster, charter))
+        }
+        Some(_) => {
+            let text = look.marker.clone().unwrap_or_default();
+            Verdict::Member(Badge { marker: text, votes_from_micros: marker.votes_from_micros() })
+        }
+        None if all_looked => {
+            Verdict::Barred(Bar::AnotherCluster("no quorum of the nodes given belongs to the same one".into()))
+        }
+        None => Verdict::Undecided,
+    }
+}
+
+/// INFO is asked again this often, for what changes under a connection that stays.
+const LOOKS_PER_TTL: u32 = 4;

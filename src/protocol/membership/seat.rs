@@ -1,0 +1,173 @@
+//! One node's seat in the cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::marker::Look;
+use super::super::mutant::{Mutant, is};
+use super::super::sentinel::Sentinel;
+use super::super::time::Moment;
+use super::super::vote::{Bar, Doubt};
+use super::Write;
+
+/// What is known of one node's memory and clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Seat {
+    pub(super) is_up: bool,
+    /// What it told last, kept also while it is away.
+    pub(super) look: Option<Look>,
+    pub(super) verdict: Verdict,
+    /// The marker with which it was a member last.
+    known: Option<Arc<str>>,
+    /// It may not vote before this, by our own clock.
+    pub(super) holds_back: Option<(Moment, Doubt)>,
+    pub(super) clock: Sentinel,
+    /// Whether it remembered nothing when we first met it.
+    was_blank: bool,
+    /// When `look` was received.
+    seen_at: Option<Moment>,
+    look_at: Option<Moment>,
+    is_looking: bool,
+    /// What it must be told to remember.
+    to_write: Option<Write>,
+    told: Standing,
+}
+
+/// What becomes of a node, by what it remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Nobody can tell yet.
+    #[default]
+    Undecided,
+    /// It votes once it is past its probation.
+    Member(Badge),
+    /// It must be told to remember this cluster and charter.
+    ToMark(Arc<str>),
+    /// It may not vote.
+    Barred(Bar),
+}
+
+/// What a node is expected to remember.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Badge {
+    /// Its marker, to the letter.
+    pub marker: Arc<str>,
+    /// From when on it votes, in microseconds of its own clock.
+    pub votes_from_micros: u64,
+}
+
+/// How a node stands, for people to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Not decided yet.
+    #[default]
+    Undecided,
+    /// It votes.
+    Voting,
+    /// It will vote when this has come on our boot clock.
+    Doubtful(Moment, Doubt),
+    /// It may not vote.
+    Barred(Bar),
+}
+
+impl Seat {
+    /// When it must be looked at again.
+    pub(super) fn look_at(&self) -> Option<Moment> {
+        self.look_at.filter(|_| self.is_up && !self.is_looking)
+    }
+
+    /// When it votes again, if people were told that it does not now.
+    pub(super) fn votes_at(&self) -> Option<Moment> {
+        self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..))).map(|(until, _)| until)
+    }
+
+    pub(super) fn must_look(&self, now: Moment) -> bool {
+        let is_due = self.look_at.is_some_and(|due| now.is_due(due));
+        self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
+    }
+
+    pub(super) fn look_out(&mut self) -> Option<Write> {
+        self.is_looking = true;
+        self.to_write.take()
+    }
+
+    /// The standing, if it is another than was told last.
+    pub(super) fn change(&mut self, now: Moment) -> Option<Standing> {
+        if self.holds_back.is_some_and(|(until, _)| now.is_due(until)) {
+            self.holds_back = None;
+        }
+        let standing = match (&self.verdict, self.holds_back) {
+            (Verdict::Undecided | Verdict::ToMark(_), _) => Standing::Undecided,
+            (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
+            (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
+            (Verdict::Member(_), None) => Standing::Voting,
+        };
+        (standing != self.told).then(|| {
+            self.told = standing.clone();
+            standing
+        })
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.is_up = false;
+        self.is_looking = false;
+        self.to_write = None;
+        self.look_at = None;
+        // Whoever comes back is told of anew.
+        self.told = Standing::Undecided;
+    }
+
+    pub(super) fn see(&mut self, look: Option<Look>, now: Moment, again: Moment) {
+        self.is_looking = false;
+        self.look_at = Some(again);
+        if let Some(look) = look {
+            self.was_blank |= self.known.is_none() && look.marker.is_none();
+            self.look = Some(look);
+            self.seen_at = Some(now);
+        }
+    }
+
+    /// It is not what we know; nobody asks it for votes until it was looked at.
+    pub(super) fn doubt_it(&mut self, now: Moment) {
+        self.verdict = Verdict::Undecided;
+        self.look_at = Some(now);
+    }
+
+    pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
+        let replaces = self.look.as_ref().and_then(|look| look.marker.clone());
+        self.to_write = Some(Write { replaces, identity, backdate });
+    }
+
+    pub(super) fn hold_back(&mut self, until: Moment, doubt: Doubt) {
+        if self.holds_back.is_none_or(|(other, _)| !other.is_due(until)) {
+            self.holds_back = Some((until, doubt));
+        }
+    }
+
+    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
+        match &verdict {
+            Verdict::Member(badge) => {
+                let has_changed = self.known.as_ref().is_some_and(|known| *known != badge.marker);
+                if has_changed && !is(Mutant::NoProbation) {
+                    // Who knew it when it changed trusts no clock but its own for how long ago that was.
+                    let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+                    self.hold_back(now.plus(probation), Doubt::Forgot);
+                }
+                let told_at = self.look.as_ref().map_or(0, |look| look.micros);
+                let left = Duration::from_micros(badge.votes_from_micros.saturating_sub(told_at));
+                let until = self.seen_at.unwrap_or(now).plus(left);
+                if !now.is_due(until) {
+                    let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
+                    self.hold_back(until, doubt);
+                }
+                self.was_blank &= self.known.is_none();
+                self.known = Some(badge.marker.clone());
+            }
+            Verdict::ToMark(identity) if self.is_up && !self.is_looking && self.to_write.is_none() => {
+                self.write(identity.clone(), Duration::ZERO);
+            }
+            Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => {}
+        }
+        self.verdict = verdict;
+    }
+}
