@@ -45,7 +45,8 @@ impl Desk {
     pub(super) fn take(&mut self, order: Order, board: &mut Board, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
-            Order::Acquire { .. } | Order::Survey { .. } | Order::Declare { .. } if self.closing.is_some() => {}
+            Order::Acquire { .. } | Order::Survey { .. } | Order::Declare { .. }
+                if self.closing.is_some() => {}
             Order::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
                 if claim.floor > 0 {

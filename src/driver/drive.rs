@@ -16,7 +16,8 @@ use super::nodes::{NodeStatus, View};
 use super::order::Order;
 use crate::host::clock;
 use crate::node::{
-    Address, Form, Packer, Profile, Refusal, Settings, clock as clock_of, look, needs_badge, vote, wants_redial,
+    Address, Form, Packer, Profile, Refusal, Settings, clock as clock_of, look, needs_badge, vote,
+    wants_redial,
 };
 use crate::observe::{Event, Events};
 use crate::protocol::board::{Action, Board, Limits};
@@ -272,7 +273,9 @@ impl Driver {
         while let Some(action) = self.board.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(&ask, nodes, as_text),
-                Action::Look { node, write, as_text } => self.ask_what_it_remembers(node, write.as_ref(), as_text),
+                Action::Look { node, write, as_text } => {
+                    self.ask_what_it_remembers(node, write.as_ref(), as_text)
+                }
                 Action::Standing(node, standing) => self.stands(node, standing, now),
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),

@@ -318,7 +318,9 @@ impl Builder {
                 self.longest_ttl
             )));
         }
-        if self.keep_fences < Duration::from_secs(60) || self.keep_fences > Duration::from_secs(366 * 24 * 3600) {
+        if self.keep_fences < Duration::from_secs(60)
+            || self.keep_fences > Duration::from_secs(366 * 24 * 3600)
+        {
             return Err(Invalid::new(format!(
                 "fences kept for {:?} make no sense: take at least a minute, and at most a year",
                 self.keep_fences
@@ -349,7 +351,9 @@ impl fmt::Debug for Builder {
 
 fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
-        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) = &node.state {
+        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
+            &node.state
+        {
             return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
         }
     }

@@ -180,11 +180,14 @@ impl Mutex {
     pub(super) fn claim(&self, curious: bool) -> Result<(Claim, Tenure), Invalid> {
         let key = self.client.key(&self.name)?;
         let shared = &self.client.shared;
-        let ttl = self.ttl.unwrap_or_else(|| shared.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
+        let ttl =
+            self.ttl.unwrap_or_else(|| shared.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
         let terms = Terms::new(ttl, shared.drift, self.patience, shared.node_timeout)?;
         self.client.check_ttl(&terms)?;
         if self.floor > 0 && shared.longest_ttl.is_none() {
-            return Err(Invalid::new("a plain client takes no fencing numbers, so a floor would be of no effect"));
+            return Err(Invalid::new(
+                "a plain client takes no fencing numbers, so a floor would be of no effect",
+            ));
         }
         if self.floor > LARGEST_FLOOR {
             return Err(Invalid::new(format!(

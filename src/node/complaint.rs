@@ -29,7 +29,10 @@ impl Complaint {
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
     pub(super) fn is_no_permission(&self) -> bool {
-        self.is("NOPERM") || self.0.contains("The user executing the script can't")
+        // The words of 7.0, and those of 8 and of Valkey.
+        self.is("NOPERM")
+            || self.0.contains("The user executing the script can't")
+            || self.0.contains("ACL failure in script")
     }
 
     /// Whether the login is missing or wrong.

@@ -77,7 +77,9 @@ pub(super) async fn shake_hands(
                     Refusal::Down(words)
                 };
                 match step {
-                    Step::Database | Step::Script | Step::Run | Step::Look => drop(later.get_or_insert(refusal)),
+                    Step::Database | Step::Script | Step::Run | Step::Look => {
+                        drop(later.get_or_insert(refusal))
+                    }
                     Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
                 }
             }

@@ -29,7 +29,13 @@ impl Profile {
         let middle_micros = sent.plus(round_trip / 2).wall_nanos() / 1000;
         let theirs = info.get("server_time_usec").and_then(|micros| micros.parse::<i64>().ok());
         let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
-        Self { run_id: info.get("run_id").cloned().unwrap_or_default(), round_trip, clock_ahead_micros, look: None, info }
+        Self {
+            run_id: info.get("run_id").cloned().unwrap_or_default(),
+            round_trip,
+            clock_ahead_micros,
+            look: None,
+            info,
+        }
     }
 
     /// What bars this server from voting, if anything does.

@@ -54,8 +54,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
         b"+OK\r\n" => Reply::Ok,
         b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
         [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(Desync)?),
-        [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => ballot(numbers)
-            .map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?,
+        [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
+            ballot(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?
+        }
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::new(text)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;

@@ -150,12 +150,7 @@ fn look(command: &mut Cmd, form: Form, write: Option<&Write>) {
     }
 }
 
-fn call<'a>(
-    command: &'a mut Cmd,
-    (script, text): &(Script, &str),
-    form: Form,
-    keys: &[&str],
-) -> &'a mut Cmd {
+fn call<'a>(command: &'a mut Cmd, (script, text): &(Script, &str), form: Form, keys: &[&str]) -> &'a mut Cmd {
     match form {
         Form::Hash => command.arg("EVALSHA").arg(script.get_hash()),
         Form::Text => command.arg("EVAL").arg(*text),

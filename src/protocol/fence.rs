@@ -108,7 +108,9 @@ mod tests {
         let token = FencingToken { number: 1_732_000_000_000_000, nonce: 0xfeed };
         assert_eq!(token.to_string(), "1732000000000000-0000000000000000000000000000feed");
         assert_eq!(token.to_string().parse(), Ok(token));
-        for bad in ["", "1", "1-2", "-1-0000000000000000000000000000feed", "+1-0000000000000000000000000000feed"] {
+        for bad in
+            ["", "1", "1-2", "-1-0000000000000000000000000000feed", "+1-0000000000000000000000000000feed"]
+        {
             assert_eq!(bad.parse::<FencingToken>(), Err(BadToken), "{bad}");
         }
     }

@@ -124,7 +124,12 @@ impl Marker {
         let incarnation = Incarnation::new(words.next()?);
         let since_micros = words.next()?.parse().ok()?;
         let is_whole = words.next().is_none();
-        is_whole.then(|| Self { cluster, charter: Charter::new(quorum, longest_ttl), incarnation, since_micros })
+        is_whole.then(|| Self {
+            cluster,
+            charter: Charter::new(quorum, longest_ttl),
+            incarnation,
+            since_micros,
+        })
     }
 
     /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time.
@@ -176,7 +181,9 @@ mod tests {
         let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000")).expect("a marker");
         assert_eq!((marker.cluster, marker.charter), (ClusterId::new(0xab), charter));
         assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
-        for bad in ["", "x", &format!("{identity} a b c"), &format!("{identity} a 1 1"), &format!("{identity} a")] {
+        for bad in
+            ["", "x", &format!("{identity} a b c"), &format!("{identity} a 1 1"), &format!("{identity} a")]
+        {
             assert_eq!(Marker::parse(bad), None, "{bad}");
         }
     }

@@ -197,7 +197,8 @@ impl Membership {
     /// Whether all nodes remember one cluster, and our charter.
     fn is_one_cluster(&self) -> bool {
         let markers = self.looks().map(|look| look.marker.as_deref().and_then(Marker::parse));
-        let clusters = markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
+        let clusters =
+            markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
         let clusters: Vec<Option<ClusterId>> = clusters.collect();
         clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
     }
@@ -275,7 +276,9 @@ fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: 
         Some(text) => Marker::parse(text),
     };
     let Some(marker) = marker else {
-        return Verdict::Barred(Bar::Unfit("`quorlock:node` is taken: it holds something that is no marker".into()));
+        return Verdict::Barred(Bar::Unfit(
+            "`quorlock:node` is taken: it holds something that is no marker".into(),
+        ));
     };
     if marker.charter != charter {
         let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
@@ -293,9 +296,9 @@ fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: 
             let text = look.marker.clone().unwrap_or_default();
             Verdict::Member(Badge { marker: text, votes_from_micros: marker.votes_from_micros() })
         }
-        None if all_looked => {
-            Verdict::Barred(Bar::AnotherCluster("no quorum of the nodes given belongs to the same one".into()))
-        }
+        None if all_looked => Verdict::Barred(Bar::AnotherCluster(
+            "no quorum of the nodes given belongs to the same one".into(),
+        )),
         None => Verdict::Undecided,
     }
 }

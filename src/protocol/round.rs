@@ -148,7 +148,9 @@ impl Round {
             .iter()
             .filter(|node| match &self.votes[node.index()] {
                 // Of a doubtful node we may know so only by the very answer that said it was done.
-                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Doubtful { .. } | Vote::Seen(_) => true,
+                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Doubtful { .. } | Vote::Seen(_) => {
+                    true
+                }
                 Vote::Unknown(fault) => !matches!(fault, Fault::Refused(_) | Fault::NoScript),
                 Vote::Held { .. } | Vote::Missing | Vote::Barred(_) => false,
             })

@@ -7,7 +7,7 @@
 -- ARGV[2]  the time to live in milliseconds
 -- ARGV[3]  for how long the fence is kept, in milliseconds
 -- ARGV[4]  the number we would like
--- ARGV[5]  what the number must be above, whatever the clocks say
+-- ARGV[5]  what the number must be above, whatever the clocks say; far below 2^53
 -- ARGV[6]  the marker as we know it
 -- ARGV[7]  when its probation ends, in microseconds of this node's clock
 --
@@ -22,7 +22,8 @@ local now = time[1] * 1000000 + time[2]
 if redis.call('GET', KEYS[3]) ~= ARGV[6] then
     return {-3, 0, now}
 end
-local base = tonumber(ARGV[7])
+-- Adding 0 reads a number as tonumber does, for less; it is done before anything is written, as it fails on garbage.
+local base, number, floor = ARGV[7] + 0, ARGV[4] + 0, ARGV[5] + 0
 if now < base then
     return {-4, math.ceil((base - now) / 1000), now}
 end
@@ -40,20 +41,19 @@ local old = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3], 'GET')
 local last = now - 250000
 if old then
     last = tonumber(old)
-    if not last or last ~= math.floor(last) or last >= 9007199254740991 then
+    -- An infinity modulo 1 is not 0 either.
+    if not last or last % 1 ~= 0 or last >= 9007199254740991 then
         -- Half done is not done. A fence that is no number, or has no number left, was not made by us.
-        redis.call('DEL', KEYS[1])
         if type(old) == 'string' then
             redis.call('SET', KEYS[2], old, 'PX', ARGV[3])
             old = redis.error_reply('FENCE the fence of this key holds no number of ours')
         end
+        redis.call('DEL', KEYS[1])
         return old
     end
 end
-base = math.max(base, last, tonumber(ARGV[5]))
-local number = tonumber(ARGV[4])
-if number <= base or number > now + 250000 then
-    number = base + 1
+if number <= last or number <= base or number <= floor or number > now + 250000 then
+    number = math.max(last, base, floor) + 1
     redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', ARGV[3])
 end
 return {1, number, now}

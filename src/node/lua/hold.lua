@@ -14,7 +14,7 @@
 -- Returns  { 1, number, now}  ours, and the fence stands at our number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever (a key of another type is another's)
 --          {-1, 0, now}       not there
---          {-2, fence, now}   ours, but the fence is past our number
+--          {-2, fence, now}   ours, but the fence is past our number (said to be 2^53 - 1 at most)
 --          {-3, 0, now}       the marker is not the one we know
 --          {-4, left, now}    on probation, for so many milliseconds
 -- or the error reply of a command that the server refused.
@@ -24,7 +24,8 @@ local now = time[1] * 1000000 + time[2]
 if redis.call('GET', KEYS[3]) ~= ARGV[5] then
     return {-3, 0, now}
 end
-local floor = tonumber(ARGV[6])
+-- Adding 0 reads a number as tonumber does, for less; it is done before anything is written, as it fails on garbage.
+local floor, number, ttl = ARGV[6] + 0, ARGV[4] + 0, ARGV[2] + 0
 if now < floor then
     return {-4, math.ceil((floor - now) / 1000), now}
 end
@@ -40,16 +41,20 @@ if value ~= ARGV[1] then
     return {0, redis.call('PTTL', KEYS[1]), now}
 end
 
-local number = tonumber(ARGV[4])
-local fence = redis.call('GET', KEYS[2])
-if fence and (tonumber(fence) or 0) > number then
-    return {-2, tonumber(fence), now}
+local fence = tonumber(redis.call('GET', KEYS[2])) or 0
+if fence > number then
+    -- A fence that we did not make may be larger than a reply can say.
+    return {-2, math.min(fence, 9007199254740991), now}
 end
-redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+if fence == number then
+    -- As good as writing the same number anew, but cheaper, and a server that is out of memory does not refuse it.
+    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+else
+    redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+end
 
 -- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that somebody made permanent: it is given an expiry
 -- again, or it would outlive a crashed owner for ever.
-local ttl = tonumber(ARGV[2])
 if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end

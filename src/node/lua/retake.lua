@@ -12,7 +12,7 @@
 --
 -- Returns  { 1, number, now}  ours again, and the fence stands at our number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever
---          {-2, fence, now}   the fence is past our number
+--          {-2, fence, now}   the fence is past our number (said to be 2^53 - 1 at most)
 --          {-3, 0, now}       the marker is not the one we know
 --          {-4, left, now}    on probation, for so many milliseconds
 -- or the error reply of a command that the server refused; the key is not ours then.
@@ -22,14 +22,15 @@ local now = time[1] * 1000000 + time[2]
 if redis.call('GET', KEYS[3]) ~= ARGV[5] then
     return {-3, 0, now}
 end
-local floor = tonumber(ARGV[6])
+-- Adding 0 reads a number as tonumber does, for less; it is done before anything is written, as it fails on garbage.
+local floor, number = ARGV[6] + 0, ARGV[4] + 0
 if now < floor then
     return {-4, math.ceil((floor - now) / 1000), now}
 end
-local number = tonumber(ARGV[4])
-local fence = redis.call('GET', KEYS[2])
-if fence and (tonumber(fence) or 0) > number then
-    return {-2, tonumber(fence), now}
+local fence = tonumber(redis.call('GET', KEYS[2])) or 0
+if fence > number then
+    -- A fence that we did not make may be larger than a reply can say.
+    return {-2, math.min(fence, 9007199254740991), now}
 end
 local done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 if not done then

@@ -41,8 +41,11 @@ impl Board {
 
     /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
     pub fn on_clock(&mut self, node: NodeId, micros: u64, now: Moment) {
-        let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else { return };
-        let Some(oddity) = self.members.as_mut().and_then(|members| members.on_clock(node, sent, micros, now))
+        let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
+            return;
+        };
+        let Some(oddity) =
+            self.members.as_mut().and_then(|members| members.on_clock(node, sent, micros, now))
         else {
             return;
         };
@@ -50,7 +53,8 @@ impl Board {
         if matches!(oddity, Oddity::Jumped { .. }) {
             let leases: Vec<Id> = self.running.keys().copied().collect();
             for id in leases {
-                if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine)
+                {
                     lease.distrust(node);
                     self.advance(id, now);
                 }
