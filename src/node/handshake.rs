@@ -78,7 +78,7 @@ pub(super) async fn shake_hands(
                 };
                 match step {
                     Step::Database | Step::Script | Step::Run | Step::Look => {
-                        drop(later.get_or_insert(refusal))
+                        later.get_or_insert(refusal);
                     }
                     Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
                 }

@@ -182,6 +182,7 @@ static LOOK: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(LOOK_TEXT)
 mod tests {
     use super::*;
     use crate::protocol::claim::{Key, Token};
+    use crate::protocol::fence::TOLERANCE_MICROS;
 
     #[test]
     fn a_grant_is_literally_set_nx_px() {
@@ -197,6 +198,11 @@ mod tests {
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
         assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
+    }
+
+    #[test]
+    fn the_grant_knows_the_tolerance_that_the_protocol_states() {
+        assert_eq!(GRANT_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 2);
     }
 
     #[test]

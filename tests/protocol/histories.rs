@@ -145,7 +145,7 @@ impl History {
         let mut world = World::with(nodes, None, clients);
         // As fast as the drift of the terms allows, and some of them as we.
         for (place, server) in world.servers.iter_mut().enumerate() {
-            server.haste = [10_000, 0, 5_000][place % 3];
+            server.node.set_haste([10_000, 0, 5_000][place % 3], 5_000_000_000);
         }
         Self { world, current: vec![None; clients] }
     }
@@ -164,7 +164,7 @@ impl History {
                     let _ = world.release(who, earlier);
                     world.abandon(who, earlier);
                 }
-                let wish = Wish { ttl: ms(ttl), curious, auto_renew, max_hold: None };
+                let wish = Wish { ttl: ms(ttl), curious, auto_renew, floor: 0, max_hold: None };
                 self.current[who] = Some(world.acquire_as(who, wish));
             }
             Deed::Release { who } => {

@@ -8,6 +8,7 @@
 mod protocol;
 
 mod histories;
+mod node;
 mod properties;
 mod scenarios;
 mod world;

@@ -4,23 +4,28 @@
 //! [`World::step`], and everything that can by [`World::drive`]. Time passes by [`World::sleep`], where everybody is
 //! woken when they asked for it, or by [`World::pass`], where nobody is.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::protocol::attempt::Refusal;
 use crate::protocol::board::{Action, Board, Id, Limits, News};
-use crate::protocol::claim::{Ask, Claim, Key, Mark, Phase, Token};
+use crate::protocol::claim::{Ask, Claim, Key, Phase, Token};
 use crate::protocol::lease::{Loss, Tenure};
+use crate::protocol::marker::{Charter, ClusterId, Marker};
+use crate::protocol::membership::{Membership, Write};
 use crate::protocol::quorum::{NodeId, Quorum};
 use crate::protocol::terms::{Drift, Terms};
 use crate::protocol::time::Moment;
-use crate::protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
+use crate::protocol::vote::{Bar, Vote};
 
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
 pub(crate) const KEY: &str = "orders:42";
 
 pub(crate) const TTL: Duration = Duration::from_secs(10);
+/// Of the guarded worlds.
+pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
 /// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
@@ -43,24 +48,14 @@ pub(crate) struct World {
 }
 
 /// One simulated Redis master.
-#[derive(Default)]
 pub(crate) struct Server {
-    keys: BTreeMap<Key, Entry>,
-    scripts: BTreeSet<Phase>,
-    /// How much faster than ours its clock runs, in millionths.
-    pub(crate) haste: u32,
+    pub(crate) node: Node,
     /// Takes commands and does nothing, until it is let go on.
     pub(crate) hangs: bool,
     /// What it answers to the next commands instead of running them.
     pub(crate) excuses: VecDeque<Vote>,
     /// Commands of connections that were cut, still on their way.
     ghosts: VecDeque<VecDeque<Command>>,
-}
-
-struct Entry {
-    /// `None` for a key of another type.
-    value: Option<Vec<u8>>,
-    expires: Option<u64>,
 }
 
 /// One process with a board.
@@ -70,6 +65,8 @@ pub(crate) struct Client {
     news: Vec<(Id, News)>,
     holds: BTreeMap<Id, Hold>,
     pub(crate) redials: Vec<usize>,
+    /// Whether its board asks nodes what they remember.
+    is_guarded: bool,
     wall_ahead: i64,
     /// Neither woken nor given answers.
     pub(crate) is_paused: bool,
@@ -79,17 +76,12 @@ pub(crate) struct Client {
 struct Wire {
     is_up: bool,
     sent: VecDeque<Command>,
-    answers: VecDeque<Vote>,
-}
-
-#[derive(Clone)]
-pub(crate) struct Command {
-    pub(crate) ask: Ask,
-    pub(crate) as_text: bool,
+    answers: VecDeque<Answer>,
 }
 
 /// What a guard knows.
 struct Hold {
+    number: Option<u64>,
     deadline: Moment,
     is_over: bool,
 }
@@ -100,12 +92,13 @@ pub(crate) struct Wish {
     pub(crate) ttl: Duration,
     pub(crate) curious: bool,
     pub(crate) auto_renew: bool,
+    pub(crate) floor: u64,
     pub(crate) max_hold: Option<Duration>,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { ttl: TTL, curious: false, auto_renew: true, max_hold: None }
+        Self { ttl: TTL, curious: false, auto_renew: true, floor: 0, max_hold: None }
     }
 }
 
@@ -116,10 +109,43 @@ impl World {
     }
 
     pub(crate) fn with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+        let mut world = Self::unconnected(nodes, need, clients, None);
+        world.connect_all();
+        world
+    }
+
+    /// Two clients with fencing and probation, all connected to these many nodes, which were declared fresh.
+    pub(crate) fn guarded(nodes: usize) -> Self {
+        Self::guarded_with(nodes, None, 2)
+    }
+
+    pub(crate) fn guarded_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+        let mut world = Self::unconnected(nodes, need, clients, Some(LONGEST_TTL));
+        world.declare();
+        world.connect_all();
+        world.drive();
+        world
+    }
+
+    /// Nodes that nobody has met and that remember nothing; guarded, if a longest ttl is given.
+    pub(crate) fn unconnected(
+        nodes: usize,
+        need: Option<usize>,
+        clients: usize,
+        longest_ttl: Option<Duration>,
+    ) -> Self {
         let quorum = Quorum::new(nodes, need).expect("a quorum that works");
         let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
         let client = || Client {
-            board: Board::new(quorum, limits),
+            board: match longest_ttl {
+                Some(longest_ttl) => {
+                    let drift = Drift::new(0.01).expect("a usual drift");
+                    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, true);
+                    Board::guarded(quorum, limits, members)
+                }
+                None => Board::new(quorum, limits),
+            },
+            is_guarded: longest_ttl.is_some(),
             wires: (0..nodes).map(|_| Wire::default()).collect(),
             news: Vec::new(),
             holds: BTreeMap::new(),
@@ -127,19 +153,36 @@ impl World {
             wall_ahead: 0,
             is_paused: false,
         };
-        let mut world = Self {
+        let server = |place| Server {
+            node: Node::new(place),
+            hangs: false,
+            excuses: VecDeque::new(),
+            ghosts: VecDeque::new(),
+        };
+        Self {
             nanos: 5_000_000_000,
             ids: 0,
             quorum,
-            servers: (0..nodes).map(|_| Server::default()).collect(),
+            servers: (0..nodes).map(server).collect(),
             clients: (0..clients).map(|_| client()).collect(),
             overlap: None,
-        };
-        for who in 0..clients {
-            (0..nodes).for_each(|node| world.connect(who, node));
-            world.wake(who);
         }
-        world
+    }
+
+    pub(crate) fn connect_all(&mut self) {
+        for who in 0..self.clients.len() {
+            (0..self.servers.len()).for_each(|node| self.connect(who, node));
+            self.wake(who);
+        }
+    }
+
+    /// Somebody declares the nodes a new cluster, as `quorlock init` does.
+    pub(crate) fn declare(&mut self) {
+        let identity = Marker::identity(ClusterId::new(0xc1), Charter::new(self.quorum, LONGEST_TTL));
+        for server in &mut self.servers {
+            let write = Write { replaces: None, identity: identity.clone(), backdate: LONGEST_TTL };
+            server.node.look(Some(&write), self.nanos);
+        }
     }
 
     // Clocks.
@@ -199,7 +242,8 @@ impl World {
     pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> Id {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        let claim = Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: 0 };
+        let claim =
+            Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: wish.floor };
         let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);
@@ -262,8 +306,12 @@ impl World {
             return;
         }
         wire.is_up = true;
-        // The handshake loads the scripts.
-        self.servers[node].scripts.extend(SCRIPTS);
+        // The handshake loads the scripts, and asks what the node remembers.
+        self.servers[node].node.load_scripts();
+        if self.clients[who].is_guarded {
+            let look = self.servers[node].node.look(None, self.nanos);
+            self.clients[who].board.on_met(NodeId(node as u8), look, now);
+        }
         self.clients[who].board.on_up(NodeId(node as u8), now);
         self.act(who);
     }
@@ -304,17 +352,25 @@ impl World {
     pub(crate) fn deliver(&mut self, who: usize, node: usize) -> bool {
         let wire = &mut self.clients[who].wires[node];
         let Some(command) = wire.sent.pop_front() else { return false };
-        let vote = self.servers[node].run(&command, self.nanos);
-        wire.answers.push_back(vote);
+        let answer = self.servers[node].run(&command, self.nanos);
+        wire.answers.push_back(answer);
         true
     }
 
     /// The client hears the oldest answer on this wire. False if there is none.
     pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
-        let Some(vote) = self.clients[who].wires[node].answers.pop_front() else { return false };
+        let Some(answer) = self.clients[who].wires[node].answers.pop_front() else { return false };
         let now = self.now(who);
-        let asked = self.clients[who].board.on_reply(NodeId(node as u8), vote, now);
-        assert!(asked.is_some(), "an answer to nothing that was asked");
+        let (board, node) = (&mut self.clients[who].board, NodeId(node as u8));
+        match answer {
+            Answer::Look(look) => board.on_look(node, look, now),
+            Answer::Vote(vote, clock) => {
+                if let Some(micros) = clock {
+                    board.on_clock(node, micros, now);
+                }
+                assert!(board.on_reply(node, vote, now).is_some(), "an answer to nothing that was asked");
+            }
+        }
         self.act(who);
         true
     }
@@ -345,7 +401,7 @@ impl World {
         server.ghosts.retain(|stream| !stream.is_empty());
         let Some(mut stream) = server.ghosts.pop_front() else { return false };
         if let Some(command) = stream.pop_front() {
-            server.run(&command, self.nanos);
+            let _ = server.run(&command, self.nanos);
         }
         // The next one is of another connection: each keeps its order, together they have none.
         server.ghosts.push_back(stream);
@@ -398,26 +454,35 @@ impl World {
         self.clients[who].holds.get(&id).is_some_and(|hold| !hold.is_over && !now.is_past(hold.deadline))
     }
 
+    /// The fencing number of a lock that was won.
+    pub(crate) fn number(&self, who: usize, id: Id) -> u64 {
+        self.clients[who].holds[&id].number.expect("a guarded lock")
+    }
+
+    /// The fence of the key on this node, if there is one.
+    pub(crate) fn fence(&self, node: usize) -> Option<u64> {
+        let entry = self.servers[node].node.living(&Slot::Fence(Key::new(KEY)), self.nanos)?;
+        std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
+    }
+
     pub(crate) fn deadline(&self, who: usize, id: Id) -> Moment {
         self.clients[who].holds[&id].deadline
     }
 
     /// In how many nodes the key stands.
     pub(crate) fn keys(&self) -> usize {
-        self.servers.iter().filter(|server| !server.living(self.nanos).is_empty()).count()
+        self.servers.iter().filter(|server| server.node.living(&lock(), self.nanos).is_some()).count()
     }
 
     /// Whether the key on this node is of this attempt.
     pub(crate) fn has(&self, node: usize, id: Id) -> bool {
-        let living = self.servers[node].living(self.nanos);
-        living.iter().any(|entry| entry.value.as_deref() == Some(&token(id).digits()))
+        let living = self.servers[node].node.living(&lock(), self.nanos);
+        living.is_some_and(|entry| entry.value.as_deref() == Some(&token(id).digits()))
     }
 
     /// For how much longer the key on this node lives.
     pub(crate) fn life(&self, node: usize) -> Option<Duration> {
-        let living = self.servers[node].living(self.nanos);
-        let expires = living.first()?.expires?;
-        Some(Duration::from_nanos(expires - self.nanos))
+        self.servers[node].node.life(&lock(), self.nanos)
     }
 
     /// How many undos are not known done, over all nodes.
@@ -429,17 +494,43 @@ impl World {
 
     /// The node's key is gone.
     pub(crate) fn wipe(&mut self, node: usize) {
-        self.servers[node].keys.clear();
+        self.servers[node].node.data_mut().remove(&lock());
+    }
+
+    /// Everything on the node is gone, and nobody notices: `FLUSHALL`.
+    pub(crate) fn flush(&mut self, node: usize) {
+        self.servers[node].node.data_mut().clear();
+    }
+
+    /// The node's process dies, and another comes up that knows this.
+    pub(crate) fn restart(&mut self, node: usize, data: Data) {
+        for who in 0..self.clients.len() {
+            if self.is_up(who, node) {
+                self.cut(who, node);
+            }
+        }
+        self.servers[node].node.restart(data);
+    }
+
+    /// The node's clock is set, by so many milliseconds.
+    pub(crate) fn set_clock(&mut self, node: usize, by_millis: i64) {
+        self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
+    }
+
+    /// From now on the node's clock runs this much faster than ours, in millionths.
+    pub(crate) fn set_haste(&mut self, node: usize, millionths: i64) {
+        self.servers[node].node.set_haste(millionths, self.nanos);
     }
 
     pub(crate) fn flush_scripts(&mut self, node: usize) {
-        self.servers[node].scripts.clear();
+        self.servers[node].node.flush_scripts();
     }
 
     /// Somebody else's key, for this long; of another type if `value` is none.
     pub(crate) fn plant(&mut self, node: usize, value: Option<&[u8]>, life: Option<Duration>) {
-        let expires = life.map(|life| self.nanos + life.as_nanos() as u64);
-        self.servers[node].keys.insert(Key::new(KEY), Entry { value: value.map(<[u8]>::to_vec), expires });
+        let server = &mut self.servers[node].node;
+        let expires = life.map(|life| server.micros(self.nanos) / 1000 + life.as_millis() as u64);
+        server.data_mut().insert(lock(), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
     fn act(&mut self, who: usize) {
@@ -447,19 +538,27 @@ impl World {
             match action {
                 Action::Send { ask, nodes, as_text } => {
                     for node in nodes.iter() {
-                        let wire = &mut self.clients[who].wires[node.index()];
+                        let wire = &self.clients[who].wires[node.index()];
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
-                            wire.sent.push_back(Command { ask: ask.clone(), as_text });
+                            let badge = self.clients[who].board.badge(node).cloned();
+                            let command = Command { ask: ask.clone(), as_text, badge, write: None };
+                            self.clients[who].wires[node.index()].sent.push_back(command);
                         }
                     }
                 }
+                Action::Look { node, write, as_text } => {
+                    let wire = &mut self.clients[who].wires[node.index()];
+                    if wire.is_up {
+                        let (key, token) = (Key::new(""), Token::new(0));
+                        let ask = Ask { phase: Phase::Look, key, token, ttl: Duration::ZERO, fence: None };
+                        wire.sent.push_back(Command { ask, as_text, badge: None, write });
+                    }
+                }
+                Action::Standing(..) | Action::Clock(..) => {}
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());
-                }
-                Action::Look { .. } | Action::Standing(..) | Action::Clock(..) => {
-                    unreachable!("boards here are plain")
                 }
                 Action::Tell(id, news) => self.hear(who, id, news),
             }
@@ -469,8 +568,8 @@ impl World {
     fn hear(&mut self, who: usize, id: Id, news: News) {
         let holds = &mut self.clients[who].holds;
         match &news {
-            News::Won { deadline, .. } => {
-                holds.insert(id, Hold { deadline: *deadline, is_over: false });
+            News::Won { deadline, number, .. } => {
+                holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
             }
             News::Renewed(deadline) => {
@@ -514,64 +613,17 @@ impl Client {
 }
 
 impl Server {
-    fn living(&self, nanos: u64) -> Vec<&Entry> {
-        self.keys.values().filter(|entry| entry.expires.is_none_or(|expires| nanos < expires)).collect()
-    }
-
-    /// As `src/node/lua` and Redis do.
-    fn run(&mut self, command: &Command, nanos: u64) -> Vote {
-        if let Some(excuse) = self.excuses.pop_front() {
-            return excuse;
-        }
-        let Ask { phase, key, token, ttl, .. } = &command.ask;
-        if SCRIPTS.contains(phase) {
-            if command.as_text {
-                self.scripts.insert(*phase);
-            } else if !self.scripts.contains(phase) {
-                return Vote::Unknown(Fault::NoScript);
-            }
-        }
-        self.keys.retain(|_, entry| entry.expires.is_none_or(|expires| nanos < expires));
-        let digits = token.digits();
-        let found = self.keys.get_mut(key);
-        let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
-        let left = found.as_ref().and_then(|entry| entry.expires).map(|expires| expires - nanos);
-        let expires = expiry(nanos, *ttl, self.haste);
-        match (phase, found) {
-            (Phase::Grant | Phase::Retake, None) => {
-                self.keys.insert(key.clone(), Entry { value: Some(digits.to_vec()), expires: Some(expires) });
-                Vote::Granted
-            }
-            (Phase::Remaining, Some(_)) => Vote::Held { remaining: left.map(Duration::from_nanos) },
-            (Phase::Renew, Some(entry)) if is_ours => {
-                entry.expires = entry.expires.max(Some(expires)).filter(|_| entry.expires.is_some());
-                entry.expires.get_or_insert(expires);
-                Vote::Granted
-            }
-            (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
-            (Phase::Release, Some(_)) if !is_ours => Vote::Missing,
-            (Phase::Release | Phase::Break, Some(_)) => {
-                self.keys.remove(key);
-                Vote::Granted
-            }
-            (Phase::Inspect, found) => {
-                let holder = match found {
-                    None => Holder::Nobody,
-                    Some(Entry { value: Some(value), .. }) => Holder::Owner(Mark::of(value)),
-                    Some(_) => Holder::OtherType,
-                };
-                Vote::Seen(Sighting { holder, remaining: left.map(Duration::from_nanos) })
-            }
-            (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
-            (Phase::Raise | Phase::Look, _) => Vote::Unknown(Fault::Odd),
+    fn run(&mut self, command: &Command, nanos: u64) -> Answer {
+        match self.excuses.pop_front() {
+            Some(excuse) => Answer::Vote(excuse, None),
+            None => self.node.run(command, nanos),
         }
     }
 }
 
-/// Redis counts whole milliseconds, so a key may die up to one early; and its clock may run faster than ours.
-fn expiry(nanos: u64, ttl: Duration, haste: u32) -> u64 {
-    let life = ttl - ttl * haste / 1_000_000;
-    nanos / 1_000_000 * 1_000_000 + life.as_nanos() as u64
+/// Where the lock of all stories stands.
+fn lock() -> Slot {
+    Slot::Lock(Key::new(KEY))
 }
 
 /// Every attempt has a token of its own.
@@ -583,7 +635,3 @@ pub(crate) fn terms(ttl: Duration) -> Terms {
     let drift = Drift::new(0.01).expect("a usual drift");
     Terms::new(ttl, drift, None, NODE_TIMEOUT).expect("terms that work")
 }
-
-const SCRIPTS: [Phase; 3] = [Phase::Renew, Phase::Release, Phase::Inspect];
-/// The wall clock at boot.
-const EPOCH: u64 = 1_700_000_000_000_000_000;

@@ -8,7 +8,7 @@ use crate::protocol::vote::{Bar, Fault, Vote};
 use crate::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 
 const OTHER: Option<&[u8]> = Some(b"somebody else");
-const CURIOUS: Wish = Wish { ttl: TTL, curious: true, auto_renew: true, max_hold: None };
+const CURIOUS: Wish = Wish { ttl: TTL, curious: true, auto_renew: true, floor: 0, max_hold: None };
 
 #[test]
 fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {

@@ -1,0 +1,428 @@
+//! A simulated Redis master: its data, its clock, and what our commands and scripts do there.
+//!
+//! It must answer as `src/node/lua` and Redis do; `tests/protocol/conformance.rs` is one suite for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::claim::{Ask, Key, Mark, Phase};
+use crate::protocol::fence::{Fence, TOLERANCE_MICROS};
+use crate::protocol::marker::{Incarnation, Look};
+use crate::protocol::membership::{Badge, Write};
+use crate::protocol::mutant::{Mutant, is};
+use crate::protocol::vote::{Doubt, Fault, Holder, Sighting, Vote};
+
+/// A simulated Redis master.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    /// Which of the world's machines it is.
+    place: usize,
+    data: Data,
+    scripts: BTreeSet<Script>,
+    clock: Clock,
+    runs: u32,
+    /// How often its data were replaced as a replica's are.
+    replications: u32,
+    pub(crate) evicts: bool,
+    pub(crate) mistake: Option<Mistake>,
+}
+
+/// What a node remembers, and may lose.
+pub(crate) type Data = BTreeMap<Slot, Entry>;
+
+/// Where something stands in a node's data.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Slot {
+    Lock(Key),
+    Fence(Key),
+    Marker,
+}
+
+/// What stands there.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// `None` for a key of another type.
+    pub(crate) value: Option<Vec<u8>>,
+    /// In milliseconds of the node's clock.
+    pub(crate) expires: Option<u64>,
+}
+
+/// A clock that may run fast or slow, and jump.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// When it was set last, by true time.
+    set_at: u64,
+    /// What it showed then, in nanoseconds since 1970.
+    shows: u64,
+    /// How much faster than true time it runs, in millionths.
+    haste: i64,
+}
+
+/// One question under way to a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    /// Of phase `Look` if it is one; then only `write` matters.
+    pub(crate) ask: Ask,
+    pub(crate) as_text: bool,
+    /// What the node is expected to remember, where that matters.
+    pub(crate) badge: Option<Badge>,
+    pub(crate) write: Option<Write>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// A vote, and the node's clock where the reply tells it.
+    Vote(Vote, Option<u64>),
+    Look(Result<Look, Fault>),
+}
+
+/// A mistake in one of the scripts, made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// A renewal sets the expiry, also to an earlier one.
+    RenewalShortens,
+    /// A raise does not look whose the key is.
+    RaiseWithoutCompare,
+    /// A raise looks neither whose the key is, nor where the fence stands.
+    RaiseUnconditional,
+    /// A fence that is missing begins at 1, and the hint is not used.
+    FenceFromOne,
+    /// A release does not look whose the key is.
+    ReleaseWithoutCompare,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Script {
+    Renew,
+    Release,
+    Inspect,
+    Grant,
+    Hold,
+    Retake,
+    Look,
+}
+
+impl Node {
+    pub(crate) fn new(place: usize) -> Self {
+        Self { place, ..Self::default() }
+    }
+
+    /// Runs one command at this true time.
+    pub(crate) fn run(&mut self, command: &Command, nanos: u64) -> Answer {
+        let Ask { phase, fence, .. } = &command.ask;
+        if let Some(script) = script_of(*phase, fence.is_some()) {
+            if command.as_text {
+                self.scripts.insert(script);
+            } else if !self.scripts.contains(&script) {
+                return match phase {
+                    Phase::Look => Answer::Look(Err(Fault::NoScript)),
+                    _ => Answer::Vote(Vote::Unknown(Fault::NoScript), None),
+                };
+            }
+        }
+        self.expire(nanos);
+        if *phase == Phase::Look {
+            return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
+        }
+        match (fence, phase) {
+            (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
+                let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
+                let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
+                Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
+            }
+            _ => Answer::Vote(self.plain(&command.ask, nanos), None),
+        }
+    }
+
+    /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
+    pub(crate) fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
+        let incarnation = self.incarnation();
+        if let Some(Write { replaces, identity, backdate }) = write
+            && self.text(&Slot::Marker).as_deref().unwrap_or_default()
+                == replaces.as_deref().unwrap_or_default()
+        {
+            let since = self.micros(nanos) - backdate.as_micros() as u64;
+            let marker = format!("{identity} {} {since}", incarnation.as_str());
+            self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
+        }
+        let marker = self.text(&Slot::Marker).filter(|text| !text.is_empty()).map(Arc::from);
+        Look { marker, incarnation, evicts: self.evicts, micros: self.micros(nanos) }
+    }
+
+    /// The scripts that a handshake loads.
+    pub(crate) fn load_scripts(&mut self) {
+        let all = [Script::Renew, Script::Release, Script::Inspect];
+        let guarded = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
+        self.scripts.extend(all.into_iter().chain(guarded));
+    }
+
+    pub(crate) fn flush_scripts(&mut self) {
+        self.scripts.clear();
+    }
+
+    /// Another process, which knows this.
+    pub(crate) fn restart(&mut self, data: Data) {
+        self.runs += 1;
+        self.replications += 1;
+        self.scripts.clear();
+        self.data = data;
+    }
+
+    /// Made a replica of somebody who has this, and a master again; the process and its connections live on.
+    pub(crate) fn change_role(&mut self, data: Data) {
+        self.replications += 1;
+        self.data = data;
+    }
+
+    pub(crate) const fn data(&self) -> &Data {
+        &self.data
+    }
+
+    pub(crate) const fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+
+    // Its clock.
+
+    pub(crate) fn micros(&self, nanos: u64) -> u64 {
+        self.clock.read(nanos) / 1000
+    }
+
+    /// From now on it runs this much faster than true time, in millionths.
+    pub(crate) fn set_haste(&mut self, haste: i64, nanos: u64) {
+        self.clock = Clock { set_at: nanos, shows: self.clock.read(nanos), haste };
+    }
+
+    pub(crate) fn jump(&mut self, nanos: u64, by: i64) {
+        self.clock =
+            Clock { set_at: nanos, shows: self.clock.read(nanos).saturating_add_signed(by), ..self.clock };
+    }
+
+    // Its data.
+
+    /// What stands there and has not run out.
+    pub(crate) fn living(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
+        let millis = self.micros(nanos) / 1000;
+        self.data.get(slot).filter(|entry| !is_over(entry, millis))
+    }
+
+    /// For how much longer it lives by true time, as long as the clock goes on as it does; `None` for ever.
+    pub(crate) fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
+        let expires = self.living(slot, nanos)?.expires?;
+        let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
+        let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.haste);
+        Some(Duration::from_nanos(left.max(0) as u64))
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation::new(&format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications))
+    }
+
+    fn text(&self, slot: &Slot) -> Option<String> {
+        let value = self.data.get(slot)?.value.as_ref()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    fn expire(&mut self, nanos: u64) {
+        let millis = self.micros(nanos) / 1000;
+        self.data.retain(|_, entry| !is_over(entry, millis));
+    }
+
+    /// `SET`, `PTTL`, `DEL` and the scripts `renew`, `release` and `inspect`.
+    fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
+        let Ask { phase, key, token, ttl, .. } = ask;
+        let millis = self.micros(nanos) / 1000;
+        let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
+        let expires = millis + ttl.as_millis() as u64;
+        let mistake = self.mistake;
+        let found = self.data.get_mut(&slot);
+        let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
+        let left =
+            found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
+        match (phase, found) {
+            (Phase::Grant | Phase::Retake, None) => {
+                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                Vote::Granted
+            }
+            (Phase::Renew, None) if is(Mutant::ResurrectingRenewal) => {
+                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                Vote::Granted
+            }
+            (Phase::Remaining, Some(_)) => Vote::Held { remaining: left },
+            (Phase::Renew, Some(entry)) if is_ours => {
+                lengthen(entry, expires, mistake);
+                Vote::Granted
+            }
+            (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
+            (Phase::Release, Some(_)) if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) => {
+                Vote::Missing
+            }
+            (Phase::Release | Phase::Break, Some(_)) => {
+                self.data.remove(&slot);
+                Vote::Granted
+            }
+            (Phase::Inspect, found) => {
+                let holder = match found {
+                    None => Holder::Nobody,
+                    Some(Entry { value: Some(value), .. }) => Holder::Owner(Mark::of(value)),
+                    Some(_) => Holder::OtherType,
+                };
+                Vote::Seen(Sighting { holder, remaining: left })
+            }
+            (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
+            (Phase::Raise | Phase::Look, _) => Vote::Unknown(Fault::Odd),
+        }
+    }
+
+    /// The scripts `grant`, `hold` and `retake`.
+    fn ballot(&mut self, ask: &Ask, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
+        let now = self.micros(nanos);
+        let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
+        else {
+            return Vote::Unknown(Fault::Changed);
+        };
+        if now < badge.votes_from_micros {
+            let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
+            return Vote::Doubtful { remaining, doubt: Doubt::Forgot };
+        }
+        match (ask.phase, fence) {
+            (Phase::Grant, Fence::Hint { hint, floor }) => {
+                self.grant(ask, hint, floor.max(badge.votes_from_micros), now)
+            }
+            (Phase::Retake, Fence::Number(number)) => self.retake(ask, number, now),
+            (Phase::Raise | Phase::Renew, Fence::Number(number)) => self.hold(ask, number, now),
+            _ => Vote::Unknown(Fault::Odd),
+        }
+    }
+
+    fn grant(&mut self, ask: &Ask, hint: u64, floor: u64, now: u64) -> Vote {
+        let slot = Slot::Lock(ask.key.clone());
+        if let Some(held) = self.held(&slot, now) {
+            return held;
+        }
+        let fence = Slot::Fence(ask.key.clone());
+        let last = match self.data.get(&fence).map(|entry| entry.value.as_deref().and_then(number_in)) {
+            Some(None) => return Vote::Unknown(Fault::Refused("FENCE".into())),
+            Some(Some(last)) if last >= LAST_NUMBER => return Vote::Unknown(Fault::Refused("FENCE".into())),
+            Some(Some(last)) => last,
+            None if self.mistake == Some(Mistake::FenceFromOne) => 0,
+            None => now - TOLERANCE_MICROS,
+        };
+        let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
+        let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
+        let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        self.keep(fence, number, now);
+        Vote::Fenced(number)
+    }
+
+    fn retake(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
+        if self.fence(&fence) > number {
+            return Vote::Outranked;
+        }
+        if let Some(held) = self.held(&slot, now) {
+            return held;
+        }
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        self.keep(fence, number, now);
+        Vote::Granted
+    }
+
+    fn hold(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
+        let mistake = self.mistake.filter(|_| ask.phase == Phase::Raise);
+        let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        if ask.phase == Phase::Renew && is(Mutant::ResurrectingRenewal) && !self.data.contains_key(&slot) {
+            self.data
+                .insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+            self.keep(fence, number, now);
+            return Vote::Granted;
+        }
+        match self.data.get(&slot) {
+            _ if is_blind => {}
+            None => return Vote::Missing,
+            Some(entry) if entry.value.as_deref() == Some(&ask.token.digits()) => {}
+            Some(_) => return self.held(&slot, now).unwrap_or(Vote::Missing),
+        }
+        if self.fence(&fence) > number && mistake != Some(Mistake::RaiseUnconditional) {
+            return Vote::Outranked;
+        }
+        self.keep(fence, number, now);
+        if ask.phase == Phase::Renew
+            && let Some(entry) = self.data.get_mut(&slot)
+        {
+            lengthen(entry, expires, self.mistake);
+        }
+        Vote::Granted
+    }
+
+    fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
+        let entry = self.data.get(slot)?;
+        let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
+        Some(Vote::Held { remaining })
+    }
+
+    fn fence(&self, slot: &Slot) -> u64 {
+        self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0)
+    }
+
+    fn keep(&mut self, slot: Slot, number: u64, now: u64) {
+        let expires = Some(now / 1000 + KEEP.as_millis() as u64);
+        self.data.insert(slot, Entry { value: Some(number.to_string().into_bytes()), expires });
+    }
+}
+
+impl Clock {
+    fn read(&self, nanos: u64) -> u64 {
+        let gone = i128::from(nanos) - i128::from(self.set_at);
+        let gone = gone * i128::from(1_000_000 + self.haste) / 1_000_000;
+        (i128::from(self.shows) + gone) as u64
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { set_at: 0, shows: EPOCH, haste: 0 }
+    }
+}
+
+/// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
+fn is_over(entry: &Entry, millis: u64) -> bool {
+    entry.expires.is_some_and(|expires| expires <= millis)
+}
+
+fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
+    let is_shorter = entry.expires.is_some_and(|old| old >= expires);
+    if !is_shorter || mistake == Some(Mistake::RenewalShortens) {
+        entry.expires = Some(expires);
+    }
+}
+
+fn number_in(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
+    match (phase, is_guarded) {
+        (Phase::Look, _) => Some(Script::Look),
+        (Phase::Release, _) => Some(Script::Release),
+        (Phase::Inspect, _) => Some(Script::Inspect),
+        (Phase::Grant, true) => Some(Script::Grant),
+        (Phase::Raise | Phase::Renew, true) => Some(Script::Hold),
+        (Phase::Retake, true) => Some(Script::Retake),
+        (Phase::Renew, false) => Some(Script::Renew),
+        _ => None,
+    }
+}
+
+const LAST_NUMBER: u64 = (1 << 53) - 1;
+/// For how long a fence is kept.
+pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The wall clock at boot.
+pub(crate) const EPOCH: u64 = 1_700_000_000_000_000_000;
