@@ -231,7 +231,7 @@ impl Driver {
 
     fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
         let twin = self.links.iter().position(|other| {
-            other.status.is_up() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
+            other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
         if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
             return self.bar(node, Bar::SameServer(twin as u8), now);
@@ -274,9 +274,9 @@ impl Driver {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(&ask, nodes, as_text),
                 Action::Look { node, write, as_text } => {
-                    self.ask_what_it_remembers(node, write.as_ref(), as_text)
+                    self.ask_what_it_remembers(node, write.as_ref(), as_text);
                 }
-                Action::Standing(node, standing) => self.stands(node, standing, now),
+                Action::Standing(node, standing) => self.stands(node, &standing, now),
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
                 Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
@@ -284,11 +284,11 @@ impl Driver {
         }
     }
 
-    fn stands(&mut self, node: NodeId, standing: Standing, now: Moment) {
+    fn stands(&mut self, node: NodeId, standing: &Standing, now: Moment) {
         let link = &mut self.links[node.index()];
-        link.stands(&standing);
+        link.stands(standing);
         let node = &*link.status.address;
-        match &standing {
+        match standing {
             Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
             Standing::Doubtful(until, doubt) => {
                 let remaining = now.until(*until);

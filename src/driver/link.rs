@@ -49,6 +49,10 @@ impl Link {
         Self { address, settings, state: State::Resting(0), failures: 0, status }
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.state {
             State::Up(connection) => Some(connection),
@@ -105,7 +109,8 @@ impl Link {
     /// The connection is in use from here on.
     pub(super) fn up(&mut self, profile: &Profile) {
         self.failures = 0;
-        self.status.state = NodeState::Up;
+        // A guarded client hears in the same turn what the node's memory is worth.
+        self.status.state = if profile.look.is_some() { NodeState::Undecided } else { NodeState::Up };
         self.status.server = profile.server();
         self.status.run_id.clone_from(&profile.run_id);
         self.status.round_trip = Some(profile.round_trip);
@@ -124,7 +129,8 @@ impl Link {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, doubt: *doubt });
             }
-            Standing::Undecided | Standing::Voting => self.status.state = NodeState::Up,
+            Standing::Undecided => self.status.state = NodeState::Undecided,
+            Standing::Voting => self.status.state = NodeState::Up,
         }
     }
 

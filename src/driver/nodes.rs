@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::host::clock;
 use crate::protocol::time::Moment;
-use crate::protocol::vote::{Bar, Doubt};
+use crate::protocol::vote::{Bar, Doubt, Fault};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -57,7 +57,9 @@ impl Probation {
 pub enum NodeState {
     /// The first dial is under way.
     Connecting,
-    /// Connected: it votes.
+    /// Connected, and too few nodes are, to tell which cluster it votes in. Never in plain mode.
+    Undecided,
+    /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
     /// Not connected, for this reason; it is dialed again by itself.
     Down(String),
@@ -86,9 +88,9 @@ impl NodeStatus {
         self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())
     }
 
-    /// Whether its first dial has ended, one way or the other.
+    /// Whether its first dial has ended, one way or the other, and it is known whether it votes.
     pub(crate) fn is_known(&self) -> bool {
-        self.state != NodeState::Connecting
+        !matches!(self.state, NodeState::Connecting | NodeState::Undecided)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -104,6 +106,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
+            NodeState::Undecided => Fault::Undecided.fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

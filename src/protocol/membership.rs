@@ -28,6 +28,8 @@ pub struct Membership {
     /// Whether nodes that are all blank become a cluster by themselves.
     founds: bool,
     seats: Vec<Seat>,
+    /// The cluster that a quorum of the nodes belonged to last.
+    cluster: Option<ClusterId>,
     declaring: Option<Declaring>,
     declared: Option<(Id, Declared)>,
 }
@@ -67,6 +69,15 @@ pub enum Declared {
     Unreachable,
 }
 
+/// How we know which cluster the nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Enough of them say so, or all are there and blank.
+    Nodes,
+    /// Enough of them said so before they forgot.
+    Memory,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Declaring {
     of: Id,
@@ -80,7 +91,7 @@ impl Membership {
     #[must_use]
     pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
         let seats = vec![Seat::default(); charter.quorum().nodes()];
-        Self { charter, drift, founds, seats, declaring: None, declared: None }
+        Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
@@ -137,15 +148,15 @@ impl Membership {
         self.seats[node.index()].hold_back(now.plus(remaining), Doubt::Forgot);
     }
 
-    /// The node's clock as told by an answer to a question sent then. Poll next.
-    pub fn on_clock(&mut self, node: NodeId, sent: Moment, micros: u64, now: Moment) -> Option<Oddity> {
+    /// The node's clock as told by an answer to a question asked then. Poll next.
+    pub fn on_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) -> Option<Oddity> {
         let span = self.charter.longest_ttl();
         let seat = &mut self.seats[node.index()];
-        let oddity = seat.clock.watch(sent, now, micros, self.drift, span)?;
-        if matches!(oddity, Oddity::Jumped { .. }) {
+        let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
+        if matches!(found, Oddity::Jumped { .. }) {
             seat.hold_back(now.plus(span), Doubt::Clock);
         }
-        Some(oddity)
+        Some(found)
     }
 
     /// The vote of a node that need not be asked, because it may not vote.
@@ -220,8 +231,8 @@ impl Membership {
         }
     }
 
-    /// Which cluster these nodes are, if enough of them say so, or if all are there and blank.
-    fn cluster_in_force(&self) -> Option<ClusterId> {
+    /// Which cluster these nodes are, and how we know.
+    fn cluster_in_force(&self) -> Option<(ClusterId, Source)> {
         let carried: Vec<ClusterId> = self
             .looks()
             .filter_map(|look| Marker::parse(look.marker.as_deref()?))
@@ -233,7 +244,7 @@ impl Membership {
         let enough = quorum.need().min(quorum.nodes() - 1).max(1);
         let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
         if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
-            return Some(*id);
+            return Some((*id, Source::Nodes));
         }
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
@@ -245,19 +256,32 @@ impl Membership {
             }
             None => false,
         };
-        (self.founds && self.seats.iter().all(is_founded_by)).then_some(founders)
+        if self.founds && self.seats.iter().all(is_founded_by) {
+            return Some((founders, Source::Nodes));
+        }
+        // So many have forgotten at once that too few are left to say. We know what they were.
+        let cluster = self.cluster.filter(|cluster| carried.iter().all(|other| other == cluster));
+        cluster.map(|cluster| (cluster, Source::Memory))
     }
 
     /// Decides anew who votes.
     fn judge(&mut self, now: Moment) {
         let in_force = self.cluster_in_force();
+        self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
         let charter = self.charter;
         for seat in &mut self.seats {
             let verdict = match &seat.look {
                 None => Verdict::Undecided,
                 Some(look) if look.evicts => Verdict::Barred(Bar::Evicts),
-                Some(look) => verdict(look, in_force, all_looked, charter),
+                Some(look) => {
+                    // By our memory alone we take back only those whom we knew.
+                    let in_force = in_force.filter(|(_, source)| match source {
+                        Source::Nodes => true,
+                        Source::Memory => seat.was_member(),
+                    });
+                    verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
+                }
             };
             seat.decide(verdict, charter.longest_ttl(), now);
         }
@@ -297,7 +321,9 @@ fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: 
             Verdict::Member(Badge { marker: text, votes_from_micros: marker.votes_from_micros() })
         }
         None if all_looked => Verdict::Barred(Bar::AnotherCluster(
-            "no quorum of the nodes given belongs to the same one".into(),
+            "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
+             `quorlock init --force`)"
+                .into(),
         )),
         None => Verdict::Undecided,
     }

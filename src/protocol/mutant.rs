@@ -33,6 +33,11 @@ pub const fn is(_: Mutant) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    unused_imports,
+    dead_code,
+    reason = "the tests of the protocol make mistakes, those of the library do not"
+)]
 pub use switch::{is, with};
 
 #[cfg(test)]
@@ -52,6 +57,7 @@ mod switch {
     }
 
     /// Runs something with this mistake, on this thread.
+    #[allow(dead_code, reason = "as above")]
     pub fn with<T>(mutant: Option<Mutant>, body: impl FnOnce() -> T) -> T {
         struct Restore(Option<Mutant>);
         impl Drop for Restore {

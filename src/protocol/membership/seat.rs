@@ -102,10 +102,22 @@ impl Seat {
             (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
             (Verdict::Member(_), None) => Standing::Voting,
         };
+        if let (Standing::Doubtful(new, doubt), Standing::Doubtful(told, same)) = (&standing, &self.told)
+            && doubt == same
+            && new.since(*told) < WORTH_TELLING
+            && told.since(*new) < WORTH_TELLING
+        {
+            return None;
+        }
         (standing != self.told).then(|| {
             self.told = standing.clone();
             standing
         })
+    }
+
+    /// Whether it was a member of our cluster before.
+    pub(super) fn was_member(&self) -> bool {
+        self.known.is_some()
     }
 
     pub(super) fn leave(&mut self) {
@@ -171,3 +183,6 @@ impl Seat {
         self.verdict = verdict;
     }
 }
+
+/// Two looks never agree to the microsecond when a probation ends.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
