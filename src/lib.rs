@@ -55,20 +55,14 @@
 //!
 //! # Safety of the lock
 //!
-//! No two guards of one name are valid at once, provided that
+//! The chapter [How safe is it?](how_safe) says what is promised on which conditions, and what is not. In short:
 //!
-//! - every client of the name uses the same nodes, database, quorum and key prefix;
-//! - nodes are independent masters: no replicas of one another, no shared fate;
-//! - fewer granting nodes lose the key early (a restart without data, eviction, a clock that jumps forward) than
-//!   [`Guard::margin`] plus one, and clocks differ in speed by less than the [`drift`](Builder::drift);
-//! - the holder stops when the lock says so.
-//!
-//! The last one cannot be enforced from here: a process that is paused between its last look at the guard and its
-//! write may write after the lock has passed on. **There are no fencing tokens yet** that would let a resource refuse
-//! such a write, and **nothing yet keeps a node from voting that forgot its data**. So run nodes with
-//! `appendfsync always`, bring a node that lost its data back only after the longest ttl in use has passed, or ask
-//! for a larger [`quorum`](Builder::quorum); and where a rare second holder would do harm, let the resource itself
-//! check (a version column, compare-and-swap).
+//! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
+//! - Where a second holder would damage data, hand [`fencing_token`](Held::fencing_token) to the resource with every
+//!   write, and let it refuse smaller ones.
+//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](Builder::longest_ttl). So a
+//!   *new* cluster votes only after that, unless it is declared fresh once: [`Builder::init`], `quorlock init`.
+//! - [`Builder::plain`] does without all that: the textbook's `SET NX PX`.
 //!
 //! # Features
 //!
@@ -81,6 +75,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 mod driver;
 mod host;
+pub mod how_safe;
 mod lock;
 mod node;
 mod observe;

@@ -32,7 +32,8 @@ use crate::protocol::vote::Vote;
 ///
 /// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
 /// [`lost`](Held::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
-/// machine moved) can still act after the lock has passed to somebody else.
+/// machine moved) can still act after the lock has passed to somebody else: hand
+/// [`fencing_token`](Held::fencing_token) to the resource, so that it can refuse that.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,

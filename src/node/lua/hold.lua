@@ -1,5 +1,5 @@
--- Renews a key that is still ours and keeps its fence at our number, if this node may vote. Never shortens the
--- key's life, never creates the key, never lowers the fence.
+-- Renews a key that is still ours and keeps its fence at our number, if this node may vote.
+-- Never shortens the key's life, never creates the key, never lowers the fence.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here

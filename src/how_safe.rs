@@ -1,0 +1,107 @@
+//! How safe is it? What is promised, on which conditions, what is not, and what was tried.
+//!
+//! # What this lock is
+//!
+//! A *lease* over N independent Redis masters. While a quorum of them keep their data, and clocks run at roughly the
+//! right speed, at most one client at a time holds a name. It ends by itself, so that a holder that dies blocks nobody
+//! for longer than the ttl.
+//!
+//! # What it is not
+//!
+//! It is not consensus, and it cannot stop you. A program that is frozen after its last look at the lock (a stopped
+//! process, swapping, a virtual machine being moved) may wake up and act when the lock has passed on to somebody
+//! else. Nothing that happens between that look and the effect can be seen from here, and the same holds for the locks
+//! of etcd, ZooKeeper, Chubby, and every other lease.
+//!
+//! So ask what a rare second holder would do.
+//!
+//! - **Work twice, harmlessly** (a cache filled twice, a report sent again): the lock alone is enough.
+//! - **Damage data**: take the lock *and* hand the [fencing token](crate::FencingToken) to the resource with every
+//!   write. If the resource cannot check a token, no lock with a time limit makes it safe, this one included.
+//!
+//! # Fencing tokens
+//!
+//! Every guarded lock has a token, [`Held::fencing_token`](crate::Held::fencing_token), whose number is larger than
+//! that of every earlier holder of the name. The resource keeps the token of the last write that it accepted, and
+//! refuses what [may not follow](crate::FencingToken::may_follow) it:
+//!
+//! ```sql
+//! UPDATE account SET balance = $1, fence = $2, nonce = $3
+//!  WHERE id = $4 AND (fence < $2 OR (fence = $2 AND nonce = $3))
+//! ```
+//!
+//! No row changed means: you have lost the lock, stop. Keep the number in a 64-bit integer; it is below 2^53.
+//!
+//! *Why numbers grow, whatever clocks do.* With its grant a node installs a number above every earlier one of that key:
+//! its fence. The lock's number T is the largest of its grants, and it counts only once q nodes have T as their
+//! fence, if need be by a second round that makes it so where the key is still ours. Any two quorums share a node. No
+//! node installs a number twice, so no two locks have the same; and a node that gave its grant to a later lock gave
+//! it a larger number than any it had, so later locks have larger ones. Time-outs, delays, lost messages and wrong clocks
+//! do not enter into that argument. (Clocks only choose *which* larger number is installed, so that all nodes choose
+//! the same and one round is enough.)
+//!
+//! *What it hangs on.* That fewer than 2q − N nodes lose the number of that key (so none may with a plain majority of
+//! an odd number of nodes; one may with 4 of 5). A node that lost it goes on from its clock, above the end of its
+//! probation. So order holds even past that, unless node clocks are also wrong by more
+//! than half the probation, or were set back by more than the time since the number was given out. The nonce covers
+//! what is left: should a number ever come twice, two holders cannot both write with it. A resource that has seen a
+//! larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
+//!
+//! # At most one holder
+//!
+//! No two guards of one name are valid at once, provided that
+//!
+//! | condition | what breaks it | what we do about it |
+//! |---|---|---|
+//! | every client of the name uses the same nodes, database, quorum and longest ttl | two configurations | each node remembers its cluster and serves no other; a differing client gets an error |
+//! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
+//! | clocks differ in speed by less than the [drift](crate::Builder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
+//! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left |
+//! | no keys are deleted or evicted | `FLUSHALL` of locks only, `maxmemory` with eviction | evicting nodes do not vote |
+//! | nodes are independent | replicas, shared disks, one server named twice | replicas and the same server twice are refused |
+//! | the holder stops when the lock says so | ignoring [`lost`](crate::Held::lost) | [`Mutex::run`](crate::Mutex::run), `quorlock run` |
+//! | no plain client or other library takes the same names | they know nothing of probation | do not mix them, or count on the margin alone |
+//!
+//! A failed condition does harm only where the lock has nothing to spare: held on *g* of *N* nodes with quorum *q*, it
+//! survives *g + q − N − 1* nodes that lose it early ([`Guard::margin`](crate::Guard::margin)).
+//!
+//! | N | q | may be away | may forget or jump, at least | when all N hold the lock |
+//! |---|---|---|---|---|
+//! | 3 | 2 | 1 | 0 | 1 |
+//! | 3 | 3 | 0 | 2 | 2 |
+//! | 5 | 3 | 2 | 0 | 2 |
+//! | 5 | 4 | 1 | 2 | 3 |
+//! | 7 | 4 | 3 | 0 | 3 |
+//! | 7 | 5 | 2 | 2 | 4 |
+//!
+//! A super-majority ([`Builder::quorum`](crate::Builder::quorum)) costs availability and buys safety without any
+//! guard or clock; an even N costs availability and buys nothing.
+//!
+//! # Probation
+//!
+//! Among its data each node has one string, `quorlock:node`: which cluster it belongs to, on which terms (N, q, longest
+//! ttl), which server wrote it, and when. It is compared, in the same step, by every script that votes. Whatever
+//! makes a node forget its locks makes this string go, or disagree with the server it stands on; then it is written
+//! anew, and the node casts no vote until the longest ttl has passed, when every lock that it may have forgotten is
+//! over. Who saw the change also waits that long on its own clock.
+//!
+//! What it does not see:
+//!
+//! - a virtual machine restored *with its memory*: the same process knows less than it did;
+//! - a role that changes there and back within a quarter of the longest ttl, without a restart, through a replica
+//!   that had this very node's data: the string is the same, and `INFO` is asked only that often;
+//! - a node behind an address that is replaced by a blank one while clients with the old *and* the new list are at
+//!   work, if both lists share q nodes. Stop the clients first.
+//!
+//! A node that restarts with all its data is on probation too: nobody can tell from outside that nothing is missing. So
+//! restart one at a time, and wait the longest ttl in between.
+//!
+//! # Use something else
+//!
+//! If you run etcd or ZooKeeper already: their locks come from consensus and carry numbers that can fence. If one
+//! Redis with a rare double run is good enough: one URL is that lock. If the resource can compare and swap by itself:
+//! then it may need no lock. If all that is protected lives in one database: its own locks share its fate.
+//!
+//! # What was tried
+//!
+//! WHAT_WAS_TRIED
