@@ -66,6 +66,7 @@
 //!
 //! # Features
 //!
+//! - `serde`: `Serialize` and `Deserialize` for [`FencingToken`], to send it to the resource. Off by default.
 //! - `tls-rustls`: `rediss://` and `valkeys://` by rustls with the ring provider. Off by default.
 //!
 //! # Platforms

@@ -235,3 +235,20 @@ async fn max_hold_is_no_less_than_the_ttl() {
     let mutex = client().mutex("a").ttl(Duration::from_secs(4)).max_hold(Duration::from_millis(3_999));
     check_mutex_refused(mutex, &["max_hold", "4s"]).await;
 }
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_fencing_token_goes_through_json_and_comes_back() {
+    use quorlock::FencingToken;
+
+    let token = FencingToken { number: (1 << 53) - 1, nonce: u128::MAX - 0xfeed };
+    let text = r#"{"number":9007199254740991,"nonce":"ffffffffffffffffffffffffffff0112"}"#;
+    assert_eq!(serde_json::to_string(&token).unwrap(), text);
+    assert_eq!(serde_json::from_str::<FencingToken>(text).unwrap(), token);
+    // From a stream, which lends nobody its text.
+    assert_eq!(serde_json::from_reader::<_, FencingToken>(text.as_bytes()).unwrap(), token);
+    for nonce in [r#""12""#, "12", r#""+fffffffffffffffffffffffffff0112""#, "null"] {
+        let bad = format!(r#"{{"number":1,"nonce":{nonce}}}"#);
+        assert!(serde_json::from_str::<FencingToken>(&bad).is_err(), "{bad}");
+    }
+}

@@ -23,12 +23,17 @@ use super::time::Moment;
 ///
 /// Numbers are below 2^53, so that no floating-point column or JSON reader bends them. `Display` and `FromStr` use
 /// `number-nonce`, the nonce in 32 hexadecimal digits.
+///
+/// With the feature `serde` it is a structure of number and nonce, in JSON and other texts with the nonce as a string of
+/// 32 hexadecimal digits, as no JSON number is that long; in binary formats the nonce is a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FencingToken {
     /// Larger for every later holder.
     pub number: u64,
     /// 128 random bits, for the case that a number is ever given out twice (see the crate's chapter on safety):
     /// even then two holders cannot both write. It opens nothing.
+    #[cfg_attr(feature = "serde", serde(with = "digits"))]
     pub nonce: u128,
 }
 
@@ -51,13 +56,62 @@ impl FromStr for FencingToken {
 
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let (number, nonce) = text.split_once('-').ok_or(BadToken)?;
-        let is_plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if nonce.len() != 32 || !is_plain(nonce) || !is_plain(number) {
+        if !are_digits(number) {
             return Err(BadToken);
         }
         let number = number.parse().map_err(|_| BadToken)?;
-        let nonce = u128::from_str_radix(nonce, 16).map_err(|_| BadToken)?;
-        Ok(Self { number, nonce })
+        Ok(Self { number, nonce: nonce_of(nonce)? })
+    }
+}
+
+/// A nonce as it is written: all 32 digits, and no sign, which `from_str_radix` would take.
+fn nonce_of(digits: &str) -> Result<u128, BadToken> {
+    if digits.len() != 32 || !are_digits(digits) {
+        return Err(BadToken);
+    }
+    u128::from_str_radix(digits, 16).map_err(|_| BadToken)
+}
+
+fn are_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The nonce in a serialized token.
+#[cfg(feature = "serde")]
+mod digits {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(nonce: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(&format_args!("{nonce:032x}"))
+        } else {
+            serializer.serialize_u128(*nonce)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Digits)
+        } else {
+            u128::deserialize(deserializer)
+        }
+    }
+
+    struct Digits;
+
+    impl Visitor<'_> for Digits {
+        type Value = u128;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a nonce of 32 hexadecimal digits")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u128, E> {
+            super::nonce_of(text).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        }
     }
 }
 
