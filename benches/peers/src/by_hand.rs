@@ -15,22 +15,23 @@ use tokio::time::sleep;
 use crate::Outcome;
 
 #[derive(Clone)]
-pub(crate) struct ByHand {
+pub struct ByHand {
     /// The nodes that could be reached.
     nodes: Vec<MultiplexedConnection>,
     need: usize,
-    /// The digest of the release script.
-    script: String,
+    /// The digests of the two scripts.
+    release: String,
+    set: String,
 }
 
-pub(crate) struct Lock {
+pub struct Lock {
     client: ByHand,
     key: String,
     token: String,
 }
 
 /// One for each node. The redis crate leaves Nagle's algorithm on, which is no setting for a lock.
-pub(crate) fn clients(urls: &[String]) -> RedisResult<Vec<Client>> {
+pub fn clients(urls: &[String]) -> RedisResult<Vec<Client>> {
     let settings = TcpSettings::default().set_nodelay(true);
     (urls.iter())
         .map(|url| Client::open(url.as_str().into_connection_info()?.set_tcp_settings(settings.clone())))
@@ -38,19 +39,20 @@ pub(crate) fn clients(urls: &[String]) -> RedisResult<Vec<Client>> {
 }
 
 impl ByHand {
-    pub(crate) async fn connect(urls: &[String]) -> Outcome<Self> {
+    pub async fn connect(urls: &[String]) -> Outcome<Self> {
         let clients = clients(urls)?;
         let dials = join_all(clients.iter().map(Client::get_multiplexed_async_connection)).await;
         let nodes: Vec<_> = dials.into_iter().filter_map(Result::ok).collect();
-        let mut script = String::new();
-        for node in &nodes {
-            script = cmd("SCRIPT").arg("LOAD").arg(RELEASE).query_async(&mut node.clone()).await?;
+        let (mut release, mut set) = (String::new(), String::new());
+        for mut node in nodes.iter().cloned() {
+            release = cmd("SCRIPT").arg("LOAD").arg(RELEASE).query_async(&mut node).await?;
+            set = cmd("SCRIPT").arg("LOAD").arg(SET).query_async(&mut node).await?;
         }
-        Ok(Self { nodes, need: urls.len() / 2 + 1, script })
+        Ok(Self { nodes, need: urls.len() / 2 + 1, release, set })
     }
 
     /// Tries until it succeeds: its own late SETs can stand in its way until they expire.
-    pub(crate) async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Lock> {
+    pub async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Lock> {
         let ttl = u64::try_from(ttl.as_millis())?;
         loop {
             let token = format!("{:032x}", rand::random::<u128>());
@@ -63,6 +65,16 @@ impl ByHand {
             lock.release().await?;
             sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Tries once, with the bare `SET NX PX` inside a script: the least that a script can cost that does it.
+    pub async fn acquire_by_script(&self, key: &str, ttl: Duration) -> Outcome<Lock> {
+        let token = format!("{:032x}", rand::random::<u128>());
+        let mut set = cmd("EVALSHA");
+        set.arg(&self.set).arg(1).arg(key).arg(&token).arg(u64::try_from(ttl.as_millis())?);
+        let is_ours = self.reaches_quorum(&set, |answer: &Value| matches!(answer, Value::Okay)).await;
+        let lock = Lock { client: self.clone(), key: key.to_owned(), token };
+        is_ours.then_some(lock).ok_or_else(|| "no quorum for a free key".into())
     }
 
     async fn reaches_quorum<T>(&self, command: &Cmd, is_yes: impl Fn(&T) -> bool) -> bool
@@ -84,9 +96,9 @@ impl ByHand {
 }
 
 impl Lock {
-    pub(crate) async fn release(self) -> Outcome<()> {
+    pub async fn release(self) -> Outcome<()> {
         let mut release = cmd("EVALSHA");
-        release.arg(&self.client.script).arg(1).arg(&self.key).arg(&self.token);
+        release.arg(&self.client.release).arg(1).arg(&self.key).arg(&self.token);
         let is_free = self.client.reaches_quorum(&release, |_: &i64| true).await;
         is_free.then_some(()).ok_or_else(|| "no quorum for the release".into())
     }
@@ -99,3 +111,4 @@ async fn ask<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -
 const RETRY_PAUSE: Duration = Duration::from_millis(2);
 const RELEASE: &str =
     r#"if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0"#;
+const SET: &str = r#"return redis.call("SET", KEYS[1], ARGV[1], "NX", "PX", ARGV[2])"#;

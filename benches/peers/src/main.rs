@@ -4,23 +4,21 @@
 //! absolute figures are the machine's. `--quick` runs 3 rounds instead of 11; `--only NAME` (sequential, throughput,
 //! faults, lateness, takeover; may be repeated) runs a part.
 
-mod by_hand;
 mod client;
 mod measure;
 mod table;
 
 use std::env;
-use std::error::Error;
-use std::fs;
 use std::time::Instant;
 
+use peers::Outcome;
+use peers::figures::{median, percentile};
+use peers::machine::{load, machine};
 use quorlock_chaos::{Fleet, Setup};
 
 use client::Peer;
 use measure::{ALL_THREADS, Fault, LATENESS, LEFT_OVER, ONE_THREAD, PAUSED_THROUGHPUT, THROUGHPUT};
-use table::{Table, median, percentile};
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+use table::Table;
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -38,7 +36,7 @@ fn main() -> Outcome<()> {
         eprintln!("round {} of {}, load {}", round + 1, options.rounds, load());
         one_round(&mut fleet, &mut table, &options, round)?;
     }
-    println!("{}", machine(&fleet)?);
+    println!("{} 5 x redis-server, no append-only file.", machine(&fleet)?);
     println!(
         "{} rounds in {:.0} s; load average {before} before, {} after.\n",
         options.rounds,
@@ -146,26 +144,4 @@ fn goals(table: &Table) -> String {
     );
     check("keys left over (worst run)", Some(percentile(ours(LEFT_OVER), 1.0)), &|keys| keys == 0.0);
     lines.join("\n")
-}
-
-fn machine(fleet: &Fleet) -> Outcome<String> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| -> Option<String> {
-        let value = text.lines().find(|line| line.starts_with(name))?.split_once(':')?.1;
-        Some(value.trim().to_owned())
-    };
-    let info: String = fleet[0].command(&["INFO", "server"])?;
-    Ok(format!(
-        "Machine: {} x {}, {} {}; 5 x redis-server {} on loopback, no append-only file.",
-        std::thread::available_parallelism()?,
-        field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown CPU".to_owned()),
-        env::consts::OS,
-        read("/proc/sys/kernel/osrelease").trim(),
-        field(&info, "redis_version").unwrap_or_default(),
-    ))
-}
-
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or("unknown").to_owned()
 }

@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use peers::Outcome;
+use peers::figures::{median, percentile};
 use quorlock::Redlock;
 use quorlock_chaos::{Data, Fleet};
 use rustix::time::{ClockId, clock_gettime};
@@ -15,9 +17,8 @@ use tokio::process::Command;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use crate::Outcome;
 use crate::client::{Client, Peer};
-use crate::table::{Table, median, percentile};
+use crate::table::Table;
 
 /// One task takes and releases its lock again and again.
 pub(crate) fn sequential(fleet: &Fleet, table: &mut Table, peer: Peer, threads: &str) -> Outcome<()> {
@@ -170,7 +171,7 @@ pub(crate) fn fault(
 pub(crate) fn lateness(fleet: &mut Fleet, table: &mut Table) -> Outcome<()> {
     let runtime = all_threads()?;
     let lead = runtime.block_on(async {
-        let client = Redlock::builder().nodes(fleet.urls()).connect().await?;
+        let client = Redlock::builder().nodes(fleet.urls()).plain().connect().await?;
         let guard = client.mutex("peers:lateness").ttl(SHORT_TTL).acquire().await?;
         fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
         // Answers that were on their way may still renew it.

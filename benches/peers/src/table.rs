@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use peers::figures::{cell, median};
+
 use crate::client::Peer;
 
 /// Every figure of every peer in every round.
@@ -55,33 +57,4 @@ impl Table {
         }
         text
     }
-}
-
-fn cell(figures: &[f64]) -> String {
-    if figures.is_empty() {
-        return "-".to_owned();
-    }
-    let (low, high) = (percentile(figures.to_vec(), 0.0), percentile(figures.to_vec(), 1.0));
-    format!("{} ({}-{})", short(median(figures.to_vec())), short(low), short(high))
-}
-
-/// Three digits are more than the noise leaves.
-fn short(figure: f64) -> String {
-    match figure.abs() {
-        size if size >= 100.0 || size == 0.0 => format!("{figure:.0}"),
-        size if size >= 10.0 => format!("{figure:.1}"),
-        _ => format!("{figure:.2}"),
-    }
-}
-
-pub(crate) fn median(figures: Vec<f64>) -> f64 {
-    percentile(figures, 0.5)
-}
-
-/// The figure at this share of the sorted list; not a number if there is none.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is a place")]
-pub(crate) fn percentile(mut figures: Vec<f64>, share: f64) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let last = figures.len().saturating_sub(1) as f64;
-    figures.get((last * share).round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -1,0 +1,83 @@
+//! What guarded mode costs: the servers' time, the caller's time, and in how many rounds a lock is taken.
+//!
+//! Everything is measured in every round, guarded and its reference right after one another, in an order that changes
+//! with the round; a ratio is the median of the rounds' own ratios. `--quick` runs 3 rounds instead of 11.
+
+mod caller;
+mod server;
+mod table;
+
+use std::env;
+use std::time::Instant;
+
+use peers::Outcome;
+use peers::machine::{load, machine};
+use quorlock_chaos::{Fleet, Setup};
+use tokio::runtime::{Builder, Runtime};
+
+use caller::{Caller, Mode};
+use server::{Sending, Servers};
+use table::Table;
+
+fn main() -> Outcome<()> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let rounds = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => 11,
+        ["--quick"] => 3,
+        _ => return Err("known: --quick".into()),
+    };
+    let (begin, before) = (Instant::now(), load());
+    let runtime = all_threads()?;
+    let mut table = Table::default();
+    let (guarded, alone, plain) = (start(5)?, start(1)?, start(5)?);
+    // A new cluster, declared once: its nodes vote at once.
+    for fleet in [&guarded, &alone] {
+        runtime.block_on(quorlock::Redlock::builder().nodes(fleet.urls()).init(false))?;
+    }
+    let servers = [
+        ("one node", runtime.block_on(Servers::connect(&alone))?),
+        ("five nodes", runtime.block_on(Servers::connect(&guarded))?),
+    ];
+    let caller = Caller { guarded: guarded.urls(), plain: plain.urls() };
+
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}, load {}", round + 1, load());
+        let is_guarded_first = round % 2 == 0;
+        for (nodes, servers) in &servers {
+            for sending in Sending::ALL {
+                runtime.block_on(servers.measure(&mut table, nodes, sending, is_guarded_first))?;
+            }
+        }
+        let modes = if is_guarded_first { Mode::ALL } else { [Mode::Plain, Mode::Guarded] };
+        for (name, threads) in [("current thread", one_thread()?), ("multi-thread", all_threads()?)] {
+            for mode in modes {
+                threads.block_on(caller.sequential(&mut table, mode, name))?;
+            }
+        }
+        for mode in modes {
+            runtime.block_on(caller.throughput(&mut table, mode))?;
+        }
+        runtime.block_on(caller.fresh_names(&mut table))?;
+        runtime.block_on(caller.contended(&mut table))?;
+    }
+    println!("{} No append-only file.", machine(&guarded)?);
+    println!(
+        "{rounds} rounds in {:.0} s; load average {before} before, {} after.\n",
+        begin.elapsed().as_secs_f64(),
+        load()
+    );
+    println!("{}", table.to_markdown());
+    Ok(())
+}
+
+fn start(count: usize) -> Outcome<Fleet> {
+    Ok(Fleet::start_with(count, &Setup::new().append_only(false))?)
+}
+
+fn one_thread() -> Outcome<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+fn all_threads() -> Outcome<Runtime> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}

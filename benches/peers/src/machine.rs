@@ -1,0 +1,32 @@
+//! Where it was measured.
+
+use std::{env, fs, thread};
+
+use quorlock_chaos::Fleet;
+
+use crate::Outcome;
+
+/// What it ran on.
+pub fn machine(fleet: &Fleet) -> Outcome<String> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| -> Option<String> {
+        let value = text.lines().find(|line| line.starts_with(name))?.split_once(':')?.1;
+        Some(value.trim().to_owned())
+    };
+    let info: String = fleet[0].command(&["INFO", "server"])?;
+    Ok(format!(
+        "Machine: {} x {}, {} {}; Redis {} on loopback.",
+        thread::available_parallelism()?,
+        field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown CPU".to_owned()),
+        env::consts::OS,
+        read("/proc/sys/kernel/osrelease").trim(),
+        field(&info, "redis_version").unwrap_or_default(),
+    ))
+}
+
+/// The load average of the last minute.
+#[must_use]
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("unknown").to_owned()
+}
