@@ -35,7 +35,7 @@ pub struct Builder {
     key_prefix: String,
     quorum: Option<usize>,
     is_plain: bool,
-    founds: bool,
+    takes_in: bool,
     longest_ttl: Duration,
     keep_fences: Duration,
     drift: f64,
@@ -57,7 +57,7 @@ impl Builder {
             key_prefix: String::new(),
             quorum: None,
             is_plain: false,
-            founds: true,
+            takes_in: true,
             longest_ttl: Duration::from_secs(30),
             keep_fences: Duration::from_secs(7 * 24 * 3600),
             drift: 0.01,
@@ -143,8 +143,15 @@ impl Builder {
         self
     }
 
-    pub(super) const fn without_founding(mut self) -> Self {
-        self.founds = false;
+    /// Makes a client that tells no node what to remember: it does not make blank nodes a cluster, and does not begin
+    /// the probation of a node that may have forgotten. For tools that show how a cluster stands and must not change
+    /// that. Locks can be taken, once enough nodes vote. Defaults to a client that takes nodes in.
+    pub const fn look_only(mut self) -> Self {
+        self.takes_in = false;
+        self
+    }
+
+    pub(super) const fn guarded(mut self) -> Self {
         self.is_plain = false;
         self
     }
@@ -276,7 +283,7 @@ impl Builder {
         let (node_timeout, connect_timeout) = (self.node_timeout, self.connect_timeout);
         let (orders, inbox) = Orders::channel();
         let charter = Charter::new(quorum, self.longest_ttl);
-        let members = (!self.is_plain).then(|| Membership::new(charter, drift, self.founds));
+        let members = (!self.is_plain).then(|| Membership::new(charter, drift, self.takes_in));
         let keep_fences = self.keep_fences;
         let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
         let launch = move || Driver::new(options, inbox);

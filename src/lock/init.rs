@@ -32,7 +32,7 @@ impl Builder {
     ///
     /// Dropping the future may leave some nodes declared; declare again, then with force.
     pub async fn init(self, force: bool) -> Result<Init, InitError> {
-        let client = self.without_founding().lazy()?;
+        let client = self.guarded().look_only().lazy()?;
         let nodes = client.nodes().await;
         let id = client.shared.orders.id();
         let answer = client.shared.ask(|reply| Order::Declare { id, is_forced: force, reply }).await;

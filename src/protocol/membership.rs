@@ -25,8 +25,9 @@ use seat::{Seat, Verdict};
 pub struct Membership {
     charter: Charter,
     drift: Drift,
-    /// Whether nodes that are all blank become a cluster by themselves.
-    founds: bool,
+    /// Whether nodes are told what to remember without a declaration: all of them when all are blank, and each that
+    /// may have forgotten. Who does not only looks.
+    takes_in: bool,
     seats: Vec<Seat>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
@@ -86,12 +87,13 @@ struct Declaring {
 }
 
 impl Membership {
-    /// A membership under this charter, of nodes that nobody has looked at yet. If it `founds`, nodes that are all
-    /// blank become a cluster, on probation.
+    /// A membership under this charter, of nodes that nobody has looked at yet. If it `takes_in`, nodes that are all
+    /// blank become a cluster, and one that may have forgotten is given its marker anew, on probation both. Otherwise
+    /// nothing is written but what is declared.
     #[must_use]
-    pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
+    pub fn new(charter: Charter, drift: Drift, takes_in: bool) -> Self {
         let seats = vec![Seat::default(); charter.quorum().nodes()];
-        Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
+        Self { charter, drift, takes_in, seats, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
@@ -172,6 +174,10 @@ impl Membership {
                 _ => None,
             },
             Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
+            Verdict::ToMark(_) if !self.takes_in => {
+                let remaining = self.charter.longest_ttl();
+                Some(Vote::Doubtful { remaining, doubt: Doubt::Unmet })
+            }
             Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
             Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
         }
@@ -256,7 +262,7 @@ impl Membership {
             }
             None => false,
         };
-        if self.founds && self.seats.iter().all(is_founded_by) {
+        if self.takes_in && self.seats.iter().all(is_founded_by) {
             return Some((founders, Source::Nodes));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
@@ -283,7 +289,7 @@ impl Membership {
                     verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
                 }
             };
-            seat.decide(verdict, charter.longest_ttl(), now);
+            seat.decide(verdict, charter.longest_ttl(), self.takes_in, now);
         }
     }
 }

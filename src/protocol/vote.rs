@@ -98,6 +98,9 @@ pub enum Doubt {
     New,
     /// Its data were restarted, wiped, replaced or promoted.
     Forgot,
+    /// It may have forgotten, and no client has met it since that could take it in: this one
+    /// only looks. Its probation has not begun.
+    Unmet,
     /// Its clock jumped, so keys on it may have expired early.
     Clock,
 }
@@ -197,6 +200,9 @@ impl fmt::Display for Doubt {
         f.write_str(match self {
             Self::New => "new, and nobody declared the cluster fresh (`quorlock init`)",
             Self::Forgot => "on probation, for it may have forgotten locks",
+            Self::Unmet => {
+                "it may have forgotten locks, and its probation begins when a client that takes locks meets it"
+            }
             Self::Clock => "its clock jumped",
         })
     }

@@ -97,9 +97,10 @@ impl Seat {
             self.holds_back = None;
         }
         let standing = match (&self.verdict, self.holds_back) {
+            (Verdict::ToMark(_), Some((until, doubt @ Doubt::Unmet)))
+            | (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
             (Verdict::Undecided | Verdict::ToMark(_), _) => Standing::Undecided,
             (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
-            (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
             (Verdict::Member(_), None) => Standing::Voting,
         };
         if let (Standing::Doubtful(new, doubt), Standing::Doubtful(told, same)) = (&standing, &self.told)
@@ -156,8 +157,10 @@ impl Seat {
         }
     }
 
-    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
+    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, takes_in: bool, now: Moment) {
         match &verdict {
+            // Its probation begins when somebody else takes it in.
+            Verdict::ToMark(_) if !takes_in => self.hold_back(now.plus(probation), Doubt::Unmet),
             Verdict::Member(badge) => {
                 let has_changed = self.known.as_ref().is_some_and(|known| *known != badge.marker);
                 if has_changed && !is(Mutant::NoProbation) {
