@@ -86,8 +86,8 @@ impl Redlock {
         let mut view = self.shared.view.clone();
         let need = self.shared.quorum.need();
         let ready = view.wait_for(|nodes| {
-            let up = nodes.iter().filter(|node| node.is_up()).count();
-            up >= need || nodes.iter().all(NodeStatus::is_known)
+            let voting = nodes.iter().filter(|node| node.votes()).count();
+            voting >= need || nodes.iter().all(NodeStatus::is_known)
         });
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
     }
