@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// Locks over N independent Redis masters, for any command.
@@ -20,13 +21,16 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a command while holding a lock.
     Run(RunArgs),
-    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum answered; 77: Redis refuses us.
+    /// Declare these nodes a new cluster of locks: once, when the servers are new, so that nobody has to wait.
+    Init(InitArgs),
+    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 77: Redis refuses us; 78:
+    /// the nodes are not one cluster on these terms.
     Status(StatusArgs),
     /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
     Doctor(DoctorArgs),
-    /// Run a command with fresh redis-servers of its own, told to it as `QUORLOCK_NODES`.
+    /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
     Dev(DevArgs),
     /// Ends the group of `run` when `run` is gone.
     #[command(name = "__reap", hide = true)]
@@ -52,9 +56,19 @@ pub(crate) struct NodeArgs {
     /// What stands before every name on the nodes.
     #[arg(long, env = "QUORLOCK_KEY_PREFIX", value_name = "TEXT")]
     pub(crate) key_prefix: Option<String>,
-    /// How many nodes make a lock. [default: the majority]
+    /// How many nodes make a lock: the same for all clients. With 4 of 5, two may forget a lock, or jump their clocks,
+    /// without harm, and one may be away. [default: the majority]
     #[arg(long, env = "QUORLOCK_QUORUM", value_name = "N")]
     pub(crate) quorum: Option<usize>,
+    /// The longest --ttl that any client may ask for, and so how long a node that may have forgotten locks casts no
+    /// vote: the same for all clients. [default: 30s]
+    #[arg(long, env = "QUORLOCK_LONGEST_TTL", value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) longest_ttl: Option<Duration>,
+    /// Do without fencing tokens and probation: nothing but SET NX PX and the textbook's release. Such clients make
+    /// the others' locks less safe too. [default: false]
+    #[arg(long, env = "QUORLOCK_PLAIN", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) plain: Option<bool>,
     /// How far clocks may drift, as a share. [default: 0.01]
     #[arg(long, value_name = "SHARE")]
     pub(crate) drift: Option<f64>,
@@ -78,15 +92,20 @@ pub(crate) struct NodeArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
-    /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs.
-    #[arg(long, default_value = "15s", value_name = "DUR", value_parser = humantime::parse_duration)]
-    pub(crate) ttl: Duration,
+    /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs. [default: 15s, or
+    /// the longest ttl if that is less]
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Option<Duration>,
     /// Give up when the lock was not to be had for so long; reaching the nodes counts. [default: wait for ever]
     #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
     /// Do not wait: fail at once when others hold the lock.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
+    /// Ask for a fencing token above this number: the largest that the guarded resource has seen, if it refuses ours
+    /// because the nodes have forgotten theirs.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) floor: u64,
     /// The exit code when others hold the lock.
     #[arg(short = 'E', long, default_value_t = super::exit::HELD, value_name = "N")]
     pub(crate) conflict_exit_code: u8,
@@ -118,6 +137,19 @@ pub(crate) struct RunArgs {
 pub(crate) enum OnConflict {
     Fail,
     Skip,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = INIT_HELP)]
+pub(crate) struct InitArgs {
+    /// Also where nodes belong to a cluster already. Stop all its clients first: their locks are void.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -158,6 +190,9 @@ pub(crate) struct DevArgs {
     /// How many servers to start.
     #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) count: u8,
+    /// The longest --ttl on these servers. [default: 30s]
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) longest_ttl: Option<Duration>,
     /// Say nothing on stderr.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -172,12 +207,20 @@ Try it, without any set-up but an installed redis-server:
 
 For real:
   export QUORLOCK_NODES=redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
+  quorlock init       # once, when the servers are new
   quorlock doctor
   quorlock run --wait 30s nightly -- ./nightly-job";
 
 const RUN_HELP: &str = "\
-The command has our stdin and stdout, a process group of its own, and
-QUORLOCK_NAME in its environment; signals are passed on. When renewals stay
+The command has our stdin and stdout and a process group of its own; signals
+are passed on. In its environment are QUORLOCK_NAME and, unless --plain,
+  QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
+  QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
+to hand to what it writes to: that must keep the last pair it accepted, and
+accept only a larger number, or the same number with the same nonce. So it
+refuses a holder that was paused and has lost the lock since.
+
+When renewals stay
 unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its
 whole group a KILL 200 ms before the deadline (a tenth of the ttl if that is
 less): nothing of it outlives the lock, not even when quorlock itself is
@@ -187,10 +230,39 @@ started.
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it
   64   what was typed cannot work
-  69   no quorum of nodes could be reached
+  69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
   75   others hold the lock (or what -E says; 0 with --on-conflict skip)
   77   Redis refuses us: password, permission, role
-  78   the configuration cannot work
+  78   the configuration cannot work, or the nodes are another cluster
   126  the command cannot be executed
   127  the command was not found";
+
+const INIT_HELP: &str = "\
+Every node keeps a marker (the key quorlock:node): which cluster it belongs to
+and on what terms, namely the number of nodes, the quorum and the longest ttl.
+A node whose marker is gone, or was written before a restart, may have
+forgotten locks, so it casts no vote for the longest ttl. Servers that are new
+have nothing to forget; this says so, and they vote at once. Without it the
+first client makes them a cluster too, and no lock is to be had for the
+longest ttl.
+
+To be run again without harm: nodes that are one cluster on these terms are
+left as they are. Nodes that are not blank are an error.
+
+--force makes any nodes a new cluster. It is the way to change the number of
+nodes, the quorum or the longest ttl of a living cluster:
+  1. stop all its clients: locks held meanwhile are not respected
+  2. quorlock init --force, with the new --nodes, --quorum, --longest-ttl
+  3. start the clients, with just the same
+
+Exit codes:
+  0    the nodes are a cluster on these terms
+  69   not all nodes could be reached; all must be
+  77   Redis refuses us: password, permission, role
+  78   a node is not blank (without --force), or the configuration cannot work
+
+Examples:
+  quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
+  quorlock init --quorum 4 --longest-ttl 10s
+  quorlock init --json";

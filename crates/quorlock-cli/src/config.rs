@@ -19,6 +19,9 @@ struct Settings {
     password_file: Option<PathBuf>,
     key_prefix: Option<String>,
     quorum: Option<usize>,
+    plain: Option<bool>,
+    #[serde(deserialize_with = "span")]
+    longest_ttl: Option<Duration>,
     drift: Option<f64>,
     #[serde(deserialize_with = "span")]
     node_timeout: Option<Duration>,
@@ -29,8 +32,16 @@ struct Settings {
     tls_key: Option<PathBuf>,
 }
 
+/// A client to be, and what of it a command itself must know.
+pub(crate) struct Cluster {
+    pub(crate) builder: Builder,
+    pub(crate) quorum: usize,
+    /// None for plain clients.
+    pub(crate) longest_ttl: Option<Duration>,
+}
+
 /// A client to be, from all sources.
-pub(crate) fn builder(args: NodeArgs) -> Result<Builder, Failure> {
+pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
     let nodes = if args.nodes.is_empty() { file.nodes } else { args.nodes };
     let nodes: Vec<String> =
@@ -40,7 +51,12 @@ pub(crate) fn builder(args: NodeArgs) -> Result<Builder, Failure> {
             "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
         return Err(Failure::new(exit::CONFIG, words));
     }
-    let mut builder = Redlock::builder().nodes(nodes).client_name("quorlock").dedicated_thread();
+    let need = args.quorum.or(file.quorum);
+    let quorum = need.unwrap_or(nodes.len() / 2 + 1);
+    let is_plain = args.plain.or(file.plain).unwrap_or(false);
+    let longest_ttl = args.longest_ttl.or(file.longest_ttl).unwrap_or(LONGEST_TTL);
+    let mut builder =
+        Redlock::builder().nodes(nodes).longest_ttl(longest_ttl).client_name("quorlock").dedicated_thread();
     if let Some(user) = args.username.or(file.username) {
         builder = builder.username(user);
     }
@@ -50,8 +66,11 @@ pub(crate) fn builder(args: NodeArgs) -> Result<Builder, Failure> {
     if let Some(prefix) = args.key_prefix.or(file.key_prefix) {
         builder = builder.key_prefix(prefix);
     }
-    if let Some(need) = args.quorum.or(file.quorum) {
+    if let Some(need) = need {
         builder = builder.quorum(need);
+    }
+    if is_plain {
+        builder = builder.plain();
     }
     if let Some(share) = args.drift.or(file.drift) {
         builder = builder.drift(share);
@@ -70,7 +89,7 @@ pub(crate) fn builder(args: NodeArgs) -> Result<Builder, Failure> {
         (None, None) => {}
         _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
     }
-    Ok(builder)
+    Ok(Cluster { builder, quorum, longest_ttl: (!is_plain).then_some(longest_ttl) })
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
@@ -91,3 +110,6 @@ fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
+
+/// What the library takes too where nothing is said.
+pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 
+use quorlock::{ConnectError, InitError, Redlock};
 use quorlock_chaos::Fleet;
 use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
+use crate::config::LONGEST_TTL;
 use crate::exit::{self, Failure, code_of};
 use crate::group::{Signals, comes_from_terminal};
 
@@ -15,10 +17,21 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let fleet = Fleet::start(usize::from(args.count))
         .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+    let longest_ttl = args.longest_ttl.unwrap_or(LONGEST_TTL);
+    // Nobody has to wait for servers that are known to be new.
+    let declared = Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl).init(false).await;
+    declared.map_err(|error| {
+        let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
+        Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
+    })?;
     let words = if args.command.is_empty() { vec![shell()] } else { args.command };
     if !args.quiet {
         let (count, nodes) = (fleet.len(), fleet.nodes());
-        exit::say(&format!("{count} redis-servers until the command ends: QUORLOCK_NODES={nodes}"));
+        let longest = humantime::format_duration(longest_ttl);
+        exit::say(&format!(
+            "{count} redis-servers, one cluster with a longest ttl of {longest}, until the command ends: \
+             QUORLOCK_NODES={nodes}"
+        ));
     }
     // In our own group: it may be a shell that wants the terminal.
     let mut command = Command::new(&words[0]);
@@ -27,6 +40,9 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         command.env_remove(setting);
     }
     command.args(&words[1..]).env("QUORLOCK_NODES", fleet.nodes());
+    if args.longest_ttl.is_some() {
+        command.env("QUORLOCK_LONGEST_TTL", humantime::format_duration(longest_ttl).to_string());
+    }
     let mut child = command.spawn().map_err(|error| {
         let is_missing = error.kind() == std::io::ErrorKind::NotFound;
         let code = if is_missing { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
@@ -52,11 +68,13 @@ fn shell() -> OsString {
     std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
 
-const ELSEWHERE: [&str; 6] = [
+const ELSEWHERE: [&str; 8] = [
     "QUORLOCK_CONFIG",
     "QUORLOCK_USERNAME",
     "QUORLOCK_PASSWORD",
     "QUORLOCK_PASSWORD_FILE",
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
+    "QUORLOCK_PLAIN",
+    "QUORLOCK_LONGEST_TTL",
 ];

@@ -6,8 +6,9 @@ use quorlock::{AcquireError, Bar, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::DoctorArgs;
-use crate::config;
+use crate::config::{self, Cluster};
 use crate::exit::Failure;
+use crate::nodes::{self, state_of};
 use crate::status::print;
 
 /// Something about the nodes, and what to do about it.
@@ -18,9 +19,14 @@ struct Finding {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let redlock = config::builder(args.nodes)?.lazy()?;
+    let Cluster { builder, quorum, longest_ttl } = config::cluster(args.nodes)?;
+    // A visit must not make blank servers a cluster, nor anything else of them.
+    let redlock = builder.look_only().lazy()?;
+    // Each is heard before the probe, which would make do with the first that answer.
+    redlock.nodes().await;
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.
-    let probed = match redlock.mutex(&args.probe).ttl(PROBE_TTL).try_acquire().await {
+    let ttl = longest_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
+    let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
         Ok(Some(guard)) => guard.release().await.map(drop).map_err(|error| error.to_string()),
         // Another doctor is at it.
         Ok(None) => Ok(()),
@@ -30,22 +36,22 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let probe = redlock.inspect(&args.probe).await?;
     let nodes = redlock.nodes().await;
     let _ = redlock.shutdown(DRAIN).await;
-    let mut findings: Vec<Vec<Finding>> = nodes.iter().map(examine).collect();
+    let is_undeclared = nodes::are_undeclared(&nodes);
+    let mut findings: Vec<Vec<Finding>> = nodes.iter().map(|node| examine(node, is_undeclared)).collect();
     for (place, sight) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, Vote::Barred(bar)) = (&nodes[place].state, &sight.vote) {
             findings[place].push(fault(remedy(bar)));
         }
     }
-    let up = nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let mut general = Vec::new();
-    if up < probe.quorum {
+    if is_undeclared {
+        let longest = humantime::format_duration(longest_ttl.unwrap_or_default());
         general.push(fault(format!(
-            "{up} of {} nodes are up and {} are needed: no lock can be had",
-            nodes.len(),
-            probe.quorum
+            "nobody declared these nodes a cluster: run `quorlock init` once; else the first client does it, and no \
+             lock can be had for the longest ttl ({longest})"
         )));
-    } else if let Err(words) = probed {
-        general.push(fault(format!("no lock can be had though enough nodes are up: {words}")));
+    } else {
+        general.extend(no_locks(&nodes, quorum, probed));
     }
     if nodes.len() % 2 == 0 {
         general.push(note("an even number of nodes survives no more losses than one node fewer".to_owned()));
@@ -64,14 +70,39 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     Ok(u8::from(!is_well))
 }
 
-fn examine(node: &NodeStatus) -> Vec<Finding> {
+/// Why no lock can be had at all, if none can.
+fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> Option<Finding> {
+    let up = nodes.iter().filter(|node| node.state == NodeState::Up).count();
+    let (voting, all) = (nodes::voting(nodes), nodes.len());
+    if up < quorum {
+        return Some(fault(format!("{up} of {all} nodes can vote and {quorum} must: no lock can be had")));
+    }
+    if voting < quorum {
+        let mut words = format!("{voting} of {all} nodes vote and {quorum} must: no lock can be had");
+        if let Some(wait) = nodes::quorum_in(nodes, quorum) {
+            words += &format!(" for {:.1} s more", wait.as_secs_f64());
+        }
+        if nodes.iter().any(|node| node.probation.is_some()) {
+            words += "; if the cluster is new and nothing is locked on it, `quorlock init --force` ends that";
+        }
+        return Some(fault(words));
+    }
+    probed.err().map(|words| fault(format!("no lock can be had though enough nodes vote: {words}")))
+}
+
+fn examine(node: &NodeStatus, is_undeclared: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
-        NodeState::Up => {}
         NodeState::Down(why) => {
             findings.push(fault(format!("{why}: is it running, and may this machine reach it?")));
         }
+        // Said once for all.
+        NodeState::Barred(Bar::Blank) if is_undeclared => {}
+        // Said below, with the policy's name.
+        NodeState::Barred(Bar::Evicts) if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Barred(bar) => findings.push(fault(remedy(bar))),
+        // It passes by itself.
+        NodeState::Up | NodeState::Undecided => findings.extend(nodes::trouble_of(node).map(note)),
         _ => findings.push(fault("no answer yet: is it hung?".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(fault));
@@ -84,8 +115,8 @@ fn examine(node: &NodeStatus) -> Vec<Finding> {
     }
     if node.persistence.starts_with("no ") {
         findings.push(note(
-            "forgets its locks when it restarts: use appendonly yes with appendfsync always, or keep it down for the \
-             longest ttl"
+            "forgets its locks, its fencing numbers and its cluster when it restarts: use appendonly yes with \
+             appendfsync always"
                 .to_owned(),
         ));
     }
@@ -96,8 +127,14 @@ fn remedy(bar: &Bar) -> String {
     let what = match bar {
         Bar::Login(_) => "check user and password (--username, --password-file, or the URL)",
         Bar::NoPermission(_) => {
-            "grant it: ACL SETUSER … +set +get +del +pexpire +pttl +eval +evalsha +script|load +info +client|setname"
+            "grant it: ACL SETUSER … ~quorlock:* +set +get +del +pexpire +pttl +time +eval +evalsha +script|load \
+             +info +client|setname"
         }
+        Bar::AnotherCluster(_) => {
+            "give all clients the same --nodes, --quorum and --longest-ttl; to change these, stop all clients of these \
+             nodes and run `quorlock init --force`"
+        }
+        Bar::Evicts => "until then it casts no vote",
         _ => return bar.to_string(),
     };
     format!("{bar}; {what}")
@@ -106,14 +143,14 @@ fn remedy(bar: &Bar) -> String {
 fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding], is_well: bool) -> String {
     let width = nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
     let mut lines = vec![format!(
-        "{:width$}  {:6}  {:14}  {:>10}  {:>9}  {}",
+        "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {}",
         "node", "state", "server", "round trip", "clock", "persistence"
     )];
     for (node, findings) in nodes.iter().zip(findings) {
         lines.push(format!(
-            "{:width$}  {:6}  {:14}  {:>10}  {:>9}  {}",
+            "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {}",
             node.address,
-            state_of(node),
+            if node.state == NodeState::Up && !node.votes() { "waits" } else { state_of(node) },
             dash(&node.server),
             node.round_trip.map_or_else(|| "-".to_owned(), millis),
             node.clock_ahead_micros
@@ -141,26 +178,22 @@ fn json_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding],
     let list = |findings: &[Finding]| -> Vec<_> {
         findings.iter().map(|it| json!({ "fault": it.is_fault, "words": it.words })).collect()
     };
-    let nodes: Vec<_> = (nodes.iter().zip(findings))
+    let list_of_nodes: Vec<_> = (nodes.iter().zip(findings))
         .map(|(node, findings)| {
-            json!({
-                "node": node.address, "state": state_of(node), "server": node.server, "run_id": node.run_id,
-                "round_trip_us": node.round_trip.map(|it| it.as_micros() as u64),
-                "clock_ahead_us": node.clock_ahead_micros, "persistence": node.persistence,
-                "findings": list(findings),
-            })
+            let more = [
+                ("server", json!(node.server)),
+                ("run_id", json!(node.run_id)),
+                ("round_trip_us", json!(node.round_trip.map(|it| it.as_micros() as u64))),
+                ("clock_ahead_us", json!(node.clock_ahead_micros)),
+                ("persistence", json!(node.persistence)),
+                ("findings", json!(list(findings))),
+            ];
+            let mut fields = nodes::json_of(node);
+            fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
+            fields
         })
         .collect();
-    format!("{}\n", json!({ "well": is_well, "nodes": nodes, "findings": list(general) }))
-}
-
-fn state_of(node: &NodeStatus) -> &'static str {
-    match &node.state {
-        NodeState::Up => "up",
-        NodeState::Down(_) => "down",
-        NodeState::Barred(_) => "barred",
-        _ => "silent",
-    }
+    format!("{}\n", json!({ "well": is_well, "nodes": list_of_nodes, "findings": list(general) }))
 }
 
 fn fault(words: String) -> Finding {

@@ -2,11 +2,11 @@
 
 use std::io::Write as _;
 
-use quorlock::{AcquireError, ConnectError, InspectError};
+use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus};
 
 /// What was typed cannot work.
 pub(crate) const USAGE: u8 = 64;
-/// No quorum of nodes could be reached.
+/// No quorum of nodes could be reached, or votes.
 pub(crate) const NO_QUORUM: u8 = 69;
 /// The lock was lost before the child ended, or something went wrong that should not.
 pub(crate) const LOST: u8 = 70;
@@ -15,7 +15,7 @@ pub(crate) const SOFTWARE: u8 = 70;
 pub(crate) const HELD: u8 = 75;
 /// Redis refuses us: password, permission, role.
 pub(crate) const REFUSED: u8 = 77;
-/// The configuration cannot work.
+/// The configuration cannot work, or is not the one that these nodes are a cluster by.
 pub(crate) const CONFIG: u8 = 78;
 /// The command cannot be executed.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
@@ -51,7 +51,9 @@ impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
             AcquireError::Held { .. } => HELD,
-            AcquireError::NoQuorum { .. } | AcquireError::TooLate { .. } => NO_QUORUM,
+            AcquireError::NoQuorum { .. }
+            | AcquireError::OnProbation { .. }
+            | AcquireError::TooLate { .. } => NO_QUORUM,
             AcquireError::Refused { .. } => REFUSED,
             AcquireError::Invalid(_) => USAGE,
             _ => SOFTWARE,
@@ -65,6 +67,19 @@ impl From<InspectError> for Failure {
         let code = if matches!(error, InspectError::Invalid(_)) { USAGE } else { SOFTWARE };
         Self::new(code, error.to_string())
     }
+}
+
+/// The end that fits what bars these nodes, if anything does.
+pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
+    let code = |node: &NodeStatus| match &node.state {
+        NodeState::Barred(Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_)) => Some(CONFIG),
+        // Whoever locks there makes it a cluster, and waits.
+        NodeState::Barred(Bar::Blank) => Some(NO_QUORUM),
+        NodeState::Barred(_) => Some(REFUSED),
+        _ => None,
+    };
+    // A wrong list first: until it is right, nothing else needs mending.
+    nodes.iter().filter_map(code).max()
 }
 
 /// One line for people. A stderr that nobody reads any more is no reason to panic while a lock is held.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use quorlock::FencingToken;
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid,
 };
@@ -25,11 +26,21 @@ pub(crate) struct Group {
 
 impl Group {
     /// Starts the command.
-    pub(crate) fn start(words: &[OsString], name: &str, foreground: bool) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        words: &[OsString],
+        name: &str,
+        token: Option<FencingToken>,
+        foreground: bool,
+    ) -> Result<Self, Failure> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Failure::new(exit::USAGE, "no command given"))?;
         let mut command = Command::new(program);
         command.args(arguments).env("QUORLOCK_NAME", name);
+        // Without one, what was set around us must not be taken for ours.
+        command.env_remove(TOKEN).env_remove(NONCE);
+        if let Some(FencingToken { number, nonce }) = token {
+            command.env(TOKEN, number.to_string()).env(NONCE, format!("{nonce:032x}"));
+        }
         let no_reaper = |error: io::Error| Failure::new(exit::SOFTWARE, format!("no reaper: {error}"));
         let cannot_start = |error: io::Error| {
             let code =
@@ -147,6 +158,8 @@ fn ignored() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
+const TOKEN: &str = "QUORLOCK_FENCING_TOKEN";
+const NONCE: &str = "QUORLOCK_FENCING_NONCE";
 /// How long the dead may stay listed: half a second.
 const LOOKS: u32 = 250;
 const LOOK: Duration = Duration::from_millis(2);

@@ -6,6 +6,8 @@ mod dev;
 mod doctor;
 mod exit;
 mod group;
+mod init;
+mod nodes;
 mod reaper;
 mod run;
 mod status;
@@ -56,6 +58,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
     match command {
         Command::Run(args) => runtime.block_on(run::run(args)),
+        Command::Init(args) => runtime.block_on(init::init(args)),
         Command::Status(args) => runtime.block_on(status::status(args)),
         Command::Break(args) => runtime.block_on(status::break_lock(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),

@@ -1,13 +1,16 @@
 //! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
 
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{AcquireError, ConnectError, Guard, Redlock};
+use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, Why};
 use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::args::{OnConflict, RunArgs};
-use crate::config;
+use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, code_of};
 use crate::group::{Group, Signals};
 use crate::reaper::boot_nanos;
@@ -15,9 +18,11 @@ use crate::reaper::boot_nanos;
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes.clone())?;
+    let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let mut client = None;
     let taken = tokio::select! {
-        taken = take(&args, &mut client) => taken,
+        taken = take(&args, builder, ttl, &mut client) => taken,
         signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
     let guard = match taken {
@@ -35,8 +40,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
             };
         }
     };
-    let outcome = match Group::start(&args.command, &args.name, args.foreground) {
-        Ok(group) => watch(group, &guard, &args, &mut signals).await,
+    let token = guard.fencing_token();
+    let outcome = match Group::start(&args.command, &args.name, token, args.foreground) {
+        Ok(group) => watch(group, &guard, &args, ttl, &mut signals).await,
         Err(failure) => Err(failure),
     };
     // Awaited, because a release that is not written when the process ends is never written.
@@ -49,8 +55,18 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 
 /// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
 /// when this is dropped half-way.
-async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Failure> {
-    let builder = config::builder(args.nodes.clone())?;
+async fn take(
+    args: &RunArgs,
+    builder: Builder,
+    ttl: Duration,
+    client: &mut Option<Redlock>,
+) -> Result<Guard, Failure> {
+    let (tell, mut news) = watch::channel(None);
+    let builder = builder.observer(move |event: &Event<'_>| {
+        if let Event::Refused { why: Why::OnProbation { retry_after }, .. } = event {
+            tell.send_replace(*retry_after);
+        }
+    });
     let end = args.wait.map(|wait| Instant::now() + wait);
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     let redlock = loop {
@@ -70,13 +86,23 @@ async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Fai
         }
     };
     let redlock = client.insert(redlock);
-    let mutex = redlock.mutex(&args.name).ttl(args.ttl);
+    let mutex = redlock.mutex(&args.name).ttl(ttl).floor(args.floor);
     let mutex = match left() {
         _ if args.nonblock => mutex.no_wait(),
         Some(left) => mutex.wait(left),
         None => mutex,
     };
-    match mutex.acquire().await {
+    let mut acquiring = pin!(mutex.acquire());
+    let acquired = tokio::select! {
+        biased;
+        acquired = &mut acquiring => acquired,
+        Ok(()) = news.changed(), if !args.quiet && !args.nonblock => {
+            let retry_after = *news.borrow();
+            exit::say(&format!("waiting: {}", on_probation(retry_after)));
+            acquiring.await
+        }
+    };
+    match acquired {
         Ok(guard) => Ok(guard),
         Err(error) => {
             let words = match &error {
@@ -87,6 +113,7 @@ async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Fai
                         left.as_secs_f64()
                     )
                 }
+                AcquireError::OnProbation { retry_after, .. } => on_probation(*retry_after),
                 AcquireError::Held { .. } => format!("{:?} is held by others", args.name),
                 _ => error.to_string(),
             };
@@ -95,15 +122,30 @@ async fn take(args: &RunArgs, client: &mut Option<Redlock>) -> Result<Guard, Fai
     }
 }
 
+/// What keeps nodes from voting, for how long, and what may be done.
+fn on_probation(retry_after: Option<Duration>) -> String {
+    let span = retry_after.map_or_else(String::new, |left| {
+        let now = clock_gettime(ClockId::Realtime);
+        let until = UNIX_EPOCH + Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + left;
+        let until = humantime::format_rfc3339_seconds(until);
+        format!(" for {:.1} s more (until {until})", left.as_secs_f64())
+    });
+    format!(
+        "too few nodes vote{span}: the others may have forgotten locks; if the cluster is new and nothing is locked on \
+         it, `quorlock init --force` ends that"
+    )
+}
+
 /// Waits for the command's end; sees to it that it comes before the lock's.
 async fn watch(
     mut group: Group,
     guard: &Guard,
     args: &RunArgs,
+    ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
-    let grace = args.kill_after.min(args.ttl / 3);
-    let lead = KILL_LEAD.min(args.ttl / 10);
+    let grace = args.kill_after.min(ttl / 3);
+    let lead = KILL_LEAD.min(ttl / 10);
     // The reaper strikes after us, so that it does so only in our stead.
     let last = lead / 2;
     let mut deadline = guard.deadline().boot_nanos();
@@ -162,6 +204,8 @@ fn nanos(span: Duration) -> u64 {
     span.as_nanos() as u64
 }
 
+/// The ttl where nothing is said.
+const TTL: Duration = Duration::from_secs(15);
 /// How long before the deadline everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const STARTUP: Duration = Duration::from_secs(5);

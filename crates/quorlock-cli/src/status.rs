@@ -3,20 +3,27 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use quorlock::{Inspection, Vote};
+use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
 use crate::config;
 use crate::exit::{self, Failure};
+use crate::nodes;
+
+/// A lock, and the nodes it stands on.
+struct Scene {
+    seen: Inspection,
+    nodes: Vec<NodeStatus>,
+}
 
 pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
-    let redlock = config::builder(args.nodes)?.lazy()?;
+    let redlock = config::cluster(args.nodes)?.builder.look_only().lazy()?;
     // All of them, not only the first that make a quorum: somebody wants to see each.
-    redlock.nodes().await;
-    let seen = redlock.inspect(&args.name).await?;
-    let (verdict, code) = verdict(&seen);
-    print(&if args.json { json_of(&args.name, &seen) } else { table_of(&args.name, &seen, &verdict) });
+    let nodes = redlock.nodes().await;
+    let scene = Scene { seen: redlock.inspect(&args.name).await?, nodes };
+    let (verdict, code) = scene.verdict();
+    print(&if args.json { scene.json_of(&args.name) } else { scene.table_of(&args.name, &verdict) });
     Ok(code)
 }
 
@@ -29,7 +36,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
         );
         return Err(Failure::new(exit::USAGE, words));
     }
-    let redlock = config::builder(args.nodes)?.lazy()?;
+    let redlock = config::cluster(args.nodes)?.builder.look_only().lazy()?;
     redlock.nodes().await;
     let report = redlock.break_lock(&args.name).await?;
     // What slow nodes have not answered yet must still be written before this process ends.
@@ -56,61 +63,101 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
     if answers().count() * 2 > report.nodes().len() { Ok(0) } else { Ok(exit::NO_QUORUM) }
 }
 
-/// In words, and as an exit code: 0 free, 1 held.
-fn verdict(seen: &Inspection) -> (String, u8) {
-    let answers = seen.answers();
-    if let Some((mark, life)) = seen.holder() {
-        let life = life
-            .map_or_else(|| "for ever".to_owned(), |life| format!("for {:.1} s more", life.as_secs_f64()));
-        (format!("held by #{mark} {life} (unless renewed)"), 1)
-    } else if seen.is_free() {
-        ("free".to_owned(), 0)
-    } else if answers < seen.quorum {
-        let barred = seen.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Barred(_))).count();
-        let is_refused = barred > seen.nodes.len() - seen.quorum;
-        (
-            format!("unknown: {answers} of {} nodes answered, {} are needed", seen.nodes.len(), seen.quorum),
-            if is_refused { exit::REFUSED } else { exit::NO_QUORUM },
-        )
-    } else {
-        ("held: keys in the way, though nobody has a quorum".to_owned(), 1)
+impl Scene {
+    /// In words, and as an exit code: 0 free, 1 held.
+    fn verdict(&self) -> (String, u8) {
+        let quorum = self.seen.quorum;
+        if let Some((mark, life)) = self.seen.holder() {
+            let life = life.map_or_else(
+                || "for ever".to_owned(),
+                |life| format!("for {:.1} s more", life.as_secs_f64()),
+            );
+            (format!("held by #{mark} {life} (unless renewed)"), 1)
+        } else if self.voices().filter(|sighting| sighting.holder == Holder::Nobody).count() >= quorum {
+            ("free".to_owned(), 0)
+        } else if self.voices().count() < quorum {
+            // A wrong list and a refusal do not pass by themselves, where too few others are left.
+            let bars: Vec<NodeStatus> = self
+                .nodes
+                .iter()
+                .filter(|node| matches!(node.state, NodeState::Barred(_)))
+                .cloned()
+                .collect();
+            let is_refused = bars.len() > self.nodes.len() - quorum;
+            let code = exit::of_bars(&bars).filter(|_| is_refused).unwrap_or(exit::NO_QUORUM);
+            (format!("unknown: {}", self.why_unknown()), code)
+        } else {
+            ("held: keys in the way, though nobody has a quorum".to_owned(), 1)
+        }
     }
-}
 
-fn table_of(name: &str, seen: &Inspection, verdict: &str) -> String {
-    let width = seen.nodes.iter().map(|sight| sight.node.len()).max().unwrap_or(0);
-    let nodes = seen.nodes.iter().map(|sight| format!("{:width$}  {}\n", sight.node, sight.vote));
-    nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
-}
-
-fn json_of(name: &str, seen: &Inspection) -> String {
-    let (verdict, code) = verdict(seen);
-    let nodes: Vec<_> = (seen.nodes.iter())
-        .map(|sight| match &sight.vote {
-            Vote::Seen(it) => {
-                let holder = match it.holder {
-                    quorlock::Holder::Owner(mark) => Some(mark.to_string()),
-                    _ => None,
-                };
-                let is_held = it.holder != quorlock::Holder::Nobody;
-                let left = it.remaining.map(|left| left.as_millis() as u64);
-                json!({ "node": sight.node, "held": is_held, "holder": holder, "remaining_ms": left })
-            }
-            other => json!({ "node": sight.node, "error": other.to_string() }),
+    /// What nodes show whose word counts: one that may have forgotten the key shows none too.
+    fn voices(&self) -> impl Iterator<Item = &Sighting> {
+        self.seen.nodes.iter().zip(&self.nodes).filter_map(|(sight, node)| match &sight.vote {
+            Vote::Seen(sighting) if node.votes() => Some(sighting),
+            _ => None,
         })
-        .collect();
-    let state = match code {
-        0 => "free",
-        1 => "held",
-        _ => "unknown",
-    };
-    let holder = seen.holder().map(|(mark, _)| mark.to_string());
-    let left = seen.holder().and_then(|(_, left)| left).map(|left| left.as_millis() as u64);
-    let all = json!({
-        "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": left,
-        "quorum": seen.quorum, "nodes": nodes,
-    });
-    format!("{all}\n")
+    }
+
+    fn why_unknown(&self) -> String {
+        if nodes::are_undeclared(&self.nodes) {
+            return "nobody declared these nodes a cluster (`quorlock init`)".to_owned();
+        }
+        let (count, all, quorum) = (self.voices().count(), self.nodes.len(), self.seen.quorum);
+        let verb = if count == 1 { "votes" } else { "vote" };
+        let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
+        let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
+        format!("{count} of {all} nodes {verb}, {quorum} must{wait}")
+    }
+
+    fn table_of(&self, name: &str, verdict: &str) -> String {
+        let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
+        let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
+            // What is no sight says itself what is wrong.
+            let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
+            let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
+            format!("{:width$}  {}{trouble}\n", sight.node, sight.vote)
+        });
+        nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
+    }
+
+    fn json_of(&self, name: &str) -> String {
+        let (verdict, code) = self.verdict();
+        let nodes: Vec<_> = (self.seen.nodes.iter().zip(&self.nodes))
+            .map(|(sight, node)| {
+                let mut fields = nodes::json_of(node);
+                let more = match &sight.vote {
+                    Vote::Seen(it) => {
+                        let holder = match it.holder {
+                            Holder::Owner(mark) => Some(mark.to_string()),
+                            _ => None,
+                        };
+                        let left = it.remaining.map(|left| left.as_millis() as u64);
+                        vec![
+                            ("held", json!(it.holder != Holder::Nobody)),
+                            ("holder", json!(holder)),
+                            ("remaining_ms", json!(left)),
+                        ]
+                    }
+                    other => vec![("error", json!(other.to_string()))],
+                };
+                fields.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+                fields
+            })
+            .collect();
+        let state = match code {
+            0 => "free",
+            1 => "held",
+            _ => "unknown",
+        };
+        let holder = self.seen.holder().map(|(mark, _)| mark.to_string());
+        let left = self.seen.holder().and_then(|(_, left)| left).map(|left| left.as_millis() as u64);
+        let all = json!({
+            "name": name, "state": state, "verdict": verdict, "holder": holder, "remaining_ms": left,
+            "quorum": self.seen.quorum, "votes": nodes::voting(&self.nodes), "nodes": nodes,
+        });
+        format!("{all}\n")
+    }
 }
 
 /// Writes to stdout; a reader who has gone away is no failure.

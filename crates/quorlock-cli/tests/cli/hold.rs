@@ -111,6 +111,8 @@ fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
     // A free minority node, on which every attempt leaves something that it must take back.
     world.fleet[0].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
     world.fleet[1].command::<()>(&["SET", "a", "somebody", "PX", "600000"]).expect("a key");
+    // The servers were written to when they were declared.
+    world.fleet[2].command::<()>(&["CONFIG", "RESETSTAT"]).expect("an answer");
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let child = world.quorlock(&["run", "a", "--", "touch", "ran"]).spawn().expect("a process");
         until("it has tried", || {
@@ -136,7 +138,8 @@ fn what_the_command_leaves_running_ends_with_it() {
 
 #[test]
 fn waiting_outlasts_missing_nodes() {
-    let mut world = World::of(3);
+    // Also the probation of the node that comes back.
+    let mut world = World::lasting(3, "1s");
     world.fleet[0].kill();
     world.fleet[1].kill();
     let child = world.quorlock(&["run", "a", "--", "true"]).spawn().expect("a process");

@@ -107,7 +107,7 @@ fn a_lock_that_others_took_ends_the_command_early() {
 
 #[test]
 fn the_group_goes_with_a_run_that_is_killed() {
-    let world = World::of(3);
+    let world = World::lasting(3, "10min");
     let mut work = Stubborn::start(&world, &["--ttl", "10min"]);
     send(&work.run, Signal::KILL);
     wait(&mut work.run);
@@ -116,7 +116,7 @@ fn the_group_goes_with_a_run_that_is_killed() {
 
 #[test]
 fn in_the_foreground_the_command_goes_with_a_run_that_is_killed() {
-    let world = World::of(3);
+    let world = World::lasting(3, "10min");
     let args =
         ["run", "a", "--ttl", "10min", "--foreground", "--", "sh", "-c", "echo $$ > leader; exec sleep 600"];
     let mut run = world.quorlock(&args).spawn().expect("a process");

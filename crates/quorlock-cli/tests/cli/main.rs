@@ -2,8 +2,11 @@
 
 mod dev;
 mod exit_codes;
+mod fence;
 mod hold;
+mod init;
 mod look;
 mod lose;
+mod probation;
 mod words;
 mod world;

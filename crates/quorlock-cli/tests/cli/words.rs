@@ -16,11 +16,24 @@ fn the_help_of_run_lists_every_exit_code() {
 fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
     let help = end(&mut quorlock(&["--help"]));
     assert_eq!(help.code, Some(0));
-    for word in ["quorlock dev", "quorlock run", "run", "status", "break", "doctor", "dev"] {
+    for word in
+        ["quorlock dev", "quorlock init", "quorlock run", "run", "init", "status", "break", "doctor", "dev"]
+    {
         assert!(help.out.contains(word), "{word} is missing");
     }
     assert!(!help.out.contains("__reap"), "what is for us alone is not shown");
     assert_eq!(end(&mut quorlock(&["--version"])).code, Some(0));
+}
+
+#[test]
+fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
+    let help = end(&mut quorlock(&["init", "--help"]));
+    assert_eq!(help.code, Some(0));
+    for words in
+        ["stop all its clients", "quorlock init --force", "longest ttl", "quorlock:node", "69", "77", "78"]
+    {
+        assert!(help.out.contains(words), "{words} is missing: {}", help.out);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 pub(crate) struct World {
     pub(crate) fleet: Fleet,
     folder: TempDir,
+    longest_ttl: Option<&'static str>,
 }
 
 impl World {
@@ -24,14 +25,35 @@ impl World {
     }
 
     pub(crate) fn with(servers: usize, setup: &Setup) -> Self {
+        Self::undeclared_with(servers, setup, None).declared()
+    }
+
+    /// With this longest ttl for all that is run.
+    pub(crate) fn lasting(servers: usize, longest_ttl: &'static str) -> Self {
+        Self::undeclared_with(servers, &Setup::new(), Some(longest_ttl)).declared()
+    }
+
+    /// Servers of which nobody has said that they are new.
+    pub(crate) fn undeclared(servers: usize, longest_ttl: Option<&'static str>) -> Self {
+        Self::undeclared_with(servers, &Setup::new(), longest_ttl)
+    }
+
+    fn undeclared_with(servers: usize, setup: &Setup, longest_ttl: Option<&'static str>) -> Self {
         let fleet = Fleet::start_with(servers, setup).expect("redis-servers");
-        Self { fleet, folder: tempfile::tempdir().expect("a temp folder") }
+        Self { fleet, folder: tempfile::tempdir().expect("a temp folder"), longest_ttl }
+    }
+
+    fn declared(self) -> Self {
+        let init = self.end(&["init"]);
+        assert_eq!(init.code, Some(0), "{init:?}");
+        self
     }
 
     /// `quorlock` with these arguments, over our servers, in our folder.
     pub(crate) fn quorlock(&self, args: &[&str]) -> Command {
         let mut command = quorlock(args);
         command.env("QUORLOCK_NODES", self.fleet.nodes()).current_dir(self.folder.path());
+        command.envs(self.longest_ttl.map(|longest| ("QUORLOCK_LONGEST_TTL", longest)));
         command
     }
 
@@ -64,6 +86,13 @@ impl World {
         let exists =
             |server: &quorlock_chaos::Server| server.command::<usize>(&["EXISTS", name]).expect("an answer");
         self.fleet.servers().iter().map(exists).sum()
+    }
+
+    /// The markers, by which nodes remember their cluster, in the order of the servers.
+    pub(crate) fn markers(&self) -> Vec<Option<String>> {
+        let marker =
+            |server: &quorlock_chaos::Server| server.command(&["GET", "quorlock:node"]).expect("an answer");
+        self.fleet.servers().iter().map(marker).collect()
     }
 
     /// Makes somebody else hold it on all servers.

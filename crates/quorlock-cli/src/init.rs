@@ -1,0 +1,94 @@
+//! `quorlock init`: new servers, declared a cluster.
+
+use std::time::Duration;
+
+use quorlock::{Bar, Init, InitError, NodeState, NodeStatus};
+use serde_json::json;
+
+use crate::args::InitArgs;
+use crate::config::{self, Cluster};
+use crate::exit::{self, Failure};
+use crate::nodes;
+use crate::status::print;
+
+pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
+    let Cluster { builder, quorum, longest_ttl } = config::cluster(args.nodes)?;
+    let Some(longest_ttl) = longest_ttl else {
+        let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
+        return Err(Failure::new(exit::CONFIG, words));
+    };
+    let (state, nodes, failure) = match builder.clone().init(args.force).await {
+        Ok(init) => {
+            // As a client finds them, that changes nothing.
+            let nodes = builder.look_only().lazy()?.nodes().await;
+            (if init == Init::Fresh { "fresh" } else { "already" }, nodes, None)
+        }
+        Err(error) => refused(error)?,
+    };
+    if args.json {
+        let millis = longest_ttl.as_millis() as u64;
+        let list: Vec<_> = nodes.iter().map(nodes::json_of).collect();
+        let all = json!({ "state": state, "quorum": quorum, "longest_ttl_ms": millis, "nodes": list });
+        print(&format!("{all}\n"));
+    } else if failure.is_none() {
+        print(&words_of(state, &nodes, quorum, longest_ttl));
+    }
+    failure.map_or(Ok(0), Err)
+}
+
+/// What stands in the way, node by node.
+fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Failure>), Failure> {
+    let (state, nodes, code, head, tail) = match error {
+        InitError::NotBlank { nodes } => {
+            let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
+            ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
+        }
+        InitError::Unreachable { nodes } if nodes.iter().all(is_met) => {
+            let head = "some node was changed by others meanwhile, or refuses writes";
+            let tail = "run it again; with --force, if it then says that not all nodes are blank";
+            ("unreachable", nodes, exit::NO_QUORUM, head, tail)
+        }
+        InitError::Unreachable { nodes } => {
+            let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
+            let head =
+                "a cluster is declared on all its nodes, and not all are there, so nothing was changed";
+            ("unreachable", nodes, code, head, "mend these (`quorlock doctor` says how), and run it again")
+        }
+        InitError::Connect(error) => return Err(error.into()),
+        error => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
+    };
+    let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, standing_of(node)));
+    let words = format!("{head}:{}\n{tail}", lines.collect::<String>());
+    Ok((state, nodes, Some(Failure::new(code, words))))
+}
+
+/// Whether it told what it remembers, whatever that is.
+fn is_met(node: &NodeStatus) -> bool {
+    matches!(node.state, NodeState::Up | NodeState::Barred(Bar::Blank | Bar::AnotherCluster(_) | Bar::Evicts))
+}
+
+fn standing_of(node: &NodeStatus) -> String {
+    match &node.state {
+        NodeState::Barred(Bar::Blank) => "blank".to_owned(),
+        NodeState::Undecided => "up".to_owned(),
+        _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
+    }
+}
+
+fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, longest_ttl: Duration) -> String {
+    let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was changed" };
+    let longest = humantime::format_duration(longest_ttl);
+    let count = nodes.len();
+    let mut text = format!(
+        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}: give all clients the same\n"
+    );
+    for node in nodes {
+        if let Some(trouble) = nodes::trouble_of(node) {
+            text += &format!("{}  {trouble}\n", node.address);
+        }
+    }
+    if state == "already" && nodes::voting(nodes) < quorum {
+        text += "too few nodes vote; if nothing is locked on them, and no client runs, --force ends their probation\n";
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! How the nodes stand, as people and programs are told.
+
+use std::time::Duration;
+
+use quorlock::{Bar, Doubt, NodeState, NodeStatus};
+use serde_json::{Map, Value, json};
+
+/// In one word.
+pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
+    match &node.state {
+        NodeState::Up => "up",
+        NodeState::Undecided => "undecided",
+        NodeState::Down(_) => "down",
+        NodeState::Barred(_) => "barred",
+        _ => "silent",
+    }
+}
+
+/// What keeps it from voting; nothing if it votes.
+pub(crate) fn trouble_of(node: &NodeStatus) -> Option<String> {
+    let text = node.to_string();
+    let words = text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+    let words = words.strip_prefix("up, and ").unwrap_or(words);
+    (!node.votes()).then(|| words.to_owned())
+}
+
+/// For programs: whether it votes, and what keeps it from that.
+pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
+    let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
+        let reason = match probation.doubt {
+            Doubt::New => "new",
+            Doubt::Forgot => "forgot",
+            Doubt::Unmet => "unmet",
+            Doubt::Clock => "clock",
+            _ => "other",
+        };
+        json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })
+    });
+    let bar = match &node.state {
+        NodeState::Barred(bar) => Some(match bar {
+            Bar::Replica => "replica",
+            Bar::Cluster => "redis-cluster",
+            Bar::SameServer(_) => "same-server",
+            Bar::Login(_) => "login",
+            Bar::NoPermission(_) => "permission",
+            Bar::Evicts => "evicts",
+            Bar::AnotherCluster(_) => "another-cluster",
+            Bar::Blank => "blank",
+            _ => "unfit",
+        }),
+        _ => None,
+    };
+    let fields = [
+        ("node", json!(node.address)),
+        ("state", json!(state_of(node))),
+        ("votes", json!(node.votes())),
+        ("probation", json!(probation)),
+        ("bar", json!(bar)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Whether none of them has ever been told which cluster it belongs to.
+pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
+    nodes.iter().all(|node| node.state == NodeState::Barred(Bar::Blank))
+}
+
+/// How many vote.
+pub(crate) fn voting(nodes: &[NodeStatus]) -> usize {
+    nodes.iter().filter(|node| node.votes()).count()
+}
+
+/// When enough of them vote, if probations alone keep them from it, and have begun.
+pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration> {
+    let wait = |node: &NodeStatus| match node.probation {
+        _ if node.votes() => Some(Duration::ZERO),
+        Some(probation) if probation.doubt != Doubt::Unmet => Some(probation.remaining()),
+        _ => None,
+    };
+    let mut waits: Vec<Duration> =
+        nodes.iter().filter(|node| node.state == NodeState::Up).filter_map(wait).collect();
+    waits.sort_unstable();
+    waits.get(quorum - 1).copied()
+}

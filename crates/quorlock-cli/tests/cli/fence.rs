@@ -1,0 +1,75 @@
+//! The fencing token that `run` gives its command.
+
+use std::fs;
+
+use crate::world::{World, end};
+
+const SHOW: [&str; 4] = ["--", "sh", "-c", "echo $QUORLOCK_FENCING_TOKEN/$QUORLOCK_FENCING_NONCE"];
+
+fn token(world: &World, options: &[&str]) -> (u64, String) {
+    let shown = world.end(&[&["run", "a"], options, &SHOW].concat());
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    let (number, nonce) = shown.out.trim().split_once('/').expect("two words");
+    assert!(nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit()), "{shown:?}");
+    (number.parse().expect("a number"), nonce.to_owned())
+}
+
+#[test]
+fn every_run_has_a_larger_number_and_another_nonce() {
+    let world = World::of(3);
+    let tokens: Vec<_> = (0..4).map(|_| token(&world, &[])).collect();
+    assert!(tokens.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 != pair[1].1), "{tokens:?}");
+}
+
+#[test]
+fn a_run_that_follows_a_larger_number_is_above_it() {
+    let world = World::of(3);
+    let seen = token(&world, &[]).0 + (1 << 40);
+    let above = token(&world, &["--floor", &seen.to_string()]).0;
+    assert!(above > seen, "{above} is not above {seen}");
+    assert!(token(&world, &[]).0 > above, "and the nodes remember");
+}
+
+#[test]
+fn a_floor_that_cannot_work_is_a_usage_error() {
+    let world = World::of(1);
+    for options in [&["--floor", "9007199254740992"][..], &["--plain", "--floor", "5"], &["--floor", "-1"]] {
+        let refused = world.end(&[&["run", "a"], options, &SHOW].concat());
+        assert_eq!((refused.code, refused.out.as_str()), (Some(64), ""), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_plain_run_has_none_and_passes_on_nobody_elses() {
+    let world = World::undeclared(3, None);
+    fs::write(world.file("conf.toml"), "plain = true").expect("a file");
+    let inherited = [("QUORLOCK_FENCING_TOKEN", "7"), ("QUORLOCK_FENCING_NONCE", "8")];
+    let plain = |options: &[&str], setting: Option<&str>| {
+        let mut command = world.quorlock(&[&["run", "a", "-n"], options, &SHOW].concat());
+        end(command.envs(inherited).envs(setting.map(|value| ("QUORLOCK_PLAIN", value))))
+    };
+    for (options, setting) in [
+        (&["--plain"][..], None),
+        (&[], Some("true")),
+        (&[], Some("1")),
+        (&["--config", "conf.toml"], None),
+        (&["--plain=yes"], Some("false")),
+    ] {
+        let shown = plain(options, setting);
+        assert_eq!((shown.code, shown.out.as_str()), (Some(0), "/\n"), "{options:?} {setting:?}: {shown:?}");
+    }
+    assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
+    // The environment wins over the file: this one is guarded, and meets nodes that nobody declared.
+    let guarded = plain(&["--config", "conf.toml"], Some("false"));
+    assert_eq!((guarded.code, guarded.out.as_str()), (Some(69), ""), "{guarded:?}");
+    assert_eq!(plain(&[], Some("perhaps")).code, Some(64));
+}
+
+#[test]
+fn a_guarded_run_gives_its_own_and_not_what_it_was_given() {
+    let world = World::of(3);
+    let mut command = world.quorlock(&[&["run", "a"], &SHOW[..]].concat());
+    let shown = end(command.env("QUORLOCK_FENCING_TOKEN", "7").env("QUORLOCK_FENCING_NONCE", "8"));
+    assert_eq!(shown.code, Some(0));
+    assert!(!shown.out.starts_with("7/") && !shown.out.ends_with("/8\n"), "{shown:?}");
+}
