@@ -78,14 +78,12 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> 
         return Some(fault(format!("{up} of {all} nodes can vote and {quorum} must: no lock can be had")));
     }
     if voting < quorum {
-        let mut words = format!("{voting} of {all} nodes vote and {quorum} must: no lock can be had");
-        if let Some(wait) = nodes::quorum_in(nodes, quorum) {
-            words += &format!(" for {:.1} s more", wait.as_secs_f64());
-        }
-        if nodes.iter().any(|node| node.probation.is_some()) {
-            words += "; if the cluster is new and nothing is locked on it, `quorlock init --force` ends that";
-        }
-        return Some(fault(words));
+        let span = nodes::quorum_in(nodes, quorum)
+            .map_or_else(String::new, |wait| format!(" for {:.1} s more", wait.as_secs_f64()));
+        return Some(fault(format!(
+            "{voting} of {all} nodes vote and {quorum} must: no lock can be had{span}; if the cluster is new and \
+             nothing is locked on it, `quorlock init --force` ends that"
+        )));
     }
     probed.err().map(|words| fault(format!("no lock can be had though enough nodes vote: {words}")))
 }

@@ -79,14 +79,12 @@ fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, longest_ttl: Durat
     let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was changed" };
     let longest = humantime::format_duration(longest_ttl);
     let count = nodes.len();
+    let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
+    let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
-        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}: give all clients the same\n"
+        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}: give all clients the same\n{}",
+        lines.collect::<String>()
     );
-    for node in nodes {
-        if let Some(trouble) = nodes::trouble_of(node) {
-            text += &format!("{}  {trouble}\n", node.address);
-        }
-    }
     if state == "already" && nodes::voting(nodes) < quorum {
         text += "too few nodes vote; if nothing is locked on them, and no client runs, --force ends their probation\n";
     }

@@ -21,11 +21,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes.clone())?;
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let mut client = None;
-    let taken = tokio::select! {
-        taken = take(&args, builder, ttl, &mut client) => taken,
+    let outcome = tokio::select! {
+        outcome = take(&args, builder, ttl, &mut client) => outcome,
         signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
-    let guard = match taken {
+    let guard = match outcome {
         Ok(guard) => guard,
         Err(failure) => {
             // What an attempt may have left is undone by the driver, and this process must live until then.
