@@ -96,6 +96,10 @@ impl Seat {
         if self.holds_back.is_some_and(|(until, _)| now.is_due(until)) {
             self.holds_back = None;
         }
+        if !self.is_up {
+            // Why it is away is told by those who dial it; what it was worth must not be said over that.
+            return None;
+        }
         let standing = match (&self.verdict, self.holds_back) {
             (Verdict::ToMark(_), Some((until, doubt @ Doubt::Unmet)))
             | (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
