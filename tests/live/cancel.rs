@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorlock::{AcquireError, Redlock};
-use quorlock_chaos::Fleet;
 use tokio::time::{sleep, timeout};
 
-use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs};
+use crate::world::{Cluster, builder, client, count, eventually, fleet, is_up, millis, plain, secs};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_left_after_two_thousand_acquires_of_every_fate() {
@@ -70,7 +69,7 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
 }
 
 /// One node hangs for longer than its connection is given, others lose their connections again and again.
-fn make_trouble(fleet: &Mutex<Fleet>) {
+fn make_trouble(fleet: &Mutex<Cluster>) {
     let cut = |node: usize| {
         let _: Result<i64, _> =
             fleet.lock().expect("whole")[node].command(&["CLIENT", "KILL", "TYPE", "normal"]);
@@ -85,35 +84,37 @@ fn make_trouble(fleet: &Mutex<Fleet>) {
 
 #[tokio::test]
 async fn an_acquire_dropped_at_any_moment_leaves_no_key() {
-    let fleet = fleet(3);
-    let redlock = client(&fleet).await;
-    for micros in (0..2000).step_by(20) {
-        let acquire = redlock.mutex("k").ttl(secs(60)).acquire();
-        drop(timeout(Duration::from_micros(micros), acquire).await);
+    for fleet in [fleet(3), plain(3)] {
+        let redlock = client(&fleet).await;
+        for micros in (0..2000).step_by(20) {
+            let acquire = redlock.mutex("k").ttl(secs(60)).acquire();
+            drop(timeout(Duration::from_micros(micros), acquire).await);
+        }
+        redlock.shutdown(secs(5)).await.expect("nothing is owed");
+        assert_eq!(count(&fleet), 0);
     }
-    redlock.shutdown(secs(5)).await.expect("nothing is owed");
-    assert_eq!(count(&fleet), 0);
 }
 
 #[tokio::test]
 async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
-    let mut fleet = fleet(3);
-    let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { count(&fleet) == 3 }).await;
-    fleet[2].kill();
-    guard.release().await.expect("a quorum confirms");
-    assert_eq!(redlock.shutdown(millis(50)).await.expect_err("one node is owed").undone.len(), 1);
+    for mut fleet in [fleet(3), plain(3)] {
+        let redlock = client(&fleet).await;
+        let guard = redlock.mutex("k").ttl(secs(60)).acquire().await.expect("free");
+        eventually("it stands everywhere", || async { count(&fleet) == 3 }).await;
+        fleet[2].kill();
+        guard.release().await.expect("a quorum confirms");
+        assert_eq!(redlock.shutdown(millis(50)).await.expect_err("one node is owed").undone.len(), 1);
 
-    let redlock = builder(&fleet).connect().await.expect("two of three");
-    let guard = redlock.mutex("other").ttl(secs(60)).acquire().await.expect("two of three");
-    fleet[2].restart(quorlock_chaos::Data::Empty).expect("back");
-    eventually("node three is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
-    fleet[1].kill();
-    drop(guard);
-    fleet[1].restart(quorlock_chaos::Data::Kept).expect("back");
-    redlock.shutdown(secs(10)).await.expect("paid");
-    assert_eq!(count(&fleet), 0);
+        let redlock = builder(&fleet).connect().await.expect("two of three");
+        let guard = redlock.mutex("other").ttl(secs(60)).acquire().await.expect("two of three");
+        fleet[2].restart(quorlock_chaos::Data::Empty).expect("back");
+        eventually("node three is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+        fleet[1].kill();
+        drop(guard);
+        fleet[1].restart(quorlock_chaos::Data::Kept).expect("back");
+        redlock.shutdown(secs(10)).await.expect("paid");
+        assert_eq!(count(&fleet), 0);
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,16 @@
-//! One holder at a time: twelve processes and sixty tasks, while servers are killed, paused and restarted.
+//! One holder at a time: twelve processes and sixty tasks, while servers are killed, paused, restarted and emptied.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use quorlock::Redlock;
 use quorlock_chaos::Data;
 use tokio::time::sleep;
 
-use crate::world::{fleet, millis, secs};
+use crate::world::{Cluster, brief, millis, plain, secs};
 
 const PROCESSES: usize = 12;
 const TASKS: usize = 5;
@@ -20,20 +21,50 @@ const TURNS: usize = 8;
 fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go() {
     match std::env::var("QUORLOCK_TEST_WORKER") {
         Ok(id) => work(&id),
-        Err(_) => tell(),
+        Err(_) => tell(plain(5), PLAIN, &mut |fleet, round| {
+            let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
+            fleet[one].kill();
+            fleet[two].pause();
+            std::thread::sleep(millis(300));
+            fleet[two].resume();
+            fleet[one].restart(Data::Kept).expect("back with its data");
+            std::thread::sleep(millis(300));
+        }),
     }
 }
 
-fn tell() {
+/// Here the servers come back with less than they had, one after another: each at the end of the last one's probation.
+#[test]
+fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget() {
+    match std::env::var("QUORLOCK_TEST_WORKER") {
+        Ok(id) => work(&id),
+        Err(_) => tell(brief(5, LONGEST_TTL), GUARDED, &mut |fleet, round| {
+            let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
+            fleet[two].pause();
+            std::thread::sleep(millis(100));
+            match round % 3 {
+                0 => fleet[one].restart(Data::Empty).expect("back without its data"),
+                1 => fleet[one].wipe().expect("flushed"),
+                _ => fleet[one].restart(Data::Kept).expect("back, and who knows with what"),
+            }
+            fleet[two].resume();
+            // Probation begins when somebody looks; they all look at once. If this is too short, more nodes than a
+            // minority forget, and the workers wait: it costs time and not the promise.
+            std::thread::sleep(LONGEST_TTL + millis(100));
+        }),
+    }
+}
+
+fn tell(mut fleet: Cluster, name: &str, trouble: &mut dyn FnMut(&mut Cluster, usize)) {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("counter"), "0").expect("written");
-    let mut fleet = fleet(5);
     let mut workers: Vec<_> = (0..PROCESSES)
         .map(|id| {
             Command::new(std::env::current_exe().expect("known"))
-                .args(["--exact", "--nocapture", NAME])
+                .args(["--exact", "--nocapture", name])
                 .env("QUORLOCK_TEST_WORKER", id.to_string())
                 .env("QUORLOCK_TEST_NODES", fleet.nodes())
+                .env("QUORLOCK_TEST_MODE", name)
                 .env("QUORLOCK_TEST_FOLDER", folder.path())
                 .stdout(Stdio::null())
                 .spawn()
@@ -49,13 +80,7 @@ fn tell() {
             break;
         }
         assert!(round < 300, "the workers do not come to an end");
-        let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
-        fleet[one].kill();
-        fleet[two].pause();
-        std::thread::sleep(millis(300));
-        fleet[two].resume();
-        fleet[one].restart(Data::Kept).expect("back with its data");
-        std::thread::sleep(millis(300));
+        trouble(&mut fleet, round);
         round += 1;
     }
     for worker in &mut workers {
@@ -79,7 +104,10 @@ fn work(id: &str) {
     let nodes = std::env::var("QUORLOCK_TEST_NODES").expect("told");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let redlock = Redlock::builder().nodes(nodes.split(',')).lazy().expect("built");
+        let builder = Redlock::builder().nodes(nodes.split(','));
+        let is_plain = std::env::var("QUORLOCK_TEST_MODE").expect("told") == PLAIN;
+        let builder = if is_plain { builder.plain() } else { builder.longest_ttl(LONGEST_TTL) };
+        let redlock = builder.lazy().expect("built");
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
                 let (redlock, folder, name) = (redlock.clone(), folder.clone(), format!("{id}.{task}"));
@@ -99,12 +127,12 @@ fn work(id: &str) {
 
 /// Reads, waits for somebody else to do the same, writes: without exclusion it loses increments by the dozen.
 async fn increment(redlock: &Redlock, folder: &Path, who: &str) {
-    let guard = redlock.mutex("counter").ttl(secs(10)).acquire().await.expect("waits for ever");
+    let guard = redlock.mutex("counter").acquire().await.expect("waits for ever");
     witness(folder, &format!("enter {who}\n"));
     let file = folder.join("counter");
     let value: u64 = fs::read_to_string(&file).expect("read").parse().expect("a number");
     sleep(millis(1)).await;
-    assert!(guard.is_valid(), "a lock of ten seconds, used for a millisecond");
+    assert!(guard.is_valid(), "a lock of seconds, used for a millisecond");
     fs::write(&file, (value + 1).to_string()).expect("written");
     witness(folder, &format!("leave {who}\n"));
     // Too few confirmations in time are no failure here: the rest goes on in the background.
@@ -116,4 +144,6 @@ fn witness(folder: &Path, line: &str) {
     file.expect("opened").write_all(line.as_bytes()).expect("written");
 }
 
-const NAME: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";
+const LONGEST_TTL: Duration = secs(2);
+const PLAIN: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";
+const GUARDED: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget";

@@ -4,7 +4,7 @@ use quorlock::{ExtendError, RunError};
 use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs, standing};
+use crate::world::{brief, builder, client, count, eventually, fleet, millis, plain, secs, standing, votes};
 
 #[tokio::test]
 async fn a_held_lock_outlives_its_ttl_many_times() {
@@ -106,14 +106,15 @@ async fn others_who_take_a_majority_end_the_lock_at_once() {
 
 #[tokio::test]
 async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
-    let mut fleet = fleet(5);
-    let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").ttl(secs(3)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { standing(&fleet, "k") == 5 }).await;
-    fleet[1].restart(Data::Empty).expect("restarted");
-    fleet[3].wipe().expect("flushed");
-    eventually("both have it again", || async { standing(&fleet, "k") == 5 }).await;
-    assert!(guard.is_valid());
+    for mut fleet in [brief(5, secs(2)), plain(5)] {
+        let redlock = client(&fleet).await;
+        let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
+        eventually("it stands everywhere", || async { standing(&fleet, "k") == 5 }).await;
+        fleet[1].restart(Data::Empty).expect("restarted");
+        fleet[3].wipe().expect("flushed");
+        eventually("both have it again", || async { standing(&fleet, "k") == 5 }).await;
+        assert!(guard.is_valid());
+    }
 }
 
 #[tokio::test]
@@ -143,11 +144,11 @@ async fn the_next_gets_the_lock_of_a_holder_that_died() {
     let waiter = client(&fleet).await;
     let ttl = millis(1000);
     // A client whose runtime is torn down in mid-hold: nothing of it runs any more, as after a SIGKILL.
-    let urls = fleet.urls();
+    let builder = builder(&fleet);
     let began = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let guard = runtime.block_on(async {
-            let redlock = quorlock::Redlock::builder().nodes(urls).connect().await.expect("up");
+            let redlock = builder.connect().await.expect("up");
             redlock.mutex("k").ttl(ttl).acquire().await.expect("free")
         });
         let began = Instant::now();
@@ -187,7 +188,7 @@ async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
         std::thread::sleep(millis(block));
         let guard = redlock.mutex("k").try_acquire().await.expect("a quorum answers");
         assert!(guard.is_some(), "free again");
-        assert!(redlock.nodes().await.iter().all(is_up), "no connection was given up");
+        assert!(redlock.nodes().await.iter().all(votes), "no connection was given up");
         drop(guard);
         eventually("it is given back", || async { count(&fleet) == 0 }).await;
     }
@@ -208,11 +209,11 @@ async fn a_blocked_runtime_cannot_make_a_lost_lock_look_valid() {
 #[tokio::test]
 async fn a_driver_that_ends_tells_its_guards() {
     let fleet = fleet(3);
-    let urls = fleet.urls();
+    let builder = builder(&fleet);
     let guard = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let redlock = quorlock::Redlock::builder().nodes(urls).connect().await.expect("up");
+            let redlock = builder.connect().await.expect("up");
             redlock.mutex("k").acquire().await.expect("free")
         })
     })
@@ -225,22 +226,23 @@ async fn a_driver_that_ends_tells_its_guards() {
 
 #[tokio::test]
 async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
-    let mut fleet = fleet(5);
-    let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
-    for round in 0..4_usize {
-        let (one, two) = (round % 5, (round + 2) % 5);
-        fleet[one].kill();
-        fleet[two].pause();
-        let before = guard.deadline();
-        eventually("it is renewed by the other three", || async {
-            assert!(guard.is_valid(), "round {round}");
-            guard.deadline().boot_nanos() > before.boot_nanos()
-        })
-        .await;
-        fleet[one].restart(Data::Kept).expect("restarted");
-        fleet[two].resume();
-        eventually("all nodes are back", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    for mut fleet in [brief(5, secs(2)), plain(5)] {
+        let redlock = client(&fleet).await;
+        let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
+        for round in 0..3_usize {
+            let (one, two) = (round % 5, (round + 2) % 5);
+            fleet[one].kill();
+            fleet[two].pause();
+            let before = guard.deadline();
+            eventually("it is renewed by the other three", || async {
+                assert!(guard.is_valid(), "round {round}");
+                guard.deadline().boot_nanos() > before.boot_nanos()
+            })
+            .await;
+            fleet[one].restart(Data::Kept).expect("restarted");
+            fleet[two].resume();
+            eventually("all nodes have it again", || async { guard.margin() == 2 }).await;
+        }
+        guard.release().await.expect("released");
     }
-    guard.release().await.expect("released");
 }

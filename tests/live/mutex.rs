@@ -2,12 +2,12 @@
 
 use quorlock::{AcquireError, Holder, Vote};
 
-use crate::world::{builder, client, count, eventually, fleet, millis, secs, standing};
+use crate::world::{bare, builder, client, count, declare, eventually, fleet, millis, plain, secs, standing};
 
 #[tokio::test]
 async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
-    for nodes in [1, 3, 4, 5, 9] {
-        let fleet = fleet(nodes);
+    for fleet in [1, 3, 4, 5, 9].map(fleet).into_iter().chain([plain(1), plain(5)]) {
+        let nodes = fleet.len();
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
         assert!(guard.is_valid());
@@ -112,10 +112,11 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
 
 #[tokio::test]
 async fn the_key_is_prefix_and_name_verbatim_in_the_database_of_the_url() {
-    let fleet = fleet(3);
+    let fleet = bare(3);
     let urls = fleet.urls().into_iter().map(|url| format!("{url}/2?protocol=resp3"));
-    let redlock =
-        quorlock::Redlock::builder().nodes(urls).key_prefix("redlock:").connect().await.expect("up");
+    let builder = quorlock::Redlock::builder().nodes(urls).key_prefix("redlock:");
+    declare(builder.clone());
+    let redlock = builder.connect().await.expect("up");
     let guard = redlock.mutex("a b\"é").acquire().await.expect("free");
     assert_eq!(guard.key(), "redlock:a b\"é");
     eventually("every node has it in database 2", || async {

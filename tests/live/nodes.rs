@@ -4,7 +4,9 @@ use quorlock::{AcquireError, ConnectError, Fault, NodeState, Redlock, Vote};
 use quorlock_chaos::{Data, Server};
 use tokio::time::{Instant, timeout};
 
-use crate::world::{builder, client, count, eventually, fleet, is_up, millis, secs};
+use crate::world::{
+    brief, builder, client, count, declare, eventually, fleet, is_up, millis, plain, secs, votes,
+};
 
 /// Two hundred times, within a bound that a client which waits for the missing node once per lock would miss.
 async fn many_locks(redlock: &Redlock) {
@@ -49,8 +51,11 @@ async fn a_node_dead_or_paused_after_connect_changes_nothing() {
 
 #[tokio::test]
 async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_when_it_is_back() {
-    for fault in [Server::kill, Server::pause] {
-        let mut fleet = fleet(5);
+    for (fault, mut fleet) in [
+        (Server::kill as fn(&mut Server), brief(5, secs(2))),
+        (Server::pause, fleet(5)),
+        (Server::kill, plain(5)),
+    ] {
         let redlock = client(&fleet).await;
         fleet.servers_mut()[..3].iter_mut().for_each(fault);
         let began = Instant::now();
@@ -79,13 +84,14 @@ async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_wh
 
 #[tokio::test]
 async fn all_nodes_restarted_one_by_one_are_found_again() {
-    let mut fleet = fleet(3);
-    let redlock = client(&fleet).await;
-    for node in 0..3 {
-        fleet[node].restart(Data::Kept).expect("back");
-        let guard = redlock.mutex("k").wait(secs(10)).acquire().await.expect("a quorum stands");
-        guard.release().await.expect("confirmed");
-        eventually("it is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    for mut fleet in [brief(3, secs(1)), plain(3)] {
+        let redlock = client(&fleet).await;
+        for node in 0..3 {
+            fleet[node].restart(Data::Kept).expect("back");
+            let guard = redlock.mutex("k").wait(secs(10)).acquire().await.expect("a quorum stands");
+            guard.release().await.expect("confirmed");
+            eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+        }
     }
 }
 
@@ -121,7 +127,9 @@ async fn a_unix_socket_is_a_node_too() {
     let setup = quorlock_chaos::Setup::new().unix_socket(true);
     let server = Server::start(&setup).expect("started");
     let path = server.unix_socket().expect("it has one");
-    let redlock = Redlock::builder().nodes([format!("unix:{}", path.display())]).connect().await.expect("up");
+    let builder = Redlock::builder().nodes([format!("unix:{}", path.display())]);
+    declare(builder.clone());
+    let redlock = builder.connect().await.expect("up");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     assert!(server.command::<bool>(&["EXISTS", "k"]).expect("asked"));
     guard.release().await.expect("released");

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 
 use quorlock::{AcquireError, Bar, ConnectError, Event, Fault, NodeState, Redlock, Vote};
-use quorlock_chaos::{Fleet, Server, Setup};
+use quorlock_chaos::{Server, Setup};
 
-use crate::world::{builder, client, eventually, fleet, is_up, secs};
+use crate::world::{
+    Cluster, bare, brief, builder, client, eventually, fleet, fleet_with, is_up, plain, secs,
+};
 
 #[tokio::test]
 async fn one_server_under_two_urls_is_refused() {
-    let fleet = fleet(2);
+    let fleet = bare(2);
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
     let refused = Redlock::builder().nodes(urls).connect().await;
@@ -24,7 +26,7 @@ async fn a_cluster_member_is_refused() {
     // A member's bus listens 10,000 ports above, so a port past 55535 will not do; 6.2 cannot be told another.
     let setup = Setup::new().args(["--cluster-enabled", "yes"]);
     let cluster = (0..50).find_map(|_| Server::start(&setup).ok()).expect("started");
-    let fleet = fleet(2);
+    let fleet = bare(2);
     let urls = [fleet[0].url(), cluster.url(), fleet[1].url()];
     let refused = Redlock::builder().nodes(urls).connect().await;
     assert!(matches!(refused, Err(ConnectError::Misplaced { .. })), "{refused:?}");
@@ -32,8 +34,10 @@ async fn a_cluster_member_is_refused() {
 
 #[tokio::test]
 async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master() {
-    let fleet = fleet(3);
-    let master = fleet[0].port().to_string();
+    let fleet = brief(3, secs(2));
+    // Not one of the nodes: a server that gets its first replica takes a new replication id.
+    let master = bare(1);
+    let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     let redlock = builder(&fleet).connect().await.expect("two of three");
     assert_eq!(redlock.nodes().await[1].state, NodeState::Barred(Bar::Replica));
@@ -47,7 +51,8 @@ async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master()
 async fn a_node_demoted_in_flight_casts_no_vote() {
     let fleet = fleet(3);
     let redlock = client(&fleet).await;
-    let master = fleet[0].port().to_string();
+    let master = bare(1);
+    let master = master[0].port().to_string();
     fleet[2].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     eventually("it is barred", || async {
         let guard = redlock.mutex("k").acquire().await.expect("two of three");
@@ -59,59 +64,46 @@ async fn a_node_demoted_in_flight_casts_no_vote() {
 
 #[tokio::test]
 async fn a_wrong_password_is_said_at_once_and_never_shown() {
-    let fleet = Fleet::start_with(3, &Setup::new().password("s3cret")).expect("started");
+    let fleet = fleet_with(3, &Setup::new().password("s3cret"), true);
     let urls = |password: &str| -> Vec<String> {
         let ports = fleet.servers().iter().map(Server::port);
         ports.map(|port| format!("redis://:{password}@127.0.0.1:{port}")).collect()
     };
-    let bad = Redlock::builder().nodes(urls("wr0ng"));
+    let builder = |urls: Vec<String>| Redlock::builder().plain().nodes(urls);
+    let bad = builder(urls("wr0ng"));
     assert!(!format!("{bad:?}").contains("wr0ng"));
     let refused = bad.connect().await.expect_err("refused");
     assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
     assert!(!format!("{refused} {refused:?}").contains("wr0ng"));
 
-    let good = Redlock::builder().nodes(urls("s3cret")).connect().await.expect("let in");
+    let good = builder(urls("s3cret")).connect().await.expect("let in");
     assert!(!format!("{good:?} {:?}", good.nodes().await).contains("s3cret"));
-    let lazy = Redlock::builder().nodes(urls("wr0ng")).lazy().expect("built");
+    let lazy = builder(urls("wr0ng")).lazy().expect("built");
     let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
 
-    let stand_in = Redlock::builder().nodes(fleet.servers().iter().map(Server::url)).password("s3cret");
+    let stand_in = builder(fleet.urls()).password("s3cret");
     drop(stand_in.connect().await.expect("let in by the client's own password"));
 
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
-    let mixed = Redlock::builder().nodes(mixed).connect().await.expect("two of three let us in");
+    let mixed = builder(mixed.to_vec()).connect().await.expect("two of three let us in");
     drop(mixed.mutex("k").acquire().await.expect("two of three"));
     assert!(matches!(&mixed.nodes().await[1].state, NodeState::Barred(Bar::Login(_))));
 }
 
 #[tokio::test]
 async fn a_user_with_just_the_rights_it_needs_can_lock() {
-    let fleet = fleet(3);
+    let rights = "on >pw resetkeys ~lock:* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha \
+                  +script|load +info +client|setname";
+    check_rights(plain(3), rights).await;
+    check_rights(fleet(3), &format!("{rights} +time ~quorlock:*")).await;
+}
+
+/// A user with these rights can lock; with less it is told what is missing.
+async fn check_rights(fleet: Cluster, rights: &str) {
     for server in fleet.servers() {
-        server
-            .command::<()>(&[
-                "ACL",
-                "SETUSER",
-                "locker",
-                "on",
-                ">pw",
-                "resetkeys",
-                "~lock:*",
-                "resetchannels",
-                "-@all",
-                "+set",
-                "+get",
-                "+del",
-                "+pexpire",
-                "+pttl",
-                "+eval",
-                "+evalsha",
-                "+script|load",
-                "+info",
-                "+client|setname",
-            ])
-            .expect("made");
+        let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
+        server.command::<()>(&words).expect("made");
     }
     let redlock = builder(&fleet).username("locker").password("pw").connect().await.expect("let in");
     let guard = redlock.mutex("lock:a").acquire().await.expect("its own keys");
@@ -143,24 +135,26 @@ async fn a_user_with_just_the_rights_it_needs_can_lock() {
 
 #[tokio::test]
 async fn full_memory_is_no_vote_now_and_a_release_still_works() {
-    let fleet = fleet(3);
-    let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").acquire().await.expect("free");
-    for server in fleet.servers() {
-        server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
+    for fleet in [fleet(3), plain(3)] {
+        let redlock = client(&fleet).await;
+        let guard = redlock.mutex("k").acquire().await.expect("free");
+        for server in fleet.servers() {
+            server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
+        }
+        let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
+        let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+        let full =
+            |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Refused(words)) if words.contains("OOM"));
+        assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");
+        guard.release().await.expect("deleting needs no room");
     }
-    let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
-    let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
-    let full = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Refused(words)) if words.starts_with("OOM"));
-    assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");
-    guard.release().await.expect("deleting needs no room");
 }
 
 #[tokio::test]
-async fn an_evicting_node_and_an_even_number_are_warned_of() {
+async fn a_plain_client_is_warned_of_an_evicting_node_and_of_an_even_number() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
-    let fleet = Fleet::start_with(2, &evicting).expect("started");
+    let fleet = fleet_with(2, &evicting, true);
     let listener = Arc::clone(&heard);
     let redlock = builder(&fleet)
         .observer(move |event: &Event<'_>| {

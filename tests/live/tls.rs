@@ -8,6 +8,8 @@ use quorlock::{ConnectError, Redlock};
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
 
+use crate::world::declare;
+
 /// An authority, a server's and a client's certificate.
 struct Papers {
     folder: TempDir,
@@ -86,7 +88,9 @@ async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
     let papers = Papers::new();
     let (_server, url) = server(&papers, false);
     let ca = papers.path("ca.crt");
-    let redlock = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca).connect().await.expect("trusted");
+    let trusting = Redlock::builder().nodes([url.clone()]).tls_ca_file(&ca);
+    declare(trusting.clone());
+    let redlock = trusting.connect().await.expect("trusted");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     guard.release().await.expect("released");
 
@@ -106,6 +110,7 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
         "{refused:?}"
     );
     let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));
+    declare(shown.clone());
     let redlock = shown.connect().await.expect("let in");
     drop(redlock.mutex("k").acquire().await.expect("free"));
 }

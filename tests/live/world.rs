@@ -1,33 +1,93 @@
 //! What the stories have in common.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use quorlock::{Builder, Redlock};
-use quorlock_chaos::{Fleet, Server};
+use quorlock::{Builder, Init, NodeStatus, Redlock};
+use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
-pub(crate) fn fleet(nodes: usize) -> Fleet {
+/// Servers, and what their clients agreed on.
+pub(crate) struct Cluster {
+    fleet: Fleet,
+    /// Nothing for plain clients.
+    longest_ttl: Option<Duration>,
+}
+
+/// Guarded, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
+/// want its vote back.
+pub(crate) fn fleet(nodes: usize) -> Cluster {
+    brief(nodes, secs(60))
+}
+
+/// Guarded, declared fresh, for stories in which probation must end.
+pub(crate) fn brief(nodes: usize, longest_ttl: Duration) -> Cluster {
+    let cluster = Cluster { fleet: bare(nodes), longest_ttl: Some(longest_ttl) };
+    declare(builder(&cluster));
+    cluster
+}
+
+/// For plain clients.
+pub(crate) fn plain(nodes: usize) -> Cluster {
+    Cluster { fleet: bare(nodes), longest_ttl: None }
+}
+
+/// Servers that nobody has told anything.
+pub(crate) fn bare(nodes: usize) -> Fleet {
     Fleet::start(nodes).expect("a redis-server is installed (scripts/setup)")
 }
 
-pub(crate) fn builder(fleet: &Fleet) -> Builder {
-    Redlock::builder().nodes(fleet.urls())
+/// Servers of this set-up, for plain clients or declared fresh.
+pub(crate) fn fleet_with(nodes: usize, setup: &Setup, is_plain: bool) -> Cluster {
+    let fleet = Fleet::start_with(nodes, setup).expect("started");
+    let cluster = Cluster { fleet, longest_ttl: (!is_plain).then_some(secs(60)) };
+    if !is_plain {
+        declare(builder(&cluster));
+    }
+    cluster
+}
+
+/// Makes these nodes a cluster that votes at once. On a thread and a runtime of its own, for stories without one.
+pub(crate) fn declare(builder: Builder) {
+    let on_runtime = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(builder.connect_timeout(secs(20)).init(false))
+    };
+    let declared = std::thread::spawn(on_runtime).join().expect("no panic");
+    assert_eq!(declared.expect("all nodes are up and blank"), Init::Fresh);
+}
+
+pub(crate) fn builder(cluster: &Cluster) -> Builder {
+    let builder = Redlock::builder().nodes(cluster.urls());
+    match cluster.longest_ttl {
+        Some(longest_ttl) => builder.longest_ttl(longest_ttl),
+        None => builder.plain(),
+    }
 }
 
 /// A client that has met every node, so that a story knows where it begins.
-pub(crate) async fn client(fleet: &Fleet) -> Redlock {
-    let redlock = builder(fleet).connect().await.expect("all nodes are up");
-    eventually("every node is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+pub(crate) async fn client(cluster: &Cluster) -> Redlock {
+    let redlock = builder(cluster).connect().await.expect("all nodes are up");
+    eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
     redlock
 }
 
-pub(crate) fn is_up(node: &quorlock::NodeStatus) -> bool {
+pub(crate) fn is_up(node: &NodeStatus) -> bool {
     node.state == quorlock::NodeState::Up
 }
 
-/// Every key on every node.
+pub(crate) fn votes(node: &NodeStatus) -> bool {
+    node.votes()
+}
+
+/// Every key on every node but what nodes remember on purpose: their cluster, and the numbers that they gave.
 pub(crate) fn keys(fleet: &Fleet) -> Vec<Vec<String>> {
-    fleet.servers().iter().map(|server| server.command(&["KEYS", "*"]).expect("the node answers")).collect()
+    let keys = |server: &Server| {
+        let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("the node answers");
+        keys.retain(|key| key != "quorlock:node" && !key.starts_with("quorlock:fence:"));
+        keys
+    };
+    fleet.servers().iter().map(keys).collect()
 }
 
 pub(crate) fn count(fleet: &Fleet) -> usize {
@@ -55,4 +115,18 @@ pub(crate) const fn millis(count: u64) -> Duration {
 
 pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+impl Deref for Cluster {
+    type Target = Fleet;
+
+    fn deref(&self) -> &Fleet {
+        &self.fleet
+    }
+}
+
+impl DerefMut for Cluster {
+    fn deref_mut(&mut self) -> &mut Fleet {
+        &mut self.fleet
+    }
 }
