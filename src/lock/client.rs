@@ -75,7 +75,7 @@ impl Redlock {
     /// the connect time-out.
     pub async fn nodes(&self) -> Vec<NodeStatus> {
         let mut view = self.shared.view.clone();
-        let known = view.wait_for(|nodes| nodes.iter().all(NodeStatus::is_known));
+        let known = view.wait_for(|nodes| are_known(nodes));
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, known).await;
         self.shared.view.borrow().to_vec()
     }
@@ -87,7 +87,7 @@ impl Redlock {
         let need = self.shared.quorum.need();
         let ready = view.wait_for(|nodes| {
             let voting = nodes.iter().filter(|node| node.votes()).count();
-            voting >= need || nodes.iter().all(NodeStatus::is_known)
+            voting >= need || are_known(nodes)
         });
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
     }
@@ -143,6 +143,14 @@ impl fmt::Debug for Redlock {
             .field("quorum", &self.shared.quorum.need())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether waiting tells no more: every node was dialed once, and whoever cannot tell its cluster waits for one that
+/// could not be reached.
+fn are_known(nodes: &[NodeStatus]) -> bool {
+    let is_missing = |node: &NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Barred(_));
+    nodes.iter().all(NodeStatus::is_known)
+        || nodes.iter().all(|node| node.state != NodeState::Connecting) && nodes.iter().any(is_missing)
 }
 
 /// A dial ends by itself at the connect time-out; this is for the way back.
