@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::world::{End, World, until};
+use crate::world::{End, World, end, until};
 
 fn json(end: &End) -> Value {
     serde_json::from_str(&end.out).expect("JSON")
@@ -151,6 +151,11 @@ fn nodes_that_agreed_on_other_terms_are_another_cluster() {
     assert_eq!(status.code, Some(78), "{status:?}");
     let line = line_of(&status, &world, 0);
     assert!(line.contains("a quorum of 2") && line.contains("a quorum of 3"), "{status:?}");
+    std::fs::write(world.file("conf.toml"), "longest_ttl = '5s'").expect("a file");
+    let by_file = ["run", "a", "-n", "--config", "conf.toml", "--", "true"];
+    assert_eq!(world.end(&by_file).code, Some(78));
+    let mut command = world.quorlock(&by_file);
+    assert_eq!(end(command.env("QUORLOCK_LONGEST_TTL", "30s")).code, Some(0), "the environment wins");
     let doctor = world.end(&["doctor", "--longest-ttl", "5s"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     for place in 0..3 {
