@@ -198,7 +198,7 @@ impl fmt::Display for Bar {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::New => "new, and nobody declared the cluster fresh (`quorlock init`)",
+            Self::New => "new, and not declared fresh (`quorlock init`) before a client met it",
             Self::Forgot => "on probation, for it may have forgotten locks",
             Self::Unmet => {
                 "it may have forgotten locks, and its probation begins when a client that takes locks meets it"
