@@ -2,7 +2,8 @@
 //!
 //! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
 //! started side by side. They can be killed, paused, brought back with their data, without it, or with what they
-//! knew some time ago. Those are the faults that a lock over a quorum has to survive:
+//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`Front`] is an
+//! address that moves from one to another. Those are the faults that a lock over a quorum has to survive:
 //!
 //! ```
 //! use quorlock_chaos::{Data, Fleet};
@@ -29,6 +30,7 @@
 //! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
 
 mod fleet;
+mod front;
 mod locate;
 mod port;
 mod process;
@@ -40,6 +42,7 @@ mod watchdog;
 pub use redis;
 
 pub use fleet::Fleet;
+pub use front::Front;
 pub use locate::{NoBinary, locate};
 pub use server::{Server, StartError};
 pub use setup::Setup;

@@ -121,6 +121,40 @@ impl Server {
         self.command(&["FLUSHALL"])
     }
 
+    /// Swaps the running server's databases 0 and 1: its data are gone, and come back with the next swap.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn swap(&self) -> RedisResult<()> {
+        self.command(&["SWAPDB", "0", "1"])
+    }
+
+    /// Demotes the running server to a replica of `master` (REPLICAOF), and returns when it has that one's data in
+    /// place of its own. The process goes on, and so do its connections.
+    ///
+    /// # Errors
+    /// If the server does not answer, or has not become a replica in 10 s and more.
+    pub fn demote(&self, master: &Self) -> RedisResult<()> {
+        self.command::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()])?;
+        for _ in 0..READY_TRIES {
+            let info: String = self.command(&["INFO", "replication"])?;
+            if info.lines().any(|line| line == "master_link_status:up") {
+                return Ok(());
+            }
+            thread::sleep(READY_PAUSE);
+        }
+        let late = io::Error::new(io::ErrorKind::TimedOut, "it has not become a replica");
+        Err(late.into())
+    }
+
+    /// Promotes a replica to a master (REPLICAOF NO ONE), with the data that it has.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn promote(&self) -> RedisResult<()> {
+        self.command(&["REPLICAOF", "NO", "ONE"])
+    }
+
     /// Sends one command on a connection of its own and returns the answer. Gives up after 5 s.
     ///
     /// # Errors

@@ -88,6 +88,8 @@ impl Setup {
         set("--appendonly", &append_only);
         set("--appendfsync", &"always");
         set("--auto-aof-rewrite-percentage", &"0");
+        // A replica need not wait for others that might come.
+        set("--repl-diskless-sync-delay", &"0");
         if let Some(socket) = self.socket(dir) {
             set("--unixsocket", &socket);
         }

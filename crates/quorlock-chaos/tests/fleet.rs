@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use quorlock_chaos::{Data, Fleet, Server, Setup, StartError, redis};
+use quorlock_chaos::{Data, Fleet, Front, Server, Setup, StartError, redis};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
 #[test]
@@ -73,6 +73,48 @@ fn a_wiped_server_forgets_for_good() {
     assert_eq!(kept(&server), None);
     server.restart(Data::Kept).expect("a restart");
     assert_eq!(kept(&server), None);
+}
+
+#[test]
+fn a_swapped_server_forgets_and_remembers() {
+    let server = Server::start(&Setup::new()).expect("a server");
+    keep(&server, "before");
+    server.swap().expect("an answer");
+    assert_eq!(kept(&server), None);
+    server.swap().expect("an answer");
+    assert_eq!(kept(&server).as_deref(), Some("before"));
+}
+
+#[test]
+fn who_is_demoted_and_promoted_has_the_data_of_another() {
+    let fleet = Fleet::start(2).expect("a fleet");
+    keep(&fleet[0], "mine");
+    let (first, run_id) = (fleet[0].pid(), run_id(&fleet[0]));
+    fleet[0].demote(&fleet[1]).expect("a replica");
+    let refused = fleet[0].command::<()>(&["SET", "key", "value"]).expect_err("it takes no writes");
+    assert_eq!(refused.code(), Some("READONLY"));
+    fleet[0].promote().expect("a master");
+    assert_eq!(kept(&fleet[0]), None);
+    keep(&fleet[0], "after");
+    assert_eq!((fleet[0].pid(), self::run_id(&fleet[0])), (first, run_id), "it is the same process");
+}
+
+#[test]
+fn a_front_moves_from_one_server_to_another_and_breaks_its_connections() {
+    let fleet = Fleet::start(2).expect("a fleet");
+    keep(&fleet[0], "first");
+    keep(&fleet[1], "second");
+    let mut front = Front::of(&fleet[0]).expect("a front");
+    let dial = |front: &Front| redis::Client::open(front.url())?.get_connection();
+    let get = |connection: &mut redis::Connection| redis::cmd("GET").arg("key").query::<String>(connection);
+    let mut before = dial(&front).expect("a connection");
+    assert_eq!(get(&mut before).expect("an answer"), "first");
+    front.move_to(&fleet[1]);
+    get(&mut before).expect_err("it is broken");
+    let mut after = dial(&front).expect("a connection");
+    assert_eq!(get(&mut after).expect("an answer"), "second");
+    drop(front);
+    get(&mut after).expect_err("it is gone");
 }
 
 #[test]
@@ -276,6 +318,11 @@ fn keep(server: &Server, value: &str) {
 
 fn kept(server: &Server) -> Option<String> {
     server.command(&["GET", "key"]).expect("an answer")
+}
+
+fn run_id(server: &Server) -> String {
+    let info: String = server.command(&["INFO", "server"]).expect("an answer");
+    info.lines().find(|line| line.starts_with("run_id:")).expect("its run id").to_owned()
 }
 
 fn within_ten_seconds(promise: &str, mut holds: impl FnMut() -> bool) {
