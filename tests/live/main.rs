@@ -6,6 +6,7 @@ mod exclusion;
 mod lease;
 mod mutex;
 mod nodes;
+mod probation;
 mod refusal;
 #[cfg(feature = "tls-rustls")]
 mod tls;
