@@ -4,7 +4,9 @@ use quorlock::{ExtendError, RunError};
 use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{brief, builder, client, count, eventually, fleet, millis, plain, secs, standing, votes};
+use crate::world::{
+    Cluster, brief, builder, client, count, eventually, fleet, millis, plain, secs, standing, votes,
+};
 
 #[tokio::test]
 async fn a_held_lock_outlives_its_ttl_many_times() {
@@ -119,7 +121,11 @@ async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
 
 #[tokio::test]
 async fn flushed_scripts_are_no_trouble() {
-    let fleet = fleet(3);
+    check_flushed(fleet(3), true).await;
+    check_flushed(plain(3), false).await;
+}
+
+async fn check_flushed(fleet: Cluster, is_guarded: bool) {
     let redlock = client(&fleet).await;
     let flush = || {
         for server in fleet.servers() {
@@ -134,6 +140,10 @@ async fn flushed_scripts_are_no_trouble() {
     guard.release().await.expect("released all the same");
     flush();
     assert!(redlock.inspect("k").await.expect("asked").is_free());
+    flush();
+    let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted all the same");
+    assert_eq!(guard.fencing_token().is_some(), is_guarded);
+    drop(guard);
     redlock.shutdown(secs(5)).await.expect("nothing is left");
     assert_eq!(count(&fleet), 0);
 }

@@ -3,11 +3,14 @@
 
 mod cancel;
 mod exclusion;
+mod fencing;
 mod lease;
+mod membership;
 mod mutex;
 mod nodes;
 mod probation;
 mod refusal;
+mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 mod world;

@@ -1,0 +1,201 @@
+//! Who is a cluster with whom, and what is said to those who do not belong.
+
+use quorlock::{
+    AcquireError, Bar, Builder, ConnectError, Doubt, ExtendError, Init, InitError, NodeState, Redlock, Vote,
+};
+use quorlock_chaos::{Data, Fleet, Setup};
+
+use crate::world::{
+    bare, brief, builder, client, declare, eventually, fleet, fleet_with, is_up, millis, secs, votes,
+};
+
+fn over(urls: impl IntoIterator<Item = String>) -> Builder {
+    Redlock::builder().nodes(urls)
+}
+
+fn markers(fleet: &Fleet) -> Vec<Option<String>> {
+    fleet.servers().iter().map(|it| it.command(&["GET", "quorlock:node"]).expect("up")).collect()
+}
+
+/// Connecting fails because a node is somebody else's, in all of these words.
+async fn check_misplaced(builder: Builder, words: &[&str]) {
+    let refused = builder.connect().await;
+    let Err(ConnectError::Misplaced { why, .. }) = refused else {
+        panic!("expected Misplaced, got {refused:?}")
+    };
+    for word in words {
+        assert!(why.contains(word), "{why:?} does not say {word:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when() {
+    let fleet = bare(3);
+    let redlock = over(fleet.urls()).longest_ttl(secs(2)).connect().await.expect("all are up");
+    eventually("all have met", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
+    let AcquireError::OnProbation { retry_after: Some(retry_after), report } = &refused else {
+        panic!("expected OnProbation, got {refused:?}")
+    };
+    assert!(*retry_after <= secs(2), "{retry_after:?}");
+    let is_new = |vote: &Vote| matches!(vote, Vote::Doubtful { doubt: Doubt::New, .. });
+    assert!(report.nodes().iter().all(|it| is_new(&it.vote)), "{report}");
+    assert!(refused.to_string().contains("quorlock init"), "{refused}");
+    let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("it ends");
+    guard.release().await.expect("released");
+    // Who comes later finds a cluster like any other.
+    let later = over(fleet.urls()).longest_ttl(secs(2)).connect().await.expect("all are up");
+    assert!(later.mutex("k").try_acquire().await.expect("they vote").is_some());
+}
+
+#[tokio::test]
+async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
+    let fleet = bare(5);
+    let clients: Vec<_> =
+        (0..8).map(|_| tokio::spawn(over(fleet.urls()).longest_ttl(secs(1)).connect())).collect();
+    for client in clients {
+        let redlock = client.await.expect("no panic").expect("all are up");
+        let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("they agree");
+        guard.release().await.expect("released");
+        eventually("all vote", || async { redlock.nodes().await.iter().all(votes) }).await;
+    }
+    let ids: Vec<Option<String>> =
+        markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
+    assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[tokio::test]
+async fn other_terms_are_refused_and_both_are_named() {
+    let fleet = fleet(5);
+    let urls = || fleet.urls();
+    check_misplaced(over(urls()).longest_ttl(secs(30)), &["longest ttl of 60s", "longest ttl of 30s"]).await;
+    check_misplaced(over(urls()).longest_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
+    let some = urls().into_iter().take(3);
+    check_misplaced(over(some).longest_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
+}
+
+#[tokio::test]
+async fn two_lists_that_share_one_node_are_not_two_quorums() {
+    let fleet = bare(5);
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|node| fleet[node].url());
+    declare(over([a.clone(), b, c]));
+    // a belongs to others, and the two blank ones alone say nothing.
+    check_misplaced(over([a.clone(), d.clone(), e.clone()]), &["no quorum", "same one"]).await;
+    let redlock = over([a, d, e]).lazy().expect("built");
+    let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
+    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Barred(Bar::Blank));
+    assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_refused_though_the_terms_are_the_same() {
+    let (ours, theirs) = (fleet(3), fleet(3));
+    let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
+    check_misplaced(over(urls).longest_ttl(secs(60)), &["another cluster", "a different one"]).await;
+}
+
+#[tokio::test]
+async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
+    let mut fleet = brief(3, secs(2));
+    fleet[1].restart(Data::Empty).expect("back");
+    let redlock = builder(&fleet).connect().await.expect("all are up");
+    eventually("it is adopted", || async { redlock.nodes().await[1].probation.is_some() }).await;
+    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.doubt), Some(Doubt::New));
+    let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
+    eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+    guard.release().await.expect("released");
+
+    // Two of three have forgotten: nobody who comes now can tell what they were.
+    fleet[0].restart(Data::Empty).expect("back");
+    fleet[1].restart(Data::Empty).expect("back");
+    let fresh = builder(&fleet).lazy().expect("built");
+    let refused = fresh.mutex("k").acquire().await.expect_err("waiting cannot help");
+    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("quorlock init"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
+    let fleet = brief(3, secs(5));
+    let redlock = client(&fleet).await;
+    let refused = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
+    assert!(matches!(refused, AcquireError::Invalid(_)), "{refused:?}");
+    assert!(refused.to_string().contains("5.001s") && refused.to_string().contains("(5s)"), "{refused}");
+    let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("just so");
+    let refused = guard.extend(millis(5001)).await.expect_err("too long");
+    assert!(matches!(refused, ExtendError::Invalid(_)), "{refused:?}");
+    assert!(guard.is_valid(), "nothing has changed");
+    guard.extend(secs(5)).await.expect("extended");
+}
+
+#[tokio::test]
+async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
+    let fleet = fleet(3);
+    fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory", "50mb"]).expect("set");
+    fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
+    let redlock = builder(&fleet).connect().await.expect("two of three");
+    eventually("it is barred", || async { redlock.nodes().await[0].state == NodeState::Barred(Bar::Evicts) })
+        .await;
+    let guard = redlock.mutex("k").acquire().await.expect("two of three");
+    assert_eq!(guard.margin(), 0);
+
+    let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
+    let all = fleet_with(3, &evicting, true);
+    let refused = over(all.urls()).connect().await.expect_err("nobody may vote");
+    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("noeviction"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
+    let fleet = fleet(3);
+    fleet[1].command::<()>(&["SET", "quorlock:node", "a poem"]).expect("set");
+    fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
+    fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
+    let connecting = builder(&fleet).startup_timeout(secs(2)).connect().await;
+    let words = connecting.expect_err("one of three").to_string();
+    assert!(words.contains("`quorlock:node` is taken") && words.contains("WRONGTYPE"), "{words}");
+    let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
+    assert_eq!(found, "a poem");
+}
+
+#[tokio::test]
+async fn rights_that_guarding_needs_are_named() {
+    let fleet = fleet(3);
+    let rights = "on >pw allkeys resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info \
+                  +time +client|setname";
+    for (change, words) in
+        [("-info", "+info"), ("resetkeys ~k", "quorlock:*"), ("-time", "+time"), ("-evalsha", "evalsha")]
+    {
+        for server in fleet.servers() {
+            let user = ["ACL", "SETUSER", "locker"].into_iter();
+            let line: Vec<&str> = user.chain(rights.split(' ')).chain(change.split(' ')).collect();
+            server.command::<()>(&line).expect("made");
+        }
+        let refused = builder(&fleet).username("locker").password("pw").lazy().expect("built");
+        let refused = refused.mutex("k").no_wait().acquire().await.expect_err(change);
+        assert!(matches!(refused, AcquireError::Refused { .. }), "{change}: {refused:?}");
+        let said = refused.to_string();
+        assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_declared_once_and_again_only_by_force() {
+    let mut fleet = bare(3);
+    let urls = fleet.urls();
+    let init = |longest_ttl, force| over(urls.clone()).longest_ttl(longest_ttl).init(force);
+    fleet[2].kill();
+    assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
+    fleet[2].restart(Data::Empty).expect("back");
+    assert_eq!(init(secs(5), false).await.expect("blank"), Init::Fresh);
+    let first = markers(&fleet);
+    assert_eq!(init(secs(5), false).await.expect("the same"), Init::Already);
+    assert!(matches!(init(secs(6), false).await, Err(InitError::NotBlank { .. })));
+    assert_eq!(markers(&fleet), first, "nothing was changed");
+    assert_eq!(init(secs(6), true).await.expect("forced"), Init::Fresh);
+    let redlock = over(urls.clone()).longest_ttl(secs(6)).connect().await.expect("all are up");
+    assert!(redlock.mutex("k").try_acquire().await.expect("they vote at once").is_some());
+    check_misplaced(over(urls.clone()).longest_ttl(secs(5)), &["longest ttl of 6s"]).await;
+}
