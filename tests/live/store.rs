@@ -6,10 +6,10 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use quorlock::FencingToken;
+use quorlock::{FencingToken, Redlock};
 use tokio::time::sleep;
 
-use crate::world::{brief, builder, client, eventually, millis, secs};
+use crate::world::{brief, client, eventually, millis, secs};
 
 /// A number in a file, and the token of the last write that was accepted. One at a time by a lock on the file, which
 /// is not the lock in question: it lasts for an access, not for a piece of work.
@@ -88,6 +88,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
         store.write(value + 1, token).expect("we hold the lock");
         store.write(value + 1, token).expect("and may write again");
     }
+    guard.release().await.expect("released");
     fs::write(file("go"), "").expect("written");
     signal("CONT", holder.id());
     assert!(holder.wait().expect("waited").success(), "its words are above");
@@ -98,12 +99,11 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
     // Two were told that they had added one. The fenced one knows better by now, and has done it again.
     assert_eq!(fenced.read(), 2);
     assert_eq!(unfenced.read(), 1, "without a look at the token, one of two updates is lost");
-    guard.release().await.expect("released");
 }
 
 async fn hold_and_write(nodes: &str) {
     let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
-    let redlock = quorlock::Redlock::builder().nodes(nodes.split(',')).longest_ttl(LONGEST_TTL);
+    let redlock = Redlock::builder().nodes(nodes.split(',')).longest_ttl(LONGEST_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("guarded");
@@ -112,14 +112,20 @@ async fn hold_and_write(nodes: &str) {
     assert!(guard.is_valid(), "the last look");
     fs::write(folder.join("has-read"), "").expect("written");
     while !folder.join("go").exists() {
-        // Stopped in here.
-        std::thread::sleep(millis(1));
+        // Stopped in here, or there would be renewals.
+        sleep(millis(1)).await;
     }
     let [fenced, unfenced] = &mut stores;
     let said = fenced.write(values[0] + 1, token);
     fs::write(folder.join("fenced-said"), format!("{said:?}")).expect("written");
     let also = unfenced.write(values[1] + 1, token);
     fs::write(folder.join("unfenced-said"), format!("{also:?}")).expect("written");
+    // Who was refused takes the lock anew and does its work again.
+    drop(guard);
+    let guard = redlock.mutex("account").wait(secs(20)).acquire().await.expect("free");
+    let value = fenced.read();
+    fenced.write(value + 1, guard.fencing_token().expect("guarded")).expect("the latest holder");
+    guard.release().await.expect("released");
 }
 
 fn signal(name: &str, pid: u32) {
