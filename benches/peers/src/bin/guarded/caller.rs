@@ -24,7 +24,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 2] = [Self::Guarded, Self::Plain];
+    pub(crate) const BOTH: [Self; 2] = [Self::Guarded, Self::Plain];
 }
 
 /// How many locks were taken, and how many of them in one round.
@@ -34,78 +34,82 @@ struct Rounds {
     one: AtomicU64,
 }
 
-impl Rounds {
-    /// The share of one round, of all that were taken since the last look.
-    fn share(&self) -> f64 {
-        let all = self.all.swap(0, Ordering::Relaxed);
-        self.one.swap(0, Ordering::Relaxed) as f64 / all as f64
-    }
-}
+type Counted = (Mode, Redlock, Arc<Rounds>);
 
 impl Caller {
-    /// One task takes and releases one lock again and again.
-    pub(crate) async fn sequential(&self, table: &mut Table, mode: Mode, threads: &str) -> Outcome<()> {
-        let (client, rounds) = self.connect(mode).await?;
-        let (acquires, totals) = tokio::spawn(async move {
-            let mut micros = (Vec::new(), Vec::new());
-            for op in 0..WARM_UP + OPS {
-                let begin = Instant::now();
-                let guard = client.mutex("bench:one").acquire().await?;
-                let acquired = begin.elapsed();
-                guard.release().await?;
-                if op >= WARM_UP {
-                    micros.0.push(acquired.as_secs_f64() * 1e6);
-                    micros.1.push(begin.elapsed().as_secs_f64() * 1e6);
+    /// One task takes and releases one lock again and again. The modes take turns, so that what else the machine does
+    /// hits both alike.
+    pub(crate) async fn sequential(&self, table: &mut Table, order: [Mode; 2], threads: &str) -> Outcome<()> {
+        let clients = self.connect_all(order).await?;
+        let (mut acquires, mut totals) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        for turn in 0..=TURNS {
+            for (mode, client, _) in &clients {
+                let micros = tokio::spawn(one_by_one(client.clone())).await??;
+                // The first turn is to warm up.
+                if turn > 0 {
+                    acquires[*mode as usize].extend(micros.iter().map(|(acquire, _)| acquire));
+                    totals[*mode as usize].extend(micros.iter().map(|(_, total)| total));
                 }
             }
-            Outcome::Ok(micros)
-        })
-        .await??;
-        let name = format!("acquire p50, one task, {threads} (us)");
-        table.put_mode(&name, Goal::AtMost(1.4), mode, median(acquires));
-        let name = format!("acquire + release p50, one task, {threads} (us)");
-        table.put_mode(&name, Goal::None, mode, median(totals));
-        if mode == Mode::Guarded {
-            table.put("share taken in one round, one task, one name", Goal::None, rounds.share(), None);
         }
+        let both = |[guarded, plain]: [Vec<f64>; 2]| (median(guarded), Some(median(plain)));
+        let (guarded, plain) = both(acquires);
+        table.put(&format!("acquire p50, one task, {threads} (us)"), Goal::AtMost(1.4), guarded, plain);
+        let (guarded, plain) = both(totals);
+        table.put(&format!("acquire + release p50, one task, {threads} (us)"), Goal::None, guarded, plain);
+        let name = format!("share taken in one round, one task, one name, {threads}");
+        table.put(&name, Goal::None, share(&clients), None);
         Ok(())
     }
 
-    /// 64 tasks, each with a name of its own.
-    pub(crate) async fn throughput(&self, table: &mut Table, mode: Mode) -> Outcome<()> {
-        let (client, rounds) = self.connect(mode).await?;
-        let names = (0..64).map(|task| (client.clone(), format!("bench:own:{task}")));
-        let per_second = rush(names).await?;
-        table.put_mode("acquire + release per second, 64 tasks", Goal::AtLeast(0.4), mode, per_second);
-        if mode == Mode::Guarded {
-            table.put("share taken in one round, 64 tasks, a name each", Goal::None, rounds.share(), None);
+    /// 64 tasks, each with a name of its own; by turns, too.
+    pub(crate) async fn throughput(&self, table: &mut Table, order: [Mode; 2]) -> Outcome<()> {
+        let clients = self.connect_all(order).await?;
+        let mut per_second = [0.0; 2];
+        for _ in 0..TURNS {
+            for (mode, client, _) in &clients {
+                let names = (0..64).map(|task| (client.clone(), format!("bench:own:{task}")));
+                per_second[*mode as usize] += rush(names, SPAN / TURNS).await? / f64::from(TURNS);
+            }
         }
+        let [guarded, plain] = per_second;
+        let name = "acquire + release per second, 64 tasks, a name each";
+        table.put(name, Goal::AtLeast(0.4), guarded, Some(plain));
+        let name = "share taken in one round, 64 tasks, a name each";
+        table.put(name, Goal::None, share(&clients), None);
         Ok(())
     }
 
     /// Names that no node has heard of.
     pub(crate) async fn fresh_names(&self, table: &mut Table) -> Outcome<()> {
         let (client, rounds) = self.connect(Mode::Guarded).await?;
-        for _ in 0..OPS {
+        for _ in 0..FRESH_NAMES {
             let name = format!("bench:fresh:{:032x}", rand::random::<u128>());
             client.mutex(name).acquire().await?.release().await?;
         }
-        table.put("share taken in one round, one task, fresh names", Goal::None, rounds.share(), None);
+        let share = share(&[(Mode::Guarded, client, rounds)]);
+        table.put("share taken in one round, one task, fresh names", Goal::None, share, None);
         Ok(())
     }
 
     /// Six clients, as of six processes, and one name.
     pub(crate) async fn contended(&self, table: &mut Table) -> Outcome<()> {
-        let clients = try_join_all((0..6).map(|_| self.connect(Mode::Guarded))).await?;
-        let contenders = clients.iter().map(|(client, _)| (client.clone(), "bench:wanted".to_owned()));
-        let per_second = rush(contenders).await?;
-        let sum = |count: fn(&Rounds) -> &AtomicU64| -> f64 {
-            clients.iter().map(|(_, rounds)| count(rounds).load(Ordering::Relaxed)).sum::<u64>() as f64
-        };
-        let share = sum(|rounds| &rounds.one) / sum(|rounds| &rounds.all);
-        table.put("share taken in one round, 6 clients, one name", Goal::None, share, None);
+        let clients = self.connect_all([Mode::Guarded; 6]).await?;
+        let contenders = clients.iter().map(|(_, client, _)| (client.clone(), "bench:wanted".to_owned()));
+        let per_second = rush(contenders, SPAN).await?;
+        let name = "share taken in one round, 6 clients, one name";
+        table.put(name, Goal::None, share(&clients), None);
         table.put("acquire + release per second, 6 clients, one name", Goal::None, per_second, None);
         Ok(())
+    }
+
+    async fn connect_all<const N: usize>(&self, modes: [Mode; N]) -> Outcome<Vec<Counted>> {
+        let mut clients = Vec::new();
+        for mode in modes {
+            let (client, rounds) = self.connect(mode).await?;
+            clients.push((mode, client, rounds));
+        }
+        Ok(clients)
     }
 
     async fn connect(&self, mode: Mode) -> Outcome<(Redlock, Arc<Rounds>)> {
@@ -129,24 +133,48 @@ impl Caller {
     }
 }
 
-/// Each task takes its name again and again, for a second; how often all did so, per second.
-async fn rush(tasks: impl Iterator<Item = (Redlock, String)>) -> Outcome<f64> {
+/// How many of all the guarded locks were taken in one round.
+fn share(clients: &[Counted]) -> f64 {
+    let sum = |count: fn(&Rounds) -> &AtomicU64| -> f64 {
+        let guarded = clients.iter().filter(|(mode, ..)| *mode == Mode::Guarded);
+        guarded.map(|(.., rounds)| count(rounds).load(Ordering::Relaxed)).sum::<u64>() as f64
+    };
+    sum(|rounds| &rounds.one) / sum(|rounds| &rounds.all)
+}
+
+/// The microseconds of every acquire, and of it with its release.
+async fn one_by_one(client: Redlock) -> Outcome<Vec<(f64, f64)>> {
+    let mut micros = Vec::with_capacity(TURN);
+    for _ in 0..TURN {
+        let begin = Instant::now();
+        let guard = client.mutex("bench:one").acquire().await?;
+        let acquired = begin.elapsed();
+        guard.release().await?;
+        micros.push((acquired.as_secs_f64() * 1e6, begin.elapsed().as_secs_f64() * 1e6));
+    }
+    Ok(micros)
+}
+
+/// Each task takes its name again and again for so long; how often all together did so, per second.
+async fn rush(tasks: impl Iterator<Item = (Redlock, String)>, span: Duration) -> Outcome<f64> {
     let begin = Instant::now();
     let tasks = tasks.map(|(client, name)| {
         tokio::spawn(async move {
             let mut done = 0_u64;
-            while begin.elapsed() < SPAN {
+            while begin.elapsed() < span {
                 client.mutex(&*name).acquire().await?.release().await?;
                 done += 1;
             }
             Outcome::Ok(done)
         })
     });
-    let counts: Vec<_> = try_join_all(tasks).await?;
+    let counts = try_join_all(tasks).await?;
     let done: u64 = counts.into_iter().collect::<Outcome<Vec<_>>>()?.iter().sum();
     Ok(done as f64 / begin.elapsed().as_secs_f64())
 }
 
-const OPS: usize = 1000;
-const WARM_UP: usize = 100;
+/// How often the modes take turns, and how many acquisitions a turn of one task has.
+const TURNS: u32 = 10;
+const TURN: usize = 100;
+const FRESH_NAMES: usize = 1000;
 const SPAN: Duration = Duration::from_secs(1);

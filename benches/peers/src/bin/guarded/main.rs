@@ -1,7 +1,7 @@
 //! What guarded mode costs: the servers' time, the caller's time, and in how many rounds a lock is taken.
 //!
-//! Everything is measured in every round, guarded and its reference right after one another, in an order that changes
-//! with the round; a ratio is the median of the rounds' own ratios. `--quick` runs 3 rounds instead of 11.
+//! Everything is measured in every round, where guarded mode and its reference take turns; a ratio is the median of the
+//! rounds' own ratios. `--quick` runs 3 rounds instead of 11.
 
 mod caller;
 mod server;
@@ -42,21 +42,16 @@ fn main() -> Outcome<()> {
 
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, load {}", round + 1, load());
-        let is_guarded_first = round % 2 == 0;
+        let order = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Guarded] };
         for (nodes, servers) in &servers {
             for sending in Sending::ALL {
-                runtime.block_on(servers.measure(&mut table, nodes, sending, is_guarded_first))?;
+                runtime.block_on(servers.measure(&mut table, nodes, sending, order))?;
             }
         }
-        let modes = if is_guarded_first { Mode::ALL } else { [Mode::Plain, Mode::Guarded] };
         for (name, threads) in [("current thread", one_thread()?), ("multi-thread", all_threads()?)] {
-            for mode in modes {
-                threads.block_on(caller.sequential(&mut table, mode, name))?;
-            }
+            threads.block_on(caller.sequential(&mut table, order, name))?;
         }
-        for mode in modes {
-            runtime.block_on(caller.throughput(&mut table, mode))?;
-        }
+        runtime.block_on(caller.throughput(&mut table, order))?;
         runtime.block_on(caller.fresh_names(&mut table))?;
         runtime.block_on(caller.contended(&mut table))?;
     }

@@ -13,6 +13,7 @@ use quorlock::{Guard, Redlock};
 use quorlock_chaos::Fleet;
 use tokio::time::sleep;
 
+use crate::caller::Mode;
 use crate::table::{Goal, Table};
 
 /// The servers, with both clients connected.
@@ -38,13 +39,13 @@ impl Sending {
     ];
 }
 
-/// A batch, per acquisition and node.
+/// What a batch costs, or several.
+#[derive(Default)]
 struct Cost {
     server_micros: f64,
-    /// More than one if there were second rounds.
+    /// More than one for each lock and node if there were second rounds.
     calls: f64,
-    /// Of the caller, from one acquisition to the next.
-    pace_micros: f64,
+    caller: Duration,
 }
 
 impl<'a> Servers<'a> {
@@ -58,22 +59,34 @@ impl<'a> Servers<'a> {
         table: &mut Table,
         nodes: &str,
         sending: Sending,
-        is_guarded_first: bool,
+        order: [Mode; 2],
     ) -> Outcome<()> {
-        let (guarded, bare);
-        if is_guarded_first {
-            guarded = self.guarded(sending).await?;
-            bare = self.bare(sending).await?;
-        } else {
-            bare = self.bare(sending).await?;
-            guarded = self.guarded(sending).await?;
+        let (mut guarded, mut bare) = (Cost::default(), Cost::default());
+        for batch in 0..=BATCHES {
+            for mode in order {
+                let (sum, cost) = match mode {
+                    Mode::Guarded => (&mut guarded, self.guarded(sending).await?),
+                    Mode::Plain => (&mut bare, self.bare(sending).await?),
+                };
+                // The first one is to warm up, and gives every name its fence.
+                if batch > 0 {
+                    sum.server_micros += cost.server_micros;
+                    sum.calls += cost.calls;
+                    sum.caller += cost.caller;
+                }
+            }
         }
-        let title = format!("{nodes}, {}", sending.name);
-        let name = format!("server time per node and acquisition, {title} (us)");
-        table.put(&name, sending.goal, guarded.server_micros, Some(bare.server_micros));
-        table.put(&format!("EVALSHA calls, {title}"), Goal::None, guarded.calls, Some(bare.calls));
-        let name = format!("pace of these acquisitions, {title} (us)");
-        table.put(&name, Goal::None, guarded.pace_micros, Some(bare.pace_micros));
+        let acquisitions = (NAMES * BATCHES) as f64;
+        let answers = acquisitions * self.fleet.len() as f64;
+        let mut put = |name: &str, goal, figure: &dyn Fn(&Cost) -> f64| {
+            let name = format!("{name}, {nodes}, {}", sending.name);
+            table.put(&name, goal, figure(&guarded), Some(figure(&bare)));
+        };
+        put("server time per node and acquisition (us)", sending.goal, &|cost| cost.server_micros / answers);
+        put("EVALSHA calls per node and acquisition", Goal::None, &|cost| cost.calls / answers);
+        put("pace of these acquisitions (us)", Goal::None, &|cost| {
+            cost.caller.as_secs_f64() * 1e6 / acquisitions
+        });
         Ok(())
     }
 
@@ -102,27 +115,16 @@ impl<'a> Servers<'a> {
         acquire: impl AsyncFn(String) -> Outcome<L>,
         release: impl AsyncFn(L) -> Outcome<()>,
     ) -> Outcome<Cost> {
-        let mut cost = Cost { server_micros: 0.0, calls: 0.0, pace_micros: 0.0 };
-        for batch in 0..=BATCHES {
-            for server in self.fleet.servers() {
-                server.command::<()>(&["CONFIG", "RESETSTAT"])?;
-            }
-            let begin = Instant::now();
-            let names = stream::iter(0..NAMES).map(|place| acquire(format!("bench:{who}:{place}")));
-            let locks: Vec<L> = names.buffer_unordered(sending.at_once).try_collect().await?;
-            let elapsed = begin.elapsed();
-            let (calls, micros) = self.booked().await?;
-            stream::iter(locks).map(|lock| release(lock)).buffer_unordered(64).try_collect::<()>().await?;
-            // The first one is to warm up, and gives every name its fence.
-            if batch > 0 {
-                let acquisitions = (NAMES * BATCHES) as f64;
-                let answers = acquisitions * self.fleet.len() as f64;
-                cost.server_micros += micros / answers;
-                cost.calls += calls / answers;
-                cost.pace_micros += elapsed.as_secs_f64() * 1e6 / acquisitions;
-            }
+        for server in self.fleet.servers() {
+            server.command::<()>(&["CONFIG", "RESETSTAT"])?;
         }
-        Ok(cost)
+        let begin = Instant::now();
+        let names = stream::iter(0..NAMES).map(|place| acquire(format!("bench:{who}:{place}")));
+        let locks: Vec<L> = names.buffer_unordered(sending.at_once).try_collect().await?;
+        let caller = begin.elapsed();
+        let (calls, server_micros) = self.booked().await?;
+        stream::iter(locks).map(|lock| release(lock)).buffer_unordered(64).try_collect::<()>().await?;
+        Ok(Cost { server_micros, calls, caller })
     }
 
     /// Calls and microseconds of `EVALSHA` on all nodes together, once those are in that nobody waited for.
@@ -148,7 +150,7 @@ impl<'a> Servers<'a> {
     }
 }
 
-const NAMES: usize = 500;
-const BATCHES: usize = 4;
+const NAMES: usize = 200;
+const BATCHES: usize = 10;
 const TTL: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);

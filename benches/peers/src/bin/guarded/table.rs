@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 
 use peers::figures::{cell, median, short};
 
-use crate::caller::Mode;
-
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
@@ -33,15 +31,6 @@ impl Table {
         let row = self.row(name, goal);
         row.guarded.push(guarded);
         row.reference.extend(reference);
-    }
-
-    /// A figure whose counterpart comes with another call.
-    pub(crate) fn put_mode(&mut self, name: &str, goal: Goal, mode: Mode, figure: f64) {
-        let row = self.row(name, goal);
-        match mode {
-            Mode::Guarded => row.guarded.push(figure),
-            Mode::Plain => row.reference.push(figure),
-        }
     }
 
     pub(crate) fn to_markdown(&self) -> String {
