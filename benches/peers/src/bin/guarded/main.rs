@@ -38,7 +38,7 @@ fn main() -> Outcome<()> {
         ("one node", runtime.block_on(Servers::connect(&alone))?),
         ("five nodes", runtime.block_on(Servers::connect(&guarded))?),
     ];
-    let caller = Caller { guarded: guarded.urls(), plain: plain.urls() };
+    let caller = Caller { guarded: &guarded, plain: &plain };
 
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, load {}", round + 1, load());
