@@ -1,6 +1,6 @@
 //! A simulated Redis master: its data, its clock, and what our commands and scripts do there.
 //!
-//! It must answer as `src/node/lua` and Redis do; `tests/protocol/conformance.rs` is one suite for both.
+//! It must answer as `src/node/lua` and Redis do; `tests/protocol/conformance` is one suite for both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -124,7 +124,10 @@ impl Node {
         }
         self.expire(nanos);
         if *phase == Phase::Look {
-            return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
+            return Answer::Look(match self.other_type(&Slot::Marker) {
+                Some(refusal) => Err(refusal),
+                None => Ok(self.look(command.write.as_ref(), nanos)),
+            });
         }
         match (fence, phase) {
             (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
@@ -266,7 +269,9 @@ impl Node {
             (Phase::Inspect, found) => {
                 let holder = match found {
                     None => Holder::Nobody,
-                    Some(Entry { value: Some(value), .. }) => Holder::Owner(Mark::of(value)),
+                    Some(Entry { value: Some(value), .. }) => {
+                        Holder::Owner(Mark::of(&value[..value.len().min(SHOWN)]))
+                    }
                     Some(_) => Holder::OtherType,
                 };
                 Vote::Seen(Sighting { holder, remaining: left })
@@ -279,6 +284,9 @@ impl Node {
     /// The scripts `grant`, `hold` and `retake`.
     fn ballot(&mut self, ask: &Ask, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
         let now = self.micros(nanos);
+        if let Some(refusal) = self.other_type(&Slot::Marker) {
+            return Vote::Unknown(refusal);
+        }
         let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
         else {
             return Vote::Unknown(Fault::Changed);
@@ -303,10 +311,19 @@ impl Node {
             return held;
         }
         let fence = Slot::Fence(ask.key.clone());
-        let last = match self.data.get(&fence).map(|entry| entry.value.as_deref().and_then(number_in)) {
-            Some(None) => return Vote::Unknown(Fault::Refused("FENCE".into())),
-            Some(Some(last)) if last >= LAST_NUMBER => return Vote::Unknown(Fault::Refused("FENCE".into())),
-            Some(Some(last)) => last,
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        let last = match self.data.get_mut(&fence) {
+            Some(entry) => {
+                let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
+                if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
+                    entry.expires = Some(now / 1000 + KEEP.as_millis() as u64);
+                    return Vote::Unknown(Fault::Refused("FENCE".into()));
+                }
+                // Below 2^53, so it is exact; below 0 it is as good as 0.
+                last as u64
+            }
             None if self.mistake == Some(Mistake::FenceFromOne) => 0,
             None => now - TOLERANCE_MICROS,
         };
@@ -321,7 +338,10 @@ impl Node {
 
     fn retake(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
-        if self.fence(&fence) > number {
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        if self.fence(&fence) > number as f64 {
             return Vote::Outranked;
         }
         if let Some(held) = self.held(&slot, now) {
@@ -350,7 +370,10 @@ impl Node {
             Some(entry) if entry.value.as_deref() == Some(&ask.token.digits()) => {}
             Some(_) => return self.held(&slot, now).unwrap_or(Vote::Missing),
         }
-        if self.fence(&fence) > number && mistake != Some(Mistake::RaiseUnconditional) {
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        if self.fence(&fence) > number as f64 && mistake != Some(Mistake::RaiseUnconditional) {
             return Vote::Outranked;
         }
         self.keep(fence, number, now);
@@ -368,8 +391,15 @@ impl Node {
         Some(Vote::Held { remaining })
     }
 
-    fn fence(&self, slot: &Slot) -> u64 {
-        self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0)
+    /// As `hold` and `retake` read it: what is no number is none.
+    fn fence(&self, slot: &Slot) -> f64 {
+        self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0.0)
+    }
+
+    /// What `GET` says to a key that is no string.
+    fn other_type(&self, slot: &Slot) -> Option<Fault> {
+        let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
+        is_other.then(|| Fault::Refused("WRONGTYPE".into()))
     }
 
     fn keep(&mut self, slot: Slot, number: u64, now: u64) {
@@ -404,8 +434,13 @@ fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
     }
 }
 
-fn number_in(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// As `tonumber` reads it: numbers are floating, may be in hexadecimal, and may have blanks around.
+fn number_in(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok().map(|number| number as f64),
+        None => text.parse().ok(),
+    }
 }
 
 const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
@@ -422,6 +457,8 @@ const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
 }
 
 const LAST_NUMBER: u64 = (1 << 53) - 1;
+/// As many bytes of a value as an inspection is told.
+const SHOWN: usize = 256;
 /// For how long a fence is kept.
 pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The wall clock at boot.
