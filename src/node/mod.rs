@@ -5,6 +5,8 @@
 
 mod address;
 mod complaint;
+#[cfg(test)]
+mod conformance;
 mod connection;
 mod dial;
 mod handshake;

@@ -7,8 +7,10 @@
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;
 
+mod conformance;
 mod histories;
 mod node;
 mod properties;
 mod scenarios;
+mod simulated;
 mod world;

@@ -1,0 +1,178 @@
+//! A real server keeps the promises that the simulated one keeps, by what we ship: packing, parsing and weighing.
+
+// One file for both, so that neither can be changed alone.
+#[path = "../../tests/protocol/conformance/mod.rs"]
+mod suite;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use quorlock_chaos::{Data, Server, Setup, redis};
+use redis::{Cmd, Value};
+use suite::{KEEP, KEY, Place, Stands, Subject};
+
+use super::reply::{Reply, parse};
+use super::script::{Form, Packer, needs_badge, texts};
+use super::vote::{clock, look, vote};
+use crate::protocol::claim::Ask;
+use crate::protocol::marker::Look;
+use crate::protocol::membership::{Badge, Write};
+use crate::protocol::vote::{Fault, Vote};
+
+struct Real {
+    server: Server,
+    connection: Connection,
+    packer: Packer,
+}
+
+/// Bytes there, one reply back.
+struct Connection {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+#[test]
+fn a_real_server_keeps_every_promise() {
+    // What was written outlives the process, which is all that a restart here needs.
+    let setup = Setup::new().args(["--appendfsync", "no"]);
+    let server = Server::start(&setup).expect("a redis-server to start");
+    let connection = Connection::to(&server);
+    suite::check(&mut Real { server, connection, packer: Packer::new(KEEP) });
+}
+
+impl Real {
+    fn command(&mut self, words: &[&[u8]]) -> Value {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        match self.connection.ask(&command.get_packed_command()) {
+            Reply::Ok => Value::Okay,
+            Reply::Nil => Value::Nil,
+            Reply::Int(number) => Value::Int(number),
+            Reply::Other(value) => value,
+            odd @ (Reply::Ballot(_) | Reply::Error(_)) => panic!("{odd:?}"),
+        }
+    }
+}
+
+impl Subject for Real {
+    fn reset(&mut self) {
+        self.command(&[b"FLUSHALL"]);
+        for text in texts(true).iter().chain(texts(false)) {
+            self.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]);
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+        self.packer.pack(ask, form(as_text));
+        let mut bytes = self.packer.bytes().to_vec();
+        if needs_badge(ask) {
+            bytes.extend_from_slice(self.packer.badge(badge));
+        }
+        let reply = self.connection.ask(&bytes);
+        (vote(ask.phase, &reply), clock(&reply))
+    }
+
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Fault> {
+        self.packer.pack_look(write, form(as_text));
+        look(&self.connection.ask(self.packer.bytes()))
+    }
+
+    fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>) {
+        let key = key(place);
+        self.command(&[b"DEL", &key]);
+        match value {
+            Some(value) => self.command(&[b"SET", &key, value]),
+            None => self.command(&[b"RPUSH", &key, b"an item"]),
+        };
+        if let Some(life) = life {
+            self.command(&[b"PEXPIRE", &key, life.as_millis().to_string().as_bytes()]);
+        }
+    }
+
+    fn stands(&mut self, place: Place) -> Option<Stands> {
+        let key = key(place);
+        let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
+        if left == -2 {
+            return None;
+        }
+        let value = match self.command(&[b"TYPE", &key]) {
+            Value::SimpleString(kind) if kind == "string" => match self.command(&[b"GET", &key]) {
+                Value::BulkString(value) => Some(value),
+                odd => panic!("{odd:?}"),
+            },
+            _ => None,
+        };
+        Some(Stands { value, life: u64::try_from(left).ok().map(Duration::from_millis) })
+    }
+
+    fn micros(&mut self) -> u64 {
+        let Value::Array(parts) = self.command(&[b"TIME"]) else { panic!("TIME tells two numbers") };
+        let parts: Vec<u64> =
+            parts.iter().map(|part| redis::from_redis_value_ref(part).expect("a number")).collect();
+        parts[0] * 1_000_000 + parts[1]
+    }
+
+    fn wait(&mut self, span: Duration) {
+        thread::sleep(span);
+    }
+
+    fn forget_scripts(&mut self) {
+        self.command(&[b"SCRIPT", b"FLUSH"]);
+    }
+
+    fn set_evicts(&mut self, on: bool) {
+        let (limit, policy) = if on { ("100mb", "allkeys-lru") } else { ("0", "noeviction") };
+        self.command(&[b"CONFIG", b"SET", b"maxmemory", limit.as_bytes()]);
+        self.command(&[b"CONFIG", b"SET", b"maxmemory-policy", policy.as_bytes()]);
+    }
+
+    fn restart(&mut self) {
+        self.server.restart(Data::Kept).expect("it starts again");
+        self.connection = Connection::to(&self.server);
+    }
+
+    fn change_role(&mut self) {
+        // Nobody listens on that port, so it stays what it is but for its name.
+        self.command(&[b"REPLICAOF", b"127.0.0.1", b"1"]);
+        self.command(&[b"REPLICAOF", b"NO", b"ONE"]);
+    }
+}
+
+impl Connection {
+    fn to(server: &Server) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit on how long to wait");
+        Self { stream, unread: Vec::new() }
+    }
+
+    fn ask(&mut self, bytes: &[u8]) -> Reply {
+        self.stream.write_all(bytes).expect("a server that listens");
+        loop {
+            if let Some((reply, length)) = parse(&self.unread).expect("the protocol") {
+                self.unread.drain(..length);
+                assert_eq!(self.unread, [], "one answer to one question");
+                return reply;
+            }
+            let mut bytes = [0; 4096];
+            let count = self.stream.read(&mut bytes).expect("an answer");
+            assert!(count > 0, "the server hung up");
+            self.unread.extend_from_slice(&bytes[..count]);
+        }
+    }
+}
+
+fn form(as_text: bool) -> Form {
+    if as_text { Form::Text } else { Form::Hash }
+}
+
+fn key(place: Place) -> Vec<u8> {
+    match place {
+        Place::Lock => KEY.into(),
+        Place::Fence => format!("quorlock:fence:{KEY}").into(),
+        Place::Marker => "quorlock:node".into(),
+    }
+}

@@ -1,0 +1,136 @@
+//! The script `look`: what a node remembers, and what it is told to remember.
+
+use std::time::Duration;
+
+use super::{MARKER, Place, SLACK, Subject, TTL, identity, promises};
+use crate::protocol::marker::{Look, Marker};
+use crate::protocol::membership::Write;
+use crate::protocol::vote::Fault;
+
+promises![
+    a_blank_node_tells_so_and_who_it_is,
+    a_marker_is_told_to_the_letter,
+    a_marker_is_written_where_there_is_none,
+    a_marker_replaces_only_what_it_should,
+    a_marker_may_be_set_back_in_time,
+    a_marker_has_no_expiry,
+    a_marker_of_another_type_is_no_answer,
+    evicting_is_told,
+    another_process_is_another_incarnation,
+    another_role_is_another_incarnation,
+    a_look_that_is_not_known_writes_nothing_until_it_comes_as_text,
+];
+
+fn look(node: &mut dyn Subject) -> Look {
+    node.look(None, false).expect("an answer")
+}
+
+fn write(replaces: Option<&[u8]>, backdate: Duration) -> Write {
+    let replaces = replaces.map(|text| String::from_utf8_lossy(text).into());
+    Write { replaces, identity: identity(), backdate }
+}
+
+fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
+    let seen = node.unchanged(|node| node.look(None, false)).expect("an answer");
+    assert_eq!((seen.marker.as_deref(), seen.evicts), (None, false));
+    let name = seen.incarnation.as_str();
+    let (run, data) = name.split_once(':').expect("a run id and a replication id");
+    assert!(!run.is_empty() && !data.is_empty() && !name.contains(' '), "{name}");
+    assert!(seen.micros.abs_diff(node.micros()) < SLACK.as_micros() as u64);
+    assert_eq!(look(node).incarnation, seen.incarnation);
+}
+
+fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
+    for (marker, told) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
+        node.set(Place::Marker, Some(marker), None);
+        let seen = node.unchanged(|node| node.look(None, false)).expect("an answer");
+        assert_eq!(seen.marker.as_deref(), told);
+    }
+}
+
+fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
+    for is_empty in [false, true] {
+        node.reset();
+        if is_empty {
+            node.set(Place::Marker, Some(b""), None);
+        }
+        let seen = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+        let text = seen.marker.expect("what was written");
+        let expected = format!("{} {} {}", identity(), seen.incarnation.as_str(), seen.micros);
+        assert_eq!(&*text, expected);
+        assert!(Marker::parse(&text).is_some());
+        let stands = node.stands(Place::Marker).and_then(|marker| marker.value);
+        assert_eq!(stands.as_deref(), Some(text.as_bytes()));
+    }
+}
+
+fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
+    node.set(Place::Marker, Some(MARKER), None);
+    for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
+        let order = write(wrong, Duration::ZERO);
+        let seen = node.unchanged(|node| node.look(Some(&order), false)).expect("an answer");
+        assert_eq!(seen.marker.as_deref(), Some("what we agreed on"), "what stands is told");
+    }
+    let seen = node.look(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+    assert!(seen.marker.is_some_and(|text| text.starts_with(&*identity())));
+    node.reset();
+    let seen = node.unchanged(|node| node.look(Some(&write(Some(MARKER), Duration::ZERO)), false));
+    assert_eq!(seen.expect("an answer").marker, None, "nothing is not what it may replace");
+}
+
+fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
+    let seen = node.look(Some(&write(None, TTL)), false).expect("an answer");
+    let marker = Marker::parse(&seen.marker.expect("a marker")).expect("one that can be read");
+    assert_eq!(marker.since_micros, seen.micros - TTL.as_micros() as u64);
+}
+
+fn a_marker_has_no_expiry(node: &mut dyn Subject) {
+    node.set(Place::Marker, Some(MARKER), Some(TTL));
+    node.look(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+    assert_eq!(node.stands(Place::Marker).expect("a marker").life, None);
+}
+
+fn a_marker_of_another_type_is_no_answer(node: &mut dyn Subject) {
+    node.set(Place::Marker, None, None);
+    for order in [None, Some(write(None, Duration::ZERO))] {
+        let seen = node.unchanged(|node| node.look(order.as_ref(), false));
+        assert!(matches!(seen, Err(Fault::Refused(_))), "{seen:?}");
+    }
+}
+
+fn evicting_is_told(node: &mut dyn Subject) {
+    node.set_evicts(true);
+    assert!(look(node).evicts);
+    node.set_evicts(false);
+    assert!(!look(node).evicts);
+}
+
+fn another_process_is_another_incarnation(node: &mut dyn Subject) {
+    let before = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    node.restart();
+    // Some versions keep scripts among their data, so the text comes along.
+    let after = node.look(None, true).expect("an answer");
+    assert_eq!(after.marker, before.marker, "it kept its data");
+    let run = |look: &Look| look.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
+    assert_ne!(run(&after), run(&before));
+}
+
+fn another_role_is_another_incarnation(node: &mut dyn Subject) {
+    let before = look(node);
+    node.change_role();
+    let after = look(node);
+    let halves = |look: &Look| {
+        let (run, data) = look.incarnation.as_str().split_once(':').expect("two halves");
+        (run.to_owned(), data.to_owned())
+    };
+    assert_eq!(halves(&after).0, halves(&before).0);
+    assert_ne!(halves(&after).1, halves(&before).1);
+}
+
+fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+    node.forget_scripts();
+    let order = write(None, Duration::ZERO);
+    assert_eq!(node.unchanged(|node| node.look(Some(&order), false)), Err(Fault::NoScript));
+    assert!(node.look(Some(&order), true).expect("an answer").marker.is_some());
+    assert!(node.look(None, false).expect("it is known from then on").marker.is_some());
+}

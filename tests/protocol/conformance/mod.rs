@@ -1,0 +1,205 @@
+//! One suite for the simulated node and for a real server: whatever a script or a command is asked, both must answer
+//! alike, and leave the same behind.
+//!
+//! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
+//! delay decides a case; numbers are reckoned from the clock that the very answer told.
+
+mod ballot;
+mod grant;
+mod hold;
+mod look;
+mod plain;
+mod retake;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::protocol::claim::{Ask, Key, Phase, Token};
+use crate::protocol::fence::Fence;
+use crate::protocol::marker::{Charter, ClusterId, Look, Marker};
+use crate::protocol::membership::{Badge, Write};
+use crate::protocol::quorum::Quorum;
+use crate::protocol::vote::{Fault, Vote};
+
+/// One node, however it is made.
+pub(crate) trait Subject {
+    /// Nothing stands there, and every script is known.
+    fn reset(&mut self);
+    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Fault>;
+    /// Puts this there, a key of another type if there is no value.
+    fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
+    fn stands(&mut self, place: Place) -> Option<Stands>;
+    /// Its clock, in microseconds since 1970.
+    fn micros(&mut self) -> u64;
+    fn wait(&mut self, span: Duration);
+    fn forget_scripts(&mut self);
+    fn set_evicts(&mut self, on: bool);
+    /// Another process comes up, which knows all that this one does.
+    fn restart(&mut self);
+    /// It is made a replica and a master again.
+    fn change_role(&mut self);
+}
+
+/// Where something may stand: the key of all cases, what belongs to it, and the marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Lock,
+    Fence,
+    Marker,
+}
+
+/// What stands there: no value for a key of another type, no life for one that never expires.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Stands {
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) life: Option<Duration>,
+}
+
+/// A promise that a node keeps, and how it is looked at.
+type Case = (&'static str, fn(&mut dyn Subject));
+
+/// Looks at every promise. A failure names it on standard output.
+pub(crate) fn check(subject: &mut dyn Subject) {
+    let suite = [plain::CASES, ballot::CASES, grant::CASES, hold::CASES, retake::CASES, look::CASES];
+    for (promise, case) in suite.into_iter().flatten() {
+        println!("{promise}");
+        subject.reset();
+        case(subject);
+    }
+}
+
+macro_rules! promises {
+    ($($case:ident),+ $(,)?) => {
+        pub(super) const CASES: &[super::Case] = &[$((stringify!($case), $case)),+];
+    };
+}
+use promises;
+
+pub(crate) const KEY: &str = "orders:42";
+/// For how long nodes are asked to keep a fence.
+pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+const TTL: Duration = Duration::from_secs(3600);
+/// What a real clock may go on while a case runs, and what no two spans of a case differ by.
+const SLACK: Duration = Duration::from_secs(120);
+const OURS: Token = Token::new(0xfeed_0001);
+const THEIRS: Token = Token::new(0xfeed_0002);
+const BALLOTS: [Phase; 4] = [Phase::Grant, Phase::Raise, Phase::Renew, Phase::Retake];
+const LAST_NUMBER: u64 = (1 << 53) - 1;
+
+impl dyn Subject + '_ {
+    /// Puts a plain question in our name.
+    fn plain(&mut self, phase: Phase) -> Vote {
+        let (vote, clock) = self.ask(&question(phase, None), None, false);
+        assert_eq!(clock, None, "only ballots tell the clock");
+        vote
+    }
+
+    /// Puts a guarded question in our name, to a node that remembers what it should.
+    fn ballot(&mut self, phase: Phase, fence: Fence) -> Vote {
+        self.timed(phase, fence).0
+    }
+
+    /// The same, and what the node's clock showed.
+    fn timed(&mut self, phase: Phase, fence: Fence) -> (Vote, Option<u64>) {
+        let badge = self.badge();
+        self.ask(&question(phase, Some(fence)), Some(&badge), false)
+    }
+
+    /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
+    fn badge(&mut self) -> Badge {
+        if self.stands(Place::Marker).is_none() {
+            self.set(Place::Marker, Some(MARKER), None);
+        }
+        let marker = String::from_utf8_lossy(MARKER).into();
+        Badge { marker, votes_from_micros: 0 }
+    }
+
+    fn set_fence(&mut self, number: u64) {
+        self.set(Place::Fence, Some(number.to_string().as_bytes()), Some(TTL));
+    }
+
+    fn set_lock(&mut self, owner: Token, life: Option<Duration>) {
+        self.set(Place::Lock, Some(&owner.digits()), life);
+    }
+
+    /// Ours, for about this long.
+    fn assert_locked(&mut self, life: Duration) {
+        let lock = self.stands(Place::Lock).expect("a lock");
+        assert_eq!(lock.value.as_deref(), Some(&OURS.digits()[..]), "it is ours");
+        assert_about(lock.life, Some(life));
+    }
+
+    /// The fence is this number in plain digits, and is kept.
+    fn assert_fence(&mut self, number: u64) {
+        let fence = self.stands(Place::Fence).expect("a fence");
+        assert_eq!(fence.value, Some(number.to_string().into_bytes()));
+        assert_about(fence.life, Some(KEEP));
+    }
+
+    fn everything(&mut self) -> [Option<Stands>; 3] {
+        [Place::Lock, Place::Fence, Place::Marker].map(|place| self.stands(place))
+    }
+
+    /// Does this, and nothing is different for it.
+    fn unchanged<T>(&mut self, deed: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.everything();
+        let done = deed(self);
+        for (before, after) in before.into_iter().zip(self.everything()) {
+            assert_eq!(before.is_some(), after.is_some(), "{before:?} against {after:?}");
+            if let (Some(before), Some(after)) = (before, after) {
+                assert_eq!(before.value, after.value);
+                assert_about(after.life, before.life);
+            }
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Stands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_deref().map(String::from_utf8_lossy);
+        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.life)
+    }
+}
+
+fn question(phase: Phase, fence: Option<Fence>) -> Ask {
+    Ask { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
+}
+
+/// The fence that goes with this ballot, if nothing else is of interest.
+fn any_fence(phase: Phase) -> Fence {
+    match phase {
+        Phase::Grant => Fence::Hint { hint: 5_000, floor: 0 },
+        _ => Fence::Number(5_000),
+    }
+}
+
+#[track_caller]
+fn assert_about(life: Option<Duration>, expected: Option<Duration>) {
+    let is_about = match (life, expected) {
+        (Some(life), Some(expected)) => life <= expected && life + SLACK > expected,
+        (None, None) => true,
+        _ => false,
+    };
+    assert!(is_about, "{life:?} and not {expected:?}");
+}
+
+/// Held by another, for about this long.
+#[track_caller]
+fn assert_held(vote: &Vote, life: Option<Duration>) {
+    let Vote::Held { remaining } = vote else { panic!("{vote:?} and not held") };
+    assert_about(*remaining, life);
+}
+
+#[track_caller]
+fn assert_refused(vote: &Vote) {
+    assert!(matches!(vote, Vote::Unknown(Fault::Refused(_))), "{vote:?} and not refused");
+}
+
+fn identity() -> std::sync::Arc<str> {
+    let quorum = Quorum::new(5, Some(4)).expect("a quorum");
+    Marker::identity(ClusterId::new(0xc1), Charter::new(quorum, Duration::from_secs(30)))
+}
+
+const MARKER: &[u8] = b"what we agreed on";

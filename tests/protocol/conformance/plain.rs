@@ -1,0 +1,176 @@
+//! `SET`, `PTTL`, `DEL`, and the scripts `renew`, `release` and `inspect`.
+
+use std::time::Duration;
+
+use super::{OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
+use crate::protocol::claim::{Mark, Phase};
+use crate::protocol::vote::{Fault, Holder, Sighting, Vote};
+
+promises![
+    a_free_key_is_taken,
+    a_key_that_has_run_out_is_free,
+    a_key_that_is_there_is_held_whatever_it_is,
+    what_is_left_is_told,
+    a_renewal_lengthens_and_never_shortens,
+    a_renewal_gives_a_permanent_key_an_expiry,
+    only_our_own_key_is_renewed,
+    only_our_own_key_is_released,
+    what_nearly_is_our_token_is_not,
+    an_inspection_tells_whose_it_is,
+    breaking_asks_nobody,
+    a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
+    commands_need_no_script,
+];
+
+const TAKING: [Phase; 2] = [Phase::Grant, Phase::Retake];
+
+fn a_free_key_is_taken(node: &mut dyn Subject) {
+    for phase in TAKING {
+        node.reset();
+        assert_eq!(node.plain(phase), Vote::Granted);
+        node.assert_locked(TTL);
+        assert_held(&node.unchanged(|node| node.plain(phase)), None);
+    }
+}
+
+fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
+    let asks = [
+        (Phase::Grant, Vote::Granted),
+        (Phase::Retake, Vote::Granted),
+        (Phase::Remaining, Vote::Missing),
+        (Phase::Renew, Vote::Missing),
+        (Phase::Release, Vote::Missing),
+        (Phase::Break, Vote::Missing),
+        (Phase::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
+    ];
+    for (phase, vote) in asks {
+        node.reset();
+        node.set_lock(OURS, Some(Duration::from_millis(20)));
+        node.wait(Duration::from_millis(50));
+        assert_eq!(node.plain(phase), vote);
+    }
+}
+
+fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
+    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            for phase in TAKING {
+                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+            }
+        }
+    }
+}
+
+fn what_is_left_is_told(node: &mut dyn Subject) {
+    assert_eq!(node.plain(Phase::Remaining), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            assert_held(&node.unchanged(|node| node.plain(Phase::Remaining)), life);
+        }
+    }
+}
+
+fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+    for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
+        node.set_lock(OURS, Some(before));
+        assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+        node.assert_locked(after);
+    }
+}
+
+fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
+    node.set_lock(OURS, None);
+    assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+    node.assert_locked(TTL);
+}
+
+fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
+    assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+        for life in [None, Some(TTL / 2)] {
+            node.set(Place::Lock, value, life);
+            assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+        }
+    }
+}
+
+fn only_our_own_key_is_released(node: &mut dyn Subject) {
+    assert_eq!(node.plain(Phase::Release), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), None] {
+        node.set(Place::Lock, value, Some(TTL));
+        assert_eq!(node.unchanged(|node| node.plain(Phase::Release)), Vote::Missing);
+    }
+    for life in [None, Some(TTL)] {
+        node.set_lock(OURS, life);
+        assert_eq!(node.plain(Phase::Release), Vote::Granted);
+        assert_eq!(node.stands(Place::Lock), None);
+        assert_eq!(node.plain(Phase::Release), Vote::Missing, "the second time there is nothing");
+    }
+}
+
+fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
+    let digits = OURS.digits();
+    let mut longer = digits.to_vec();
+    longer.push(0);
+    for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
+        node.set(Place::Lock, Some(nearly), Some(TTL));
+        assert_eq!(node.unchanged(|node| node.plain(Phase::Release)), Vote::Missing);
+        assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+    }
+}
+
+fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
+    let nobody = Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None });
+    assert_eq!(node.plain(Phase::Inspect), nobody);
+    let long = [b'x'; 300];
+    let holders = [
+        (Some(&OURS.digits()[..]), Holder::Owner(OURS.mark())),
+        (Some(b"" as &[u8]), Holder::Owner(Mark::of(b""))),
+        (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(Mark::of(b"\0\xff\r\n"))),
+        // Every owner's token is within its first 256 bytes.
+        (Some(&long[..]), Holder::Owner(Mark::of(&long[..256]))),
+        (None, Holder::OtherType),
+    ];
+    for (value, expected) in holders {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            let vote = node.unchanged(|node| node.plain(Phase::Inspect));
+            let Vote::Seen(Sighting { holder, remaining }) = vote else { panic!("{vote:?}") };
+            assert_eq!(holder, expected);
+            assert_about(remaining, life);
+        }
+    }
+}
+
+fn breaking_asks_nobody(node: &mut dyn Subject) {
+    assert_eq!(node.plain(Phase::Break), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), None] {
+        node.set(Place::Lock, value, None);
+        assert_eq!(node.plain(Phase::Break), Vote::Granted);
+        assert_eq!(node.stands(Place::Lock), None);
+    }
+}
+
+fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+    for phase in [Phase::Renew, Phase::Inspect, Phase::Release] {
+        node.reset();
+        node.set_lock(OURS, Some(TTL / 2));
+        node.forget_scripts();
+        let by_hash = node.unchanged(|node| node.plain(phase));
+        assert_eq!(by_hash, Vote::Unknown(Fault::NoScript), "{phase:?}");
+        let (as_text, _) = node.ask(&question(phase, None), None, true);
+        assert!(matches!(as_text, Vote::Granted | Vote::Seen(_)), "{phase:?}: {as_text:?}");
+        node.set_lock(OURS, Some(TTL / 2));
+        assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
+    }
+}
+
+fn commands_need_no_script(node: &mut dyn Subject) {
+    node.forget_scripts();
+    assert_eq!(node.plain(Phase::Grant), Vote::Granted);
+    assert_held(&node.plain(Phase::Remaining), Some(TTL));
+    assert_eq!(node.plain(Phase::Break), Vote::Granted);
+    assert_eq!(node.plain(Phase::Retake), Vote::Granted);
+}
