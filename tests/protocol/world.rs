@@ -13,8 +13,9 @@ use crate::protocol::board::{Action, Board, Id, Limits, News};
 use crate::protocol::claim::{Ask, Claim, Key, Phase, Token};
 use crate::protocol::lease::{Loss, Tenure};
 use crate::protocol::marker::{Charter, ClusterId, Marker};
-use crate::protocol::membership::{Membership, Write};
+use crate::protocol::membership::{Declared, Membership, Standing, Write};
 use crate::protocol::quorum::{NodeId, Quorum};
+use crate::protocol::sentinel::Oddity;
 use crate::protocol::terms::{Drift, Terms};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Vote};
@@ -65,6 +66,10 @@ pub(crate) struct Client {
     news: Vec<(Id, News)>,
     holds: BTreeMap<Id, Hold>,
     pub(crate) redials: Vec<usize>,
+    /// How each node stands, as far as it was told.
+    pub(crate) standings: Vec<Option<Standing>>,
+    /// What it was told of clocks.
+    pub(crate) oddities: Vec<(usize, Oddity)>,
     /// Whether its board asks nodes what they remember.
     is_guarded: bool,
     wall_ahead: i64,
@@ -150,6 +155,8 @@ impl World {
             news: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
+            standings: vec![None; nodes],
+            oddities: Vec::new(),
             wall_ahead: 0,
             is_paused: false,
         };
@@ -207,6 +214,17 @@ impl World {
         }
         self.nanos = until;
         self.wake_all();
+    }
+
+    /// Time passes, and all that travels meanwhile arrives.
+    pub(crate) fn live(&mut self, span: Duration) {
+        let mut left = span;
+        while !left.is_zero() {
+            let step = left.min(ms(100));
+            self.sleep(step);
+            self.drive();
+            left -= step;
+        }
     }
 
     /// Time passes, and nobody notices.
@@ -295,6 +313,19 @@ impl World {
         self.clients[who].board.survey(id, phase, Key::new(KEY), now);
         self.act(who);
         id
+    }
+
+    /// Declares the nodes a new cluster, by its own connections.
+    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<Declared> {
+        self.ids += 1;
+        let (id, now) = (self.ids, self.now(who));
+        self.clients[who].board.declare(id, ClusterId::new(cluster), is_forced, now);
+        self.act(who);
+        self.drive();
+        self.news(who).into_iter().find_map(|news| match news {
+            News::Declared(declared) => Some(declared),
+            _ => None,
+        })
     }
 
     // The wires.
@@ -512,6 +543,11 @@ impl World {
         self.servers[node].node.restart(data);
     }
 
+    /// The node is made a replica of somebody who has this, and a master again.
+    pub(crate) fn change_role(&mut self, node: usize, data: Data) {
+        self.servers[node].node.change_role(data);
+    }
+
     /// The node's clock is set, by so many milliseconds.
     pub(crate) fn set_clock(&mut self, node: usize, by_millis: i64) {
         self.servers[node].node.jump(self.nanos, by_millis * 1_000_000);
@@ -555,7 +591,10 @@ impl World {
                         wire.sent.push_back(Command { ask, as_text, badge: None, write });
                     }
                 }
-                Action::Standing(..) | Action::Clock(..) => {}
+                Action::Standing(node, standing) => {
+                    self.clients[who].standings[node.index()] = Some(standing);
+                }
+                Action::Clock(node, oddity) => self.clients[who].oddities.push((node.index(), oddity)),
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());

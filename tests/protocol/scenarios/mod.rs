@@ -2,6 +2,7 @@
 
 mod acquiring;
 mod clocks;
+mod fencing;
 mod nodes;
 mod releasing;
 mod renewing;
