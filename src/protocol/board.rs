@@ -299,13 +299,18 @@ impl Board {
     }
 
     fn deliver(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
+        self.hand(id, node, phase, round, vote, now);
+        self.advance(id, now);
+    }
+
+    /// Hands a vote to its machine, which is to be advanced next.
+    fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         let Some(entry) = self.running.get_mut(&id) else { return };
         match &mut entry.machine {
             Machine::Attempt(attempt) => attempt.on_reply(node, phase, vote, now),
             Machine::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
             Machine::Survey(survey) => survey.on_reply(node, vote),
         }
-        self.advance(id, now);
     }
 
     fn set_alarm(&mut self, id: Id) {

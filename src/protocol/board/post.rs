@@ -19,17 +19,32 @@ impl Board {
         self.lanes.iter().any(|lane| !lane.awaiting.is_empty())
     }
 
+    /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
+    /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
     pub(super) fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
-        for node in nodes.iter() {
-            let pending = Pending::Vote { of, phase: ask.phase, round };
+        let phase = ask.phase;
+        let up = self.up_of(nodes);
+        for node in up.iter() {
+            let pending = Pending::Vote { of, phase, round };
             self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
         }
-        self.actions.push_back(Action::Send { ask, nodes, as_text: false });
+        if !up.is_empty() {
+            self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
+        }
+        for node in nodes.without(up).iter() {
+            if let Some(vote) = self.lanes[node.index()].absence(now, self.limits.node_timeout) {
+                self.hand(of, node, phase, round, vote, now);
+            }
+        }
+    }
+
+    fn up_of(&self, nodes: NodeSet) -> NodeSet {
+        nodes.iter().filter(|node| self.lanes[node.index()].link == Link::Up).collect()
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
     pub(super) fn undo(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
-        let up: NodeSet = nodes.iter().filter(|node| self.lanes[node.index()].link == Link::Up).collect();
+        let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = Pending::Undo(undo.clone());
             self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });

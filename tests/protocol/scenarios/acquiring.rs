@@ -3,7 +3,7 @@
 use crate::protocol::attempt::Why;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
-use crate::protocol::quorum::NodeSet;
+use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::vote::{Bar, Fault, Vote};
 use crate::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 
@@ -263,6 +263,21 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
             "0.3, 0.7 and 0.9 s told: with the third, three are free"
         );
     }
+}
+
+#[test]
+fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is_back() {
+    let mut world = World::new(3);
+    world.hold(ALICE);
+    world.acquire_as(BOB, CURIOUS);
+    world.step(BOB, 0);
+    world.cut(BOB, 0);
+    world.step(BOB, 1);
+    world.step(BOB, 1);
+    let votes = world.refusal(BOB).expect("nobody waits for who is away").votes;
+    assert_eq!(votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: Some(TTL) }]);
+    world.connect(BOB, 0);
+    assert_eq!(world.clients[BOB].board.expects(NodeId(0)), None, "answers must fit their questions");
 }
 
 #[test]

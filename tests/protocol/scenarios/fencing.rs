@@ -6,7 +6,7 @@ use crate::protocol::board::News;
 use crate::protocol::claim::{Key, Phase};
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Loss;
-use crate::protocol::quorum::NodeSet;
+use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::vote::{Fault, Vote};
 use crate::world::{ALICE, BOB, KEY, LONGEST_TTL, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
 
@@ -262,6 +262,23 @@ fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
     world.drive();
     assert!(world.has(0, lock));
     world.connect(ALICE, 0);
+    world.drive();
+    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+}
+
+#[test]
+fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
+    let mut world = apart(3, None, &AHEAD);
+    let lock = world.acquire(ALICE);
+    world.step(ALICE, 0);
+    world.cut(ALICE, 0);
+    world.step(ALICE, 1);
+    world.connect(ALICE, 0);
+    assert_eq!(world.clients[ALICE].board.expects(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(world.news(ALICE), []);
+    world.drive();
+    assert!(world.is_valid(ALICE, lock), "by the third");
+    world.release(ALICE, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
