@@ -654,6 +654,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Answer {
         match self.excuses.pop_front() {
+            Some(Vote::Unknown(fault)) if command.ask.phase == Phase::Look => Answer::Look(Err(fault)),
             Some(excuse) => Answer::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

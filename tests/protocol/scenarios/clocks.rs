@@ -93,7 +93,7 @@ fn timeouts_do_not_look_at_the_wall_clock() {
     world.set_wall(ALICE, 3_600_000);
     world.wake(ALICE);
     assert_eq!(world.news(ALICE), []);
-    assert_eq!(world.clients[ALICE].redials, []);
+    assert!(world.clients[ALICE].redials.is_empty());
 }
 
 #[test]
