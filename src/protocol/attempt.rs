@@ -356,6 +356,7 @@ impl Attempt {
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
     fn with_retry(&self, why: Why) -> Why {
+        let is_doubt = matches!(why, Why::OnProbation { .. });
         if !matches!(why, Why::Contended { .. } | Why::OnProbation { .. }) {
             return why;
         }
@@ -367,6 +368,8 @@ impl Attempt {
                 Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Missing => Some(Duration::ZERO),
                 Vote::Held { remaining } => *remaining,
                 Vote::Doubtful { remaining, .. } => Some(*remaining),
+                // Not asked, since so many others are in doubt that it could not matter.
+                Vote::Unknown(Fault::Silent) if is_doubt => Some(Duration::ZERO),
                 Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
             })
             .collect();
