@@ -83,7 +83,9 @@ enum Source {
 struct Declaring {
     of: Id,
     cluster: ClusterId,
-    waiting: NodeSet,
+    is_forced: bool,
+    /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
+    waiting: Option<NodeSet>,
 }
 
 impl Membership {
@@ -128,7 +130,7 @@ impl Membership {
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
         self.seats[node.index()].leave();
-        self.heard_of(node, None);
+        self.end_declaring(Declared::Unreachable);
     }
 
     /// The node's answer to a look; `None` if it gave none that is of use. Poll next.
@@ -138,6 +140,7 @@ impl Membership {
         let span = self.charter.longest_ttl();
         self.seats[node.index()].see(look, now, now.plus(span / LOOKS_PER_TTL));
         self.judge(now);
+        self.begin_declaring();
     }
 
     /// A vote said that the node is not what we know. Poll next.
@@ -147,7 +150,13 @@ impl Membership {
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
     pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: Moment) {
-        self.seats[node.index()].hold_back(now.plus(remaining), Doubt::Forgot);
+        let (seat, longest) = (&mut self.seats[node.index()], self.charter.longest_ttl());
+        if remaining > longest {
+            // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
+            seat.doubt_it(now);
+        } else {
+            seat.hold_back(now.plus(remaining), Doubt::Forgot);
+        }
     }
 
     /// The node's clock as told by an answer to a question asked then. Poll next.
@@ -199,16 +208,36 @@ impl Membership {
             self.declared = Some((of, Declared::Unreachable));
             return;
         }
+        self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None });
+        self.begin_declaring();
+    }
+
+    /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
+    /// there is to replace.
+    fn begin_declaring(&mut self) {
+        let is_settled = !self.seats.iter().any(Seat::is_being_asked);
+        let Some(Declaring { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
+        if !is_settled {
+            return;
+        }
         if !is_forced && !self.looks().all(|look| look.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.declared = Some((of, if is_same { Declared::Already } else { Declared::NotBlank }));
+            self.end_declaring(if is_same { Declared::Already } else { Declared::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.charter);
         for seat in &mut self.seats {
             seat.write(identity.clone(), self.charter.longest_ttl());
         }
-        self.declaring = Some(Declaring { of, cluster, waiting: self.charter.quorum().all() });
+        if let Some(declaring) = &mut self.declaring {
+            declaring.waiting = Some(self.charter.quorum().all());
+        }
+    }
+
+    fn end_declaring(&mut self, declared: Declared) {
+        if let Some(declaring) = self.declaring.take() {
+            self.declared = Some((declaring.of, declared));
+        }
     }
 
     /// Whether all nodes remember one cluster, and our charter.
@@ -225,15 +254,15 @@ impl Membership {
     }
 
     fn heard_of(&mut self, node: NodeId, marker: Option<Arc<str>>) {
-        let Some(declaring) = &mut self.declaring else { return };
+        let Some(Declaring { cluster, waiting: Some(waiting), .. }) = &mut self.declaring else { return };
         let is_done = marker
             .and_then(|marker| Marker::parse(&marker))
-            .is_some_and(|marker| marker.cluster == declaring.cluster && marker.charter == self.charter);
-        declaring.waiting.remove(node);
-        if !is_done || declaring.waiting.is_empty() {
-            let declared = if is_done { Declared::Fresh } else { Declared::Unreachable };
-            self.declared = Some((declaring.of, declared));
-            self.declaring = None;
+            .is_some_and(|marker| marker.cluster == *cluster && marker.charter == self.charter);
+        waiting.remove(node);
+        if !is_done {
+            self.end_declaring(Declared::Unreachable);
+        } else if waiting.is_empty() {
+            self.end_declaring(Declared::Fresh);
         }
     }
 

@@ -122,6 +122,7 @@ impl Board {
         }
         if let Some(members) = &mut self.members {
             members.on_down(node);
+            self.follow_members(now);
         }
         for (of, phase, round) in orphans {
             self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);

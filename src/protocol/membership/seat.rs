@@ -120,6 +120,11 @@ impl Seat {
         })
     }
 
+    /// Whether its next answer may tell of another marker than the last.
+    pub(super) fn is_being_asked(&self) -> bool {
+        self.is_looking || self.to_write.is_some()
+    }
+
     /// Whether it was a member of our cluster before.
     pub(super) fn was_member(&self) -> bool {
         self.known.is_some()
