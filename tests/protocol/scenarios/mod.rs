@@ -4,6 +4,7 @@ mod acquiring;
 mod clocks;
 mod fencing;
 mod nodes;
+mod probation;
 mod releasing;
 mod renewing;
 mod undoing;
