@@ -104,4 +104,4 @@
 //!
 //! # What was tried
 //!
-//! WHAT_WAS_TRIED
+//! See `tests/README.md` in the repository.
