@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::{
-    AcquireError, Builder, ConnectError, ExtendError, Guard, Held, InspectError, Invalid, Lost, Mutex,
-    Redlock, ReleaseError, RunError, ShutdownError,
+    AcquireError, BadToken, Builder, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError,
+    InspectError, Invalid, Lost, Mutex, Redlock, ReleaseError, RunError, ShutdownError,
 };
 
 const fn handle<T: Clone + Send + Sync + 'static>() {}
@@ -22,10 +22,14 @@ const _: () = {
     handle::<Builder>();
     handle::<Mutex>();
     handle::<Held>();
+    handle::<FencingToken>();
+    handle::<Init>();
     shared::<Guard>();
     shared::<Lost>();
     error::<Invalid>();
     error::<ConnectError>();
+    error::<InitError>();
+    error::<BadToken>();
     error::<AcquireError>();
     error::<ExtendError>();
     error::<ReleaseError>();
@@ -38,6 +42,7 @@ const _: () = {
 #[allow(dead_code)]
 fn every_future_is_send(builder: Builder, redlock: &Redlock, guard: Guard) {
     let span = Duration::from_secs(1);
+    drop(sendable(builder.clone().init(false)));
     drop(sendable(builder.connect()));
     drop(sendable(redlock.mutex("a").acquire()));
     drop(sendable(redlock.mutex("a").try_acquire()));
@@ -212,8 +217,44 @@ async fn a_lock_needs_a_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_ttl_lies_between_ten_milliseconds_and_a_year() {
-    let redlock = client();
+async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
+    for span in [Duration::from_millis(10), Duration::from_secs(3600)] {
+        assert!(nodes(1).longest_ttl(span).lazy().is_ok(), "{span:?}");
+    }
+    for span in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
+        check_refused(nodes(1).longest_ttl(span), &["longest ttl", "10 ms", "an hour"]);
+    }
+}
+
+#[tokio::test]
+async fn fences_are_kept_from_a_minute_to_a_year() {
+    let day = Duration::from_secs(24 * 3600);
+    assert!(nodes(1).keep_fences(Duration::from_secs(60)).lazy().is_ok());
+    assert!(nodes(1).keep_fences(366 * day).lazy().is_ok());
+    for span in [Duration::ZERO, Duration::from_secs(59), 367 * day] {
+        check_refused(nodes(1).keep_fences(span), &["fences", "a minute", "a year"]);
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_ttl_is_no_longer_than_the_longest() {
+    let redlock = nodes(3).longest_ttl(Duration::from_secs(4)).lazy().expect("nobody is reached");
+    let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
+    check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
+}
+
+#[tokio::test]
+async fn a_floor_leaves_room_and_needs_a_guarded_client() {
+    let largest: u64 = (1 << 53) - (1 << 40);
+    check_mutex_refused(client().mutex("a").floor(largest + 1), &["floor", &largest.to_string()]).await;
+    check_mutex_refused(client().mutex("a").floor(u64::MAX), &["floor"]).await;
+    let plain = nodes(3).plain().lazy().expect("nobody is reached");
+    check_mutex_refused(plain.mutex("a").floor(1), &["floor", "plain"]).await;
+}
+
+#[tokio::test]
+async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
+    let redlock = nodes(3).plain().lazy().expect("a client that will reach nobody");
     let mutex = || redlock.mutex("a");
     check_mutex_refused(mutex().ttl(Duration::ZERO), &["too short"]).await;
     check_mutex_refused(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;

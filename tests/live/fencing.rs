@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{sleep, timeout};
 
 use crate::world::{
-    Cluster, brief, builder, client, eventually, fleet, fleet_with, millis, plain, secs, votes,
+    Cluster, Worker, brief, builder, client, eventually, fleet, fleet_with, millis, plain, secs, votes,
 };
 
 const PROCESSES: usize = 6;
@@ -43,19 +42,15 @@ fn tell() {
     let fleet = fleet_with(3, &Setup::new().append_only(false), false);
     let workers: Vec<_> = (0..PROCESSES)
         .map(|id| {
-            Command::new(std::env::current_exe().expect("known"))
-                .args(["--exact", "--nocapture", NAME])
-                .env("QUORLOCK_TEST_WORKER", id.to_string())
-                .env("QUORLOCK_TEST_NODES", fleet.nodes())
-                .env("QUORLOCK_TEST_FOLDER", folder.path())
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("spawned")
+            let told = [
+                ("QUORLOCK_TEST_WORKER", id.to_string()),
+                ("QUORLOCK_TEST_NODES", fleet.nodes()),
+                ("QUORLOCK_TEST_FOLDER", folder.path().display().to_string()),
+            ];
+            Worker::start(NAME, &told)
         })
         .collect();
-    for mut worker in workers {
-        assert!(worker.wait().expect("waited").success(), "a worker failed; its words are above");
-    }
+    workers.into_iter().for_each(Worker::end);
 
     let mut all: HashMap<String, Vec<Taken>> = HashMap::new();
     for id in 0..PROCESSES {

@@ -4,12 +4,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use quorlock::{FencingToken, Redlock};
 use tokio::time::sleep;
 
-use crate::world::{brief, client, eventually, millis, secs};
+use crate::world::{Worker, brief, client, eventually, millis, secs};
 
 /// A number in a file, and the token of the last write that was accepted. One at a time by a lock on the file, which
 /// is not the lock in question: it lasts for an access, not for a piece of work.
@@ -69,13 +69,11 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
     let file = |name: &str| folder.path().join(name);
     let fleet = brief(3, LONGEST_TTL);
     let redlock = client(&fleet).await;
-    let mut holder = Command::new(std::env::current_exe().expect("known"))
-        .args(["--exact", "--nocapture", NAME])
-        .env("QUORLOCK_TEST_NODES", fleet.nodes())
-        .env("QUORLOCK_TEST_FOLDER", folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("spawned");
+    let told = [
+        ("QUORLOCK_TEST_NODES", fleet.nodes()),
+        ("QUORLOCK_TEST_FOLDER", folder.path().display().to_string()),
+    ];
+    let holder = Worker::start(NAME, &told);
     eventually("it has read", || async { file("has-read").exists() }).await;
     signal("STOP", holder.id());
 
@@ -91,7 +89,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
     guard.release().await.expect("released");
     fs::write(file("go"), "").expect("written");
     signal("CONT", holder.id());
-    assert!(holder.wait().expect("waited").success(), "its words are above");
+    holder.end();
 
     let [fenced, unfenced] = &mut stores;
     assert_eq!(fs::read_to_string(file("fenced-said")).expect("read"), "Err(Stale)");

@@ -1,6 +1,7 @@
 //! What the stories have in common.
 
 use std::ops::{Deref, DerefMut};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use quorlock::{Builder, Init, NodeStatus, Redlock};
@@ -78,6 +79,39 @@ pub(crate) fn is_up(node: &NodeStatus) -> bool {
 
 pub(crate) fn votes(node: &NodeStatus) -> bool {
     node.votes()
+}
+
+/// This very test program, telling one of its stories as another process. Killed if the story ends before it does,
+/// stopped or not.
+pub(crate) struct Worker(Child);
+
+impl Worker {
+    pub(crate) fn start(story: &str, told: &[(&str, String)]) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("known"));
+        command.args(["--exact", "--nocapture", story]).envs(told.iter().cloned()).stdout(Stdio::null());
+        Self(command.spawn().expect("spawned"))
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("waited").is_none()
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(crate) fn end(mut self) {
+        assert!(self.0.wait().expect("waited").success(), "a worker failed; its words are above");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Fails only for one that has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Every key on every node but what nodes remember on purpose: their cluster, and the numbers that they gave.
