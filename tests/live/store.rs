@@ -106,7 +106,7 @@ async fn hold_and_write(nodes: &str) {
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("guarded");
     let mut stores = [true, false].map(|is_fenced| Store::new(&folder, is_fenced));
-    let values = stores.each_mut().map(|store| store.read());
+    let values = stores.each_mut().map(Store::read);
     assert!(guard.is_valid(), "the last look");
     fs::write(folder.join("has-read"), "").expect("written");
     while !folder.join("go").exists() {
