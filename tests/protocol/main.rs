@@ -8,6 +8,7 @@
 mod protocol;
 
 mod conformance;
+mod disorder;
 mod histories;
 mod node;
 mod properties;
