@@ -146,7 +146,7 @@ impl Marker {
     /// Its fencing numbers start above that.
     #[must_use]
     pub fn votes_from_micros(&self) -> u64 {
-        let probation = self.charter.longest_ttl_millis * 1000;
+        let probation = self.charter.longest_ttl_millis.saturating_mul(1000);
         let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
         if is(Mutant::NoProbation) { 0 } else { self.since_micros.saturating_add(probation) }
     }
