@@ -162,7 +162,13 @@ proptest! {
         };
         let (mut now, mut ids) = (Moment::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
         let place = |node: u8| NodeId(node % nodes as u8);
+        let mut away = quorum.all();
         for input in inputs {
+            match &input {
+                Input::Met(node, _) | Input::Up(node) => away.remove(place(*node)),
+                Input::Down(node) | Input::Barred(node) => away.insert(place(*node)),
+                _ => {}
+            }
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
@@ -206,6 +212,9 @@ proptest! {
                     prop_assert!(board.next_wake().is_none_or(|at| at > now.boot_nanos()));
                 }
                 Input::Poll => while board.poll().is_some() {},
+            }
+            for node in away.iter() {
+                prop_assert_eq!(board.expects(node), None, "an answer of a node that is away");
             }
         }
         prop_assert_eq!(board.clone(), board);

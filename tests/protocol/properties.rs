@@ -8,8 +8,11 @@ use proptest::prelude::*;
 use crate::protocol::attempt::{Attempt, AttemptStep};
 use crate::protocol::backoff;
 use crate::protocol::claim::{Claim, Key, Mark, Token};
+use crate::protocol::fence::FencingToken;
+use crate::protocol::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::protocol::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
 use crate::protocol::round::Round;
+use crate::protocol::sentinel::{Oddity, Sentinel};
 use crate::protocol::terms::{BadTerms, Drift, Terms};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Fault, Holder, Sighting, Vote};
@@ -299,4 +302,122 @@ proptest! {
         prop_assert_eq!(now.later(end).boot_nanos(), boot.max(boot_end));
         prop_assert_eq!(now.earlier(end).boot_nanos(), boot.min(boot_end));
     }
+
+    #[test]
+    fn a_marker_is_read_as_it_is_written_whatever_it_says(
+        cluster in any::<u128>(),
+        nodes in 1_usize..=9,
+        more in 0_usize..5,
+        millis in any::<u64>(),
+        incarnation in "[0-9a-f]{1,40}:[0-9a-f]{1,40}",
+        since_micros in any::<u64>(),
+    ) {
+        let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
+        let charter = Charter::new(quorum, Duration::from_millis(millis));
+        let cluster = ClusterId::new(cluster);
+        let text = format!("{} {incarnation} {since_micros}", Marker::identity(cluster, charter));
+        let incarnation = Incarnation::new(&incarnation);
+        let marker = Marker { cluster, charter, incarnation, since_micros };
+        prop_assert!(marker.votes_from_micros() >= since_micros);
+        prop_assert_eq!(Marker::parse(&text), Some(marker));
+    }
+
+    #[test]
+    fn a_text_that_is_nearly_a_marker_is_one_or_none_and_no_more(
+        words in prop::collection::vec(
+            prop_oneof![
+                3 => Just("quorlock1".to_owned()),
+                3 => "[0-9a-f]{1,40}",
+                3 => (0_u64..12).prop_map(|number| number.to_string()),
+                1 => any::<u64>().prop_map(|number| number.to_string()),
+                1 => any::<String>(),
+            ],
+            0..9,
+        ),
+    ) {
+        let text = words.join(" ");
+        if let Some(marker) = Marker::parse(&text) {
+            prop_assert!(text.starts_with("quorlock1 "));
+            prop_assert!(marker.votes_from_micros() >= marker.since_micros);
+            prop_assert!(marker.charter.quorum().nodes() <= 9);
+        }
+    }
+
+    #[test]
+    fn a_fencing_token_is_read_as_it_is_written(number in any::<u64>(), nonce in any::<u128>(), junk in any::<String>()) {
+        let token = FencingToken { number, nonce };
+        prop_assert_eq!(token.to_string().parse(), Ok(token));
+        let upper = token.to_string().to_ascii_uppercase();
+        prop_assert_eq!(upper.parse(), Ok(token), "whoever wrote it down");
+        for bad in [junk.clone(), format!("{token}{junk}"), format!("{junk}{token}")] {
+            let read: Result<FencingToken, _> = bad.parse();
+            prop_assert!(read.is_err() || bad.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{}", bad);
+        }
+    }
+
+    #[test]
+    fn of_two_tokens_one_may_follow_the_other_or_they_are_rivals(
+        one in (0_u64..4, 0_u128..4), other in (0_u64..4, 0_u128..4),
+    ) {
+        let [one, other] = [one, other].map(|(number, nonce)| FencingToken { number, nonce });
+        prop_assert_eq!(one.may_follow(&other) && other.may_follow(&one), one == other);
+        prop_assert_eq!(!one.may_follow(&other) && !other.may_follow(&one), one.number == other.number && one != other);
+    }
+
+    #[test]
+    fn a_clock_within_the_drift_is_never_told_of_whatever_the_delays(
+        ways in prop::collection::vec((0_u64..20_000, 0_u64..5_000, 0_u64..5_000), 2..40),
+        // A millionth less than ρ, for clocks that tell whole microseconds.
+        millionths in -9_990_i64..=9_990,
+        shows in 1_000_000_000_u64..1 << 50,
+    ) {
+        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        for (pause, there, back) in ways {
+            let sent = nanos + pause * 1_000_000;
+            let read = sent + there * 1_000_000;
+            nanos = read + back * 1_000_000;
+            let gone = i128::from(read) * i128::from(1_000_000 + millionths) / 1_000_000_000;
+            let found = watch(&mut sentinel, sent, nanos, (i128::from(shows) + gone) as u64);
+            prop_assert_eq!(found, None);
+        }
+    }
+
+    #[test]
+    fn a_jump_past_all_doubt_is_always_told(
+        before in prop::collection::vec((0_u64..20_000, 0_u64..500, 0_u64..500), 1..10),
+        last in (0_u64..20_000, 0_u64..500, 0_u64..500),
+        more in 1_i64..100_000_000,
+        is_forward in any::<bool>(),
+    ) {
+        let shows = 1_u64 << 50;
+        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        let mut earlier = (0, 0);
+        for (pause, there, back) in before {
+            let sent = nanos + pause * 1_000;
+            earlier = (sent, sent + (there + back) * 1_000);
+            nanos = earlier.1;
+            let found = watch(&mut sentinel, sent * 1_000, nanos * 1_000, shows + sent + there * 1_000);
+            prop_assert_eq!(found, None);
+        }
+        let (pause, there, back) = last;
+        let sent = nanos + pause * 1_000;
+        let received = sent + (there + back) * 1_000;
+        // The most that could be said for the clock: the way took all or nothing of the time, and it drifts.
+        let (most, least) = (received - earlier.0, sent - earlier.1);
+        let doubt = (most - least) + most / 100 + 20_000;
+        let by = if is_forward { doubt as i64 + more } else { -(doubt as i64 + more) };
+        let micros = (shows + sent + there * 1_000).saturating_add_signed(by);
+        match watch(&mut sentinel, sent * 1_000, received * 1_000, micros) {
+            Some(Oddity::Jumped { by_micros }) => {
+                prop_assert!((by_micros - by).unsigned_abs() <= most - least, "{} for {}", by_micros, by);
+            }
+            other => prop_assert!(false, "{:?} for a jump by {} µs", other, by),
+        }
+    }
+}
+
+fn watch(sentinel: &mut Sentinel, sent: u64, received: u64, micros: u64) -> Option<Oddity> {
+    let moment = |nanos| Moment::new(nanos, nanos);
+    let drift = Drift::new(0.01).expect("a usual drift");
+    sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
 }
