@@ -10,6 +10,7 @@ mod protocol;
 mod conformance;
 mod disorder;
 mod histories;
+mod models;
 mod node;
 mod properties;
 mod scenarios;

@@ -1,0 +1,12 @@
+//! Models: every state that the shipped machines can reach, within bounds.
+
+mod bounds;
+mod canon;
+mod model;
+mod mutants;
+mod node;
+mod print;
+mod runs;
+mod search;
+mod state;
+mod world;

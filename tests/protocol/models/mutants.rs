@@ -1,0 +1,107 @@
+//! Known mistakes, each of which a model must catch: a model that catches none proves nothing.
+
+use crate::protocol::mutant::{Mutant, with};
+
+use super::bounds::{Bounds, Memory, Numbers, Slip};
+use super::runs::{probation, renewal};
+use super::search::{Order, walk};
+use super::world::World;
+
+/// Walks with the mistake until the promise breaks, and shows how; then without it, and nothing breaks on the way
+/// that far.
+fn is_killed(name: &str, mutant: Option<Mutant>, bounds: Bounds, promise: &str) {
+    let walk = with(mutant, || walk(&World::new(bounds), name, Order::Breadth));
+    let violation = walk.violation.unwrap_or_else(|| panic!("{name} survives {} states", walk.states));
+    eprintln!("{name}: killed after {} states: {}", walk.states, violation.broken);
+    violation.trace.iter().for_each(|line| eprintln!("    {line}"));
+    assert!(violation.broken.starts_with(promise), "{name} was to break {promise}: {}", violation.broken);
+}
+
+/// A timed model that looks for harm only, not for its causes.
+const fn harm(bounds: Bounds) -> Bounds {
+    Bounds { stands: false, ..bounds }
+}
+
+#[test]
+fn mutant_no_second_round() {
+    let bounds = Bounds::lean(3, &[1, 1], Numbers::Next(1));
+    is_killed("no second round", Some(Mutant::NoSecondRound), bounds, "I2");
+}
+
+#[test]
+fn mutant_raise_without_owner() {
+    let bounds = Bounds { slip: Some(Slip::RaiseWithoutOwner), ..Bounds::lean(3, &[1, 1, 1], Numbers::Next(1)) };
+    is_killed("raise without owner", None, bounds, "I4");
+}
+
+#[test]
+fn mutant_raise_always() {
+    let bounds = Bounds { slip: Some(Slip::RaiseAlways), ..Bounds::lean(3, &[1, 1, 1], Numbers::Next(1)) };
+    is_killed("raise always", None, bounds, "I");
+}
+
+#[test]
+fn mutant_counter_restarts() {
+    let bounds = Bounds {
+        forgets: 1,
+        slip: Some(Slip::CounterRestarts),
+        ..Bounds::lean(3, &[1, 1], Numbers::Next(1))
+    };
+    is_killed("counter restarts", None, bounds, "I2");
+}
+
+#[test]
+fn mutant_validity_from_reply() {
+    let bounds = harm(Bounds::timed_lean(&[1, 1], 2, 3));
+    is_killed("validity from reply", Some(Mutant::ValidityFromReply), bounds, "I1");
+}
+
+#[test]
+fn mutant_token_reused() {
+    let bounds = harm(Bounds { slip: Some(Slip::ReusesToken), ..Bounds::timed_lean(&[2, 1], 2, 1) });
+    is_killed("token reused", None, bounds, "I1");
+}
+
+#[test]
+fn mutant_late_renewal() {
+    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 3)), "I6");
+}
+
+#[test]
+fn mutant_resurrecting_renewal() {
+    let mutant = Some(Mutant::ResurrectingRenewal);
+    is_killed("resurrecting renewal", mutant, harm(renewal(2, &[2], 3)), "I6");
+}
+
+#[test]
+fn mutant_renewal_shortens() {
+    let bounds = harm(Bounds { slip: Some(Slip::Shortens), ..renewal(2, &[1], 2) });
+    is_killed("renewal shortens", None, bounds, "I1");
+}
+
+#[test]
+fn mutant_no_probation() {
+    is_killed("no probation", Some(Mutant::NoProbation), probation(1, 1, 1), "I1");
+}
+
+#[test]
+fn mutant_short_probation() {
+    is_killed("short probation", Some(Mutant::ShortProbation), probation(1, 2, 2), "I1");
+}
+
+#[test]
+fn control_three_of_three_forget() {
+    let bounds = Bounds { need: Some(3), forgets: 3, memory: Memory::Blank, ..harm(Bounds::timed_lean(&[1, 1], 1, 1)) };
+    is_killed("three of three forget", None, bounds, "I1");
+}
+
+#[test]
+fn control_fences_of_three_of_three_forget() {
+    let bounds = Bounds {
+        need: Some(3),
+        forgets: 3,
+        memory: Memory::Blank,
+        ..Bounds::lean(3, &[1, 1], Numbers::Any)
+    };
+    is_killed("fences of three of three forget", None, bounds, "I");
+}
