@@ -64,7 +64,7 @@ pub(crate) enum Memory {
 /// A mistake of the node's scripts, or of how a client uses its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slip {
-    /// A raise is done whoever has the key.
+    /// A raise is done whoever has the key, if only the number grows.
     RaiseWithoutOwner,
     /// A raise is done whoever has the key and whatever number is there.
     RaiseAlways,

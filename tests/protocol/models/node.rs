@@ -92,7 +92,7 @@ impl Node {
                 self.fence = at.number;
                 Said::Granted
             }
-            Phase::Raise if slips(Slip::RaiseWithoutOwner) && self.fence <= at.number => {
+            Phase::Raise if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
                 self.fence = at.number;
                 Said::Granted
             }
