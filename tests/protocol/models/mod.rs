@@ -4,6 +4,7 @@ mod bounds;
 mod canon;
 mod model;
 mod mutants;
+mod names;
 mod node;
 mod print;
 mod runs;

@@ -22,7 +22,7 @@ pub(crate) struct Node {
 }
 
 /// A question on its way.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Command {
     pub(crate) phase: u8,
     pub(crate) round: u8,
@@ -35,14 +35,14 @@ pub(crate) struct Command {
 }
 
 /// An answer on its way.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Reply {
     pub(crate) phase: u8,
     pub(crate) round: u8,
     pub(crate) said: Said,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Said {
     #[default]
     Granted,

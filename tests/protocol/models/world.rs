@@ -232,7 +232,15 @@ impl World {
                 }
                 let is_at_once = self.bounds.is_lean && (!is_done || self.bounds.is_bare() && !is_grant);
                 if is_at_once && !command.is_ghost {
-                    self.hear(state, row as u8, node, command.phase, command.round, said.vote(|it| self.wide(it)), sights)?;
+                    self.hear(
+                        state,
+                        row as u8,
+                        node,
+                        command.phase,
+                        command.round,
+                        said.vote(|it| self.wide(it)),
+                        sights,
+                    )?;
                 } else if !command.is_ghost {
                     let reply = Reply { phase: command.phase, round: command.round, said };
                     state.wires[row][at].replies.put(reply);
