@@ -223,6 +223,14 @@ impl Attempt {
         self.number
     }
 
+    /// The nodes that have our number as their fence.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "a model's look at what will count")]
+    #[must_use]
+    pub const fn numbered(&self) -> NodeSet {
+        self.numbered
+    }
+
     /// How many rounds it took so far: one, or two if the nodes' numbers differed.
     #[must_use]
     pub const fn rounds(&self) -> u8 {
