@@ -3,20 +3,20 @@
 use crate::node::{Entry, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::News;
-use crate::protocol::claim::{Key, Phase};
+use crate::protocol::claim::Key;
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Loss;
-use crate::protocol::quorum::{NodeId, NodeSet};
+use crate::protocol::quorum::NodeSet;
 use crate::protocol::vote::{Fault, Vote};
-use crate::world::{ALICE, BOB, KEY, LONGEST_TTL, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
+use crate::world::{ALICE, BOB, KEY, LONGEST_TTL, Wish, World, ms};
 
-/// The second and later numbers of the nodes differ by what their clocks do.
-const AHEAD: [i64; 5] = [0, 1_000, 0, 0, 2_000];
+/// How far the nodes' clocks are ahead, in milliseconds.
+pub(super) const AHEAD: [i64; 5] = [0, 1_000, 0, 0, 2_000];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 const HOUR_MICROS: u64 = 3_600_000_000;
 
 /// A world of nodes whose clocks were set before anybody met them.
-fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
+pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
     let mut world = World::unconnected(nodes, need, 2, Some(LONGEST_TTL));
     (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
     world.declare();
@@ -41,7 +41,7 @@ fn fence() -> Slot {
 }
 
 /// The number and the rounds of the lock that was won last.
-fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
+pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.news(who).into_iter().find_map(|news| match news {
         News::Won { number, rounds, .. } => Some((number.expect("a guarded lock"), rounds)),
         _ => None,
@@ -49,7 +49,7 @@ fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
 }
 
 /// Takes the lock and lets it go again; its number and its rounds.
-fn take(world: &mut World, who: usize, wish: Wish) -> (u64, u8) {
+pub(super) fn take(world: &mut World, who: usize, wish: Wish) -> (u64, u8) {
     let lock = world.acquire_as(who, wish);
     world.drive();
     let won = won(world, who).expect("nothing stands in the way");
@@ -57,18 +57,6 @@ fn take(world: &mut World, who: usize, wish: Wish) -> (u64, u8) {
     world.drive();
     assert_eq!(world.keys(), 0);
     won
-}
-
-/// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
-fn raising() -> (World, u64) {
-    let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise]);
-    assert_eq!(world.wire(ALICE, 1), []);
-    assert_eq!(world.news(ALICE), [], "q nodes must have the number first");
-    (world, lock)
 }
 
 #[test]
@@ -103,252 +91,6 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
     assert!((0..3).all(|node| world.has(node, lock)));
     let ahead = number - world.now(ALICE).wall_nanos() / 1000;
     assert_eq!(ahead, 1_000_000 - 250_000 + 1, "the tolerance behind the clock that is ahead");
-}
-
-#[test]
-fn grants_that_come_during_the_raise_are_raised_or_outranked() {
-    let mut world = apart(5, None, &AHEAD);
-    let lock = world.acquire(ALICE);
-    (0..3).for_each(|node| assert!(world.step(ALICE, node)));
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 2)), (vec![Phase::Raise], vec![Phase::Raise]));
-    world.step(ALICE, 3);
-    assert_eq!(world.wire(ALICE, 3), [Phase::Raise], "a smaller one is raised with the others");
-    world.step(ALICE, 4);
-    assert_eq!(world.wire(ALICE, 4), [], "a larger one is not, and does not count");
-    world.step(ALICE, 0);
-    assert_eq!(world.news(ALICE), [], "two of five have the number");
-    world.step(ALICE, 3);
-    let number = world.fence(1);
-    assert!(world.fence(4) > number, "it outranks us");
-    let confirmed = NodeSet::from_bits(0b01111);
-    let news = world.news(ALICE);
-    let [News::Won { confirmed: by, number: given, rounds: 2, .. }] = news[..] else { panic!("{news:?}") };
-    assert_eq!((by, given), (confirmed, number));
-    world.drive();
-    assert!(world.has(4, lock), "the key is there all the same");
-    world.release(ALICE, lock);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0), "and is released with the others");
-}
-
-#[test]
-fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
-    let mut world = apart(3, None, &[0, 1_000, 2_000]);
-    world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    world.step(ALICE, 2);
-    assert_eq!(world.news(ALICE), [], "it granted, and yet does not count");
-    world.wipe(0);
-    world.step(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::TooLate));
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
-    let mut world = apart(3, None, &AHEAD);
-    world.cut(ALICE, 2);
-    world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    world.wipe(0);
-    world.step(ALICE, 0);
-    let refusal = world.refusal(ALICE).expect("nobody else is there to make the quorum");
-    assert_eq!(refusal.why, Why::TooLate);
-    assert_eq!(refusal.votes[0], Vote::Missing);
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![Phase::Release]));
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn a_raise_that_somebody_else_overtook_is_too_little() {
-    let (mut world, _) = raising();
-    world.plant(0, Some(b"somebody else"), Some(ms(4_000)));
-    world.plant(2, Some(b"somebody else"), Some(ms(3_000)));
-    world.step(ALICE, 0);
-    world.step(ALICE, 2);
-    let why = world.refusal(ALICE).expect("two of three are another's").why;
-    assert_eq!(why, Why::Contended { retry_after: Some(ms(3_000)) }, "and their lives are told unasked");
-    world.drive();
-    assert_eq!(world.keys(), 2, "ours is gone, theirs are theirs");
-}
-
-#[test]
-fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
-    let (mut world, lock) = raising();
-    world.wipe(0);
-    world.step(ALICE, 0);
-    assert_eq!(world.news(ALICE), []);
-    world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Raise]);
-    world.step(ALICE, 2);
-    assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
-    assert!(world.is_valid(ALICE, lock));
-    assert_eq!((world.fence(1), world.fence(2)), (Some(world.number(ALICE, lock)), world.fence(1)));
-}
-
-#[test]
-fn a_raise_that_ends_past_the_deadline_is_too_late() {
-    let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
-    world.pass(TRUSTED);
-    world.answer(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::TooLate));
-    assert!(!world.is_valid(ALICE, lock));
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn patience_covers_both_rounds() {
-    let (mut world, _) = raising();
-    world.sleep(NODE_TIMEOUT);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise, Phase::Release]);
-    assert_eq!(
-        (world.wire(ALICE, 1), world.wire(ALICE, 2)),
-        (vec![Phase::Release], vec![Phase::Grant, Phase::Release])
-    );
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
-    let (mut world, lock) = raising();
-    world.abandon(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise, Phase::Release]);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Release]);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Grant, Phase::Release]);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE), world.news(ALICE)), (0, 0, vec![]));
-    let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
-    assert!(take(&mut world, BOB, Wish::default()).0 > largest, "and nobody is given one of them again");
-}
-
-#[test]
-fn the_undo_goes_also_where_a_raise_failed() {
-    for failure in [Fault::Refused("OOM".into()), Fault::Odd] {
-        let mut world = apart(3, None, &AHEAD);
-        world.cut(ALICE, 2);
-        let lock = world.acquire(ALICE);
-        world.step(ALICE, 0);
-        world.step(ALICE, 1);
-        world.servers[0].excuses.push_back(Vote::Unknown(failure));
-        world.step(ALICE, 0);
-        assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
-        assert!(world.has(0, lock), "the grant is still there");
-        assert_eq!(
-            (world.wire(ALICE, 0), world.wire(ALICE, 1)),
-            (vec![Phase::Release], vec![Phase::Release])
-        );
-        world.drive();
-        assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-    }
-}
-
-#[test]
-fn a_raise_whose_connection_was_lost_is_owed_its_undo() {
-    let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
-    world.cut(ALICE, 0);
-    world.step(ALICE, 2);
-    world.step(ALICE, 2);
-    assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2), "by the other two");
-    world.release(ALICE, lock);
-    world.drive();
-    assert!(world.has(0, lock));
-    world.connect(ALICE, 0);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn a_node_that_went_away_after_its_grant_is_not_raised_and_owes_no_answer_when_it_is_back() {
-    let mut world = apart(3, None, &AHEAD);
-    let lock = world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.cut(ALICE, 0);
-    world.step(ALICE, 1);
-    world.connect(ALICE, 0);
-    assert_eq!(world.clients[ALICE].board.expects(NodeId(0)), None, "answers must fit their questions");
-    assert_eq!(world.news(ALICE), []);
-    world.drive();
-    assert!(world.is_valid(ALICE, lock), "by the third");
-    world.release(ALICE, lock);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
-    let (mut world, lock) = raising();
-    world.deliver(ALICE, 0);
-    world.cut(ALICE, 0);
-    world.drive();
-    world.connect(ALICE, 0);
-    world.news(ALICE);
-    world.sleep(ms(3_334));
-    world.drive();
-    let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
-        News::Confirmed(nodes) => Some(nodes),
-        _ => None,
-    });
-    assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b111)));
-    assert_eq!(world.fence(0), Some(world.number(ALICE, lock)));
-}
-
-#[test]
-fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
-    let (mut world, lock) = raising();
-    world.flush_scripts(0);
-    world.step(ALICE, 0);
-    assert!(world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == Phase::Raise));
-    world.step(ALICE, 0);
-    assert!(world.is_valid(ALICE, lock));
-}
-
-#[test]
-fn a_raise_is_not_sent_as_text_behind_its_undo() {
-    let (mut world, lock) = raising();
-    world.flush_scripts(0);
-    world.abandon(ALICE, lock);
-    world.step(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release]);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-}
-
-#[test]
-fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
-    let mut world = apart(3, None, &[1_000, 1_000, 0]);
-    let lock = world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    let (number, rounds) = won(&mut world, ALICE).expect("these two agree");
-    assert_eq!(rounds, 1);
-    world.step(ALICE, 2);
-    assert!(world.fence(2) < Some(number));
-    assert_eq!(world.wire(ALICE, 2), [Phase::Raise]);
-    world.drive();
-    assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
-    assert!(world.has(2, lock));
-}
-
-#[test]
-fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
-    let mut world = apart(3, None, &[1_000, 1_000, 0]);
-    let lock = world.acquire(ALICE);
-    world.step(ALICE, 0);
-    world.step(ALICE, 1);
-    world.release(ALICE, lock);
-    world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Release]);
-    world.drive();
-    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
 
 #[test]

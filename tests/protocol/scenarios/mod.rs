@@ -3,9 +3,12 @@
 mod acquiring;
 mod clock_watch;
 mod clocks;
+mod clusters;
 mod fencing;
+mod memory;
 mod nodes;
 mod probation;
+mod raising;
 mod releasing;
 mod renewing;
 mod undoing;

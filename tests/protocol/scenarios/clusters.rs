@@ -1,0 +1,283 @@
+//! Which nodes are a cluster: founding, declaring, and who is not taken in.
+
+use super::memory::{
+    LAST_MOMENT, LOOK, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
+    try_to_take,
+};
+use crate::node::{Data, Node, Slot};
+use crate::protocol::attempt::Why;
+use crate::protocol::board::News;
+use crate::protocol::claim::Phase;
+use crate::protocol::marker::{Charter, ClusterId, Marker};
+use crate::protocol::membership::Declared;
+use crate::protocol::quorum::Quorum;
+use crate::protocol::vote::{Bar, Doubt, Fault, Vote};
+use crate::world::{ALICE, BOB, LONGEST_TTL, World, ms};
+
+#[test]
+fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
+    let mut world = blank(3, 2);
+    world.connect_all();
+    // Both have seen them blank, and both write.
+    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [Phase::Look])));
+    world.drive();
+    let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
+    assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    for who in [ALICE, BOB] {
+        assert!((0..3).all(|node| doubt(&world, who, node) == Some(Doubt::New)), "client {who}");
+        let refusal = try_to_take(&mut world, who);
+        assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(LONGEST_TTL) });
+        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: LONGEST_TTL, doubt: Doubt::New });
+        assert!(world.is_nothing_sent(who));
+    }
+    world.live(LAST_MOMENT);
+    let refusal = try_to_take(&mut world, ALICE);
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(1)) });
+    world.live(ms(1));
+    assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
+    world.hold(ALICE);
+}
+
+#[test]
+fn who_comes_later_finds_the_cluster_that_was_founded() {
+    let mut world = blank(3, 2);
+    connect(&mut world, ALICE);
+    let founded = marker(&world, 0);
+    world.live(ms(10_000));
+    connect(&mut world, BOB);
+    assert_eq!(marker(&world, 0), founded, "nothing is written anew");
+    let refusal = try_to_take(&mut world, BOB);
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(20_000)) }, "by the markers");
+}
+
+#[test]
+fn founding_waits_until_every_node_was_met() {
+    let mut world = blank(3, 1);
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
+    let refusal = try_to_take(&mut world, ALICE);
+    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Undecided));
+    world.connect(ALICE, 2);
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_some()));
+}
+
+#[test]
+fn one_node_alone_is_a_cluster_too() {
+    let mut world = blank(1, 1);
+    connect(&mut world, ALICE);
+    world.live(LONGEST_TTL);
+    world.hold(ALICE);
+    world.restart(0, Data::new());
+    connect(&mut world, ALICE);
+    assert_eq!(try_to_take(&mut world, ALICE).why, Why::OnProbation { retry_after: Some(LONGEST_TTL) });
+}
+
+#[test]
+fn declared_nodes_vote_at_once() {
+    for takes_in in [false, true] {
+        let mut world = blank(3, 2);
+        let quorum = world.quorum();
+        is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, takes_in);
+        connect(&mut world, ALICE);
+        let expected = (!takes_in).then_some(Bar::Blank);
+        assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
+        assert_eq!(world.declare_as(ALICE, 7, takes_in), Some(Declared::Fresh));
+        let id = Some(ClusterId::new(7));
+        assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
+        connect(&mut world, BOB);
+        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "whoever meets them first");
+        world.hold(BOB);
+    }
+}
+
+#[test]
+fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
+    let mut world = World::guarded(3);
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    world.live(LOOK);
+    // They may have held locks under the old one.
+    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(Doubt::Forgot)));
+    world.live(LONGEST_TTL);
+    world.hold(BOB);
+}
+
+#[test]
+fn nodes_that_are_a_cluster_are_declared_only_by_force() {
+    let mut world = World::guarded(3);
+    let before = marker(&world, 0);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already));
+    assert_eq!(marker(&world, 0), before);
+
+    let mut world = blank(3, 1);
+    set_marker(&mut world, 1, "something");
+    connect(&mut world, ALICE);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
+    assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    world.hold(ALICE);
+}
+
+#[test]
+fn all_nodes_must_be_there_to_be_declared() {
+    let mut world = blank(3, 1);
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    for is_forced in [false, true] {
+        assert_eq!(world.declare_as(ALICE, 7, is_forced), Some(Declared::Unreachable));
+    }
+    assert!((0..3).all(|node| marker(&world, node).is_none()));
+}
+
+#[test]
+fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
+    let mut world = blank(3, 1);
+    let quorum = world.quorum();
+    is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+    connect(&mut world, ALICE);
+    world.servers[1].hangs = true;
+    assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
+    world.cut(ALICE, 1);
+    let told = world.news(ALICE);
+    assert_eq!(told, [News::Declared(Declared::Unreachable)]);
+    world.servers[1].hangs = false;
+    connect(&mut world, ALICE);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::NotBlank), "two of them are not");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+}
+
+#[test]
+fn a_declaration_waits_for_what_nodes_are_being_asked() {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    world.connect(ALICE, 1);
+    assert_eq!(world.wire(ALICE, 1), [Phase::Look], "it is being taken back");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
+    assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+
+    let mut world = World::guarded(3);
+    world.sleep(LOOK);
+    assert_eq!(world.wire(ALICE, 0), [Phase::Look], "just asked, as now and then");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+}
+
+#[test]
+fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
+    let mut world = World::guarded(3);
+    let client = |world: &mut World, up: &[usize]| {
+        for node in up {
+            world.connect(BOB, *node);
+        }
+        world.drive();
+    };
+    (0..3).for_each(|node| world.cut(BOB, node));
+    let quorum = world.quorum();
+    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    (0..3).for_each(|node| world.cut(ALICE, node));
+    world.flush(1);
+    client(&mut world, &[0, 1]);
+    assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
+    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(Fault::Undecided));
+    client(&mut world, &[2]);
+    assert!(marker(&world, 1).is_some(), "two of three say so");
+
+    // Where a quorum is all nodes, all others are enough.
+    let mut world = World::guarded(2);
+    world.flush(1);
+    is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), LONGEST_TTL, true);
+    (0..2).for_each(|node| world.cut(BOB, node));
+    (0..2).for_each(|node| world.cut(ALICE, node));
+    connect(&mut world, BOB);
+    assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
+}
+
+#[test]
+fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does() {
+    let mut world = World::guarded(3);
+    (0..3).for_each(|node| world.cut(BOB, node));
+    let quorum = world.quorum();
+    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    world.restart(0, Data::new());
+    world.restart(1, Data::new());
+    connect(&mut world, BOB);
+    assert_eq!((bar(&world, BOB, 0), bar(&world, BOB, 1)), (Some(Bar::Blank), Some(Bar::Blank)));
+    assert!(matches!(bar(&world, BOB, 2), Some(Bar::AnotherCluster(_))));
+    assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+    connect(&mut world, ALICE);
+    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
+    world.live(LOOK);
+    assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
+}
+
+/// Two lists that share one node: there, two quorums need not meet.
+#[test]
+fn two_clusters_never_share_a_node() {
+    let mut theirs = World::guarded(3);
+    let lock = theirs.hold(ALICE);
+    let mut ours = blank(3, 1);
+    ours.servers[0].node = theirs.servers[0].node.clone();
+    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2));
+    connect(&mut ours, ALICE);
+    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
+    assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
+    assert_eq!(try_to_take(&mut ours, ALICE).why, Why::Barred);
+    assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
+    assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
+
+    // The other two are a cluster of their own, and the shared node is in the way of nobody.
+    let mut ours = World::guarded(3);
+    ours.servers[0].node = theirs.servers[0].node.clone();
+    let text =
+        format!("{} a:b 1", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
+    set_marker(&mut ours, 0, &text);
+    (0..2).for_each(|who| ours.cut(who, 0));
+    connect(&mut ours, ALICE);
+    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
+    assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
+    assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
+}
+
+#[test]
+fn clients_on_other_terms_are_told_so_and_change_nothing() {
+    let five = Quorum::new(5, None).expect("a quorum");
+    let four = Quorum::new(5, Some(4)).expect("a quorum");
+    for (quorum, longest_ttl) in [(four, LONGEST_TTL), (five, LONGEST_TTL * 2)] {
+        let mut world = World::guarded(5);
+        let before = marker(&world, 0);
+        (0..5).for_each(|node| world.cut(BOB, node));
+        is_on_terms(&mut world, BOB, quorum, longest_ttl, true);
+        connect(&mut world, BOB);
+        let Some(Bar::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
+        assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
+        assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+        assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
+        assert_eq!(marker(&world, 0), before);
+    }
+}
+
+#[test]
+fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
+    for text in ["hello", "quorlock1", "quorlock2 00 3 2 30000 a:b 1"] {
+        let mut world = World::guarded(3);
+        set_marker(&mut world, 1, text);
+        world.live(LOOK);
+        assert!(matches!(bar(&world, ALICE, 1), Some(Bar::Unfit(_))), "{text:?}");
+        let lock = world.hold(ALICE);
+        assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
+        assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
+    }
+}
+
+#[test]
+fn a_node_that_evicts_does_not_vote_until_it_stops() {
+    let mut world = World::guarded(3);
+    world.servers[1].node.evicts = true;
+    world.live(LOOK);
+    assert_eq!(bar(&world, ALICE, 1), Some(Bar::Evicts));
+    let lock = world.hold(ALICE);
+    assert!(!world.has(1, lock));
+    world.servers[1].node.evicts = false;
+    world.live(LOOK);
+    assert!(is_voting(&world, ALICE, 1), "it forgot nothing that its marker would tell of");
+}
