@@ -79,7 +79,7 @@ impl Packer {
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
     pub(crate) fn badge(&mut self, badge: Option<&Badge>) -> &[u8] {
-        let (marker, votes_from) = badge.map_or(("", 0), |badge| (&*badge.marker, badge.votes_from_micros));
+        let (marker, votes_from) = badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
         self.badge.clear();
         let digits = votes_from.checked_ilog10().unwrap_or(0) + 1;
         // Writing to memory cannot fail.
@@ -160,6 +160,8 @@ fn call<'a>(command: &'a mut Cmd, (script, text): &(Script, &str), form: Form, k
 
 /// What each node remembers of its cluster, and the prefix of the largest number given out for a key.
 const MARKER_KEY: &str = "quorlock:node";
+/// What no node remembers.
+const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
