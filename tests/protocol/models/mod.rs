@@ -2,6 +2,8 @@
 
 mod bounds;
 mod canon;
+mod events;
+mod machines;
 mod model;
 mod mutants;
 mod names;

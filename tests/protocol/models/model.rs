@@ -92,13 +92,13 @@ impl Model for World {
             let holds = |state: &State| state.rows[*row].lease().is_some();
             after.is_some_and(|after| holds(after) && !holds(before))
         };
-        let won: String = (0..self.bounds.rows())
-            .filter(won)
-            .map(|row| {
-                format!("; {} has the lock (number {})", name(row), after.map_or(0, |it| it.rows[row].number))
-            })
-            .collect();
-        format!("{at}{what}{won}")
+        let mut line = format!("{at}{what}");
+        for row in (0..self.bounds.rows()).filter(won) {
+            let number = after.map_or(0, |after| after.rows[row].number);
+            let number = if number > 0 { format!(" and number {number}") } else { String::new() };
+            line.extend(["; ", &name(row).to_string(), " has the lock", &number]);
+        }
+        line
     }
 }
 

@@ -76,10 +76,13 @@ fn check(name: &str, bounds: Bounds) {
     assert_eq!(short_forms, usual.states, "{name}: the short forms leave out too much");
 }
 
+/// The tick, and the numbers and deadlines of the locks that are held then.
+type Locks = (u8, Vec<(u32, u64)>);
+
 /// Watches which locks are handed out, and when they end, on the way.
 struct Watched {
     world: World,
-    locks: RefCell<HashSet<(u8, Vec<(u32, u64)>)>>,
+    locks: RefCell<HashSet<Locks>>,
 }
 
 impl Model for Watched {
@@ -124,7 +127,7 @@ fn compare(name: &str, whole: Bounds) {
     eprintln!("{name}: {} states, {} lean; {} combinations of locks", whole.0, lean.0, whole.1.len());
     assert!(lean.0 < whole.0, "{name}: nothing was left out");
     assert!(lean.1.is_subset(&whole.1), "{name}: locks that there are not");
-    let is_in = |(now, locks): &(u8, Vec<(u32, u64)>)| {
+    let is_in = |(now, locks): &Locks| {
         let has_all = |other: &[(u32, u64)]| locks.iter().all(|lock| other.contains(lock));
         lean.1.iter().any(|(then, other)| now == then && has_all(other))
     };

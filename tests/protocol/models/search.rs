@@ -74,6 +74,9 @@ struct Trail<E> {
     before: Option<Rc<Trail<E>>>,
 }
 
+/// A state whose successors are not made yet, how it was come to, and by how many events.
+type Ahead<M> = (<M as Model>::State, Option<Rc<Trail<<M as Model>::Event>>>, u32);
+
 /// Walks until every state was seen, or a promise is broken.
 #[allow(clippy::disallowed_methods, reason = "how long a walk took is shown, and decides nothing")]
 pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
@@ -90,7 +93,7 @@ pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
     let first = model.first();
     let mut seen: HashSet<u64, BuildHasherDefault<AsIs>> = HashSet::default();
     seen.insert(model.fingerprint(&first));
-    let mut ahead: VecDeque<(M::State, Option<Rc<Trail<M::Event>>>, u32)> = VecDeque::new();
+    let mut ahead: VecDeque<Ahead<M>> = VecDeque::new();
     ahead.push_back((first, None, 0));
     let mut events = Vec::new();
     loop {
@@ -116,7 +119,7 @@ pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
                 }
             }
         }
-        if walk.states % 1024 == 0 && shown.elapsed() > PROGRESS {
+        if walk.states.is_multiple_of(1024) && shown.elapsed() > PROGRESS {
             shown = Instant::now();
             let rate = walk.states as f64 / began.elapsed().as_secs_f64();
             eprintln!("{name}: {} states so far, {rate:.0} states/s", walk.states);
@@ -128,9 +131,9 @@ pub(crate) fn walk<M: Model>(model: &M, name: &str, order: Order) -> Walk {
 
 fn retell<M: Model>(model: &M, mut trail: Option<Rc<Trail<M::Event>>>) -> Vec<String> {
     let mut events = Vec::new();
-    while let Some(link) = trail {
+    while let Some(link) = trail.take() {
         events.push(link.event);
-        trail = link.before.clone();
+        trail.clone_from(&link.before);
     }
     let mut state = model.first();
     let mut trace = Vec::new();
