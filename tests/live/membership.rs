@@ -174,7 +174,7 @@ async fn rights_that_guarding_needs_are_named() {
             server.command::<()>(&line).expect("made");
         }
         let refused = builder(&fleet).username("locker").password("pw").lazy().expect("built");
-        let refused = refused.mutex("k").no_wait().acquire().await.expect_err(change);
+        let refused = refused.mutex("k").wait(secs(20)).acquire().await.expect_err(change);
         assert!(matches!(refused, AcquireError::Refused { .. }), "{change}: {refused:?}");
         let said = refused.to_string();
         assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
