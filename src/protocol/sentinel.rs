@@ -88,7 +88,7 @@ fn ours(old: Reading, new: Reading, drift: Drift) -> (i128, i128) {
     let least = new.sent.since(old.received);
     let most = new.received.since(old.sent);
     let least = least.saturating_sub(drift.of(least)).as_micros();
-    let most = (most + drift.of(most)).as_micros();
+    let most = drift.most_of(most).as_micros();
     (least as i128, most as i128)
 }
 
@@ -96,3 +96,28 @@ fn ours(old: Reading, new: Reading, drift: Drift) -> (i128, i128) {
 const SLACK_MICROS: i128 = 20_000;
 /// Over less than this a drift cannot be told from the way of an answer.
 const LEAST_SPAN: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows a clock at this rate, in millionths of ours, once a second; what is found out in ten of them.
+    fn at_rate(millionths: u64, drift: f64) -> Vec<Oddity> {
+        let (mut sentinel, drift) =
+            (Sentinel::default(), Drift::new(drift).expect("a drift that makes sense"));
+        let readings = (0..10).map(|second| {
+            let now = Moment::new(1, 1).plus(Duration::from_secs(second));
+            sentinel.watch(now, now, 1_000_000_000 + second * millionths, drift, Duration::from_secs(30))
+        });
+        readings.flatten().collect()
+    }
+
+    #[test]
+    fn a_clock_that_a_deadline_allows_for_is_not_odd() {
+        // The key lives for ttl / 1.25 of ours; the deadline is at ttl · 0.8.
+        assert_eq!(at_rate(1_250_000, 0.2), []);
+        assert_eq!(at_rate(800_000, 0.2), []);
+        assert!(matches!(at_rate(1_300_000, 0.2)[..], [Oddity::Jumped { .. }, ..]));
+        assert!(matches!(at_rate(750_000, 0.2)[..], [Oddity::Jumped { .. }, ..]));
+    }
+}

@@ -11,4 +11,5 @@ mod probation;
 mod raising;
 mod releasing;
 mod renewing;
+mod roles;
 mod undoing;
