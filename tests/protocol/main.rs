@@ -14,5 +14,6 @@ mod models;
 mod node;
 mod properties;
 mod scenarios;
+mod sim;
 mod simulated;
 mod world;

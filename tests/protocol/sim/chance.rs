@@ -1,0 +1,61 @@
+//! Chance, drawn from a seed: the same on every machine and every thread.
+
+/// The generator xoshiro256**, filled by splitmix64.
+#[derive(Clone, Debug)]
+pub(super) struct Chance([u64; 4]);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        Self([next(), next(), next(), next()])
+    }
+
+    pub(super) fn draw(&mut self) -> u64 {
+        let [a, b, c, d] = &mut self.0;
+        let drawn = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
+        let shifted = *b << 17;
+        *c ^= *a;
+        *d ^= *b;
+        *b ^= *c;
+        *a ^= *d;
+        *c ^= shifted;
+        *d = d.rotate_left(45);
+        drawn
+    }
+
+    /// From 0 to just below `end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
+    }
+
+    /// From `least` to `most`, both included.
+    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    /// From `least` to `most`, each size as likely as each other size.
+    pub(super) fn of_any_size(&mut self, least: u64, most: u64) -> u64 {
+        let (from, to) = (least.max(1).ilog2(), most.max(1).ilog2());
+        let size = 1_u64 << self.between(u64::from(from), u64::from(to));
+        self.between(size, size * 2 - 1).clamp(least, most)
+    }
+
+    pub(super) fn place(&mut self, places: usize) -> usize {
+        self.below(places as u64) as usize
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.place(from.len())]
+    }
+
+    /// True in so many of a thousand cases.
+    pub(super) fn permille(&mut self, share: u64) -> bool {
+        self.below(1000) < share
+    }
+}
