@@ -79,7 +79,8 @@ impl Packer {
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
     pub(crate) fn badge(&mut self, badge: Option<&Badge>) -> &[u8] {
-        let (marker, votes_from) = badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
+        let (marker, votes_from) =
+            badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
         self.badge.clear();
         let digits = votes_from.checked_ilog10().unwrap_or(0) + 1;
         // Writing to memory cannot fail.
