@@ -94,7 +94,8 @@
 //!   work, if both lists share q nodes. Stop the clients first.
 //!
 //! A node that restarts with all its data is on probation too: nobody can tell from outside that nothing is missing. So
-//! restart one at a time, and wait the longest ttl in between.
+//! restart one at a time, and wait the longest ttl in between. The same costs a node that gets its *first* replica: it
+//! takes a new replication id then, as it does when its role changes.
 //!
 //! # Use something else
 //!
@@ -104,4 +105,16 @@
 //!
 //! # What was tried
 //!
-//! See `tests/README.md` in the repository.
+//! | what | how often | found |
+//! |---|---|---|
+//! | every state of an attempt and a lease within stated bounds: loss, delay, any order, late bytes of old connections, expiry at any moment, renewals with retaken nodes, restarts, three and five nodes, super-majorities | 68.5 million states | nothing |
+//! | seeded histories of whole clients and nodes with drifting, jumping and suspended clocks, crashes, restarts with old or no data, flushes, changes of role, partitions, pauses, cancelled callers | a million | nothing within the conditions above; beyond them only what was to be expected |
+//! | real servers that forget while a lock is held, in seven ways, with probation on and off | in every run of the tests | on: no second holder; off: a second holder each time |
+//! | six processes, locks of 10 to 30 ms that run out while they are taken | 6,300 locks in every run | no number twice, none out of order |
+//! | a holder stopped past its time that wakes up writing, to a file and to PostgreSQL | in every run of the tests; `scripts/postgres` | refused with a token, an update lost without |
+//!
+//! Seventeen known mistakes, put into the same code one at a time, are each caught in every run: `tests/README.md` in the
+//! repository has the table, and how to run it all.
+//!
+//! *Not tried:* virtual machines restored with their memory, servers that lie, proxies that rewrite or repeat commands,
+//! power cuts under real disks, clusters of more than nine nodes.

@@ -6,7 +6,7 @@
 -- ARGV[3]  how long ago its time is to be set, in microseconds
 --
 -- Returns  {marker, incarnation, evicts, now}
--- with an empty marker if there is none, an incarnation of run id and replication id (a restart changes the first,
+-- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation of run id and replication id (a restart changes the first,
 -- a change of role the second), 1 if keys are evicted when memory is full, and now in microseconds;
 -- or the error reply of a command that the server refused.
 
@@ -23,7 +23,13 @@ local memory = redis.call('INFO', 'memory')
 local is_limited = string.match(memory, 'maxmemory:(%d+)') ~= '0'
 local evicts = is_limited and string.match(memory, 'maxmemory_policy:([%a-]+)') ~= 'noeviction'
 
-local marker = redis.call('GET', KEYS[1]) or ''
+local marker = redis.pcall('GET', KEYS[1]) or ''
+if type(marker) == 'table' then
+    if not string.find(marker.err, 'WRONGTYPE', 1, true) then
+        return marker
+    end
+    marker = 'of another type'
+end
 if ARGV[1] ~= '' and marker == ARGV[2] then
     marker = string.format('%s %s %.0f', ARGV[1], incarnation, now - tonumber(ARGV[3]))
     redis.call('SET', KEYS[1], marker)
