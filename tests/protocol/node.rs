@@ -124,10 +124,7 @@ impl Node {
         }
         self.expire(nanos);
         if *phase == Phase::Look {
-            return Answer::Look(match self.other_type(&Slot::Marker) {
-                Some(refusal) => Err(refusal),
-                None => Ok(self.look(command.write.as_ref(), nanos)),
-            });
+            return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
             (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
@@ -143,15 +140,21 @@ impl Node {
     pub(crate) fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
         let incarnation = self.incarnation();
         if let Some(Write { replaces, identity, backdate }) = write
-            && self.text(&Slot::Marker).as_deref().unwrap_or_default()
-                == replaces.as_deref().unwrap_or_default()
+            && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
         {
             let since = self.micros(nanos) - backdate.as_micros() as u64;
             let marker = format!("{identity} {} {since}", incarnation.as_str());
             self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
         }
-        let marker = self.text(&Slot::Marker).filter(|text| !text.is_empty()).map(Arc::from);
+        let marker = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
         Look { marker, incarnation, evicts: self.evicts, micros: self.micros(nanos) }
+    }
+
+    fn marker(&self) -> Option<String> {
+        match self.data.get(&Slot::Marker)?.value {
+            Some(_) => self.text(&Slot::Marker),
+            None => Some("of another type".to_owned()),
+        }
     }
 
     /// The scripts that a handshake loads.
