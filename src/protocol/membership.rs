@@ -137,9 +137,14 @@ impl Membership {
     pub fn on_look(&mut self, node: NodeId, look: Option<Look>, now: Moment) {
         let marker = look.as_ref().and_then(|look| look.marker.clone());
         self.heard_of(node, marker);
-        let span = self.charter.longest_ttl();
-        self.seats[node.index()].see(look, now, now.plus(span / LOOKS_PER_TTL));
-        self.judge(now);
+        let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
+        let has_told = look.is_some();
+        let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
+        self.seats[node.index()].see(look, now, now.plus(pause));
+        if has_told {
+            // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
+            self.judge(now);
+        }
         self.begin_declaring();
     }
 
@@ -366,3 +371,5 @@ fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: 
 
 /// INFO is asked again this often, for what changes under a connection that stays.
 const LOOKS_PER_TTL: u32 = 4;
+/// The same, where the node refused to tell or to be told.
+const LOOK_RETRY: Duration = Duration::from_secs(1);

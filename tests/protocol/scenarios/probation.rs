@@ -208,7 +208,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     world.servers[1].excuses.push_back(Vote::Unknown(Fault::Refused("BUSY".into())));
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
-    world.sleep(LOOK);
+    world.sleep(ms(1_000));
     assert_eq!(world.wire(ALICE, 1), [Phase::Look]);
 }
 
@@ -284,4 +284,21 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.drive();
     assert!(!is_voting(&world, BOB, 1));
     assert_eq!(world.overlap, None);
+}
+
+/// Out of memory, or unable to save: such a server answers a look, and refuses to be told anything.
+#[test]
+fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    let refusal = || Vote::Unknown(Fault::Refused("OOM command not allowed".into()));
+    world.servers[1].excuses.extend((0..50).map(|_| refusal()));
+    world.connect(ALICE, 1);
+    world.drive();
+    assert_eq!(world.servers[1].excuses.len(), 49, "it was told once");
+    world.live(LOOK);
+    assert!((30..49).contains(&world.servers[1].excuses.len()), "and now and then since");
+    world.servers[1].excuses.clear();
+    world.live(ms(2_000));
+    assert!(marker(&world, 1).is_some(), "and soon after it takes writes again");
 }
