@@ -168,6 +168,16 @@ impl Attempt {
         self.state = State::Done;
     }
 
+    /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
+    pub fn distrust(&mut self, node: NodeId, worth: Vote, now: Moment) {
+        if self.is_open() && self.round.granted().contains(node) {
+            self.round.revise(node, worth);
+            self.numbered.remove(node);
+            self.to_raise.remove(node);
+            self.settle(now);
+        }
+    }
+
     /// When to call [`on_wake`](Self::on_wake), if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {

@@ -195,9 +195,16 @@ impl Lease {
         self.news = None;
     }
 
-    /// The node's clock jumped: what it confirmed may have run out before its time. Poll next.
-    pub fn distrust(&mut self, node: NodeId) {
-        if self.state != State::Held || !self.confirmed.contains(node) {
+    /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
+    /// Poll next.
+    pub fn distrust(&mut self, node: NodeId, worth: Vote) {
+        if self.state != State::Held {
+            return;
+        }
+        if let Some(renewal) = self.renewal.as_mut().filter(|it| !it.is_settled) {
+            renewal.round.revise(node, worth);
+        }
+        if !self.confirmed.contains(node) {
             return;
         }
         self.confirmed.remove(node);

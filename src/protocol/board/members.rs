@@ -50,14 +50,16 @@ impl Board {
             return;
         };
         self.actions.push_back(Action::Clock(node, oddity));
-        if matches!(oddity, Oddity::Jumped { .. }) {
-            let leases: Vec<Id> = self.running.keys().copied().collect();
-            for id in leases {
-                if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine)
-                {
-                    lease.distrust(node);
-                    self.advance(id, now);
+        let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
+        if let (Oddity::Jumped { .. }, Some(worth)) = (oddity, worth) {
+            let machines: Vec<Id> = self.running.keys().copied().collect();
+            for id in machines {
+                match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                    Some(Machine::Attempt(attempt)) => attempt.distrust(node, worth.clone(), now),
+                    Some(Machine::Lease(lease)) => lease.distrust(node, worth.clone()),
+                    Some(Machine::Survey(_)) | None => continue,
                 }
+                self.advance(id, now);
             }
         }
         self.follow_members(now);

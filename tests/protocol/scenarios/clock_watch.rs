@@ -273,3 +273,40 @@ fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     glance(&mut world, BOB);
     assert_eq!(jumps(&world, BOB), [(1, 5_000_000)]);
 }
+
+#[test]
+fn a_grant_of_an_attempt_under_way_does_not_outlive_the_jump_of_its_node() {
+    let mut world = seen(3, None);
+    let lock = world.acquire_as(ALICE, BY_HAND);
+    world.step(ALICE, 1);
+    world.set_clock(1, 5_000);
+    // Another question of hers reveals it, while two more answers to the first are due.
+    let other = world.acquire_as(ALICE, BY_HAND);
+    world.step(ALICE, 1);
+    assert!(is_out(&world, ALICE, 1));
+    world.step(ALICE, 0);
+    assert!(!world.is_valid(ALICE, lock), "one grant of two is of a node that is out of the count");
+    world.step(ALICE, 2);
+    assert!(world.is_valid(ALICE, lock), "now two others have it");
+    world.abandon(ALICE, other);
+    world.release(ALICE, lock);
+    world.drive();
+    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+}
+
+#[test]
+fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_said_yes() {
+    let mut world = seen(3, None);
+    let lock = world.hold_as(ALICE, BY_HAND);
+    world.cut(ALICE, 2);
+    let before = world.deadline(ALICE, lock);
+    world.live(ms(1_000));
+    world.extend(ALICE, lock, TTL);
+    world.step(ALICE, 1);
+    world.set_clock(1, 5_000);
+    world.acquire_as(ALICE, BY_HAND);
+    world.step(ALICE, 1);
+    assert!(is_out(&world, ALICE, 1));
+    world.step(ALICE, 0);
+    assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
+}
