@@ -234,6 +234,11 @@ async fn fences_are_kept_from_a_minute_to_a_year() {
     for span in [Duration::ZERO, Duration::from_secs(59), 367 * day] {
         check_refused(nodes(1).keep_fences(span), &["fences", "a minute", "a year"]);
     }
+    let hour = Duration::from_secs(3600);
+    let check = |keep| nodes(1).longest_ttl(hour).keep_fences(keep);
+    check_refused(check(hour - Duration::from_secs(1)), &["fences", "3599s", "longest ttl"]);
+    assert!(check(hour).lazy().is_ok());
+    assert!(check(Duration::from_secs(60)).plain().lazy().is_ok(), "a plain client has none");
 }
 
 #[tokio::test]

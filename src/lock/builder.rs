@@ -136,8 +136,9 @@ impl Builder {
         self
     }
 
-    /// For how long the nodes keep the largest fencing number of a lock that nobody takes any more, from a minute to a
-    /// year. Afterwards numbers go on from the nodes' clocks. Defaults to seven days.
+    /// For how long the nodes keep the largest fencing number of a lock that nobody takes any more: from a minute, or
+    /// the [longest ttl](Self::longest_ttl) if that is more, to a year. Afterwards numbers go on from the nodes' clocks.
+    /// Defaults to seven days.
     pub const fn keep_fences(mut self, keep: Duration) -> Self {
         self.keep_fences = keep;
         self
@@ -331,6 +332,12 @@ impl Builder {
             return Err(Invalid::new(format!(
                 "fences kept for {:?} make no sense: take at least a minute, and at most a year",
                 self.keep_fences
+            )));
+        }
+        if !self.is_plain && self.keep_fences < self.longest_ttl {
+            return Err(Invalid::new(format!(
+                "fences kept for {:?} would be gone before a lock of the longest ttl of {:?} is over: keep them longer",
+                self.keep_fences, self.longest_ttl
             )));
         }
         let spans = [
