@@ -20,6 +20,9 @@ impl Builder {
     /// the end of their probation. To be done once, when the servers are new. Without it the first client that meets
     /// all nodes blank makes them a cluster too, and then waits for the [longest ttl](Self::longest_ttl).
     ///
+    /// Nodes that have all lost their data look new, and a declaration takes them for that, so it does not belong in
+    /// what runs at every start of them: locks of before may still be held.
+    ///
     /// With `force`, nodes that are a cluster already, on whatever terms, are made a new one. **Stop every client of
     /// that cluster first:** locks that are held meanwhile are not respected. It is the way to another number of nodes,
     /// quorum or longest ttl.

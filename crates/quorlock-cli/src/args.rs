@@ -247,8 +247,10 @@ have nothing to forget; this says so, and they vote at once. Without it the
 first client makes them a cluster too, and no lock is to be had for the
 longest ttl.
 
-To be run again without harm: nodes that are one cluster on these terms are
-left as they are. Nodes that are not blank are an error.
+To be run again without harm while the nodes keep their data: those that are
+one cluster on these terms are left as they are. Other nodes that are not blank
+are an error. But nodes that have all lost their data look new: after that,
+wait for the longest ttl first, or leave it to the first client.
 
 --force makes any nodes a new cluster. It is the way to change the number of
 nodes, the quorum or the longest ttl of a living cluster:
