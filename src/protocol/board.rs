@@ -191,7 +191,7 @@ impl Board {
                 Some((of, phase))
             }
             Pending::Look { .. } => {
-                self.on_seen(node, None, now);
+                self.on_seen(node, Err(Fault::Odd), now);
                 None
             }
             Pending::Undo(undo) => {

@@ -124,7 +124,7 @@ impl Membership {
     /// The node is connected; this is what it told in the handshake. Poll next.
     pub fn on_up(&mut self, node: NodeId, look: Look, now: Moment) {
         self.seats[node.index()].is_up = true;
-        self.on_look(node, Some(look), now);
+        self.on_look(node, Ok(look), now);
     }
 
     /// The node is not connected any more. What it was is remembered. Poll next.
@@ -133,12 +133,12 @@ impl Membership {
         self.end_declaring(Declared::Unreachable);
     }
 
-    /// The node's answer to a look; `None` if it gave none that is of use. Poll next.
-    pub fn on_look(&mut self, node: NodeId, look: Option<Look>, now: Moment) {
-        let marker = look.as_ref().and_then(|look| look.marker.clone());
+    /// The node's answer to a look, or why it gave none that is of use. Poll next.
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
+        let marker = look.as_ref().ok().and_then(|look| look.marker.clone());
         self.heard_of(node, marker);
         let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
-        let has_told = look.is_some();
+        let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
         self.seats[node.index()].see(look, now, now.plus(pause));
         if has_told {
@@ -187,6 +187,9 @@ impl Membership {
                 }
                 _ => None,
             },
+            Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => {
+                seat.refusal.clone().map(Vote::Unknown)
+            }
             Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
             Verdict::ToMark(_) if !self.takes_in => {
                 let remaining = self.charter.longest_ttl();

@@ -248,7 +248,7 @@ proptest! {
                     if look.is_some() {
                         seen[node.index()].clone_from(&look);
                     }
-                    members.on_look(node, look, now);
+                    members.on_look(node, look.ok_or(Fault::Odd), now);
                 }
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_changed(node, now),

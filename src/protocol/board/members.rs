@@ -30,7 +30,7 @@ impl Board {
             (Pending::Look { write, as_text: false }, Err(Fault::NoScript)) => {
                 self.look(node, write, true, now);
             }
-            (Pending::Look { .. }, look) => self.on_seen(node, look.ok(), now),
+            (Pending::Look { .. }, look) => self.on_seen(node, look, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (Pending::Vote { .. } | Pending::Undo(_), _) => {
                 self.actions.push_back(Action::Redial(node));
@@ -80,7 +80,7 @@ impl Board {
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, look: Option<Look>, now: Moment) {
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
         if let Some(members) = &mut self.members {
             members.on_look(node, look, now);
             self.follow_members(now);

@@ -7,7 +7,7 @@ use super::super::marker::Look;
 use super::super::mutant::{Mutant, is};
 use super::super::sentinel::Sentinel;
 use super::super::time::Moment;
-use super::super::vote::{Bar, Doubt};
+use super::super::vote::{Bar, Doubt, Fault};
 use super::Write;
 
 /// What is known of one node's memory and clock.
@@ -28,6 +28,8 @@ pub struct Seat {
     seen_at: Option<Moment>,
     look_at: Option<Moment>,
     is_looking: bool,
+    /// Why it did not tell, or would not be told, when it was asked last.
+    pub(super) refusal: Option<Fault>,
     /// What it must be told to remember.
     to_write: Option<Write>,
     told: Standing,
@@ -139,13 +141,17 @@ impl Seat {
         self.told = Standing::Undecided;
     }
 
-    pub(super) fn see(&mut self, look: Option<Look>, now: Moment, again: Moment) {
+    pub(super) fn see(&mut self, look: Result<Look, Fault>, now: Moment, again: Moment) {
         self.is_looking = false;
         self.look_at = Some(again);
-        if let Some(look) = look {
-            self.was_blank |= self.known.is_none() && look.marker.is_none();
-            self.look = Some(look);
-            self.seen_at = Some(now);
+        match look {
+            Ok(look) => {
+                self.was_blank |= self.known.is_none() && look.marker.is_none();
+                self.look = Some(look);
+                self.seen_at = Some(now);
+                self.refusal = None;
+            }
+            Err(fault) => self.refusal = Some(fault),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
+use crate::node::{Entry, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::Id;
-use crate::protocol::claim::Phase;
+use crate::protocol::claim::{Key, Phase};
 use crate::protocol::lease::Loss;
 use crate::protocol::membership::Standing;
 use crate::protocol::sentinel::Oddity;
 use crate::protocol::vote::{Doubt, Vote};
-use crate::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
+use crate::world::{ALICE, BOB, KEY, LONGEST_TTL, TTL, Wish, World, ms};
 
 const BY_HAND: Wish = Wish { ttl: TTL, curious: false, auto_renew: false, floor: 0, max_hold: None };
 
@@ -309,4 +310,24 @@ fn a_renewal_under_way_does_not_count_a_node_whose_clock_has_jumped_since_it_sai
     assert!(is_out(&world, ALICE, 1));
     world.step(ALICE, 0);
     assert_eq!(world.deadline(ALICE, lock), before, "two said yes, and one is out of the count");
+}
+
+#[test]
+fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
+    let mut world = seen(3, None);
+    // The first has given a larger number, to which the second must be raised.
+    let lock = world.acquire_as(ALICE, BY_HAND);
+    world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    assert_eq!(world.wire(ALICE, 1), [Phase::Raise]);
+    world.set_clock(0, 5_000);
+    world.acquire_as(ALICE, BY_HAND);
+    world.step(ALICE, 0);
+    assert!(is_out(&world, ALICE, 0));
+    world.step(ALICE, 1);
+    assert!(!world.is_valid(ALICE, lock), "of two nodes with the number, one is out of the count");
+}
+
+fn fence(number: u64) -> Entry {
+    Entry { value: Some(number.to_string().into_bytes()), expires: None }
 }

@@ -281,3 +281,54 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.live(LOOK);
     assert!(is_voting(&world, ALICE, 1), "it forgot nothing that its marker would tell of");
 }
+
+#[test]
+fn a_cluster_is_not_declared_while_a_node_is_away() {
+    let mut world = World::guarded(3);
+    let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
+    world.cut(ALICE, 2);
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Unreachable));
+    assert!((0..3).all(|node| marker(&world, node) == before[node]));
+}
+
+#[test]
+fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
+    let mut world = blank(3, 1);
+    world.connect(ALICE, 0);
+    world.cut(ALICE, 0);
+    (1..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_none()));
+    assert!(bar(&world, ALICE, 1).is_some());
+}
+
+/// What we remember of a cluster says nothing of a node that we never saw in it.
+#[test]
+fn by_memory_alone_only_those_are_taken_back_who_were_known() {
+    let mut world = blank(5, 1);
+    world.declare();
+    (0..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    world.servers[4].node.restart(Data::new());
+    (0..3).chain([4]).for_each(|node| world.connect(ALICE, node));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Look]), "these are told what they were");
+    assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
+}
+
+/// Two memories of one set of nodes: neither writes where the other has begun.
+#[test]
+fn memory_gives_way_to_a_node_that_says_otherwise() {
+    let mut world = World::guarded(3);
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    let identity = Marker::identity(ClusterId::new(9), Charter::new(world.quorum(), LONGEST_TTL));
+    let other = format!("{identity} {} 1", world.servers[0].node.incarnation().as_str());
+    set_marker(&mut world, 0, &other);
+    world.cut(BOB, 0);
+    world.connect(ALICE, 0);
+    world.connect(ALICE, 2);
+    world.connect(ALICE, 1);
+    world.drive();
+    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    assert_eq!(clusters, [Some(ClusterId::new(9)), None, None]);
+}

@@ -296,9 +296,20 @@ fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     world.connect(ALICE, 1);
     world.drive();
     assert_eq!(world.servers[1].excuses.len(), 49, "it was told once");
+    assert_eq!(try_to_take_two(&mut world), refusal(), "and a report says what the server said");
     world.live(LOOK);
     assert!((30..49).contains(&world.servers[1].excuses.len()), "and now and then since");
     world.servers[1].excuses.clear();
     world.live(ms(2_000));
     assert!(marker(&world, 1).is_some(), "and soon after it takes writes again");
+}
+
+/// What the second of three nodes is said to have answered, when the first is another's and the third not there.
+fn try_to_take_two(world: &mut World) -> Vote {
+    world.plant(0, Some(b"somebody else"), Some(ms(1_000)));
+    world.cut(ALICE, 2);
+    let vote = try_to_take(world, ALICE).votes.swap_remove(1);
+    world.connect(ALICE, 2);
+    world.wipe(0);
+    vote
 }

@@ -265,3 +265,36 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
+
+#[test]
+fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
+    let mut world = apart(3, None, &AHEAD);
+    let lock = world.acquire(ALICE);
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    // The number stands on two when the third, which has it not, is asked to raise.
+    world.step(ALICE, 0);
+    world.step(ALICE, 2);
+    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [Phase::Raise]);
+    world.wipe(2);
+    world.news(ALICE);
+    world.step(ALICE, 2);
+    let two: NodeSet = (0..2).map(NodeId).collect();
+    assert_eq!(world.news(ALICE), [News::Confirmed(two)]);
+}
+
+/// Her clock is behind, so her wish would be too small, but for the number she was given last.
+#[test]
+fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
+    let mut world = World::guarded(3);
+    world.set_wall(ALICE, -10_000);
+    world.cut(ALICE, 2);
+    let lock = world.hold(ALICE);
+    world.release(ALICE, lock);
+    world.drive();
+    world.connect(ALICE, 2);
+    let next = world.acquire(ALICE);
+    world.step(ALICE, 0);
+    world.step(ALICE, 2);
+    assert!(world.is_valid(ALICE, next), "in one round, though the third knew nothing of the last number");
+    assert_eq!(world.number(ALICE, next), world.number(ALICE, lock) + 1);
+}
