@@ -53,7 +53,7 @@
 //!
 //! | condition | what breaks it | what we do about it |
 //! |---|---|---|
-//! | every client of the name uses the same nodes, database, quorum and longest ttl | two configurations | each node remembers its cluster and serves no other; a differing client gets an error |
+//! | every client of the name uses the same nodes, database, quorum and longest ttl | two configurations | each node remembers its cluster and serves no other; a differing client gets an error (unless its list shares q nodes and is blank elsewhere: see below) |
 //! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
 //! | clocks differ in speed by less than the [drift](crate::Builder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
 //! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left |
