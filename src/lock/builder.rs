@@ -326,18 +326,13 @@ impl Builder {
                 self.longest_ttl
             )));
         }
-        if self.keep_fences < Duration::from_secs(60)
+        let longest_ttl = if self.is_plain { Duration::ZERO } else { self.longest_ttl };
+        if self.keep_fences < longest_ttl.max(Duration::from_secs(60))
             || self.keep_fences > Duration::from_secs(366 * 24 * 3600)
         {
             return Err(Invalid::new(format!(
-                "fences kept for {:?} make no sense: take at least a minute, and at most a year",
+                "fences kept for {:?} make no sense: take at least a minute and the longest ttl, and at most a year",
                 self.keep_fences
-            )));
-        }
-        if !self.is_plain && self.keep_fences < self.longest_ttl {
-            return Err(Invalid::new(format!(
-                "fences kept for {:?} would be gone before a lock of the longest ttl of {:?} is over: keep them longer",
-                self.keep_fences, self.longest_ttl
             )));
         }
         let spans = [

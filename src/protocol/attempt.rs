@@ -173,7 +173,6 @@ impl Attempt {
         if self.is_open() && self.round.granted().contains(node) {
             self.round.revise(node, worth);
             self.numbered.remove(node);
-            self.to_raise.remove(node);
             self.settle(now);
         }
     }
@@ -274,7 +273,7 @@ impl Attempt {
             if self.fence.is_none() {
                 return self.win(now);
             }
-            self.number = self.round.votes().iter().filter_map(number_of).max();
+            self.number = self.round.votes().iter().filter_map(Vote::number).max();
             self.state = State::Raising;
             for node in self.round.granted().iter() {
                 self.compare(node);
@@ -300,7 +299,7 @@ impl Attempt {
 
     /// Whether this node's number is ours, or can be made so.
     fn compare(&mut self, node: NodeId) {
-        let (Some(theirs), Some(ours)) = (number_of(&self.round.votes()[node.index()]), self.number) else {
+        let (Some(theirs), Some(ours)) = (self.round.votes()[node.index()].number(), self.number) else {
             return;
         };
         match theirs.cmp(&ours) {
@@ -397,12 +396,5 @@ impl Attempt {
             Why::OnProbation { .. } => Why::OnProbation { retry_after },
             _ => Why::Contended { retry_after },
         }
-    }
-}
-
-const fn number_of(vote: &Vote) -> Option<u64> {
-    match vote {
-        Vote::Fenced(number) => Some(*number),
-        _ => None,
     }
 }

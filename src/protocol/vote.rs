@@ -214,4 +214,13 @@ impl Vote {
     pub const fn is_grant(&self) -> bool {
         matches!(self, Self::Granted | Self::Fenced(_))
     }
+
+    /// The fencing number that came with a grant.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        match self {
+            Self::Fenced(number) => Some(*number),
+            _ => None,
+        }
+    }
 }
