@@ -32,6 +32,8 @@ pub struct Lease {
     terms: Terms,
     tenure: Tenure,
     deadline: Moment,
+    /// As the grants gave it: a late one is good for no longer.
+    first_deadline: Moment,
     /// `max_hold` as an instant.
     end: Option<Moment>,
     /// No key of ours lives longer than this.
@@ -82,6 +84,7 @@ impl Lease {
             terms,
             tenure,
             deadline: capped(terms.deadline(attempt.start()), end),
+            first_deadline: terms.deadline(attempt.start()),
             end,
             keys_until: attempt.start().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
@@ -132,7 +135,11 @@ impl Lease {
     /// A node's answer to a question of this round. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
-            Phase::Grant | Phase::Retake => self.on_grant(node, &vote),
+            Phase::Grant => self.on_grant(node, &vote, self.first_deadline),
+            Phase::Retake => {
+                let until = self.renewal.as_ref().map_or(self.deadline, |renewal| renewal.deadline());
+                self.on_grant(node, &vote, until);
+            }
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             Phase::Release => self.on_release(node, vote),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::board::Id;
 use super::marker::{Charter, ClusterId, Look, Marker};
-use super::quorum::{NodeId, NodeSet};
+use super::quorum::{NodeId, NodeSet, Quorum};
 use super::sentinel::Oddity;
 use super::terms::Drift;
 use super::time::Moment;
@@ -73,8 +73,10 @@ pub enum Declared {
 /// How we know which cluster the nodes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    /// Enough of them say so, or all are there and blank.
+    /// Enough of them say so.
     Nodes,
+    /// All are there and blank, so they are one from now on.
+    Founding,
     /// Enough of them said so before they forgot.
     Memory,
 }
@@ -283,8 +285,7 @@ impl Membership {
             .map(|marker| marker.cluster)
             .collect();
         let quorum = self.charter.quorum();
-        // Where a quorum is all nodes, one that forgot could never be taken back if q had to carry the id.
-        let enough = quorum.need().min(quorum.nodes() - 1).max(1);
+        let enough = carriers_needed(quorum);
         let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
         if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
             return Some((*id, Source::Nodes));
@@ -300,11 +301,20 @@ impl Membership {
             None => false,
         };
         if self.takes_in && self.seats.iter().all(is_founded_by) {
-            return Some((founders, Source::Nodes));
+            return Some((founders, Source::Founding));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
         let cluster = self.cluster.filter(|cluster| carried.iter().all(|other| other == cluster));
         cluster.map(|cluster| (cluster, Source::Memory))
+    }
+
+    /// How many nodes that are connected carry this cluster's id.
+    fn carriers_up(&self, cluster: ClusterId) -> usize {
+        let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
+        let carries = |seat: &&Seat| {
+            seat.is_up && marker(seat).is_some_and(|it| (it.cluster, it.charter) == (cluster, self.charter))
+        };
+        self.seats.iter().filter(carries).count()
     }
 
     /// Decides anew who votes.
@@ -313,15 +323,20 @@ impl Membership {
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
         let charter = self.charter;
+        let carriers = in_force.map_or(0, |(cluster, _)| self.carriers_up(cluster));
         for seat in &mut self.seats {
             let verdict = match &seat.look {
                 None => Verdict::Undecided,
                 Some(look) if look.evicts => Verdict::Barred(Bar::Evicts),
                 Some(look) => {
-                    // By our memory alone we take back only those whom we knew.
+                    // A blank node is taken in on the word of nodes that are there now: what others told before they
+                    // went away may be forgotten by now. Whom we knew we take back on the word of one.
+                    let is_vouched_for =
+                        carriers >= carriers_needed(charter.quorum()) || carriers > 0 && seat.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
-                        Source::Nodes => true,
-                        Source::Memory => seat.was_member(),
+                        Source::Founding => true,
+                        Source::Nodes => look.marker.is_some() || is_vouched_for,
+                        Source::Memory => seat.was_member() && (look.marker.is_some() || is_vouched_for),
                     });
                     verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
                 }
@@ -329,6 +344,12 @@ impl Membership {
             seat.decide(verdict, charter.longest_ttl(), self.takes_in, now);
         }
     }
+}
+
+/// How many must say which cluster a blank node belongs to. Where a quorum is all nodes, one that forgot could never be
+/// taken back if q had to.
+fn carriers_needed(quorum: Quorum) -> usize {
+    quorum.need().min(quorum.nodes() - 1).max(1)
 }
 
 fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: Charter) -> Verdict {

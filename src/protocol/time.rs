@@ -80,6 +80,12 @@ impl Moment {
         Duration::from_nanos(self.boot_nanos.saturating_sub(earlier.boot_nanos))
     }
 
+    /// Whether this comes after `other` on the boot clock.
+    #[must_use]
+    pub const fn is_after(self, other: Self) -> bool {
+        self.boot_nanos > other.boot_nanos
+    }
+
     /// The later of two deadlines, by boot time.
     #[must_use]
     pub const fn later(self, other: Self) -> Self {

@@ -20,12 +20,22 @@ pub(super) struct Renewal {
     pub(super) round: Round,
 }
 
+impl Renewal {
+    pub(super) fn deadline(&self) -> Moment {
+        self.terms.deadline(self.start)
+    }
+}
+
 impl Lease {
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote) {
+    /// A key that is good until then was given, or not.
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, until: Moment) {
         let before = self.confirmed;
         match vote {
             Vote::Granted | Vote::Fenced(_) => {
-                self.confirmed.insert(node);
+                // A key that goes before the lock does is in nobody's way then.
+                if !self.deadline.is_after(capped(until, self.end)) {
+                    self.confirmed.insert(node);
+                }
                 self.touched.insert(node);
             }
             Vote::Held { .. } => self.confirmed.remove(node),
@@ -60,6 +70,7 @@ impl Lease {
             self.lose(Loss::Expired);
             return;
         }
+        let (deadline, end) = (self.deadline, self.end);
         let Some(renewal) = &mut self.renewal else { return };
         let was_won = renewal.round.is_won();
         match vote {
@@ -76,7 +87,7 @@ impl Lease {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }
-            Vote::Granted if was_won => {
+            Vote::Granted if was_won && !deadline.is_after(capped(renewal.deadline(), end)) => {
                 self.confirmed.insert(node);
                 self.confirmed_changed = true;
             }
@@ -114,10 +125,14 @@ impl Lease {
     fn settle_renewed(&mut self) {
         let Some(renewal) = &mut self.renewal else { return };
         renewal.is_settled = true;
-        self.confirmed = renewal.round.granted();
-        self.confirmed_changed = true;
-        // Never shorter: keys that were asked to live longer still do.
-        self.deadline = self.deadline.later(capped(renewal.terms.deadline(renewal.start), self.end));
+        let deadline = capped(renewal.deadline(), self.end);
+        // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
+        // nodes that confirmed the shorter time.
+        if !self.deadline.is_after(deadline) {
+            self.deadline = deadline;
+            self.confirmed = renewal.round.granted();
+            self.confirmed_changed = true;
+        }
         let next = renewal.start.plus(renewal.terms.ttl() / 3);
         self.next_renewal = self.tenure.auto_renew.then_some(next);
         self.news = Some(News::Renewed);

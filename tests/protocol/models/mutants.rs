@@ -80,14 +80,14 @@ fn mutant_resurrecting_renewal() {
         Some(Mutant::ResurrectingRenewal),
         harm(renewal(2, &[2], 2)),
         "I6",
-        276_641,
+        276_376,
     );
 }
 
 #[test]
 fn mutant_renewal_shortens() {
     let bounds = harm(Bounds { slip: Some(Slip::Shortens), ..renewal(2, &[1], 2) });
-    is_killed("renewal shortens", None, bounds, "I1", 42_736);
+    is_killed("renewal shortens", None, bounds, "I1", 42_674);
 }
 
 #[test]

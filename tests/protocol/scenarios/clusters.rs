@@ -2,14 +2,14 @@
 
 use super::memory::{
     LAST_MOMENT, LOOK, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
-    try_to_take,
+    standing, try_to_take,
 };
 use crate::node::{Data, Node, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
 use crate::protocol::marker::{Charter, ClusterId, Marker};
-use crate::protocol::membership::Declared;
+use crate::protocol::membership::{Declared, Standing};
 use crate::protocol::quorum::Quorum;
 use crate::protocol::vote::{Bar, Doubt, Fault, Vote};
 use crate::world::{ALICE, BOB, LONGEST_TTL, World, ms};
@@ -309,10 +309,10 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     world.declare();
     (0..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
-    (0..3).for_each(|node| world.restart(node, Data::new()));
+    (0..2).for_each(|node| world.restart(node, Data::new()));
     world.servers[4].node.restart(Data::new());
-    (0..3).chain([4]).for_each(|node| world.connect(ALICE, node));
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Look]), "these are told what they were");
+    (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
+    assert!((0..2).all(|node| world.wire(ALICE, node) == [Phase::Look]), "these are told what they were");
     assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
 }
 
@@ -331,4 +331,26 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
     world.drive();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert_eq!(clusters, [Some(ClusterId::new(9)), None, None]);
+}
+
+#[test]
+fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_found_the_same() {
+    let mut world = blank(3, 2);
+    world.declare();
+    (0..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    // Both meet the nodes one by one, each in an order of its own, and what they write arrives at once.
+    for (who, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
+        world.connect(who, node);
+        world.drive();
+    }
+    world.drive();
+    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
+    world.live(LONGEST_TTL + ms(1));
+    for who in [ALICE, BOB] {
+        let standings: Vec<_> = (0..3).map(|node| standing(&world, who, node)).collect();
+        assert_eq!(standings, vec![Standing::Voting; 3], "client {who}");
+    }
 }

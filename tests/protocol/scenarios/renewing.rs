@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
 use crate::protocol::lease::Loss;
-use crate::protocol::quorum::NodeSet;
+use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::vote::{Fault, Vote};
 use crate::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 
@@ -377,4 +377,27 @@ fn the_next_holder_gets_it_when_a_holder_dies() {
     world.sleep(TTL);
     world.hold(BOB);
     assert_eq!(world.overlap, None);
+}
+
+#[test]
+fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
+    let mut world = World::new(3);
+    world.cut(ALICE, 2);
+    let lock = world.hold(ALICE);
+    world.connect(ALICE, 2);
+    let mut stands_on = NodeSet::EMPTY;
+    for away in [2, 0] {
+        // The first takes the key anew on the third node, for a short time; the second is confirmed there.
+        world.cut(ALICE, away);
+        world.connect(ALICE, 2);
+        assert!(world.extend(ALICE, lock, ms(400)));
+        world.drive();
+        for news in world.news(ALICE) {
+            if let News::Confirmed(nodes) = news {
+                stands_on = nodes;
+            }
+        }
+    }
+    assert!(world.has(0, lock) && world.life(0) > Some(ms(9_000)));
+    assert!(stands_on.contains(NodeId(0)), "the key there lives as long as the lock: {stands_on:?}");
 }
