@@ -31,6 +31,8 @@
 
 mod fleet;
 mod front;
+pub mod history;
+pub mod judge;
 mod locate;
 mod port;
 mod process;

@@ -1,0 +1,60 @@
+//! Faults, told by what they do. The judge knows nothing of kinds of faults, only of their effects.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that the run broke.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Its number, for [`What::Healed`](super::What::Healed).
+    pub id: u64,
+    /// What it is called, such as `kill`.
+    pub kind: String,
+    /// The nodes that it hit.
+    #[serde(default)]
+    pub nodes: Vec<usize>,
+    /// The client processes that it hit.
+    #[serde(default)]
+    pub processes: Vec<u32>,
+    /// What it does to them, until it is healed.
+    pub effects: Vec<Effect>,
+    /// More of it in words, such as `200 ms more in each direction`.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// What a fault does to each node or process that it hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The process is gone. A node that is healed is another process, and so on probation; a client does not come back.
+    Down,
+    /// The process stands still (`SIGSTOP`, `CLIENT PAUSE`, a blocked runtime) and goes on when healed.
+    Paused,
+    /// The node cannot be reached by some or all, in one direction or both.
+    Cut,
+    /// Answers come that much later.
+    Slow {
+        /// By how much, both directions together.
+        ms: u64,
+    },
+    /// The node writes nothing (memory full, a replica).
+    Mute,
+    /// The node forgets, at once: a restart without its data or with old ones, a flush, a failover to a replica
+    /// that lags, keys deleted or evicted.
+    Forgets {
+        /// Locks that still run.
+        locks: bool,
+        /// Fencing numbers given out.
+        counters: bool,
+    },
+    /// The node's clock is set by that much; healing sets it back.
+    Steps {
+        /// Microseconds; negative if back.
+        micros: i64,
+    },
+    /// The node's clock runs at another speed.
+    Runs {
+        /// By how much, in millionths; negative if slower.
+        ppm: i64,
+    },
+}

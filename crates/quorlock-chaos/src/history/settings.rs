@@ -1,0 +1,47 @@
+//! On which terms a run ran: what the judge has to know to tell what was promised.
+
+use serde::{Deserialize, Serialize};
+
+use crate::judge::Promise;
+
+/// The terms of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What its random numbers began with.
+    pub seed: u64,
+    /// The command that does the same again.
+    pub replay: String,
+    /// What the servers call themselves, such as `Redis 7.0.15`.
+    pub server: String,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many of them make a quorum.
+    pub quorum: usize,
+    /// The longest ttl of a lock, which is also how long probation lasts.
+    pub longest_ttl_ms: u64,
+    /// The drift that clients allow for, in millionths.
+    pub drift_ppm: u32,
+    /// How long clients wait for a node.
+    pub node_timeout_ms: u64,
+    /// Whether locks are guarded: marker, probation, fencing numbers. Plain otherwise.
+    pub guarded: bool,
+    /// Whether a node that may have forgotten is kept from voting. Off only as a control.
+    pub probation: bool,
+    /// Within what time a key must be granted again that is wanted and not held, once a quorum of nodes votes: the
+    /// longest ttl (its last holder may have died), and what a busy machine needs.
+    pub recovery_ms: u64,
+    /// How much later than its time a signal or an answer may come on a busy machine.
+    pub slack_ms: u64,
+    /// What the run does beyond the assumptions, and what should break by that.
+    #[serde(default)]
+    pub controls: Vec<Control>,
+}
+
+/// A deliberate step beyond what the lock promises to survive: a run where nothing breaks by it has not tested it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// What is done, such as `probation off`.
+    pub name: String,
+    /// What should break.
+    pub breaks: Promise,
+}

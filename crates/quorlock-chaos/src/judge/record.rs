@@ -1,0 +1,163 @@
+//! Whether the story is whole and fits together, and what in it is bad by itself: panics, errors nobody planned
+//! for, keys that stay.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::world::is_run;
+use super::{Findings, MS, Promise, Turn, World, clock};
+use crate::history::{Effect, Event, History, What, Who};
+
+pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+    let mut tellers: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
+    let mut over = false;
+    let mut seen = Seen::default();
+    for (place, event) in history.events().iter().enumerate() {
+        let told = |words: &str| format!("{} at {}: {words}", named(event.who), clock(world, event.at));
+        match &event.what {
+            What::Panicked { words } => {
+                findings.broken(Promise::NoPanic, event.at, vec![place], told(&format!("panicked: {words}")));
+            }
+            What::Errored { words } => {
+                findings.broken(Promise::NoSurprise, event.at, vec![place], told(words));
+            }
+            What::KeyLeft { node, key, ttl_ms } => {
+                left(world, turns, place, event, (*node, key, *ttl_ms), findings)
+            }
+            What::Finished if is_run(event) => over = true,
+            _ => {}
+        }
+        if let Some(words) = seen.odd(world, event) {
+            findings.broken(Promise::WholeStory, event.at, vec![place], told(words));
+        }
+        if let Who::Client { process, task, .. } = event.who {
+            let teller = tellers.entry((process, task)).or_default();
+            *teller = (place, teller.1 || event.what == What::Finished);
+        }
+    }
+    for ((process, task), (last, finished)) in tellers {
+        if !finished && world.killed(process).is_none() {
+            let words = format!("client {process}.{task} fell silent, and nobody had killed it");
+            findings.broken(Promise::WholeStory, history.events()[last].at, vec![last], words);
+        }
+    }
+    if !over {
+        let words = "the run did not tell that it was over".to_owned();
+        findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
+    }
+    if turns.iter().all(|turn| turn.grant.is_none()) {
+        let words = "nobody was ever granted a lock, so nothing was tested".to_owned();
+        findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
+    }
+}
+
+/// What was told so far, as far as it decides what may be told next.
+#[derive(Default)]
+struct Seen {
+    settings: bool,
+    faults: HashSet<u64>,
+    healed: HashSet<u64>,
+    waiting: HashSet<Who>,
+    granted: HashSet<Who>,
+}
+
+impl Seen {
+    /// What does not fit in the next event.
+    fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
+        let who = event.who;
+        let odd = match &event.what {
+            What::Settings(_) => {
+                std::mem::replace(&mut self.settings, true).then_some("settings for the second time")
+            }
+            _ if !self.settings => Some("something happened before the settings"),
+            What::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
+                Some("a fault on a node that is not there")
+            }
+            What::Fault(fault) => {
+                (!self.faults.insert(fault.id)).then_some("a fault with the number of another")
+            }
+            What::Healed { fault } if !self.faults.contains(fault) => Some("a fault healed that never began"),
+            What::Healed { fault } => (!self.healed.insert(*fault)).then_some("a fault healed twice"),
+            What::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
+            What::Granted { .. } if !self.waiting.contains(&who) => Some("granted what it did not ask for"),
+            What::Granted { number, .. } => {
+                let twice = (!self.granted.insert(who)).then_some("granted twice in one turn");
+                twice
+                    .or((world.settings.guarded && number.is_none())
+                        .then_some("a guarded lock without a number"))
+            }
+            What::Looked { .. }
+            | What::Lost { .. }
+            | What::Releasing
+            | What::Released { .. }
+            | What::Wrote { .. } => {
+                (!self.granted.contains(&who)).then_some("told of a lock that it was not granted")
+            }
+            _ => None,
+        };
+        let of_run = matches!(
+            event.what,
+            What::Settings(_) | What::Fault(_) | What::Healed { .. } | What::KeyLeft { .. }
+        );
+        odd.or((of_run && who != Who::Run).then_some("told what only the run can know"))
+    }
+}
+
+/// A lock's key that was found at the end. It may be there only as long as the ttl allows, counted from the last
+/// time that somebody, or a node that was held up with commands unread, may have set it.
+fn left(
+    world: &World<'_>,
+    turns: &[Turn<'_>],
+    place: usize,
+    event: &Event,
+    (node, key, ttl_ms): (usize, &str, i64),
+    findings: &mut Findings,
+) {
+    let of_key = || turns.iter().filter(|turn| turn.keys.iter().any(|name| name == key));
+    let Some(longest) = of_key().map(|turn| turn.ttl_ms).max() else {
+        let words = format!("node {node} has the key {key}, which no client ever asked for");
+        findings.broken(Promise::WholeStory, event.at, vec![place], words);
+        return;
+    };
+    let ends =
+        of_key().flat_map(|turn| turn.events.last().map(|event| event.at).into_iter().chain(turn.killed));
+    let held_up = world
+        .bouts
+        .iter()
+        .filter(|bout| bout.healed && bout.fault.nodes.contains(&node) && bout.is_away(world.settings));
+    let last = ends.chain(held_up.map(|bout| bout.span.to)).max().unwrap_or(world.from);
+    let over = last + (longest + world.settings.slack_ms) * MS;
+    let endless = ttl_ms < 0;
+    let too_long = ttl_ms > 0 && ttl_ms.unsigned_abs() > longest;
+    if !endless && !too_long && event.at <= over {
+        return;
+    }
+    let state = if endless { "without an end".to_owned() } else { format!("with {ttl_ms} ms left") };
+    let words = format!(
+        "node {node} had {key} {state} at {}; nobody can have set it after {}, for more than {longest} ms",
+        clock(world, event.at),
+        clock(world, last),
+    );
+    let slow = !endless && clock_held_back(world, node);
+    let excuse = slow.then(|| "the node's clock was set back, or ran slow".to_owned());
+    findings.found(Promise::KeysExpire, event.at, vec![place], words, excuse);
+}
+
+fn clock_held_back(world: &World<'_>, node: usize) -> bool {
+    let of_node = world.bouts.iter().filter(|bout| bout.fault.nodes.contains(&node));
+    let mut effects = of_node.flat_map(|bout| bout.fault.effects.iter().map(|effect| (effect, bout.healed)));
+    let limit = -i64::from(world.settings.drift_ppm);
+    effects.any(|(effect, healed)| match effect {
+        // A clock set ahead is set back when that is healed.
+        Effect::Steps { micros } => *micros < 0 || (healed && *micros > 0),
+        Effect::Runs { ppm } => *ppm < limit,
+        _ => false,
+    })
+}
+
+/// Who, for people.
+fn named(who: Who) -> String {
+    match who {
+        Who::Run => "the run".to_owned(),
+        Who::Client { process, task, .. } => format!("client {process}.{task}"),
+    }
+}

@@ -1,0 +1,247 @@
+//! What the judge has to say.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::turn::Turn;
+use super::{Span, millis};
+use crate::history::{History, What};
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// What its random numbers began with.
+    pub seed: u64,
+    /// The command that does the same again.
+    pub replay: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// How many locks were taken.
+    pub acquisitions: usize,
+    /// How many faults there were, by kind.
+    pub faults: BTreeMap<String, usize>,
+    /// Promises that were broken under faults that they are said to survive.
+    pub violations: Vec<Violation>,
+    /// Promises that broke by faults beyond what they are said to survive.
+    pub expected: Vec<Expected>,
+    /// The steps beyond the assumptions that were taken on purpose, and whether they showed anything.
+    pub controls: Vec<Shown>,
+    /// The longest time from when a fault was mended, with a quorum of nodes there, to the next grant of a key that was
+    /// wanted and free. None if nobody ever had to wait.
+    pub slowest_recovery_ms: Option<f64>,
+    /// What else was measured.
+    pub figures: Figures,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// When, on the boot clock.
+    pub at: u64,
+    /// How, for people.
+    pub words: String,
+    /// The events that show it, as places in the history.
+    pub events: Vec<usize>,
+}
+
+/// A promise that broke where it was not meant to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// Which.
+    pub promise: Promise,
+    /// How often.
+    pub count: usize,
+    /// Why it could not hold.
+    pub because: String,
+    /// When first, on the boot clock.
+    pub at: u64,
+    /// The events that show the first case, as places in the history.
+    pub events: Vec<usize>,
+}
+
+/// What a deliberate step beyond the assumptions has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// What was done.
+    pub name: String,
+    /// What should have broken.
+    pub breaks: Promise,
+    /// How often it did. None at all: the run was no test of this.
+    pub count: usize,
+}
+
+/// What the lock promises, and what a run of it owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// No two believe at once that they hold what excludes each other.
+    Exclusion,
+    /// No fencing number is given out twice.
+    NumbersUnique,
+    /// Who asks after another was granted has the larger number.
+    NumbersOrdered,
+    /// The guarded store takes nothing from a lock when a later lock has written.
+    NoStaleWrite,
+    /// No lock is valid past its deadline.
+    OverAtDeadline,
+    /// What was lost or released is never valid again.
+    StaysLost,
+    /// No deadline lies further ahead than the ttl less drift allows.
+    DeadlineInTime,
+    /// Who loses a lock is told.
+    LossIsTold,
+    /// No key stays longer than its ttl.
+    KeysExpire,
+    /// Nobody waits for ever while a quorum is up.
+    Progress,
+    /// An answer comes within the time that was set for it.
+    Answers,
+    /// Nothing panics.
+    NoPanic,
+    /// Nothing fails in a way that nobody has planned for.
+    NoSurprise,
+    /// Everybody tells all of it, and it fits together.
+    WholeStory,
+}
+
+/// What else was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Events in the history.
+    pub events: usize,
+    /// Client processes.
+    pub processes: usize,
+    /// Tries that were refused.
+    pub refused: usize,
+    /// Locks that were lost.
+    pub lost: usize,
+    /// Writes that the guarded stores took.
+    pub writes: usize,
+    /// Writes that they refused.
+    pub writes_refused: usize,
+    /// How long a granted lock was waited for, in milliseconds: half of them, 99 of 100, all.
+    pub wait_ms: Option<[f64; 3]>,
+    /// By how much lost signals came after the deadline, not counting the time that the process stood still: the
+    /// latest, in milliseconds. None if all came before.
+    pub latest_signal_ms: Option<f64>,
+    /// How many times a key that was wanted and free was granted again after a fault.
+    pub recoveries: usize,
+}
+
+impl Verdict {
+    /// Whether every promise was kept. Controls that showed nothing are not broken promises; see
+    /// [`idle_controls`](Self::idle_controls).
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.violations.is_empty()
+    }
+
+    /// The controls by which nothing broke, so that nothing is known of what they test.
+    pub fn idle_controls(&self) -> impl Iterator<Item = &Shown> {
+        self.controls.iter().filter(|control| control.count == 0)
+    }
+
+    pub(super) fn of_nothing(words: &str) -> Self {
+        let promise = Promise::WholeStory;
+        Self {
+            seed: 0,
+            replay: String::new(),
+            seconds: 0.0,
+            acquisitions: 0,
+            faults: BTreeMap::new(),
+            violations: vec![Violation { promise, at: 0, words: words.to_owned(), events: Vec::new() }],
+            expected: Vec::new(),
+            controls: Vec::new(),
+            slowest_recovery_ms: None,
+            figures: Figures::default(),
+        }
+    }
+}
+
+/// One line.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.violations.len() {
+            0 => write!(f, "every promise held")?,
+            1 => write!(f, "1 PROMISE BROKEN ({})", self.violations[0].promise.name())?,
+            many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].promise.name())?,
+        }
+        let faults: usize = self.faults.values().sum();
+        write!(f, ": {} acquisitions, {faults} faults in {:.1} s", self.acquisitions, self.seconds)?;
+        if let Some(slowest) = self.slowest_recovery_ms {
+            write!(f, ", slowest recovery {slowest:.0} ms")?;
+        }
+        for control in &self.controls {
+            match control.count {
+                0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
+                count => {
+                    write!(f, "; the control \"{}\" broke {} {count} times", control.name, control.breaks)?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Promise {
+    /// Its name in a report.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exclusion => "exclusion",
+            Self::NumbersUnique => "numbers unique",
+            Self::NumbersOrdered => "numbers ordered",
+            Self::NoStaleWrite => "no stale write",
+            Self::OverAtDeadline => "over at the deadline",
+            Self::StaysLost => "stays lost",
+            Self::DeadlineInTime => "deadline in time",
+            Self::LossIsTold => "loss is told",
+            Self::KeysExpire => "keys expire",
+            Self::Progress => "progress",
+            Self::Answers => "answers in time",
+            Self::NoPanic => "no panic",
+            Self::NoSurprise => "no surprise",
+            Self::WholeStory => "the whole story",
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Figures {
+    pub(super) fn of(history: &History, turns: &[Turn<'_>], signals_late: &[u64], recoveries: usize) -> Self {
+        let mut waits: Vec<u64> =
+            turns.iter().filter_map(|turn| Some(turn.grant.as_ref()?.at - turn.waiting)).collect();
+        waits.sort_unstable();
+        let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);
+        let count = |is: fn(&What) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
+        let mut processes: Vec<u32> = turns.iter().map(|turn| turn.process).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        Self {
+            events: history.events().len(),
+            processes: processes.len(),
+            refused: count(|what| matches!(what, What::Refused { .. })),
+            lost: count(|what| matches!(what, What::Lost { .. })),
+            writes: count(|what| matches!(what, What::Wrote { accepted: true, .. })),
+            writes_refused: count(|what| matches!(what, What::Wrote { accepted: false, .. })),
+            wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
+            latest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
+            recoveries,
+        }
+    }
+}
+
+impl Span {
+    pub(super) fn len(&self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+}

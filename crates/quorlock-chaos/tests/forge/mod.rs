@@ -1,0 +1,220 @@
+//! Histories that never happened, written down with few words. Times are milliseconds since the run began.
+
+#![allow(dead_code)] // Each test program uses its own part of this.
+
+use std::collections::BTreeSet;
+
+use quorlock_chaos::history::{Effect, Event, Fault, History, Kind, Settings, What, Who};
+
+pub const MS: u64 = 1_000_000;
+
+/// When the run begins, on the boot clock.
+pub const BOOT: u64 = 5_000_000 * MS;
+
+/// A history in the making. Whoever was not killed and is not `silent` finishes in good order, and so does the run.
+#[derive(Clone)]
+pub struct Story {
+    pub settings: Settings,
+    /// Processes that never tell that they are done.
+    pub silent: Vec<u32>,
+    /// How many nodes the locks could lose when they were granted.
+    pub margin: i32,
+    events: Vec<Event>,
+    key: String,
+    kind: Kind,
+    killed: BTreeSet<u32>,
+    next_fault: u64,
+}
+
+/// Five nodes, a quorum of three, two seconds of probation; locks of a second for `orders:42`.
+pub fn story() -> Story {
+    Story {
+        settings: Settings {
+            seed: 42,
+            replay: "quorlock chaos --nodes 5 --clients 3 --seconds 10 --seed 42".to_owned(),
+            server: "Redis 7.0.15".to_owned(),
+            nodes: 5,
+            quorum: 3,
+            longest_ttl_ms: 2_000,
+            drift_ppm: 10_000,
+            node_timeout_ms: 500,
+            guarded: true,
+            probation: true,
+            recovery_ms: 3_000,
+            slack_ms: 1_000,
+            controls: Vec::new(),
+        },
+        silent: Vec::new(),
+        margin: 1,
+        events: Vec::new(),
+        key: "orders:42".to_owned(),
+        kind: Kind::Mutex,
+        killed: BTreeSet::new(),
+        next_fault: 1_000_000,
+    }
+}
+
+impl Story {
+    pub fn key(&mut self, key: &str) -> &mut Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
+    pub fn kind(&mut self, kind: Kind) -> &mut Self {
+        self.kind = kind;
+        self
+    }
+
+    pub fn event(&mut self, at: u64, who: Who, what: What) -> &mut Self {
+        self.events.push(Event { at: BOOT + at * MS, who, what });
+        self
+    }
+
+    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: What) -> &mut Self {
+        self.event(at, Who::Client { process, task: 0, turn }, what)
+    }
+
+    pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
+        let what =
+            What::Waiting { keys: vec![self.key.clone()], kind: self.kind, ttl_ms: 1_000, wait_ms: 10_000 };
+        self.say(process, turn, at, what)
+    }
+
+    pub fn granted(
+        &mut self,
+        process: u32,
+        turn: u32,
+        at: u64,
+        deadline: u64,
+        number: Option<u64>,
+    ) -> &mut Self {
+        let nonce = number.map(|_| nonce(process, turn));
+        let deadline = BOOT + deadline * MS;
+        self.say(process, turn, at, What::Granted { deadline, number, nonce, margin: self.margin })
+    }
+
+    /// Waits from 10 ms before, is granted at `at`, and has asked 10 ms before that as well.
+    pub fn take(&mut self, process: u32, turn: u32, at: u64, number: Option<u64>) -> &mut Self {
+        self.waits(process, turn, at - 10).granted(process, turn, at, at - 10 + 988, number)
+    }
+
+    pub fn hold(&mut self, process: u32, turn: u32, from: u64, to: u64, number: Option<u64>) -> &mut Self {
+        self.take(process, turn, from, number).release(process, turn, to)
+    }
+
+    /// An attempt that began at `began` and was granted only at `from`.
+    pub fn slow(
+        &mut self,
+        process: u32,
+        turn: u32,
+        began: u64,
+        from: u64,
+        to: u64,
+        number: Option<u64>,
+    ) -> &mut Self {
+        self.waits(process, turn, began).granted(process, turn, from, began + 988, number);
+        self.release(process, turn, to)
+    }
+
+    pub fn look(&mut self, process: u32, turn: u32, at: u64, deadline: u64) -> &mut Self {
+        let (valid, margin) = (true, self.margin);
+        self.say(process, turn, at, What::Looked { valid, deadline: BOOT + deadline * MS, margin })
+    }
+
+    pub fn invalid(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
+        self.say(process, turn, at, What::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
+    }
+
+    pub fn lost(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
+        self.say(process, turn, at, What::Lost { how: "no renewal got through".to_owned() })
+    }
+
+    pub fn release(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
+        self.say(process, turn, at, What::Releasing);
+        self.say(process, turn, at + 1, What::Released { confirmed: true })
+    }
+
+    pub fn write(
+        &mut self,
+        process: u32,
+        turn: u32,
+        at: u64,
+        place: u64,
+        number: Option<u64>,
+        accepted: bool,
+    ) -> &mut Self {
+        let nonce = number.map(|_| nonce(process, turn));
+        let what = What::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
+        self.say(process, turn, at, what)
+    }
+
+    pub fn fault(
+        &mut self,
+        id: u64,
+        kind: &str,
+        nodes: &[usize],
+        from: u64,
+        to: u64,
+        effects: &[Effect],
+    ) -> &mut Self {
+        let fault = Fault {
+            id,
+            kind: kind.to_owned(),
+            nodes: nodes.to_vec(),
+            processes: Vec::new(),
+            effects: effects.to_vec(),
+            detail: String::new(),
+        };
+        self.event(from, Who::Run, What::Fault(fault)).event(to, Who::Run, What::Healed { fault: id })
+    }
+
+    fn on_client(&mut self, kind: &str, process: u32, from: u64, effect: Effect) -> u64 {
+        let id = self.next_fault;
+        self.next_fault += 1;
+        let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
+        let fault = Fault { id, kind: kind.to_owned(), nodes, processes, effects, detail: String::new() };
+        self.event(from, Who::Run, What::Fault(fault));
+        id
+    }
+
+    pub fn kill(&mut self, process: u32, at: u64) -> &mut Self {
+        self.on_client("kill client", process, at, Effect::Down);
+        self.killed.insert(process);
+        self
+    }
+
+    pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
+        let fault = self.on_client("stop client", process, from, Effect::Paused);
+        self.event(to, Who::Run, What::Healed { fault })
+    }
+
+    pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
+        let key = self.key.clone();
+        self.event(at, Who::Run, What::KeyLeft { node: 0, key, ttl_ms })
+    }
+
+    pub fn history(&self) -> History {
+        let mut events = vec![Event { at: BOOT, who: Who::Run, what: What::Settings(self.settings.clone()) }];
+        events.extend(self.events.iter().cloned());
+        let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
+        let clients: BTreeSet<u32> = events
+            .iter()
+            .filter_map(|event| match event.who {
+                Who::Client { process, .. } => Some(process),
+                Who::Run => None,
+            })
+            .collect();
+        for process in clients {
+            if !self.silent.contains(&process) && !self.killed.contains(&process) {
+                let who = Who::Client { process, task: 0, turn: u32::MAX };
+                events.push(Event { at: end, who, what: What::Finished });
+            }
+        }
+        events.push(Event { at: end, who: Who::Run, what: What::Finished });
+        History::new(events)
+    }
+}
+
+fn nonce(process: u32, turn: u32) -> String {
+    format!("{process:08x}{turn:08x}")
+}

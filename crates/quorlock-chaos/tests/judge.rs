@@ -1,0 +1,539 @@
+//! The judge before forged histories: each kind of lie and of excuse, one at a time.
+
+mod forge;
+
+use forge::{MS, Story, story};
+use proptest::prelude::*;
+use quorlock_chaos::history::{Control, Effect, History, Kind, What, Who, Why};
+use quorlock_chaos::judge::{Promise, Verdict, judge};
+
+/// Exactly these promises are broken, and exactly those were expected to break.
+#[track_caller]
+fn check(story: &Story, broken: &[Promise], expected: &[Promise]) -> Verdict {
+    let verdict = judge(&story.history());
+    let mut found: Vec<Promise> = verdict.violations.iter().map(|violation| violation.promise).collect();
+    found.dedup();
+    assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
+    let excused: Vec<Promise> = verdict.expected.iter().map(|case| case.promise).collect();
+    assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
+    assert_eq!(verdict.holds(), broken.is_empty());
+    verdict
+}
+
+const JUMP: [Effect; 1] = [Effect::Steps { micros: 5_000_000 }];
+const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
+
+#[test]
+fn a_good_run_holds_and_is_counted() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 450, 800, Some(11)).hold(1, 1, 900, 1_000, Some(12));
+    story.fault(1, "kill", &[0], 850, 2_000, &[Effect::Down]);
+    let verdict = check(&story, &[], &[]);
+    assert_eq!(verdict.acquisitions, 3);
+    assert_eq!(verdict.faults["kill"], 1);
+    assert_eq!(verdict.figures.wait_ms.map(|[_, _, slowest]| slowest), Some(10.0));
+    assert!(verdict.to_string().starts_with("every promise held: 3 acquisitions, 1 faults"), "{verdict}");
+}
+
+#[test]
+fn a_history_survives_its_own_text() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10)).fault(1, "jump", &[0, 1], 50, 60, &JUMP);
+    let history = story.history();
+    let text: String = history.events().iter().map(|event| event.line() + "\n").collect();
+    assert_eq!(History::read(text.as_bytes()).expect("every line is an event"), history);
+
+    // Whoever was killed in the middle of a line has told the lines before it.
+    let cut = History::read(&text.as_bytes()[..text.len() - 3]).expect("the rest is whole");
+    assert_eq!(cut.events(), &history.events()[..history.events().len() - 1]);
+    assert!(History::read("nonsense\n".as_bytes()).is_err());
+}
+
+#[test]
+fn two_at_once_are_caught() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 399, 800, Some(11));
+    let verdict = check(&story, &[Promise::Exclusion], &[]);
+    assert!(verdict.violations[0].words.contains("for 1.000 ms both believed in it"), "{verdict:?}");
+}
+
+#[test]
+fn the_deadline_ends_what_is_believed_and_so_does_a_kill() {
+    // Client 1 never gives it up; its deadline comes at 1 088, and then the signal.
+    let mut story = story();
+    story.take(1, 0, 100, Some(10)).lost(1, 0, 1_085).hold(2, 0, 1_090, 1_200, Some(11));
+    check(&story, &[], &[]);
+
+    let mut story = forge::story();
+    story.take(1, 0, 100, Some(10)).kill(1, 300).hold(2, 0, 301, 500, Some(11));
+    check(&story, &[], &[]);
+}
+
+#[test]
+fn other_keys_and_other_readers_are_no_rivals() {
+    let mut story = story();
+    story.key("a").hold(1, 0, 100, 400, Some(10)).key("b").hold(2, 0, 200, 300, Some(9));
+    check(&story, &[], &[]);
+
+    let mut story = forge::story();
+    story.kind(Kind::Read).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
+    check(&story, &[], &[]);
+    story.kind(Kind::Write).hold(3, 0, 250, 280, Some(12));
+    check(&story, &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn one_permit_too_many_is_caught() {
+    let mut story = story();
+    story.kind(Kind::Permit { of: 2 }).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
+    check(&story, &[], &[]);
+    story.hold(3, 0, 250, 280, Some(12));
+    check(&story, &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn clocks_excuse_two_at_once_only_beyond_the_margin() {
+    let overlap = |jumped: &[usize], at: u64, effects: &[Effect]| {
+        let mut story = story();
+        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        story.fault(1, "jump", jumped, at, 5_000, effects);
+        story
+    };
+    // Held on four of five: one may lose the key, two are too many.
+    check(&overlap(&[0], 200, &JUMP), &[Promise::Exclusion], &[]);
+    check(&overlap(&[0, 1], 200, &JUMP), &[], &[Promise::Exclusion]);
+    // Neither before the lock was asked for, nor back, nor by less than the deadline leaves room for.
+    check(&overlap(&[0, 1], 50, &JUMP), &[Promise::Exclusion], &[]);
+    check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: -5_000_000 }]), &[Promise::Exclusion], &[]);
+    check(&overlap(&[0, 1], 200, &[Effect::Steps { micros: 11_000 }]), &[Promise::Exclusion], &[]);
+    // A clock that runs within the drift is none.
+    check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 10_000 }]), &[Promise::Exclusion], &[]);
+    check(&overlap(&[0, 1], 90, &[Effect::Runs { ppm: 100_000 }]), &[], &[Promise::Exclusion]);
+}
+
+#[test]
+fn a_clock_set_back_again_has_jumped_ahead() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+    story.fault(1, "jump", &[0, 1], 20, 200, &[Effect::Steps { micros: -5_000_000 }]);
+    check(&story, &[], &[Promise::Exclusion]);
+}
+
+#[test]
+fn a_renewal_makes_up_for_what_jumped_before() {
+    let mut story = story();
+    story.take(1, 0, 100, Some(10)).look(1, 0, 2_000, 2_980).release(1, 0, 2_400);
+    story.hold(2, 0, 2_300, 2_800, Some(11)).fault(1, "jump", &[0, 1], 200, 5_000, &JUMP);
+    check(&story, &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
+    let overlap = || {
+        let mut story = story();
+        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        story.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
+        story
+    };
+    check(&overlap(), &[Promise::Exclusion], &[]);
+    let mut off = overlap();
+    off.settings.probation = false;
+    let verdict = check(&off, &[], &[Promise::Exclusion]);
+    assert!(verdict.expected[0].because.contains("probation was off"), "{verdict:?}");
+    // Fewer than the lock could spare are no excuse even then.
+    let mut story = story();
+    story.settings.probation = false;
+    story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+    story.fault(1, "wipe", &[0], 200, 201, &WIPE);
+    check(&story, &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn the_same_number_twice_is_caught() {
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 195, 400, Some(10));
+    check(&story, &[Promise::Exclusion, Promise::NumbersUnique], &[]);
+}
+
+#[test]
+fn numbers_out_of_order_are_caught_past_any_number_of_locks() {
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 300, 400, Some(30)).hold(1, 1, 500, 600, Some(25));
+    check(&story, &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
+fn who_asked_before_the_other_was_granted_may_have_the_smaller_number() {
+    // Client 2 began at 190 and was slow: client 1's lock came and went meanwhile.
+    let mut story = story();
+    story.hold(1, 0, 200, 210, Some(20)).slow(2, 0, 190, 400, 500, Some(19));
+    check(&story, &[], &[]);
+}
+
+#[test]
+fn lost_counters_and_wrong_clocks_excuse_numbers_only_together() {
+    let numbers = || {
+        let mut story = story();
+        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
+        story
+    };
+    let mut lost = numbers();
+    lost.fault(1, "wipe", &[0], 300, 301, &WIPE);
+    check(&lost, &[Promise::NumbersOrdered], &[]);
+
+    let mut wrong = numbers();
+    wrong.fault(1, "jump", &[0], 300, 6_500, &[Effect::Steps { micros: -900_000 }]);
+    check(&wrong, &[Promise::NumbersOrdered], &[]);
+
+    // (2 s − 250 ms) / 2 = 875 ms is the bound.
+    let both = |micros: i64| {
+        let mut story = numbers();
+        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::Steps { micros }]);
+        story
+    };
+    check(&both(-874_000), &[Promise::NumbersOrdered], &[]);
+    check(&both(-875_000), &[], &[Promise::NumbersOrdered]);
+    check(&both(875_000), &[], &[Promise::NumbersOrdered]);
+
+    // With four of five any two quorums share three nodes, and one that forgets does no harm.
+    let mut four = both(-5_000_000);
+    four.settings.quorum = 4;
+    check(&four, &[Promise::NumbersOrdered], &[]);
+
+    // A counter that went before the first lock was granted cannot have had its number.
+    let mut before = numbers();
+    before.fault(1, "wipe", &[0], 50, 51, &WIPE);
+    before.fault(2, "jump", &[3], 60, 6_500, &JUMP);
+    check(&before, &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
+fn a_clock_set_back_by_more_than_the_idle_time_excuses_numbers() {
+    let set_back = |again: u64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, again, again + 100, Some(10));
+        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        story.fault(2, "jump", &[3], 300, 6_500, &[Effect::Steps { micros: -800_000 }]);
+        story
+    };
+    check(&set_back(900), &[], &[Promise::NumbersOrdered]);
+    check(&set_back(1_100), &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
+fn a_drifting_clock_counts_by_how_far_it_went() {
+    let drifted = |until: u64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 6_000, 6_100, Some(10));
+        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        story.fault(2, "skew", &[3], 300, until, &[Effect::Runs { ppm: 300_000 }]);
+        story
+    };
+    check(&drifted(2_000), &[Promise::NumbersOrdered], &[]);
+    check(&drifted(4_000), &[], &[Promise::NumbersOrdered]);
+}
+
+#[test]
+fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
+    let late = |accepted: bool, fenced: bool| {
+        let mut story = story();
+        story.take(1, 0, 100, Some(10)).lost(1, 0, 1_080).take(2, 0, 1_200, Some(11));
+        story.write(2, 0, 1_250, 1, fenced.then_some(11), true).write(
+            1,
+            0,
+            1_300,
+            2,
+            fenced.then_some(10),
+            accepted,
+        );
+        story.release(2, 0, 1_400);
+        story
+    };
+    check(&late(false, true), &[], &[]);
+    check(&late(true, true), &[Promise::NoStaleWrite], &[]);
+    let verdict = check(&late(true, false), &[], &[Promise::NoStaleWrite]);
+    assert!(verdict.expected[0].because.contains("asks for no number"));
+    let verdict = check(&late(false, true), &[], &[]);
+    assert_eq!(verdict.figures.writes_refused, 1);
+}
+
+#[test]
+fn a_store_that_takes_what_it_was_never_owed_is_caught() {
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(10)).write(1, 0, 150, 1, Some(99), true);
+    check(&story, &[Promise::WholeStory], &[]);
+}
+
+#[test]
+fn valid_past_the_deadline_is_caught() {
+    let mut story = story();
+    story.take(1, 0, 100, Some(10)).look(1, 0, 1_079, 1_078).lost(1, 0, 1_080);
+    check(&story, &[Promise::OverAtDeadline], &[]);
+}
+
+#[test]
+fn what_was_lost_does_not_come_back() {
+    let mut story = story();
+    story.take(1, 0, 100, Some(10)).lost(1, 0, 500).look(1, 0, 600, 1_500).release(1, 0, 700);
+    check(&story, &[Promise::StaysLost], &[]);
+
+    let mut story = forge::story();
+    story.take(1, 0, 100, Some(10)).invalid(1, 0, 500).look(1, 0, 600, 1_500).release(1, 0, 700);
+    check(&story, &[Promise::StaysLost], &[]);
+}
+
+#[test]
+fn a_deadline_without_drift_is_caught() {
+    let mut story = story();
+    story.settings.drift_ppm = 10_000;
+    // Asked at 95, granted at 100, and good until start + ttl − 2 ms.
+    story.waits(1, 0, 95).granted(1, 0, 100, 95 + 1_000 - 2, Some(10)).release(1, 0, 200);
+    check(&story, &[Promise::DeadlineInTime], &[]);
+}
+
+#[test]
+fn a_loss_that_nobody_tells_is_caught() {
+    let mut story = story();
+    story.take(1, 0, 100, Some(10)).hold(2, 0, 2_500, 2_600, Some(11));
+    check(&story, &[Promise::LossIsTold], &[]);
+
+    // The signal of the next renewal, a second and more after the deadline at 1 078.
+    let mut late = forge::story();
+    late.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
+    check(&late, &[Promise::LossIsTold], &[]);
+
+    // A process that stands still hears nothing; the rest is told as a figure.
+    let mut stopped = forge::story();
+    stopped.take(1, 0, 100, Some(10)).stop(1, 500, 2_098).lost(1, 0, 2_100).hold(
+        2,
+        0,
+        2_500,
+        2_600,
+        Some(11),
+    );
+    let verdict = check(&stopped, &[], &[]);
+    assert_eq!(verdict.figures.latest_signal_ms, Some(2.0));
+}
+
+#[test]
+fn a_key_that_stays_is_caught() {
+    let left = |at: u64, ttl_ms: i64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 400, Some(10));
+        story.key_left(at, ttl_ms);
+        story
+    };
+    check(&left(1_300, 100), &[], &[]);
+    check(&left(2_500, 100), &[Promise::KeysExpire], &[]);
+    check(&left(1_300, 1_001), &[Promise::KeysExpire], &[]);
+    check(&left(1_300, -1), &[Promise::KeysExpire], &[]);
+
+    // A node that was held up may have set it when it came back.
+    let mut held_up = left(2_500, 100);
+    held_up.fault(1, "pause", &[0], 150, 1_900, &[Effect::Paused]);
+    check(&held_up, &[], &[]);
+    // One whose clock was set back keeps its keys for longer.
+    let mut set_back = left(2_500, 100);
+    set_back.fault(1, "jump", &[0], 150, 2_900, &[Effect::Steps { micros: -1_000_000 }]);
+    check(&set_back, &[], &[Promise::KeysExpire]);
+}
+
+#[test]
+fn waiting_for_ever_with_a_quorum_is_caught() {
+    let stalled = |away: &[usize], kind: Effect| {
+        let mut story = story();
+        story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).granted(2, 0, 8_000, 8_900, Some(11));
+        story.release(2, 0, 8_100).fault(1, "away", away, 250, 6_000, &[kind]);
+        story
+    };
+    let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Promise::Progress], &[]);
+    assert!(verdict.violations[0].words.contains("from 0.300 s"), "{verdict:?}");
+    // Without a quorum there is nothing to be had; with nodes that were restarted, not before probation is over.
+    let verdict = check(&stalled(&[0, 1, 2], Effect::Cut), &[], &[]);
+    assert_eq!(verdict.slowest_recovery_ms, Some(2_000.0));
+    check(&stalled(&[0, 1, 2], Effect::Down), &[], &[]);
+    check(&stalled(&[0, 1, 2], Effect::Slow { ms: 400 }), &[], &[]);
+    check(&stalled(&[0, 1, 2], Effect::Slow { ms: 40 }), &[Promise::Progress], &[]);
+}
+
+#[test]
+fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
+    // Nobody asked for it between 200 and 7 000.
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 7_000, 7_100, Some(11));
+    check(&story, &[], &[]);
+    // One waits, another holds, renewing.
+    let mut story = forge::story();
+    story.take(1, 0, 100, Some(10));
+    for look in 1..14 {
+        story.look(1, 0, 100 + look * 500, 100 + look * 500 + 900);
+    }
+    story.waits(2, 0, 300).granted(2, 0, 7_020, 8_000, Some(11)).release(1, 0, 7_000).release(2, 0, 7_100);
+    check(&story, &[], &[]);
+    // Who is refused and asks again goes on waiting.
+    let mut story = forge::story();
+    story.hold(1, 0, 100, 200, Some(10));
+    for turn in 0..8 {
+        let from = 300 + u64::from(turn) * 600;
+        story.waits(2, turn, from).say(2, turn, from + 590, What::Refused { why: Why::NoQuorum });
+    }
+    check(&story, &[Promise::Progress], &[]);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_caught() {
+    let mut story = story();
+    story.settings.recovery_ms = 60_000;
+    story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).hold(1, 1, 14_000, 14_100, Some(11));
+    check(&story, &[Promise::Answers], &[]);
+
+    let mut story = forge::story();
+    story.take(1, 0, 100, Some(10)).say(1, 0, 200, What::Releasing).hold(2, 0, 2_000, 2_100, Some(11));
+    check(&story, &[Promise::Answers], &[]);
+}
+
+#[test]
+fn panics_and_unplanned_errors_are_caught() {
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(10));
+    story.waits(2, 0, 300).say(2, 0, 310, What::Panicked { words: "index out of bounds".into() });
+    check(&story, &[Promise::NoPanic], &[]);
+
+    let mut story = forge::story();
+    story.hold(1, 0, 100, 200, Some(10));
+    story.waits(2, 0, 300).say(2, 0, 310, What::Errored { words: "the driver has ended".into() });
+    check(&story, &[Promise::NoSurprise], &[]);
+}
+
+#[test]
+fn a_story_with_gaps_is_caught() {
+    // Nothing happened.
+    check(&story(), &[Promise::WholeStory], &[]);
+    // A client falls silent (aborted, out of memory), and nobody has killed it.
+    let mut silent = story();
+    silent.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 300, 400, Some(11)).silent.push(2);
+    check(&silent, &[Promise::WholeStory], &[]);
+    // Granted without asking.
+    let mut unasked = story();
+    unasked.hold(1, 0, 100, 200, Some(10)).granted(2, 0, 300, 1_000, Some(11));
+    check(&unasked, &[Promise::WholeStory], &[]);
+    // A guarded lock without a number.
+    let mut unnumbered = story();
+    unnumbered.hold(1, 0, 100, 200, None);
+    check(&unnumbered, &[Promise::WholeStory], &[]);
+    // Without settings nothing can be judged.
+    let history = History::new(story().history().events()[1..].to_vec());
+    assert!(!judge(&history).holds());
+    // A client cannot tell of faults.
+    let mut forged = story();
+    forged.hold(1, 0, 100, 200, Some(10));
+    let who = Who::Client { process: 1, task: 0, turn: 0 };
+    forged.event(150, who, What::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
+    check(&forged, &[Promise::WholeStory], &[]);
+}
+
+#[test]
+fn a_control_that_shows_nothing_is_told() {
+    let mut story = story();
+    story.settings.probation = false;
+    story.settings.controls = vec![Control { name: "probation off".into(), breaks: Promise::Exclusion }];
+    story.hold(1, 0, 100, 400, Some(10));
+    story.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
+    let verdict = check(&story, &[], &[]);
+    assert_eq!(verdict.idle_controls().count(), 1);
+    assert!(verdict.to_string().contains("\"probation off\" SHOWED NOTHING"), "{verdict}");
+
+    story.hold(2, 0, 300, 800, Some(11));
+    let verdict = check(&story, &[], &[Promise::Exclusion]);
+    assert_eq!(verdict.idle_controls().count(), 0);
+    assert_eq!(verdict.controls[0].count, 1);
+}
+
+/// How a holder of the model parts with its lock.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Released,
+    Lost,
+    Killed,
+}
+
+/// One after another: after what pause, for how long, how it ends, and how much the number grows.
+fn holds() -> impl Strategy<Value = Vec<(u64, u64, End, u64)>> {
+    let end = prop_oneof![6 => Just(End::Released), 2 => Just(End::Lost), 1 => Just(End::Killed)];
+    prop::collection::vec((15..200_u64, 3..900_u64, end, 1..1_000_u64), 1..40)
+}
+
+fn modelled(holds: &[(u64, u64, End, u64)]) -> (Story, Vec<(u64, u64)>) {
+    let mut story = story();
+    let (mut at, mut number) = (100, 0);
+    let mut spans = Vec::new();
+    for (process, (pause, long, end, more)) in holds.iter().enumerate() {
+        let process = process as u32;
+        at += pause;
+        number += more;
+        story.take(process, 0, at, Some(number));
+        let from = at;
+        at += long;
+        match end {
+            End::Released => story.release(process, 0, at),
+            End::Killed => story.kill(process, at),
+            End::Lost => {
+                at = from + 970;
+                story.lost(process, 0, at)
+            }
+        };
+        spans.push((from, at));
+    }
+    (story, spans)
+}
+
+proptest! {
+    #[test]
+    fn what_a_correct_lock_does_is_never_a_violation(holds in holds()) {
+        let verdict = judge(&modelled(&holds).0.history());
+        prop_assert!(verdict.holds() && verdict.expected.is_empty(), "{:#?}", verdict.violations);
+    }
+
+    #[test]
+    fn a_second_holder_slipped_in_anywhere_is_always_found(holds in holds(), place: prop::sample::Index) {
+        let (mut story, spans) = modelled(&holds);
+        let (from, _) = spans[place.index(spans.len())];
+        story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
+        let verdict = judge(&story.history());
+        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::Exclusion);
+        prop_assert!(found, "{:#?}", verdict.violations);
+    }
+
+    #[test]
+    fn a_number_out_of_place_is_always_found(holds in holds(), place: prop::sample::Index) {
+        let (mut story, spans) = modelled(&holds);
+        let (_, to) = spans[place.index(spans.len())];
+        story.hold(1_000, 0, to + 13, to + 14, Some(0));
+        let verdict = judge(&story.history());
+        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::NumbersOrdered);
+        prop_assert!(found, "{:#?}", verdict.violations);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_events_are_judged_in_one_go() {
+    let mut story = story();
+    for turn in 0..25_000_u32 {
+        story.hold(
+            turn % 8,
+            turn,
+            100 + u64::from(turn) * 30,
+            110 + u64::from(turn) * 30,
+            Some(u64::from(turn) + 1),
+        );
+    }
+    for id in 0..500 {
+        story.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Cut]);
+    }
+    let verdict = check(&story, &[], &[]);
+    assert_eq!(verdict.acquisitions, 25_000);
+    assert!(verdict.figures.events > 100_000);
+    assert_eq!(story.history().events()[0].at, forge::BOOT);
+    assert_eq!(MS, 1_000_000);
+}
