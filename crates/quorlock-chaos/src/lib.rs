@@ -39,6 +39,7 @@ mod process;
 mod server;
 mod setup;
 mod snapshot;
+pub mod timeline;
 mod watchdog;
 
 pub use redis;

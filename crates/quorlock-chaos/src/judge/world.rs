@@ -18,8 +18,6 @@ pub(crate) struct Bout<'a> {
     /// Until it was healed, or the end of the run.
     pub(crate) span: Span,
     pub(crate) healed: bool,
-    /// Where the history tells of it.
-    pub(crate) place: usize,
 }
 
 /// The run's terms and faults.
@@ -52,10 +50,10 @@ impl<'a> World<'a> {
         let events = history.events();
         let (from, to) = (events.first()?.at, events.last()?.at);
         let mut bouts: Vec<Bout<'a>> = Vec::new();
-        for (place, Event { at, what, .. }) in events.iter().enumerate() {
+        for Event { at, what, .. } in events {
             match what {
                 What::Fault(fault) => {
-                    bouts.push(Bout { fault, span: Span { from: *at, to }, healed: false, place });
+                    bouts.push(Bout { fault, span: Span { from: *at, to }, healed: false });
                 }
                 What::Healed { fault } => {
                     if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == *fault && !bout.healed)

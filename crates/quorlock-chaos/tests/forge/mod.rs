@@ -1,6 +1,6 @@
 //! Histories that never happened, written down with few words. Times are milliseconds since the run began.
 
-#![allow(dead_code)] // Each test program uses its own part of this.
+#![allow(dead_code, unreachable_pub)] // Each test program uses its own part of this.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +22,7 @@ pub struct Story {
     events: Vec<Event>,
     key: String,
     kind: Kind,
+    task: u32,
     killed: BTreeSet<u32>,
     next_fault: u64,
 }
@@ -49,6 +50,7 @@ pub fn story() -> Story {
         events: Vec::new(),
         key: "orders:42".to_owned(),
         kind: Kind::Mutex,
+        task: 0,
         killed: BTreeSet::new(),
         next_fault: 1_000_000,
     }
@@ -57,6 +59,11 @@ pub fn story() -> Story {
 impl Story {
     pub fn key(&mut self, key: &str) -> &mut Self {
         key.clone_into(&mut self.key);
+        self
+    }
+
+    pub fn task(&mut self, task: u32) -> &mut Self {
+        self.task = task;
         self
     }
 
@@ -71,7 +78,7 @@ impl Story {
     }
 
     pub fn say(&mut self, process: u32, turn: u32, at: u64, what: What) -> &mut Self {
-        self.event(at, Who::Client { process, task: 0, turn }, what)
+        self.event(at, Who::Client { process, task: self.task, turn }, what)
     }
 
     pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
@@ -197,16 +204,16 @@ impl Story {
         let mut events = vec![Event { at: BOOT, who: Who::Run, what: What::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
         let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
-        let clients: BTreeSet<u32> = events
+        let clients: BTreeSet<(u32, u32)> = events
             .iter()
             .filter_map(|event| match event.who {
-                Who::Client { process, .. } => Some(process),
+                Who::Client { process, task, .. } => Some((process, task)),
                 Who::Run => None,
             })
             .collect();
-        for process in clients {
+        for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
-                let who = Who::Client { process, task: 0, turn: u32::MAX };
+                let who = Who::Client { process, task, turn: u32::MAX };
                 events.push(Event { at: end, who, what: What::Finished });
             }
         }

@@ -1,0 +1,24 @@
+//! What happened, drawn: a page for browsers, and a form for terminals.
+//!
+//! Both show the same [picture](picture::Picture): a lane for each node, each key and each client's task, and over them
+//! the violations, with the events around each.
+
+mod page;
+mod picture;
+mod telling;
+mod text;
+
+use crate::history::History;
+use crate::judge::Verdict;
+
+/// One page that holds all it needs: no network, one file to send around.
+#[must_use]
+pub fn html(history: &History, verdict: &Verdict) -> String {
+    page::page(history, verdict)
+}
+
+/// Lanes of letters, `columns` wide, and then what was broken.
+#[must_use]
+pub fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
+    text::text(history, verdict, columns)
+}

@@ -1,0 +1,196 @@
+//! The page: what stands in it in words is written here, the picture is drawn by its script from data in it.
+
+use std::fmt::Write as _;
+
+use super::picture::Picture;
+use super::telling::around;
+use super::text::text;
+use crate::history::History;
+use crate::judge::Verdict;
+
+pub(super) fn page(history: &History, verdict: &Verdict) -> String {
+    let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
+    let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
+    let parts = [
+        ("{{title}}", escaped(&title(verdict))),
+        ("{{mood}}", if verdict.holds() { "good" } else { "bad" }.to_owned()),
+        ("{{verdict}}", escaped(&headline(verdict))),
+        ("{{terms}}", escaped(&terms(history, verdict))),
+        ("{{figures}}", figures(verdict)),
+        ("{{faults}}", faults(verdict)),
+        ("{{controls}}", controls(verdict)),
+        ("{{replay}}", escaped(&verdict.replay)),
+        ("{{violations}}", violations(history, verdict)),
+        ("{{text}}", escaped(&text(history, verdict, 110))),
+        ("{{script}}", SCRIPT.to_owned()),
+        // In a script element only this could end it.
+        ("{{data}}", data.replace('<', "\\u003c")),
+    ];
+    filled(PAGE, &parts)
+}
+
+/// The template with its parts, each put in once; what is put in is not searched again.
+fn filled(template: &str, parts: &[(&str, String)]) -> String {
+    let mut page = String::new();
+    let mut rest = template;
+    while let Some(from) = rest.find("{{") {
+        let (before, hole) = rest.split_at(from);
+        page.push_str(before);
+        let part = parts.iter().find(|(name, _)| hole.starts_with(name));
+        let (name, text) = part.map_or(("{{", "{{"), |(name, text)| (*name, text.as_str()));
+        page.push_str(text);
+        rest = &hole[name.len()..];
+    }
+    page + rest
+}
+
+fn headline(verdict: &Verdict) -> String {
+    match verdict.violations.len() {
+        0 => "Every promise held".to_owned(),
+        1 => "1 promise broken".to_owned(),
+        many => format!("{many} promises broken"),
+    }
+}
+
+fn title(verdict: &Verdict) -> String {
+    format!("{} · quorlock chaos, seed {}", headline(verdict), verdict.seed)
+}
+
+fn terms(history: &History, verdict: &Verdict) -> String {
+    let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
+    format!(
+        "{} nodes ({}), quorum {}, {} client processes, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
+        settings.nodes,
+        settings.server,
+        settings.quorum,
+        verdict.figures.processes,
+        verdict.seconds,
+        if settings.guarded { "guarded" } else { "plain" },
+        settings.longest_ttl_ms,
+        f64::from(settings.drift_ppm) / 1e4,
+        settings.seed,
+    )
+}
+
+fn figures(verdict: &Verdict) -> String {
+    let faults: usize = verdict.faults.values().sum();
+    let expected: usize = verdict.expected.iter().map(|case| case.count).sum();
+    let figures = &verdict.figures;
+    let mut list = vec![
+        ("locks taken", verdict.acquisitions.to_string()),
+        ("faults", faults.to_string()),
+        ("violations", verdict.violations.len().to_string()),
+    ];
+    if expected > 0 {
+        list.push(("broken as expected", expected.to_string()));
+    }
+    list.push(("slowest recovery", verdict.slowest_recovery_ms.map_or("none needed".to_owned(), span)));
+    if let Some([half, most, slowest]) = figures.wait_ms {
+        list.push((
+            "waits: half · 99 % · all",
+            format!("{} · {} · {}", span(half), span(most), span(slowest)),
+        ));
+    }
+    list.push(("locks lost", figures.lost.to_string()));
+    list.push(("stale writes refused", figures.writes_refused.to_string()));
+    list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
+    let figure =
+        |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
+    list.into_iter().map(figure).collect()
+}
+
+fn span(millis: f64) -> String {
+    match millis {
+        long if long >= 10_000.0 => format!("{:.1} s", long / 1e3),
+        long if long >= 1_000.0 => format!("{:.2} s", long / 1e3),
+        long if long >= 10.0 => format!("{long:.0} ms"),
+        short => format!("{short:.1} ms"),
+    }
+}
+
+fn faults(verdict: &Verdict) -> String {
+    let fault = |(kind, count): (&String, &usize)| format!("<li>{} <b>{count}</b></li>", escaped(kind));
+    verdict.faults.iter().map(fault).collect()
+}
+
+/// What broke beyond what is promised, and the controls that showed nothing.
+fn controls(verdict: &Verdict) -> String {
+    let mut text = String::new();
+    for case in &verdict.expected {
+        let at = case.at;
+        let _ = write!(
+            text,
+            "<li class=\"expected\" data-at=\"{at}\"><b>{}</b>, {} times: {}</li>",
+            case.promise,
+            case.count,
+            escaped(&case.because)
+        );
+    }
+    for control in verdict.idle_controls() {
+        let name = escaped(&control.name);
+        let _ =
+            write!(text, "<li class=\"idle\"><b>{name}</b> showed nothing: no {} broke</li>", control.breaks);
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("<h2>Broken on purpose</h2><ul class=\"controls\">{text}</ul>")
+    }
+}
+
+fn violations(history: &History, verdict: &Verdict) -> String {
+    if verdict.violations.is_empty() {
+        return String::new();
+    }
+    let began = history.events().first().map_or(0, |event| event.at);
+    let seconds = |at: u64| format!("{:.3}", at.saturating_sub(began) as f64 / 1e9);
+    let mut text = "<h2>Violations</h2><ol class=\"violations\">".to_owned();
+    for (place, violation) in verdict.violations.iter().take(SHOWN).enumerate() {
+        let micros = violation.at.saturating_sub(began) / 1_000;
+        let open = if place == 0 { " open" } else { "" };
+        let _ = write!(
+            text,
+            "<li id=\"broken-{place}\"><button type=\"button\" data-micros=\"{micros}\">{} s</button> <b>{}</b> {}\
+             <details{open}><summary>the events around it</summary><table>",
+            seconds(violation.at),
+            violation.promise,
+            escaped(&violation.words),
+        );
+        for line in around(history, violation) {
+            let class = if line.is_evidence { " class=\"evidence\"" } else { "" };
+            let relative = (i128::from(line.at) - i128::from(violation.at)) as f64 / 1e6;
+            let _ = write!(
+                text,
+                "<tr{class}><td>{relative:+.3} ms</td><td>{}</td><td>{}</td></tr>",
+                escaped(&line.who),
+                escaped(&line.what)
+            );
+        }
+        text.push_str("</table></details></li>");
+    }
+    text.push_str("</ol>");
+    if verdict.violations.len() > SHOWN {
+        let _ = write!(text, "<p>… and {} more.</p>", verdict.violations.len() - SHOWN);
+    }
+    text
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            letter => safe.push(letter),
+        }
+    }
+    safe
+}
+
+/// How many violations are told in full.
+const SHOWN: usize = 50;
+
+const PAGE: &str = include_str!("page.html");
+const SCRIPT: &str = include_str!("page.js");

@@ -1,0 +1,156 @@
+//! The picture in letters.
+
+use std::fmt::Write as _;
+
+use super::picture::{Bar, Lane, Picture, State};
+use super::telling::around;
+use crate::history::History;
+use crate::judge::Verdict;
+
+pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
+    let mut text = format!("{verdict}\n");
+    let Some(picture) = Picture::of(history, verdict) else { return text };
+    let _ = writeln!(text, "replay: {}\n", verdict.replay);
+
+    let lanes = || picture.nodes.iter().chain(&picture.keys).chain(&picture.clients);
+    let names = lanes().map(|lane| lane.name.chars().count()).max().unwrap_or(0).clamp(8, 20);
+    let columns = columns.saturating_sub(names + 2).max(20);
+    let mut row = |name: &str, cells: &str| {
+        let name: String = name.chars().take(names).collect();
+        let _ = writeln!(text, "{name:>names$}  {}", cells.trim_end());
+    };
+
+    row("seconds", &axis(picture.to, columns));
+    let broken = picture.broken.iter().map(|at| (*at, at + 1));
+    row("broken", &marks(broken, picture.to, columns, 'V'));
+    row("no quorum", &marks(picture.outages.iter().copied(), picture.to, columns, '#'));
+    for lane in &picture.nodes {
+        row(&lane.name, &cells(lane, picture.to, columns, '-', |_, state| letter(state)));
+    }
+    for lane in &picture.keys {
+        row(
+            &lane.name,
+            &cells(lane, picture.to, columns, ' ', |bars, state| match state {
+                State::Holding => holder(bars),
+                state => letter(state),
+            }),
+        );
+    }
+    for lane in &picture.clients {
+        row(&lane.name, &cells(lane, picture.to, columns, ' ', |_, state| letter(state)));
+    }
+    text.push_str(LEGEND);
+    told(&mut text, history, verdict);
+    text
+}
+
+fn axis(to: u64, columns: usize) -> String {
+    let mut axis = String::new();
+    let step = 12;
+    for column in (0..columns).step_by(step) {
+        let seconds = to as f64 / 1e6 * column as f64 / columns as f64;
+        let _ = write!(axis, "{:<step$}", format!("|{seconds:.1}"));
+    }
+    axis.chars().take(columns).collect()
+}
+
+/// Which columns a stretch covers: at least one.
+fn place(from: u64, to: u64, whole: u64, columns: usize) -> std::ops::Range<usize> {
+    let column = |at: u64| (u128::from(at) * columns as u128 / u128::from(whole)) as usize;
+    let first = column(from).min(columns - 1);
+    first..column(to.saturating_sub(1)).clamp(first, columns - 1) + 1
+}
+
+fn marks(spans: impl Iterator<Item = (u64, u64)>, whole: u64, columns: usize, mark: char) -> String {
+    let mut cells = vec![' '; columns];
+    for (from, to) in spans {
+        cells[place(from, to, whole, columns)].fill(mark);
+    }
+    cells.into_iter().collect()
+}
+
+/// The lane, each column showing the most important of what lies in it.
+fn cells(
+    lane: &Lane,
+    whole: u64,
+    columns: usize,
+    empty: char,
+    letter: impl Fn(&[&Bar], State) -> char,
+) -> String {
+    let mut shown: Vec<Vec<&Bar>> = vec![Vec::new(); columns];
+    for bar in &lane.spans {
+        for cell in &mut shown[place(bar.from, bar.to, whole, columns)] {
+            cell.push(bar);
+        }
+    }
+    let cell = |bars: &Vec<&Bar>| {
+        let state = bars.iter().map(|bar| bar.state).max();
+        state.map_or(empty, |state| letter(bars, state))
+    };
+    shown.iter().map(cell).collect()
+}
+
+/// The one process that held the key in this column, or a sign for several, one after another.
+fn holder(bars: &[&Bar]) -> char {
+    let mut processes: Vec<u32> = bars.iter().map(|bar| bar.process).collect();
+    processes.dedup();
+    match processes[..] {
+        [process] => char::from_digit(process % 36, 36).unwrap_or('*'),
+        _ => '*',
+    }
+}
+
+fn letter(state: State) -> char {
+    match state {
+        State::Waiting => '.',
+        State::Holding => 'o',
+        State::Probation => '?',
+        State::Slow => '~',
+        State::Clock => 'c',
+        State::Mute => 'm',
+        State::Cut => '/',
+        State::Paused => '=',
+        State::Down => 'x',
+        State::Forgot => '!',
+        State::Lost => 'L',
+        State::ClashExpected => '&',
+        State::Clash => '#',
+    }
+}
+
+fn told(text: &mut String, history: &History, verdict: &Verdict) {
+    let began = history.events().first().map_or(0, |event| event.at);
+    let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
+    for case in &verdict.expected {
+        let _ = writeln!(text, "\nexpected: {} ({} times): {}", case.promise, case.count, case.because);
+    }
+    for control in verdict.idle_controls() {
+        let _ =
+            writeln!(text, "\nno test: {} should have broken {}, and did not", control.name, control.breaks);
+    }
+    for violation in verdict.violations.iter().take(SHOWN) {
+        let _ = writeln!(
+            text,
+            "\nBROKEN at {:.3} s: {}: {}",
+            seconds(violation.at),
+            violation.promise,
+            violation.words
+        );
+        for line in around(history, violation) {
+            let sign = if line.is_evidence { '>' } else { ' ' };
+            let _ = writeln!(text, "  {sign} {:>10.6} s  {:<12} {}", seconds(line.at), line.who, line.what);
+        }
+    }
+    if let Some(more) = verdict.violations.len().checked_sub(SHOWN + 1) {
+        let _ = writeln!(text, "\n... and {} more", more + 1);
+    }
+}
+
+/// How many violations are told in full.
+const SHOWN: usize = 20;
+
+const LEGEND: &str = "
+nodes    - up   x down   = paused   / cut   ~ slow   m writes nothing   c clock off   ! forgot   ? on probation
+keys     1 held by process 1   * by several, one after another   # by two at once   & the same, beyond what is promised
+clients  . waits   o holds   L lost   = stopped   x killed
+";

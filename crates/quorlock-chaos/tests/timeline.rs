@@ -1,0 +1,186 @@
+//! The page and its form for terminals, drawn from a forged run of a minute.
+
+mod forge;
+
+use forge::{BOOT, MS, Story, story};
+use quorlock_chaos::history::{Control, Effect, Stand, What, Why};
+use quorlock_chaos::judge::{Promise, judge};
+use quorlock_chaos::timeline::{html, text};
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, from: u64, to: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        from + self.0 % (to - from)
+    }
+}
+
+/// Eight processes of two tasks on three keys, through a run of faults; no quorum from second 30 to 33.
+fn minute() -> Story {
+    let mut story = story();
+    let mut dice = Dice(0x5eed);
+    let faults: [(&str, &[usize], u64, u64, &[Effect]); 9] = [
+        ("kill", &[0], 4_000, 6_500, &[Effect::Down]),
+        ("pause", &[3], 8_000, 11_200, &[Effect::Paused]),
+        ("cut", &[1, 4], 14_000, 17_500, &[Effect::Cut]),
+        ("wipe", &[2], 20_000, 21_000, &[Effect::Down, Effect::Forgets { locks: true, counters: true }]),
+        ("slow", &[0, 1], 23_500, 27_000, &[Effect::Slow { ms: 80 }]),
+        ("cut", &[0, 1, 2], 30_000, 33_000, &[Effect::Cut]),
+        ("skew", &[4], 36_000, 44_000, &[Effect::Runs { ppm: 100_000 }]),
+        ("flush", &[3], 47_000, 47_000, &[Effect::Forgets { locks: true, counters: true }]),
+        ("memory full", &[2], 50_000, 52_500, &[Effect::Mute]),
+    ];
+    for (id, (kind, nodes, from, to, effects)) in faults.iter().enumerate() {
+        story.fault(id as u64, kind, nodes, *from, *to, effects);
+        if matches!(effects[0], Effect::Down | Effect::Forgets { .. } | Effect::Runs { .. }) {
+            let until = BOOT + (to + 2_050) * MS;
+            story.say(1, 0, to + 40, What::Seen { node: nodes[0], stand: Stand::OnProbation { until } });
+            story.say(1, 0, to + 2_060, What::Seen { node: nodes[0], stand: Stand::Up });
+        }
+    }
+    let (killed, stopped) = (5, 3);
+    for (place, key) in ["orders:42", "stock:7", "report"].into_iter().enumerate() {
+        story.key(key);
+        let (mut at, mut turn) = (60 + 13 * place as u64, 1_000 * place as u32);
+        while at < 59_000 {
+            turn += 1;
+            // Nobody is granted anything without a quorum, nor just after.
+            if (29_500..33_400).contains(&at) {
+                let (process, task) = (dice.roll(0, 5) as u32, place as u32 % 2);
+                story.task(task).waits(process, turn, at).say(
+                    process,
+                    turn,
+                    at + 900,
+                    What::Refused { why: Why::NoQuorum },
+                );
+                at += 950;
+                continue;
+            }
+            let process = dice.roll(0, 8) as u32;
+            let process = if process == killed && at > 25_000 { 9 } else { process };
+            let (waited, long) = (dice.roll(3, 60), dice.roll(30, 800));
+            let from = at + waited;
+            story.task(dice.roll(0, 2) as u32).waits(process, turn, at);
+            story.granted(process, turn, from, from - 2 + 988, Some(1_000_000 + from * 1_000));
+            if process == stopped && (11_000..12_500).contains(&at) {
+                story.stop(stopped, from + 20, from + 2_400).lost(process, turn, from + 2_401);
+                at = from + 1_020;
+            } else if process == killed && at > 22_000 {
+                story.kill(killed, from + 20);
+                at = from + 1_020;
+            } else {
+                story.release(process, turn, from + long);
+                at = from + long + dice.roll(2, 30);
+            }
+        }
+    }
+    story.task(0);
+    story
+}
+
+/// The same with two holders at once at 40.1 s, where nothing excuses it.
+fn broken() -> Story {
+    let mut story = minute();
+    let held = judge(&story.history());
+    assert!(held.holds(), "{:#?}", held.violations);
+    story.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(1_040_100_000));
+    story.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Promise::NoStaleWrite }];
+    story
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_tells_what_broke() {
+    let history = broken().history();
+    let verdict = judge(&history);
+    assert!(!verdict.holds());
+    let page = html(&history, &verdict);
+    // To look at: the page stays where tests leave their files.
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline.html"), &page)
+        .expect("a folder for tests");
+
+    assert!(!page.contains("{{"), "a part was not filled in");
+    for outside in ["http://", "https://", "src=", "@import", "<link"] {
+        assert!(!page.contains(outside), "the page asks for {outside}");
+    }
+    assert!(page.contains("promises broken") || page.contains("1 promise broken"));
+    assert!(page.contains("both believed in it"));
+    assert!(page.contains("clock jumps</b> showed nothing"));
+    assert!(page.contains(&verdict.replay));
+}
+
+#[test]
+fn a_good_run_looks_good() {
+    let history = minute().history();
+    let verdict = judge(&history);
+    let page = html(&history, &verdict);
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
+        .expect("a folder for tests");
+    assert!(page.contains("Every promise held"));
+    assert!(!page.contains("id=\"broken-0\""));
+}
+
+#[test]
+fn what_others_have_named_cannot_write_into_the_page() {
+    let mut story = story();
+    story.key("</script><b onload=\"x\">{{data}}").hold(1, 0, 100, 400, Some(10)).hold(
+        2,
+        0,
+        300,
+        500,
+        Some(11),
+    );
+    let history = story.history();
+    let page = html(&history, &judge(&history));
+    assert!(!page.contains("</script><b"), "a key's name ended the script");
+    assert!(!page.contains("<b onload"), "a key's name became an element");
+    assert_eq!(page.matches("id=\"data\"").count(), 1);
+}
+
+#[test]
+fn the_text_shows_each_lane_and_each_violation() {
+    let history = broken().history();
+    let verdict = judge(&history);
+    let text = text(&history, &verdict, 120);
+    let lane = |name: &str| {
+        let found = text.lines().find(|line| line.trim_start().starts_with(name));
+        found.unwrap_or_else(|| panic!("no lane {name} in\n{text}"))
+    };
+    assert!(lane("node 0").contains("xxx"), "{text}");
+    assert!(lane("node 1").contains("///"), "{text}");
+    assert!(lane("node 3").contains("==="), "{text}");
+    assert!(lane("no quorum").contains("###"), "{text}");
+    assert!(lane("broken").contains('V'), "{text}");
+    assert!(lane("orders:42").contains('#'), "{text}");
+    assert!(text.contains("BROKEN at 40."), "{text}");
+    assert!(text.lines().take_while(|line| !line.is_empty()).all(|line| line.len() < 400));
+    let lanes = text.lines().skip(3).take_while(|line| !line.is_empty());
+    assert!(lanes.into_iter().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[test]
+fn a_history_of_nothing_is_drawn_as_such() {
+    let nothing = quorlock_chaos::history::History::default();
+    let verdict = judge(&nothing);
+    assert!(html(&nothing, &verdict).contains("1 promise broken"));
+    assert!(text(&nothing, &verdict, 80).contains("1 PROMISE BROKEN"));
+}
+
+#[test]
+fn a_hundred_thousand_events_make_a_page_that_a_phone_can_load() {
+    let mut story = story();
+    for turn in 0..25_000_u32 {
+        let from = 100 + u64::from(turn) * 12;
+        story.hold(turn % 8, turn, from, from + 8, Some(u64::from(turn) + 1));
+    }
+    let history = story.history();
+    let verdict = judge(&history);
+    assert!(verdict.holds(), "{:#?}", verdict.violations.first());
+    let page = html(&history, &verdict);
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-long.html"), &page)
+        .expect("a folder for tests");
+    assert!(page.len() < 8_000_000, "{} bytes", page.len());
+}
