@@ -2,8 +2,7 @@
 
 mod forge;
 
-use forge::{MS, Story, story};
-use proptest::prelude::*;
+use forge::{Story, story};
 use quorlock_chaos::history::{Control, Effect, History, Kind, What, Who, Why};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
@@ -448,92 +447,4 @@ fn a_control_that_shows_nothing_is_told() {
     let verdict = check(&story, &[], &[Promise::Exclusion]);
     assert_eq!(verdict.idle_controls().count(), 0);
     assert_eq!(verdict.controls[0].count, 1);
-}
-
-/// How a holder of the model parts with its lock.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Released,
-    Lost,
-    Killed,
-}
-
-/// One after another: after what pause, for how long, how it ends, and how much the number grows.
-fn holds() -> impl Strategy<Value = Vec<(u64, u64, End, u64)>> {
-    let end = prop_oneof![6 => Just(End::Released), 2 => Just(End::Lost), 1 => Just(End::Killed)];
-    prop::collection::vec((15..200_u64, 3..900_u64, end, 1..1_000_u64), 1..40)
-}
-
-fn modelled(holds: &[(u64, u64, End, u64)]) -> (Story, Vec<(u64, u64)>) {
-    let mut story = story();
-    let (mut at, mut number) = (100, 0);
-    let mut spans = Vec::new();
-    for (process, (pause, long, end, more)) in holds.iter().enumerate() {
-        let process = process as u32;
-        at += pause;
-        number += more;
-        story.take(process, 0, at, Some(number));
-        let from = at;
-        at += long;
-        match end {
-            End::Released => story.release(process, 0, at),
-            End::Killed => story.kill(process, at),
-            End::Lost => {
-                at = from + 970;
-                story.lost(process, 0, at)
-            }
-        };
-        spans.push((from, at));
-    }
-    (story, spans)
-}
-
-proptest! {
-    #[test]
-    fn what_a_correct_lock_does_is_never_a_violation(holds in holds()) {
-        let verdict = judge(&modelled(&holds).0.history());
-        prop_assert!(verdict.holds() && verdict.expected.is_empty(), "{:#?}", verdict.violations);
-    }
-
-    #[test]
-    fn a_second_holder_slipped_in_anywhere_is_always_found(holds in holds(), place: prop::sample::Index) {
-        let (mut story, spans) = modelled(&holds);
-        let (from, _) = spans[place.index(spans.len())];
-        story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
-        let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::Exclusion);
-        prop_assert!(found, "{:#?}", verdict.violations);
-    }
-
-    #[test]
-    fn a_number_out_of_place_is_always_found(holds in holds(), place: prop::sample::Index) {
-        let (mut story, spans) = modelled(&holds);
-        let (_, to) = spans[place.index(spans.len())];
-        story.hold(1_000, 0, to + 13, to + 14, Some(0));
-        let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::NumbersOrdered);
-        prop_assert!(found, "{:#?}", verdict.violations);
-    }
-}
-
-#[test]
-fn a_hundred_thousand_events_are_judged_in_one_go() {
-    let mut story = story();
-    for turn in 0..25_000_u32 {
-        story.hold(
-            turn % 8,
-            turn,
-            100 + u64::from(turn) * 30,
-            110 + u64::from(turn) * 30,
-            Some(u64::from(turn) + 1),
-        );
-    }
-    for id in 0..500 {
-        story.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Cut]);
-    }
-    let verdict = check(&story, &[], &[]);
-    assert_eq!(verdict.acquisitions, 25_000);
-    assert!(verdict.figures.events > 100_000);
-    assert_eq!(story.history().events()[0].at, forge::BOOT);
-    assert_eq!(MS, 1_000_000);
 }

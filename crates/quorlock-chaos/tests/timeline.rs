@@ -19,11 +19,14 @@ impl Dice {
     }
 }
 
+/// Kind, nodes, from and to when, effects.
+type Planned<'a> = (&'a str, &'a [usize], u64, u64, &'a [Effect]);
+
 /// Eight processes of two tasks on three keys, through a run of faults; no quorum from second 30 to 33.
 fn minute() -> Story {
     let mut story = story();
     let mut dice = Dice(0x5eed);
-    let faults: [(&str, &[usize], u64, u64, &[Effect]); 9] = [
+    let faults: [Planned<'_>; 9] = [
         ("kill", &[0], 4_000, 6_500, &[Effect::Down]),
         ("pause", &[3], 8_000, 11_200, &[Effect::Paused]),
         ("cut", &[1, 4], 14_000, 17_500, &[Effect::Cut]),
@@ -87,7 +90,7 @@ fn broken() -> Story {
     let mut story = minute();
     let held = judge(&story.history());
     assert!(held.holds(), "{:#?}", held.violations);
-    story.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(1_040_100_000));
+    story.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(41_100_000));
     story.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Promise::NoStaleWrite }];
     story
 }

@@ -91,7 +91,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &Turn<'_>)], findings
     let mut events: Vec<usize> = out.iter().flat_map(|(_, turn)| turn.around(newest.from)).collect();
     events.sort_unstable();
     let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *turn));
-    let excuse = others.filter_map(|(_, other)| excuse(world, other, turn, newest.from)).next();
+    let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, turn, newest.from));
     findings.found(Promise::Exclusion, newest.from, events, words, excuse);
 }
 

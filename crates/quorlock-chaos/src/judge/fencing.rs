@@ -7,7 +7,7 @@ use crate::history::What;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
-    for turn in turns.iter() {
+    for turn in turns {
         let Some(grant) = &turn.grant else { continue };
         let Some(number) = grant.number else { continue };
         for key in turn.keys {

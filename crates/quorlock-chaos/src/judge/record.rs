@@ -21,7 +21,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
                 findings.broken(Promise::NoSurprise, event.at, vec![place], told(words));
             }
             What::KeyLeft { node, key, ttl_ms } => {
-                left(world, turns, place, event, (*node, key, *ttl_ms), findings)
+                left(world, turns, place, event, (*node, key, *ttl_ms), findings);
             }
             What::Finished if is_run(event) => over = true,
             _ => {}

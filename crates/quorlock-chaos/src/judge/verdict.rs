@@ -179,7 +179,7 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
                 count => {
-                    write!(f, "; the control \"{}\" broke {} {count} times", control.name, control.breaks)?
+                    write!(f, "; the control \"{}\" broke {} {count} times", control.name, control.breaks)?;
                 }
             }
         }

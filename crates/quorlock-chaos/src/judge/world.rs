@@ -139,7 +139,7 @@ impl<'a> World<'a> {
 
     /// The furthest that any node's clock was set back within `span`, in microseconds.
     pub(crate) fn setback(&self, span: Span) -> u64 {
-        let backs = self.bouts.iter().flat_map(|bout| bout.steps()).filter(|(at, _)| span.has(*at));
+        let backs = self.bouts.iter().flat_map(Bout::steps).filter(|(at, _)| span.has(*at));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 

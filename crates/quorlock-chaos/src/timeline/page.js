@@ -8,7 +8,7 @@ const STATES = [
   ["writes nothing", "mute"], ["cut off", "cut"], ["paused", "paused"], ["down", "down"], ["forgot", "forgot"],
   ["lost", "lost"], ["two at once, beyond what is promised", "expected"], ["two at once", "bad"],
 ];
-const WAITING = 0, HOLDING = 1, FORGOT = 9, LOST = 10, CLASH_EXPECTED = 11, CLASH = 12;
+const WAITING = 0, HOLDING = 1, PROBATION = 2, SLOW = 3, FORGOT = 9, LOST = 10, CLASH_EXPECTED = 11, CLASH = 12;
 const HUES = [212, 158, 276, 188, 305, 92, 240, 45, 130, 330];
 const hue = (process) => `hsl(${HUES[process % HUES.length]} 52% var(--light))`;
 
@@ -22,6 +22,9 @@ if (data) start();
 function start() {
   const board = byId("board"), lanesSvg = byId("lanes"), axisSvg = byId("axis"), overSvg = byId("over"), tip = byId("tip");
   const whole = data.to, least = 200;
+  // Logarithms of the shortest and the longest wait, at least a factor of ten apart.
+  const logs = data.waits.reduce(([a, b], [, us]) => [Math.min(a, us), Math.max(b, us)], [1e6, 1]).map((us) => Math.log10(Math.max(1, us)));
+  const waitRange = [Math.min(Math.floor(logs[0] * 2) / 2, Math.ceil(logs[1]) - 1), Math.ceil(logs[1])];
   let from = 0, to = whole, width = 0, gutter = 0, rows = [], asked = false;
 
   for (const lane of [...data.nodes, ...data.keys, ...data.clients]) {
@@ -34,7 +37,7 @@ function start() {
 
   function layout() {
     width = Math.max(280, lanesSvg.clientWidth || board.clientWidth);
-    gutter = width < 560 ? 62 : 112;
+    gutter = width < 560 ? 70 : 124;
     const roomy = data.clients.length <= 40;
     rows = [];
     let y = 4;
@@ -65,7 +68,7 @@ function start() {
   const seconds = (at) => (at / 1e6).toFixed(to - from < 20_000 ? 4 : to - from < 2_000_000 ? 3 : to - from < 2e7 ? 2 : 1);
   const length = (us) => (us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e3 ? (us / 1e3).toFixed(1) + " ms" : us + " µs");
   const safe = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
-  const fits = (text, px) => (text.length * 6.4 <= px ? text : px < 22 ? "" : text.slice(0, Math.floor(px / 6.4) - 1) + "…");
+  const fits = (text, px, each = 6.4) => (text.length * each <= px ? text : px < 22 ? "" : text.slice(0, Math.floor(px / each) - 1) + "…");
 
   // The first span that may reach into the window: all before it have ended.
   function first(lane, at) {
@@ -74,26 +77,44 @@ function start() {
     return low;
   }
 
+  // The lane's spans of one state as paths, one for each colour and strength, and where there is room for words. Spans too
+  // short to see alone become one rectangle of a few pixels: as strong as its time is filled, and grey where a key
+  // passed between processes.
   function rectangles(row, state, inset) {
-    // One path per process (colour) of this state.
     const paths = new Map(), labels = [];
-    const { lane } = row, top = row.y + inset, height = row.height - 2 * inset, right = width - 10;
+    const { lane } = row, top = row.y + inset, height = row.height - 2 * inset, right = width - 10, small = 3;
+    let group = null;
+    const put = (left, end, process, strength) => {
+      const key = `${process} ${strength}`;
+      if (!paths.has(key)) paths.set(key, { process, strength, d: [] });
+      paths.get(key).d.push(`M${left.toFixed(1)} ${top}H${end.toFixed(1)}v${height}H${left.toFixed(1)}z`);
+    };
+    const flush = () => {
+      if (!group) return;
+      const filled = group.filled / (group.end - group.left);
+      put(group.left, group.end, group.process, state > HOLDING || filled > 0.75 ? 1 : filled > 0.4 ? 0.75 : 0.5);
+      group = null;
+    };
     for (let place = first(lane, from); place < lane.spans.length; place++) {
       const span = lane.spans[place];
       if (span[0] >= to) break;
       if (span[2] !== state || span[0] + span[1] <= from) continue;
-      const left = Math.max(gutter, x(span[0]));
-      const end = Math.min(right, Math.max(x(span[0] + span[1]), left + 1));
-      let path = paths.get(span[3]);
-      if (!path) paths.set(span[3], (path = { d: [], left: 0, end: -1 }));
-      if (left <= path.end + 0.75 && end - left < 3) { path.end = Math.max(path.end, end); }
-      else { flush(path); path.left = left; path.end = end; }
-      if (end - left > 24) labels.push([left, end, span]);
+      const left = Math.max(gutter, x(span[0])), wide = Math.min(right, x(span[0] + span[1])) - left;
+      const end = left + Math.max(1, wide);
+      if (wide >= small) {
+        flush();
+        put(left, end, span[3], 1);
+        if (wide > 24) labels.push([left, end, span]);
+      } else if (group && left < group.left + small && left <= group.end + 1) {
+        group.end = Math.max(group.end, end);
+        group.filled += wide;
+        if (group.process !== span[3]) group.process = -1;
+      } else {
+        flush();
+        group = { left, end, filled: wide, process: span[3] };
+      }
     }
-    function flush(path) {
-      if (path.end > path.left) path.d.push(`M${path.left.toFixed(1)} ${top}H${path.end.toFixed(1)}v${height}H${path.left.toFixed(1)}z`);
-    }
-    for (const path of paths.values()) flush(path);
+    flush();
     return { paths, labels };
   }
 
@@ -103,29 +124,30 @@ function start() {
     out.push(`<text class="name" x="${gutter - 8}" y="${middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10))}<title>${safe(lane.name)}</title></text>`);
     for (const state of lane.states) {
       if (state === FORGOT && kind === "node") { drawForgot(row, out); continue; }
-      const thin = state === WAITING ? height * 0.3 : 0;
+      const thin = state === WAITING ? height * 0.3 : state === LOST ? height * 0.2 : 0;
       const { paths, labels } = rectangles(row, state, thin);
-      for (const [process, path] of paths) {
-        const fill = state === WAITING || state === HOLDING ? hue(process) : fillOf(state);
-        const faint = state === WAITING ? ' opacity="var(--wait)"' : "";
-        out.push(`<path d="${path.d.join("")}" fill="${fill}"${faint}/>`);
+      for (const { process, strength, d } of paths.values()) {
+        const fill = state > HOLDING ? fillOf(state) : process < 0 ? "var(--several)" : hue(process);
+        const opacity = state === WAITING ? "var(--wait)" : strength;
+        out.push(`<path d="${d.join("")}" fill="${fill}" style="opacity:${opacity}"/>`);
       }
       if (height < 12 || state === WAITING) continue;
+      const tone = state === SLOW ? "pale" : state === PROBATION ? "plain" : "";
       for (const [left, end, span] of labels.slice(0, 120)) {
-        const words = labelOf(kind, span), text = fits(words, end - left - 8);
-        if (text) out.push(`<text class="on" x="${left + 4}" y="${middle - 0.5}">${safe(text)}</text>`);
+        const words = labelOf(kind, span), text = fits(words, end - left - 8, 5.6);
+        if (text) out.push(`<text class="on ${tone}" x="${left + 4}" y="${middle - 0.5}">${safe(text)}</text>`);
       }
     }
   }
 
-  const short = (name) => (gutter < 100 ? name.replace("client ", "c ").replace("node ", "node ") : name);
+  const short = (name) => (gutter < 100 ? name.replace("client ", "c ").replace(" → ", "→") : name);
 
   function labelOf(kind, span) {
     const words = data.words[span[4]] || "";
     if (kind === "key" && span[2] === HOLDING) return words.replace("held by client ", "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === HOLDING) return words.replace(/^client \S+ holds /, "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === LOST) return "lost";
-    if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words;
+    if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words.replace(/client /g, "").replace(" at once", "");
     return words.replace(/^client \d+: /, "").replace(/:.*/, "");
   }
 
@@ -151,10 +173,11 @@ function start() {
   }
 
   function drawWaits(row, out) {
-    const { y, height } = row, low = Math.log10(200), high = Math.log10(60e6);
-    const at = (us) => y + height - ((Math.log10(Math.max(us, 200)) - low) / (high - low)) * height;
+    const { y, height } = row, [low, high] = waitRange;
+    const at = (us) => y + height - 3 - ((Math.log10(Math.max(us, 1)) - low) / (high - low)) * (height - 6);
     out.push(`<rect x="${gutter}" y="${y}" width="${plot()}" height="${height}" rx="2" fill="var(--row)"/>`);
-    for (const [us, name] of [[1e3, "1 ms"], [1e4, "10 ms"], [1e5, "100 ms"], [1e6, "1 s"], [1e7, "10 s"]]) {
+    for (const [us, name] of [[1e2, "0.1 ms"], [1e3, "1 ms"], [1e4, "10 ms"], [1e5, "100 ms"], [1e6, "1 s"], [1e7, "10 s"]]) {
+      if (Math.log10(us) < low || Math.log10(us) > high) continue;
       out.push(`<path d="M${gutter} ${at(us).toFixed(1)}h${plot()}" stroke="var(--line)"/><text x="${gutter - 8}" y="${(at(us) + 4).toFixed(1)}" text-anchor="end">${name}</text>`);
     }
     // In each column from the shortest to the longest wait, and a dot on the longest.
@@ -192,6 +215,7 @@ function start() {
       last = px;
       out.push(`<path d="M${px.toFixed(1)} 0V${height}" stroke="var(--bad)" stroke-width="1.5" pointer-events="none"/>`);
     }
+    out.push(`<rect id="band" y="0" height="${height}" fill="var(--soft)" opacity=".16" pointer-events="none" display="none"/>`);
     lanesSvg.innerHTML = out.join("");
     drawAxis();
     drawOver();
@@ -280,13 +304,15 @@ function start() {
     lanesSvg.classList.remove("drags");
     if (end === "pointerup" && moved <= 3) point(event);
   });
-  lanesSvg.addEventListener("pointerleave", () => { if (!held.size) tip.hidden = true; });
+  // A finger leaves when it is lifted, and what it pointed at is what one wants to read then.
+  lanesSvg.addEventListener("pointerleave", (event) => { if (!held.size && event.pointerType === "mouse") hush(); });
+  const hush = () => { tip.hidden = true; byId("band")?.setAttribute("display", "none"); };
 
   // What lies under the pointer, the most important last drawn.
   function point(event) {
     const box = lanesSvg.getBoundingClientRect(), px = event.clientX - box.left, py = event.clientY - box.top;
     const row = rows.find((row) => row.lane && py >= row.y - 1 && py <= row.y + row.height + 2);
-    if (!row || px < gutter) { tip.hidden = true; return; }
+    if (!row || px < gutter) { hush(); return; }
     const near = ((to - from) / plot()) * 3, at = time(px), lines = [], found = [];
     for (let place = first(row.lane, at - near); place < row.lane.spans.length; place++) {
       const span = row.lane.spans[place];
@@ -300,6 +326,12 @@ function start() {
     }
     if (found.length > 5) lines.push(`and ${found.length - 5} more: zoom in`);
     if (!lines.length) lines.push(`${row.lane.name}: ${row.kind === "node" ? "up" : row.kind === "key" ? "free" : "idle"}\n${(at / 1e6).toFixed(4)} s`);
+    const band = byId("band"), left = found.length ? Math.max(gutter, x(found[0][0])) : 0;
+    band.setAttribute("display", found.length ? "inline" : "none");
+    if (found.length) {
+      band.setAttribute("x", left);
+      band.setAttribute("width", Math.max(1, Math.min(width - 10, x(found[0][0] + found[0][1])) - left));
+    }
     tip.textContent = lines.join("\n");
     tip.hidden = false;
     const outer = board.getBoundingClientRect(), wide = tip.offsetWidth, high = tip.offsetHeight;
@@ -345,7 +377,8 @@ function start() {
     swatch("var(--up)", "up");
     STATES.forEach(([name], state) => { if (state > HOLDING && used.has(state)) swatch(fillOf(state), name); });
     swatch(hue(1), "holding: a colour for each process");
-    swatch(hue(1), "waiting", "var(--wait)");
+    swatch("var(--several)", "several in turn: zoom in");
+    swatch(hue(1), "waiting", 0.45);
     if (data.outages.length) swatch("var(--bad)", "no quorum there", 0.2);
     byId("legend").innerHTML = out.join("");
   }

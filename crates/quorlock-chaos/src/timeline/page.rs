@@ -92,10 +92,12 @@ fn figures(verdict: &Verdict) -> String {
         ));
     }
     list.push(("locks lost", figures.lost.to_string()));
-    list.push(("stale writes refused", figures.writes_refused.to_string()));
+    list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
-    let figure =
-        |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
+    let figure = |(name, value): (&str, String)| {
+        let class = if value.contains('·') { " class=\"wide\"" } else { "" };
+        format!("<div{class}><dt>{name}</dt><dd>{}</dd></div>", escaped(&value))
+    };
     list.into_iter().map(figure).collect()
 }
 
@@ -128,8 +130,11 @@ fn controls(verdict: &Verdict) -> String {
     }
     for control in verdict.idle_controls() {
         let name = escaped(&control.name);
-        let _ =
-            write!(text, "<li class=\"idle\"><b>{name}</b> showed nothing: no {} broke</li>", control.breaks);
+        let _ = write!(
+            text,
+            "<li class=\"idle\"><b>{name}</b> showed nothing: it should have broken “{}”, and did not</li>",
+            control.breaks
+        );
     }
     if text.is_empty() {
         text

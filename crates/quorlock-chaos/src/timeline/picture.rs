@@ -1,6 +1,7 @@
 //! What is drawn, before it is drawn: lanes of spans, in microseconds since the run began.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
@@ -120,7 +121,7 @@ fn nodes(history: &History, world: &World<'_>, words: &mut Words) -> Vec<Lane> {
             lane.spans.extend(shown.map(|state| bar(world, bout.span, state, 0, said)));
         }
     }
-    let said = words.place("on probation: it may have forgotten, and does not vote".to_owned());
+    let said = words.place("probation: it may have forgotten, and does not vote".to_owned());
     for (node, span) in probations(history, world) {
         if let Some(lane) = lanes.get_mut(node) {
             lane.spans.push(bar(world, span, State::Probation, 0, said));
@@ -230,6 +231,12 @@ fn clients(world: &World<'_>, turns: &[Turn<'_>], words: &mut Words) -> Vec<Lane
             lanes.push((Lane { name: format!("client {process}.{task}"), spans: Vec::new() }, 0));
             lanes.len() - 1
         });
+        if free.is_some() {
+            // First and last: with many in between the name would have no room.
+            let name = &mut lanes[place].0.name;
+            name.truncate(name.find(" →").unwrap_or(name.len()));
+            let _ = write!(name, " → {process}.{task}");
+        }
         lanes[place].1 = over;
         let spans = &mut lanes[place].0.spans;
         for turn in &turns {

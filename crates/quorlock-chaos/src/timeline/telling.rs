@@ -26,7 +26,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let line = |place: usize| Line {
         at: events[place].at,
         who: who(&events[place]),
-        what: what(&events[place]),
+        what: what(&events[place], &keys(history, place)),
         is_evidence: violation.events.contains(&place),
     };
     places.into_iter().map(line).collect()
@@ -39,9 +39,20 @@ fn who(event: &Event) -> String {
     }
 }
 
-fn what(event: &Event) -> String {
+/// The keys that an event of a client is about: those it asked for last.
+fn keys(history: &History, place: usize) -> String {
+    let who = history.events()[place].who;
+    let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.who == who);
+    let asked = earlier.find_map(|event| match &event.what {
+        What::Waiting { keys, .. } => Some(keys.join(" + ")),
+        _ => None,
+    });
+    asked.unwrap_or_else(|| "it".to_owned())
+}
+
+fn what(event: &Event, keys: &str) -> String {
     let ahead = |deadline: u64| {
-        let millis = (deadline as i128 - i128::from(event.at)) / 1_000_000;
+        let millis = (i128::from(deadline) - i128::from(event.at)) / 1_000_000;
         if millis < 0 {
             format!("its deadline was {} ms ago", -millis)
         } else {
@@ -60,19 +71,19 @@ fn what(event: &Event) -> String {
         What::Healed { fault } => format!("mends [{fault}]"),
         What::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         What::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
-        What::Waiting { keys, ttl_ms, .. } => format!("asks for {} for {ttl_ms} ms", keys.join(" + ")),
+        What::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
         What::Granted { deadline, number, margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
-            format!("is granted it: {number}margin {margin}, {}", ahead(*deadline))
+            format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
         }
-        What::Looked { valid: true, deadline, .. } => format!("finds it valid, {}", ahead(*deadline)),
-        What::Looked { valid: false, .. } => "finds it no longer valid".to_owned(),
-        What::Lost { how } => format!("is told that it is lost: {how}"),
-        What::Releasing => "gives it up".to_owned(),
-        What::Released { confirmed: true } => "has released it".to_owned(),
-        What::Released { confirmed: false } => "has released it, too few nodes confirm".to_owned(),
-        What::Refused { why } => format!("is refused: {why:?}"),
-        What::Abandoned => "walks away".to_owned(),
+        What::Looked { valid: true, deadline, .. } => format!("finds {keys} valid, {}", ahead(*deadline)),
+        What::Looked { valid: false, .. } => format!("finds {keys} no longer valid"),
+        What::Lost { how } => format!("is told that {keys} is lost: {how}"),
+        What::Releasing => format!("gives {keys} up"),
+        What::Released { confirmed: true } => format!("has released {keys}"),
+        What::Released { confirmed: false } => format!("has released {keys}, too few nodes confirm"),
+        What::Refused { why } => format!("is refused {keys}: {why:?}"),
+        What::Abandoned => format!("walks away from {keys}"),
         What::Wrote { store, number, accepted, .. } => {
             let number =
                 number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
