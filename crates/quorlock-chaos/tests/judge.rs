@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{Story, story};
-use quorlock_chaos::history::{Control, Effect, History, Kind, What, Who, Why};
+use quorlock_chaos::history::{Control, Effect, Fault, History, Kind, What, Who, Why};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 /// Exactly these promises are broken, and exactly those were expected to break.
@@ -158,6 +158,15 @@ fn the_same_number_twice_is_caught() {
 fn numbers_out_of_order_are_caught_past_any_number_of_locks() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 300, 400, Some(30)).hold(1, 1, 500, 600, Some(25));
+    check(&story, &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
+fn who_waits_for_long_asks_when_its_attempt_begins() {
+    // Client 2 wants it from 50 on, but the attempt that won began at 290, as its deadline tells.
+    let mut story = story();
+    story.waits(2, 0, 50).hold(1, 0, 100, 200, Some(20));
+    story.granted(2, 0, 300, 290 + 988, Some(19)).release(2, 0, 400);
     check(&story, &[Promise::NumbersOrdered], &[]);
 }
 
@@ -357,6 +366,21 @@ fn waiting_for_ever_with_a_quorum_is_caught() {
 }
 
 #[test]
+fn probation_is_no_stall() {
+    // Restarted at 6 000, on probation until 8 000, granted 2.5 seconds later.
+    let stalled = |probation: bool, kind: Effect| {
+        let mut story = story();
+        story.settings.probation = probation;
+        story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 5_000).granted(2, 0, 10_500, 11_400, Some(11));
+        story.release(2, 0, 10_600).fault(1, "away", &[0, 1, 2], 250, 6_000, &[kind]);
+        story
+    };
+    check(&stalled(true, Effect::Down), &[], &[]);
+    check(&stalled(false, Effect::Down), &[Promise::Progress], &[]);
+    check(&stalled(true, Effect::Cut), &[Promise::Progress], &[]);
+}
+
+#[test]
 fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
     // Nobody asked for it between 200 and 7 000.
     let mut story = story();
@@ -424,6 +448,13 @@ fn a_story_with_gaps_is_caught() {
     // Without settings nothing can be judged.
     let history = History::new(story().history().events()[1..].to_vec());
     assert!(!judge(&history).holds());
+    // A node that stays broken would excuse everything after it.
+    let mut unmended = story();
+    unmended.hold(1, 0, 100, 200, Some(10));
+    let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
+    let fault = Fault { id: 1, kind: "cut".into(), nodes, processes, effects, detail: String::new() };
+    unmended.event(150, Who::Run, What::Fault(fault));
+    check(&unmended, &[Promise::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));

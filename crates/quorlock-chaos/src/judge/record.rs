@@ -40,6 +40,11 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
             findings.broken(Promise::WholeStory, history.events()[last].at, vec![last], words);
         }
     }
+    for bout in world.bouts.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
+        // Who may break nodes for good has an excuse for everything that comes after.
+        let words = format!("the fault {} [{}] was never mended", bout.fault.kind, bout.fault.id);
+        findings.broken(Promise::WholeStory, bout.span.from, Vec::new(), words);
+    }
     if !over {
         let words = "the run did not tell that it was over".to_owned();
         findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
