@@ -139,7 +139,7 @@ fn controls(verdict: &Verdict) -> String {
     if text.is_empty() {
         text
     } else {
-        format!("<h2>Broken on purpose</h2><ul class=\"controls\">{text}</ul>")
+        format!("<h2>Beyond what is promised</h2><ul class=\"controls\">{text}</ul>")
     }
 }
 
