@@ -1,15 +1,9 @@
-//! Servers whose wall clock is set while they run. They are real; what they are told the time is, is not: a small
-//! library is loaded before them (`shim/clock.c`), so this needs a C compiler, and Linux.
+//! Servers whose wall clock is set while they run. That needs Linux, and a C compiler.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use quorlock::{Doubt, Event, ExtendError, Loss, Redlock};
-use quorlock_chaos::{Server, Setup, locate};
-use tempfile::TempDir;
+use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 
 use crate::world::{declare, eventually, secs, votes};
 
@@ -19,9 +13,7 @@ const LONGEST_TTL: std::time::Duration = secs(4);
 struct World {
     redlock: Redlock,
     heard: Arc<Mutex<Heard>>,
-    clocks: [File; 3],
-    _servers: [Server; 3],
-    _folder: TempDir,
+    fleet: Fleet,
 }
 
 #[derive(Default)]
@@ -32,15 +24,13 @@ struct Heard {
 }
 
 impl World {
-    /// None where there is no C compiler, or no way to load a library first.
+    /// None where clocks cannot be set.
     async fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let library = build(folder.path())?;
-        let nodes = [0, 1, 2].map(|node| server(folder.path(), &library, node));
-        let (servers, clocks): (Vec<_>, Vec<_>) = nodes.into_iter().unzip();
+        let library = ClockLibrary::build().inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
+        let fleet = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let listener = Arc::clone(&heard);
-        let builder = Redlock::builder().nodes(servers.iter().map(Server::url)).longest_ttl(LONGEST_TTL);
+        let builder = Redlock::builder().nodes(fleet.urls()).longest_ttl(LONGEST_TTL);
         declare(builder.clone());
         let redlock = builder
             .observer(move |event: &Event<'_>| {
@@ -57,21 +47,15 @@ impl World {
             .await
             .expect("all are up");
         eventually("all vote", || async { redlock.nodes().await.iter().all(votes) }).await;
-        let world = Self {
-            redlock,
-            heard,
-            clocks: clocks.try_into().expect("three"),
-            _servers: servers.try_into().expect("three"),
-            _folder: folder,
-        };
+        let world = Self { redlock, heard, fleet };
         // Each clock was read once, so that there is something to compare with.
         drop(world.redlock.mutex("k").acquire().await.expect("free"));
         Some(world)
     }
 
-    /// From now on the node's clock is off by so many microseconds.
+    /// Sets the node's clock ahead by so many microseconds, or back.
     fn set(&self, node: usize, micros: i64) {
-        self.clocks[node].write_all_at(&micros.to_ne_bytes(), 0).expect("written");
+        self.fleet[node].clock().expect("its own").step(micros).expect("written");
     }
 
     /// Takes locks until the jump of just this node was told.
@@ -90,36 +74,6 @@ impl World {
     }
 }
 
-/// The library, compiled.
-fn build(folder: &Path) -> Option<String> {
-    let library = folder.join("clock.so").display().to_string();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/shim/clock.c");
-    if cfg!(not(target_os = "linux")) || Command::new("cc").arg("--version").output().is_err() {
-        eprintln!("skipped: clocks are not set, for there is no C compiler `cc`, or this is not Linux");
-        return None;
-    }
-    let output = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o", &library, source]).output();
-    let output = output.expect("there is a compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(library)
-}
-
-/// A server that has the library loaded first, and its clock.
-fn server(folder: &Path, library: &str, node: usize) -> (Server, File) {
-    let clock = folder.join(format!("clock{node}"));
-    fs::write(&clock, 0_i64.to_ne_bytes()).expect("written");
-    let wrapper = folder.join(format!("server{node}"));
-    let binary = locate().expect("a redis-server is installed");
-    let (clock_name, binary) = (clock.display(), binary.display());
-    let script = format!(
-        "#!/bin/sh\nexport QUORLOCK_TEST_CLOCK='{clock_name}' LD_PRELOAD='{library}'\nexec '{binary}' \"$@\"\n"
-    );
-    fs::write(&wrapper, script).expect("written");
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("made executable");
-    let server = Server::start(&Setup::new().binary(wrapper)).expect("started");
-    (server, OpenOptions::new().write(true).open(clock).expect("opened"))
-}
-
 #[tokio::test]
 async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_a_while() {
     let Some(world) = World::new().await else { return };
@@ -133,7 +87,7 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     assert_eq!(guard.margin(), 0);
     guard.release().await.expect("released");
     eventually("it votes again", || async { world.redlock.nodes().await.iter().all(votes) }).await;
-    world.set(1, 0);
+    world.set(1, -1_000_000);
     let by_micros = world.hear_of(1).await;
     assert!((-1_100_000..-900_000).contains(&by_micros), "{by_micros}");
 }

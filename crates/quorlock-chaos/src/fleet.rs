@@ -61,6 +61,12 @@ impl Fleet {
         &mut self.servers
     }
 
+    /// The servers, each on its own from here on.
+    #[must_use]
+    pub fn into_servers(self) -> Vec<Server> {
+        self.servers
+    }
+
     /// How many servers there are, dead ones included.
     #[must_use]
     pub fn len(&self) -> usize {

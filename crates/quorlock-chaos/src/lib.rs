@@ -29,24 +29,36 @@
 //!
 //! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
 
+mod chance;
+mod clock;
+mod faults;
 mod fleet;
 mod front;
 pub mod history;
 pub mod judge;
 mod locate;
+mod plan;
 mod port;
 mod process;
+mod proxy;
+mod run;
 mod server;
 mod setup;
 mod snapshot;
 pub mod timeline;
 mod watchdog;
+mod workload;
 
 pub use redis;
 
+pub use clock::{Clock, ClockLibrary, NoClock};
+pub use faults::{Kind, UnknownFault};
 pub use fleet::Fleet;
 pub use front::Front;
 pub use locate::{NoBinary, locate};
+pub use proxy::{Flow, Lane, Proxy};
+pub use run::{Config, Outcome, Progress, RunError, run};
 pub use server::{Server, StartError};
 pub use setup::Setup;
 pub use snapshot::{Data, Snapshot};
+pub use workload::client;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -29,12 +29,14 @@ impl Process {
         &mut self,
         binary: &Path,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        environment: impl IntoIterator<Item = (&'static str, PathBuf)>,
         log: File,
     ) -> io::Result<()> {
         let mut child = Command::new("/bin/sh")
             .args(["-c", GATE, "quorlock-gate"])
             .arg(binary)
             .args(args)
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::port::Port;
 use crate::process::Process;
-use crate::{Data, NoBinary, Setup, Snapshot, locate};
+use crate::{Clock, Data, NoBinary, Setup, Snapshot, locate};
 
 /// A running redis-server on a loopback port, with a folder of its own; both go when it is dropped.
 ///
@@ -23,6 +23,7 @@ pub struct Server {
     port: Port,
     // The order of these two counts: the folder goes first, then the watchdog has nothing left to remove.
     dir: TempDir,
+    clock: Option<Clock>,
     process: Process,
 }
 
@@ -63,7 +64,8 @@ impl Server {
         let folder = folder.prefix("quorlock-");
         let dir = setup.dir.as_ref().map_or_else(|| folder.tempdir(), |parent| folder.tempdir_in(parent))?;
         let process = Process::none(&dir.path().canonicalize()?)?;
-        let mut server = Self { setup: setup.clone(), binary, port: Port::free()?, dir, process };
+        let clock = setup.clocks.as_ref().map(|_| Clock::new(&dir.path().join("clock"))).transpose()?;
+        let mut server = Self { setup: setup.clone(), binary, port: Port::free()?, dir, clock, process };
         fs::create_dir(server.data())?;
         let mut tries_left = START_TRIES;
         loop {
@@ -203,6 +205,12 @@ impl Server {
         self.process.pid()
     }
 
+    /// Its wall clock, if the setup [asked for one](Setup::clocks) that can be set.
+    #[must_use]
+    pub fn clock(&self) -> Option<&Clock> {
+        self.clock.as_ref()
+    }
+
     /// The server's own folder: its log, its socket, its data.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -232,7 +240,9 @@ impl Server {
     fn spawn(&mut self) -> io::Result<()> {
         let log = File::options().create(true).append(true).open(self.log_file())?;
         let line = self.setup.command_line(self.port(), self.dir(), &self.data());
-        self.process.start(&self.binary, line, log)
+        let clock = self.setup.clocks.as_ref().zip(self.clock.as_ref());
+        let environment = clock.map(|(library, clock)| library.environment(clock));
+        self.process.start(&self.binary, line, environment.into_iter().flatten(), log)
     }
 
     fn become_ready(&mut self) -> Result<(), StartError> {

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::ClockLibrary;
+
 /// How to start a server. One setup serves any number of them: port, folder and socket are each server's own.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -12,6 +14,7 @@ pub struct Setup {
     append_only: bool,
     unix_socket: bool,
     pub(crate) password: Option<String>,
+    pub(crate) clocks: Option<ClockLibrary>,
     args: Vec<OsString>,
 }
 
@@ -24,6 +27,7 @@ impl Setup {
             append_only: true,
             unix_socket: false,
             password: None,
+            clocks: None,
             args: Vec::new(),
         }
     }
@@ -57,6 +61,13 @@ impl Setup {
     /// Defaults to none.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Loads this library before each server, so that its [clock](crate::Server::clock) can be set. Defaults to none: the
+    /// clock is the machine's.
+    pub fn clocks(mut self, library: &ClockLibrary) -> Self {
+        self.clocks = Some(library.clone());
         self
     }
 

@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus};
 
+/// Something is to be mended, or a promise was broken.
+pub(crate) const BROKEN: u8 = 1;
 /// What was typed cannot work.
 pub(crate) const USAGE: u8 = 64;
 /// No quorum of nodes could be reached, or votes.

@@ -1,6 +1,7 @@
 //! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
 
 mod args;
+mod chaos;
 mod config;
 mod dev;
 mod doctor;
@@ -63,6 +64,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Break(args) => runtime.block_on(status::break_lock(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),
+        Command::Chaos(args) => runtime.block_on(chaos::chaos(args)),
+        Command::ChaosClient => runtime.block_on(chaos::client()),
         Command::Reap => runtime.block_on(reaper::reap()),
     }
 }

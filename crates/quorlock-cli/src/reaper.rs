@@ -170,7 +170,7 @@ impl Target {
 }
 
 /// On Linux by a name that stays good when an upgrade has replaced the file.
-fn this_program() -> io::Result<PathBuf> {
+pub(crate) fn this_program() -> io::Result<PathBuf> {
     let link = Path::new("/proc/self/exe");
     if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }

@@ -1,0 +1,149 @@
+//! Servers whose wall clock is set while they run.
+//!
+//! They are real; what they are told the time is, is not: a small library of ours is loaded before them. So this needs
+//! Linux, a C compiler `cc`, and servers that load libraries at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::TempDir;
+
+use crate::history;
+
+/// The library that bends clocks, built; for [`Setup::clocks`](crate::Setup::clocks). Cheap to clone, and gone with
+/// the last clone, so it is kept as long as its servers.
+#[derive(Clone, Debug)]
+pub struct ClockLibrary {
+    folder: Arc<TempDir>,
+}
+
+/// Why clocks cannot be set here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoClock {
+    /// Another system than Linux.
+    #[error("this is not Linux")]
+    NotLinux,
+    /// There is no C compiler.
+    #[error("there is no C compiler `cc`")]
+    NoCompiler,
+    /// The library could not be built.
+    #[error("the C compiler said: {0}")]
+    NotBuilt(String),
+    /// No place for the library.
+    #[error("the system refused what the library needs: {0}")]
+    System(#[from] io::Error),
+}
+
+impl ClockLibrary {
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// If this is not Linux, or there is no C compiler.
+    pub fn build() -> Result<Self, NoClock> {
+        if cfg!(not(target_os = "linux")) {
+            return Err(NoClock::NotLinux);
+        }
+        let folder = tempfile::Builder::new().prefix("quorlock-clock-").tempdir()?;
+        let source = folder.path().join("shim.c");
+        fs::write(&source, SHIM)?;
+        let library = Self { folder: Arc::new(folder) };
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
+        let output = compiler.output().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => NoClock::NoCompiler,
+            _ => NoClock::System(error),
+        })?;
+        if !output.status.success() {
+            return Err(NoClock::NotBuilt(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(library)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("clock.so")
+    }
+
+    /// What a process must find in its environment to have its clock bent as `clock` says.
+    pub(crate) fn environment(&self, clock: &Clock) -> [(&'static str, PathBuf); 2] {
+        [("LD_PRELOAD", self.file()), ("QUORLOCK_CHAOS_CLOCK", clock.path.clone())]
+    }
+}
+
+/// The wall clock of one server, right at first. It stays as it is set when the server is restarted.
+#[derive(Debug)]
+pub struct Clock {
+    path: PathBuf,
+    bend: Mutex<Bend>,
+    file: File,
+}
+
+/// How a clock is off: by so much at that time of the boot clock, and by more each second since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bend {
+    from: u64,
+    micros: i64,
+    millionths: i64,
+    /// Which of the two places in the file tells it.
+    place: u64,
+}
+
+impl Clock {
+    /// A clock that goes right, told in this file.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
+        file.set_len(FILE_LEN)?;
+        Ok(Self { path: path.to_owned(), bend: Mutex::default(), file })
+    }
+
+    /// Sets it ahead by so many microseconds; back, if they are negative.
+    ///
+    /// # Errors
+    ///
+    /// If its file cannot be written.
+    pub fn step(&self, micros: i64) -> io::Result<()> {
+        self.bend(|bend| bend.micros += micros)
+    }
+
+    /// Makes it gain so many microseconds each second from now on; lose them, if they are negative. What it gained
+    /// so far stays.
+    ///
+    /// # Errors
+    ///
+    /// If its file cannot be written.
+    pub fn run(&self, millionths: i64) -> io::Result<()> {
+        self.bend(|bend| bend.millionths = millionths)
+    }
+
+    /// By how many microseconds it is ahead right now.
+    #[must_use]
+    pub fn ahead_micros(&self) -> i64 {
+        self.bend.lock().unwrap_or_else(PoisonError::into_inner).ahead(history::now())
+    }
+
+    fn bend(&self, change: impl FnOnce(&mut Bend)) -> io::Result<()> {
+        let mut bend = self.bend.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = history::now();
+        *bend = Bend { from, micros: bend.ahead(from), place: 1 - bend.place, ..*bend };
+        change(&mut bend);
+        let words = [bend.from as i64, bend.micros, bend.millionths].map(i64::to_ne_bytes);
+        self.file.write_all_at(&words.concat(), 8 + bend.place * 24)?;
+        self.file.write_all_at(&bend.place.to_ne_bytes(), 0)
+    }
+}
+
+impl Bend {
+    fn ahead(&self, at: u64) -> i64 {
+        let past_micros = at.saturating_sub(self.from) as i64 / 1_000;
+        self.micros + past_micros * self.millionths / 1_000_000
+    }
+}
+
+const SHIM: &str = include_str!("clock/shim.c");
+/// Which bend counts, and two bends of three numbers.
+const FILE_LEN: u64 = 8 + 2 * 24;

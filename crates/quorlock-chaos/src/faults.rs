@@ -1,0 +1,196 @@
+//! What can be broken, by name.
+
+mod act;
+mod nodes;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+pub(crate) use act::{Act, Sides, Step};
+pub(crate) use nodes::{Nodes, NotBroken};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// SIGKILL, and a restart with all data.
+    Kill,
+    /// SIGKILL, and a restart without data.
+    Empty,
+    /// SIGKILL, and a restart with an old copy of the data.
+    Old,
+    /// SIGSTOP and SIGCONT.
+    Pause,
+    /// `CLIENT PAUSE`.
+    ClientPause,
+    /// `FLUSHALL`.
+    Flush,
+    /// `SCRIPT FLUSH`.
+    Scripts,
+    /// A replica that lags takes the node's place.
+    Failover,
+    /// The memory is full.
+    Memory,
+    /// A network that is slow, and not evenly so.
+    Slow,
+    /// A network in which nothing arrives.
+    Cut,
+    /// A network in which one direction works.
+    OneWay,
+    /// Connections are reset.
+    Reset,
+    /// Clients keep connections of which the server knows nothing.
+    HalfOpen,
+    /// Nobody takes what clients send.
+    Stall,
+    /// Connections end in the middle of a reply.
+    Tear,
+    /// A server's clock runs a tenth too fast or too slow.
+    Skew,
+    /// A server's clock is set.
+    Jump,
+    /// SIGSTOP of a client that holds a lock, until it is over.
+    ClientStop,
+    /// SIGKILL of a client that holds a lock or waits for one; another takes its place.
+    ClientKill,
+    /// Futures are dropped at any point.
+    Drop,
+    /// A client's runtime is blocked for seconds.
+    Block,
+}
+
+/// A name that is no fault's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no fault called {name:?}; there are all, {}", names())]
+pub struct UnknownFault {
+    /// What was said.
+    pub name: String,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 22] = [
+        Self::Kill,
+        Self::Empty,
+        Self::Old,
+        Self::Pause,
+        Self::ClientPause,
+        Self::Flush,
+        Self::Scripts,
+        Self::Failover,
+        Self::Memory,
+        Self::Slow,
+        Self::Cut,
+        Self::OneWay,
+        Self::Reset,
+        Self::HalfOpen,
+        Self::Stall,
+        Self::Tear,
+        Self::Skew,
+        Self::Jump,
+        Self::ClientStop,
+        Self::ClientKill,
+        Self::Drop,
+        Self::Block,
+    ];
+
+    /// The kinds named in a list such as `kill,pause`; all, if `all` is among them.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownFault`] for a name that is none, with the names that there are.
+    pub fn list(names: &str) -> Result<BTreeSet<Self>, UnknownFault> {
+        let mut kinds = BTreeSet::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if name == "all" {
+                kinds.extend(Self::ALL);
+                continue;
+            }
+            let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+            kinds.insert(kind.ok_or_else(|| UnknownFault { name: name.to_owned() })?);
+        }
+        Ok(kinds)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What it does, in a line.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        self.words().1
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
+            Self::Empty => ("empty", "a server is killed and comes back without data"),
+            Self::Old => ("old", "a server is killed and comes back with an old copy of its data"),
+            Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
+            Self::ClientPause => ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)"),
+            Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
+            Self::Scripts => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
+            Self::Failover => ("failover", "a replica that lags takes a server's place"),
+            Self::Memory => ("memory", "a server's memory is full, under each eviction policy"),
+            Self::Slow => ("slow", "what passes is late, and not evenly so"),
+            Self::Cut => ("cut", "nothing arrives, from either end"),
+            Self::OneWay => ("one-way", "nothing arrives, from one end"),
+            Self::Reset => ("reset", "connections are reset"),
+            Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
+            Self::Stall => ("stall", "nobody takes what clients send, until they can send no more"),
+            Self::Tear => ("tear", "connections end in the middle of a reply"),
+            Self::Skew => ("skew", "a server's clock runs 10 % too fast or too slow"),
+            Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
+            Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
+            Self::Drop => ("drop", "clients drop the futures that acquire, extend and release, at any point"),
+            Self::Block => ("block", "a client's runtime is blocked for seconds"),
+        }
+    }
+
+    /// Whether it needs servers whose clocks can be set.
+    #[must_use]
+    pub const fn needs_clocks(self) -> bool {
+        matches!(self, Self::Skew | Self::Jump)
+    }
+
+    /// Whether it is done to clients, and not to nodes.
+    #[must_use]
+    pub const fn is_of_clients(self) -> bool {
+        matches!(self, Self::ClientStop | Self::ClientKill | Self::Drop | Self::Block)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn names() -> String {
+    Kind::ALL.map(Kind::name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_faults_and_a_wrong_name_is_told_with_the_right_ones() {
+        assert_eq!(Kind::list("kill, pause"), Ok(BTreeSet::from([Kind::Kill, Kind::Pause])));
+        assert_eq!(Kind::list("kill,all").expect("names").len(), Kind::ALL.len());
+        let said = Kind::list("kill,earthquake").expect_err("not yet").to_string();
+        for part in ["\"earthquake\"", "all", "kill", "half-open", "client-stop"] {
+            assert!(said.contains(part), "{part} is missing from: {said}");
+        }
+    }
+
+    #[test]
+    fn no_two_have_one_name() {
+        let names: BTreeSet<_> = Kind::ALL.map(Kind::name).into();
+        assert_eq!(names.len(), Kind::ALL.len());
+    }
+}

@@ -1,0 +1,198 @@
+//! One fault of a plan: what exactly, when, to whom.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Kind;
+use crate::history::Effect;
+
+/// A fault, planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Since the beginning of the run.
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    /// The nodes, all at once; none if it is done to a client.
+    pub(crate) nodes: Vec<usize>,
+    pub(crate) act: Act,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Kill,
+    Empty,
+    /// The copy is as old as that.
+    Old {
+        lag: Duration,
+    },
+    Pause,
+    ClientPause {
+        writes_only: bool,
+    },
+    Flush,
+    Scripts,
+    /// The replica has heard nothing for so long.
+    Failover {
+        lag: Duration,
+    },
+    Memory {
+        policy: &'static str,
+    },
+    Slow {
+        sides: Sides,
+        delay: Duration,
+        jitter: Duration,
+    },
+    Cut {
+        sides: Sides,
+    },
+    OneWay {
+        sides: Sides,
+        /// Whether it is the way back that is broken.
+        is_back: bool,
+    },
+    Reset {
+        sides: Sides,
+    },
+    HalfOpen {
+        sides: Sides,
+    },
+    Stall {
+        sides: Sides,
+    },
+    Tear {
+        sides: Sides,
+    },
+    Skew {
+        millionths: i64,
+    },
+    Jump {
+        micros: i64,
+    },
+    /// Which of the clients in question is drawn by this number.
+    ClientStop {
+        draw: u64,
+    },
+    ClientKill {
+        draw: u64,
+        holds: bool,
+    },
+    Block {
+        draw: u64,
+    },
+}
+
+/// Whose network it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sides {
+    One(usize),
+    Both,
+}
+
+impl Sides {
+    pub(crate) const COUNT: usize = 2;
+
+    pub(crate) fn each(self) -> std::ops::Range<usize> {
+        match self {
+            Self::One(side) => side..side + 1,
+            Self::Both => 0..Self::COUNT,
+        }
+    }
+}
+
+impl Act {
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Kill => Kind::Kill,
+            Self::Empty => Kind::Empty,
+            Self::Old { .. } => Kind::Old,
+            Self::Pause => Kind::Pause,
+            Self::ClientPause { .. } => Kind::ClientPause,
+            Self::Flush => Kind::Flush,
+            Self::Scripts => Kind::Scripts,
+            Self::Failover { .. } => Kind::Failover,
+            Self::Memory { .. } => Kind::Memory,
+            Self::Slow { .. } => Kind::Slow,
+            Self::Cut { .. } => Kind::Cut,
+            Self::OneWay { .. } => Kind::OneWay,
+            Self::Reset { .. } => Kind::Reset,
+            Self::HalfOpen { .. } => Kind::HalfOpen,
+            Self::Stall { .. } => Kind::Stall,
+            Self::Tear { .. } => Kind::Tear,
+            Self::Skew { .. } => Kind::Skew,
+            Self::Jump { .. } => Kind::Jump,
+            Self::ClientStop { .. } => Kind::ClientStop,
+            Self::ClientKill { .. } => Kind::ClientKill,
+            Self::Block { .. } => Kind::Block,
+        }
+    }
+
+    /// What it does, as the judge wants to know it.
+    pub(crate) fn effects(self) -> Vec<Effect> {
+        let forgets = Effect::Forgets { locks: true, counters: true };
+        match self {
+            Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
+            Self::Empty | Self::Old { .. } => vec![Effect::Down, forgets],
+            Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::Block { .. } => {
+                vec![Effect::Paused]
+            }
+            Self::Flush => vec![forgets],
+            Self::Scripts => Vec::new(),
+            Self::Failover { .. } => vec![Effect::Mute, forgets],
+            Self::Memory { policy: NO_EVICTION } => vec![Effect::Mute],
+            Self::Memory { .. } => vec![Effect::Mute, forgets],
+            Self::Slow { delay, jitter, .. } => {
+                vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
+            }
+            Self::Cut { .. }
+            | Self::OneWay { .. }
+            | Self::Reset { .. }
+            | Self::HalfOpen { .. }
+            | Self::Stall { .. }
+            | Self::Tear { .. } => vec![Effect::Cut],
+            Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
+            Self::Jump { micros } => vec![Effect::Steps { micros }],
+        }
+    }
+}
+
+/// More of it, for people; often nothing.
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Old { lag } => write!(f, "data from {} ms before", lag.as_millis()),
+            Self::ClientPause { writes_only: true } => f.write_str("writes only"),
+            Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
+            Self::Memory { policy } => f.write_str(policy),
+            Self::Slow { sides, delay, jitter } => {
+                let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
+                write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)
+            }
+            Self::OneWay { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
+            Self::OneWay { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
+            Self::Cut { sides }
+            | Self::Reset { sides }
+            | Self::HalfOpen { sides }
+            | Self::Stall { sides }
+            | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
+            Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),
+            Self::Jump { micros } => write!(f, "{:+} ms", micros / 1_000),
+            Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
+            Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Sides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(side) => write!(f, ", for every second client ({})", ["even", "odd"][*side]),
+            Self::Both => Ok(()),
+        }
+    }
+}
+
+/// Writes fail where memory is full; nothing is forgotten.
+pub(crate) const NO_EVICTION: &str = "noeviction";

@@ -1,0 +1,183 @@
+//! The nodes of a run: real servers, each behind a proxy, and what is done to them.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::act::NO_EVICTION;
+use super::{Act, Sides};
+use crate::redis::RedisError;
+use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
+
+/// The servers, their networks, and one more server that stands in as a replica.
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    spare: Mutex<Server>,
+}
+
+struct Node {
+    server: Mutex<Server>,
+    proxy: Proxy,
+}
+
+/// Why something could not be broken or mended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotBroken {
+    #[error("a server did not come back: {0}")]
+    Start(#[from] StartError),
+    #[error("a server did not do as it was told: {0}")]
+    Redis(#[from] RedisError),
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+    #[error("the clock of this server cannot be set")]
+    NoClock,
+}
+
+impl Nodes {
+    pub(crate) fn start(count: usize, setup: &Setup) -> Result<Self, NotBroken> {
+        let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
+        let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
+        let node = |server: Server| {
+            let proxy = Proxy::before(&server, Sides::COUNT)?;
+            Ok(Node { server: Mutex::new(server), proxy })
+        };
+        let nodes = servers.into_iter().map(node).collect::<io::Result<_>>()?;
+        Ok(Self { nodes, spare })
+    }
+
+    /// Where clients of this side dial.
+    pub(crate) fn urls(&self, side: usize) -> Vec<String> {
+        self.nodes.iter().map(|node| node.proxy.url(side)).collect()
+    }
+
+    /// Past the proxies.
+    pub(crate) fn direct_urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| lock(&node.server).url()).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Asks a node, past its proxy.
+    pub(crate) fn with<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> T {
+        ask(&lock(&self.nodes[node].server))
+    }
+
+    /// What must be done before a fault begins, so that it can.
+    pub(crate) fn prepare(&self, node: usize, act: Act) -> Result<Prepared<'_>, NotBroken> {
+        let server = lock(&self.nodes[node].server);
+        match act {
+            Act::Old { lag } => {
+                let snapshot = server.snapshot()?;
+                thread::sleep(lag);
+                Ok(Prepared::Data(Data::Old(snapshot)))
+            }
+            Act::Failover { lag } => {
+                let spare = lock(&self.spare);
+                spare.demote(&server)?;
+                spare.promote()?;
+                thread::sleep(lag);
+                Ok(Prepared::Spare(spare))
+            }
+            Act::Empty => Ok(Prepared::Data(Data::Empty)),
+            _ => Ok(Prepared::Data(Data::Kept)),
+        }
+    }
+
+    /// Breaks it. What takes long is over when this returns, but for that which lasts until it is mended.
+    pub(crate) fn begin(
+        &self,
+        node: usize,
+        act: Act,
+        lasts: Duration,
+        prepared: &Prepared<'_>,
+    ) -> Result<(), NotBroken> {
+        let Node { server, proxy } = &self.nodes[node];
+        let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
+        match act {
+            Act::Kill | Act::Empty | Act::Old { .. } => lock(server).kill(),
+            Act::Pause => lock(server).pause(),
+            Act::ClientPause { writes_only } => {
+                let millis = lasts.as_millis().to_string();
+                let mode = if writes_only { "WRITE" } else { "ALL" };
+                lock(server).command::<()>(&["CLIENT", "PAUSE", &millis, mode])?;
+            }
+            Act::Flush => lock(server).wipe()?,
+            Act::Scripts => lock(server).command::<()>(&["SCRIPT", "FLUSH"])?,
+            Act::Failover { .. } => {
+                if let Prepared::Spare(spare) = prepared {
+                    lock(server).demote(spare)?;
+                }
+            }
+            Act::Memory { policy } => limit(&lock(server), proxy, policy, "1")?,
+            Act::Slow { sides, delay, jitter } => set(sides, Flow::slow(delay, jitter)),
+            Act::Cut { sides } => set(sides, Flow::CUT),
+            Act::OneWay { sides, is_back: false } => set(sides, Flow { there: Lane::Held, ..Flow::OPEN }),
+            Act::OneWay { sides, is_back: true } => set(sides, Flow { back: Lane::Held, ..Flow::OPEN }),
+            Act::Stall { sides } => set(sides, Flow { there: Lane::Unread, ..Flow::OPEN }),
+            Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
+            Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
+            Act::Skew { millionths } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?,
+            Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?,
+            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Mends it.
+    pub(crate) fn heal(&self, node: usize, act: Act, prepared: Prepared<'_>) -> Result<(), NotBroken> {
+        let Node { server, proxy } = &self.nodes[node];
+        match act {
+            Act::Kill | Act::Empty | Act::Old { .. } => {
+                if let Prepared::Data(data) = prepared {
+                    lock(server).restart(data)?;
+                }
+            }
+            Act::Pause => lock(server).resume(),
+            // It ends by itself; this is answered when it has.
+            Act::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
+            Act::Failover { .. } => lock(server).promote()?,
+            Act::Memory { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
+            Act::Slow { sides, .. }
+            | Act::Cut { sides }
+            | Act::OneWay { sides, .. }
+            | Act::Stall { sides } => {
+                sides.each().for_each(|side| proxy.set(side, Flow::OPEN));
+            }
+            Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
+            Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
+            Act::Flush | Act::Scripts | Act::Reset { .. } | Act::Tear { .. } => {}
+            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a fault needs to be mended.
+pub(crate) enum Prepared<'a> {
+    Data(Data),
+    Spare(MutexGuard<'a, Server>),
+}
+
+/// Sets a limit to the server's memory, with nobody there: whoever talks to it afterwards has met it on these terms.
+/// An administrator who changes the policy under running clients breaks what the cluster agreed on; that is no
+/// fault that a lock could survive.
+fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), NotBroken> {
+    (0..proxy.sides()).for_each(|side| proxy.set(side, Flow::CUT));
+    let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
+    let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
+    for side in 0..proxy.sides() {
+        proxy.reset(side);
+        proxy.set(side, Flow::OPEN);
+    }
+    Ok(outcome?)
+}
+
+/// A panic while a server was held has been told; the server is still the one that it was.
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,314 @@
+//! Which faults, when, and to whom: drawn from a seed, and kept within what the lock is said to survive.
+//!
+//! Faults come in bouts that overlap: some to a minority of the nodes, some to all. After a bout that left too few
+//! nodes with a vote there is a calm as long as a probation, so that a quorum is there again within a bounded time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::chance::Chance;
+use crate::faults::{Act, Kind, Sides, Step};
+
+/// What a plan is made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) quorum: usize,
+    pub(crate) kinds: BTreeSet<Kind>,
+    /// The whole of the run.
+    pub(crate) lasts: Duration,
+    pub(crate) ttl: Duration,
+    pub(crate) longest_ttl: Duration,
+}
+
+/// What may be broken of a node at the same time: one thing of each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Part {
+    Server,
+    Network,
+    Clock,
+}
+
+struct Planner {
+    scope: Scope,
+    chance: Chance,
+    /// From when on a part of a node is whole.
+    whole: HashMap<(usize, Part), Duration>,
+    /// By how much each clock has been made to go wrong, in microseconds.
+    gained: Vec<i64>,
+    steps: Vec<Step>,
+}
+
+/// The faults of a run, by when they begin.
+pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
+    let mut planner = Planner {
+        chance: Chance::of_part(scope.seed, 1),
+        whole: HashMap::new(),
+        gained: vec![0; scope.nodes],
+        steps: Vec::new(),
+        scope: scope.clone(),
+    };
+    planner.nodes();
+    planner.chance = Chance::of_part(scope.seed, 2);
+    planner.clients();
+    planner.steps.sort_by_key(|step| step.at);
+    planner.steps
+}
+
+impl Planner {
+    /// The last moment at which something may still be broken: afterwards everybody is to recover.
+    fn end(&self) -> Duration {
+        self.scope.lasts.saturating_sub(self.scope.longest_ttl + CALM)
+    }
+
+    fn nodes(&mut self) {
+        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(|kind| !kind.is_of_clients()).collect();
+        let mut bag = Vec::new();
+        let mut at = FIRST;
+        while !kinds.is_empty() && at < self.end() {
+            let faults = self.chance.between(1, 4);
+            let mut over = at;
+            let mut doubtful = false;
+            for _ in 0..faults {
+                let kind = self.draw(&kinds, &mut bag);
+                let begins = at + self.millis(0, 700);
+                let many = self.many();
+                if let Some(step) = self.step(kind, begins, many) {
+                    over = over.max(step.at + step.lasts);
+                    doubtful |= step.nodes.len() + self.scope.quorum > self.scope.nodes;
+                    self.steps.push(step);
+                }
+                // Set clocks use up the margin: nothing else then.
+                if kind == Kind::Jump {
+                    break;
+                }
+            }
+            let calm = if doubtful { self.scope.longest_ttl } else { Duration::ZERO };
+            at = over + calm + self.millis(200, 900);
+        }
+    }
+
+    fn clients(&mut self) {
+        let is_done = |kind: &Kind| kind.is_of_clients() && *kind != Kind::Drop;
+        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(is_done).collect();
+        let mut bag = Vec::new();
+        let mut at = FIRST;
+        while !kinds.is_empty() && at < self.end() {
+            let (draw, holds) = (self.chance.next(), self.chance.percent(60));
+            let (act, lasts) = match self.draw(&kinds, &mut bag) {
+                Kind::ClientKill => (Act::ClientKill { draw, holds }, Duration::ZERO),
+                Kind::Block => (Act::Block { draw }, self.millis(500, 2500)),
+                _ => (Act::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
+            };
+            self.steps.push(Step { at, lasts, nodes: Vec::new(), act });
+            at += self.millis(600, 1800);
+        }
+    }
+
+    /// Every kind has its turn before one comes again.
+    fn draw(&mut self, kinds: &[Kind], bag: &mut Vec<Kind>) -> Kind {
+        if bag.is_empty() {
+            bag.extend(kinds);
+            self.chance.shuffle(bag);
+        }
+        bag.pop().expect("filled")
+    }
+
+    /// How many nodes: mostly no more than may be missed, at times up to all.
+    fn many(&mut self) -> usize {
+        let spare = (self.scope.nodes - self.scope.quorum).max(1) as u64;
+        let most = if self.chance.percent(70) { spare } else { self.scope.nodes as u64 };
+        self.chance.between(1, most) as usize
+    }
+
+    fn step(&mut self, kind: Kind, at: Duration, many: usize) -> Option<Step> {
+        let (act, lasts) = self.act(kind);
+        let parts = parts(kind);
+        let many = match kind {
+            // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
+            Kind::Failover | Kind::Jump => 1,
+            _ => many,
+        };
+        // What is done before or after takes its time too.
+        let until = at + lasts + BETWEEN;
+        let is_whole =
+            |node: &usize| parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at));
+        let mut free: Vec<usize> = (0..self.scope.nodes).filter(is_whole).collect();
+        self.chance.shuffle(&mut free);
+        free.truncate(many);
+        free.sort_unstable();
+        if free.is_empty() || at + lasts > self.end() {
+            return None;
+        }
+        let act = self.bend(act, &free, lasts);
+        for node in &free {
+            self.whole.extend(parts.iter().map(|part| ((*node, *part), until)));
+        }
+        Some(Step { at, lasts, nodes: free, act })
+    }
+
+    /// Clocks that run wrong are made to run back where they were: the fencing numbers' order rests on them when nodes
+    /// forget, up to a bound.
+    fn bend(&mut self, act: Act, nodes: &[usize], lasts: Duration) -> Act {
+        let Act::Skew { mut millionths } = act else { return act };
+        let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
+        if gained.signum() == millionths.signum() {
+            millionths = -millionths;
+        }
+        for node in nodes {
+            self.gained[*node] += lasts.as_millis() as i64 * millionths / 1_000;
+        }
+        Act::Skew { millionths }
+    }
+
+    fn act(&mut self, kind: Kind) -> (Act, Duration) {
+        let lasts = self.millis(300, 2200);
+        let sides = match self.chance.between(0, 3) {
+            side @ 0..=1 => Sides::One(side as usize),
+            _ => Sides::Both,
+        };
+        let lag = self.millis(50, 400);
+        let coin = self.chance.percent(50);
+        let act = match kind {
+            Kind::Kill => Act::Kill,
+            Kind::Empty => Act::Empty,
+            Kind::Old => Act::Old { lag },
+            Kind::Pause => Act::Pause,
+            Kind::ClientPause => Act::ClientPause { writes_only: coin },
+            Kind::Flush => Act::Flush,
+            Kind::Scripts => Act::Scripts,
+            Kind::Failover => Act::Failover { lag },
+            Kind::Memory => Act::Memory { policy: *self.chance.pick::<&str>(&POLICIES) },
+            Kind::Slow => {
+                // Both directions together, well within the patience of an attempt or well out of it.
+                let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
+                Act::Slow { sides, delay, jitter: self.millis(1, 15) }
+            }
+            Kind::Cut => Act::Cut { sides },
+            Kind::OneWay => Act::OneWay { sides, is_back: coin },
+            Kind::Reset => Act::Reset { sides },
+            Kind::HalfOpen => Act::HalfOpen { sides },
+            Kind::Stall => Act::Stall { sides },
+            Kind::Tear => Act::Tear { sides },
+            Kind::Skew => Act::Skew { millionths: if coin { SKEW } else { -SKEW } },
+            Kind::Jump => {
+                let by = self.chance.between(300, 500) as i64 * 1_000;
+                Act::Jump { micros: if coin { by } else { -by } }
+            }
+            Kind::ClientStop | Kind::ClientKill | Kind::Block | Kind::Drop => {
+                unreachable!("done to clients, and planned there")
+            }
+        };
+        let is_at_once =
+            matches!(kind, Kind::Flush | Kind::Scripts | Kind::Reset | Kind::Tear);
+        (act, if is_at_once { Duration::ZERO } else { lasts })
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.chance.between(from, to))
+    }
+}
+
+fn parts(kind: Kind) -> &'static [Part] {
+    match kind {
+        // Its clients are sent away by the proxy.
+        Kind::Memory => &[Part::Server, Part::Network],
+        Kind::Slow
+        | Kind::Cut
+        | Kind::OneWay
+        | Kind::Reset
+        | Kind::HalfOpen
+        | Kind::Stall
+        | Kind::Tear => &[Part::Network],
+        Kind::Skew | Kind::Jump => &[Part::Clock],
+        _ => &[Part::Server],
+    }
+}
+
+/// Clients have met by then.
+const FIRST: Duration = Duration::from_millis(1000);
+/// After the last fault and its probation.
+const CALM: Duration = Duration::from_millis(1500);
+/// Between two faults to one part of a node: for restarts, replicas and copies.
+const BETWEEN: Duration = Duration::from_millis(800);
+/// A tenth.
+const SKEW: i64 = 100_000;
+const POLICIES: [&str; 8] = [
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(seed: u64) -> Scope {
+        Scope {
+            seed,
+            nodes: 5,
+            quorum: 3,
+            kinds: Kind::ALL.into(),
+            lasts: Duration::from_secs(120),
+            ttl: Duration::from_secs(1),
+            longest_ttl: Duration::from_secs(2),
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
+        assert_eq!(plan(&scope(7)), plan(&scope(7)));
+        assert_ne!(plan(&scope(7)), plan(&scope(8)));
+    }
+
+    #[test]
+    fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
+        for seed in 0..50 {
+            let steps = plan(&scope(seed));
+            let kinds: BTreeSet<Kind> = steps.iter().map(|step| step.act.kind()).collect();
+            // Dropped futures are the clients' own doing.
+            assert_eq!(kinds.len(), Kind::ALL.len() - 1, "seed {seed}: {kinds:?}");
+            let of_nodes = steps.iter().filter(|step| !step.nodes.is_empty());
+            let last = of_nodes.map(|step| step.at + step.lasts).max().expect("some");
+            assert!(last <= Duration::from_millis(120_000 - 3500), "seed {seed}: {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_node_is_broken_by_one_fault_at_a_time() {
+        for seed in 0..50 {
+            let steps = plan(&scope(seed));
+            for (place, step) in steps.iter().enumerate() {
+                for later in steps[place + 1..].iter().filter(|later| later.at < step.at + step.lasts) {
+                    let shared = step.nodes.iter().any(|node| later.nodes.contains(node));
+                    let theirs = parts(later.act.kind());
+                    let same = parts(step.act.kind()).iter().any(|part| theirs.contains(part));
+                    assert!(!(shared && same), "seed {seed}: {step:?} and {later:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_clock_is_ever_wrong_by_half_a_probation() {
+        for seed in 0..50 {
+            let mut gained = [0_i64; 5];
+            for step in plan(&scope(seed)) {
+                for node in step.nodes {
+                    if let Act::Skew { millionths } = step.act {
+                        gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
+                    }
+                    let jump = if let Act::Jump { micros } = step.act { micros.abs() } else { 0 };
+                    // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
+                    assert!(gained[node].abs() + jump < 875_000, "seed {seed}");
+                }
+            }
+        }
+    }
+}

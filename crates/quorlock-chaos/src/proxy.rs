@@ -1,0 +1,168 @@
+//! A network that can be broken: a proxy before a server, with an address for each side of a partition.
+
+mod connection;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::Server;
+use connection::Connection;
+
+/// Passes connections on to a server. It has one address for each side: who dials another side may find another
+/// network, so that some reach the server while others do not.
+///
+/// Everything here is done in user space, by one thread: no privileges, no other tools.
+#[derive(Debug)]
+pub struct Proxy {
+    sides: Vec<Side>,
+    thread: Option<JoinHandle<()>>,
+    /// Its drop ends the thread.
+    end: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Side {
+    port: u16,
+    rules: watch::Sender<Rules>,
+}
+
+/// How a network treats what passes. Right after each other, changes may be seen as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// From clients to the server.
+    pub there: Lane,
+    /// From the server to clients.
+    pub back: Lane,
+}
+
+/// How one direction treats what passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// It is passed on.
+    #[default]
+    Open,
+    /// It is passed on later, in its order.
+    Slow {
+        /// By so much at least.
+        delay: Duration,
+        /// And by up to so much more.
+        jitter: Duration,
+    },
+    /// It is taken and kept, and passed on when the lane is open again: what TCP does where packets are lost.
+    Held,
+    /// It is not even taken, until the sender has no more room for it.
+    Unread,
+}
+
+/// What is done to connections: some lasting, some once, to those that there are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rules {
+    flow: Flow,
+    /// How many times so far.
+    resets: u64,
+    orphans: u64,
+    tears: u64,
+}
+
+impl Proxy {
+    /// A proxy before this server, with so many sides.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no ports or no thread for it.
+    pub fn before(server: &Server, sides: usize) -> io::Result<Self> {
+        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        let listeners = (0..sides).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        let mut served = Vec::new();
+        let mut sides = Vec::new();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let (rules, watched) = watch::channel(Rules::default());
+            sides.push(Side { port: listener.local_addr()?.port(), rules });
+            served.push((listener, watched));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                for (listener, rules) in served {
+                    tokio::spawn(serve(listener, upstream, rules));
+                }
+                // An error means that the other end is gone, which is the sign.
+                let _ = ended.await;
+            });
+        })?;
+        Ok(Self { sides, thread: Some(thread), end: Some(end) })
+    }
+
+    /// The URL to dial for those of one side. It has no password.
+    #[must_use]
+    pub fn url(&self, side: usize) -> String {
+        format!("redis://127.0.0.1:{}", self.sides[side].port)
+    }
+
+    /// How many sides there are.
+    #[must_use]
+    pub fn sides(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// Makes the network of one side treat what passes like this, what waits included.
+    pub fn set(&self, side: usize, flow: Flow) {
+        self.sides[side].rules.send_modify(|rules| rules.flow = flow);
+    }
+
+    /// Resets the connections of one side (RST, both ends). New ones can be made.
+    pub fn reset(&self, side: usize) {
+        self.sides[side].rules.send_modify(|rules| rules.resets += 1);
+    }
+
+    /// Leaves the clients of one side with connections to nobody: the server's ends are reset, theirs stay open and
+    /// silent. New ones can be made, and [`reset`](Self::reset) ends the old.
+    pub fn orphan(&self, side: usize) {
+        self.sides[side].rules.send_modify(|rules| rules.orphans += 1);
+    }
+
+    /// Ends each connection of one side in the middle of the next that the server says.
+    pub fn tear(&self, side: usize) {
+        self.sides[side].rules.send_modify(|rules| rules.tears += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of its own was told on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiver<Rules>) {
+    // Both fail only without the runtime that this runs on.
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+    for number in 0.. {
+        // Out of file descriptors, say: the client sees a dial that takes its time.
+        let Ok((client, _)) = listener.accept().await else { continue };
+        tokio::spawn(Connection::new(client, upstream, rules.clone(), number).serve());
+    }
+}
+
+impl Flow {
+    /// Nothing is broken.
+    pub const OPEN: Self = Self { there: Lane::Open, back: Lane::Open };
+    /// Nothing arrives anywhere.
+    pub const CUT: Self = Self { there: Lane::Held, back: Lane::Held };
+
+    /// Later, both ways.
+    #[must_use]
+    pub const fn slow(delay: Duration, jitter: Duration) -> Self {
+        Self { there: Lane::Slow { delay, jitter }, back: Lane::Slow { delay, jitter } }
+    }
+}

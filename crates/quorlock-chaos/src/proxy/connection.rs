@@ -1,0 +1,195 @@
+//! One connection that is passed on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Lane, Rules};
+use crate::chance::Chance;
+
+/// A client, and what is to be done with it.
+pub(super) struct Connection {
+    client: TcpStream,
+    upstream: SocketAddr,
+    rules: watch::Receiver<Rules>,
+    /// As they were when it began: only what is done later is done to it.
+    first: Rules,
+    number: u64,
+}
+
+/// What ends it, other than its ends.
+enum Broken {
+    Reset,
+    Orphaned,
+}
+
+impl Connection {
+    pub(super) fn new(
+        client: TcpStream,
+        upstream: SocketAddr,
+        rules: watch::Receiver<Rules>,
+        number: u64,
+    ) -> Self {
+        let first = *rules.borrow();
+        Self { client, upstream, rules, first, number }
+    }
+
+    pub(super) async fn serve(mut self) {
+        // Whatever fails here, the client sees a connection that breaks, as with a server that is not there.
+        let Ok(mut server) = TcpStream::connect(self.upstream).await else { return reset(&self.client) };
+        let _ = self.client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+        let outcome = {
+            let (client_reads, client_writes) = self.client.split();
+            let (server_reads, server_writes) = server.split();
+            let pump = |from, to, is_back| Pump {
+                from,
+                to,
+                is_back,
+                rules: self.rules.clone(),
+                tears: self.first.tears,
+                chance: Chance::of_part(self.number, u64::from(is_back)),
+                queue: VecDeque::new(),
+            };
+            let both = async {
+                let there = pump(client_reads, server_writes, false).run();
+                let back = pump(server_reads, client_writes, true).run();
+                tokio::try_join!(there, back)
+            };
+            tokio::select! {
+                ended = both => Ok(ended),
+                broken = until_broken(self.rules.clone(), self.first) => Err(broken),
+            }
+        };
+        match outcome {
+            Ok(Ok(_)) => {}
+            // In the middle of a reply: what was sent of it is to arrive, so no reset.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => reset(&server),
+            Ok(Err(_)) | Err(Broken::Reset) => {
+                reset(&self.client);
+                reset(&server);
+            }
+            Err(Broken::Orphaned) => {
+                reset(&server);
+                drop(server);
+                self.swallow().await;
+            }
+        }
+    }
+
+    /// Reads what the client says, to nobody, until it goes or the connection is reset.
+    async fn swallow(mut self) {
+        let mut first = self.first;
+        first.orphans = u64::MAX;
+        let mut nowhere = [0; 4096];
+        loop {
+            tokio::select! {
+                read = self.client.read(&mut nowhere) => {
+                    if matches!(read, Ok(0) | Err(_)) {
+                        return;
+                    }
+                }
+                _ = until_broken(self.rules.clone(), first) => return reset(&self.client),
+            }
+        }
+    }
+}
+
+/// Resolves when there is an order to break what began with `first`.
+async fn until_broken(mut rules: watch::Receiver<Rules>, first: Rules) -> Broken {
+    let is_order = |rules: &Rules| rules.resets > first.resets || rules.orphans > first.orphans;
+    match rules.wait_for(is_order).await {
+        Ok(now) if now.resets > first.resets => Broken::Reset,
+        Ok(_) => Broken::Orphaned,
+        // The proxy is gone.
+        Err(_) => Broken::Reset,
+    }
+}
+
+/// Makes the end of this stream a reset.
+fn reset(stream: &TcpStream) {
+    // Fails only for a stream that has ended otherwise.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// One direction.
+struct Pump<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    is_back: bool,
+    rules: watch::Receiver<Rules>,
+    tears: u64,
+    chance: Chance,
+    /// What is on its way, and when it is to arrive.
+    queue: VecDeque<(Instant, Vec<u8>)>,
+}
+
+impl Pump<'_> {
+    async fn run(mut self) -> io::Result<()> {
+        let mut buffer = vec![0; CHUNK];
+        let mut is_open = true;
+        loop {
+            let (lane, tears) = self.look();
+            if !is_open && self.queue.is_empty() {
+                return self.to.shutdown().await;
+            }
+            let reads = is_open && lane != Lane::Unread && self.queue.len() < LONGEST_QUEUE;
+            let due = match lane {
+                Lane::Held | Lane::Unread => None,
+                // What was slow is not, once the lane is open.
+                Lane::Open => self.queue.front().map(|_| Instant::now()),
+                Lane::Slow { .. } => self.queue.front().map(|(due, _)| *due),
+            };
+            tokio::select! {
+                changed = self.rules.changed() => {
+                    changed.map_err(|_| io::Error::from(io::ErrorKind::ConnectionReset))?;
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Some((_, bytes)) = self.queue.pop_front() {
+                        self.pass(&bytes, tears).await?;
+                    }
+                }
+                read = self.from.read(&mut buffer), if reads => match read? {
+                    0 => is_open = false,
+                    len => {
+                        let due = self.due(lane);
+                        self.queue.push_back((due, buffer[..len].to_vec()));
+                    }
+                },
+            }
+        }
+    }
+
+    fn look(&mut self) -> (Lane, u64) {
+        let rules = self.rules.borrow_and_update();
+        (if self.is_back { rules.flow.back } else { rules.flow.there }, rules.tears)
+    }
+
+    async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
+        if self.is_back && tears > self.tears {
+            self.to.write_all(&bytes[..bytes.len() / 2]).await?;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.to.write_all(bytes).await
+    }
+
+    /// When what is read now is to arrive: not before what was read earlier.
+    fn due(&mut self, lane: Lane) -> Instant {
+        let now = Instant::now();
+        let Lane::Slow { delay, jitter } = lane else { return now };
+        let jitter = Duration::from_micros(self.chance.between(0, jitter.as_micros() as u64));
+        let earliest = self.queue.back().map_or(now, |(due, _)| *due);
+        (now + delay + jitter).max(earliest)
+    }
+}
+
+const CHUNK: usize = 16 * 1024;
+/// As much as a network would hold.
+const LONGEST_QUEUE: usize = 256;

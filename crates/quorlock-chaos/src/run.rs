@@ -1,0 +1,229 @@
+//! A run: servers, clients, faults by plan, and what came of it.
+
+mod crew;
+mod halt;
+mod log;
+mod stage;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::chance::Chance;
+use crate::faults::{Act, Kind, NotBroken, Step};
+use crate::history::{Control, History};
+use crate::judge::{Promise, Verdict, judge};
+use crate::plan::{Scope, plan};
+use crate::{ClockLibrary, Setup};
+use halt::Halt;
+use stage::{Stage, Terms};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many client processes at a time.
+    pub clients: usize,
+    /// How long clients are at work, controls not counted.
+    pub lasts: Duration,
+    /// What the random numbers begin with: which faults, when, to which nodes, and what clients do.
+    pub seed: u64,
+    /// Which faults.
+    pub faults: BTreeSet<Kind>,
+    /// Whether short runs are added in which something is done beyond what the lock promises to survive.
+    pub controls: bool,
+    /// The server binary, if not the one that is [found](crate::locate).
+    pub server: Option<PathBuf>,
+    /// What to run as a client, and with which arguments: it must call [`client`](crate::client).
+    pub program: (PathBuf, Vec<OsString>),
+    /// The command that does the same again, for the report.
+    pub replay: String,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// All that happened.
+    pub history: History,
+    /// What the judge says to it.
+    pub verdict: Verdict,
+    /// The same of each control.
+    pub controls: Vec<(History, Verdict)>,
+    /// Faults that were asked for and cannot be had here, and why.
+    pub skipped: Vec<(Kind, String)>,
+}
+
+/// How far a run is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// What is being done, in a word or two.
+    pub stage: &'static str,
+    /// How long it has been done.
+    pub past: Duration,
+    /// How long it is done in all.
+    pub of: Duration,
+    /// Locks taken so far in this stage.
+    pub acquisitions: usize,
+    /// Faults so far in this stage.
+    pub faults: usize,
+    /// What was broken last.
+    pub last_fault: String,
+}
+
+/// Why a run did not come to its end. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The servers could not be set up.
+    #[error("no servers: {0}")]
+    Servers(String),
+    /// The clients could not be set up.
+    #[error("no clients: {0}")]
+    Clients(String),
+    /// Somebody had enough.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Runs it, and judges. `progress` is told some times a second how far it is, and may end it.
+///
+/// # Errors
+///
+/// A [`RunError`] if there is nothing to judge.
+pub fn run(
+    config: &Config,
+    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Outcome, RunError> {
+    let mut kinds = config.faults.clone();
+    let (clocks, skipped) = clocks(config, &mut kinds)?;
+    let mut setup = Setup::new();
+    if let Some(binary) = &config.server {
+        setup = setup.binary(binary);
+    }
+    let terms = Terms {
+        setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
+        drift_ppm: if kinds.contains(&Kind::Skew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
+        is_guarded: true,
+    };
+    let scope = Scope {
+        seed: config.seed,
+        nodes: config.nodes,
+        quorum: config.nodes / 2 + 1,
+        kinds: kinds.clone(),
+        lasts: config.lasts,
+        ttl: stage::TTL,
+        longest_ttl: stage::LONGEST_TTL,
+    };
+    let unfenced = Control {
+        name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
+        breaks: Promise::NoStaleWrite,
+    };
+    let stops = kinds.contains(&Kind::ClientStop) || kinds.contains(&Kind::Block);
+    let main = Stage {
+        config,
+        name: "chaos",
+        steps: plan(&scope),
+        lasts: config.lasts,
+        drops: kinds.contains(&Kind::Drop),
+        controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
+        terms,
+    };
+    let history = main.run(&mut progress)?;
+    let verdict = judge(&history);
+    let mut controls = Vec::new();
+    if config.controls {
+        for stage in beyond(config, &setup, clocks.as_ref()) {
+            let history = stage.run(&mut progress)?;
+            let verdict = judge(&history);
+            controls.push((history, verdict));
+        }
+    }
+    Ok(Outcome { history, verdict, controls, skipped })
+}
+
+/// Clocks that can be set, if they are wanted and can be had.
+fn clocks(
+    config: &Config,
+    kinds: &mut BTreeSet<Kind>,
+) -> Result<(Option<ClockLibrary>, Vec<(Kind, String)>), RunError> {
+    if !kinds.iter().any(|kind| kind.needs_clocks()) {
+        return Ok((None, Vec::new()));
+    }
+    let why = match ClockLibrary::build() {
+        Ok(library) => match stage::has_clock(config, &library) {
+            Ok(true) => return Ok((Some(library), Vec::new())),
+            Ok(false) => "this server does not load libraries".to_owned(),
+            Err(error) => return Err(RunError::Servers(error.to_string())),
+        },
+        Err(error) => error.to_string(),
+    };
+    let skipped = kinds.iter().filter(|kind| kind.needs_clocks()).map(|kind| (*kind, why.clone())).collect();
+    kinds.retain(|kind| !kind.needs_clocks());
+    Ok((None, skipped))
+}
+
+/// Short runs in which promises must break, or they would test nothing.
+fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<Stage<'a>> {
+    let every_node: Vec<usize> = (0..config.nodes).collect();
+    let mut chance = Chance::of_part(config.seed, 3);
+    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Act| {
+        let step = |number: u64| {
+            let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));
+            Step { at, lasts: Duration::ZERO, nodes: every_node.clone(), act: act(number) }
+        };
+        (0..count).map(step).collect::<Vec<_>>()
+    };
+    let forgetting = times(6, 800, |_| Act::Flush);
+    let mut jumping = times(4, 2600, |_| Act::Jump { micros: 2_000_000 });
+    // Who knew the clocks before sees them jump, and counts them out. A newcomer cannot.
+    let newcomer = |jump: &Step, draw| Step {
+        at: jump.at + Duration::from_millis(20),
+        nodes: Vec::new(),
+        act: Act::ClientKill { draw, holds: false },
+        lasts: Duration::ZERO,
+    };
+    let newcomers: Vec<Step> =
+        jumping.iter().flat_map(|jump| (0..4).map(|draw| newcomer(jump, draw))).collect();
+    for jump in &mut jumping {
+        jump.lasts = Duration::from_millis(900);
+    }
+    jumping.extend(newcomers);
+    let stage = |name, steps, millis, control: &str, terms| Stage {
+        config,
+        name,
+        steps,
+        lasts: Duration::from_millis(millis),
+        drops: false,
+        controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
+        terms,
+    };
+    let plain = Terms { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };
+    let mut stages =
+        vec![stage("control: plain", forgetting, 6500, "probation off (plain locks), and all nodes forget", plain)];
+    if let Some(clocks) = clocks {
+        let setup = setup.clone().clocks(clocks);
+        let bent = Terms { setup, drift_ppm: DRIFT_PPM, is_guarded: true };
+        stages.push(stage(
+            "control: clocks",
+            jumping,
+            13_000,
+            "the clocks of all nodes jump ahead, and newcomers cannot know",
+            bent,
+        ));
+    }
+    stages
+}
+
+impl From<NotBroken> for RunError {
+    fn from(error: NotBroken) -> Self {
+        Self::Servers(error.to_string())
+    }
+}
+
+/// What clients allow for where clocks are good.
+const DRIFT_PPM: u32 = 10_000;
+/// Where clocks run a tenth too fast, 9.1 % of a ttl are missing, and a little is for ours.
+const SKEWED_DRIFT_PPM: u32 = 120_000;

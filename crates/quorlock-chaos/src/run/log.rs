@@ -1,0 +1,156 @@
+//! All that is told in a run, as it is told, and what it says of the moment.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::history::{Effect, Event, Fault, History, What, Who};
+
+/// What was told so far.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    events: Vec<Event>,
+    /// Process and task of those who hold a lock, and of those who wait for one.
+    holding: HashSet<(u32, u32)>,
+    waiting: HashSet<(u32, u32)>,
+    acquisitions: usize,
+    faults: u64,
+    last_fault: String,
+    /// Clients are ending: what they leave is no fault of ours.
+    is_ending: bool,
+}
+
+impl Log {
+    /// The run tells something, now.
+    pub(super) fn tell(&self, what: What) {
+        self.told().events.push(Event::now(Who::Run, what));
+    }
+
+    /// Something went wrong that the run had not planned for.
+    pub(super) fn trouble(&self, words: String) {
+        self.tell(What::Errored { words });
+    }
+
+    /// The run breaks something; gives back the number of the fault.
+    pub(super) fn fault(
+        &self,
+        kind: &str,
+        nodes: &[usize],
+        processes: &[u32],
+        effects: Vec<Effect>,
+        detail: String,
+    ) -> u64 {
+        self.told().fault(kind, nodes, processes, effects, detail)
+    }
+
+    pub(super) fn healed(&self, fault: u64) {
+        self.tell(What::Healed { fault });
+    }
+
+    /// A client told this.
+    pub(super) fn hear(&self, event: Event) {
+        let mut told = self.told();
+        if let Who::Client { process, task, .. } = event.who {
+            let who = (process, task);
+            match &event.what {
+                What::Waiting { .. } => _ = told.waiting.insert(who),
+                What::Granted { .. } => {
+                    told.acquisitions += 1;
+                    told.waiting.remove(&who);
+                    told.holding.insert(who);
+                }
+                What::Abandoned if !told.is_ending => {
+                    told.forget(who);
+                    // It is the client's doing, and the run's fault: it asked for it.
+                    let fault = told.fault("drop", &[], &[process], Vec::new(), String::new());
+                    told.events.push(Event::now(Who::Run, What::Healed { fault }));
+                }
+                What::Refused { .. } | What::Abandoned | What::Lost { .. } | What::Releasing | What::Finished => {
+                    told.forget(who);
+                }
+                _ => {}
+            }
+        }
+        told.events.push(event);
+    }
+
+    /// Nothing more is heard of that process.
+    pub(super) fn gone(&self, process: u32) {
+        let mut told = self.told();
+        told.holding.retain(|(other, _)| *other != process);
+        told.waiting.retain(|(other, _)| *other != process);
+    }
+
+    pub(super) fn end_begins(&self) {
+        self.told().is_ending = true;
+    }
+
+    /// Processes of which a task holds a lock, each once, in order.
+    pub(super) fn holders(&self) -> Vec<u32> {
+        once(&self.told().holding)
+    }
+
+    /// Processes of which no task holds a lock, and some wait.
+    pub(super) fn waiters(&self) -> Vec<u32> {
+        let told = self.told();
+        let mut waiters = once(&told.waiting);
+        waiters.retain(|process| !told.holding.iter().any(|(other, _)| other == process));
+        waiters
+    }
+
+    pub(super) fn acquisitions(&self) -> usize {
+        self.told().acquisitions
+    }
+
+    /// How many, and what was the last.
+    pub(super) fn faults(&self) -> (usize, String) {
+        let told = self.told();
+        (told.faults as usize, told.last_fault.clone())
+    }
+
+    pub(super) fn history(&self) -> History {
+        History::new(std::mem::take(&mut self.told().events))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Nothing in here panics half-way.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn fault(
+        &mut self,
+        kind: &str,
+        nodes: &[usize],
+        processes: &[u32],
+        effects: Vec<Effect>,
+        detail: String,
+    ) -> u64 {
+        let id = self.faults;
+        self.faults += 1;
+        if kind != "drop" {
+            self.last_fault = kind.to_owned();
+        }
+        let (kind, nodes, processes) = (kind.to_owned(), nodes.to_vec(), processes.to_vec());
+        let fault = Fault { id, kind, nodes, processes, effects, detail };
+        self.events.push(Event::now(Who::Run, What::Fault(fault)));
+        id
+    }
+
+    fn forget(&mut self, who: (u32, u32)) {
+        self.holding.remove(&who);
+        self.waiting.remove(&who);
+    }
+}
+
+fn once(who: &HashSet<(u32, u32)>) -> Vec<u32> {
+    let mut processes: Vec<u32> = who.iter().map(|(process, _)| *process).collect();
+    processes.sort_unstable();
+    processes.dedup();
+    processes
+}

@@ -1,0 +1,288 @@
+//! One run from the first server to the last event: the main one, or a control.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use quorlock::Redlock;
+use rustix::process::Signal;
+
+use super::crew::{self, Crew};
+use super::log::Log;
+use super::{Config, Halt, Progress, RunError};
+use crate::faults::{Act, Nodes, NotBroken, Sides, Step};
+use crate::history::{self, Control, History, Settings, What};
+use crate::workload::{Order, Spec};
+use crate::{ClockLibrary, Server, Setup};
+
+/// A run, set up.
+pub(super) struct Stage<'a> {
+    pub(super) config: &'a Config,
+    pub(super) name: &'static str,
+    /// By when they begin.
+    pub(super) steps: Vec<Step>,
+    pub(super) lasts: Duration,
+    pub(super) drops: bool,
+    pub(super) controls: Vec<Control>,
+    pub(super) terms: Terms,
+}
+
+/// What servers and clients go by.
+pub(super) struct Terms {
+    pub(super) setup: Setup,
+    pub(super) drift_ppm: u32,
+    pub(super) is_guarded: bool,
+}
+
+/// Everything of a stage that is there while it runs.
+struct Scene<'a> {
+    stage: &'a Stage<'a>,
+    nodes: &'a Nodes,
+    crew: Crew<'a>,
+    log: Arc<Log>,
+    halt: Halt,
+    stores: PathBuf,
+}
+
+impl Stage<'_> {
+    pub(super) fn run(
+        &self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<History, RunError> {
+        let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
+        let server = nodes.with(0, |server| server_name(server))?;
+        if self.terms.is_guarded {
+            declare(nodes.direct_urls())?;
+        }
+        let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
+        let (_folder, stores) = crew::stores().map_err(no_clients)?;
+        let log = Arc::new(Log::default());
+        log.tell(What::Settings(self.settings(server)));
+        let crew = Crew::new(self.config, Arc::clone(&log));
+        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores };
+        for _ in 0..self.config.clients {
+            scene.enlist().map_err(no_clients)?;
+        }
+        scene.play(progress)?;
+        scene.end().map_err(no_clients)?;
+        Ok(scene.log.history())
+    }
+
+    fn settings(&self, server: String) -> Settings {
+        let millis = |span: Duration| span.as_millis() as u64;
+        Settings {
+            seed: self.config.seed,
+            replay: self.config.replay.clone(),
+            server,
+            nodes: self.config.nodes,
+            quorum: self.config.nodes / 2 + 1,
+            longest_ttl_ms: millis(LONGEST_TTL),
+            drift_ppm: self.terms.drift_ppm,
+            node_timeout_ms: millis(NODE_TIMEOUT),
+            guarded: self.terms.is_guarded,
+            probation: self.terms.is_guarded,
+            recovery_ms: millis(LONGEST_TTL + RECOVERY),
+            slack_ms: millis(SLACK),
+            controls: self.controls.clone(),
+        }
+    }
+}
+
+impl Scene<'_> {
+    /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
+    fn enlist(&self) -> std::io::Result<()> {
+        let Stage { config, terms, drops, .. } = self.stage;
+        self.crew.enlist(|process| Spec {
+            process,
+            seed: config.seed,
+            urls: self.nodes.urls(process as usize % Sides::COUNT),
+            tasks: TASKS,
+            keys: (0..KEYS).map(|key| format!("chaos:{key}")).collect(),
+            ttl_ms: TTL.as_millis() as u64,
+            longest_ttl_ms: LONGEST_TTL.as_millis() as u64,
+            node_timeout_ms: NODE_TIMEOUT.as_millis() as u64,
+            drift: f64::from(terms.drift_ppm) / 1e6,
+            is_guarded: terms.is_guarded,
+            has_thread: process % 3 == 0,
+            drops: *drops,
+            stores: self.stores.clone(),
+        })
+    }
+
+    /// Does what is planned, each fault on a thread of its own, so that they overlap.
+    fn play(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
+        let from = history::now();
+        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        thread::scope(|scope| {
+            let mut steps = self.stage.steps.iter().peekable();
+            while past() < self.stage.lasts {
+                while let Some(step) = steps.next_if(|step| step.at <= past()) {
+                    scope.spawn(move || self.perform(step));
+                }
+                let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
+                self.halt.sleep(next.max(Duration::from_millis(1)));
+                let (faults, last_fault) = self.log.faults();
+                let acquisitions = self.log.acquisitions();
+                let (stage, of) = (self.stage.name, self.stage.lasts);
+                let now = Progress { stage, past: past(), of, acquisitions, faults, last_fault };
+                if progress(&now).is_break() {
+                    self.halt.call();
+                    return Err(RunError::Interrupted);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn perform(&self, step: &Step) {
+        let done = match step.act {
+            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => self.trouble_client(step),
+            _ => self.trouble_nodes(step),
+        };
+        if let Err(error) = done {
+            self.log.trouble(format!("{}: {error}", step.act.kind()));
+        }
+    }
+
+    fn trouble_nodes(&self, step: &Step) -> Result<(), NotBroken> {
+        let Step { act, nodes, lasts, .. } = step;
+        let fault = self.log.fault(act.kind().name(), nodes, &[], act.effects(), act.to_string());
+        let outcome = each(nodes, |node| {
+            let prepared = self.nodes.prepare(node, *act)?;
+            self.nodes.begin(node, *act, *lasts, &prepared)?;
+            self.halt.sleep(*lasts);
+            self.nodes.heal(node, *act, prepared)
+        });
+        self.log.healed(fault);
+        outcome
+    }
+
+    fn trouble_client(&self, step: &Step) -> Result<(), NotBroken> {
+        let (among, draw) = match step.act {
+            Act::ClientKill { draw, holds: false } => (self.log.waiters(), draw),
+            Act::ClientStop { draw } | Act::ClientKill { draw, .. } | Act::Block { draw } => {
+                (self.log.holders(), draw)
+            }
+            _ => return Ok(()),
+        };
+        // Nobody may hold or wait right now, and then there is nobody to trouble.
+        let Some(process) = self.crew.seize(&among, draw) else { return Ok(()) };
+        let tell = || {
+            let (act, effects) = (step.act, step.act.effects());
+            self.log.fault(act.kind().name(), &[], &[process], effects, act.to_string())
+        };
+        match step.act {
+            Act::ClientKill { .. } => {
+                // Told when it is sure to be dead: what it may have said until then is true.
+                self.crew.signal(process, Signal::STOP)?;
+                tell();
+                self.crew.kill(process);
+                self.enlist()?;
+            }
+            Act::Block { .. } => {
+                let fault = tell();
+                self.crew.order(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.halt.sleep(step.lasts + BLOCK_SLACK);
+                self.log.healed(fault);
+            }
+            _ => {
+                let fault = tell();
+                self.crew.signal(process, Signal::STOP)?;
+                self.halt.sleep(step.lasts);
+                self.crew.signal(process, Signal::CONT)?;
+                self.log.healed(fault);
+            }
+        }
+        self.crew.let_go(process);
+        Ok(())
+    }
+
+    /// Everybody comes to an end; what is then left on the nodes is told.
+    fn end(&self) -> std::io::Result<()> {
+        self.log.end_begins();
+        for (process, words) in self.crew.dismiss(FAREWELL)? {
+            self.log.trouble(format!("client {process} {words}"));
+        }
+        // Whoever was killed had a lock for a ttl at most.
+        thread::sleep(TTL + SLACK);
+        for node in 0..self.nodes.count() {
+            for key in (0..KEYS).map(|key| format!("chaos:{key}")) {
+                match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
+                    Ok(-2) => {}
+                    Ok(ttl_ms) => self.log.tell(What::KeyLeft { node, key, ttl_ms }),
+                    Err(error) => self.log.trouble(format!("node {node} does not answer at the end: {error}")),
+                }
+            }
+        }
+        self.log.tell(What::Finished);
+        Ok(())
+    }
+}
+
+/// Does something to each of these nodes at once; the first error, if there is one.
+fn each(
+    nodes: &[usize],
+    work: impl Fn(usize) -> Result<(), NotBroken> + Sync,
+) -> Result<(), NotBroken> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
+        // All of them are waited for before the first error is given back.
+        let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        outcomes.into_iter().collect()
+    })
+}
+
+/// Says of new servers that they are new.
+fn declare(urls: Vec<String>) -> Result<(), RunError> {
+    let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
+    let declared = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let builder = Redlock::builder().nodes(urls).longest_ttl(LONGEST_TTL).connect_timeout(DIAL_PATIENCE);
+        runtime.map(|runtime| runtime.block_on(builder.init(false)))
+    });
+    match declared.join().expect("no panic") {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// What it calls itself.
+fn server_name(server: &Server) -> Result<String, NotBroken> {
+    let info: String = server.command(&["INFO", "server"])?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+    let valkey = field("valkey_version:").map(|version| format!("Valkey {version}"));
+    Ok(valkey.unwrap_or_else(|| format!("Redis {}", field("redis_version:").unwrap_or("of no version"))))
+}
+
+/// Whether the server's clock can really be set by this library.
+pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool, NotBroken> {
+    let mut setup = Setup::new().clocks(library);
+    if let Some(binary) = &config.server {
+        setup = setup.binary(binary);
+    }
+    let server = Server::start(&setup)?;
+    let seconds = || server.command::<(i64, i64)>(&["TIME"]).map(|(seconds, _)| seconds);
+    let before = seconds()?;
+    server.clock().ok_or(NotBroken::NoClock)?.step(1_000_000_000)?;
+    Ok(seconds()? - before > 900)
+}
+
+/// How long a lock lives; and how long a node is on probation.
+pub(super) const TTL: Duration = Duration::from_millis(1000);
+pub(super) const LONGEST_TTL: Duration = Duration::from_millis(2000);
+const NODE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Beyond the longest ttl, for a busy machine.
+const RECOVERY: Duration = Duration::from_millis(2500);
+const SLACK: Duration = Duration::from_millis(600);
+/// Few keys for many tasks, so that there is somebody waiting for each.
+const KEYS: usize = 4;
+const TASKS: u32 = 2;
+const LOOK: Duration = Duration::from_millis(100);
+/// An order takes its time to be read.
+const BLOCK_SLACK: Duration = Duration::from_millis(50);
+/// For clients that have to come to an end.
+const FAREWELL: Duration = Duration::from_secs(15);
+const DIAL_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,117 @@
+//! What clients do: processes of their own, with several tasks each, that take locks on a few keys, work under them,
+//! and tell all of it, one line a time, on their standard output.
+
+mod spec;
+mod store;
+mod task;
+mod teller;
+
+use std::io::{self, BufRead as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use quorlock::{Event, Redlock};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use spec::{Order, Spec};
+
+use crate::history::{self, Stand, What};
+use store::Stores;
+use task::Task;
+use teller::Teller;
+
+/// A client process: reads what it is to do from its standard input, does it, and ends when the input does.
+///
+/// # Errors
+///
+/// In words, if it cannot begin. What goes wrong later is told as an event.
+pub async fn client() -> Result<(), String> {
+    let mut orders = listen();
+    let Some(Order::Begin(spec)) = orders.recv().await else {
+        return Err("a client of a chaos run is told what to do on its standard input".to_owned());
+    };
+    teller::tell_panics(spec.process);
+    let spec = Arc::new(*spec);
+    let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;
+    let stores = Arc::new(stores);
+    let redlock = connect(&spec)?;
+    let stop = CancellationToken::new();
+    let tasks: Vec<_> = (0..spec.tasks)
+        .map(|number| {
+            let task =
+                Task::new(Arc::clone(&spec), redlock.clone(), Arc::clone(&stores), number, stop.clone());
+            tokio::spawn(task.run())
+        })
+        .collect();
+    while let Some(order) = orders.recv().await {
+        match order {
+            // The whole runtime stands still, and every lock with it that is not renewed by a thread of its own.
+            Order::Block { millis } => thread::sleep(Duration::from_millis(millis)),
+            Order::Begin(_) => {}
+        }
+    }
+    stop.cancel();
+    for task in tasks {
+        // A panic was told by the one that panicked.
+        let _ = task.await;
+    }
+    // What nodes that are away are owed then stands until it expires.
+    let _ = redlock.shutdown(GOODBYE).await;
+    Ok(())
+}
+
+fn connect(spec: &Spec) -> Result<Redlock, String> {
+    let builder = Redlock::builder()
+        .nodes(&spec.urls)
+        .drift(spec.drift)
+        .node_timeout(Duration::from_millis(spec.node_timeout_ms))
+        .client_name(format!("chaos-{}", spec.process));
+    let builder = if spec.is_guarded {
+        builder.longest_ttl(Duration::from_millis(spec.longest_ttl_ms))
+    } else {
+        builder.plain()
+    };
+    let builder = if spec.has_thread { builder.dedicated_thread() } else { builder };
+    let teller = Teller::new(spec.process, 0);
+    let urls = spec.urls.clone();
+    let observed = builder.observer(move |event: &Event<'_>| {
+        if let Some(what) = seen(&urls, event) {
+            teller.tell(what);
+        }
+    });
+    observed.lazy().map_err(|error| error.to_string())
+}
+
+/// How a node is seen, when that changes.
+fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
+    let (address, stand) = match event {
+        Event::NodeUp { node, .. } => (node, Stand::Up),
+        Event::NodeDown { node, .. } => (node, Stand::Down),
+        Event::NodeBarred { node, .. } => (node, Stand::Barred),
+        Event::NodeOnProbation { node, remaining, .. } => {
+            (node, Stand::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
+        }
+        _ => return None,
+    };
+    let node = urls.iter().position(|url| url.ends_with(address))?;
+    Some(What::Seen { node, stand })
+}
+
+/// Orders, read by a thread: standard input cannot be awaited.
+fn listen() -> mpsc::UnboundedReceiver<Order> {
+    let (sender, orders) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Some(order) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            if sender.send(order).is_err() {
+                break;
+            }
+        }
+    });
+    orders
+}
+
+/// For what is still owed to the nodes.
+const GOODBYE: Duration = Duration::from_secs(1);

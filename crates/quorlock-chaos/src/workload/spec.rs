@@ -1,0 +1,42 @@
+//! What a client is told.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A line on a client's standard input. The input's end means: come to an end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    /// First of all.
+    Begin(Box<Spec>),
+    /// Block the runtime for so long.
+    Block {
+        /// Milliseconds.
+        millis: u64,
+    },
+}
+
+/// What a client is to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    /// Its number in the history.
+    pub(crate) process: u32,
+    pub(crate) seed: u64,
+    pub(crate) urls: Vec<String>,
+    /// How many tasks it has.
+    pub(crate) tasks: u32,
+    /// The locks that there are.
+    pub(crate) keys: Vec<String>,
+    pub(crate) ttl_ms: u64,
+    pub(crate) longest_ttl_ms: u64,
+    pub(crate) node_timeout_ms: u64,
+    pub(crate) drift: f64,
+    pub(crate) is_guarded: bool,
+    /// Whether its locks are renewed on a thread of their own.
+    pub(crate) has_thread: bool,
+    /// Whether it drops futures now and then.
+    pub(crate) drops: bool,
+    /// The folder of the guarded stores.
+    pub(crate) stores: PathBuf,
+}

@@ -1,0 +1,235 @@
+//! One task: asks for a lock, works under it, gives it up, again and again.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorlock::{AcquireError, ExtendError, Guard, Mutex, Redlock, ReleaseError};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Spec;
+use super::store::{Store, Stores};
+use super::teller::Teller;
+use crate::chance::Chance;
+use crate::history::{self, Kind, What, Why};
+
+pub(super) struct Task {
+    spec: Arc<Spec>,
+    redlock: Redlock,
+    stores: Arc<Stores>,
+    teller: Teller,
+    chance: Chance,
+    stop: CancellationToken,
+}
+
+impl Task {
+    pub(super) fn new(
+        spec: Arc<Spec>,
+        redlock: Redlock,
+        stores: Arc<Stores>,
+        number: u32,
+        stop: CancellationToken,
+    ) -> Self {
+        let teller = Teller::new(spec.process, number);
+        let chance = Chance::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
+        Self { spec, redlock, stores, teller, chance, stop }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let pause = self.millis(0, 60);
+            let stop = self.stop.clone();
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                break;
+            }
+            self.teller.next_turn();
+            if let Err(words) = self.turn().await {
+                self.teller.tell(What::Errored { words });
+            }
+        }
+        self.teller.tell(What::Finished);
+    }
+
+    /// From asking to giving up. An error is one that nobody has planned for.
+    async fn turn(&mut self) -> Result<(), String> {
+        let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
+        let wait_ms = *self.chance.pick(&WAITS_MS);
+        let is_renewed = self.chance.percent(85);
+        let ttl_ms = self.spec.ttl_ms;
+        let name = self.spec.keys[key].clone();
+        let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
+        let mutex = mutex.wait(Duration::from_millis(wait_ms));
+        self.teller.tell(What::Waiting { keys: vec![name], kind: Kind::Mutex, ttl_ms, wait_ms });
+        let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
+        let deadline = guard.deadline().boot_nanos();
+        let token = guard.fencing_token();
+        self.teller.tell(What::Granted {
+            deadline,
+            number: token.map(|token| token.number),
+            nonce: token.map(|token| format!("{:032x}", token.nonce)),
+            margin: guard.margin(),
+        });
+        let outcome = self.hold(&guard, key).await;
+        self.give_up(guard).await.and(outcome)
+    }
+
+    /// None if it was refused, or walked away.
+    async fn acquire(&mut self, mutex: Mutex) -> Result<Option<Guard>, String> {
+        let patience = self.patience(8, 0, 40);
+        let stop = self.stop.clone();
+        let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
+        let Some(acquired) = acquired else {
+            self.teller.tell(What::Abandoned);
+            return Ok(None);
+        };
+        let why = match acquired {
+            Ok(guard) => return Ok(Some(guard)),
+            Err(AcquireError::Held { .. }) => Why::Held,
+            Err(AcquireError::NoQuorum { .. }) => Why::NoQuorum,
+            Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
+            Err(AcquireError::Refused { .. }) => Why::Barred,
+            Err(AcquireError::TooLate { .. }) => Why::Expired,
+            Err(error) => return Err(error.to_string()),
+        };
+        self.teller.tell(What::Refused { why });
+        Ok(None)
+    }
+
+    /// Works under the lock until it has done enough, or the lock is lost.
+    async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
+        let stores = Arc::clone(&self.stores);
+        let mut left = match self.chance.between(0, 9) {
+            0..=6 => self.millis(1, 40),
+            7..=8 => self.millis(40, 300),
+            // So long only if it is renewed.
+            _ => self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2),
+        };
+        let mut lost = pin!(guard.lost());
+        while !left.is_zero() {
+            self.look(guard);
+            // A careful holder looks, and writes. It may be stopped in between for any time.
+            sleep(self.millis(0, 15)).await;
+            self.write(guard, key, &stores, true).await?;
+            if self.chance.percent(15) {
+                self.extend(guard).await?;
+            }
+            let step = self.millis(5, 60).min(left);
+            left -= step;
+            let is_lost = timeout(step, &mut lost).await.is_ok();
+            if is_lost {
+                return self.mourn(guard, key, &stores).await;
+            }
+        }
+        if self.look(guard) {
+            return Ok(());
+        }
+        // The clock says that it is over. Then the signal must come too; the judge knows when it is late.
+        if timeout(SIGNAL_PATIENCE, &mut lost).await.is_ok() {
+            return self.mourn(guard, key, &stores).await;
+        }
+        Ok(())
+    }
+
+    /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
+    async fn mourn(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
+        self.teller.tell(What::Lost { how: "the lost signal came".to_owned() });
+        self.look(guard);
+        if self.chance.percent(50) {
+            sleep(self.millis(0, self.spec.ttl_ms)).await;
+            self.write(guard, key, stores, false).await?;
+            self.look(guard);
+        }
+        Ok(())
+    }
+
+    /// Asks the lock whether it is valid. The time told is from before.
+    fn look(&self, guard: &Guard) -> bool {
+        let at = history::now();
+        let valid = guard.is_valid();
+        let (deadline, margin) = (guard.deadline().boot_nanos(), guard.margin());
+        self.teller.tell_of(at, What::Looked { valid, deadline, margin });
+        valid
+    }
+
+    async fn write(&self, guard: &Guard, key: usize, stores: &Stores, both: bool) -> Result<(), String> {
+        // Plain locks have nothing to show.
+        let Some(token) = guard.fencing_token() else { return Ok(()) };
+        let fenced = [(stores.fenced(key), true), (stores.unfenced(key), false)];
+        for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both) {
+            let Some(answer) = store.write(token).await.map_err(|error| in_words(store, &error))? else {
+                continue;
+            };
+            self.teller.tell(What::Wrote {
+                store: store.name.clone(),
+                place: answer.place,
+                number: is_fenced.then_some(token.number),
+                nonce: is_fenced.then(|| format!("{:032x}", token.nonce)),
+                accepted: answer.accepted,
+            });
+        }
+        Ok(())
+    }
+
+    async fn extend(&mut self, guard: &Guard) -> Result<(), String> {
+        let patience = self.patience(10, 0, 3);
+        let ttl = Duration::from_millis(self.spec.ttl_ms);
+        match until_dropped(patience, guard.extend(ttl)).await {
+            Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed))) => Err(error.to_string()),
+            // Extended, unconfirmed, lost, or dropped half-way: the next look tells.
+            _ => {
+                self.look(guard);
+                Ok(())
+            }
+        }
+    }
+
+    async fn give_up(&mut self, guard: Guard) -> Result<(), String> {
+        self.teller.tell(What::Releasing);
+        if self.spec.drops && self.chance.percent(10) {
+            drop(guard);
+            self.teller.tell(What::Abandoned);
+            return Ok(());
+        }
+        let patience = self.patience(8, 0, 3);
+        let confirmed = match until_dropped(patience, guard.release()).await {
+            Some(Ok(_)) => true,
+            Some(Err(ReleaseError::NoQuorum { .. })) => false,
+            Some(Err(error)) => return Err(error.to_string()),
+            None => {
+                self.teller.tell(What::Abandoned);
+                return Ok(());
+            }
+        };
+        self.teller.tell(What::Released { confirmed });
+        Ok(())
+    }
+
+    /// How long until it drops a future: so many times out of a hundred, if it does such things at all.
+    fn patience(&mut self, percent: u64, from_ms: u64, to_ms: u64) -> Option<Duration> {
+        let drops = self.chance.percent(percent);
+        let patience = Duration::from_micros(self.chance.between(from_ms * 1_000, to_ms * 1_000));
+        (drops && self.spec.drops).then_some(patience)
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(self.chance.between(from, to))
+    }
+}
+
+/// None if it was dropped before it was done.
+async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => timeout(patience, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn in_words(store: &Store, error: &std::io::Error) -> String {
+    format!("the store {}: {error}", store.name)
+}
+
+const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
+/// How long a signal is waited for that must come.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);

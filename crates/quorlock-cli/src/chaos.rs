@@ -1,0 +1,143 @@
+//! `quorlock chaos`: real servers, real clients, real faults, and a judge.
+
+mod words;
+
+use std::collections::BTreeSet;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
+
+use crate::args::ChaosArgs;
+use crate::exit::{self, Failure};
+use crate::group::Signals;
+use crate::reaper::{boot_nanos, this_program};
+use crate::status::print;
+
+pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let config = config(&args)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let runs = {
+        let (config, is_over) = (config.clone(), Arc::clone(&is_over));
+        let shows = !args.json && io::stderr().is_terminal();
+        tokio::task::spawn_blocking(move || {
+            let mut bar = Bar { shows };
+            let outcome = run(&config, |progress| {
+                bar.draw(progress);
+                if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            bar.clear();
+            outcome
+        })
+    };
+    tokio::pin!(runs);
+    let mut ended_by = None;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut runs => break outcome,
+            // Everything that was started is ended by the one who started it; that takes a moment.
+            signal = signals.next() => {
+                ended_by = Some(signal);
+                is_over.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    match outcome.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))? {
+        Ok(outcome) => tell(&args, &config, &outcome),
+        Err(RunError::Interrupted) => {
+            let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
+            Err(Failure::new(code, "interrupted: nothing was judged"))
+        }
+        Err(error @ RunError::Servers(_)) => Err(Failure::new(exit::NO_QUORUM, error.to_string())),
+        Err(error) => Err(Failure::new(exit::SOFTWARE, error.to_string())),
+    }
+}
+
+/// A client of a run.
+pub(crate) async fn client() -> Result<u8, Failure> {
+    quorlock_chaos::client().await.map_err(|words| Failure::new(exit::USAGE, words))?;
+    Ok(0)
+}
+
+fn config(args: &ChaosArgs) -> Result<Config, Failure> {
+    let faults = Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+    // Any number will do, as long as it is told.
+    let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
+    Ok(Config {
+        nodes: usize::from(args.nodes),
+        clients: usize::from(args.clients),
+        lasts: Duration::from_secs(args.seconds),
+        seed,
+        controls: faults.len() == Kind::ALL.len(),
+        replay: words::replay(args, seed),
+        faults,
+        server: args.server.clone(),
+        program: (program, vec!["__chaos-client".into()]),
+    })
+}
+
+fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
+    let all = || std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict));
+    let holds = all().all(quorlock_chaos::judge::Verdict::holds);
+    if args.json {
+        print(&format!("{}\n", words::json(config, outcome)));
+    } else {
+        print(&words::text(config, outcome));
+    }
+    Ok(if holds { 0 } else { exit::BROKEN })
+}
+
+/// How far it is: a line that is written anew, on a terminal only.
+struct Bar {
+    shows: bool,
+}
+
+impl Bar {
+    fn draw(&mut self, progress: &Progress) {
+        if !self.shows {
+            return;
+        }
+        let done = progress.past.as_secs_f64() / progress.of.as_secs_f64();
+        let full = (done.min(1.0) * BAR as f64) as usize;
+        let line = format!(
+            "\r\x1b[K{} [{}{}] {:3.0} of {:.0} s  {} acquisitions  {} faults  {}",
+            progress.stage,
+            "=".repeat(full),
+            " ".repeat(BAR - full),
+            progress.past.as_secs_f64(),
+            progress.of.as_secs_f64(),
+            progress.acquisitions,
+            progress.faults,
+            progress.last_fault,
+        );
+        self.put(&line);
+    }
+
+    fn clear(&mut self) {
+        if self.shows {
+            self.put("\r\x1b[K");
+        }
+    }
+
+    /// A terminal that is gone is no reason to stop.
+    fn put(&mut self, text: &str) {
+        let mut err = io::stderr();
+        self.shows = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
+    }
+}
+
+/// The names of these, as they are typed.
+fn names(kinds: &BTreeSet<Kind>) -> String {
+    if kinds.len() == Kind::ALL.len() {
+        return "all".to_owned();
+    }
+    kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
+}
+
+const BAR: usize = 30;

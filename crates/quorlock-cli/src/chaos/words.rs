@@ -1,0 +1,98 @@
+//! What a run of `quorlock chaos` says at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation};
+use quorlock_chaos::{Config, Kind, Outcome};
+use serde_json::{Value, json};
+
+use super::names;
+use crate::args::ChaosArgs;
+
+/// The command that does the same again.
+pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
+    let mut line = format!(
+        "quorlock chaos --nodes {} --clients {} --seconds {} --seed {seed} --faults {}",
+        args.nodes,
+        args.clients,
+        args.seconds,
+        Kind::list(&args.faults).map_or_else(|_| args.faults.clone(), |kinds| names(&kinds)),
+    );
+    if let Some(server) = &args.server {
+        let _ = write!(line, " --server '{}'", server.display());
+    }
+    line
+}
+
+/// One object.
+pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
+    let verdict = &outcome.verdict;
+    let skipped: BTreeMap<&str, &str> =
+        outcome.skipped.iter().map(|(kind, why)| (kind.name(), why.as_str())).collect();
+    json!({
+        "seed": config.seed,
+        "seconds": verdict.seconds,
+        "nodes": config.nodes,
+        "clients": config.clients,
+        "server": outcome.history.settings().map(|settings| &settings.server),
+        "holds": violations(outcome).next().is_none(),
+        "acquisitions": verdict.acquisitions,
+        "faults": verdict.faults,
+        "violations": violations(outcome).collect::<Vec<_>>(),
+        "expected": expected(outcome).collect::<Vec<_>>(),
+        "controls": controls(outcome).collect::<Vec<_>>(),
+        "skipped": skipped,
+        "slowest_recovery_ms": verdict.slowest_recovery_ms,
+        "figures": verdict.figures,
+        "replay": config.replay,
+    })
+}
+
+/// For people: the verdict in one line, what is to be known besides, and how to have it again.
+pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
+    let mut text = format!("{}\n", outcome.verdict);
+    let faults: Vec<String> =
+        outcome.verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let _ = writeln!(text, "  faults    {}", faults.join(", "));
+    for violation in violations(outcome).take(SHOWN) {
+        let _ = writeln!(text, "  BROKEN    {}: {}", violation.promise, violation.words);
+    }
+    let more = violations(outcome).count().saturating_sub(SHOWN);
+    if more > 0 {
+        let _ = writeln!(text, "            and {more} more (--json lists all)");
+    }
+    for case in expected(outcome) {
+        let _ =
+            writeln!(text, "  expected  {} broke {} times: {}", case.promise, case.count, case.because);
+    }
+    for control in controls(outcome) {
+        let came = if control.count == 0 { "SHOWED NOTHING: it has tested nothing".to_owned() } else {
+            format!("broke {} {} times, as it should", control.breaks, control.count)
+        };
+        let _ = writeln!(text, "  control   {}: {came}", control.name);
+    }
+    for (kind, why) in &outcome.skipped {
+        let _ = writeln!(text, "  skipped   {kind}: {why}");
+    }
+    let _ = writeln!(text, "  again     {}", config.replay);
+    text
+}
+
+fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
+    std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict))
+}
+
+fn violations(outcome: &Outcome) -> impl Iterator<Item = &Violation> {
+    verdicts(outcome).flat_map(|verdict| &verdict.violations)
+}
+
+fn expected(outcome: &Outcome) -> impl Iterator<Item = &Expected> {
+    verdicts(outcome).flat_map(|verdict| &verdict.expected)
+}
+
+fn controls(outcome: &Outcome) -> impl Iterator<Item = &Shown> {
+    verdicts(outcome).flat_map(|verdict| &verdict.controls)
+}
+
+const SHOWN: usize = 10;
