@@ -2,6 +2,7 @@
 //! loopback, and gone at the end.
 
 mod cancel;
+mod chaos;
 mod clock;
 mod exclusion;
 mod fencing;

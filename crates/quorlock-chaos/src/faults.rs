@@ -130,7 +130,9 @@ impl Kind {
             Self::Empty => ("empty", "a server is killed and comes back without data"),
             Self::Old => ("old", "a server is killed and comes back with an old copy of its data"),
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
-            Self::ClientPause => ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)"),
+            Self::ClientPause => {
+                ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")
+            }
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
             Self::Scripts => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),

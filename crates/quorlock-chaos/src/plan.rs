@@ -63,7 +63,8 @@ impl Planner {
     }
 
     fn nodes(&mut self) {
-        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(|kind| !kind.is_of_clients()).collect();
+        let kinds: Vec<Kind> =
+            self.scope.kinds.iter().copied().filter(|kind| !kind.is_of_clients()).collect();
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
@@ -132,8 +133,9 @@ impl Planner {
         };
         // What is done before or after takes its time too.
         let until = at + lasts + BETWEEN;
-        let is_whole =
-            |node: &usize| parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at));
+        let is_whole = |node: &usize| {
+            parts.iter().all(|part| self.whole.get(&(*node, *part)).is_none_or(|whole| *whole <= at))
+        };
         let mut free: Vec<usize> = (0..self.scope.nodes).filter(is_whole).collect();
         self.chance.shuffle(&mut free);
         free.truncate(many);
@@ -200,8 +202,7 @@ impl Planner {
                 unreachable!("done to clients, and planned there")
             }
         };
-        let is_at_once =
-            matches!(kind, Kind::Flush | Kind::Scripts | Kind::Reset | Kind::Tear);
+        let is_at_once = matches!(kind, Kind::Flush | Kind::Scripts | Kind::Reset | Kind::Tear);
         (act, if is_at_once { Duration::ZERO } else { lasts })
     }
 
@@ -214,13 +215,9 @@ fn parts(kind: Kind) -> &'static [Part] {
     match kind {
         // Its clients are sent away by the proxy.
         Kind::Memory => &[Part::Server, Part::Network],
-        Kind::Slow
-        | Kind::Cut
-        | Kind::OneWay
-        | Kind::Reset
-        | Kind::HalfOpen
-        | Kind::Stall
-        | Kind::Tear => &[Part::Network],
+        Kind::Slow | Kind::Cut | Kind::OneWay | Kind::Reset | Kind::HalfOpen | Kind::Stall | Kind::Tear => {
+            &[Part::Network]
+        }
         Kind::Skew | Kind::Jump => &[Part::Clock],
         _ => &[Part::Server],
     }

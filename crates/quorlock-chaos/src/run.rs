@@ -128,6 +128,9 @@ pub fn run(
         steps: plan(&scope),
         lasts: config.lasts,
         drops: kinds.contains(&Kind::Drop),
+        // Few keys for many tasks, so that there is somebody waiting for each.
+        tasks: 2,
+        keys: 5,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -178,9 +181,9 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     };
     let forgetting = times(6, 800, |_| Act::Flush);
     let mut jumping = times(4, 2600, |_| Act::Jump { micros: 2_000_000 });
-    // Who knew the clocks before sees them jump, and counts them out. A newcomer cannot.
+    // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot.
     let newcomer = |jump: &Step, draw| Step {
-        at: jump.at + Duration::from_millis(20),
+        at: jump.at.saturating_sub(Duration::from_millis(40)),
         nodes: Vec::new(),
         act: Act::ClientKill { draw, holds: false },
         lasts: Duration::ZERO,
@@ -191,18 +194,27 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         jump.lasts = Duration::from_millis(900);
     }
     jumping.extend(newcomers);
+    jumping.sort_by_key(|step| step.at);
     let stage = |name, steps, millis, control: &str, terms| Stage {
         config,
         name,
         steps,
         lasts: Duration::from_millis(millis),
         drops: false,
+        // A holder with nothing else to do hears nothing of its nodes until it renews.
+        tasks: 1,
+        keys: 2,
         controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
         terms,
     };
     let plain = Terms { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };
-    let mut stages =
-        vec![stage("control: plain", forgetting, 6500, "probation off (plain locks), and all nodes forget", plain)];
+    let mut stages = vec![stage(
+        "control: plain",
+        forgetting,
+        6500,
+        "probation off (plain locks), and all nodes forget",
+        plain,
+    )];
     if let Some(clocks) = clocks {
         let setup = setup.clone().clocks(clocks);
         let bent = Terms { setup, drift_ppm: DRIFT_PPM, is_guarded: true };

@@ -229,6 +229,9 @@ pub(crate) struct ChaosArgs {
     /// Write what happened into this file, as a page to look at in a browser.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Write every event into this file, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,10 +5,12 @@ mod words;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use quorlock_chaos::timeline::html;
 use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
 use crate::args::ChaosArgs;
@@ -29,7 +31,11 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
             let mut bar = Bar { shows };
             let outcome = run(&config, |progress| {
                 bar.draw(progress);
-                if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if is_over.load(Ordering::Relaxed) {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             });
             bar.clear();
             outcome
@@ -66,6 +72,9 @@ pub(crate) async fn client() -> Result<u8, Failure> {
 
 fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     let faults = Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    if faults.is_empty() {
+        return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
+    }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, as long as it is told.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
@@ -85,12 +94,22 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
     let all = || std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict));
     let holds = all().all(quorlock_chaos::judge::Verdict::holds);
+    write(args.report.as_deref(), || html(&outcome.history, &outcome.verdict))?;
+    write(args.history.as_deref(), || {
+        outcome.history.events().iter().map(|event| event.line() + "\n").collect::<String>()
+    })?;
     if args.json {
         print(&format!("{}\n", words::json(config, outcome)));
     } else {
         print(&words::text(config, outcome));
     }
     Ok(if holds { 0 } else { exit::BROKEN })
+}
+
+fn write(file: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    let written = std::fs::write(file, text());
+    written.map_err(|error| Failure::new(exit::SOFTWARE, format!("{}: {error}", file.display())))
 }
 
 /// How far it is: a line that is written anew, on a terminal only.

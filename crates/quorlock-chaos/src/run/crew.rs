@@ -74,8 +74,15 @@ impl<'a> Crew<'a> {
         let process = spec.process;
         let listener = thread::Builder::new().name(format!("client {process}"));
         let listener = listener.spawn(move || out.map_or((), |out| listen(out, &log, process)))?;
-        let mut member =
-            Member { process, child, orders, listener: Some(listener), watchdog, is_busy: false, _folder: folder };
+        let mut member = Member {
+            process,
+            child,
+            orders,
+            listener: Some(listener),
+            watchdog,
+            is_busy: false,
+            _folder: folder,
+        };
         member.tell(&Order::Begin(Box::new(spec.clone())))?;
         Ok(member)
     }
@@ -136,7 +143,9 @@ impl<'a> Crew<'a> {
         for member in &mut members {
             match member.child.try_wait()? {
                 None => bad.push((member.process, format!("has not ended within {patience:?}"))),
-                Some(status) if !status.success() => bad.push((member.process, format!("ended with {status}"))),
+                Some(status) if !status.success() => {
+                    bad.push((member.process, format!("ended with {status}")))
+                }
                 Some(_) => {}
             }
         }

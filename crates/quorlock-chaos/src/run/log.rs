@@ -69,7 +69,11 @@ impl Log {
                     let fault = told.fault("drop", &[], &[process], Vec::new(), String::new());
                     told.events.push(Event::now(Who::Run, What::Healed { fault }));
                 }
-                What::Refused { .. } | What::Abandoned | What::Lost { .. } | What::Releasing | What::Finished => {
+                What::Refused { .. }
+                | What::Abandoned
+                | What::Lost { .. }
+                | What::Releasing
+                | What::Finished => {
                     told.forget(who);
                 }
                 _ => {}

@@ -25,6 +25,9 @@ pub(super) struct Stage<'a> {
     pub(super) steps: Vec<Step>,
     pub(super) lasts: Duration,
     pub(super) drops: bool,
+    /// Tasks of each client, and how many locks there are for all of them.
+    pub(super) tasks: u32,
+    pub(super) keys: usize,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
 }
@@ -93,13 +96,13 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
             urls: self.nodes.urls(process as usize % Sides::COUNT),
-            tasks: TASKS,
-            keys: (0..KEYS).map(|key| format!("chaos:{key}")).collect(),
+            tasks: *tasks,
+            keys: self.keys().collect(),
             ttl_ms: TTL.as_millis() as u64,
             longest_ttl_ms: LONGEST_TTL.as_millis() as u64,
             node_timeout_ms: NODE_TIMEOUT.as_millis() as u64,
@@ -109,6 +112,10 @@ impl Scene<'_> {
             drops: *drops,
             stores: self.stores.clone(),
         })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = String> {
+        (0..self.stage.keys).map(|key| format!("chaos:{key}"))
     }
 
     /// Does what is planned, each fault on a thread of its own, so that they overlap.
@@ -208,11 +215,13 @@ impl Scene<'_> {
         // Whoever was killed had a lock for a ttl at most.
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
-            for key in (0..KEYS).map(|key| format!("chaos:{key}")) {
+            for key in self.keys() {
                 match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.tell(What::KeyLeft { node, key, ttl_ms }),
-                    Err(error) => self.log.trouble(format!("node {node} does not answer at the end: {error}")),
+                    Err(error) => {
+                        self.log.trouble(format!("node {node} does not answer at the end: {error}"))
+                    }
                 }
             }
         }
@@ -222,10 +231,7 @@ impl Scene<'_> {
 }
 
 /// Does something to each of these nodes at once; the first error, if there is one.
-fn each(
-    nodes: &[usize],
-    work: impl Fn(usize) -> Result<(), NotBroken> + Sync,
-) -> Result<(), NotBroken> {
+fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), NotBroken> + Sync) -> Result<(), NotBroken> {
     thread::scope(|scope| {
         let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
         // All of them are waited for before the first error is given back.
@@ -277,9 +283,6 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);
 const SLACK: Duration = Duration::from_millis(600);
-/// Few keys for many tasks, so that there is somebody waiting for each.
-const KEYS: usize = 4;
-const TASKS: u32 = 2;
 const LOOK: Duration = Duration::from_millis(100);
 /// An order takes its time to be read.
 const BLOCK_SLACK: Duration = Duration::from_millis(50);

@@ -34,7 +34,9 @@ pub(super) struct Answer {
 impl Stores {
     pub(super) fn open(folder: &Path, keys: &[String]) -> io::Result<Self> {
         let open = |prefix: &str, is_fenced| {
-            let open = |key: &String| Store::open(folder, format!("{prefix}-{}", key.replace([':', '/'], "-")), is_fenced);
+            let open = |key: &String| {
+                Store::open(folder, format!("{prefix}-{}", key.replace([':', '/'], "-")), is_fenced)
+            };
             keys.iter().map(open).collect::<io::Result<Vec<_>>>()
         };
         Ok(Self { fenced: open("fenced", true)?, unfenced: open("unfenced", false)? })
@@ -91,7 +93,8 @@ impl Store {
         self.file.read_exact_at(&mut bytes, 0)?;
         let text = String::from_utf8_lossy(&bytes);
         let mut words = text.split_whitespace();
-        let odd = |text: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the store holds {text:?}"));
+        let odd =
+            |text: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the store holds {text:?}"));
         let asked = words.next().map_or(Ok(0), |word| word.parse().map_err(|_| odd(word)))?;
         let last = words.next().map(|word| word.parse().map_err(|_| odd(word))).transpose()?;
         Ok((asked, last))

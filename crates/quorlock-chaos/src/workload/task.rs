@@ -100,9 +100,9 @@ impl Task {
     /// Works under the lock until it has done enough, or the lock is lost.
     async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut left = match self.chance.between(0, 9) {
-            0..=6 => self.millis(1, 40),
-            7..=8 => self.millis(40, 300),
+        let mut left = match self.chance.between(0, 99) {
+            0..=79 => self.millis(1, 20),
+            80..=94 => self.millis(20, 200),
             // So long only if it is renewed.
             _ => self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2),
         };

@@ -63,11 +63,12 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let _ =
-            writeln!(text, "  expected  {} broke {} times: {}", case.promise, case.count, case.because);
+        let _ = writeln!(text, "  expected  {} broke {} times: {}", case.promise, case.count, case.because);
     }
     for control in controls(outcome) {
-        let came = if control.count == 0 { "SHOWED NOTHING: it has tested nothing".to_owned() } else {
+        let came = if control.count == 0 {
+            "SHOWED NOTHING: it has tested nothing".to_owned()
+        } else {
             format!("broke {} {} times, as it should", control.breaks, control.count)
         };
         let _ = writeln!(text, "  control   {}: {came}", control.name);

@@ -1,0 +1,82 @@
+//! `chaos`: breaks what it started, judges, tells, and leaves nothing behind.
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::world::{end, is_alive, quorlock, send, until, wait};
+
+#[test]
+fn a_short_run_holds_and_tells_so_in_json() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("out.html");
+    let report_name = report.to_str().expect("text");
+    let args =
+        ["chaos", "--seconds", "10", "--seed", "7", "--faults", FAULTS, "--json", "--report", report_name];
+    let end = end(&mut quorlock(&args));
+    let told: Value = serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"));
+    assert_eq!(told["violations"], Value::Array(Vec::new()), "{end:?}");
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(told["seed"], 7);
+    assert!(told["seconds"].as_f64().expect("a number") >= 10.0);
+    assert!(told["acquisitions"].as_u64().expect("a number") > 20, "{told}");
+    let faults = told["faults"].as_object().expect("by kind");
+    for kind in ["kill", "pause", "cut", "client-stop", "client-kill"] {
+        assert!(faults.get(kind).and_then(Value::as_u64) > Some(0), "no {kind}: {told}");
+    }
+    assert!(told["expected"].is_array() && told.get("slowest_recovery_ms").is_some(), "{told}");
+    let replay = "quorlock chaos --nodes 5 --clients 8 --seconds 10 --seed 7 --faults ";
+    assert!(told["replay"].as_str().expect("text").starts_with(replay), "{told}");
+    let page = std::fs::read_to_string(report).expect("a page");
+    assert!(page.contains("<svg"), "{}", page.len());
+}
+
+#[test]
+fn what_cannot_work_is_told_before_anything_is_started() {
+    let wrong = end(&mut quorlock(&["chaos", "--faults", "kill,earthquake"]));
+    assert_eq!(wrong.code, Some(64), "{wrong:?}");
+    for part in ["earthquake", "half-open", "client-stop", "all"] {
+        assert!(wrong.err.contains(part), "{part} is missing from: {}", wrong.err);
+    }
+    for args in [["--nodes", "2"], ["--clients", "1"], ["--seconds", "1"], ["--seed", "x"], ["--faults", ","]]
+    {
+        let wrong = end(&mut quorlock(&[["chaos"].as_slice(), &args].concat()));
+        assert_eq!(wrong.code, Some(64), "{args:?}: {wrong:?}");
+    }
+    let none = end(quorlock(&["chaos", "--server", "/no/such/server"]).env_remove("QUORLOCK_REDIS_SERVER"));
+    assert_eq!(none.code, Some(69), "{none:?}");
+    assert!(none.err.contains("/no/such/server"), "{}", none.err);
+}
+
+/// Also when many of them stand still.
+#[test]
+fn nothing_outlives_a_run_that_is_ended_early() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut run = quorlock(&["chaos", "--seconds", "60", "--faults", "pause,client-stop"])
+            .spawn()
+            .expect("a process");
+        let mut children = Vec::new();
+        until("servers, clients and those who watch them", || {
+            children = children_of(run.id());
+            children.len() >= (6 + 8) * 2
+        });
+        send(&run, signal);
+        let status = wait(&mut run);
+        if signal == Signal::INT {
+            assert_eq!(status.code(), Some(130));
+        }
+        until("all are gone", || !children.iter().any(|child| is_alive(*child)));
+    }
+}
+
+fn children_of(parent: u32) -> Vec<Pid> {
+    let mut children = Vec::new();
+    // Each thread has children of its own.
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    for thread in threads {
+        let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.extend(list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+    }
+    children
+}
+
+const FAULTS: &str = "kill,pause,cut,client-stop,client-kill";

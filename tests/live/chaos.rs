@@ -1,0 +1,158 @@
+//! One story for each fault: servers are killed, stopped and cut off while locks are held, and what was promised holds.
+//! All of them at once, by chance, is what `quorlock chaos` does. What restarts without data do, `probation.rs` tells.
+
+use std::time::Duration;
+
+use quorlock::{AcquireError, Redlock};
+use quorlock_chaos::{Data, Flow, Lane, Proxy, Server};
+use tokio::time::Instant;
+
+use crate::world::{Cluster, brief, client, eventually, is_up, secs, votes};
+
+/// Servers, each behind a network of its own, and a client that has met all of them.
+struct World {
+    // The client goes first, then its network, then the servers.
+    redlock: Redlock,
+    networks: Vec<Proxy>,
+    cluster: Cluster,
+}
+
+impl World {
+    async fn of(nodes: usize) -> Self {
+        let cluster = brief(nodes, LONGEST_TTL);
+        let network = |server: &Server| Proxy::before(server, 1).expect("a port");
+        let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
+        let urls = networks.iter().map(|network| network.url(0));
+        let redlock = Redlock::builder().nodes(urls).longest_ttl(LONGEST_TTL).connect().await.expect("up");
+        eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+        Self { redlock, networks, cluster }
+    }
+
+    /// How many nodes the client is connected to.
+    async fn up(&self) -> usize {
+        self.redlock.nodes().await.iter().filter(|node| is_up(node)).count()
+    }
+}
+
+#[tokio::test]
+async fn a_minority_is_killed_and_nobody_notices() {
+    let mut cluster = brief(5, LONGEST_TTL);
+    let redlock = client(&cluster).await;
+    let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
+    let first = guard.deadline();
+    cluster[0].kill();
+    cluster[3].kill();
+    eventually("it was renewed without them", || async {
+        guard.deadline().boot_nanos() > first.boot_nanos()
+    })
+    .await;
+    assert!(guard.is_valid());
+    guard.release().await.expect("three confirm");
+    redlock
+        .mutex("k")
+        .no_wait()
+        .acquire()
+        .await
+        .expect("three are a quorum")
+        .release()
+        .await
+        .expect("released");
+}
+
+#[tokio::test]
+async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again() {
+    let mut cluster = brief(5, LONGEST_TTL);
+    let redlock = client(&cluster).await;
+    let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
+    for node in 0..3 {
+        cluster[node].kill();
+    }
+    guard.lost().await;
+    assert!(!guard.is_valid(), "lost is lost");
+    let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("two are no quorum");
+    assert!(matches!(refused, AcquireError::NoQuorum { .. }), "{refused:?}");
+    for node in 0..3 {
+        cluster[node].restart(Data::Kept).expect("back");
+    }
+    // They may have forgotten, and vote again after the longest ttl.
+    let again = redlock.mutex("k").wait(secs(20)).acquire().await.expect("a quorum is back");
+    again.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
+    let world = World::of(3).await;
+    world.networks[0].tear(0);
+    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    eventually("the node is taken again", || async { world.up().await == 3 && guard.margin() == 1 }).await;
+    guard.release().await.expect("released");
+    eventually("no key is left", || async { crate::world::count(&world.cluster) == 0 }).await;
+}
+
+#[tokio::test]
+async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
+    let world = World::of(3).await;
+    // Commands arrive, so the node takes the lock, and nobody hears of it.
+    world.networks[1].set(0, Flow { there: Lane::Open, back: Lane::Held });
+    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    assert_eq!(guard.margin(), 0);
+    eventually("the deaf one has it too", || async { crate::world::standing(&world.cluster, "k") == 3 })
+        .await;
+    guard.release().await.expect("two confirm");
+    eventually("and gives it back", || async { crate::world::standing(&world.cluster, "k") == 0 }).await;
+    world.networks[1].set(0, Flow::OPEN);
+    eventually("it is heard again", || async { world.up().await == 3 }).await;
+}
+
+#[tokio::test]
+async fn a_quorum_does_not_wait_for_a_slow_node() {
+    let world = World::of(3).await;
+    let delay = secs(2);
+    world.networks[2].set(0, Flow::slow(delay, Duration::ZERO));
+    let start = Instant::now();
+    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two are fast");
+    // There and back again is twice the delay.
+    assert!(start.elapsed() < 2 * delay, "{:?}", start.elapsed());
+    guard.release().await.expect("released");
+    eventually("the slow one is told too", || async { crate::world::count(&world.cluster) == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_once() {
+    let cluster = brief(3, LONGEST_TTL);
+    let redlock = client(&cluster).await;
+    cluster[0].command::<()>(&["CLIENT", "PAUSE", "1500", "ALL"]).expect("paused");
+    let guard = redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    assert_eq!(guard.margin(), 0);
+    guard.release().await.expect("two confirm");
+    // Asked behind what was put off, so answered when that is done.
+    eventually("nothing is left", || async { crate::world::count(&cluster) == 0 }).await;
+    eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
+    let world = World::of(3).await;
+    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("free");
+    eventually("all have it", || async { guard.margin() == 1 }).await;
+    world.networks[0].set(0, Flow::CUT);
+    guard.release().await.expect("two others confirm");
+    assert_eq!(crate::world::standing(&world.cluster, "k"), 1, "it could not be told");
+    world.networks[0].set(0, Flow::OPEN);
+    eventually("it is told now", || async { crate::world::count(&world.cluster) == 0 }).await;
+}
+
+#[tokio::test]
+async fn connections_of_which_the_server_knows_nothing_are_given_up() {
+    let world = World::of(3).await;
+    for network in &world.networks {
+        network.orphan(0);
+    }
+    // Nobody refuses, nobody answers; a client that only waited would wait for ever.
+    let guard =
+        world.redlock.mutex("k").ttl(LONGEST_TTL).wait(secs(20)).acquire().await.expect("dialed anew");
+    guard.release().await.expect("released");
+    eventually("all are dialed anew", || async { world.up().await == 3 }).await;
+}
+
+const LONGEST_TTL: Duration = secs(2);
