@@ -131,6 +131,7 @@ pub fn run(
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: 5,
+        long_holds: 5,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -180,20 +181,25 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         (0..count).map(step).collect::<Vec<_>>()
     };
     let forgetting = times(6, 800, |_| Act::Flush);
+    // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot; and
+    // a holder that stands still hears of nothing, and need not: its lock would last until it is awake again.
     let mut jumping = times(4, 2600, |_| Act::Jump { micros: 2_000_000 });
-    // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot.
-    let newcomer = |jump: &Step, draw| Step {
-        at: jump.at.saturating_sub(Duration::from_millis(40)),
-        nodes: Vec::new(),
-        act: Act::ClientKill { draw, holds: false },
-        lasts: Duration::ZERO,
-    };
-    let newcomers: Vec<Step> =
-        jumping.iter().flat_map(|jump| (0..4).map(|draw| newcomer(jump, draw))).collect();
-    for jump in &mut jumping {
-        jump.lasts = Duration::from_millis(900);
-    }
-    jumping.extend(newcomers);
+    let others: Vec<Step> = jumping
+        .iter_mut()
+        .flat_map(|jump| {
+            jump.lasts = Duration::from_millis(900);
+            let stop = (0_u64, 500_u64, Act::ClientStop { draw: 0 });
+            let newcomers = [10, 20, 30].map(|after| (after, 0, Act::ClientKill { draw: 0, holds: false }));
+            let step = |(after, lasts, act)| Step {
+                at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
+                lasts: Duration::from_millis(lasts),
+                nodes: Vec::new(),
+                act,
+            };
+            std::iter::once(stop).chain(newcomers).map(step).collect::<Vec<_>>()
+        })
+        .collect();
+    jumping.extend(others);
     jumping.sort_by_key(|step| step.at);
     let stage = |name, steps, millis, control: &str, terms| Stage {
         config,
@@ -201,9 +207,9 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         steps,
         lasts: Duration::from_millis(millis),
         drops: false,
-        // A holder with nothing else to do hears nothing of its nodes until it renews.
         tasks: 1,
-        keys: 2,
+        keys: 1,
+        long_holds: 60,
         controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
         terms,
     };

@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -198,13 +197,6 @@ fn listen(out: ChildStdout, log: &Log, process: u32) {
             Err(error) => log.trouble(format!("client {process} said what is no event ({error}): {text}")),
         }
     }
-}
-
-/// Where the stores of a run are.
-pub(super) fn stores() -> io::Result<(TempDir, PathBuf)> {
-    let folder = tempfile::Builder::new().prefix("quorlock-stores-").tempdir()?;
-    let path = folder.path().to_owned();
-    Ok((folder, path))
 }
 
 const LOOK: Duration = Duration::from_millis(10);

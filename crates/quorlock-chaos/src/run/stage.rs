@@ -1,5 +1,6 @@
 //! One run from the first server to the last event: the main one, or a control.
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use quorlock::Redlock;
 use rustix::process::Signal;
 
-use super::crew::{self, Crew};
+use super::crew::Crew;
 use super::log::Log;
 use super::{Config, Halt, Progress, RunError};
 use crate::faults::{Act, Nodes, NotBroken, Sides, Step};
@@ -28,6 +29,8 @@ pub(super) struct Stage<'a> {
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
     pub(super) keys: usize,
+    /// How many locks, out of a hundred, are held for longer than their ttl.
+    pub(super) long_holds: u64,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
 }
@@ -60,7 +63,9 @@ impl Stage<'_> {
             declare(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
-        let (_folder, stores) = crew::stores().map_err(no_clients)?;
+        // In a server's folder, because that goes whatever becomes of us.
+        let stores = nodes.with(0, |server| server.dir().join("stores"));
+        fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
         log.tell(What::Settings(self.settings(server)));
         let crew = Crew::new(self.config, Arc::clone(&log));
@@ -96,7 +101,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, long_holds, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
@@ -109,6 +114,7 @@ impl Scene<'_> {
             drift: f64::from(terms.drift_ppm) / 1e6,
             is_guarded: terms.is_guarded,
             has_thread: process % 3 == 0,
+            long_holds: *long_holds,
             drops: *drops,
             stores: self.stores.clone(),
         })
@@ -167,15 +173,16 @@ impl Scene<'_> {
     }
 
     fn trouble_client(&self, step: &Step) -> Result<(), NotBroken> {
-        let (among, draw) = match step.act {
-            Act::ClientKill { draw, holds: false } => (self.log.waiters(), draw),
-            Act::ClientStop { draw } | Act::ClientKill { draw, .. } | Act::Block { draw } => {
-                (self.log.holders(), draw)
+        // Nobody may hold or wait right now; if it stays so, there is nobody to trouble.
+        let mut found = self.target(step.act);
+        for _ in 0..TARGET_TRIES {
+            if found.is_some() {
+                break;
             }
-            _ => return Ok(()),
-        };
-        // Nobody may hold or wait right now, and then there is nobody to trouble.
-        let Some(process) = self.crew.seize(&among, draw) else { return Ok(()) };
+            self.halt.sleep(TARGET_PAUSE);
+            found = self.target(step.act);
+        }
+        let Some(process) = found else { return Ok(()) };
         let tell = || {
             let (act, effects) = (step.act, step.act.effects());
             self.log.fault(act.kind().name(), &[], &[process], effects, act.to_string())
@@ -204,6 +211,17 @@ impl Scene<'_> {
         }
         self.crew.let_go(process);
         Ok(())
+    }
+
+    /// A client that holds a lock, or waits for one, as the fault wants it.
+    fn target(&self, act: Act) -> Option<u32> {
+        match act {
+            Act::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
+            Act::ClientStop { draw } | Act::ClientKill { draw, .. } | Act::Block { draw } => {
+                self.crew.seize(&self.log.holders(), draw)
+            }
+            _ => None,
+        }
     }
 
     /// Everybody comes to an end; what is then left on the nodes is told.
@@ -283,6 +301,9 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);
 const SLACK: Duration = Duration::from_millis(600);
+/// A third of a second.
+const TARGET_TRIES: u32 = 60;
+const TARGET_PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(100);
 /// An order takes its time to be read.
 const BLOCK_SLACK: Duration = Duration::from_millis(50);

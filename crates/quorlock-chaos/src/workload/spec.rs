@@ -35,6 +35,8 @@ pub(crate) struct Spec {
     pub(crate) is_guarded: bool,
     /// Whether its locks are renewed on a thread of their own.
     pub(crate) has_thread: bool,
+    /// How many of its locks, out of a hundred, it holds for longer than their ttl.
+    pub(crate) long_holds: u64,
     /// Whether it drops futures now and then.
     pub(crate) drops: bool,
     /// The folder of the guarded stores.

@@ -100,11 +100,12 @@ impl Task {
     /// Works under the lock until it has done enough, or the lock is lost.
     async fn hold(&mut self, guard: &Guard, key: usize) -> Result<(), String> {
         let stores = Arc::clone(&self.stores);
-        let mut left = match self.chance.between(0, 99) {
-            0..=79 => self.millis(1, 20),
-            80..=94 => self.millis(20, 200),
-            // So long only if it is renewed.
-            _ => self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2),
+        let mut left = if self.chance.percent(self.spec.long_holds) {
+            self.millis(self.spec.ttl_ms, self.spec.ttl_ms * 5 / 2)
+        } else if self.chance.percent(80) {
+            self.millis(1, 20)
+        } else {
+            self.millis(20, 200)
         };
         let mut lost = pin!(guard.lost());
         while !left.is_zero() {
