@@ -83,12 +83,19 @@ fn server() -> Server {
 /// Makes node 1 forget.
 type Fault = fn(&mut World);
 
-const FAULTS: [(&str, Fault); 7] = [
+const FAULTS: [(&str, Fault); 8] = [
     ("restarted without data", |world| world.fleet[1].restart(Data::Empty).expect("back")),
     ("restarted with a stale copy", |world| {
         world.fleet[1].restart(Data::Old(world.old.clone())).expect("back");
     }),
     ("flushed", |world| world.fleet[1].wipe().expect("flushed")),
+    ("limited in memory, and set right", |world| {
+        // Nobody is there meanwhile, so nobody sees that it evicts.
+        world.lagging.kill();
+        world.front.move_to(&world.lagging);
+        evict(&world.fleet[1]);
+        world.front.move_to(&world.fleet[1]);
+    }),
     ("swapped", |world| world.fleet[1].swap().expect("swapped")),
     ("demoted and promoted", |world| {
         world.fleet[1].demote(&world.blank).expect("a replica");
@@ -97,6 +104,18 @@ const FAULTS: [(&str, Fault); 7] = [
     ("replaced by a blank server", |world| world.front.move_to(&world.blank)),
     ("replaced by a replica that lags", |world| world.front.move_to(&world.lagging)),
 ];
+
+/// Makes it evict what has a ttl, until the lock is gone.
+fn evict(server: &Server) {
+    let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]).expect("set");
+    set("maxmemory-policy", "volatile-random");
+    set("maxmemory", "1");
+    while server.command::<bool>(&["EXISTS", "k"]).expect("up") {
+        std::thread::yield_now();
+    }
+    set("maxmemory", "0");
+    set("maxmemory-policy", "noeviction");
+}
 
 /// Tells a story on a thread and a runtime of its own; its servers are killed, and block.
 fn tell_all<F: Future<Output = ()>>(story: impl Fn(&'static str, Fault) -> F + Sync) {

@@ -6,8 +6,9 @@
 -- ARGV[3]  how long ago its time is to be set, in microseconds
 --
 -- Returns  {marker, incarnation, evicts, now}
--- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation of run id and replication id (a restart changes the first,
--- a change of role the second), 1 if keys are evicted when memory is full, and now in microseconds;
+-- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation of
+-- run id and replication id (a restart changes the first, a change of role the second) and of how many keys were
+-- evicted, if any, 1 if keys are evicted when memory is full, and now in microseconds;
 -- or the error reply of a command that the server refused.
 
 local time = redis.call('TIME')
@@ -19,6 +20,11 @@ if string.match(replication, 'role:(%a+)') ~= 'master' then
 end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local incarnation = run .. ':' .. string.match(replication, 'master_replid:(%x+)')
+-- Memory may have been limited while nobody looked: what was evicted then is forgotten, as after a restart.
+local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
+if evicted and evicted ~= '0' then
+    incarnation = incarnation .. ':' .. evicted
+end
 local memory = redis.call('INFO', 'memory')
 local is_limited = string.match(memory, 'maxmemory:(%d+)') ~= '0'
 local evicts = is_limited and string.match(memory, 'maxmemory_policy:([%a-]+)') ~= 'noeviction'
