@@ -181,7 +181,7 @@ impl Planner {
             Kind::Flush => Act::Flush,
             Kind::Scripts => Act::Scripts,
             Kind::Failover => Act::Failover { lag },
-            Kind::Memory => Act::Memory { policy: *self.chance.pick::<&str>(&POLICIES) },
+            Kind::Memory => Act::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
             Kind::Slow => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
@@ -224,7 +224,7 @@ fn parts(kind: Kind) -> &'static [Part] {
 }
 
 /// Clients have met by then.
-const FIRST: Duration = Duration::from_millis(1000);
+const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
 const CALM: Duration = Duration::from_millis(1500);
 /// Between two faults to one part of a node: for restarts, replicas and copies.

@@ -78,19 +78,19 @@ impl Proxy {
         let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let listeners = (0..sides).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-        let mut served = Vec::new();
+        let mut doors = Vec::new();
         let mut sides = Vec::new();
         for listener in listeners {
             listener.set_nonblocking(true)?;
             let (rules, watched) = watch::channel(Rules::default());
             sides.push(Side { port: listener.local_addr()?.port(), rules });
-            served.push((listener, watched));
+            doors.push((listener, watched));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
             runtime.block_on(async {
-                for (listener, rules) in served {
+                for (listener, rules) in doors {
                     tokio::spawn(serve(listener, upstream, rules));
                 }
                 // An error means that the other end is gone, which is the sign.

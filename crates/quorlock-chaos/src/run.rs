@@ -148,11 +148,11 @@ pub fn run(
     Ok(Outcome { history, verdict, controls, skipped })
 }
 
+/// Kinds of faults that cannot be had here, and why.
+type Skipped = Vec<(Kind, String)>;
+
 /// Clocks that can be set, if they are wanted and can be had.
-fn clocks(
-    config: &Config,
-    kinds: &mut BTreeSet<Kind>,
-) -> Result<(Option<ClockLibrary>, Vec<(Kind, String)>), RunError> {
+fn clocks(config: &Config, kinds: &mut BTreeSet<Kind>) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
     if !kinds.iter().any(|kind| kind.needs_clocks()) {
         return Ok((None, Vec::new()));
     }
@@ -190,13 +190,13 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
             jump.lasts = Duration::from_millis(900);
             let stop = (0_u64, 500_u64, Act::ClientStop { draw: 0 });
             let newcomers = [10, 20, 30].map(|after| (after, 0, Act::ClientKill { draw: 0, holds: false }));
-            let step = |(after, lasts, act)| Step {
+            let prepared = |(after, lasts, act)| Step {
                 at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
                 lasts: Duration::from_millis(lasts),
                 nodes: Vec::new(),
                 act,
             };
-            std::iter::once(stop).chain(newcomers).map(step).collect::<Vec<_>>()
+            std::iter::once(stop).chain(newcomers).map(prepared).collect::<Vec<_>>()
         })
         .collect();
     jumping.extend(others);

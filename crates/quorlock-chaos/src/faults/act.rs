@@ -139,9 +139,8 @@ impl Act {
             }
             Self::Flush => vec![forgets],
             Self::Scripts => Vec::new(),
-            Self::Failover { .. } => vec![Effect::Mute, forgets],
             Self::Memory { policy: NO_EVICTION } => vec![Effect::Mute],
-            Self::Memory { .. } => vec![Effect::Mute, forgets],
+            Self::Failover { .. } | Self::Memory { .. } => vec![Effect::Mute, forgets],
             Self::Slow { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }

@@ -150,8 +150,14 @@ impl Nodes {
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
-            Act::Flush | Act::Scripts | Act::Reset { .. } | Act::Tear { .. } => {}
-            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => {}
+            // These are over as soon as they are done, or done to clients.
+            Act::Flush
+            | Act::Scripts
+            | Act::Reset { .. }
+            | Act::Tear { .. }
+            | Act::ClientStop { .. }
+            | Act::ClientKill { .. }
+            | Act::Block { .. } => {}
         }
         Ok(())
     }

@@ -125,7 +125,9 @@ impl<'a> Crew<'a> {
     /// Tells all to come to an end, and waits for it; gives back those that did not in time, killed by then.
     pub(super) fn dismiss(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
         let mut members = std::mem::take(&mut self.members().alive);
-        members.iter_mut().for_each(|member| member.orders = None);
+        for member in &mut members {
+            member.orders = None;
+        }
         let mut left = patience;
         while !left.is_zero() {
             let mut is_over = true;
@@ -143,7 +145,7 @@ impl<'a> Crew<'a> {
             match member.child.try_wait()? {
                 None => bad.push((member.process, format!("has not ended within {patience:?}"))),
                 Some(status) if !status.success() => {
-                    bad.push((member.process, format!("ended with {status}")))
+                    bad.push((member.process, format!("ended with {status}")));
                 }
                 Some(_) => {}
             }

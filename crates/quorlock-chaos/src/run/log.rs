@@ -138,7 +138,7 @@ impl Told {
         let id = self.faults;
         self.faults += 1;
         if kind != "drop" {
-            self.last_fault = kind.to_owned();
+            kind.clone_into(&mut self.last_fault);
         }
         let (kind, nodes, processes) = (kind.to_owned(), nodes.to_vec(), processes.to_vec());
         let fault = Fault { id, kind, nodes, processes, effects, detail };

@@ -58,7 +58,7 @@ impl Stage<'_> {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
-        let server = nodes.with(0, |server| server_name(server))?;
+        let server = nodes.with(0, server_name)?;
         if self.terms.is_guarded {
             declare(nodes.direct_urls())?;
         }
@@ -238,7 +238,7 @@ impl Scene<'_> {
                     Ok(-2) => {}
                     Ok(ttl_ms) => self.log.tell(What::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
-                        self.log.trouble(format!("node {node} does not answer at the end: {error}"))
+                        self.log.trouble(format!("node {node} does not answer at the end: {error}"));
                     }
                 }
             }
@@ -295,8 +295,8 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
 }
 
 /// How long a lock lives; and how long a node is on probation.
-pub(super) const TTL: Duration = Duration::from_millis(1000);
-pub(super) const LONGEST_TTL: Duration = Duration::from_millis(2000);
+pub(super) const TTL: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_TTL: Duration = Duration::from_secs(2);
 const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);

@@ -176,14 +176,13 @@ impl Task {
     async fn extend(&mut self, guard: &Guard) -> Result<(), String> {
         let patience = self.patience(10, 0, 3);
         let ttl = Duration::from_millis(self.spec.ttl_ms);
-        match until_dropped(patience, guard.extend(ttl)).await {
-            Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed))) => Err(error.to_string()),
-            // Extended, unconfirmed, lost, or dropped half-way: the next look tells.
-            _ => {
-                self.look(guard);
-                Ok(())
-            }
+        let extended = until_dropped(patience, guard.extend(ttl)).await;
+        if let Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed))) = extended {
+            return Err(error.to_string());
         }
+        // Extended, unconfirmed, lost, or dropped half-way: this tells.
+        self.look(guard);
+        Ok(())
     }
 
     async fn give_up(&mut self, guard: Guard) -> Result<(), String> {
