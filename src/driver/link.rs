@@ -146,7 +146,14 @@ impl Link {
 
     /// As [`down`](Self::down), for a node that somebody has to mend first.
     pub(super) fn bar(&mut self, bar: Bar, now: Moment) -> bool {
-        self.state = State::Resting(now.plus(backoff::redial_barred(entropy::jitter())).boot_nanos());
+        let pause = if bar == Bar::Replica {
+            // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
+            self.failures = self.failures.saturating_add(1);
+            backoff::redial(self.failures, entropy::jitter())
+        } else {
+            backoff::redial_barred(entropy::jitter())
+        };
+        self.state = State::Resting(now.plus(pause).boot_nanos());
         let is_news = self.status.state != NodeState::Barred(bar.clone());
         self.status.state = NodeState::Barred(bar);
         is_news

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Redlock};
-use quorlock_chaos::{Data, Flow, Lane, Proxy, Server};
-use tokio::time::Instant;
+use quorlock::{AcquireError, NodeState, NodeStatus, Redlock};
+use quorlock_chaos::{Data, Flow, Lane, Proxy, Server, Setup};
+use tokio::time::{Instant, timeout};
 
 use crate::world::{Cluster, brief, client, eventually, is_up, secs, votes};
 
@@ -153,6 +153,28 @@ async fn connections_of_which_the_server_knows_nothing_are_given_up() {
         world.redlock.mutex("k").ttl(LONGEST_TTL).wait(secs(20)).acquire().await.expect("dialed anew");
     guard.release().await.expect("released");
     eventually("all are dialed anew", || async { world.up().await == 3 }).await;
+}
+
+/// Who is barred for its password is dialed every five seconds at most; five rounds of that would take longer.
+#[tokio::test]
+async fn a_replica_that_is_promoted_is_soon_met_again() {
+    let cluster = brief(3, Duration::from_millis(200));
+    let redlock = client(&cluster).await;
+    let master = Server::start(&Setup::new()).expect("started");
+    let rounds = async {
+        for _ in 0..5 {
+            cluster[0].demote(&master).expect("a replica");
+            let is_barred = |node: &NodeStatus| matches!(node.state, NodeState::Barred(_));
+            eventually("it is barred", || async {
+                drop(redlock.mutex("k").acquire().await.expect("two others are a quorum"));
+                is_barred(&redlock.nodes().await[0])
+            })
+            .await;
+            cluster[0].promote().expect("a master");
+            eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+        }
+    };
+    timeout(secs(24), rounds).await.expect("it is dialed as often as one that is down");
 }
 
 const LONGEST_TTL: Duration = secs(2);
