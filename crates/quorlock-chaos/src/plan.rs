@@ -35,6 +35,8 @@ struct Planner {
     chance: Chance,
     /// From when on a part of a node is whole.
     whole: HashMap<(usize, Part), Duration>,
+    /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
+    votes: Vec<Duration>,
     /// By how much each clock has been made to go wrong, in microseconds.
     gained: Vec<i64>,
     steps: Vec<Step>,
@@ -45,6 +47,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
     let mut planner = Planner {
         chance: Chance::of_part(scope.seed, 1),
         whole: HashMap::new(),
+        votes: vec![Duration::ZERO; scope.nodes],
         gained: vec![0; scope.nodes],
         steps: Vec::new(),
         scope: scope.clone(),
@@ -70,14 +73,13 @@ impl Planner {
         while !kinds.is_empty() && at < self.end() {
             let faults = self.chance.between(1, 4);
             let mut over = at;
-            let mut doubtful = false;
             for _ in 0..faults {
                 let kind = self.draw(&kinds, &mut bag);
                 let begins = at + self.millis(0, 700);
                 let many = self.many();
                 if let Some(step) = self.step(kind, begins, many) {
                     over = over.max(step.at + step.lasts);
-                    doubtful |= step.nodes.len() + self.scope.quorum > self.scope.nodes;
+                    self.doubt(&step);
                     self.steps.push(step);
                 }
                 // Set clocks use up the margin: nothing else then.
@@ -85,8 +87,20 @@ impl Planner {
                     break;
                 }
             }
-            let calm = if doubtful { self.scope.longest_ttl } else { Duration::ZERO };
-            at = over + calm + self.millis(200, 900);
+            // There is a quorum again, for a while at least, before the next bout.
+            let mut votes = self.votes.clone();
+            votes.sort_unstable();
+            at = over.max(votes[self.scope.quorum - 1]) + self.millis(300, 1200);
+        }
+    }
+
+    /// Notes from when on its nodes vote again.
+    fn doubt(&mut self, step: &Step) {
+        let is_network = parts(step.act.kind()) == [Part::Network];
+        let probation = if is_network { Duration::ZERO } else { self.scope.longest_ttl };
+        let over = step.at + step.lasts + probation + BETWEEN / 2;
+        for node in &step.nodes {
+            self.votes[*node] = self.votes[*node].max(over);
         }
     }
 

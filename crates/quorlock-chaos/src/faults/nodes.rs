@@ -18,6 +18,8 @@ pub(crate) struct Nodes {
 
 struct Node {
     server: Mutex<Server>,
+    /// Held by a fault to the server from its beginning to its end.
+    fault: Mutex<()>,
     proxy: Proxy,
 }
 
@@ -40,7 +42,7 @@ impl Nodes {
         let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
         let node = |server: Server| {
             let proxy = Proxy::before(&server, Sides::COUNT)?;
-            Ok(Node { server: Mutex::new(server), proxy })
+            Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
         };
         let nodes = servers.into_iter().map(node).collect::<io::Result<_>>()?;
         Ok(Self { nodes, spare })
@@ -63,6 +65,24 @@ impl Nodes {
     /// Asks a node, past its proxy.
     pub(crate) fn with<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> T {
         ask(&lock(&self.nodes[node].server))
+    }
+
+    /// Waits until no other fault has its hands on the server itself: restarts and replicas take what time they take,
+    /// whatever the plan says. Of no matter to faults of networks and clocks.
+    pub(crate) fn occupy(&self, node: usize, act: Act) -> Option<MutexGuard<'_, ()>> {
+        let is_of_server = matches!(
+            act,
+            Act::Kill
+                | Act::Empty
+                | Act::Old { .. }
+                | Act::Pause
+                | Act::ClientPause { .. }
+                | Act::Flush
+                | Act::Scripts
+                | Act::Failover { .. }
+                | Act::Memory { .. }
+        );
+        is_of_server.then(|| self.nodes[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What must be done before a fault begins, so that it can.
@@ -94,7 +114,7 @@ impl Nodes {
         lasts: Duration,
         prepared: &Prepared<'_>,
     ) -> Result<(), NotBroken> {
-        let Node { server, proxy } = &self.nodes[node];
+        let Node { server, proxy, .. } = &self.nodes[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
             Act::Kill | Act::Empty | Act::Old { .. } => lock(server).kill(),
@@ -129,7 +149,7 @@ impl Nodes {
 
     /// Mends it.
     pub(crate) fn heal(&self, node: usize, act: Act, prepared: Prepared<'_>) -> Result<(), NotBroken> {
-        let Node { server, proxy } = &self.nodes[node];
+        let Node { server, proxy, .. } = &self.nodes[node];
         match act {
             Act::Kill | Act::Empty | Act::Old { .. } => {
                 if let Prepared::Data(data) = prepared {

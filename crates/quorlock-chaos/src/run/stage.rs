@@ -163,6 +163,7 @@ impl Scene<'_> {
         let Step { act, nodes, lasts, .. } = step;
         let fault = self.log.fault(act.kind().name(), nodes, &[], act.effects(), act.to_string());
         let outcome = each(nodes, |node| {
+            let _alone = self.nodes.occupy(node, *act);
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
             self.halt.sleep(*lasts);
