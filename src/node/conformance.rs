@@ -154,7 +154,7 @@ impl Connection {
         loop {
             if let Some((reply, length)) = parse(&self.unread).expect("the protocol") {
                 self.unread.drain(..length);
-                assert_eq!(self.unread, [], "one answer to one question");
+                assert!(self.unread.is_empty(), "one answer to one question");
                 return reply;
             }
             let mut bytes = [0; 4096];
