@@ -73,7 +73,7 @@ pub(super) struct Record {
     pub(super) number: Option<u64>,
     pub(super) deadline: Option<Moment>,
     pub(super) confirmed: NodeSet,
-    /// Where its key stood when it was won or renewed last, of those nodes that the holder counts on; and where it
+    /// Where its key stood when it was won or its deadline was moved last, of those nodes that the holder counts on; and where it
     /// would have stood, but for what was done there.
     pub(super) ground: NodeSet,
     /// The nodes that had its number when it was won, and the place of its grant among all.

@@ -43,7 +43,10 @@ impl Sim<'_> {
         self.tally.renewed += 1;
         let (stood, robbed) = (self.standing(id), self.robbed_of(id));
         let record = &mut self.oracle.records[id as usize];
-        (record.deadline, record.ground) = (Some(deadline), both(stood.or(robbed), record.confirmed));
+        // A shorter extension leaves the deadline as it was, and with it what the lock stands on.
+        if record.deadline != Some(deadline) {
+            (record.deadline, record.ground) = (Some(deadline), both(stood.or(robbed), record.confirmed));
+        }
         let record = &self.oracle.records[id as usize];
         if let Some((at, other, excuse)) = record.overtaken {
             let start = record.start;
