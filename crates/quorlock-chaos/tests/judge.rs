@@ -148,6 +148,38 @@ fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
 }
 
 #[test]
+fn a_node_may_forget_at_any_time_until_it_is_healed() {
+    let overlap = |from: u64, to: u64| {
+        let mut story = story();
+        story.settings.guarded = false;
+        story.settings.probation = false;
+        story.hold(1, 0, 100, 400, None).hold(2, 0, 300, 800, None);
+        story.fault(1, "flush", &[0, 1, 2], from, to, &WIPE);
+        story
+    };
+    // Client 1 asked at 90. The flush was told before that and may have been done after.
+    check(&overlap(85, 95), &[], &[Promise::Exclusion]);
+    check(&overlap(85, 90), &[], &[Promise::Exclusion]);
+    check(&overlap(80, 89), &[Promise::Exclusion], &[]);
+    // And it was told before client 2 was granted the lock, or it is no reason.
+    check(&overlap(300, 400), &[], &[Promise::Exclusion]);
+    check(&overlap(301, 400), &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn a_node_may_lose_its_counters_at_any_time_until_it_is_healed() {
+    let lost = |to: u64| {
+        let mut story = story();
+        story.settings.probation = false;
+        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 300, 400, Some(10));
+        story.fault(1, "flush", &[0], 80, to, &WIPE);
+        story
+    };
+    check(&lost(110), &[], &[Promise::NumbersOrdered]);
+    check(&lost(89), &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
 fn the_same_number_twice_is_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 195, 400, Some(10));

@@ -101,11 +101,13 @@ impl<'a> World<'a> {
         self.stops(process).filter_map(|stop| stop.and(span)).map(|stop| stop.len()).sum()
     }
 
-    /// The nodes that forgot what `what` says (of locks, of counters) within `span`.
+    /// The nodes that may have forgotten what `what` says (of locks, of counters) within `span`: a fault is told before
+    /// it is done and healed after that, and when in between it did its work, nobody knows.
     pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
         let forgot = |bout: &&Bout<'_>| {
             let said = bout.fault.effects.iter();
-            span.has(bout.span.from)
+            bout.span.from <= span.to
+                && span.from <= bout.span.to
                 && said.clone().any(
                     |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
                 )
