@@ -1,6 +1,6 @@
 //! What happened, drawn: a page for browsers, and a form for terminals.
 //!
-//! Both show the same [picture](picture::Picture): a lane for each node, each key and each client's task, and over them
+//! Both show the same picture: a lane for each node, each key and each client's task, and over them
 //! the violations, with the events around each.
 
 mod page;
