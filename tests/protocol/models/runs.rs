@@ -150,10 +150,10 @@ fn a_lock_that_is_extended_was_never_away() {
         ("guarded extension, ttl 1, 1 tick", guarded_renewal(0, 1, 1), 570_309),
     ];
     let long: &[Run] = &[
-        ("extension, ttl 2, 2 ticks", renewal(2, &[2], 2), 1_765_162),
+        ("extension, ttl 2, 2 ticks", renewal(2, &[2], 2), 1_761_232),
         ("guarded extension, ttl 1, 1 tick, 1 forgets", guarded_renewal(1, 1, 1), 4_961_265),
-        ("extension, ttl 2, 3 ticks", renewal(2, &[2], 3), 7_853_942),
-        ("extension, ttl 2, shorter and longer, 2 ticks", renewal(2, &[1, 3], 2), 4_924_849),
+        ("extension, ttl 2, 3 ticks", renewal(2, &[2], 3), 7_827_895),
+        ("extension, ttl 2, shorter and longer, 2 ticks", renewal(2, &[1, 3], 2), 4_795_183),
     ];
     explore(short, long, &[Sight::Renewed, Sight::Retaken, Sight::Lost, Sight::Stale]);
 }
