@@ -190,6 +190,9 @@ mod tests {
                 (Reply::Ok, Ok(theirs)) => prop_assert_eq!(theirs, Value::Okay),
                 (Reply::Nil, Ok(theirs)) => prop_assert_eq!(theirs, Value::Nil),
                 (Reply::Int(number), Ok(theirs)) => prop_assert_eq!(theirs, Value::Int(number)),
+                (Reply::Ballot(numbers), Ok(theirs)) => {
+                    prop_assert_eq!(theirs, Value::Array(numbers.map(Value::Int).into()));
+                }
                 (Reply::Other(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
                 (Reply::Error(_), _) => {}
                 (ours, theirs) => prop_assert!(false, "{:?} against {:?}", ours, theirs),
@@ -210,6 +213,19 @@ mod tests {
             if let Ok(Some((_, length))) = parse(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
+        }
+    }
+
+    #[test]
+    fn three_numbers_are_a_ballot_and_nothing_else_is() {
+        let of = |text: &[u8]| parse(text).expect("well-formed").expect("whole").0;
+        assert_eq!(of(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"), Reply::Ballot([1, -2, (1 << 53) - 1]));
+        for other in [
+            &b"*3\r\n:1\r\n:2\r\n$1\r\n3\r\n"[..],
+            b"*3\r\n:1\r\n$3\r\n:\r\n\r\n:3\r\n",
+            b"*2\r\n:1\r\n:2\r\n",
+        ] {
+            assert!(matches!(of(other), Reply::Other(Value::Array(_))), "{other:?}");
         }
     }
 
