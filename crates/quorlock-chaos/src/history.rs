@@ -50,8 +50,18 @@ pub enum Who {
 pub enum What {
     /// The run begins, on these terms. Its first event.
     Settings(Settings),
-    /// The run breaks something.
+    /// The run is about to break something.
     Fault(Fault),
+    /// It has done so on all nodes that it hits: what happens at once (a clock that is set) happened before this.
+    Begun {
+        /// Which fault.
+        fault: u64,
+    },
+    /// The run is about to mend that: what happens at once (a clock that is set right) happens after this.
+    Mending {
+        /// Which fault.
+        fault: u64,
+    },
     /// The run has mended the fault of that number. Faults that pass by themselves (a flush) are healed at once.
     Healed {
         /// Which fault.

@@ -119,6 +119,42 @@ fn a_clock_set_back_again_has_jumped_ahead() {
 }
 
 #[test]
+fn a_clock_may_jump_at_any_time_between_the_word_and_the_deed() {
+    let overlap = |begins: (u64, u64), mends: (u64, u64), micros: i64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        story.fault_of_length(1, "jump", &[0, 1], begins, mends, &[Effect::Steps { micros }]);
+        story
+    };
+    let (ahead, back) = (5_000_000, -5_000_000);
+    // Client 1 asked at 90. The jump was told before that and may have been done after.
+    check(&overlap((80, 90), (5_000, 5_000), ahead), &[], &[Promise::Exclusion]);
+    check(&overlap((80, 89), (5_000, 5_000), ahead), &[Promise::Exclusion], &[]);
+    // Client 2 was granted the lock at 300.
+    check(&overlap((300, 400), (5_000, 5_000), ahead), &[], &[Promise::Exclusion]);
+    check(&overlap((301, 400), (5_000, 5_000), ahead), &[Promise::Exclusion], &[]);
+    // A clock that was set back jumps ahead when it is mended: between that word and that deed.
+    check(&overlap((20, 20), (80, 90), back), &[], &[Promise::Exclusion]);
+    check(&overlap((20, 20), (80, 89), back), &[Promise::Exclusion], &[]);
+    check(&overlap((20, 20), (300, 400), back), &[], &[Promise::Exclusion]);
+    check(&overlap((20, 20), (301, 400), back), &[Promise::Exclusion], &[]);
+}
+
+#[test]
+fn a_jump_of_which_only_beginning_and_end_are_told_may_be_at_any_time_in_between() {
+    let overlap = |from: u64, to: u64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
+        let (nodes, processes, effects) = (vec![0, 1], Vec::new(), JUMP.to_vec());
+        let fault = Fault { id: 1, kind: "jump".into(), nodes, processes, effects, detail: String::new() };
+        story.event(from, Who::Run, What::Fault(fault)).event(to, Who::Run, What::Healed { fault: 1 });
+        story
+    };
+    check(&overlap(50, 90), &[], &[Promise::Exclusion]);
+    check(&overlap(50, 89), &[Promise::Exclusion], &[]);
+}
+
+#[test]
 fn a_renewal_makes_up_for_what_jumped_before() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).look(1, 0, 2_000, 2_980).release(1, 0, 2_400);
@@ -259,6 +295,28 @@ fn a_clock_set_back_by_more_than_the_idle_time_excuses_numbers() {
     };
     check(&set_back(900), &[], &[Promise::NumbersOrdered]);
     check(&set_back(1_100), &[Promise::NumbersOrdered], &[]);
+}
+
+#[test]
+fn a_clock_may_be_set_back_at_any_time_between_the_word_and_the_deed() {
+    // Client 1 asked at 90 and gave it up at 200; client 2 was granted it at 500.
+    let set_back = |begins: (u64, u64), mends: (u64, u64), micros: i64| {
+        let mut story = story();
+        story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 500, 600, Some(10));
+        story.fault(1, "wipe", &[0], 300, 301, &WIPE);
+        story.fault_of_length(2, "jump", &[3], begins, mends, &[Effect::Steps { micros }]);
+        story
+    };
+    let (ahead, back) = (800_000, -800_000);
+    check(&set_back((80, 90), (6_500, 6_500), back), &[], &[Promise::NumbersOrdered]);
+    check(&set_back((80, 89), (6_500, 6_500), back), &[Promise::NumbersOrdered], &[]);
+    check(&set_back((500, 510), (6_500, 6_500), back), &[], &[Promise::NumbersOrdered]);
+    check(&set_back((501, 510), (6_500, 6_500), back), &[Promise::NumbersOrdered], &[]);
+    // One that was set ahead is set back when it is mended.
+    check(&set_back((20, 20), (80, 90), ahead), &[], &[Promise::NumbersOrdered]);
+    check(&set_back((20, 20), (80, 89), ahead), &[Promise::NumbersOrdered], &[]);
+    check(&set_back((20, 20), (500, 510), ahead), &[], &[Promise::NumbersOrdered]);
+    check(&set_back((20, 20), (501, 510), ahead), &[Promise::NumbersOrdered], &[]);
 }
 
 #[test]
@@ -487,6 +545,14 @@ fn a_story_with_gaps_is_caught() {
     let fault = Fault { id: 1, kind: "cut".into(), nodes, processes, effects, detail: String::new() };
     unmended.event(150, Who::Run, What::Fault(fault));
     check(&unmended, &[Promise::WholeStory], &[]);
+    // Word of a fault that is over, or never was, would stretch what it excuses.
+    let mut stretched = story();
+    stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
+    let mut unknown = stretched.clone();
+    stretched.event(150, Who::Run, What::Begun { fault: 1 });
+    check(&stretched, &[Promise::WholeStory], &[]);
+    unknown.event(55, Who::Run, What::Mending { fault: 2 });
+    check(&unknown, &[Promise::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));

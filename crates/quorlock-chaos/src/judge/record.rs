@@ -81,6 +81,11 @@ impl Seen {
                 (!self.faults.insert(fault.id)).then_some("a fault with the number of another")
             }
             What::Healed { fault } if !self.faults.contains(fault) => Some("a fault healed that never began"),
+            What::Begun { fault } | What::Mending { fault }
+                if !self.faults.contains(fault) || self.healed.contains(fault) =>
+            {
+                Some("more of a fault that never began or is over")
+            }
             What::Healed { fault } => (!self.healed.insert(*fault)).then_some("a fault healed twice"),
             What::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
             What::Granted { .. } if !self.waiting.contains(&who) => Some("granted what it did not ask for"),
@@ -101,7 +106,12 @@ impl Seen {
         };
         let of_run = matches!(
             event.what,
-            What::Settings(_) | What::Fault(_) | What::Healed { .. } | What::KeyLeft { .. }
+            What::Settings(_)
+                | What::Fault(_)
+                | What::Begun { .. }
+                | What::Mending { .. }
+                | What::Healed { .. }
+                | What::KeyLeft { .. }
         );
         odd.or((of_run && who != Who::Run).then_some("told what only the run can know"))
     }

@@ -18,6 +18,10 @@ pub(crate) struct Bout<'a> {
     /// Until it was healed, or the end of the run.
     pub(crate) span: Span,
     pub(crate) healed: bool,
+    /// By when all of it was done.
+    begun: u64,
+    /// From when on it was being mended.
+    mending: u64,
 }
 
 /// The run's terms and faults.
@@ -39,8 +43,9 @@ impl Span {
         (both.from < both.to).then_some(both)
     }
 
-    fn has(self, at: u64) -> bool {
-        self.from <= at && at <= self.to
+    /// Whether something that took no time and happened at some moment of `other` may have happened within this.
+    fn may_have(self, other: Self) -> bool {
+        other.from <= self.to && self.from <= other.to
     }
 }
 
@@ -52,16 +57,18 @@ impl<'a> World<'a> {
         let mut bouts: Vec<Bout<'a>> = Vec::new();
         for Event { at, what, .. } in events {
             match what {
+                // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
                 What::Fault(fault) => {
-                    bouts.push(Bout { fault, span: Span { from: *at, to }, healed: false });
+                    let span = Span { from: *at, to };
+                    bouts.push(Bout { fault, span, healed: false, begun: to, mending: *at });
                 }
-                What::Healed { fault } => {
-                    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == *fault && !bout.healed)
-                    {
-                        bout.span.to = *at;
-                        bout.healed = true;
-                    }
-                }
+                What::Begun { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
+                What::Mending { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
+                What::Healed { fault } => bout(&mut bouts, *fault, |bout| {
+                    bout.span.to = *at;
+                    bout.begun = bout.begun.min(*at);
+                    bout.healed = true;
+                }),
                 _ => {}
             }
         }
@@ -106,8 +113,7 @@ impl<'a> World<'a> {
     pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
         let forgot = |bout: &&Bout<'_>| {
             let said = bout.fault.effects.iter();
-            bout.span.from <= span.to
-                && span.from <= bout.span.to
+            span.may_have(bout.span)
                 && said.clone().any(
                     |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
                 )
@@ -115,7 +121,7 @@ impl<'a> World<'a> {
         self.bouts.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
     }
 
-    /// The nodes whose clocks gained more within `span` than the deadline of a lock of `ttl_ms` leaves room for, so
+    /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room for, so
     /// that its key may be gone there while it is believed in.
     pub(crate) fn leapers(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
         let room = ttl_ms * MS - self.validity(ttl_ms);
@@ -139,9 +145,9 @@ impl<'a> World<'a> {
         errors.max().unwrap_or(0)
     }
 
-    /// The furthest that any node's clock was set back within `span`, in microseconds.
+    /// The furthest that any node's clock may have been set back within `span`, in microseconds.
     pub(crate) fn setback(&self, span: Span) -> u64 {
-        let backs = self.bouts.iter().flat_map(Bout::steps).filter(|(at, _)| span.has(*at));
+        let backs = self.bouts.iter().flat_map(Bout::steps).filter(|(when, _)| span.may_have(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -227,19 +233,21 @@ impl Bout<'_> {
         })
     }
 
-    /// When the clock was set, and by how many microseconds.
-    fn steps(&self) -> impl Iterator<Item = (u64, i64)> {
-        let back = if self.healed { Some(self.span.to) } else { None };
+    /// When the clock was set, at some moment of a span, and by how many microseconds: between the word of it and the
+    /// word that it was done lies the deed, and on a busy machine much else.
+    fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
+        let there = Span { from: self.span.from, to: self.begun };
+        let back = self.healed.then_some(Span { from: self.mending, to: self.span.to });
         self.fault.effects.iter().flat_map(move |effect| {
             let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
-            [Some((self.span.from, micros)), back.map(|at| (at, -micros))].into_iter().flatten()
+            [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
         })
     }
 
-    /// How many nanoseconds the node's clock gained by this within `span`, as far as it mattered to a key that lives
+    /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it mattered to a key that lives
     /// for `ttl`.
     fn gain(&self, span: Span, ttl: u64) -> u64 {
-        let steps = self.steps().filter(|(at, _)| span.has(*at));
+        let steps = self.steps().filter(|(when, _)| span.may_have(*when));
         let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
         let run = self.fault.effects.iter().filter_map(|effect| match effect {
             Effect::Runs { ppm } => {
@@ -262,6 +270,13 @@ impl Bout<'_> {
             _ => 0,
         };
         self.fault.effects.iter().map(offset).sum()
+    }
+}
+
+/// Has that fault's bout told what it is told.
+fn bout(bouts: &mut [Bout<'_>], fault: u64, told: impl FnOnce(&mut Bout<'_>)) {
+    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
+        told(bout);
     }
 }
 

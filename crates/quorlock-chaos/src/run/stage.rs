@@ -3,7 +3,8 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
@@ -162,11 +163,17 @@ impl Scene<'_> {
     fn trouble_nodes(&self, step: &Step) -> Result<(), NotBroken> {
         let Step { act, nodes, lasts, .. } = step;
         let fault = self.log.fault(act.kind().name(), nodes, &[], act.effects(), act.to_string());
+        let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
             let _alone = self.nodes.occupy(node, *act);
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
+            if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.log.tell(What::Begun { fault });
+            }
             self.halt.sleep(*lasts);
+            // It is told before the first node is mended: the others wait for that.
+            mending.call_once(|| self.log.tell(What::Mending { fault }));
             self.nodes.heal(node, *act, prepared)
         });
         self.log.healed(fault);

@@ -68,7 +68,9 @@ fn what(event: &Event, keys: &str) -> String {
             let detail = if fault.detail.is_empty() { String::new() } else { format!(" ({})", fault.detail) };
             format!("{}{hit}{detail} [{}]", fault.kind, fault.id)
         }
-        What::Healed { fault } => format!("mends [{fault}]"),
+        What::Begun { fault } => format!("has broken that [{fault}]"),
+        What::Mending { fault } => format!("begins to mend [{fault}]"),
+        What::Healed { fault } => format!("has mended [{fault}]"),
         What::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         What::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
         What::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),

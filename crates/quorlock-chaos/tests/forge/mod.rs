@@ -155,6 +155,7 @@ impl Story {
         self.say(process, turn, at, what)
     }
 
+    /// Done when it is told, and mended when that is told.
     pub fn fault(
         &mut self,
         id: u64,
@@ -162,6 +163,19 @@ impl Story {
         nodes: &[usize],
         from: u64,
         to: u64,
+        effects: &[Effect],
+    ) -> &mut Self {
+        self.fault_of_length(id, kind, nodes, (from, from), (to, to), effects)
+    }
+
+    /// Done at some time of the first span, and mended at some time of the second.
+    pub fn fault_of_length(
+        &mut self,
+        id: u64,
+        kind: &str,
+        nodes: &[usize],
+        begins: (u64, u64),
+        mends: (u64, u64),
         effects: &[Effect],
     ) -> &mut Self {
         let fault = Fault {
@@ -172,7 +186,16 @@ impl Story {
             effects: effects.to_vec(),
             detail: String::new(),
         };
-        self.event(from, Who::Run, What::Fault(fault)).event(to, Who::Run, What::Healed { fault: id })
+        self.event(begins.0, Who::Run, What::Fault(fault)).event(
+            begins.1,
+            Who::Run,
+            What::Begun { fault: id },
+        );
+        self.event(mends.0, Who::Run, What::Mending { fault: id }).event(
+            mends.1,
+            Who::Run,
+            What::Healed { fault: id },
+        )
     }
 
     fn on_client(&mut self, kind: &str, process: u32, from: u64, effect: Effect) -> u64 {
