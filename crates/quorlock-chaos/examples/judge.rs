@@ -1,16 +1,25 @@
-//! Judges a history read from standard input. Exit code 0 if every promise held.
+//! Judges a history read from standard input. Exit code 0 if every promise held. With an argument, that file becomes
+//! the page to look at; with `-`, the picture is drawn in letters.
 
 use std::io;
 use std::process::ExitCode;
 
-use quorlock_chaos::history::{BadHistory, History};
+use quorlock_chaos::history::History;
 use quorlock_chaos::judge::judge;
+use quorlock_chaos::timeline::{html, text};
 
-fn main() -> Result<ExitCode, BadHistory> {
-    let verdict = judge(&History::read(io::stdin().lock())?);
-    println!("{verdict}");
-    for violation in &verdict.violations {
-        println!("  {}", violation.words);
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let history = History::read(io::stdin().lock())?;
+    let verdict = judge(&history);
+    match std::env::args_os().nth(1) {
+        Some(letters) if letters == "-" => print!("{}", text(&history, &verdict, 80)),
+        Some(page) => std::fs::write(page, html(&history, &verdict))?,
+        None => {
+            println!("{verdict}");
+            for violation in &verdict.violations {
+                println!("  {}", violation.words);
+            }
+        }
     }
     Ok(if verdict.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -159,9 +159,42 @@ fn the_text_shows_each_lane_and_each_violation() {
     assert!(lane("broken").contains('V'), "{text}");
     assert!(lane("orders:42").contains('#'), "{text}");
     assert!(text.contains("BROKEN at 40."), "{text}");
-    assert!(text.lines().take_while(|line| !line.is_empty()).all(|line| line.len() < 400));
-    let lanes = text.lines().skip(3).take_while(|line| !line.is_empty());
-    assert!(lanes.into_iter().all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[test]
+fn the_text_fits_into_its_columns() {
+    let history = broken().history();
+    let verdict = judge(&history);
+    for columns in [80, 120] {
+        let text = text(&history, &verdict, columns);
+        assert!(text.contains("BROKEN at 40."), "{text}");
+        let wide = text.lines().find(|line| line.chars().count() > columns && !line.starts_with("replay: "));
+        assert_eq!(wide, None, "in {columns} columns:\n{text}");
+        let spaces = text.lines().find(|line| line.ends_with(' '));
+        assert_eq!(spaces, None, "{text}");
+        // To be copied as it is.
+        assert!(text.contains(&format!("\nreplay: {}\n", verdict.replay)), "{text}");
+    }
+}
+
+#[test]
+fn a_fault_that_keeps_nobody_from_voting_is_drawn_too() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10)).fault(1, "scripts", &[2], 200, 210, &[]);
+    let history = story.history();
+    let text = text(&history, &judge(&history), 80);
+    let lane = text.lines().find(|line| line.trim_start().starts_with("node 2")).expect("a lane");
+    assert!(lane.contains("-+") && lane.ends_with('-'), "{text}");
+}
+
+#[test]
+fn processes_are_counted_as_they_were_started_and_replaced() {
+    let mut story = story();
+    story.hold(1, 0, 100, 200, Some(10)).take(2, 0, 300, Some(11)).kill(2, 400);
+    story.hold(3, 0, 1_400, 1_500, Some(12));
+    let history = story.history();
+    let page = html(&history, &judge(&history));
+    assert!(page.contains("2 client processes (1 more for killed ones)"));
 }
 
 #[test]

@@ -3,20 +3,6 @@
 // so that a long run stays quick to move through.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const STATES = [
-  ["waiting", ""], ["holding", ""], ["on probation", "probation"], ["slow", "slow"], ["clock off", "clock"],
-  ["writes nothing", "mute"], ["cut off", "cut"], ["paused", "paused"], ["down", "down"], ["forgot", "forgot"],
-  ["lost", "lost"], ["two at once, beyond what is promised", "expected"], ["two at once", "bad"],
-];
-const WAITING = 0, HOLDING = 1, PROBATION = 2, SLOW = 3, FORGOT = 9, LOST = 10, CLASH_EXPECTED = 11, CLASH = 12;
-const HUES = [212, 158, 276, 188, 305, 92, 240, 45, 130, 330];
-const hue = (process) => `hsl(${HUES[process % HUES.length]} 52% var(--light))`;
-
-// Hatched, so that states differ by more than colour.
-const hatch = (id, turn, ground, line) =>
-  `<pattern id="${id}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(${turn})"><rect width="6" height="6" fill="${ground}"/><path d="M0 0V6" stroke="${line}" stroke-width="3"/></pattern>`;
-const PATTERNS = `<defs>${hatch("cut", 45, "var(--cut)", "color-mix(in srgb, var(--cut), black 18%)")}${hatch("paused", 0, "var(--paused)", "color-mix(in srgb, var(--paused), black 16%)")}${hatch("probation", -45, "color-mix(in srgb, var(--probation), var(--card) 45%)", "var(--probation)")}${hatch("clock", 90, "var(--clock)", "color-mix(in srgb, var(--clock), black 16%)")}${hatch("lost", 45, "color-mix(in srgb, var(--bad), var(--card) 55%)", "color-mix(in srgb, var(--bad), var(--card) 25%)")}</defs>`;
-
 if (data) start();
 
 function start() {
@@ -66,9 +52,6 @@ function start() {
   const x = (at) => gutter + ((at - from) / (to - from)) * plot();
   const time = (px) => from + ((px - gutter) / plot()) * (to - from);
   const seconds = (at) => (at / 1e6).toFixed(to - from < 20_000 ? 4 : to - from < 2_000_000 ? 3 : to - from < 2e7 ? 2 : 1);
-  const length = (us) => (us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e3 ? (us / 1e3).toFixed(1) + " ms" : us + " µs");
-  const safe = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
-  const fits = (text, px, each = 6.4) => (text.length * each <= px ? text : px < 22 ? "" : text.slice(0, Math.floor(px / each) - 1) + "…");
 
   // The first span that may reach into the window: all before it have ended.
   function first(lane, at) {
@@ -81,11 +64,14 @@ function start() {
   // short to see alone become one rectangle of a few pixels: as strong as its time is filled, and grey where a key
   // passed between processes.
   function rectangles(row, state, inset) {
-    const paths = new Map(), labels = [];
+    const paths = new Map(), boxes = [], labels = [];
     const { lane } = row, top = row.y + inset, height = row.height - 2 * inset, right = width - 10, small = 3;
+    // A fault or a clash of an instant is to be seen as well.
+    const narrowest = state > HOLDING ? small : 1;
     let group = null;
     const put = (left, end, process, strength) => {
       const key = `${process} ${strength}`;
+      boxes.push([left, end]);
       if (!paths.has(key)) paths.set(key, { process, strength, d: [] });
       paths.get(key).d.push(`M${left.toFixed(1)} ${top}H${end.toFixed(1)}v${height}H${left.toFixed(1)}z`);
     };
@@ -100,7 +86,7 @@ function start() {
       if (span[0] >= to) break;
       if (span[2] !== state || span[0] + span[1] <= from) continue;
       const left = Math.max(gutter, x(span[0])), wide = Math.min(right, x(span[0] + span[1])) - left;
-      const end = left + Math.max(1, wide);
+      const end = left + Math.max(narrowest, wide);
       if (wide >= small) {
         flush();
         put(left, end, span[3], 1);
@@ -115,32 +101,42 @@ function start() {
       }
     }
     flush();
-    return { paths, labels };
+    return { paths, boxes, labels };
   }
 
   function drawLane(row, out) {
     const { lane, kind, y, height } = row, middle = y + height / 2 + 4;
     out.push(`<rect x="${gutter}" y="${y}" width="${plot()}" height="${height}" rx="2" fill="var(${kind === "node" ? "--up" : "--row"})"/>`);
-    out.push(`<text class="name" x="${gutter - 8}" y="${middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10))}<title>${safe(lane.name)}</title></text>`);
+    out.push(`<text class="name" x="${gutter - 8}" y="${middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10, gutter < 100 ? 6 : 6.4))}<title>${safe(lane.name)}</title></text>`);
+    const marked = [];
     for (const state of lane.states) {
-      if (state === FORGOT && kind === "node") { drawForgot(row, out); continue; }
+      if (state === FORGOT && kind === "node") { marked.push({ state, boxes: drawForgot(row, out), labels: [] }); continue; }
       const thin = state === WAITING ? height * 0.3 : state === LOST ? height * 0.2 : 0;
-      const { paths, labels } = rectangles(row, state, thin);
+      const { paths, boxes, labels } = rectangles(row, state, thin);
       for (const { process, strength, d } of paths.values()) {
         const fill = state > HOLDING ? fillOf(state) : process < 0 ? "var(--several)" : hue(process);
         const opacity = state === WAITING ? "var(--wait)" : strength;
         out.push(`<path d="${d.join("")}" fill="${fill}" style="opacity:${opacity}"/>`);
       }
-      if (height < 12 || state === WAITING) continue;
+      marked.push({ state, boxes, labels });
+    }
+    if (height < 12) return;
+    // Words stand only where nothing more important is drawn, nor other words.
+    const upon = [];
+    for (const { state, boxes, labels } of marked.reverse()) {
+      if (state === WAITING) break;
       const tone = state === SLOW ? "pale" : state === PROBATION ? "plain" : "";
-      for (const [left, end, span] of labels.slice(0, 120)) {
-        const words = labelOf(kind, span), text = fits(words, end - left - 8, 5.6);
-        if (text) out.push(`<text class="on ${tone}" x="${left + 4}" y="${middle - 0.5}">${safe(text)}</text>`);
+      for (const [left, end, span] of labels) {
+        const words = labelOf(kind, span), [a, b] = bare([left, end], upon, words.length * 5.8 + 8), text = fits(words, b - a - 8, 5.8);
+        if (!text) continue;
+        out.push(`<text class="on ${tone}" x="${(a + 4).toFixed(1)}" y="${middle - 0.5}">${safe(text)}</text>`);
+        upon.push([a, a + 4 + text.length * 5.8]);
       }
+      upon.push(...boxes);
     }
   }
 
-  const short = (name) => (gutter < 100 ? name.replace("client ", "c ").replace(" → ", "→") : name);
+  const short = (name) => (gutter < 100 ? name.replace("client ", "").replace(" → ", "→") : name);
 
   function labelOf(kind, span) {
     const words = data.words[span[4]] || "";
@@ -148,18 +144,12 @@ function start() {
     if (kind === "client" && span[2] === HOLDING) return words.replace(/^client \S+ holds /, "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === LOST) return "lost";
     if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words.replace(/client /g, "").replace(" at once", "");
-    return words.replace(/^client \d+: /, "").replace(/:.*/, "");
-  }
-
-  function fillOf(state) {
-    const name = STATES[state][1];
-    if (["cut", "paused", "probation", "clock", "lost"].includes(name)) return `url(#${name})`;
-    return `var(--${name})`;
+    return words.replace(/^client \d+: (client-)?/, "").replace(/:.*/, "");
   }
 
   // A node forgets in an instant: a diamond.
   function drawForgot(row, out) {
-    const middle = row.y + row.height / 2, d = [];
+    const middle = row.y + row.height / 2, d = [], boxes = [], wide = gutter < 100 ? 4 : 6;
     let last = -9;
     for (let place = first(row.lane, from - 1); place < row.lane.spans.length; place++) {
       const span = row.lane.spans[place];
@@ -167,9 +157,11 @@ function start() {
       const at = x(span[0]);
       if (span[2] !== FORGOT || span[0] < from || at < last + 2) continue;
       last = at;
-      d.push(`M${at.toFixed(1)} ${middle - 8}l6 8l-6 8l-6 -8z`);
+      d.push(`M${at.toFixed(1)} ${middle - 8}l${wide} 8l-${wide} 8l-${wide} -8z`);
+      boxes.push([at - wide - 1, at + wide]);
     }
     out.push(`<path d="${d.join("")}" fill="var(--forgot)" stroke="var(--card)" stroke-width="1.2"/>`);
+    return boxes;
   }
 
   function drawWaits(row, out) {
@@ -205,7 +197,7 @@ function start() {
       if (b <= from || a >= to) continue;
       const left = Math.max(gutter, x(a)), end = Math.min(width - 10, x(b));
       out.push(`<rect x="${left}" y="0" width="${Math.max(1, end - left)}" height="${height}" fill="var(--outage)" pointer-events="none"/>`);
-      if (end - left > 70) out.push(`<text x="${left + 5}" y="16" style="fill:var(--bad)">no quorum</text>`);
+      if (end - left > 60) out.push(`<text x="${left + 5}" y="16" style="fill:var(--bad)">no quorum</text>`);
     }
     for (const row of rows) if (row.title) out.push(`<text class="head" x="10" y="${row.y}">${row.title}</text>`);
     let last = -9;
@@ -215,15 +207,15 @@ function start() {
       last = px;
       out.push(`<path d="M${px.toFixed(1)} 0V${height}" stroke="var(--bad)" stroke-width="1.5" pointer-events="none"/>`);
     }
-    out.push(`<rect id="band" y="0" height="${height}" fill="var(--soft)" opacity=".16" pointer-events="none" display="none"/>`);
+    out.push(`<rect id="band" y="0" height="${height}" fill="var(--soft)" opacity=".12" pointer-events="none" display="none"/>`);
     lanesSvg.innerHTML = out.join("");
     drawAxis();
     drawOver();
-    byId("window").textContent = `${seconds(from)} s to ${seconds(to)} s (${length(Math.round(to - from))})`;
+    byId("window").textContent = `${seconds(from)} s to ${seconds(to)} s` + (width < 560 ? "" : ` (${length(Math.round(to - from))})`);
   }
 
   function drawAxis() {
-    const goal = (to - from) / Math.max(2, plot() / 90), power = 10 ** Math.floor(Math.log10(goal));
+    const goal = (to - from) / Math.max(2, plot() / 75), power = 10 ** Math.floor(Math.log10(goal));
     const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= goal), out = [];
     for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
       const digits = Math.max(0, 6 - Math.floor(Math.log10(step) + 1e-9)), px = x(at).toFixed(1);
@@ -375,11 +367,15 @@ function start() {
     const used = new Set([...data.nodes, ...data.clients, ...data.keys].flatMap((lane) => lane.states)), out = [];
     const swatch = (fill, name, opacity = 1) => out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><rect width="15" height="11" fill="${fill}" opacity="${opacity}"/></svg>${name}</span>`);
     swatch("var(--up)", "up");
-    STATES.forEach(([name], state) => { if (state > HOLDING && used.has(state)) swatch(fillOf(state), name); });
+    STATES.forEach(([name], state) => {
+      if (state === FORGOT && used.has(state)) out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><path d="M7.5 0l5 5.5l-5 5.5l-5 -5.5z" fill="var(--forgot)"/></svg>${name}</span>`);
+      else if (state > HOLDING && used.has(state)) swatch(fillOf(state), name);
+    });
     swatch(hue(1), "holding: a colour for each process");
     swatch("var(--several)", "several in turn: zoom in");
     swatch(hue(1), "waiting", 0.45);
     if (data.outages.length) swatch("var(--bad)", "no quorum there", 0.2);
+    if (data.broken.length) out.push(`<span><svg viewBox="0 0 15 11" aria-hidden="true"><path d="M7.5 0V11M4 0h7l-3.5 5z" stroke="var(--bad)" stroke-width="1.5" fill="var(--bad)"/></svg>violation</span>`);
     byId("legend").innerHTML = out.join("");
   }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::picture::Picture;
 use super::telling::around;
 use super::text::text;
-use crate::history::History;
+use crate::history::{Effect, Event, History, What};
 use crate::judge::Verdict;
 
 pub(super) fn page(history: &History, verdict: &Verdict) -> String {
@@ -18,11 +18,11 @@ pub(super) fn page(history: &History, verdict: &Verdict) -> String {
         ("{{terms}}", escaped(&terms(history, verdict))),
         ("{{figures}}", figures(verdict)),
         ("{{faults}}", faults(verdict)),
-        ("{{controls}}", controls(verdict)),
+        ("{{controls}}", controls(history, verdict)),
         ("{{replay}}", escaped(&verdict.replay)),
         ("{{violations}}", violations(history, verdict)),
         ("{{text}}", escaped(&text(history, verdict, 110))),
-        ("{{script}}", SCRIPT.to_owned()),
+        ("{{script}}", format!("{LOOK}\n{SCRIPT}")),
         // In a script element only this could end it.
         ("{{data}}", data.replace('<', "\\u003c")),
     ];
@@ -58,12 +58,18 @@ fn title(verdict: &Verdict) -> String {
 
 fn terms(history: &History, verdict: &Verdict) -> String {
     let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
+    let is_killed = |event: &&Event| match &event.what {
+        What::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
+        _ => false,
+    };
+    let killed = history.events().iter().filter(is_killed).count();
+    let replaced = if killed > 0 { format!(" ({killed} more for killed ones)") } else { String::new() };
     format!(
-        "{} nodes ({}), quorum {}, {} client processes, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
+        "{} nodes ({}), quorum {}, {} client processes{replaced}, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
         settings.nodes,
         settings.server,
         settings.quorum,
-        verdict.figures.processes,
+        verdict.figures.processes.saturating_sub(killed),
         verdict.seconds,
         if settings.guarded { "guarded" } else { "plain" },
         settings.longest_ttl_ms,
@@ -82,7 +88,7 @@ fn figures(verdict: &Verdict) -> String {
         ("violations", verdict.violations.len().to_string()),
     ];
     if expected > 0 {
-        list.push(("broken as expected", expected.to_string()));
+        list.push(("expected breaks", expected.to_string()));
     }
     list.push(("slowest recovery", verdict.slowest_recovery_ms.map_or("none needed".to_owned(), span)));
     if let Some([half, most, slowest]) = figures.wait_ms {
@@ -116,13 +122,13 @@ fn faults(verdict: &Verdict) -> String {
 }
 
 /// What broke beyond what is promised, and the controls that showed nothing.
-fn controls(verdict: &Verdict) -> String {
+fn controls(history: &History, verdict: &Verdict) -> String {
     let mut text = String::new();
     for case in &verdict.expected {
-        let at = case.at;
         let _ = write!(
             text,
-            "<li class=\"expected\" data-at=\"{at}\"><b>{}</b>, {} times: {}</li>",
+            "<li class=\"expected\">{} <b>{}</b>, {} times: {}</li>",
+            jump(history, case.at),
             case.promise,
             case.count,
             escaped(&case.because)
@@ -147,17 +153,14 @@ fn violations(history: &History, verdict: &Verdict) -> String {
     if verdict.violations.is_empty() {
         return String::new();
     }
-    let began = history.events().first().map_or(0, |event| event.at);
-    let seconds = |at: u64| format!("{:.3}", at.saturating_sub(began) as f64 / 1e9);
     let mut text = "<h2>Violations</h2><ol class=\"violations\">".to_owned();
     for (place, violation) in verdict.violations.iter().take(SHOWN).enumerate() {
-        let micros = violation.at.saturating_sub(began) / 1_000;
         let open = if place == 0 { " open" } else { "" };
         let _ = write!(
             text,
-            "<li id=\"broken-{place}\"><button type=\"button\" data-micros=\"{micros}\">{} s</button> <b>{}</b> {}\
+            "<li id=\"broken-{place}\">{} <b>{}</b> {}\
              <details{open}><summary>the events around it</summary><table>",
-            seconds(violation.at),
+            jump(history, violation.at),
             violation.promise,
             escaped(&violation.words),
         );
@@ -180,6 +183,13 @@ fn violations(history: &History, verdict: &Verdict) -> String {
     text
 }
 
+/// A button that shows this moment in the picture.
+fn jump(history: &History, at: u64) -> String {
+    let began = history.events().first().map_or(0, |event| event.at);
+    let micros = at.saturating_sub(began) / 1_000;
+    format!("<button type=\"button\" data-micros=\"{micros}\">{:.3} s</button>", micros as f64 / 1e6)
+}
+
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -198,4 +208,5 @@ fn escaped(text: &str) -> String {
 const SHOWN: usize = 50;
 
 const PAGE: &str = include_str!("page.html");
+const LOOK: &str = include_str!("look.js");
 const SCRIPT: &str = include_str!("page.js");

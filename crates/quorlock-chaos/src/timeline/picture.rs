@@ -50,6 +50,8 @@ pub(super) struct Bar {
 pub(super) enum State {
     Waiting,
     Holding,
+    /// Something was done to it that keeps nobody from voting.
+    Touched,
     Probation,
     Slow,
     Clock,
@@ -117,8 +119,10 @@ fn nodes(history: &History, world: &World<'_>, words: &mut Words) -> Vec<Lane> {
         let said = words.place(told(bout.fault));
         for node in &bout.fault.nodes {
             let Some(lane) = lanes.get_mut(*node) else { continue };
-            let shown = bout.fault.effects.iter().map(|effect| state(*effect));
-            lane.spans.extend(shown.map(|state| bar(world, bout.span, state, 0, said)));
+            let effects = bout.fault.effects.iter().map(|effect| state(*effect));
+            let touched = bout.fault.effects.is_empty().then_some(State::Touched);
+            let shown = effects.chain(touched).map(|state| bar(world, bout.span, state, 0, said));
+            lane.spans.extend(shown);
         }
     }
     let said = words.place("probation: it may have forgotten, and does not vote".to_owned());

@@ -1,4 +1,4 @@
-//! The picture in letters.
+//! The picture in letters. Nothing is wider than the terminal but the line to type again, which is to be copied.
 
 use std::fmt::Write as _;
 
@@ -8,21 +8,26 @@ use crate::history::History;
 use crate::judge::Verdict;
 
 pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
-    let mut text = format!("{verdict}\n");
+    let mut text = String::new();
+    wrapped(&mut text, &verdict.to_string(), columns, "  ");
     let Some(picture) = Picture::of(history, verdict) else { return text };
     let _ = writeln!(text, "replay: {}\n", verdict.replay);
+    let whole = columns;
 
     let lanes = || picture.nodes.iter().chain(&picture.keys).chain(&picture.clients);
     let names = lanes().map(|lane| lane.name.chars().count()).max().unwrap_or(0).clamp(8, 20);
     let columns = columns.saturating_sub(names + 2).max(20);
     let mut row = |name: &str, cells: &str| {
         let name: String = name.chars().take(names).collect();
-        let _ = writeln!(text, "{name:>names$}  {}", cells.trim_end());
+        text.push_str(format!("{name:>names$}  {cells}").trim_end());
+        text.push('\n');
     };
 
     row("seconds", &axis(picture.to, columns));
     let broken = picture.broken.iter().map(|at| (*at, at + 1));
-    row("broken", &marks(broken, picture.to, columns, 'V'));
+    if !picture.broken.is_empty() {
+        row("broken", &marks(broken, picture.to, columns, 'V'));
+    }
     row("no quorum", &marks(picture.outages.iter().copied(), picture.to, columns, '#'));
     for lane in &picture.nodes {
         row(&lane.name, &cells(lane, picture.to, columns, '-', |_, state| letter(state)));
@@ -40,8 +45,31 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
         row(&lane.name, &cells(lane, picture.to, columns, ' ', |_, state| letter(state)));
     }
     text.push_str(LEGEND);
-    told(&mut text, history, verdict);
+    told(&mut text, history, verdict, whole);
     text
+}
+
+/// Puts these words below, in lines of at most `columns` letters where words are not longer than that; all but the
+/// first behind `indent`.
+fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
+    let mut line = String::new();
+    // What the first line begins with, spaces and all, stays.
+    let begins = words.len() - words.trim_start().len();
+    line.push_str(&words[..begins]);
+    let mut is_fresh = true;
+    for word in words[begins..].split(' ') {
+        if !is_fresh && line.chars().count() + 1 + word.chars().count() > columns {
+            let _ = writeln!(text, "{}", line.trim_end());
+            indent.clone_into(&mut line);
+            is_fresh = true;
+        }
+        if !is_fresh {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_fresh = false;
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
 }
 
 fn axis(to: u64, columns: usize) -> String {
@@ -95,7 +123,7 @@ fn holder(bars: &[&Bar]) -> char {
     let mut processes: Vec<u32> = bars.iter().map(|bar| bar.process).collect();
     processes.dedup();
     match processes[..] {
-        [process] => char::from_digit(process % 36, 36).unwrap_or('*'),
+        [process] => DIGITS.chars().nth(process as usize).unwrap_or('@'),
         _ => '*',
     }
 }
@@ -104,6 +132,7 @@ fn letter(state: State) -> char {
     match state {
         State::Waiting => '.',
         State::Holding => 'o',
+        State::Touched => '+',
         State::Probation => '?',
         State::Slow => '~',
         State::Clock => 'c',
@@ -118,27 +147,25 @@ fn letter(state: State) -> char {
     }
 }
 
-fn told(text: &mut String, history: &History, verdict: &Verdict) {
+fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize) {
     let began = history.events().first().map_or(0, |event| event.at);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     for case in &verdict.expected {
-        let _ = writeln!(text, "\nexpected: {} ({} times): {}", case.promise, case.count, case.because);
+        let words = format!("\nexpected: {} ({} times): {}", case.promise, case.count, case.because);
+        wrapped(text, &words, columns, "  ");
     }
     for control in verdict.idle_controls() {
-        let _ =
-            writeln!(text, "\nno test: {} should have broken {}, and did not", control.name, control.breaks);
+        let words = format!("\nno test: {} should have broken {}, and did not", control.name, control.breaks);
+        wrapped(text, &words, columns, "  ");
     }
     for violation in verdict.violations.iter().take(SHOWN) {
-        let _ = writeln!(
-            text,
-            "\nBROKEN at {:.3} s: {}: {}",
-            seconds(violation.at),
-            violation.promise,
-            violation.words
-        );
+        let at = seconds(violation.at);
+        let words = format!("\nBROKEN at {at:.3} s: {}: {}", violation.promise, violation.words);
+        wrapped(text, &words, columns, "  ");
         for line in around(history, violation) {
             let sign = if line.is_evidence { '>' } else { ' ' };
-            let _ = writeln!(text, "  {sign} {:>10.6} s  {:<12} {}", seconds(line.at), line.who, line.what);
+            let words = format!("  {sign} {:>10.6} s  {:<12} {}", seconds(line.at), line.who, line.what);
+            wrapped(text, &words, columns, &" ".repeat(31));
         }
     }
     if let Some(more) = verdict.violations.len().checked_sub(SHOWN + 1) {
@@ -149,8 +176,13 @@ fn told(text: &mut String, history: &History, verdict: &Verdict) {
 /// How many violations are told in full.
 const SHOWN: usize = 20;
 
+/// Processes as single letters: zero to nine, then a is ten and A is thirty-six; past Z an @.
+const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
 const LEGEND: &str = "
-nodes    - up   x down   = paused   / cut   ~ slow   m writes nothing   c clock off   ! forgot   ? on probation
-keys     1 held by process 1   * by several, one after another   # by two at once   & the same, beyond what is promised
+nodes    - up   x down   = paused   / cut   ~ slow   m writes nothing
+         c clock off   ! forgot   ? on probation   + hit, and votes on
+keys     1 held by process 1 (a: 10, A: 36, @: past 61)   * by several in turn
+         # by two at once   & the same, beyond what is promised
 clients  . waits   o holds   L lost   = stopped   x killed
 ";
