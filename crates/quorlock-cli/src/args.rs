@@ -210,13 +210,13 @@ pub(crate) struct DevArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = CHAOS_HELP)]
 pub(crate) struct ChaosArgs {
-    /// How many servers to start.
+    /// How many servers to start: 3 to 9.
     #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     pub(crate) nodes: u8,
-    /// How many client processes fight for the locks.
+    /// How many client processes fight for the locks: 2 to 64, of two tasks each.
     #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     pub(crate) clients: u8,
-    /// For how long. Controls come on top.
+    /// For how long: at least 5. Controls come on top.
     #[arg(short, long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=86400))]
     pub(crate) seconds: u64,
     /// What the random numbers begin with: the same seed makes the same faults at the same times, and the same clients.
@@ -226,7 +226,8 @@ pub(crate) struct ChaosArgs {
     /// Which faults, by the names below, separated by commas.
     #[arg(short, long, default_value = "all", value_name = "NAMES")]
     pub(crate) faults: String,
-    /// Write what happened into this file, as a page to look at in a browser.
+    /// Write what happened into this file, as a page to look at in a browser; as a picture in letters, if its name
+    /// ends in .txt; or draw that on the terminal, for the name -.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// Write every event into this file, one JSON object a line.
@@ -357,4 +358,5 @@ Exit codes:
 Examples:
   quorlock chaos
   quorlock chaos --seconds 300 --seed 7 --report out.html
+  quorlock chaos --seconds 20 --faults kill,cut --report -
   quorlock chaos --faults kill,pause --nodes 3 --json";

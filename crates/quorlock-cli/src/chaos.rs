@@ -1,16 +1,16 @@
 //! `quorlock chaos`: real servers, real clients, real faults, and a judge.
 
+mod report;
 mod words;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorlock_chaos::timeline::html;
+use quorlock_chaos::judge::Verdict;
 use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
 use crate::args::ChaosArgs;
@@ -23,6 +23,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let config = config(&args)?;
+    report::check(&args)?;
     let is_over = Arc::new(AtomicBool::new(false));
     let runs = {
         let (config, is_over) = (config.clone(), Arc::clone(&is_over));
@@ -92,24 +93,21 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 }
 
 fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
-    let all = || std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict));
-    let holds = all().all(quorlock_chaos::judge::Verdict::holds);
-    write(args.report.as_deref(), || html(&outcome.history, &outcome.verdict))?;
-    write(args.history.as_deref(), || {
-        outcome.history.events().iter().map(|event| event.line() + "\n").collect::<String>()
-    })?;
-    if args.json {
-        print(&format!("{}\n", words::json(config, outcome)));
-    } else {
-        print(&words::text(config, outcome));
+    let words =
+        if args.json { format!("{}\n", words::json(config, outcome)) } else { words::text(config, outcome) };
+    // What took so long to find out is told even where a file cannot be written.
+    print(&words);
+    for file in report::write(args, outcome)? {
+        if !args.json {
+            print(&format!("  wrote     {}\n", file.display()));
+        }
     }
-    Ok(if holds { 0 } else { exit::BROKEN })
+    Ok(code(outcome))
 }
 
-fn write(file: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), Failure> {
-    let Some(file) = file else { return Ok(()) };
-    let written = std::fs::write(file, text());
-    written.map_err(|error| Failure::new(exit::SOFTWARE, format!("{}: {error}", file.display())))
+/// Zero only if every promise held, in the run itself and in its controls.
+fn code(outcome: &Outcome) -> u8 {
+    if words::verdicts(outcome).all(Verdict::holds) { 0 } else { exit::BROKEN }
 }
 
 /// How far it is: a line that is written anew, on a terminal only.
@@ -125,7 +123,7 @@ impl Bar {
         let done = progress.past.as_secs_f64() / progress.of.as_secs_f64();
         let full = (done.min(1.0) * BAR as f64) as usize;
         let line = format!(
-            "\r\x1b[K{} [{}{}] {:3.0} of {:.0} s  {} acquisitions  {} faults  {}",
+            "{} [{}{}] {:3.0} of {:.0} s  {} acquisitions  {} faults  {}",
             progress.stage,
             "=".repeat(full),
             " ".repeat(BAR - full),
@@ -135,7 +133,9 @@ impl Bar {
             progress.faults,
             progress.last_fault,
         );
-        self.put(&line);
+        // A line that is broken in two cannot be written anew.
+        let room = report::columns(io::stderr()) - 1;
+        self.put(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
     }
 
     fn clear(&mut self) {
@@ -159,4 +159,33 @@ fn names(kinds: &BTreeSet<Kind>) -> String {
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
 }
 
-const BAR: usize = 30;
+const BAR: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use quorlock_chaos::history::History;
+    use quorlock_chaos::judge::judge;
+
+    use super::*;
+
+    #[test]
+    fn what_breaks_in_a_control_and_should_not_is_no_success() {
+        // Of nothing the judge says that nothing was tested.
+        let bad = judge(&History::default());
+        assert!(!bad.holds());
+        let mut good = bad.clone();
+        good.violations.clear();
+        let outcome = |run: &Verdict, control: &Verdict| Outcome {
+            history: History::default(),
+            verdict: run.clone(),
+            controls: vec![(History::default(), control.clone())],
+            skipped: Vec::new(),
+        };
+        assert_eq!(code(&outcome(&good, &good)), 0);
+        assert!(words::headline(&outcome(&good, &good)).starts_with("every promise held"));
+        assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
+        assert!(words::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
+        assert!(words::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
+    }
+}

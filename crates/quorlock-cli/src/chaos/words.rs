@@ -51,7 +51,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
 
 /// For people: the verdict in one line, what is to be known besides, and how to have it again.
 pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
-    let mut text = format!("{}\n", outcome.verdict);
+    let mut text = format!("{}\n", headline(outcome));
     let faults: Vec<String> =
         outcome.verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let _ = writeln!(text, "  faults    {}", faults.join(", "));
@@ -80,7 +80,17 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
     text
 }
 
-fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
+/// The verdict in one line: that of the run itself, unless something broke in a control that should not.
+pub(super) fn headline(outcome: &Outcome) -> String {
+    let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
+    match in_controls {
+        0 => outcome.verdict.to_string(),
+        1 => format!("1 PROMISE BROKEN in a control; before that: {}", outcome.verdict),
+        many => format!("{many} PROMISES BROKEN in controls; before that: {}", outcome.verdict),
+    }
+}
+
+pub(super) fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
     std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict))
 }
 

@@ -42,6 +42,15 @@ fn what_cannot_work_is_told_before_anything_is_started() {
         let wrong = end(&mut quorlock(&[["chaos"].as_slice(), &args].concat()));
         assert_eq!(wrong.code, Some(64), "{args:?}: {wrong:?}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("nowhere/out");
+    for option in ["--report", "--history"] {
+        let wrong = end(&mut quorlock(&["chaos", option, nowhere.to_str().expect("text")]));
+        assert_eq!(wrong.code, Some(64), "{option}: {wrong:?}");
+        assert!(wrong.err.contains("nowhere/out"), "{option}: {}", wrong.err);
+    }
+    let both = end(&mut quorlock(&["chaos", "--json", "--report", "-"]));
+    assert_eq!(both.code, Some(64), "{both:?}");
     let none = end(quorlock(&["chaos", "--server", "/no/such/server"]).env_remove("QUORLOCK_REDIS_SERVER"));
     assert_eq!(none.code, Some(69), "{none:?}");
     assert!(none.err.contains("/no/such/server"), "{}", none.err);
