@@ -13,12 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 
 use crate::history;
+use crate::watchdog::Watchdog;
 
 /// The library that bends clocks, built; for [`Setup::clocks`](crate::Setup::clocks). Cheap to clone, and gone with
 /// the last clone, so it is kept as long as its servers.
 #[derive(Clone, Debug)]
 pub struct ClockLibrary {
-    folder: Arc<TempDir>,
+    home: Arc<Home>,
+}
+
+/// Its folder, and who removes that if we are killed.
+#[derive(Debug)]
+struct Home {
+    folder: TempDir,
+    _watchdog: Watchdog,
 }
 
 /// Why clocks cannot be set here.
@@ -50,9 +58,10 @@ impl ClockLibrary {
             return Err(NoClock::NotLinux);
         }
         let folder = tempfile::Builder::new().prefix("quorlock-clock-").tempdir()?;
+        let watchdog = Watchdog::over(folder.path())?;
         let source = folder.path().join("shim.c");
         fs::write(&source, SHIM)?;
-        let library = Self { folder: Arc::new(folder) };
+        let library = Self { home: Arc::new(Home { folder, _watchdog: watchdog }) };
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(library.file()).arg(source).stdin(Stdio::null());
         let output = compiler.output().map_err(|error| match error.kind() {
@@ -66,7 +75,7 @@ impl ClockLibrary {
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("clock.so")
+        self.home.folder.path().join("clock.so")
     }
 
     /// What a process must find in its environment to have its clock bent as `clock` says.

@@ -56,11 +56,13 @@ fn what_cannot_work_is_told_before_anything_is_started() {
     assert!(none.err.contains("/no/such/server"), "{}", none.err);
 }
 
-/// Also when many of them stand still.
+/// Neither processes, also when many of them stand still, nor files.
 #[test]
 fn nothing_outlives_a_run_that_is_ended_early() {
     for signal in [Signal::INT, Signal::KILL] {
-        let mut run = quorlock(&["chaos", "--seconds", "60", "--faults", "pause,client-stop"])
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut run = quorlock(&["chaos", "--seconds", "60", "--faults", "pause,client-stop,jump"])
+            .env("TMPDIR", folder.path())
             .spawn()
             .expect("a process");
         let mut children = Vec::new();
@@ -74,6 +76,7 @@ fn nothing_outlives_a_run_that_is_ended_early() {
             assert_eq!(status.code(), Some(130));
         }
         until("all are gone", || !children.iter().any(|child| is_alive(*child)));
+        until("no file is left", || std::fs::read_dir(folder.path()).expect("a look").next().is_none());
     }
 }
 
