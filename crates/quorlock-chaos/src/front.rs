@@ -10,7 +10,9 @@ use crate::Server;
 /// A loopback port that passes connections on to a server, and can be [moved](Self::move_to) to another: what a virtual
 /// IP, a name in the DNS or a load balancer does when it is pointed at a stand-in, which may have been up for weeks.
 ///
-/// Connections to it end with a move and when it is dropped, as their server's do when it goes.
+/// Connections to it end with a move and when it is dropped, as their server's do when it goes. Other than with a
+/// [`Proxy`](crate::Proxy), which hears of its orders a moment later, that is over when the call returns: nothing sent
+/// afterwards comes to the server before.
 #[derive(Debug)]
 pub struct Front {
     port: u16,
