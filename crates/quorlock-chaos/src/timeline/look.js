@@ -12,7 +12,7 @@ const hue = (process) => { const [turn, lighter] = HUES[process % HUES.length]; 
 // Hatched, so that states differ by more than colour.
 const hatch = (id, turn, ground, line) =>
   `<pattern id="${id}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(${turn})"><rect width="6" height="6" fill="${ground}"/><path d="M0 0V6" stroke="${line}" stroke-width="3"/></pattern>`;
-const PATTERNS = `<defs>${hatch("cut", 45, "var(--cut)", "color-mix(in srgb, var(--cut), black 18%)")}${hatch("paused", 0, "var(--paused)", "color-mix(in srgb, var(--paused), black 16%)")}${hatch("probation", -45, "color-mix(in srgb, var(--probation), var(--card) 45%)", "var(--probation)")}${hatch("clock", 90, "var(--clock)", "color-mix(in srgb, var(--clock), black 16%)")}${hatch("lost", 45, "color-mix(in srgb, var(--bad), var(--card) 55%)", "color-mix(in srgb, var(--bad), var(--card) 25%)")}</defs>`;
+const PATTERNS = `<defs>${hatch("cut", 45, "var(--cut)", "color-mix(in srgb, var(--cut), black 18%)")}${hatch("paused", 0, "var(--paused)", "color-mix(in srgb, var(--paused), black 16%)")}${hatch("probation", -45, "color-mix(in srgb, var(--probation), var(--card) 45%)", "var(--probation)")}${hatch("clock", 90, "var(--clock)", "color-mix(in srgb, var(--clock), black 16%)")}${hatch("bad", 45, "var(--bad)", "color-mix(in srgb, var(--bad), var(--card) 40%)")}${hatch("expected", -45, "var(--expected)", "color-mix(in srgb, var(--expected), var(--card) 40%)")}${hatch("lost", 45, "color-mix(in srgb, var(--bad), var(--card) 55%)", "color-mix(in srgb, var(--bad), var(--card) 25%)")}</defs>`;
 
 const length = (us) => (us >= 1e6 ? (us / 1e6).toFixed(2) + " s" : us >= 1e3 ? (us / 1e3).toFixed(1) + " ms" : us + " µs");
 const safe = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -20,7 +20,7 @@ const fits = (text, px, each) => (text.length * each <= px ? text : px < 7 * eac
 
 function fillOf(state) {
   const name = STATES[state][1];
-  if (["cut", "paused", "probation", "clock", "lost"].includes(name)) return `url(#${name})`;
+  if (["cut", "paused", "probation", "clock", "lost", "expected", "bad"].includes(name)) return `url(#${name})`;
   return `var(--${name})`;
 }
 

@@ -125,7 +125,7 @@ function start() {
     const upon = [];
     for (const { state, boxes, labels } of marked.reverse()) {
       if (state === WAITING) break;
-      const tone = state === SLOW ? "pale" : state === PROBATION ? "plain" : "";
+      const tone = state === SLOW ? "pale" : state === PROBATION || state === LOST ? "plain" : "";
       for (const [left, end, span] of labels) {
         const words = labelOf(kind, span), [a, b] = bare([left, end], upon, words.length * 5.8 + 8), text = fits(words, b - a - 8, 5.8);
         if (!text) continue;

@@ -5,11 +5,28 @@
 use std::collections::BTreeSet;
 
 use quorlock_chaos::history::{Effect, Event, Fault, History, Kind, Settings, What, Who};
+use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
 
 /// When the run begins, on the boot clock.
 pub const BOOT: u64 = 5_000_000 * MS;
+
+pub const JUMP: [Effect; 1] = [Effect::Steps { micros: 5_000_000 }];
+pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
+
+/// Exactly these promises are broken, and exactly those were expected to break.
+#[track_caller]
+pub fn check(story: &Story, broken: &[Promise], expected: &[Promise]) -> Verdict {
+    let verdict = judge(&story.history());
+    let mut found: Vec<Promise> = verdict.violations.iter().map(|violation| violation.promise).collect();
+    found.dedup();
+    assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
+    let excused: Vec<Promise> = verdict.expected.iter().map(|case| case.promise).collect();
+    assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
+    assert_eq!(verdict.holds(), broken.is_empty());
+    verdict
+}
 
 /// A history in the making. Whoever was not killed and is not `silent` finishes in good order, and so does the run.
 #[derive(Clone)]
