@@ -143,7 +143,7 @@ function start() {
     if (kind === "key" && span[2] === HOLDING) return words.replace("held by client ", "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === HOLDING) return words.replace(/^client \S+ holds /, "").replace(/, number.*/, "");
     if (kind === "client" && span[2] === LOST) return "lost";
-    if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words.replace(/client /g, "").replace(" at once", "");
+    if (span[2] === CLASH || span[2] === CLASH_EXPECTED) return words.replace(/client /g, "").replace(" and ", " + ").replace(" at once", "");
     return words.replace(/^client \d+: (client-)?/, "").replace(/:.*/, "");
   }
 

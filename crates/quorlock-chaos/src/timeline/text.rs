@@ -72,14 +72,28 @@ fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
+/// Round seconds, as many as have room.
 fn axis(to: u64, columns: usize) -> String {
+    let column = |micros: u64| place(micros, micros + 1, to, columns).start;
+    let steps = (0..).flat_map(|zeros| [1, 2, 5].map(|digit| digit * 10_u64.pow(zeros)));
+    let mut steps = steps.take_while(|step| *step < to);
+    let Some(step) = steps.find(|step| column(*step) >= TICK) else { return "|0".to_owned() };
+    let digits = if step < 1_000 {
+        6
+    } else if step < 1_000_000 {
+        3
+    } else {
+        0
+    };
     let mut axis = String::new();
-    let step = 12;
-    for column in (0..columns).step_by(step) {
-        let seconds = to as f64 / 1e6 * column as f64 / columns as f64;
-        let _ = write!(axis, "{:<step$}", format!("|{seconds:.1}"));
+    for tick in (0..=to).step_by(step as usize) {
+        let at = column(tick);
+        let label = format!("|{:.digits$}", tick as f64 / 1e6);
+        if at + label.len() <= columns {
+            let _ = write!(axis, "{}{label}", " ".repeat(at.saturating_sub(axis.len())));
+        }
     }
-    axis.chars().take(columns).collect()
+    axis
 }
 
 /// Which columns a stretch covers: at least one.
@@ -172,6 +186,9 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
         let _ = writeln!(text, "\n... and {} more", more + 1);
     }
 }
+
+/// How many columns a tick of the axis needs at least.
+const TICK: usize = 9;
 
 /// How many violations are told in full.
 const SHOWN: usize = 20;
