@@ -1,5 +1,9 @@
 //! `chaos`: breaks what it started, judges, tells, and leaves nothing behind.
 
+use std::fs::File;
+use std::io::BufReader;
+
+use quorlock_chaos::history::{History, What};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -8,11 +12,9 @@ use crate::world::{end, is_alive, quorlock, send, until, wait};
 #[test]
 fn a_short_run_holds_and_tells_so_in_json() {
     let folder = tempfile::tempdir().expect("a folder");
-    let report = folder.path().join("out.html");
-    let report_name = report.to_str().expect("text");
-    let args =
-        ["chaos", "--seconds", "10", "--seed", "7", "--faults", FAULTS, "--json", "--report", report_name];
-    let end = end(&mut quorlock(&args));
+    let [report, events] = ["out.html", "out.jsonl"].map(|name| folder.path().join(name));
+    let mut run = quorlock(&["chaos", "--seconds", "10", "--seed", "7", "--faults", FAULTS, "--json"]);
+    let end = end(run.arg("--report").arg(&report).arg("--history").arg(&events));
     let told: Value = serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"));
     assert_eq!(told["violations"], Value::Array(Vec::new()), "{end:?}");
     assert_eq!(end.code, Some(0), "{end:?}");
@@ -28,6 +30,15 @@ fn a_short_run_holds_and_tells_so_in_json() {
     assert!(told["replay"].as_str().expect("text").starts_with(replay), "{told}");
     let page = std::fs::read_to_string(report).expect("a page");
     assert!(page.contains("<svg"), "{}", page.len());
+
+    // The judge goes by when a fault was done, not only by when it was meant to be.
+    let events = BufReader::new(File::open(events).expect("a history"));
+    let history = History::read(events).expect("every line is an event");
+    let told = |is: &dyn Fn(&What) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
+    let on_nodes = told(&|what| matches!(what, What::Fault(fault) if !fault.nodes.is_empty()));
+    assert!(on_nodes > 0, "{history:?}");
+    assert_eq!(told(&|what| matches!(what, What::Begun { .. })), on_nodes);
+    assert_eq!(told(&|what| matches!(what, What::Mending { .. })), on_nodes);
 }
 
 #[test]
