@@ -107,7 +107,7 @@ function start() {
   function drawLane(row, out) {
     const { lane, kind, y, height } = row, middle = y + height / 2 + 4;
     out.push(`<rect x="${gutter}" y="${y}" width="${plot()}" height="${height}" rx="2" fill="var(${kind === "node" ? "--up" : "--row"})"/>`);
-    out.push(`<text class="name" x="${gutter - 8}" y="${middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10, gutter < 100 ? 6 : 6.4))}<title>${safe(lane.name)}</title></text>`);
+    out.push(`<text class="name${height < 12 ? " small" : ""}" x="${gutter - 8}" y="${height < 12 ? middle - 1 : middle}" text-anchor="end">${safe(fits(short(lane.name), gutter - 10, gutter < 100 ? 6 : 6.4))}<title>${safe(lane.name)}</title></text>`);
     const marked = [];
     for (const state of lane.states) {
       if (state === FORGOT && kind === "node") { marked.push({ state, boxes: drawForgot(row, out), labels: [] }); continue; }
@@ -200,13 +200,11 @@ function start() {
       if (end - left > 60) out.push(`<text x="${left + 5}" y="16" style="fill:var(--bad)">no quorum</text>`);
     }
     for (const row of rows) if (row.title) out.push(`<text class="head" x="10" y="${row.y}">${row.title}</text>`);
-    let last = -9;
-    for (const at of data.broken) {
-      const px = x(at);
-      if (at < from || at > to || px < last + 1.5) continue;
-      last = px;
-      out.push(`<path d="M${px.toFixed(1)} 0V${height}" stroke="var(--bad)" stroke-width="1.5" pointer-events="none"/>`);
-    }
+    const broken = [];
+    for (const at of data.broken) if (at >= from && at <= to && !(x(at) < broken.at(-1) + 1.5)) broken.push(x(at));
+    // Many lines must not hide what they point at.
+    const strength = broken.length > 20 ? 0.45 : 1;
+    out.push(`<path d="${broken.map((px) => `M${px.toFixed(1)} 0V${height}`).join("")}" stroke="var(--bad)" stroke-width="1.5" opacity="${strength}" pointer-events="none"/>`);
     out.push(`<rect id="band" y="0" height="${height}" fill="var(--soft)" opacity=".12" pointer-events="none" display="none"/>`);
     lanesSvg.innerHTML = out.join("");
     drawAxis();
