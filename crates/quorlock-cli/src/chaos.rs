@@ -169,6 +169,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_without_faults_is_told_as_such() {
+        let mut verdict = judge(&History::default());
+        assert!(words::faults(&verdict).contains("nothing was tested"));
+        verdict.faults = [("kill".to_owned(), 2), ("cut".to_owned(), 1)].into();
+        assert_eq!(words::faults(&verdict), "cut 1, kill 2");
+    }
+
+    #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
         // Of nothing the judge says that nothing was tested.
         let bad = judge(&History::default());

@@ -52,9 +52,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
 /// For people: the verdict in one line, what is to be known besides, and how to have it again.
 pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
-    let faults: Vec<String> =
-        outcome.verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-    let _ = writeln!(text, "  faults    {}", faults.join(", "));
+    let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
     for violation in violations(outcome).take(SHOWN) {
         let _ = writeln!(text, "  BROKEN    {}: {}", violation.promise, violation.words);
     }
@@ -88,6 +86,15 @@ pub(super) fn headline(outcome: &Outcome) -> String {
         1 => format!("1 PROMISE BROKEN in a control; before that: {}", outcome.verdict),
         many => format!("{many} PROMISES BROKEN in controls; before that: {}", outcome.verdict),
     }
+}
+
+/// How often each was done. In too short a run there is no room for any.
+pub(super) fn faults(verdict: &Verdict) -> String {
+    if verdict.faults.is_empty() {
+        return "NONE, so nothing was tested: a longer run has some".to_owned();
+    }
+    let faults: Vec<String> = verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    faults.join(", ")
 }
 
 pub(super) fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
