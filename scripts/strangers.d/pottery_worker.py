@@ -5,8 +5,8 @@ import os
 import random
 import time
 
-from pottery import Redlock
-from redis import Redis
+from pottery import PotteryError, Redlock, ReleaseUnlockedLock
+from redis import Redis, RedisError
 
 env = os.environ
 ttl_ms = int(env["TTL_MS"])
@@ -22,6 +22,14 @@ def tell(what):
     print(json.dumps({"at": now(), "who": who, "what": what}), flush=True)
 
 
+def frees(lock):
+    try:
+        lock.release()
+    except ReleaseUnlockedLock:
+        return False
+    return True
+
+
 masters = {Redis.from_url(url) for url in env["NODES"].split(",")}
 # It puts "redlock:" before the name.
 name = env["LOCK"].removeprefix("redlock:")
@@ -31,14 +39,16 @@ while now() < until:
     lock = Redlock(key=name, masters=masters, auto_release_time=ttl_ms / 1000)
     tell({"waiting": {"keys": [env["LOCK"]], "kind": "mutex", "ttl_ms": ttl_ms, "wait_ms": 1000}})
     start = now()
-    if lock.acquire(blocking=False):
-        deadline = start + ttl_ms * 990_000 - 2_000_000
-        tell({"granted": {"deadline": deadline, "number": None, "nonce": None, "margin": 0}})
-        time.sleep(random.random() * 0.03)
-        tell("releasing")
-        lock.release()
-        tell({"released": {"confirmed": True}})
-    else:
-        tell({"refused": {"why": "held"}})
+    try:
+        if lock.acquire(blocking=False):
+            deadline = start + ttl_ms * 990_000 - 2_000_000
+            tell({"granted": {"deadline": deadline, "number": None, "nonce": None, "margin": 0}})
+            time.sleep(random.random() * 0.03)
+            tell("releasing")
+            tell({"released": {"confirmed": frees(lock)}})
+        else:
+            tell({"refused": {"why": "held"}})
+    except (PotteryError, RedisError) as error:
+        tell({"errored": {"words": repr(error)}})
     time.sleep(random.random() * 0.04)
 tell("finished")

@@ -1,6 +1,7 @@
-"""Runs holders of several libraries against one lock, and puts what they tell together as one history for the judge.
+"""Runs holders of several libraries against one lock while servers break, puts what they tell together as one history,
+and has it judged.
 
-To be run by `scripts/strangers`: the nodes are in QUORLOCK_NODES, the history goes to standard output.
+To be run by `scripts/strangers`.
 """
 
 import json
@@ -11,89 +12,117 @@ import tempfile
 import threading
 import time
 
+from report import OURS, Report, ask_judge
+from servers import COUNT, LONGEST_TTL_S, Breaker, Servers, environment, now
+from watch import Watch, keys_left
+
 LOCK = "redlock:strangers"
-# Short, for some strangers leave keys on a minority of the nodes until they expire.
+# Short, for some strangers leave keys on the servers until they expire.
 TTL_MS = 500
+# Beyond a ttl, for keys to be gone.
+SLACK_MS = 1_000
 # How long to wait for somebody who should have ended.
 PATIENCE = 30
 SECONDS = float(os.environ["SECONDS_EACH"])
+SEED = int(os.environ["SEED"])
 # Name and command of each stranger, one a line.
 STRANGERS = [line.split("\t") for line in os.environ["STRANGERS"].splitlines()]
-NODES = os.environ["QUORLOCK_NODES"].split(",")
+NAMES = [OURS, OURS] + [name for name, _ in STRANGERS]
 IS_GUARDED = os.environ["MODE"] == "guarded"
-
-
-def now():
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def settings():
     return {
-        "seed": 0, "replay": "scripts/strangers", "server": "", "nodes": len(NODES),
-        "quorum": len(NODES) // 2 + 1, "longest_ttl_ms": 30_000, "drift_ppm": 10_000, "node_timeout_ms": 500,
-        # Strangers know no fencing numbers; nothing is broken here, so nothing is excused either.
-        "guarded": False, "probation": False, "recovery_ms": 10_000, "slack_ms": 1_000, "controls": [],
+        "seed": SEED, "replay": f"scripts/strangers {SECONDS:g} {SEED}", "server": "", "nodes": COUNT,
+        "quorum": COUNT // 2 + 1, "longest_ttl_ms": LONGEST_TTL_S * 1_000, "drift_ppm": 10_000, "node_timeout_ms": 500,
+        # Strangers know no fencing numbers, and no probation that would excuse a wait.
+        "guarded": False, "probation": False, "recovery_ms": 10_000, "slack_ms": SLACK_MS, "controls": [],
     }
 
 
-def spec(process, stores):
+def spec(process, urls, stores):
     return {
-        "process": process, "seed": process, "urls": NODES, "tasks": 2, "keys": [LOCK], "ttl_ms": TTL_MS,
-        "longest_ttl_ms": 30_000, "node_timeout_ms": 500, "drift": 0.01, "is_guarded": IS_GUARDED,
+        "process": process, "seed": SEED, "urls": urls, "tasks": 2, "keys": [LOCK], "ttl_ms": TTL_MS,
+        "longest_ttl_ms": LONGEST_TTL_S * 1_000, "node_timeout_ms": 500, "drift": 0.01, "is_guarded": IS_GUARDED,
         "has_thread": False, "long_holds": 0, "drops": False, "stores": stores,
     }
 
 
-def start(command, process):
+def start(command, process, urls, errors=None):
     boot_ahead = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    told = {"NODES": ",".join(NODES), "PROCESS": process, "LOCK": LOCK, "TTL_MS": TTL_MS,
+    told = {"NODES": ",".join(urls), "PROCESS": process, "LOCK": LOCK, "TTL_MS": TTL_MS,
             "BOOT_AHEAD": boot_ahead, "SECONDS": SECONDS}
-    env = dict(os.environ, **{name: str(value) for name, value in told.items()})
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, shell=isinstance(command, str), env=env, stdin=pipe, stdout=pipe, text=True)
+    env = environment(urls) | {name: str(value) for name, value in told.items()}
+    pipe, in_words = subprocess.PIPE, isinstance(command, str)
+    return subprocess.Popen(command, shell=in_words, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True)
+
+
+def hold(urls, breaker, stores, errors):
+    """All that everybody tells, by who tells it."""
+    ours = [start([os.environ["QUORLOCK"], "__chaos-client"], process, urls) for process in (0, 1)]
+    for process, client in enumerate(ours):
+        client.stdin.write(json.dumps({"begin": spec(process, urls, stores)}) + "\n")
+        client.stdin.flush()
+    theirs = [start(command, place + 2, urls, errors) for place, (_, command) in enumerate(STRANGERS)]
+    everybody = ours + theirs
+    lines = [[] for _ in everybody]
+    readers = [
+        threading.Thread(target=lambda out=client.stdout, to=to: to.extend(out))
+        for client, to in zip(everybody, lines)
+    ]
+    for thread in [*readers, breaker]:
+        thread.start()
+    try:
+        codes = [client.wait(SECONDS + PATIENCE) for client in theirs]
+        breaker.end()
+        for client in ours:
+            client.stdin.close()
+        codes = [client.wait(PATIENCE) for client in ours] + codes
+    finally:
+        for client in everybody:
+            # Whoever has ended is left alone by this.
+            client.kill()
+    for reader in readers:
+        reader.join()
+    failed = [f"{name} ended with {code}" for name, code in zip(NAMES, codes) if code]
+    return [[json.loads(line) for line in told] for told in lines], failed
 
 
 def main():
+    place = os.environ["PLACE"]
     events = [{"at": now(), "who": "run", "what": {"settings": settings()}}]
-    with tempfile.TemporaryDirectory() as stores:
-        ours = [start([os.environ["QUORLOCK"], "__chaos-client"], process) for process in (0, 1)]
-        for process, client in enumerate(ours):
-            client.stdin.write(json.dumps({"begin": spec(process, stores)}) + "\n")
-            client.stdin.flush()
-        theirs = [start(command, place + len(ours)) for place, (_, command) in enumerate(STRANGERS)]
-        everybody = ours + theirs
-        lines = [[] for _ in everybody]
-        readers = [
-            threading.Thread(target=lambda out=client.stdout, to=to: to.extend(out))
-            for client, to in zip(everybody, lines)
-        ]
-        for reader in readers:
-            reader.start()
+    with tempfile.TemporaryDirectory() as stores, Servers(os.environ["FLEET"]) as servers:
+        if IS_GUARDED:
+            # Nobody has to wait for servers that are known to be new.
+            init = [os.environ["QUORLOCK"], "init"]
+            subprocess.run(init, env=environment(servers.urls), check=True, stdout=subprocess.DEVNULL)
+        breaker = Breaker(servers, SECONDS, SEED)
+        watch = Watch(servers.urls, LOCK)
         try:
-            failed = [client.wait(SECONDS + PATIENCE) for client in theirs]
-            for client in ours:
-                client.stdin.close()
-            failed += [client.wait(PATIENCE) for client in ours]
+            with open(f"{place}/strangers.log", "a") as errors:
+                told, failed = hold(servers.urls, breaker, stores, errors)
         finally:
-            for client in everybody:
-                # Whoever has ended is left alone by this.
-                client.kill()
-        for reader in readers:
-            reader.join()
-    for told in lines:
-        events += [json.loads(line) for line in told]
+            watch.end()
+        time.sleep((TTL_MS + SLACK_MS) / 1_000)
+        events += breaker.events + keys_left(servers.urls, LOCK)
     events.append({"at": now(), "who": "run", "what": "finished"})
-    for event in sorted(events, key=lambda event: event["at"]):
-        print(json.dumps(event))
-    names = ["quorlock", "quorlock"] + [name for name, _ in STRANGERS]
-    for name, told in zip(names, lines):
-        granted = sum('"granted"' in line for line in told)
-        print(f"{name}: {granted} locks", file=sys.stderr)
-        # Whoever never holds it is excluded from nothing.
-        if granted == 0:
-            sys.exit(f"{name} was never granted the lock")
-    if any(failed):
-        sys.exit(f"a holder failed: {failed}")
+    values = {}
+    for name, lines in zip(NAMES, told):
+        values |= {line["value"]: name for line in lines if "value" in line}
+        events += [line for line in lines if "value" not in line]
+    events.sort(key=lambda event: event["at"])
+    history = f"{place}/history-{os.environ['MODE']}"
+    with open(history, "w") as out:
+        out.writelines(json.dumps(event) + "\n" for event in events)
+
+    verdict = ask_judge(os.environ["JUDGE"], history)
+    report = Report(NAMES, events, verdict, values, watch.seen, TTL_MS)
+    report.print()
+    bad = failed + [f"{name} hardly had the lock: nothing is known of it" for name in report.idle()]
+    if report.violations:
+        bad.append(f"promises were broken; the history is in {history}")
+    if bad:
+        sys.exit("\n".join(bad))
 
 
 main()
