@@ -13,6 +13,8 @@ ENOUGH = 5
 # A key that stands for so much of its ttl was left there, unless it was held.
 LEFT = 0.8
 OURS = "quorlock"
+# What the judge says of errors, and of locks that were over when they were given, is said here in other words.
+TOLD_OTHERWISE = ("no_surprise", "loss_is_told")
 
 
 def ask_judge(judge, history):
@@ -55,8 +57,15 @@ class Report:
             names = {self.names[who["process"]] if who else OURS for who in told_by}
             if finding["promise"] == "exclusion" or OURS in names or len(names) != 1:
                 violations.append(finding)
-            else:
-                own[names.pop(), finding["promise"]] += 1
+            elif finding["promise"] not in TOLD_OTHERWISE:
+                own[names.pop(), f"broke \"{finding['promise'].replace('_', ' ')}\""] += 1
+        for event in self.events:
+            if not client(event) or (name := self.names[client(event)["process"]]) == OURS:
+                continue
+            if kind(event) == "errored":
+                own[name, event["what"]["errored"]["words"]] += 1
+            elif kind(event) == "granted" and event["what"]["granted"]["deadline"] <= event["at"]:
+                own[name, "was given the lock when it was over"] += 1
         return violations, own
 
     def broken(self):
@@ -88,7 +97,7 @@ class Report:
             if "granted" in turn:
                 over = min((turn[end] for end in ("releasing", "errored") if end in turn), default=turn["granted"])
                 held.setdefault(turn["name"], []).append((turn["granted"], over))
-        left = Counter()
+        left = Counter({OURS: 0})
         for seen in self.seen:
             for value, (first, last) in seen.items():
                 owner = self.owner(value)
@@ -117,10 +126,10 @@ class Report:
             refused, errors = (sum(what in turn for turn in turns) for what in ("refused", "errored"))
             wait = self.longest_wait_ms(name)
             print(f"{name:20}{len(granted):7}{away:13}{refused:9}{errors:8}{wait:11} ms")
-        for (name, promise), count in sorted(self.own.items()):
-            print(f"  its own: {name} broke \"{promise.replace('_', ' ')}\" {count} times")
-        for owner, count in sorted(left.items()):
-            print(f"  left to expire: {count} keys of {owner}")
+        for (name, words), count in sorted(self.own.items()):
+            print(f"  its own: {name}: {words}, {count} times")
+        keys = ", ".join(f"{count} of {owner}" for owner, count in sorted(left.items()))
+        print(f"keys left until they expired: {keys}")
         faults = ", ".join(f"{count} × {name}" for name, count in sorted(self.verdict["faults"].items()))
         locks, seconds = self.verdict["acquisitions"], self.verdict["seconds"]
         print(f"{locks} locks in {seconds:.1f} s, faults: {faults or 'none'}; {len(self.violations)} violations")

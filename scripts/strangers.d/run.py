@@ -28,7 +28,10 @@ SEED = int(os.environ["SEED"])
 # Name and command of each stranger, one a line.
 STRANGERS = [line.split("\t") for line in os.environ["STRANGERS"].splitlines()]
 NAMES = [OURS, OURS] + [name for name, _ in STRANGERS]
-IS_GUARDED = os.environ["MODE"] == "guarded"
+MODE = os.environ["MODE"]
+IS_GUARDED = MODE == "guarded"
+# A stranger then goes by another key, and says that it is the lock's: if the judge minds nothing, it minds nothing.
+IS_CONTROL = MODE == "control"
 
 
 def settings():
@@ -49,9 +52,10 @@ def spec(process, urls, stores):
 
 
 def start(command, process, urls, errors=None):
+    is_astray = IS_CONTROL and process == len(NAMES) - 1
     boot_ahead = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    told = {"NODES": ",".join(urls), "PROCESS": process, "LOCK": LOCK, "TTL_MS": TTL_MS,
-            "BOOT_AHEAD": boot_ahead, "SECONDS": SECONDS}
+    told = {"NODES": ",".join(urls), "PROCESS": process, "LOCK": f"{LOCK}:astray" if is_astray else LOCK,
+            "TTL_MS": TTL_MS, "BOOT_AHEAD": boot_ahead, "SECONDS": SECONDS}
     env = environment(urls) | {name: str(value) for name, value in told.items()}
     pipe, in_words = subprocess.PIPE, isinstance(command, str)
     return subprocess.Popen(command, shell=in_words, env=env, stdin=pipe, stdout=pipe, stderr=errors, text=True)
@@ -85,18 +89,18 @@ def hold(urls, breaker, stores, errors):
     for reader in readers:
         reader.join()
     failed = [f"{name} ended with {code}" for name, code in zip(NAMES, codes) if code]
-    return [[json.loads(line) for line in told] for told in lines], failed
+    return [[json.loads(line.replace(f"{LOCK}:astray", LOCK)) for line in told] for told in lines], failed
 
 
-def main():
-    place = os.environ["PLACE"]
+def play(place):
+    """What happened, as a history; besides, what the watch has seen, whose values are known, and who failed."""
     events = [{"at": now(), "who": "run", "what": {"settings": settings()}}]
     with tempfile.TemporaryDirectory() as stores, Servers(os.environ["FLEET"]) as servers:
         if IS_GUARDED:
             # Nobody has to wait for servers that are known to be new.
             init = [os.environ["QUORLOCK"], "init"]
             subprocess.run(init, env=environment(servers.urls), check=True, stdout=subprocess.DEVNULL)
-        breaker = Breaker(servers, SECONDS, SEED)
+        breaker = Breaker(servers, 0 if IS_CONTROL else SECONDS, SEED)
         watch = Watch(servers.urls, LOCK)
         try:
             with open(f"{place}/strangers.log", "a") as errors:
@@ -110,17 +114,28 @@ def main():
     for name, lines in zip(NAMES, told):
         values |= {line["value"]: name for line in lines if "value" in line}
         events += [line for line in lines if "value" not in line]
-    events.sort(key=lambda event: event["at"])
-    history = f"{place}/history-{os.environ['MODE']}"
+    return sorted(events, key=lambda event: event["at"]), watch.seen, values, failed
+
+
+def main():
+    place = os.environ["PLACE"]
+    events, seen, values, bad = play(place)
+    history = f"{place}/history-{MODE}"
     with open(history, "w") as out:
         out.writelines(json.dumps(event) + "\n" for event in events)
 
     verdict = ask_judge(os.environ["JUDGE"], history)
-    report = Report(NAMES, events, verdict, values, watch.seen, TTL_MS)
-    report.print()
-    bad = failed + [f"{name} hardly had the lock: nothing is known of it" for name in report.idle()]
-    if report.violations:
-        bad.append(f"promises were broken; the history is in {history}")
+    report = Report(NAMES, events, verdict, values, seen, TTL_MS)
+    if IS_CONTROL:
+        overlaps = sum(finding["promise"] == "exclusion" for finding in report.violations)
+        print(f"{NAMES[-1]} went by another key: {overlaps} times it held the lock beside another")
+        if not overlaps:
+            bad.append("the judge minds nothing, so nothing is known")
+    else:
+        report.print()
+        bad += [f"{name} hardly had the lock: nothing is known of it" for name in report.idle()]
+        if report.violations:
+            bad.append(f"promises were broken; the history is in {history}")
     if bad:
         sys.exit("\n".join(bad))
 

@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for order in io::stdin().lines() {
         let order = order?;
         let (act, place) = order.split_once(' ').ok_or("an order is an act and a place")?;
-        let server = fleet.servers_mut().get_mut(place.parse::<usize>()?).ok_or("no server has that place")?;
+        let server =
+            fleet.servers_mut().get_mut(place.parse::<usize>()?).ok_or("no server has that place")?;
         match act {
             "kill" => server.kill(),
             "restart" => server.restart(Data::Kept)?,
