@@ -10,7 +10,7 @@ from collections import Counter
 
 # So many locks and more: whoever never holds it is excluded from nothing.
 ENOUGH = 5
-# A key that stands for so much of its ttl was left there, unless it was held.
+# A key that stands for so much of its ttl was left there, unless it was held, or the server away.
 LEFT = 0.8
 OURS = "quorlock"
 # What the judge says of errors, and of locks that were over when they were given, is said here in other words.
@@ -69,13 +69,14 @@ class Report:
         return violations, own
 
     def broken(self):
-        """When something was broken."""
+        """Which server was away, from when to when."""
         begun = {}
         for event in self.events:
             if kind(event) == "fault":
-                begun[event["what"]["fault"]["id"]] = event["at"]
+                fault = event["what"]["fault"]
+                begun[fault["id"]] = fault["nodes"][0], event["at"]
             elif kind(event) == "healed":
-                yield begun[event["what"]["healed"]["fault"]], event["at"]
+                yield *begun[event["what"]["healed"]["fault"]], event["at"]
 
     def longest_wait_ms(self, name):
         """From when it first wanted the lock, after the last time, to when it was granted."""
@@ -98,12 +99,14 @@ class Report:
                 over = min((turn[end] for end in ("releasing", "errored") if end in turn), default=turn["granted"])
                 held.setdefault(turn["name"], []).append((turn["granted"], over))
         left = Counter({OURS: 0})
-        for seen in self.seen:
+        for node, seen in enumerate(self.seen):
+            # Nobody could have removed it then.
+            away = [(begun, over) for broken, begun, over in self.broken() if broken == node]
             for value, (first, last) in seen.items():
                 owner = self.owner(value)
-                holds = (hold for name in owner.split(" or ") for hold in held.get(name, []))
-                was_held = sum(max(0, min(over, last) - max(granted, first)) for granted, over in holds)
-                if last - first - was_held >= self.ttl * LEFT:
+                spans = away + [hold for name in owner.split(" or ") for hold in held.get(name, [])]
+                excused = sum(max(0, min(over, last) - max(begun, first)) for begun, over in spans)
+                if last - first - excused >= self.ttl * LEFT:
                     left[owner] += 1
         return left
 
@@ -122,7 +125,7 @@ class Report:
         for name in dict.fromkeys(self.names):
             turns = [turn for turn in self.turns.values() if turn["name"] == name]
             granted = [turn["granted"] for turn in turns if "granted" in turn]
-            away = sum(any(begun <= at < over for begun, over in broken) for at in granted)
+            away = sum(any(begun <= at < over for _, begun, over in broken) for at in granted)
             refused, errors = (sum(what in turn for turn in turns) for what in ("refused", "errored"))
             wait = self.longest_wait_ms(name)
             print(f"{name:20}{len(granted):7}{away:13}{refused:9}{errors:8}{wait:11} ms")
