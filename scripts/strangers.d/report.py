@@ -19,7 +19,7 @@ TOLD_OTHERWISE = ("no_surprise", "loss_is_told")
 
 def ask_judge(judge, history):
     with open(history) as told:
-        answer = subprocess.run([judge], stdin=told, capture_output=True, text=True, check=True)
+        answer = subprocess.run([judge, "--json"], stdin=told, capture_output=True, text=True, check=True)
     return json.loads(answer.stdout)
 
 
