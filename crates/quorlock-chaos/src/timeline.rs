@@ -10,6 +10,7 @@ mod text;
 
 use crate::history::History;
 use crate::judge::Verdict;
+pub use page::{escaped, filled};
 
 /// One page that holds all it needs: no network, one file to send around.
 #[must_use]

@@ -29,8 +29,9 @@ pub(super) fn page(history: &History, verdict: &Verdict) -> String {
     filled(PAGE, &parts)
 }
 
-/// The template with its parts, each put in once; what is put in is not searched again.
-fn filled(template: &str, parts: &[(&str, String)]) -> String {
+/// The template with its parts (`{{name}}` and what stands there), each put in once; what is put in is not searched again.
+#[must_use]
+pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
     let mut page = String::new();
     let mut rest = template;
     while let Some(from) = rest.find("{{") {
@@ -190,7 +191,9 @@ fn jump(history: &History, at: u64) -> String {
     format!("<button type=\"button\" data-micros=\"{micros}\">{:.3} s</button>", micros as f64 / 1e6)
 }
 
-fn escaped(text: &str) -> String {
+/// Text for a page, so that none of it is taken for markup.
+#[must_use]
+pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
