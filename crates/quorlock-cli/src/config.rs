@@ -35,28 +35,35 @@ struct Settings {
 /// A client to be, and what of it a command itself must know.
 pub(crate) struct Cluster {
     pub(crate) builder: Builder,
+    /// One for each node. They may hold passwords.
+    pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
     /// None for plain clients.
     pub(crate) longest_ttl: Option<Duration>,
 }
 
-/// A client to be, from all sources.
+/// A client to be, from all sources. Its locks are renewed whatever our runtime is busy with.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
+    let cluster = on_our_runtime(args)?;
+    Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
+}
+
+/// A client to be, from all sources, that is driven by the runtime it is made on, as programs have it.
+pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
     let nodes = if args.nodes.is_empty() { file.nodes } else { args.nodes };
-    let nodes: Vec<String> =
+    let urls: Vec<String> =
         nodes.iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
-    if nodes.is_empty() {
+    if urls.is_empty() {
         let words =
             "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
         return Err(Failure::new(exit::CONFIG, words));
     }
     let need = args.quorum.or(file.quorum);
-    let quorum = need.unwrap_or(nodes.len() / 2 + 1);
+    let quorum = need.unwrap_or(urls.len() / 2 + 1);
     let is_plain = args.plain.or(file.plain).unwrap_or(false);
     let longest_ttl = args.longest_ttl.or(file.longest_ttl).unwrap_or(LONGEST_TTL);
-    let mut builder =
-        Redlock::builder().nodes(nodes).longest_ttl(longest_ttl).client_name("quorlock").dedicated_thread();
+    let mut builder = Redlock::builder().nodes(urls.clone()).longest_ttl(longest_ttl).client_name("quorlock");
     if let Some(user) = args.username.or(file.username) {
         builder = builder.username(user);
     }
@@ -89,7 +96,7 @@ pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
         (None, None) => {}
         _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
     }
-    Ok(Cluster { builder, quorum, longest_ttl: (!is_plain).then_some(longest_ttl) })
+    Ok(Cluster { builder, urls, quorum, longest_ttl: (!is_plain).then_some(longest_ttl) })
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {

@@ -19,7 +19,7 @@ struct Finding {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, longest_ttl } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
     // A visit must not make blank servers a cluster, nor anything else of them.
     let redlock = builder.look_only().lazy()?;
     // Each is heard before the probe, which would make do with the first that answer.

@@ -12,7 +12,7 @@ use crate::nodes;
 use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, longest_ttl } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
     let Some(longest_ttl) = longest_ttl else {
         let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
         return Err(Failure::new(exit::CONFIG, words));
