@@ -1,11 +1,15 @@
 //! What can be typed.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
+
+pub(crate) use bench::BenchArgs;
 
 /// Locks over N independent Redis masters, for any command.
 ///
@@ -35,6 +39,9 @@ pub(crate) enum Command {
     /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held. Exit
     /// code 0: all held; 1: one was broken.
     Chaos(ChaosArgs),
+    /// Measure what a lock costs on these nodes: how long it takes, how that lies above the way to the nodes, and what
+    /// many tasks at once, contention, and the death of a node make of it.
+    Bench(BenchArgs),
     /// A client of `chaos`.
     #[command(name = "__chaos-client", hide = true)]
     ChaosClient,

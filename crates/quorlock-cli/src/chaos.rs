@@ -4,7 +4,6 @@ mod report;
 mod words;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,7 @@ use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
 use crate::group::Signals;
+use crate::progress::Bar;
 use crate::reaper::{boot_nanos, this_program};
 use crate::status::print;
 
@@ -27,11 +27,10 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
     let runs = {
         let (config, is_over) = (config.clone(), Arc::clone(&is_over));
-        let shows = !args.json && io::stderr().is_terminal();
+        let mut bar = Bar::new(!args.json);
         tokio::task::spawn_blocking(move || {
-            let mut bar = Bar { shows };
             let outcome = run(&config, |progress| {
-                bar.draw(progress);
+                draw(&mut bar, progress);
                 if is_over.load(Ordering::Relaxed) {
                     ControlFlow::Break(())
                 } else {
@@ -110,45 +109,9 @@ fn code(outcome: &Outcome) -> u8 {
     if words::verdicts(outcome).all(Verdict::holds) { 0 } else { exit::BROKEN }
 }
 
-/// How far it is: a line that is written anew, on a terminal only.
-struct Bar {
-    shows: bool,
-}
-
-impl Bar {
-    fn draw(&mut self, progress: &Progress) {
-        if !self.shows {
-            return;
-        }
-        let done = progress.past.as_secs_f64() / progress.of.as_secs_f64();
-        let full = (done.min(1.0) * BAR as f64) as usize;
-        let line = format!(
-            "{} [{}{}] {:3.0} of {:.0} s  {} acquisitions  {} faults  {}",
-            progress.stage,
-            "=".repeat(full),
-            " ".repeat(BAR - full),
-            progress.past.as_secs_f64(),
-            progress.of.as_secs_f64(),
-            progress.acquisitions,
-            progress.faults,
-            progress.last_fault,
-        );
-        // A line that is broken in two cannot be written anew.
-        let room = report::columns(io::stderr()) - 1;
-        self.put(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
-    }
-
-    fn clear(&mut self) {
-        if self.shows {
-            self.put("\r\x1b[K");
-        }
-    }
-
-    /// A terminal that is gone is no reason to stop.
-    fn put(&mut self, text: &str) {
-        let mut err = io::stderr();
-        self.shows = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
-    }
+fn draw(bar: &mut Bar, progress: &Progress) {
+    let Progress { stage, past, of, acquisitions, faults, last_fault } = progress;
+    bar.draw(stage, *past, *of, &format!("{acquisitions} acquisitions  {faults} faults  {last_fault}"));
 }
 
 /// The names of these, as they are typed.
@@ -158,8 +121,6 @@ fn names(kinds: &BTreeSet<Kind>) -> String {
     }
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
 }
-
-const BAR: usize = 24;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
 
 mod args;
+mod bench;
 mod chaos;
 mod config;
 mod dev;
@@ -9,6 +10,7 @@ mod exit;
 mod group;
 mod init;
 mod nodes;
+mod progress;
 mod reaper;
 mod run;
 mod status;
@@ -64,6 +66,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Break(args) => runtime.block_on(status::break_lock(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),
+        Command::Bench(args) => runtime.block_on(bench::bench(args)),
         Command::Chaos(args) => runtime.block_on(chaos::chaos(args)),
         Command::ChaosClient => runtime.block_on(chaos::client()),
         Command::Reap => runtime.block_on(reaper::reap()),

@@ -2,17 +2,16 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use quorlock_chaos::Outcome;
 use quorlock_chaos::history::History;
 use quorlock_chaos::judge::Verdict;
 use quorlock_chaos::timeline::{html, text};
-use rustix::termios::tcgetwinsize;
 
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
+use crate::progress::columns;
 use crate::status::print;
 
 /// Finds out before the run what would spoil it after: a file that cannot be written.
@@ -82,14 +81,6 @@ fn try_to_write(file: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(file)?;
     if is_new { fs::remove_file(file) } else { Ok(()) }
 }
-
-/// How wide the terminal is, or would be.
-pub(super) fn columns(terminal: impl AsFd) -> usize {
-    let wide = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
-    if wide == 0 { COLUMNS } else { wide }
-}
-
-const COLUMNS: usize = 80;
 
 #[cfg(test)]
 mod tests {

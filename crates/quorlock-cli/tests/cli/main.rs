@@ -1,5 +1,6 @@
 //! The command from outside: the real binary against real servers. Each test is a promise.
 
+mod bench;
 mod chaos;
 mod dev;
 mod exit_codes;

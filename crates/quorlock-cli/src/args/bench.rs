@@ -1,0 +1,78 @@
+//! What can be typed behind `bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::NodeArgs;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = BENCH_HELP)]
+pub(crate) struct BenchArgs {
+    /// Measure on so many redis-servers of its own, started for it on this machine. [default without a number: 5]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) dev: Option<u8>,
+    /// How many tasks take locks at the same time.
+    #[arg(short, long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) tasks: u16,
+    /// How many names they lock: fewer than there are tasks make them wait for each other. [default: one for each task]
+    #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) keys: Option<u16>,
+    /// How long each lock is held.
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) hold: Duration,
+    /// For how long to measure: a fifth of it one task alone, then all.
+    #[arg(short, long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+    /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Option<Duration>,
+    /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
+    /// of yours is never touched.
+    #[arg(long)]
+    pub(crate) kill_one: bool,
+    /// Write the figures into this file, as a page to look at in a browser.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+}
+
+const BENCH_HELP: &str = "\
+First one task alone takes a lock and gives it back, over and over: that is what
+a lock costs. Then all tasks do, on one thread: that is what the nodes and one
+core of this machine can serve. Meanwhile each node is asked on a connection of
+its own who holds a free name (its round trip) and to take and free one (a
+write: where that takes longer, its disk does).
+
+A lock has to wait for the quorum's last answer, so it cannot be faster than the
+q-th fastest node (the third-fastest of five); how far it lies above that is the
+share of locking itself.
+
+Nothing of yours is touched. The names locked begin with `quorlock-bench:` and a
+random number, all are given back, and it is checked at the end that none is
+left. Only the fencing numbers of these names (one small key each, none with
+--plain) stay, and expire within a minute, or the longest ttl if that is more.
+The nodes must be a cluster already (`quorlock init`). It makes real load: on
+servers that others depend on, begin with --tasks 1.
+
+--kill-one works with --dev alone: a server of yours is never killed. For yours,
+the table says what a lock would cost without one of the fastest nodes.
+
+With --dev, settings of the environment that are meant for other nodes count for
+nothing.
+
+Exit codes:
+  0    it was measured
+  64   what was typed cannot work
+  69   no quorum of nodes could be reached, or votes; or no lock could be had
+  70   a lock was lost, or a key of ours was left on a node: the figures say so
+  77   Redis refuses us: password, permission, role
+  78   the configuration cannot work, or the nodes are another cluster
+
+Examples:
+  quorlock bench --dev --kill-one --report bench.html
+  quorlock bench --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
+  quorlock bench --tasks 16 --keys 1 --hold 1ms --json     # all want one lock";

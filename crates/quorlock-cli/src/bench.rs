@@ -1,0 +1,176 @@
+//! `quorlock bench`: what a lock costs on these nodes.
+
+mod figures;
+mod leftovers;
+mod live;
+mod load;
+mod page;
+mod pause;
+mod probe;
+mod reckon;
+mod setting;
+mod spread;
+mod table;
+mod tally;
+mod verdict;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quorlock_chaos::{Data, Fleet};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::args::BenchArgs;
+use crate::exit::{self, Failure};
+use crate::group::Signals;
+use crate::progress::Bar;
+use crate::reaper::boot_nanos;
+use crate::status::print;
+use figures::{Counted, Figures};
+use live::{Live, Part, Watch};
+use setting::{Place, Setting};
+
+pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let (setting, place) = setting::settle(&args).await?;
+    let Place { builder, urls, fleet } = place;
+    let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
+    let (rounds, asked) = mpsc::channel(1);
+    let probes = {
+        let (builder, setting, live) = (builder.clone(), setting.clone(), Arc::clone(&live));
+        spawn_blocking(move || probe::run(&builder, &urls, &setting, asked, &live))
+    };
+    let mut load = {
+        let (builder, setting, live, watch) =
+            (builder.clone(), setting.clone(), Arc::clone(&live), Arc::clone(&watch));
+        spawn_blocking(move || load::run(builder, &setting, &live, &watch, rounds))
+    };
+    let mut stage = Stage { victim: None, fleet, args: &args, setting: &setting, live: &live };
+    let mut bar = Bar::new(!args.json);
+    let mut ended_by = None;
+    let mut broke = None;
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let loaded = loop {
+        tokio::select! {
+            loaded = &mut load => break loaded,
+            signal = signals.next() => {
+                ended_by = Some(signal);
+                // Every task gives back what it has; that takes a moment.
+                live.over.cancel();
+            }
+            _ = ticks.tick() => {
+                stage.draw(&mut bar);
+                if let Err(failure) = stage.act() {
+                    broke = Some(failure);
+                    live.over.cancel();
+                }
+            }
+        }
+    };
+    bar.clear();
+    let looks = joined(probes).await;
+    let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
+    let looks = looks?;
+    if let Some(signal) = ended_by {
+        let code = 128 + signal.as_raw() as u8;
+        return Err(Failure::new(code, "interrupted: nothing is told, and all locks were given back"));
+    }
+    if let Some(failure) = broke {
+        return Err(failure);
+    }
+    let mut left = leftovers::look(builder, &setting).await?;
+    left.keys.extend(loaded.owed.iter().map(|owed| format!("{owed} (not known)")));
+    let counted = Counted {
+        setting: &setting,
+        live: &live,
+        loaded: &loaded,
+        looks: &looks,
+        turns: watch.turns(),
+        killed: stage.victim,
+        failed: watch.failed(),
+        left,
+    };
+    tell(&args, &Figures::of(&counted))
+}
+
+async fn joined<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    work.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
+}
+
+fn tell(args: &BenchArgs, figures: &Figures) -> Result<u8, Failure> {
+    if let Some(file) = &args.report {
+        let written = std::fs::write(file, page::page(figures));
+        written.map_err(|error| Failure::new(exit::SOFTWARE, format!("{}: {error}", file.display())))?;
+    }
+    if args.json {
+        let json = serde_json::to_string(figures);
+        let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+        print(&format!("{json}\n"));
+    } else {
+        print(&table::table(figures));
+    }
+    Ok(match figures {
+        it if it.lost > 0 || !it.left.keys.is_empty() => exit::LOST,
+        it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,
+        _ => 0,
+    })
+}
+
+/// What is done beside the load, at its time.
+struct Stage<'a> {
+    fleet: Option<Fleet>,
+    /// The server that was killed.
+    victim: Option<usize>,
+    args: &'a BenchArgs,
+    setting: &'a Setting,
+    live: &'a Live,
+}
+
+impl Stage<'_> {
+    /// Kills and starts again what is to be. Only servers that were started for this run can be in the fleet.
+    fn act(&mut self) -> Result<(), Failure> {
+        let (true, Some(fleet), Some(began)) =
+            (self.args.kill_one, &mut self.fleet, self.live.begun(Part::Together))
+        else {
+            return Ok(());
+        };
+        let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
+        let place = fleet.len() / 2;
+        match self.live.part() {
+            Part::Together if past >= self.setting.load / 3 => {
+                fleet[place].kill();
+                self.live.enter(Part::Down);
+                self.victim = Some(place);
+            }
+            Part::Down if past >= self.setting.load * 2 / 3 => {
+                let started = fleet[place].restart(Data::Kept);
+                started.map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+                self.live.enter(Part::Back);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn draw(&self, bar: &mut Bar) {
+        let Some(began) = self.live.begun(Part::Alone) else {
+            return bar.draw("connecting", Duration::ZERO, self.setting.whole(), "");
+        };
+        let name = match self.live.part() {
+            Part::Alone => "one task".to_owned(),
+            Part::Together => format!("{} tasks", self.setting.tasks),
+            Part::Down => "one node dead".to_owned(),
+            Part::Back => "it is back".to_owned(),
+        };
+        let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
+        let locks = self.live.locks.load(Ordering::Relaxed);
+        bar.draw(&format!("{name:13}"), past, self.setting.whole(), &format!("{locks} locks"));
+    }
+}
+
+const TICK: Duration = Duration::from_millis(100);

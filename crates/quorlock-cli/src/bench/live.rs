@@ -1,0 +1,130 @@
+//! What the threads of a run share while it goes on: when it began, which part it is in, what the nodes did.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use quorlock::{CancellationToken, Event, Why};
+
+use crate::reaper::boot_nanos;
+
+/// A part of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One task.
+    Alone,
+    /// All tasks.
+    Together,
+    /// All tasks, and a node is dead.
+    Down,
+    /// All tasks, and it runs again.
+    Back,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Alone, Self::Together, Self::Down, Self::Back];
+
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What all share.
+#[derive(Default)]
+pub(super) struct Live {
+    /// When each part began, in nanoseconds of the boot clock; 0 if it has not.
+    begun: [AtomicU64; 4],
+    part: AtomicUsize,
+    ended: AtomicU64,
+    pub(super) locks: AtomicU64,
+    /// Ends it all.
+    pub(super) over: CancellationToken,
+}
+
+impl Live {
+    pub(super) fn enter(&self, part: Part) {
+        self.begun[part.index()].store(boot_nanos(), Ordering::Release);
+        self.part.store(part.index(), Ordering::Release);
+    }
+
+    /// The first time counts.
+    pub(super) fn end(&self) {
+        let _ = self.ended.compare_exchange(0, boot_nanos(), Ordering::AcqRel, Ordering::Relaxed);
+        self.over.cancel();
+    }
+
+    pub(super) fn part(&self) -> Part {
+        Part::ALL[self.part.load(Ordering::Acquire)]
+    }
+
+    /// When a part began, if it has.
+    pub(super) fn begun(&self, part: Part) -> Option<u64> {
+        Some(self.begun[part.index()].load(Ordering::Acquire)).filter(|at| *at > 0)
+    }
+
+    /// From when to when it was.
+    pub(super) fn span(&self, part: Part) -> Option<(u64, u64)> {
+        let from = self.begun(part)?;
+        let later = Part::ALL[part.index() + 1..].iter().find_map(|later| self.begun(*later));
+        Some((from, later.unwrap_or_else(|| self.ended.load(Ordering::Acquire))))
+    }
+}
+
+/// Hears the client's events.
+#[derive(Default)]
+pub(super) struct Watch {
+    answers: AtomicU64,
+    failed: AtomicU64,
+    turns: Mutex<Vec<Turn>>,
+}
+
+/// Something that changed at a node.
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    pub(super) at: u64,
+    pub(super) node: String,
+    pub(super) what: &'static str,
+    /// For how long it casts no vote from then on, in spite of being up.
+    pub(super) silent_nanos: u64,
+}
+
+impl Watch {
+    /// How many commands were answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts found no quorum, or one that came too late.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn turns(&self) -> Vec<Turn> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn hear(&self, event: &Event<'_>) {
+        let mut silent_nanos = 0;
+        let (node, what) = match event {
+            Event::Voted { .. } => {
+                self.answers.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Event::Refused { why: Why::Contended { .. }, .. } => return,
+            Event::Refused { .. } => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Event::NodeUp { node, .. } => (node, "up"),
+            Event::NodeDown { node, .. } => (node, "down"),
+            Event::NodeBarred { node, .. } => (node, "barred"),
+            Event::NodeOnProbation { node, remaining, .. } => {
+                silent_nanos = remaining.as_nanos() as u64;
+                (node, "on probation")
+            }
+            Event::ClockJumped { node, .. } => (node, "clock jumped"),
+            _ => return,
+        };
+        let turn = Turn { at: boot_nanos(), node: (*node).to_owned(), what, silent_nanos };
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
+    }
+}

@@ -1,0 +1,218 @@
+//! Taking locks and giving them back, over and over: first one task, then all of them, on one thread and as a program
+//! would do it.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorlock::{Builder, CancellationToken, NodeStatus, Redlock};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Duration, sleep};
+
+use super::live::{Live, Part, Watch};
+use super::pause::Pauses;
+use super::probe::Rounds;
+use super::setting::Setting;
+use super::tally::{Cycle, Tally};
+use crate::exit::{self, Failure};
+use crate::nodes;
+use crate::reaper::boot_nanos;
+
+/// What came of it.
+pub(super) struct Loaded {
+    pub(super) tally: Tally,
+    /// As they were when it began.
+    pub(super) nodes: Vec<NodeStatus>,
+    /// Processor time of this side while all tasks were at it.
+    pub(super) cpu: Duration,
+    /// Commands that the nodes answered in that time.
+    pub(super) answers: u64,
+    /// Keys that may still be on nodes, because giving them back could not be finished.
+    pub(super) owed: Vec<String>,
+}
+
+/// What each task needs.
+struct Work {
+    setting: Setting,
+    redlock: Redlock,
+    pauses: Pauses,
+    tally: Mutex<Tally>,
+    live: Arc<Live>,
+}
+
+/// Runs on a thread of its own, which is all that the locks get.
+pub(super) fn run(
+    builder: Builder,
+    setting: &Setting,
+    live: &Arc<Live>,
+    watch: &Arc<Watch>,
+    rounds: Rounds,
+) -> Result<Loaded, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
+    let loaded = runtime.block_on(measure(builder, setting, live, watch, rounds));
+    // Also when it went wrong: the others wait for it.
+    live.end();
+    loaded
+}
+
+async fn measure(
+    builder: Builder,
+    setting: &Setting,
+    live: &Arc<Live>,
+    watch: &Arc<Watch>,
+    rounds: Rounds,
+) -> Result<Loaded, Failure> {
+    let hears = Arc::clone(watch);
+    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).lazy()?;
+    let nodes = redlock.nodes().await;
+    check(&nodes, setting)?;
+    // The first ones are slower than all after them (pages that are not in memory yet) and count for nothing.
+    for _ in 0..WARM_UP {
+        let lock = redlock.mutex(setting.name(0)).ttl(setting.ttl).wait(FIRST_WAIT);
+        lock.acquire()
+            .await?
+            .release()
+            .await
+            .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+    }
+    let work = Arc::new(Work {
+        setting: setting.clone(),
+        redlock: redlock.clone(),
+        pauses: Pauses::start()
+            .map_err(|error| Failure::new(exit::SOFTWARE, format!("no thread: {error}")))?,
+        tally: Mutex::new(Tally::new(setting.tasks, setting.keys, boot_nanos(), setting.whole())),
+        live: Arc::clone(live),
+    });
+    let parts = work.parts(watch, rounds).await;
+    live.end();
+    // Also when it went wrong: nothing is to be left behind.
+    let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
+        error.undone.into_iter().map(|(node, key)| format!("{key} on {node}")).chain(error.kept).collect()
+    });
+    let (answers, cpu) = parts?;
+    let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
+    Ok(Loaded { tally, nodes, cpu, answers, owed })
+}
+
+/// Whether locks can be had at all, before anything is counted.
+fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
+    if nodes::are_undeclared(nodes) {
+        let words = "nobody declared these nodes a cluster, and measuring does not: run `quorlock init` once";
+        return Err(Failure::new(exit::NO_QUORUM, words));
+    }
+    let voting = nodes::voting(nodes);
+    if voting >= setting.quorum {
+        return Ok(());
+    }
+    let lines = nodes.iter().filter(|node| !node.votes()).map(|node| format!("\n  {node}"));
+    let words = format!(
+        "{voting} of {} nodes vote and {} must:{}",
+        nodes.len(),
+        setting.quorum,
+        lines.collect::<String>()
+    );
+    Err(Failure::new(exit::of_bars(nodes).unwrap_or(exit::NO_QUORUM), words))
+}
+
+impl Work {
+    /// One task, then all; how many commands were answered, and how long our side computed, while all were at it.
+    async fn parts(self: &Arc<Self>, watch: &Watch, rounds: Rounds) -> Result<(u64, Duration), Failure> {
+        self.live.enter(Part::Alone);
+        self.part(1, self.setting.alone, Some(rounds)).await?;
+        self.live.enter(Part::Together);
+        let (answers, busy) = (watch.answers(), cpu());
+        self.part(self.setting.tasks, self.setting.load, None).await?;
+        Ok((watch.answers() - answers, cpu().saturating_sub(busy)))
+    }
+
+    /// So many tasks for so long, or until all is over.
+    async fn part(
+        self: &Arc<Self>,
+        tasks: usize,
+        lasts: Duration,
+        rounds: Option<Rounds>,
+    ) -> Result<(), Failure> {
+        let enough = self.live.over.child_token();
+        let mut crew = JoinSet::new();
+        for task in 0..tasks {
+            crew.spawn(Arc::clone(self).cycles(task, enough.clone(), rounds.clone()));
+        }
+        drop(rounds);
+        let mut timer = pin!(sleep(lasts));
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                () = &mut timer, if !enough.is_cancelled() => enough.cancel(),
+                ended = crew.join_next() => {
+                    let Some(ended) = ended else { break };
+                    let panicked = |error: JoinError| Err(Failure::new(exit::SOFTWARE, error.to_string()));
+                    if let Err(found) = ended.unwrap_or_else(panicked) {
+                        failure.get_or_insert(found);
+                        enough.cancel();
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// One lock after the other, and in turns with looks at the nodes, if there are to be any.
+    async fn cycles(
+        self: Arc<Self>,
+        task: usize,
+        enough: CancellationToken,
+        rounds: Option<Rounds>,
+    ) -> Result<(), Failure> {
+        let key = task % self.setting.keys;
+        let lock = self.redlock.mutex(self.setting.name(key)).ttl(self.setting.ttl);
+        let mut ends = pin!(enough.cancelled());
+        while !enough.is_cancelled() {
+            let asked = boot_nanos();
+            let guard = tokio::select! {
+                guard = lock.clone().acquire() => guard?,
+                () = &mut ends => {
+                    self.tally().unserved.push(boot_nanos() - asked);
+                    break;
+                }
+            };
+            let held = boot_nanos();
+            if !self.setting.hold.is_zero() {
+                self.pauses.pause(self.setting.hold).await;
+            }
+            let freed = boot_nanos();
+            let was_lost = !guard.is_valid();
+            let is_confirmed = guard.release().await.is_ok();
+            let done = boot_nanos();
+            let cycle = Cycle { task, key, asked, held, freed, done, was_lost, is_confirmed };
+            self.live.locks.fetch_add(1, Ordering::Relaxed);
+            self.tally().record(self.live.part(), cycle);
+            if let Some(rounds) = &rounds {
+                let (done, is_done) = oneshot::channel();
+                // If those who look are gone, that is told by them.
+                if rounds.send(done).await.is_ok() {
+                    let _ = is_done.await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The processor time that this thread has used.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+const WARM_UP: u32 = 20;
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,107 @@
+//! Short pauses. Tokio's timers count in milliseconds and round up, which would make a hold of 0.1 ms one of 1 to 2 ms;
+//! spinning would take the processor from what is measured. So a thread of its own waits for the next end, by the
+//! system's fine timer, and wakes the task: late by some hundredths of a millisecond. What was held in truth is measured.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::reaper::boot_nanos;
+
+/// Somebody who wakes tasks.
+pub(super) struct Pauses {
+    orders: Sender<Order>,
+}
+
+/// Whom to wake at which time of the boot clock.
+struct Order {
+    at: u64,
+    call: oneshot::Sender<()>,
+}
+
+impl Pauses {
+    /// It ends when this is dropped.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (orders, inbox) = channel();
+        thread::Builder::new().name("pauses".to_owned()).spawn(move || serve(&inbox))?;
+        Ok(Self { orders })
+    }
+
+    pub(super) async fn pause(&self, span: Duration) {
+        let (call, called) = oneshot::channel();
+        let at = boot_nanos() + span.as_nanos() as u64;
+        if self.orders.send(Order { at, call }).is_ok() {
+            // The other end lives as long as we do.
+            let _ = called.await;
+        }
+    }
+}
+
+fn serve(inbox: &Receiver<Order>) {
+    // Linux gathers wake-ups within 50 µs otherwise. Where it cannot be had, pauses are as much longer.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    let mut waiting: BinaryHeap<Reverse<Order>> = BinaryHeap::new();
+    loop {
+        let now = boot_nanos();
+        while waiting.peek().is_some_and(|Reverse(next)| next.at <= now) {
+            if let Some(Reverse(order)) = waiting.pop() {
+                // Nobody waits any more for one that was given up.
+                let _ = order.call.send(());
+            }
+        }
+        let left = waiting.peek().map_or(LONG, |Reverse(next)| Duration::from_nanos(next.at - now));
+        match inbox.recv_timeout(left) {
+            Ok(order) => waiting.push(Reverse(order)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Ord for Order {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl PartialOrd for Order {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Order {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Order {}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_is_never_cut_short_and_keeps_no_other_waiting() {
+        let pauses = Pauses::start().expect("a thread");
+        let (short, endless) = (Duration::from_micros(300), Duration::from_secs(36_000));
+        for _ in 0..20 {
+            let begun = boot_nanos();
+            tokio::select! {
+                biased;
+                () = pauses.pause(endless) => panic!("ten hours are not over"),
+                () = pauses.pause(short) => {}
+            }
+            let took = boot_nanos() - begun;
+            assert!(u128::from(took) >= short.as_nanos(), "{took} ns");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Each node by itself: how long a question and its answer take, and how long a write takes.
+//!
+//! Each node has a client of its own that knows no other node, on a thread of all of these. The question is who holds a
+//! name that nobody holds; the write is the plain lock on that one node. The name is ours alone.
+//!
+//! While one task is alone, it and the looks take turns: a node that is at the task's command would keep the look waiting,
+//! and the look would then seem slower than the lock. All nodes are looked at at once, as a lock asks all at once. While
+//! all tasks are at it, each node is looked at now and then, to see what the load makes of it.
+
+use std::time::Duration;
+
+use quorlock::{Builder, CancellationToken, ConnectError, Redlock, Vote};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::live::Live;
+use super::setting::Setting;
+use crate::exit::{self, Failure};
+use crate::reaper::boot_nanos;
+
+/// One look at a node, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// When it was asked, by the boot clock.
+    pub(super) at: u64,
+    /// Nothing if there was no answer.
+    pub(super) round_trip: Option<u64>,
+    pub(super) write: Option<u64>,
+}
+
+/// Asks for a round of looks, and is told when it is over.
+pub(super) type Rounds = mpsc::Sender<oneshot::Sender<()>>;
+
+/// A node, and where it is in the list.
+#[derive(Clone)]
+struct Probe {
+    place: usize,
+    client: Redlock,
+    name: String,
+    ttl: Duration,
+}
+
+/// Looks at all in rounds as long as somebody asks for them, and then at each until all is over. Gives back the looks
+/// of each, in the order of the nodes.
+pub(super) fn run(
+    builder: &Builder,
+    urls: &[String],
+    setting: &Setting,
+    mut rounds: mpsc::Receiver<oneshot::Sender<()>>,
+    live: &Live,
+) -> Result<Vec<Vec<Look>>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
+    runtime.block_on(async {
+        let probes = urls.iter().enumerate().map(|(place, url)| {
+            // A plain client shares no name with a guarded one, so it voids no probation.
+            let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
+            let name = format!("{}:probe", setting.prefix);
+            Ok(Probe { place, client: builder.lazy()?, name, ttl: setting.ttl })
+        });
+        let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
+        let mut looks: Vec<Vec<Look>> = vec![Vec::new(); urls.len()];
+        // One thread asks them, so one is always asked last: each in its turn.
+        let mut order: Vec<&Probe> = probes.iter().collect();
+        while let Some(done) = rounds.recv().await {
+            order.rotate_left(1);
+            let one = |probe: &&Probe| {
+                let probe = (*probe).clone();
+                async move { (probe.place, vec![probe.look().await]) }
+            };
+            let crew: JoinSet<_> = order.iter().map(one).collect();
+            gather(crew, &mut looks).await?;
+            // Whoever asked may have been stopped meanwhile.
+            let _ = done.send(());
+        }
+        let crew: JoinSet<_> =
+            probes.iter().cloned().map(|probe| probe.looks(urls.len(), live.over.clone())).collect();
+        gather(crew, &mut looks).await?;
+        Ok(looks)
+    })
+}
+
+async fn gather(mut crew: JoinSet<(usize, Vec<Look>)>, looks: &mut [Vec<Look>]) -> Result<(), Failure> {
+    while let Some(ended) = crew.join_next().await {
+        let (place, found) = ended.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+        looks[place].extend(found);
+    }
+    Ok(())
+}
+
+impl Probe {
+    async fn looks(self, nodes: usize, over: CancellationToken) -> (usize, Vec<Look>) {
+        let mut looks = Vec::new();
+        // One after the other, so that they do not meet on a machine that they share.
+        let mut pause = EVERY.mul_f64(self.place as f64 / nodes as f64);
+        loop {
+            tokio::select! {
+                () = over.cancelled() => break,
+                () = sleep(pause) => {}
+            }
+            pause = EVERY;
+            looks.push(self.look().await);
+        }
+        // What it cannot give back any more expires.
+        let _ = self.client.shutdown(DRAIN).await;
+        (self.place, looks)
+    }
+
+    async fn look(&self) -> Look {
+        let at = boot_nanos();
+        let seen = self.client.inspect(&self.name).await.ok();
+        let answered = seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.vote, Vote::Seen(_))));
+        let round_trip = answered.then(|| boot_nanos() - at);
+        let asked = boot_nanos();
+        let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();
+        let write = guard.is_some().then(|| boot_nanos() - asked);
+        if let Some(guard) = guard {
+            // Unconfirmed, it is given back behind our back as soon as the node is there again.
+            let _ = guard.release().await;
+        }
+        Look { at, round_trip, write }
+    }
+}
+
+const EVERY: Duration = Duration::from_millis(25);
+const DRAIN: Duration = Duration::from_secs(1);

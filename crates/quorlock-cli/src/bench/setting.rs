@@ -1,0 +1,163 @@
+//! What is measured, checked once: from what was typed to numbers that fit each other.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::time::Duration;
+
+use quorlock::{Builder, ConnectError, InitError, Redlock};
+use quorlock_chaos::Fleet;
+
+use crate::args::{BenchArgs, NodeArgs};
+use crate::config::{self, Cluster};
+use crate::exit::{self, Failure};
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) tasks: usize,
+    pub(super) keys: usize,
+    pub(super) hold: Duration,
+    pub(super) ttl: Duration,
+    /// How long one task is alone.
+    pub(super) alone: Duration,
+    /// How long all tasks are at it, after that.
+    pub(super) load: Duration,
+    /// None for plain clients.
+    pub(super) longest_ttl: Option<Duration>,
+    pub(super) quorum: usize,
+    /// What all our names begin with: random, so that they are nobody else's.
+    pub(super) prefix: String,
+}
+
+/// Where to measure.
+pub(super) struct Place {
+    pub(super) builder: Builder,
+    pub(super) urls: Vec<String>,
+    /// The servers, where they are ours.
+    pub(super) fleet: Option<Fleet>,
+}
+
+impl Setting {
+    /// The name of a lock.
+    pub(super) fn name(&self, key: usize) -> String {
+        format!("{}:{key}", self.prefix)
+    }
+
+    pub(super) fn whole(&self) -> Duration {
+        self.alone + self.load
+    }
+
+    /// Whether tasks wait for each other.
+    pub(super) fn is_contended(&self) -> bool {
+        self.tasks > self.keys
+    }
+
+    /// For how long the nodes keep the numbers of our locks: as short as the library lets us.
+    pub(super) fn keeps_fences(&self) -> Option<Duration> {
+        self.longest_ttl.map(|longest| longest.max(Duration::from_secs(60)))
+    }
+}
+
+/// Checks it all, and then starts servers if some are wanted.
+pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure> {
+    let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
+    let tasks = usize::from(args.tasks);
+    let keys = args.keys.map_or(tasks, usize::from);
+    let whole = Duration::from_secs(args.seconds);
+    let (alone, load) = (whole / 5, whole * 4 / 5);
+    if keys > tasks {
+        return usage("more --keys than --tasks: each task locks one name, so the others would stand unused");
+    }
+    if args.hold >= load {
+        return usage("a --hold as long as the run would show one lock a task: take a shorter one");
+    }
+    if args.dev.is_some() && names_nodes(&args.nodes) {
+        return usage("--dev starts servers of its own: leave out --nodes and --config, or leave out --dev");
+    }
+    if args.kill_one {
+        let Some(count) = args.dev.map(usize::from) else {
+            return usage(
+                "--kill-one works with --dev only: a server of yours is never killed (the table says what a lock would \
+                 cost without one of the fastest nodes)",
+            );
+        };
+        if count <= args.nodes.quorum.unwrap_or(count / 2 + 1) {
+            return usage(
+                "--kill-one takes a node from the quorum, and none can be spared: take more with --dev",
+            );
+        }
+        if args.seconds < 3 {
+            return usage(
+                "--kill-one needs --seconds 3 or more: a part before, one without the node, one after",
+            );
+        }
+    }
+    let prefix = format!("quorlock-bench:{:016x}", RandomState::new().build_hasher().finish());
+    let (cluster, fleet) = match args.dev {
+        None => {
+            let cluster = config::on_our_runtime(args.nodes.clone())?;
+            // Whoever measures changes nothing: neither founds a cluster nor takes a node in.
+            (Cluster { builder: cluster.builder.look_only(), ..cluster }, None)
+        }
+        Some(count) => of_its_own(args, usize::from(count), load).await?,
+    };
+    let longest_ttl = cluster.longest_ttl;
+    let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
+    let quorum = cluster.quorum;
+    let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, longest_ttl, quorum, prefix };
+    let mut builder = cluster.builder.client_name("quorlock-bench");
+    if let Some(keep) = setting.keeps_fences() {
+        builder = builder.keep_fences(keep);
+    }
+    Ok((setting, Place { builder, urls: cluster.urls, fleet }))
+}
+
+/// Whether nodes were typed. What the environment says is for other commands.
+fn names_nodes(args: &NodeArgs) -> bool {
+    let nodes = std::env::var("QUORLOCK_NODES").unwrap_or_default();
+    let config = std::env::var_os("QUORLOCK_CONFIG");
+    let is_set = |text: &String| !text.is_empty();
+    args.nodes.iter().any(is_set) && args.nodes.join(",") != nodes
+        || args.config.is_some() && args.config.as_ref().map(|file| file.as_os_str()) != config.as_deref()
+}
+
+async fn of_its_own(
+    args: &BenchArgs,
+    count: usize,
+    load: Duration,
+) -> Result<(Cluster, Option<Fleet>), Failure> {
+    let fleet = Fleet::start(count).map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+    // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
+    let longest = if args.kill_one { (load / 6).min(config::LONGEST_TTL) } else { config::LONGEST_TTL };
+    let longest_ttl = args.nodes.longest_ttl.unwrap_or(longest);
+    let is_plain = args.nodes.plain.unwrap_or(false);
+    let urls = fleet.urls();
+    let mut builder = Redlock::builder().nodes(urls.clone()).longest_ttl(longest_ttl);
+    if let Some(need) = args.nodes.quorum {
+        builder = builder.quorum(need);
+    }
+    if let Some(timeout) = args.nodes.node_timeout {
+        builder = builder.node_timeout(timeout);
+    }
+    if let Some(timeout) = args.nodes.connect_timeout {
+        builder = builder.connect_timeout(timeout);
+    }
+    if let Some(share) = args.nodes.drift {
+        builder = builder.drift(share);
+    }
+    if is_plain {
+        builder = builder.plain();
+    } else {
+        let declared = builder.clone().init(false).await;
+        declared.map_err(|error| {
+            let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
+            Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
+        })?;
+    }
+    let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
+    let longest_ttl = (!is_plain).then_some(longest_ttl);
+    Ok((Cluster { builder, urls, quorum, longest_ttl }, Some(fleet)))
+}
+
+/// What the library takes too where nothing is said.
+const TTL: Duration = Duration::from_secs(10);

@@ -1,0 +1,153 @@
+//! What the figures say, in words.
+
+use std::fmt::Write as _;
+
+use super::figures::{Figures, Killed, Node};
+use super::spread::words;
+
+/// In one line.
+pub(super) fn verdict(figures: &Figures) -> String {
+    let cost = &figures.cost;
+    let Some((acquire, release)) = cost.acquire_us.zip(cost.release_us) else {
+        return "no lock could be had".to_owned();
+    };
+    let which = which(figures.quorum, figures.nodes.len());
+    let than = match (cost.round_trip_us, cost.acquire_per_round_trip, cost.write_us, cost.acquire_per_write)
+    {
+        // Where the nodes' disks take much of it, the way there and back explains nothing.
+        (Some(trip), _, Some(write), Some(times)) if write > trip * DISK => {
+            format!(": {times:.2} times a write to {which}")
+        }
+        (Some(_), Some(times), ..) => format!(": {times:.2} times the round trip to {which}"),
+        _ => String::new(),
+    };
+    format!("a lock here costs {}{than}; giving it back {}", words(acquire), words(release))
+}
+
+/// What else is to be known: what is slow, what a death costs, what is left behind.
+pub(super) fn notes(figures: &Figures) -> Vec<String> {
+    let mut notes = Vec::new();
+    let cost = &figures.cost;
+    let dead = figures.nodes.iter().filter(|node| !node.votes);
+    notes.extend(dead.map(|node| format!("{} does not vote: see `quorlock doctor`", node.address)));
+    if let Some(trip) = cost.round_trip_us {
+        let slow =
+            |node: &&Node| node.round_trip().is_some_and(|us| us > trip * SLOW && us > trip + SLOW_BY_US);
+        for node in figures.nodes.iter().filter(slow) {
+            let us = node.round_trip().unwrap_or_default();
+            notes.push(format!(
+                "{} is slow: {} there and back, {:.1} times {}; no lock waits for it until another dies",
+                node.address,
+                words(us),
+                us / trip,
+                which(figures.quorum, figures.nodes.len()),
+            ));
+        }
+    }
+    match (&figures.killed, cost.acquire_without_one_us) {
+        (Some(killed), _) => notes.push(death(killed)),
+        (None, Some(us)) => {
+            let fastest = fastest(figures.quorum);
+            notes.push(format!("if {fastest} died, a lock would cost about {}", words(us)));
+        }
+        (None, None) if figures.nodes.iter().filter(|node| node.votes).count() == figures.quorum => {
+            notes.push("all nodes that vote are needed: if one dies, no lock can be had".to_owned());
+        }
+        (None, None) => {}
+    }
+    let told = figures.changes.iter().take(SHOWN);
+    notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));
+    if let Some(more) = figures.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        notes.push(format!("and {more} more changes of nodes (--json lists all)"));
+    }
+    let count = |count: u64, words: &str| (count > 0).then(|| format!("{count} {words}"));
+    notes.extend(count(figures.lost, "locks were lost while they were held"));
+    notes
+        .extend(count(figures.unconfirmed_releases, "locks were given back without a quorum's confirmation"));
+    notes.extend(count(figures.failed_attempts, "attempts found no quorum, or too late"));
+    notes.push(left(figures));
+    notes
+}
+
+/// What the death of a node did.
+fn death(killed: &Killed) -> String {
+    let p50 = |part: &super::figures::Stretch| part.acquire.map(|spread| spread.p50_us);
+    let text = match p50(&killed.before).zip(p50(&killed.down)) {
+        Some((before, down)) => format!(
+            "while {} was dead, a lock cost {} ({:.2} times as much as before), {} at the most",
+            killed.node,
+            words(down),
+            down / before,
+            words(killed.down.acquire.map_or(0.0, |spread| spread.max_us)),
+        ),
+        None => format!("while {} was dead, no lock could be had", killed.node),
+    };
+    match killed.votes_after_seconds {
+        Some(seconds) => text + &format!("; it counted again {seconds:.1} s after it was started again"),
+        None => text + "; it did not count again by the end, for it may have forgotten locks",
+    }
+}
+
+/// What is left of us on the nodes.
+fn left(figures: &Figures) -> String {
+    let left = &figures.left;
+    let mut text = match left.keys.len() {
+        0 => "no key of ours is left on the nodes".to_owned(),
+        count => format!("{count} KEYS OF OURS ARE LEFT, until they expire: {}", left.keys.join(", ")),
+    };
+    if !left.unasked.is_empty() {
+        let _ = write!(text, " (not asked, for there was no answer: {})", left.unasked.join(", "));
+    }
+    if left.fences > 0 {
+        let _ = write!(
+            text,
+            "; fencing numbers of {} are, and expire within {} s",
+            if left.fences == 1 { "1 name".to_owned() } else { format!("{} names", left.fences) },
+            left.fences_expire_in_seconds
+        );
+    }
+    text
+}
+
+/// The node that a quorum has to wait for.
+pub(super) fn which(quorum: usize, nodes: usize) -> String {
+    match (quorum, nodes) {
+        (_, 1) => "the node".to_owned(),
+        (quorum, nodes) if quorum == nodes => "the slowest node".to_owned(),
+        (quorum, _) => format!("the {}-fastest node", ORDINALS.get(quorum - 1).unwrap_or(&"n-th")),
+    }
+}
+
+fn fastest(quorum: usize) -> String {
+    let number = NUMBERS.get(quorum - 1).unwrap_or(&"fastest");
+    if quorum == 1 { "the fastest node".to_owned() } else { format!("one of the {number} fastest nodes") }
+}
+
+const ORDINALS: [&str; 9] =
+    ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"];
+const NUMBERS: [&str; 9] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+/// How many changes of nodes are told.
+const SHOWN: usize = 5;
+/// From here on a node is called slow.
+const SLOW: f64 = 2.0;
+const SLOW_BY_US: f64 = 500.0;
+/// From here on writing takes so much longer than asking that it is named.
+const DISK: f64 = 1.25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_that_is_waited_for_is_named_as_people_would() {
+        let told = [which(3, 5), which(2, 3), which(1, 1), which(2, 2), which(4, 5)];
+        let want = [
+            "the third-fastest node",
+            "the second-fastest node",
+            "the node",
+            "the slowest node",
+            "the fourth-fastest node",
+        ];
+        assert_eq!(told, want);
+    }
+}

@@ -1,0 +1,248 @@
+//! `bench`: measures, tells, touches nothing of others, and leaves nothing behind.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorlock_chaos::{Flow, Lane, Proxy};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::world::{End, World, end, end_of, quorlock, send, until};
+
+fn json(end: &End) -> Value {
+    serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"))
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// All keys on all servers.
+fn keys(world: &World) -> BTreeSet<String> {
+    let keys = |server: &quorlock_chaos::Server| server.command::<Vec<String>>(&["KEYS", "*"]).expect("keys");
+    world.fleet.servers().iter().flat_map(keys).collect()
+}
+
+fn is_spread(spread: &Value) -> bool {
+    let figures = ["p50_us", "p90_us", "p99_us", "p99.9_us", "max_us"].map(|name| number(&spread[name]));
+    number(&spread["count"]) > 0.0 && figures[0] > 0.0 && figures.is_sorted()
+}
+
+#[test]
+fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("bench.html");
+    let mut command =
+        quorlock(&["bench", "--dev", "3", "--seconds", "1", "--tasks", "4", "--json", "--report"]);
+    // Meant for other nodes.
+    command.envs([("QUORLOCK_NODES", "redis://127.0.0.1:1"), ("QUORLOCK_PASSWORD", "of-others")]);
+    let end = end(command.arg(&page));
+    let told = json(&end);
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+    assert_eq!(told["verdict"].as_str().map(|it| it.starts_with("a lock here costs ")), Some(true), "{told}");
+    assert_eq!((&told["quorum"], &told["tasks"], &told["keys"]), (&2.into(), &4.into(), &4.into()));
+    assert_eq!(told["mode"], "guarded");
+    for part in ["alone", "load"] {
+        assert!(is_spread(&told[part]["acquire"]) && is_spread(&told[part]["release"]), "{told}");
+        assert_eq!(told[part]["locks"], told[part]["acquire"]["count"], "{told}");
+    }
+    let cost = &told["cost"];
+    let ratio = number(&cost["acquire_us"]) / number(&cost["round_trip_us"]);
+    assert!((ratio - number(&cost["acquire_per_round_trip"])).abs() < 0.001, "{cost}");
+    let throughput = &told["throughput"];
+    // Two commands at the least to each node of a quorum.
+    assert!(number(&throughput["commands_per_lock"]) >= 4.0, "{throughput}");
+    assert!(number(&throughput["client_cpu_us_per_lock"]) > 0.0, "{throughput}");
+    assert!(number(&throughput["fewest"]) <= number(&throughput["most"]), "{throughput}");
+    let nodes = told["nodes"].as_array().expect("nodes");
+    let ranks: BTreeSet<u64> = nodes.iter().filter_map(|node| node["rank"].as_u64()).collect();
+    assert_eq!((nodes.len(), ranks), (3, BTreeSet::from([1, 2, 3])), "{told}");
+    assert!(nodes.iter().all(|node| is_spread(&node["alone"]["round_trip"])), "{told}");
+    assert_eq!(
+        (&told["killed"], &told["contention"], &told["left"]["keys"]),
+        (&Value::Null, &Value::Null, &Value::Array(vec![]))
+    );
+
+    let page = std::fs::read_to_string(page).expect("a page");
+    let data =
+        page.split_once("id=\"data\">").and_then(|(_, rest)| rest.split_once("</script>")).expect("data").0;
+    let data: Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(data["picture"]["nodes"].as_array().map(Vec::len), Some(3));
+    assert!(data["picture"]["slices"].as_array().is_some_and(|slices| !slices.is_empty()));
+    assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
+}
+
+#[test]
+fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
+    let world = World::of(3);
+    world.take("a");
+    let before = keys(&world);
+    let plain = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--plain"]);
+    assert_eq!(plain.code, Some(0), "{plain:?}");
+    assert_eq!(keys(&world), before, "plain locks leave nothing at all");
+    let guarded = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--key-prefix", "mine:"]);
+    assert_eq!(guarded.code, Some(0), "{guarded:?}");
+    let more: Vec<String> = keys(&world).difference(&before).cloned().collect();
+    assert_eq!(more.len(), 3, "a number for each name: {more:?}");
+    assert!(more.iter().all(|key| key.starts_with("quorlock:fence:mine:quorlock-bench:")), "{more:?}");
+    for server in world.fleet.servers() {
+        for key in &more {
+            let left: i64 = server.command(&["PTTL", key]).expect("an answer");
+            assert!((-2..=60_000).contains(&left) && left != -1, "{key} stays for {left} ms");
+        }
+    }
+    assert!(guarded.out.contains("no key of ours is left"), "{guarded:?}");
+    assert!(guarded.out.contains("fencing numbers of 3 names are, and expire within 60 s"), "{guarded:?}");
+    let verdict = guarded.out.lines().last().expect("a line");
+    assert!(
+        verdict.starts_with("a lock here costs ") && verdict.contains("the second-fastest node"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_node_of_its_own_is_killed_and_comes_back() {
+    let end = end(&mut quorlock(&[
+        "bench",
+        "--dev",
+        "3",
+        "--seconds",
+        "3",
+        "--tasks",
+        "4",
+        "--kill-one",
+        "--json",
+    ]));
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let told = json(&end);
+    let killed = &told["killed"];
+    let parts = ["before", "down", "back"].map(|part| killed[part]["locks"].as_u64().expect("a count"));
+    assert!(parts.iter().all(|locks| *locks > 0), "locks go on without it: {killed}");
+    assert_eq!(parts.iter().sum::<u64>(), told["load"]["locks"].as_u64().expect("a count"));
+    let nodes = told["nodes"].as_array().expect("nodes");
+    let silent: Vec<&Value> = nodes.iter().filter(|node| number(&node["unanswered"]) > 0.0).collect();
+    assert_eq!(silent.iter().map(|node| &node["node"]).collect::<Vec<_>>(), [&killed["node"]], "{told}");
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("was dead, a lock cost"), "{notes}");
+    assert_eq!(told["left"]["keys"], Value::Array(vec![]), "{told}");
+}
+
+#[test]
+fn what_cannot_work_is_told_before_anything_is_started() {
+    let world = World::of(1);
+    for (args, word) in [
+        (&["--kill-one"][..], "never killed"),
+        (&["--dev", "2", "--kill-one"], "none can be spared"),
+        (&["--dev", "3", "--kill-one", "--seconds", "2"], "--seconds 3"),
+        (&["--dev", "3", "--nodes", "redis://127.0.0.1:1"], "leave out --nodes"),
+        (&["--dev", "10"], "1..=9"),
+        (&["--tasks", "2", "--keys", "3"], "more --keys than --tasks"),
+        (&["--tasks", "0"], "1..=1024"),
+        (&["--seconds", "0"], "1..=3600"),
+        (&["--hold", "1"], "time unit"),
+        (&["--hold", "8s"], "take a shorter one"),
+        (&["--ttl", "31s", "--seconds", "1"], "longest"),
+        (&["--ttl", "1ms", "--seconds", "1"], "ttl"),
+    ] {
+        let end = world.end(&[&["bench"], args].concat());
+        assert_eq!(end.code, Some(64), "{args:?}: {end:?}");
+        assert!(end.err.contains(word), "{args:?}: {word} is missing from: {}", end.err);
+    }
+    assert_eq!(world.fleet[0].command::<String>(&["PING"]).expect("it lives"), "PONG");
+    let none = end(&mut quorlock(&["bench"]));
+    assert_eq!(none.code, Some(78), "{none:?}");
+    let away = end(&mut quorlock(&["bench", "--nodes", "redis://127.0.0.1:1"]));
+    assert_eq!(away.code, Some(69), "{away:?}");
+}
+
+#[test]
+fn nodes_that_are_no_cluster_yet_are_not_made_one() {
+    let world = World::undeclared(3, None);
+    let end = world.end(&["bench", "--seconds", "1"]);
+    assert_eq!(end.code, Some(69), "{end:?}");
+    assert!(end.err.contains("quorlock init"), "{end:?}");
+    assert_eq!(keys(&world), BTreeSet::new());
+}
+
+#[test]
+fn a_node_that_is_down_is_told_and_not_waited_for() {
+    let mut world = World::of(3);
+    world.fleet[2].kill();
+    let end = world.end(&["bench", "--seconds", "1", "--tasks", "2", "--json"]);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let told = json(&end);
+    let dead = &told["nodes"][2];
+    assert_eq!((&dead["votes"], &dead["rank"]), (&Value::Bool(false), &Value::Null), "{told}");
+    assert_eq!(dead["unanswered"], dead["looks"], "{told}");
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("does not vote") && notes.contains("if one dies, no lock can be had"), "{notes}");
+    assert_eq!(told["left"]["unasked"][0], dead["node"], "{told}");
+}
+
+#[test]
+fn tasks_that_want_one_name_take_turns() {
+    let world = World::of(3);
+    let args = ["bench", "--seconds", "2", "--tasks", "4", "--keys", "1", "--hold", "500us", "--json"];
+    let end = world.end(&args);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let told = json(&end);
+    let contention = &told["contention"];
+    let share = number(&contention["held_share"]);
+    assert!(share > 0.0 && share <= 1.0, "one holder at a time: {contention}");
+    assert!(number(&contention["held"]["p50_us"]) >= 499.0, "{contention}");
+    assert!(is_spread(&contention["hand_over"]), "{contention}");
+    let throughput = &told["throughput"];
+    assert!(
+        number(&throughput["most"]) - number(&throughput["fewest"]) <= 2.0,
+        "first come, first served: {throughput}"
+    );
+}
+
+#[test]
+fn a_slow_node_is_named() {
+    let world = World::of(3);
+    let proxy = Proxy::before(&world.fleet[1], 1).expect("a proxy");
+    let slow = Lane::Slow { delay: Duration::from_millis(150), jitter: Duration::ZERO };
+    proxy.set(0, Flow { there: slow, back: Lane::Open });
+    let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
+    let mut command =
+        world.quorlock(&["bench", "--seconds", "5", "--tasks", "2", "--json", "--nodes", &urls]);
+    let end = end(&mut command);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    let told = json(&end);
+    let node = &told["nodes"][1];
+    assert_eq!(node["rank"], 3, "{told}");
+    assert!(number(&node["alone"]["round_trip"]["p50_us"]) >= 150_000.0, "{told}");
+    let note = format!("{} is slow", node["node"].as_str().expect("text"));
+    assert!(told["notes"].to_string().contains(&note), "{told}");
+}
+
+#[test]
+fn what_is_ended_early_gives_its_locks_back() {
+    let world = World::of(3);
+    let run = world.quorlock(&["bench", "--seconds", "60", "--hold", "100ms"]).spawn().expect("a process");
+    until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench:")));
+    send(&run, Signal::INT);
+    let end = end_of(run);
+    assert_eq!(end.code, Some(130), "{end:?}");
+    assert!(end.err.contains("given back"), "{end:?}");
+    let left: Vec<String> =
+        keys(&world).into_iter().filter(|key| key.starts_with("quorlock-bench:")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn its_help_says_what_it_does_to_your_servers_and_teaches_by_example() {
+    let help = end(&mut quorlock(&["bench", "--help"]));
+    assert_eq!(help.code, Some(0), "{help:?}");
+    for words in [
+        "Nothing of yours is touched",
+        "never killed",
+        "quorlock bench --dev",
+        "quorlock bench --nodes",
+        "69",
+        "78",
+    ] {
+        assert!(help.out.contains(words), "{words} is missing: {}", help.out);
+    }
+}
