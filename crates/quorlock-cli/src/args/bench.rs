@@ -44,8 +44,8 @@ const BENCH_HELP: &str = "\
 First one task alone takes a lock and gives it back, over and over: that is what
 a lock costs. Then all tasks do, on one thread: that is what the nodes and one
 core of this machine can serve. Meanwhile each node is asked on a connection of
-its own who holds a free name (its round trip) and to take and free one (a
-write: where that takes longer, its disk does).
+its own who holds a free name (its round trip) and to take and free one, plainly
+(a write: where that takes longer, it is the disk).
 
 A lock has to wait for the quorum's last answer, so it cannot be faster than the
 q-th fastest node (the third-fastest of five); how far it lies above that is the
@@ -61,8 +61,8 @@ servers that others depend on, begin with --tasks 1.
 --kill-one works with --dev alone: a server of yours is never killed. For yours,
 the table says what a lock would cost without one of the fastest nodes.
 
-With --dev, settings of the environment that are meant for other nodes count for
-nothing.
+With --dev, what the environment says of other nodes (where they are, how to log
+in) counts for nothing.
 
 Exit codes:
   0    it was measured

@@ -171,6 +171,7 @@ impl Work {
         let key = task % self.setting.keys;
         let lock = self.redlock.mutex(self.setting.name(key)).ttl(self.setting.ttl);
         let mut ends = pin!(enough.cancelled());
+        let mut looks_at = 0;
         while !enough.is_cancelled() {
             let asked = boot_nanos();
             let guard = tokio::select! {
@@ -191,12 +192,15 @@ impl Work {
             let cycle = Cycle { task, key, asked, held, freed, done, was_lost, is_confirmed };
             self.live.locks.fetch_add(1, Ordering::Relaxed);
             self.tally().record(self.live.part(), cycle);
-            if let Some(rounds) = &rounds {
-                let (done, is_done) = oneshot::channel();
+            if let Some(rounds) = rounds.as_ref().filter(|_| done >= looks_at) {
+                let (tell, told) = oneshot::channel();
                 // If those who look are gone, that is told by them.
-                if rounds.send(done).await.is_ok() {
-                    let _ = is_done.await;
+                if rounds.send(tell).await.is_ok() {
+                    let _ = told.await;
                 }
+                // As long again for locks: where a slow node makes rounds long, there would be few of them.
+                let looked = boot_nanos();
+                looks_at = looked + (looked - done);
             }
         }
         Ok(())

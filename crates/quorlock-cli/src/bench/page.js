@@ -84,7 +84,7 @@ const stroke = (d, color, dash = "", more = "") => `<path d="${d}" fill="none" s
 const nearest = (list, at, key = (point) => point[0]) => list.reduce((best, point) => (!best || Math.abs(key(point) - at) < Math.abs(key(best) - at) ? point : best), null);
 
 // A line across at what a quorum of the nodes takes, there and back or to write.
-const floors = (isNamed) => [[data.round_trip_us, "the round trip a quorum takes"], [data.write_us, "the write a quorum takes"]]
+const floors = (isNamed) => [[data.round_trip_us, "the round trip a quorum takes"], [data.write_us, "the plain write a quorum takes"]]
   .filter(([us], place) => us && (!place || us > data.round_trip_us * 1.25))
   .map(([us, words]) => (scale) => {
     const y = scale.y(us).toFixed(1), label = isNamed ? `<text class="label" x="${scale.end()}" y="${y - 5}" text-anchor="end">${words}</text>` : "";
@@ -142,7 +142,7 @@ function times() {
     [["half", color], ["up to 99 in 100", color, "", 0.3], ["what the nodes take", "var(--ink)", "1 4"]],
     (at) => {
       const slice = nearest(slices, at);
-      return slice && { at: slice[0], words: `${slice[0].toFixed(2)} s\nhalf ${span(slice[1])}, 99 % ${span(slice[2])}\nthe longest ${span(slice[3])}\n${Math.round(slice[4])} locks/s` };
+      return slice && { at: slice[0], words: `${slice[0].toFixed(2)} s\nhalf ${span(slice[1])}, 99 % ${span(slice[2])}\nthe longest ${span(slice[3])}${slice[0] < picture.alone_seconds ? "" : `\n${Math.round(slice[4])} locks/s`}` };
     });
 }
 

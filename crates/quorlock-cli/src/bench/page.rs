@@ -63,7 +63,7 @@ fn tiles(figures: &Figures) -> String {
             format!("the round trip a quorum takes{}", so_many(cost.acquire_per_round_trip)),
             us(cost.round_trip_us),
         ),
-        (format!("the write a quorum takes{}", so_many(cost.acquire_per_write)), us(cost.write_us)),
+        (format!("the plain write a quorum takes{}", so_many(cost.acquire_per_write)), us(cost.write_us)),
         (
             format!("locks a second, {}", tasks(figures)),
             format!("{:.0}", figures.throughput.locks_per_second),

@@ -146,7 +146,7 @@ fn nodes(figures: &Figures, text: &mut String) {
     let _ = writeln!(
         text,
         "{:width$}  {:>21}   {:>21}   {:>21}   {:>8}",
-        "", "round trip, alone", "with all tasks", "a write, alone", "no"
+        "", "round trip, alone", "with all tasks", "plain write, alone", "no"
     );
     let _ = writeln!(
         text,

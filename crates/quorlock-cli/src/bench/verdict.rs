@@ -16,7 +16,7 @@ pub(super) fn verdict(figures: &Figures) -> String {
     {
         // Where the nodes' disks take much of it, the way there and back explains nothing.
         (Some(trip), _, Some(write), Some(times)) if write > trip * DISK => {
-            format!(": {times:.2} times a write to {which}")
+            format!(": {times:.2} times a plain write to {which}")
         }
         (Some(_), Some(times), ..) => format!(": {times:.2} times the round trip to {which}"),
         _ => String::new(),
@@ -36,7 +36,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
         for node in figures.nodes.iter().filter(slow) {
             let us = node.round_trip().unwrap_or_default();
             notes.push(format!(
-                "{} is slow: {} there and back, {:.1} times {}; no lock waits for it until another dies",
+                "{} is slow: {} there and back, {:.1} times {}; no lock waits for it while enough faster ones live",
                 node.address,
                 words(us),
                 us / trip,
@@ -54,6 +54,12 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
             notes.push("all nodes that vote are needed: if one dies, no lock can be had".to_owned());
         }
         (None, None) => {}
+    }
+    let writes = cost.write_us.zip(cost.round_trip_us).is_some_and(|(write, trip)| write > trip * DISK);
+    if writes && figures.mode == "guarded" && cost.acquire_per_write.is_some_and(|times| times > DISK) {
+        notes.push(
+            "a guarded lock writes a fencing number too: --plain shows what that costs here".to_owned(),
+        );
     }
     let told = figures.changes.iter().take(SHOWN);
     notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));

@@ -122,8 +122,8 @@ fn a_node_of_its_own_is_killed_and_comes_back() {
     let nodes = told["nodes"].as_array().expect("nodes");
     let silent: Vec<&Value> = nodes.iter().filter(|node| number(&node["unanswered"]) > 0.0).collect();
     assert_eq!(silent.iter().map(|node| &node["node"]).collect::<Vec<_>>(), [&killed["node"]], "{told}");
-    let notes = told["notes"].to_string();
-    assert!(notes.contains("was dead, a lock cost"), "{notes}");
+    let besides = told["notes"].to_string();
+    assert!(besides.contains("was dead, a lock cost"), "{besides}");
     assert_eq!(told["left"]["keys"], Value::Array(vec![]), "{told}");
 }
 
@@ -174,8 +174,11 @@ fn a_node_that_is_down_is_told_and_not_waited_for() {
     let dead = &told["nodes"][2];
     assert_eq!((&dead["votes"], &dead["rank"]), (&Value::Bool(false), &Value::Null), "{told}");
     assert_eq!(dead["unanswered"], dead["looks"], "{told}");
-    let notes = told["notes"].to_string();
-    assert!(notes.contains("does not vote") && notes.contains("if one dies, no lock can be had"), "{notes}");
+    let besides = told["notes"].to_string();
+    assert!(
+        besides.contains("does not vote") && besides.contains("if one dies, no lock can be had"),
+        "{besides}"
+    );
     assert_eq!(told["left"]["unasked"][0], dead["node"], "{told}");
 }
 
@@ -213,8 +216,8 @@ fn a_slow_node_is_named() {
     let node = &told["nodes"][1];
     assert_eq!(node["rank"], 3, "{told}");
     assert!(number(&node["alone"]["round_trip"]["p50_us"]) >= 150_000.0, "{told}");
-    let note = format!("{} is slow", node["node"].as_str().expect("text"));
-    assert!(told["notes"].to_string().contains(&note), "{told}");
+    let words = format!("{} is slow", node["node"].as_str().expect("text"));
+    assert!(told["notes"].to_string().contains(&words), "{told}");
 }
 
 #[test]
