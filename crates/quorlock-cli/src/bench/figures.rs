@@ -13,7 +13,7 @@ use super::tally::Share;
 use super::verdict;
 
 /// All that is told.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Figures {
     pub(super) verdict: String,
     /// What else is to be known, in words.
@@ -62,7 +62,7 @@ pub(super) struct Cost {
 }
 
 /// A part of the run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Stretch {
     pub(super) seconds: f64,
     pub(super) locks: u64,
@@ -73,7 +73,7 @@ pub(super) struct Stretch {
 }
 
 /// What a dead node does.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Killed {
     pub(super) node: String,
     pub(super) before: Stretch,
@@ -83,7 +83,7 @@ pub(super) struct Killed {
     pub(super) votes_after_seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Throughput {
     pub(super) locks_per_second: f64,
     pub(super) client_cpu_us_per_lock: Option<f64>,
@@ -99,7 +99,7 @@ pub(super) struct Throughput {
 }
 
 /// Where tasks wait for each other.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Contention {
     /// The share of the time in which a key was held.
     pub(super) held_share: f64,
@@ -110,7 +110,7 @@ pub(super) struct Contention {
     pub(super) hand_overs_per_second: f64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Node {
     #[serde(rename = "node")]
     pub(super) address: String,
@@ -125,7 +125,7 @@ pub(super) struct Node {
 }
 
 /// A node went, came, or must not vote for a while.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Change {
     /// Since the beginning.
     pub(super) seconds: f64,
@@ -133,7 +133,7 @@ pub(super) struct Change {
     pub(super) what: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Times {
     pub(super) round_trip: Option<Spread>,
     pub(super) write: Option<Spread>,

@@ -40,8 +40,11 @@ pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) 
 pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Cost {
     let quorum = counted.setting.quorum;
     let from_to = counted.live.span(Part::Alone).unwrap_or_default();
+    let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
+        .filter_map(|(node, looks)| node.votes().then_some(looks.as_slice()))
+        .collect();
     let nth = |time: fn(&Look) -> Option<u64>| {
-        let times = nth_of_rounds(counted, quorum, from_to, time);
+        let times = nth_of_rounds(&voting, quorum, from_to, time);
         Spread::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
     };
     let acquire = alone.acquire.map(|spread| spread.p50_us);
@@ -62,24 +65,17 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
     }
 }
 
-/// For each round of looks while one task was alone, the time of the q-th fastest of the nodes that vote.
+/// For each round of looks in this span the time of the q-th fastest node; no round in which fewer had an answer.
 fn nth_of_rounds(
-    counted: &Counted<'_>,
+    nodes: &[&[Look]],
     quorum: usize,
     (from, to): (u64, u64),
     time: fn(&Look) -> Option<u64>,
 ) -> Vec<u64> {
-    let voting: Vec<&Vec<Look>> = (counted.loaded.nodes.iter().zip(counted.looks))
-        .filter_map(|(node, looks)| node.votes().then_some(looks))
-        .collect();
-    let rounds = voting.iter().map(|looks| looks.len()).min().unwrap_or(0);
+    let rounds = nodes.iter().map(|looks| looks.len()).min().unwrap_or(0);
     let nth = |round: usize| {
-        let mut times: Vec<u64> = voting
-            .iter()
-            .map(|looks| &looks[round])
-            .filter(|look| (from..to).contains(&look.at))
-            .filter_map(time)
-            .collect();
+        let looks = nodes.iter().map(|looks| &looks[round]).filter(|look| (from..to).contains(&look.at));
+        let mut times: Vec<u64> = looks.filter_map(time).collect();
         times.sort_unstable();
         times.get(quorum - 1).copied()
     };
@@ -209,4 +205,34 @@ fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
             ((place(group[0]) as f64 + 0.5) * slice, spread.map(|spread| spread.p50_us))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(trips: [Option<u64>; 3]) -> Vec<Look> {
+        let look = |(round, round_trip)| Look { at: 100 * (round as u64 + 1), round_trip, write: None };
+        trips.into_iter().enumerate().map(look).collect()
+    }
+
+    #[test]
+    fn each_round_counts_by_its_own_q_th_fastest() {
+        let nodes = [
+            looks([Some(5), Some(9), Some(1)]),
+            looks([Some(7), None, Some(1)]),
+            looks([Some(90), Some(8), Some(1)]),
+        ];
+        let nodes = nodes.each_ref().map(Vec::as_slice);
+        let times = |quorum, span| nth_of_rounds(&nodes, quorum, span, |look| look.round_trip);
+        assert_eq!(times(2, (0, 250)), [7, 9], "the third round is out of the span");
+        assert_eq!(times(3, (0, 1_000)), [90, 1], "the second had two answers only");
+        assert!(nth_of_rounds(&nodes, 2, (0, 1_000), |look| look.write).is_empty());
+    }
+
+    #[test]
+    fn a_slice_without_an_answer_breaks_the_line() {
+        let looks = looks([Some(4_000), None, Some(6_000)]);
+        assert_eq!(medians(&looks, 100, 1e-7), [(5e-8, Some(4.0)), (1.5e-7, None), (2.5e-7, Some(6.0))]);
+    }
 }

@@ -143,6 +143,50 @@ const DISK: f64 = 1.25;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figures::{Change, Cost};
+
+    fn of(trip: f64, write: f64) -> Figures {
+        let cost = Cost {
+            acquire_us: Some(2_100.0),
+            release_us: Some(1_900.0),
+            round_trip_us: Some(trip),
+            acquire_per_round_trip: Some(2_100.0 / trip),
+            write_us: Some(write),
+            acquire_per_write: Some(2_100.0 / write),
+            ..Cost::default()
+        };
+        let nodes = (0..5).map(|_| Node::default()).collect();
+        Figures { quorum: 3, mode: "guarded", nodes, cost, ..Figures::default() }
+    }
+
+    #[test]
+    fn a_lock_is_told_beside_what_the_nodes_take_and_where_disks_take_it_beside_a_write() {
+        let far = verdict(&of(2_000.0, 2_050.0));
+        let want = "a lock here costs 2.10 ms: 1.05 times the round trip to the third-fastest node; giving it back 1.90 ms";
+        assert_eq!(far, want);
+        let slow_disks = verdict(&of(200.0, 1_500.0));
+        assert!(
+            slow_disks.contains("2.10 ms: 1.40 times a plain write to the third-fastest node;"),
+            "{slow_disks}"
+        );
+        assert_eq!(verdict(&Figures::default()), "no lock could be had");
+    }
+
+    #[test]
+    fn whatever_went_wrong_is_told_and_so_is_what_is_left() {
+        let mut figures = of(2_000.0, 2_050.0);
+        figures.lost = 2;
+        figures.left.keys = vec!["quorlock-bench:1:0 on h:1".to_owned()];
+        let change = |seconds| Change { seconds, node: "h:1".to_owned(), what: "down" };
+        figures.changes = (0..7).map(|at| change(f64::from(at))).collect();
+        let told = notes(&figures).join("\n");
+        for words in
+            ["2 locks were lost", "1 KEYS OF OURS ARE LEFT", "h:1 down after 4.0 s", "and 2 more changes"]
+        {
+            assert!(told.contains(words), "{words} is missing from: {told}");
+        }
+        assert!(!told.contains("after 5.0 s"), "{told}");
+    }
 
     #[test]
     fn the_node_that_is_waited_for_is_named_as_people_would() {

@@ -32,8 +32,19 @@ fn is_spread(spread: &Value) -> bool {
 fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
     let folder = tempfile::tempdir().expect("a folder");
     let page = folder.path().join("bench.html");
-    let mut command =
-        quorlock(&["bench", "--dev", "3", "--seconds", "1", "--tasks", "4", "--json", "--report"]);
+    let mut command = quorlock(&[
+        "bench",
+        "--dev",
+        "3",
+        "--seconds",
+        "1",
+        "--tasks",
+        "4",
+        "--hold",
+        HOLD,
+        "--json",
+        "--report",
+    ]);
     // Meant for other nodes.
     command.envs([("QUORLOCK_NODES", "redis://127.0.0.1:1"), ("QUORLOCK_PASSWORD", "of-others")]);
     let end = end(command.arg(&page));
@@ -77,10 +88,11 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
     let world = World::of(3);
     world.take("a");
     let before = keys(&world);
-    let plain = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--plain"]);
+    let plain = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert_eq!(keys(&world), before, "plain locks leave nothing at all");
-    let guarded = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--key-prefix", "mine:"]);
+    let guarded =
+        world.end(&["bench", "--seconds", "1", "--tasks", "3", "--hold", HOLD, "--key-prefix", "mine:"]);
     assert_eq!(guarded.code, Some(0), "{guarded:?}");
     let more: Vec<String> = keys(&world).difference(&before).cloned().collect();
     assert_eq!(more.len(), 3, "a number for each name: {more:?}");
@@ -110,6 +122,8 @@ fn a_node_of_its_own_is_killed_and_comes_back() {
         "3",
         "--tasks",
         "4",
+        "--hold",
+        HOLD,
         "--kill-one",
         "--json",
     ]));
@@ -168,7 +182,7 @@ fn nodes_that_are_no_cluster_yet_are_not_made_one() {
 fn a_node_that_is_down_is_told_and_not_waited_for() {
     let mut world = World::of(3);
     world.fleet[2].kill();
-    let end = world.end(&["bench", "--seconds", "1", "--tasks", "2", "--json"]);
+    let end = world.end(&["bench", "--seconds", "1", "--tasks", "2", "--hold", HOLD, "--json"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     let told = json(&end);
     let dead = &told["nodes"][2];
@@ -208,8 +222,18 @@ fn a_slow_node_is_named() {
     let slow = Lane::Slow { delay: Duration::from_millis(150), jitter: Duration::ZERO };
     proxy.set(0, Flow { there: slow, back: Lane::Open });
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
-    let mut command =
-        world.quorlock(&["bench", "--seconds", "5", "--tasks", "2", "--json", "--nodes", &urls]);
+    let mut command = world.quorlock(&[
+        "bench",
+        "--seconds",
+        "5",
+        "--tasks",
+        "2",
+        "--hold",
+        HOLD,
+        "--json",
+        "--nodes",
+        &urls,
+    ]);
     let end = end(&mut command);
     assert_eq!(end.code, Some(0), "{end:?}");
     let told = json(&end);
@@ -249,3 +273,6 @@ fn its_help_says_what_it_does_to_your_servers_and_teaches_by_example() {
         assert!(help.out.contains(words), "{words} is missing: {}", help.out);
     }
 }
+
+/// Long enough to leave the machine to the tests that run beside.
+const HOLD: &str = "5ms";
