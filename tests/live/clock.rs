@@ -79,7 +79,8 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     let Some(world) = World::new().await else { return };
     world.set(1, 1_000_000);
     let by_micros = world.hear_of(1).await;
-    assert!((900_000..1_100_000).contains(&by_micros), "{by_micros}");
+    // An estimate: it is off by as long as the answers took.
+    assert!((500_000..2_000_000).contains(&by_micros), "{by_micros}");
     let probation = world.redlock.nodes().await[1].probation.expect("it is out of the count");
     assert_eq!(probation.doubt, Doubt::Clock);
     assert!(probation.remaining() > secs(2), "{:?}", probation.remaining());
@@ -89,13 +90,15 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     eventually("it votes again", || async { world.redlock.nodes().await.iter().all(votes) }).await;
     world.set(1, -1_000_000);
     let by_micros = world.hear_of(1).await;
-    assert!((-1_100_000..-900_000).contains(&by_micros), "{by_micros}");
+    assert!((-2_000_000..-500_000).contains(&by_micros), "{by_micros}");
 }
 
 #[tokio::test]
 async fn a_held_lock_survives_the_jump_of_one_clock_and_is_lost_by_the_jump_of_two() {
     let Some(world) = World::new().await else { return };
-    let guard = world.redlock.mutex("held").ttl(LONGEST_TTL).acquire().await.expect("free");
+    // Nothing of its own is under way when it is extended: that would be an answer too, from before the jump.
+    let mutex = world.redlock.mutex("held").ttl(LONGEST_TTL).auto_renew(false);
+    let guard = mutex.acquire().await.expect("free");
     eventually("all three have it", || async { guard.margin() == 1 }).await;
     world.set(0, 1_000_000);
     guard.extend(LONGEST_TTL).await.expect("two others are enough");

@@ -54,5 +54,6 @@ pub(crate) fn columns(terminal: impl AsFd) -> usize {
     if wide == 0 { COLUMNS } else { wide }
 }
 
-const COLUMNS: usize = 80;
+/// Of a terminal that does not say.
+pub(crate) const COLUMNS: usize = 80;
 const WIDTH: usize = 30;

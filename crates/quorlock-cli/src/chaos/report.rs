@@ -11,7 +11,7 @@ use quorlock_chaos::timeline::{html, text};
 
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
-use crate::progress::columns;
+use crate::progress::{COLUMNS, columns};
 use crate::status::print;
 
 /// Finds out before the run what would spoil it after: a file that cannot be written.
