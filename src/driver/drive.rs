@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::bells::{Bells, ORDERS, TIMER};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::{NodeStatus, View};
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     orders: mpsc::UnboundedReceiver<Order>,
     /// False once every client and guard is gone.
     takes_orders: bool,
+    bells: Bells,
+    happenings: Vec<(NodeId, Happening)>,
     inbox: Vec<Order>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
@@ -87,6 +90,8 @@ impl Driver {
             packer: Packer::new(keep_fences),
             orders,
             takes_orders: true,
+            bells: Bells::new(),
+            happenings: Vec::new(),
             inbox: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
             rings_at: 0,
@@ -107,11 +112,12 @@ impl Driver {
         if self.must_listen_first(cx) {
             return Poll::Pending;
         }
+        self.bells.wake(cx.waker());
         for _ in 0..TURNS_BEFORE_YIELD {
-            if !self.turn(cx) {
+            if !self.turn() {
                 return Poll::Pending;
             }
-            if self.desk.is_over(&self.board, clock::now()) {
+            if self.desk.closes_at().is_some() && self.desk.is_over(&self.board, clock::now()) {
                 return Poll::Ready(());
             }
         }
@@ -131,30 +137,40 @@ impl Driver {
 
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
-    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut happenings: [Option<Happening>; Quorum::MAX_NODES] = Default::default();
-        for (link, happening) in self.links.iter_mut().zip(&mut happenings) {
-            *happening = link.poll(cx);
+    fn turn(&mut self) -> bool {
+        let rung = self.bells.take();
+        if rung.is_nobody() {
+            return false;
         }
-        if self.takes_orders {
-            let taken = self.orders.poll_recv_many(cx, &mut self.inbox, ORDERS_PER_TURN);
+        for place in (0..self.links.len()).filter(|place| rung.has(*place)) {
+            if let Some(happening) = self.links[place].poll(&mut self.bells.context(place)) {
+                self.happenings.push((NodeId(place as u8), happening));
+                self.bells.look_again(place);
+            }
+        }
+        if self.takes_orders && rung.has(ORDERS) {
+            let mut cx = self.bells.context(ORDERS);
+            let taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             self.takes_orders = taken != Poll::Ready(0);
+            if taken.is_ready() {
+                self.bells.look_again(ORDERS);
+            }
         }
-        let rang = self.timer.as_mut().poll(cx).is_ready();
+        let rang = rung.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
         let closes = !self.takes_orders && self.desk.closes_at().is_none();
-        let is_idle = happenings.iter().all(Option::is_none) && self.inbox.is_empty() && !rang && !closes;
-        if is_idle && !self.flush(cx) {
+        let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
+        if is_idle && !self.flush() {
             return false;
         }
 
         // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
         // written, so that every deadline counts from before its first byte.
         let now = clock::now();
-        for (place, happening) in happenings.into_iter().enumerate() {
-            if let Some(happening) = happening {
-                self.on_happening(NodeId(place as u8), happening, now);
-            }
+        let mut happenings = std::mem::take(&mut self.happenings);
+        for (node, happening) in happenings.drain(..) {
+            self.on_happening(node, happening, now);
         }
+        self.happenings = happenings;
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             self.desk.take(order, &mut self.board, now);
@@ -168,7 +184,7 @@ impl Driver {
         self.dial_rested(now);
         // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
         // happen soon.
-        while self.flush(cx) {
+        while self.flush() {
             self.act(now);
         }
         self.publish();
@@ -333,18 +349,19 @@ impl Driver {
     }
 
     fn dial_rested(&mut self, now: Moment) {
-        for link in &mut self.links {
+        for (place, link) in self.links.iter_mut().enumerate() {
             if link.dial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
+                self.bells.look_again(place);
             }
         }
     }
 
     /// Writes what waits for each node. True if a connection turned out to be gone.
-    fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+    fn flush(&mut self) -> bool {
         let mut is_broken = false;
         for place in 0..self.links.len() {
-            if let Some(why) = self.links[place].flush(cx) {
+            if let Some(why) = self.links[place].flush(&mut self.bells.context(place)) {
                 self.down(NodeId(place as u8), why, clock::now());
                 is_broken = true;
             }
@@ -365,6 +382,7 @@ impl Driver {
             self.rings_at = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
             self.timer.as_mut().reset(Instant::now() + pause);
+            self.bells.look_again(TIMER);
         }
     }
 

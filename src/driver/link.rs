@@ -85,7 +85,7 @@ impl Link {
 
     /// Writes what waits, in one write if it fits. Says when the connection turns out to be gone.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Option<Arc<str>> {
-        match self.connection()?.poll_flush(cx) {
+        match self.connection().filter(|connection| connection.has_unsent())?.poll_flush(cx) {
             Poll::Ready(Err(error)) => Some(error.to_string().into()),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         }

@@ -1,0 +1,129 @@
+//! Who woke the driver, so that a turn looks only where something happened.
+//!
+//! With one waker for all, each wake means to ask every socket, the orders and the timer whether it was they: five
+//! nodes that answer one by one make that some sixty questions for each lock, most of them in vain. So each source has a
+//! waker of its own, which notes who it was before it wakes the driver.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use crate::protocol::quorum::Quorum;
+
+/// A bell for each source.
+pub(super) struct Bells {
+    porch: Arc<Porch>,
+    wakers: Vec<Waker>,
+    /// Who is to be looked at again without having rung: a source rings only after it was found empty.
+    again: u32,
+}
+
+/// What all bells share.
+struct Porch {
+    rung: AtomicU32,
+    driver: Mutex<Waker>,
+}
+
+struct Bell {
+    porch: Arc<Porch>,
+    bit: u32,
+}
+
+/// Where something may have happened.
+#[derive(Clone, Copy)]
+pub(super) struct Rung(u32);
+
+impl Bells {
+    /// All of them ring once, so that everybody is looked at first.
+    pub(super) fn new() -> Self {
+        let porch = Arc::new(Porch { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
+        let bell = |source| Waker::from(Arc::new(Bell { porch: Arc::clone(&porch), bit: 1_u32 << source }));
+        Self { wakers: (0..=TIMER).map(bell).collect(), porch, again: u32::MAX }
+    }
+
+    /// From now on the bells wake this task.
+    pub(super) fn wake(&self, task: &Waker) {
+        self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
+    }
+
+    /// Who has rung since this was asked last, or is to be looked at again.
+    pub(super) fn take(&mut self) -> Rung {
+        Rung(self.porch.rung.swap(0, Ordering::Acquire) | std::mem::take(&mut self.again))
+    }
+
+    /// For what this source is asked, with its own bell.
+    pub(super) fn context(&self, source: usize) -> Context<'_> {
+        Context::from_waker(&self.wakers[source])
+    }
+
+    /// This source is looked at in the next turn, whether it rings or not.
+    pub(super) fn look_again(&mut self, source: usize) {
+        self.again |= 1 << source;
+    }
+}
+
+impl Rung {
+    pub(super) const fn is_nobody(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) const fn has(self, source: usize) -> bool {
+        self.0 & 1 << source != 0
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Whoever rang first wakes the driver, and it has not looked since.
+        if self.porch.rung.fetch_or(self.bit, Ordering::AcqRel) == 0 {
+            self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        }
+    }
+}
+
+/// The sources: the nodes by their places, and behind them these two.
+pub(super) const ORDERS: usize = Quorum::MAX_NODES;
+pub(super) const TIMER: usize = ORDERS + 1;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
+        let (task, mut bells) = (Arc::new(Task::default()), Bells::new());
+        bells.wake(&Waker::from(Arc::clone(&task)));
+        let all = bells.take();
+        assert!((0..=TIMER).all(|source| all.has(source)), "all are looked at first");
+        assert!(bells.take().is_nobody());
+
+        for source in [3, ORDERS, 3] {
+            bells.context(source).waker().wake_by_ref();
+        }
+        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+        let rung = bells.take();
+        assert!(rung.has(3) && rung.has(ORDERS) && !rung.has(TIMER) && !rung.has(0));
+
+        bells.context(TIMER).waker().wake_by_ref();
+        bells.look_again(1);
+        assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
+        let rung = bells.take();
+        assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
+        assert!(bells.take().is_nobody());
+    }
+}
