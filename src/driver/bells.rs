@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use crate::protocol::quorum::Quorum;
+use crate::protocol::quorum::{NodeSet, Quorum};
 
 /// A bell for each source.
 pub(super) struct Bells {
@@ -34,11 +34,12 @@ struct Bell {
 pub(super) struct Rung(u32);
 
 impl Bells {
-    /// All of them ring once, so that everybody is looked at first.
-    pub(super) fn new() -> Self {
+    /// For so many nodes, the orders and the timer. Everybody is looked at first.
+    pub(super) fn new(nodes: usize) -> Self {
         let porch = Arc::new(Porch { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
         let bell = |source| Waker::from(Arc::new(Bell { porch: Arc::clone(&porch), bit: 1_u32 << source }));
-        Self { wakers: (0..=TIMER).map(bell).collect(), porch, again: u32::MAX }
+        let again = ((1 << nodes) - 1) | 1 << ORDERS | 1 << TIMER;
+        Self { wakers: (0..=TIMER).map(bell).collect(), porch, again }
     }
 
     /// From now on the bells wake this task.
@@ -65,6 +66,11 @@ impl Bells {
 impl Rung {
     pub(super) const fn is_nobody(self) -> bool {
         self.0 == 0
+    }
+
+    /// The nodes among them.
+    pub(super) const fn nodes(self) -> NodeSet {
+        NodeSet::from_bits(self.0 as u16 & ((1 << Quorum::MAX_NODES) - 1))
     }
 
     pub(super) const fn has(self, source: usize) -> bool {
@@ -106,10 +112,10 @@ mod tests {
 
     #[test]
     fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
-        let (task, mut bells) = (Arc::new(Task::default()), Bells::new());
+        let (task, mut bells) = (Arc::new(Task::default()), Bells::new(5));
         bells.wake(&Waker::from(Arc::clone(&task)));
         let all = bells.take();
-        assert!((0..=TIMER).all(|source| all.has(source)), "all are looked at first");
+        assert!(all.nodes().len() == 5 && all.has(ORDERS) && all.has(TIMER), "all are looked at first");
         assert!(bells.take().is_nobody());
 
         for source in [3, ORDERS, 3] {

@@ -1,6 +1,7 @@
 //! Where orders come in and news goes out: the callers' side of the driver.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -22,8 +23,28 @@ use crate::protocol::vote::{Holder, Vote};
 /// The callers, and who among them waits for which machine.
 pub(super) struct Desk {
     events: Events,
-    records: HashMap<Id, Record>,
+    records: HashMap<Id, Record, BuildHasherDefault<Spread>>,
     closing: Option<Closing>,
+}
+
+/// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
+/// hasher's guard against that would cost more than all else that is done here.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Nothing but ids is hashed; this is for completeness.
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
 }
 
 /// A shutdown under way.
@@ -34,7 +55,7 @@ struct Closing {
 
 impl Desk {
     pub(super) fn new(events: Events) -> Self {
-        Self { events, records: HashMap::new(), closing: None }
+        Self { events, records: HashMap::default(), closing: None }
     }
 
     /// The key that a machine works on.

@@ -32,6 +32,7 @@ use crate::protocol::vote::{Bar, Vote};
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
     board: Board,
+    bells: Bells,
     links: Vec<Link>,
     desk: Desk,
     events: Events,
@@ -39,10 +40,11 @@ pub(crate) struct Driver {
     /// Whether the view is to be published at the end of the turn.
     is_news: bool,
     packer: Packer,
+    /// Nodes for which something waits to be written.
+    unsent: NodeSet,
     orders: mpsc::UnboundedReceiver<Order>,
     /// False once every client and guard is gone.
     takes_orders: bool,
-    bells: Bells,
     happenings: Vec<(NodeId, Happening)>,
     inbox: Vec<Order>,
     timer: Pin<Box<Sleep>>,
@@ -82,15 +84,16 @@ impl Driver {
                 Some(members) => Board::guarded(quorum, limits, members),
                 None => Board::new(quorum, limits),
             },
+            bells: Bells::new(links.len()),
             links,
             desk: Desk::new(events.clone()),
             events,
             view,
             is_news: false,
             packer: Packer::new(keep_fences),
+            unsent: NodeSet::EMPTY,
             orders,
             takes_orders: true,
-            bells: Bells::new(),
             happenings: Vec::new(),
             inbox: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -129,7 +132,7 @@ impl Driver {
     /// Where the runtime was blocked, answers lie unread that it has not told us of yet. It is let look at its
     /// sockets before anybody is called silent for them.
     fn must_listen_first(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = clock::now().boot_nanos();
+        let now = clock::boot_nanos();
         let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
         // Tokio wakes a task that yields only after it has polled its sockets.
         gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
@@ -142,9 +145,10 @@ impl Driver {
         if rung.is_nobody() {
             return false;
         }
-        for place in (0..self.links.len()).filter(|place| rung.has(*place)) {
+        for node in rung.nodes().iter() {
+            let place = node.index();
             if let Some(happening) = self.links[place].poll(&mut self.bells.context(place)) {
-                self.happenings.push((NodeId(place as u8), happening));
+                self.happenings.push((node, happening));
                 self.bells.look_again(place);
             }
         }
@@ -179,7 +183,10 @@ impl Driver {
         if closes {
             self.desk.close(now.plus(DRAIN), &mut self.board, now);
         }
-        self.board.on_wake(now);
+        // Before the time that it named, there is nothing for it to see.
+        if rang || now.boot_nanos() >= self.rings_at {
+            self.board.on_wake(now);
+        }
         self.act(now);
         self.dial_rested(now);
         // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
@@ -328,6 +335,7 @@ impl Driver {
         let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
         self.packer.pack_look(write, form);
         connection.queue(self.packer.bytes());
+        self.unsent.insert(node);
     }
 
     /// Packs the question once, and copies its bytes to every node it goes to.
@@ -342,6 +350,7 @@ impl Driver {
                 packed = Some(form);
             }
             connection.queue(self.packer.bytes());
+            self.unsent.insert(node);
             if needs_badge(ask) {
                 connection.queue(self.packer.badge(self.board.badge(node)));
             }
@@ -360,10 +369,14 @@ impl Driver {
     /// Writes what waits for each node. True if a connection turned out to be gone.
     fn flush(&mut self) -> bool {
         let mut is_broken = false;
-        for place in 0..self.links.len() {
-            if let Some(why) = self.links[place].flush(&mut self.bells.context(place)) {
-                self.down(NodeId(place as u8), why, clock::now());
-                is_broken = true;
+        for node in std::mem::take(&mut self.unsent).iter() {
+            match self.links[node.index()].flush(&mut self.bells.context(node.index())) {
+                Ok(true) => {}
+                Ok(false) => self.unsent.insert(node),
+                Err(why) => {
+                    self.down(node, why, clock::now());
+                    is_broken = true;
+                }
             }
         }
         is_broken

@@ -1,8 +1,8 @@
 //! What the driver and a guard both know of a held lock.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,8 @@ pub(crate) struct Hold {
     /// What to hand to the guarded resource; nothing in plain mode.
     token: Option<FencingToken>,
     state: AtomicU8,
-    lost: CancellationToken,
+    /// Made for the first who listens: most locks are given up before anybody does.
+    lost: OnceLock<CancellationToken>,
     /// Something to be dropped as soon as the lock is over.
     luggage: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -36,7 +37,7 @@ impl Hold {
             confirmed: AtomicU16::new(confirmed.bits()),
             token,
             state: AtomicU8::new(HELD),
-            lost: CancellationToken::new(),
+            lost: OnceLock::new(),
             luggage: Mutex::new(None),
         }
     }
@@ -84,7 +85,11 @@ impl Hold {
     /// The lock is lost; everybody who listens is told. Nothing happens if it is over already.
     pub(crate) fn lose(&self) {
         if self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.lost.cancel();
+            // Pairs with the one in `lost`: of the two, at least one sees what the other did.
+            fence(Ordering::SeqCst);
+            if let Some(lost) = self.lost.get() {
+                lost.cancel();
+            }
             self.unload();
         }
     }
@@ -95,8 +100,15 @@ impl Hold {
         self.state.swap(GIVEN_UP, Ordering::AcqRel) != GIVEN_UP
     }
 
+    /// The lost signal, which comes at once if the lock is lost already.
     pub(crate) fn lost(&self) -> &CancellationToken {
-        &self.lost
+        let lost = self.lost.get_or_init(CancellationToken::new);
+        // Lost while the signal was being made: whoever lost it has seen none.
+        fence(Ordering::SeqCst);
+        if self.is_lost() {
+            lost.cancel();
+        }
+        lost
     }
 
     /// Takes something along, to be dropped when the lock is over.

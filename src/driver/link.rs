@@ -83,11 +83,13 @@ impl Link {
         }
     }
 
-    /// Writes what waits, in one write if it fits. Says when the connection turns out to be gone.
-    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Option<Arc<str>> {
-        match self.connection().filter(|connection| connection.has_unsent())?.poll_flush(cx) {
-            Poll::Ready(Err(error)) => Some(error.to_string().into()),
-            Poll::Ready(Ok(())) | Poll::Pending => None,
+    /// Writes what waits, in one write if it fits. True if that was all, and an error if the connection turns out to
+    /// be gone.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Arc<str>> {
+        match self.connection().map(|connection| connection.poll_flush(cx)) {
+            Some(Poll::Ready(Err(error))) => Err(error.to_string().into()),
+            Some(Poll::Pending) => Ok(false),
+            Some(Poll::Ready(Ok(()))) | None => Ok(true),
         }
     }
 

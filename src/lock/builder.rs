@@ -280,7 +280,7 @@ impl Builder {
             let warning = "an even number of nodes survives no more losses than one node fewer";
             events.emit(&Event::Warning { warning });
         }
-        let names = addresses.iter().map(ToString::to_string).collect();
+        let names = addresses.iter().map(|address| address.to_string().into()).collect();
         let (node_timeout, connect_timeout) = (self.node_timeout, self.connect_timeout);
         let (orders, inbox) = Orders::channel();
         let charter = Charter::new(quorum, self.longest_ttl);

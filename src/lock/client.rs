@@ -1,5 +1,6 @@
 //! The client: a cheap handle to one driver and its nodes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ pub(super) struct Shared {
     pub(super) orders: Orders,
     pub(super) view: watch::Receiver<View>,
     pub(super) queue: Queue,
-    pub(super) names: Arc<[String]>,
+    pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
     pub(super) drift: Drift,
     pub(super) node_timeout: Duration,
@@ -83,12 +84,17 @@ impl Redlock {
     /// Waits until there are enough nodes for a lock, or every node was dialed once: from then on an attempt tells
     /// the truth. Nobody waits again after that, however the nodes fare.
     pub(super) async fn ready(&self) {
-        let mut view = self.shared.view.clone();
         let need = self.shared.quorum.need();
-        let ready = view.wait_for(|nodes| {
+        let is_ready = |nodes: &View| {
             let voting = nodes.iter().filter(|node| node.votes()).count();
             voting >= need || are_known(nodes)
-        });
+        };
+        // Nearly always, and then it takes neither a watch nor a timer.
+        if is_ready(&self.shared.view.borrow()) {
+            return;
+        }
+        let mut view = self.shared.view.clone();
+        let ready = view.wait_for(is_ready);
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
     }
 
@@ -96,7 +102,8 @@ impl Redlock {
         if name.is_empty() {
             return Err(Invalid::new("a lock needs a name: an empty one would be everybody's"));
         }
-        let key = format!("{}{name}", self.shared.key_prefix);
+        let prefix = &self.shared.key_prefix;
+        let key = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) };
         if name.starts_with(RESERVED) || key.starts_with(RESERVED) {
             return Err(Invalid::new(format!(
                 "the name {name:?} starts with `{RESERVED}`, which is kept for this library's own keys"

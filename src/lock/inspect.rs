@@ -90,7 +90,7 @@ impl Redlock {
     /// result.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let Surveyed { votes, ours } = self.survey(Phase::Inspect, name.as_ref()).await?;
-        let sights = self.shared.names.iter().cloned().zip(votes).zip(ours);
+        let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours);
         let nodes = sights.map(|((node, vote), is_ours)| Sight { node, vote, is_ours }).collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.need() })
     }

@@ -16,7 +16,7 @@ pub struct Report {
 #[non_exhaustive]
 pub struct NodeReport {
     /// The node's address, without user or password.
-    pub node: String,
+    pub node: Arc<str>,
     /// What it answered, or why it did not.
     pub vote: Vote,
 }
@@ -32,7 +32,7 @@ pub struct ReleaseReport {
 }
 
 impl Report {
-    pub(super) fn new(names: &Arc<[String]>, votes: Vec<Vote>) -> Self {
+    pub(super) fn new(names: &[Arc<str>], votes: Vec<Vote>) -> Self {
         let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReport { node, vote });
         Self { nodes: nodes.collect() }
     }

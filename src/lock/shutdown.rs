@@ -28,7 +28,7 @@ impl Redlock {
         if left.undone.is_empty() && left.kept.is_empty() {
             return Ok(());
         }
-        let name = |node: usize| self.shared.names.get(node).cloned().unwrap_or_default();
+        let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
         let undone = left.undone.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError { undone, kept: left.kept.iter().map(ToString::to_string).collect() })
     }

@@ -50,11 +50,6 @@ impl Connection {
         self.outbox.extend_from_slice(packed);
     }
 
-    /// Whether anything waits to be written.
-    pub(crate) fn has_unsent(&self) -> bool {
-        !self.outbox.is_empty() || self.needs_flush
-    }
-
     /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.outbox.len() {

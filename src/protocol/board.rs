@@ -36,6 +36,8 @@ pub struct Board {
     limits: Limits,
     lanes: Vec<Lane>,
     running: BTreeMap<Id, Entry>,
+    /// How many of them are leases.
+    leases: usize,
     alarms: BTreeSet<(u64, Id)>,
     actions: VecDeque<Action>,
     /// Which nodes may vote; in plain mode all of them, always.
@@ -70,6 +72,7 @@ impl Board {
             limits,
             lanes: vec![Lane::new(); quorum.nodes()],
             running: BTreeMap::new(),
+            leases: 0,
             alarms: BTreeSet::new(),
             actions: VecDeque::new(),
             members: None,
@@ -232,19 +235,20 @@ impl Board {
     /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let redial =
-            |lane: &Lane| Some(lane.awaiting.front()?.sent.plus(self.limits.redial_after).boot_nanos());
-        let retry = |lane: &Lane| lane.retry_at.map(Moment::boot_nanos);
-        let lanes = self.lanes.iter().filter(|lane| lane.link == Link::Up);
-        let alarm = self.alarms.first().map(|(due, _)| *due);
+        let (mut oldest, mut wake) = (None, self.alarms.first().map(|(due, _)| *due));
+        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
+            oldest = earlier(oldest, lane.awaiting.front().map(|awaiting| awaiting.sent.boot_nanos()));
+            wake = earlier(wake, lane.retry_at.map(Moment::boot_nanos));
+        }
+        let redial_after = self.limits.redial_after.as_nanos() as u64;
         let look = self.members.as_ref().and_then(|members| members.wake_at()).map(Moment::boot_nanos);
-        lanes.flat_map(|lane| [redial(lane), retry(lane)]).chain([alarm, look]).flatten().min()
+        earlier(earlier(wake, look), oldest.map(|sent| sent.saturating_add(redial_after)))
     }
 
     /// Whether any lock is held, and so the clock worth a look now and then.
     #[must_use]
     pub fn has_leases(&self) -> bool {
-        self.running.values().any(|entry| matches!(entry.machine, Machine::Lease(_)))
+        self.leases > 0
     }
 
     /// Whether some attempt, release or survey still runs, or some lock is still held.
@@ -330,6 +334,7 @@ impl Board {
             }
         }
         if is_done {
+            self.leases -= usize::from(matches!(entry.machine, Machine::Lease(_)));
             self.running.remove(&id);
         }
     }
@@ -362,6 +367,13 @@ impl Voters<'_> {
 /// Takes the parts, so that a machine can be changed meanwhile.
 fn voters<'a>(lanes: &'a [Lane], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
     Voters { lanes, members, node_timeout: limits.node_timeout }
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 const WALL_GAIN_NANOS: u64 = 1_000_000;

@@ -70,9 +70,9 @@ impl Token {
     #[must_use]
     pub fn digits(&self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (place, digit) in digits.iter_mut().enumerate() {
-            let nibble = (self.0 >> (124 - 4 * place)) & 0xf;
-            *digit = b"0123456789abcdef"[nibble as usize];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 0xf)];
         }
         digits
     }
@@ -83,6 +83,8 @@ impl Token {
         Mark::of(&self.digits())
     }
 }
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -126,7 +126,7 @@ impl Lease {
             )),
             News::Lost(loss) => Some(LeaseStep::Lost(loss)),
             News::Released => match std::mem::replace(&mut self.state, State::Ended) {
-                State::Releasing { round, .. } => Some(LeaseStep::Released(round.votes().to_vec())),
+                State::Releasing { round, .. } => Some(LeaseStep::Released(round.into_votes())),
                 State::Held | State::Lost | State::Ended => None,
             },
         }

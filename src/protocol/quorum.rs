@@ -190,7 +190,14 @@ impl NodeSet {
 
     /// Its nodes, in the order of the client's list.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        (0..16).map(NodeId).filter(move |node| self.contains(*node))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let node = NodeId(left.trailing_zeros() as u8);
+            (left != 0).then(|| {
+                left &= left - 1;
+                node
+            })
+        })
     }
 }
 

@@ -174,4 +174,10 @@ impl Round {
     pub fn votes(&self) -> &[Vote] {
         &self.votes
     }
+
+    /// The same, when the round is over.
+    #[must_use]
+    pub fn into_votes(self) -> Vec<Vote> {
+        self.votes
+    }
 }

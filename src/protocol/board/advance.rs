@@ -35,6 +35,7 @@ impl Board {
                         let news = News::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.machine = Machine::Lease(Box::new(lease));
+                        self.leases += 1;
                         self.actions.push_back(Action::Tell(id, news));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
