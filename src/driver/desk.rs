@@ -5,7 +5,6 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tracing::debug_span;
 
 use super::hold::Hold;
 use super::order::{Extended, Leftover, Order, Surveyed};
@@ -79,7 +78,7 @@ impl Desk {
             Order::Extend { id, terms, reply } => {
                 let is_running = board.extend(id, terms, now);
                 match self.records.get_mut(&id) {
-                    Some(record) if is_running => record.extending.push(reply),
+                    Some(record) if is_running => record.extending(reply),
                     _ => drop(reply.send(Extended::Lost)),
                 }
             }
@@ -201,25 +200,22 @@ impl Desk {
         let key = key.as_str();
         match news {
             News::Confirmed(nodes) => return hold.confirm(nodes),
-            News::Renewing => {
-                record.renewing = debug_span!("renew", key);
-                return;
-            }
+            News::Renewing => return record.begin_renewal(),
             News::Renewed(deadline) => {
                 hold.renew(deadline);
-                record.extended(|| Extended::Renewed(deadline));
+                let span = record.end_renewal(|| Extended::Renewed(deadline));
                 let remaining = now.until(deadline);
-                record.renewing.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
+                span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
             News::Unconfirmed(votes) => {
-                record.extended(|| Extended::Unconfirmed(votes.clone()));
+                let span = record.end_renewal(|| Extended::Unconfirmed(votes.clone()));
                 let remaining = now.until(hold.deadline());
-                record.renewing.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
+                span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }
             News::Lost(loss) => {
                 hold.lose();
-                record.extended(|| Extended::Lost);
-                record.renewing.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
+                let span = record.end_renewal(|| Extended::Lost);
+                span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }
             News::Won { .. }
             | News::Refused(_)
@@ -227,7 +223,6 @@ impl Desk {
             | News::Surveyed(_)
             | News::Declared(_) => {}
         }
-        record.renewing = tracing::Span::none();
         if hold.is_lost() {
             // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:
             // nothing brings the lock back.

@@ -21,7 +21,7 @@ pub(crate) struct Hold {
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
     /// What to hand to the guarded resource; nothing in plain mode.
-    token: Option<FencingToken>,
+    token: Option<Box<FencingToken>>,
     state: AtomicU8,
     /// Made for the first who listens: most locks are given up before anybody does.
     lost: OnceLock<CancellationToken>,
@@ -35,7 +35,7 @@ impl Hold {
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
-            token,
+            token: token.map(Box::new),
             state: AtomicU8::new(HELD),
             lost: OnceLock::new(),
             luggage: Mutex::new(None),
@@ -70,7 +70,7 @@ impl Hold {
     }
 
     pub(crate) fn token(&self) -> Option<FencingToken> {
-        self.token
+        self.token.as_deref().copied()
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {

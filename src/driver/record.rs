@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tracing::Span;
+use tracing::{Span, debug_span};
 
 use super::hold::Hold;
 use super::order::{Extended, Surveyed};
@@ -16,9 +16,14 @@ use crate::protocol::vote::Vote;
 pub(super) struct Record {
     pub(super) key: Key,
     pub(super) caller: Caller,
-    pub(super) extending: Vec<oneshot::Sender<Extended>>,
-    /// Open while a renewal is under way.
-    pub(super) renewing: Span,
+    /// Boxed, for most of the many locks that are held are not being renewed right now.
+    renewing: Option<Box<Renewing>>,
+}
+
+/// Those who wait for a renewal that is under way.
+struct Renewing {
+    extending: Vec<oneshot::Sender<Extended>>,
+    span: Span,
 }
 
 /// Who waits, and for what.
@@ -37,7 +42,7 @@ pub(super) enum Caller {
 
 impl Record {
     pub(super) fn new(key: Key, caller: Caller) -> Self {
-        Self { key, caller, extending: Vec::new(), renewing: Span::none() }
+        Self { key, caller, renewing: None }
     }
 
     /// Puts another caller in place, and gives back the one before.
@@ -45,11 +50,30 @@ impl Record {
         std::mem::replace(&mut self.caller, caller)
     }
 
-    /// Answers everybody who asked for an extension.
-    pub(super) fn extended(&mut self, outcome: impl Fn() -> Extended) {
-        for reply in self.extending.drain(..) {
+    /// Somebody asked for an extension.
+    pub(super) fn extending(&mut self, reply: oneshot::Sender<Extended>) {
+        self.renewing().extending.push(reply);
+    }
+
+    /// A renewal, or an extension, has begun.
+    pub(super) fn begin_renewal(&mut self) {
+        let span = debug_span!("renew", key = self.key.as_str());
+        if !span.is_disabled() {
+            self.renewing().span = span;
+        }
+    }
+
+    /// It has ended: answers everybody who asked for an extension, and gives back the span that was open meanwhile.
+    pub(super) fn end_renewal(&mut self, outcome: impl Fn() -> Extended) -> Span {
+        let Some(renewing) = self.renewing.take() else { return Span::none() };
+        for reply in renewing.extending {
             let _ = reply.send(outcome());
         }
+        renewing.span
+    }
+
+    fn renewing(&mut self) -> &mut Renewing {
+        self.renewing.get_or_insert_with(|| Box::new(Renewing { extending: Vec::new(), span: Span::none() }))
     }
 
     fn hold(&self) -> Option<&Hold> {

@@ -17,8 +17,9 @@ use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::{Extended, Hold, Order};
 use crate::protocol::board::Id;
-use crate::protocol::claim::Claim;
+use crate::protocol::claim::{Claim, Key};
 use crate::protocol::fence::FencingToken;
+use crate::protocol::terms::Terms;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Vote;
 
@@ -37,7 +38,8 @@ use crate::protocol::vote::Vote;
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
-    claim: Claim,
+    key: Key,
+    terms: Terms,
     id: Id,
     held: Held,
 }
@@ -60,7 +62,7 @@ impl Guard {
     pub(super) fn new(client: Redlock, claim: Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         hold.carry(Box::new(turn));
-        Self { client, claim, id, held: Held { hold } }
+        Self { client, key: claim.key, terms: claim.terms, id, held: Held { hold } }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -80,7 +82,7 @@ impl Guard {
     /// The lock's key on the nodes: prefix and name.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.claim.key.as_str()
+        self.key.as_str()
     }
 
     /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
@@ -95,7 +97,7 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
-        let terms = self.claim.terms.with_ttl(ttl).map_err(Invalid::from)?;
+        let terms = self.terms.with_ttl(ttl).map_err(Invalid::from)?;
         self.client.check_ttl(&terms)?;
         if !self.is_valid() {
             return Err(ExtendError::Lost);
@@ -228,7 +230,7 @@ impl Future for Lost {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("key", &self.claim.key)
+            .field("key", &self.key)
             .field("remaining", &self.remaining())
             .field("margin", &self.margin())
             .finish_non_exhaustive()

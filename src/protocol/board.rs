@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::attempt::Attempt;
 use super::claim::{Claim, Key, Mark, Phase, Token};
 use super::fence::Fence;
-use super::lane::{Lane, Link, Pending};
+use super::lane::{Lane, Link, Pending, settle_down};
 use super::lease::{Lease, Tenure};
 use super::membership::Membership;
 use super::quorum::{NodeId, Quorum};
@@ -51,16 +51,22 @@ pub struct Board {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     machine: Machine,
-    tenure: Tenure,
     alarm: Option<u64>,
 }
 
 /// Boxed, so that many leases cost what a lease costs and not what the largest machine does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Machine {
-    Attempt(Box<Attempt>),
+    Attempt(Box<Bid>),
     Lease(Box<Lease>),
     Survey(Box<Survey>),
+}
+
+/// An attempt, and how its lock is to be held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Bid {
+    attempt: Attempt,
+    tenure: Tenure,
 }
 
 impl Board {
@@ -89,7 +95,9 @@ impl Board {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        settle_down(&mut self.actions);
+        action
     }
 
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
@@ -101,13 +109,13 @@ impl Board {
         let quorum = self.quorum_in_use();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
-        self.start(id, Machine::Attempt(Box::new(attempt)), tenure, now);
+        self.start(id, Machine::Attempt(Box::new(Bid { attempt, tenure })), now);
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: Id, now: Moment) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Machine::Attempt(attempt)) => attempt.abandon(),
+            Some(Machine::Attempt(bid)) => bid.attempt.abandon(),
             Some(Machine::Lease(lease)) => lease.release(now),
             Some(Machine::Survey(_)) | None => {}
         }
@@ -152,8 +160,7 @@ impl Board {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         let survey = Survey::new(phase, key, self.quorum, |node| voters.absence(node, now), settle_by);
-        let tenure = Tenure { auto_renew: false, max_hold: None };
-        self.start(id, Machine::Survey(Box::new(survey)), tenure, now);
+        self.start(id, Machine::Survey(Box::new(survey)), now);
     }
 
     /// The node is connected. What is owed to it goes out first.
@@ -185,7 +192,10 @@ impl Board {
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
     pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, Phase)> {
-        match self.lanes[node.index()].awaiting.pop_front()?.pending {
+        let awaiting = &mut self.lanes[node.index()].awaiting;
+        let answered = awaiting.pop_front()?;
+        settle_down(awaiting);
+        match answered.pending {
             Pending::Vote { of, phase, round } => {
                 let vote = self.weigh(node, phase, vote, now);
                 if vote != Vote::Unknown(Fault::NoScript) || !self.ask_as_text(node, of, phase, round, now) {
@@ -278,13 +288,15 @@ impl Board {
     pub fn is_ours(&self, key: &Key, mark: Mark) -> bool {
         self.running.values().any(|entry| match &entry.machine {
             Machine::Lease(lease) => lease.key() == key && lease.token().mark() == mark,
-            Machine::Attempt(attempt) => attempt.claim().key == *key && attempt.token().mark() == mark,
+            Machine::Attempt(bid) => {
+                bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark
+            }
             Machine::Survey(_) => false,
         })
     }
 
-    fn start(&mut self, id: Id, machine: Machine, tenure: Tenure, now: Moment) {
-        self.running.insert(id, Entry { machine, tenure, alarm: None });
+    fn start(&mut self, id: Id, machine: Machine, now: Moment) {
+        self.running.insert(id, Entry { machine, alarm: None });
         self.advance(id, now);
     }
 
@@ -295,7 +307,7 @@ impl Board {
             self.alarms.remove(&(due, id));
         }
         match &mut entry.machine {
-            Machine::Attempt(attempt) => attempt.on_wake(now),
+            Machine::Attempt(bid) => bid.attempt.on_wake(now),
             Machine::Lease(lease) => lease.on_wake(|node| voters.absence(node, now), now),
             Machine::Survey(survey) => survey.on_wake(now),
         }
@@ -311,7 +323,7 @@ impl Board {
     fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         let Some(entry) = self.running.get_mut(&id) else { return };
         match &mut entry.machine {
-            Machine::Attempt(attempt) => attempt.on_reply(node, phase, vote, now),
+            Machine::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
             Machine::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
             Machine::Survey(survey) => survey.on_reply(node, vote),
         }
@@ -320,7 +332,7 @@ impl Board {
     fn set_alarm(&mut self, id: Id) {
         let Some(entry) = self.running.get_mut(&id) else { return };
         let (wake, is_done) = match &entry.machine {
-            Machine::Attempt(attempt) => (attempt.wake_at(), attempt.is_done()),
+            Machine::Attempt(bid) => (bid.attempt.wake_at(), bid.attempt.is_done()),
             Machine::Lease(lease) => (lease.wake_at(), lease.is_done()),
             Machine::Survey(survey) => (survey.wake_at(), survey.is_done()),
         };

@@ -122,6 +122,15 @@ impl Lane {
     }
 }
 
+/// Gives back the room that a burst has taken, such as thousands of renewals at once, when it is over.
+pub fn settle_down<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+        queue.shrink_to(ROOM_KEPT);
+    }
+}
+
+const ROOM_KEPT: usize = 256;
+
 impl Default for Lane {
     fn default() -> Self {
         Self::new()

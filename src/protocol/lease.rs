@@ -30,12 +30,12 @@ pub struct Lease {
     number: Option<u64>,
     quorum: Quorum,
     terms: Terms,
-    tenure: Tenure,
+    auto_renew: bool,
     deadline: Moment,
     /// As the grants gave it: a late one is good for no longer.
     first_deadline: Moment,
     /// `max_hold` as an instant.
-    end: Option<Moment>,
+    end: Option<Box<Moment>>,
     /// No key of ours lives longer than this.
     keys_until: Moment,
     /// Nodes where a key of ours may stand.
@@ -58,8 +58,14 @@ pub struct Lease {
 enum State {
     Held,
     Lost,
-    Releasing { settle_by: Moment, round: Box<Round> },
+    Releasing(Box<Releasing>),
     Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Releasing {
+    settle_by: Moment,
+    round: Round,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,10 +88,10 @@ impl Lease {
             number: attempt.number(),
             quorum: attempt.round().quorum(),
             terms,
-            tenure,
+            auto_renew: tenure.auto_renew,
             deadline: capped(terms.deadline(attempt.start()), end),
             first_deadline: terms.deadline(attempt.start()),
-            end,
+            end: end.map(Box::new),
             keys_until: attempt.start().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
@@ -126,7 +132,7 @@ impl Lease {
             )),
             News::Lost(loss) => Some(LeaseStep::Lost(loss)),
             News::Released => match std::mem::replace(&mut self.state, State::Ended) {
-                State::Releasing { round, .. } => Some(LeaseStep::Released(round.into_votes())),
+                State::Releasing(releasing) => Some(LeaseStep::Released(releasing.round.into_votes())),
                 State::Held | State::Lost | State::Ended => None,
             },
         }
@@ -156,15 +162,17 @@ impl Lease {
                     self.lose(Loss::Expired);
                 } else if let Some(renewal) = self.renewal.as_ref().filter(|it| !it.is_settled) {
                     // Nothing pushes a round aside that may still succeed.
-                    if now.is_due(renewal.settle_by) {
+                    if now.is_due(renewal.settle_by()) {
                         self.settle_unknown(now);
                     }
                 } else if self.next_renewal.is_some_and(|next| now.is_due(next)) {
                     self.renew(self.terms, absence, now);
                 }
             }
-            State::Releasing { settle_by, .. } if now.is_due(*settle_by) => self.news = Some(News::Released),
-            State::Releasing { .. } | State::Lost | State::Ended => {}
+            State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
+                self.news = Some(News::Released);
+            }
+            State::Releasing(_) | State::Lost | State::Ended => {}
         }
     }
 
@@ -178,7 +186,7 @@ impl Lease {
                 let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
                 self.renew(longest, absence, now);
             }
-            State::Lost | State::Releasing { .. } | State::Ended => {}
+            State::Lost | State::Releasing(_) | State::Ended => {}
         }
     }
 
@@ -191,12 +199,12 @@ impl Lease {
 
     /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
     pub fn release(&mut self, settle_by: Moment) {
-        if matches!(self.state, State::Releasing { .. } | State::Ended) {
+        if matches!(self.state, State::Releasing(_) | State::Ended) {
             return;
         }
         // Where nothing of ours can stand, there is nothing to confirm.
         let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
-        self.state = State::Releasing { settle_by, round: Box::new(round) };
+        self.state = State::Releasing(Box::new(Releasing { settle_by, round }));
         self.to_release = self.touched;
         self.ask_no_more();
         self.news = None;
@@ -228,12 +236,12 @@ impl Lease {
             State::Held => {
                 let mut wake = self.signal_at();
                 match &self.renewal {
-                    Some(renewal) if !renewal.is_settled => wake = wake.earlier(renewal.settle_by),
+                    Some(renewal) if !renewal.is_settled => wake = wake.earlier(renewal.settle_by()),
                     _ => wake = self.next_renewal.map_or(wake, |next| wake.earlier(next)),
                 }
                 Some(wake)
             }
-            State::Releasing { settle_by, .. } => Some(*settle_by),
+            State::Releasing(releasing) => Some(releasing.settle_by),
             State::Lost | State::Ended => None,
         }
     }
@@ -310,8 +318,13 @@ impl Lease {
         self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
     }
 
+    fn end(&self) -> Option<Moment> {
+        self.end.as_deref().copied()
+    }
+
     fn on_release(&mut self, node: NodeId, vote: Vote) {
-        if let State::Releasing { round, .. } = &mut self.state {
+        if let State::Releasing(releasing) = &mut self.state {
+            let round = &mut releasing.round;
             round.record(node, vote);
             // Deleted, or not ours (any more): both are a plain answer.
             let confirmed = round.granted().or(round.missing()).len();

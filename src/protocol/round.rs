@@ -43,7 +43,7 @@ impl Round {
 
     /// Counts an answer, unless the node answered before.
     pub fn record(&mut self, node: NodeId, vote: Vote) {
-        if node.index() >= self.votes.len() || self.voted.contains(node) {
+        if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
             return;
         }
         self.voted.insert(node);
@@ -55,7 +55,14 @@ impl Round {
             Vote::Doubtful { .. } => self.doubtful.insert(node),
             Vote::Seen(_) | Vote::Unknown(_) => {}
         }
-        self.votes[node.index()] = vote;
+        if let Some(place) = self.votes.get_mut(node.index()) {
+            *place = vote;
+        }
+    }
+
+    /// Keeps the sets of nodes, and not what each of them said.
+    pub fn forget_votes(&mut self) {
+        self.votes = Vec::new();
     }
 
     /// Takes a grant back: the node said something else since.

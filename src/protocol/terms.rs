@@ -7,9 +7,10 @@ use super::time::Moment;
 /// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Terms {
-    ttl: Duration,
+    /// In nanoseconds, which take half the room of a `Duration`: every lease has terms.
+    ttl_nanos: u64,
+    patience_nanos: u64,
     drift: Drift,
-    patience: Duration,
 }
 
 impl Terms {
@@ -39,19 +40,20 @@ impl Terms {
         if patience > ttl / 4 {
             return Err(BadTerms::PatienceTooLong { patience, ttl });
         }
-        Ok(Self { ttl, drift, patience })
+        // At most a year, which 64 bits hold five hundred times.
+        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
     }
 
     /// The time to live of the keys, in whole milliseconds.
     #[must_use]
     pub const fn ttl(&self) -> Duration {
-        self.ttl
+        Duration::from_nanos(self.ttl_nanos)
     }
 
     /// How long one attempt waits for answers.
     #[must_use]
     pub const fn patience(&self) -> Duration {
-        self.patience
+        Duration::from_nanos(self.patience_nanos)
     }
 
     /// The same terms for another ttl: what an extension asks for.
@@ -60,7 +62,7 @@ impl Terms {
     ///
     /// As [`Terms::new`].
     pub fn with_ttl(&self, ttl: Duration) -> Result<Self, BadTerms> {
-        Self::new(ttl, self.drift, None, self.patience)
+        Self::new(ttl, self.drift, None, self.patience())
     }
 
     /// Until when a lock granted by a round that started at `start` may be trusted.
@@ -75,7 +77,7 @@ impl Terms {
     /// the keys began to age while the replies travelled.
     #[must_use]
     pub fn deadline(&self, start: Moment) -> Moment {
-        start.plus(self.ttl.saturating_sub(self.drift.of(self.ttl) + GRANULARITY))
+        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + GRANULARITY))
     }
 }
 

@@ -17,20 +17,21 @@ impl Board {
     pub(super) fn advance(&mut self, id: Id, now: Moment) {
         while let Some(entry) = self.running.get_mut(&id) {
             match &mut entry.machine {
-                Machine::Attempt(attempt) => match attempt.poll() {
+                Machine::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Ask(Phase::Release, nodes)) => {
+                        let attempt = &bid.attempt;
                         let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
                         let undo =
                             Undo { of: id, key: attempt.claim().key.clone(), token: attempt.token(), until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
-                        let ask = ask_for_attempt(attempt, phase);
+                        let ask = ask_for_attempt(&bid.attempt, phase);
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {
-                        let lease = Lease::new(attempt, entry.tenure);
-                        let (number, rounds) = (lease.number(), attempt.rounds());
+                        let lease = Lease::new(&bid.attempt, bid.tenure);
+                        let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let news = News::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);

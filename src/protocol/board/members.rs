@@ -55,7 +55,7 @@ impl Board {
             let machines: Vec<Id> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-                    Some(Machine::Attempt(attempt)) => attempt.distrust(node, worth.clone(), now),
+                    Some(Machine::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
                     Some(Machine::Lease(lease)) => lease.distrust(node, worth.clone()),
                     Some(Machine::Survey(_)) | None => continue,
                 }

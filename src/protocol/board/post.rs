@@ -92,7 +92,7 @@ impl Board {
         now: Moment,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Machine::Attempt(attempt)) if attempt.is_open() => ask_for_attempt(attempt, phase),
+            Some(Machine::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
             Some(Machine::Lease(lease)) if lease.is_held() && phase != Phase::Grant => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }

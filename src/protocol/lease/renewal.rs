@@ -15,7 +15,6 @@ use super::{Lease, Loss, News, State, capped};
 pub(super) struct Renewal {
     pub(super) terms: Terms,
     pub(super) start: Moment,
-    pub(super) settle_by: Moment,
     pub(super) is_settled: bool,
     pub(super) round: Round,
 }
@@ -23,6 +22,10 @@ pub(super) struct Renewal {
 impl Renewal {
     pub(super) fn deadline(&self) -> Moment {
         self.terms.deadline(self.start)
+    }
+
+    pub(super) fn settle_by(&self) -> Moment {
+        self.start.plus(self.terms.patience())
     }
 }
 
@@ -33,7 +36,7 @@ impl Lease {
         match vote {
             Vote::Granted | Vote::Fenced(_) => {
                 // A key that goes before the lock does is in nobody's way then.
-                if !self.deadline.is_after(capped(until, self.end)) {
+                if !self.deadline.is_after(capped(until, self.end())) {
                     self.confirmed.insert(node);
                 }
                 self.touched.insert(node);
@@ -70,7 +73,7 @@ impl Lease {
             self.lose(Loss::Expired);
             return;
         }
-        let (deadline, end) = (self.deadline, self.end);
+        let (deadline, end) = (self.deadline, self.end());
         let Some(renewal) = &mut self.renewal else { return };
         let was_won = renewal.round.is_won();
         match vote {
@@ -113,9 +116,8 @@ impl Lease {
         let round = Round::new(self.quorum, absence);
         self.to_renew = round.asked();
         self.keys_until = self.keys_until.later(now.plus(terms.ttl()));
-        let settle_by = now.plus(terms.patience());
         let is_hopeless = round.is_out_of_reach();
-        self.renewal = Some(Box::new(Renewal { terms, start: now, settle_by, is_settled: false, round }));
+        self.renewal = Some(Box::new(Renewal { terms, start: now, is_settled: false, round }));
         if is_hopeless {
             // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
             self.settle_unknown(now);
@@ -123,9 +125,13 @@ impl Lease {
     }
 
     fn settle_renewed(&mut self) {
+        let end = self.end();
         let Some(renewal) = &mut self.renewal else { return };
         renewal.is_settled = true;
-        let deadline = capped(renewal.deadline(), self.end);
+        // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
+        // renewed, and leases come by the thousand.
+        renewal.round.forget_votes();
+        let deadline = capped(renewal.deadline(), end);
         // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
         // nodes that confirmed the shorter time.
         if !self.deadline.is_after(deadline) {
@@ -134,7 +140,7 @@ impl Lease {
             self.confirmed_changed = true;
         }
         let next = renewal.start.plus(renewal.terms.ttl() / 3);
-        self.next_renewal = self.tenure.auto_renew.then_some(next);
+        self.next_renewal = self.auto_renew.then_some(next);
         self.news = Some(News::Renewed);
     }
 
@@ -142,7 +148,7 @@ impl Lease {
         let Some(renewal) = &mut self.renewal else { return };
         renewal.is_settled = true;
         let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
-        self.next_renewal = self.tenure.auto_renew.then(|| now.plus(pause));
+        self.next_renewal = self.auto_renew.then(|| now.plus(pause));
         self.news = Some(News::Unconfirmed);
     }
 }
