@@ -288,9 +288,7 @@ impl Board {
     pub fn is_ours(&self, key: &Key, mark: Mark) -> bool {
         self.running.values().any(|entry| match &entry.machine {
             Machine::Lease(lease) => lease.key() == key && lease.token().mark() == mark,
-            Machine::Attempt(bid) => {
-                bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark
-            }
+            Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark,
             Machine::Survey(_) => false,
         })
     }

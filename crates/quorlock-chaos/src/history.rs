@@ -83,6 +83,12 @@ pub enum What {
         /// How it stands.
         stand: Stand,
     },
+    /// A thread of the client that does nothing but sleep was woken so much too late: the machine had no time for the
+    /// process.
+    Overslept {
+        /// Milliseconds, until now.
+        millis: u64,
+    },
     /// A task asks for a lock. Told before it asks.
     Waiting {
         /// The lock's keys, usually one.

@@ -33,6 +33,7 @@ pub async fn client() -> Result<(), String> {
         return Err("a client of a chaos run is told what to do on its standard input".to_owned());
     };
     teller::tell_panics(spec.process);
+    tell_oversleeping(Teller::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;
     let stores = Arc::new(stores);
@@ -99,6 +100,21 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
     Some(What::Seen { node, stand })
 }
 
+/// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the
+/// runtime may stand still by our fault.
+fn tell_oversleeping(teller: Teller) {
+    thread::spawn(move || {
+        loop {
+            let before = history::now();
+            thread::sleep(NAP);
+            let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
+            if late >= OVERSLEPT {
+                teller.tell(What::Overslept { millis: late.as_millis() as u64 });
+            }
+        }
+    });
+}
+
 /// Orders, read by a thread: standard input cannot be awaited.
 fn listen() -> mpsc::UnboundedReceiver<Order> {
     let (sender, orders) = mpsc::unbounded_channel();
@@ -113,5 +129,7 @@ fn listen() -> mpsc::UnboundedReceiver<Order> {
     orders
 }
 
+const NAP: Duration = Duration::from_millis(20);
+const OVERSLEPT: Duration = Duration::from_millis(50);
 /// For what is still owed to the nodes.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -238,6 +238,22 @@ fn a_loss_that_nobody_tells_is_caught() {
     );
     let verdict = check(&stopped, &[], &[]);
     assert_eq!(verdict.figures.latest_signal_ms, Some(2.0));
+
+    // So does one for which the machine has no time; but only of itself does anybody know that.
+    let overslept = |process| {
+        let mut story = forge::story();
+        let who = Who::Client { process, task: 0, turn: 0 };
+        story.event(1_500, who, What::Overslept { millis: 420 }).event(
+            2_098,
+            who,
+            What::Overslept { millis: 700 },
+        );
+        story.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
+        story
+    };
+    let verdict = check(&overslept(1), &[], &[]);
+    assert_eq!(verdict.figures.latest_signal_ms, Some(4.0));
+    check(&overslept(2), &[Promise::LossIsTold], &[]);
 }
 
 #[test]

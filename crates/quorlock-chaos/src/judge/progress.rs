@@ -76,13 +76,11 @@ fn awake(world: &World<'_>, turn: &Turn<'_>) -> Vec<Span> {
     let waited = turn.waited(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
-    let mut stops: Vec<Span> = world.stops(turn.process).filter_map(|stop| stop.and(waited)).collect();
-    stops.sort_by_key(|stop| stop.from);
-    for stop in stops {
-        spans.push(Span { from, to: stop.from.max(from) });
-        from = from.max(stop.to);
+    for stop in world.stops(turn.process, waited) {
+        spans.push(Span { from, to: stop.from });
+        from = stop.to;
     }
-    spans.push(Span { from, to: waited.to.max(from) });
+    spans.push(Span { from, to: waited.to });
     spans.retain(|span| span.from < span.to);
     spans
 }

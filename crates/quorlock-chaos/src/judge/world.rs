@@ -1,6 +1,6 @@
 //! What was broken, when: the fault log, made to be asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
 use crate::history::{Effect, Event, Fault, History, Settings, What, Who};
@@ -30,6 +30,8 @@ pub(crate) struct World<'a> {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) bouts: Vec<Bout<'a>>,
+    /// When the machine had no time for a process, by process.
+    kept_waiting: BTreeMap<u32, Vec<Span>>,
 }
 
 impl Span {
@@ -55,7 +57,8 @@ impl<'a> World<'a> {
         let events = history.events();
         let (from, to) = (events.first()?.at, events.last()?.at);
         let mut bouts: Vec<Bout<'a>> = Vec::new();
-        for Event { at, what, .. } in events {
+        let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
+        for Event { at, who, what } in events {
             match what {
                 // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
                 What::Fault(fault) => {
@@ -69,10 +72,16 @@ impl<'a> World<'a> {
                     bout.begun = bout.begun.min(*at);
                     bout.healed = true;
                 }),
+                What::Overslept { millis } => {
+                    if let Who::Client { process, .. } = who {
+                        let span = Span { from: at.saturating_sub(millis * MS), to: *at };
+                        kept_waiting.entry(*process).or_default().push(span);
+                    }
+                }
                 _ => {}
             }
         }
-        Some(Self { settings, from, to, bouts })
+        Some(Self { settings, from, to, bouts, kept_waiting })
     }
 
     /// How long probation lasts, in nanoseconds.
@@ -98,14 +107,27 @@ impl<'a> World<'a> {
         down.map(|bout| bout.span.from).min()
     }
 
-    /// When that process stood still.
-    pub(crate) fn stops(&self, process: u32) -> impl Iterator<Item = Span> {
-        self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span)
+    /// When that process stood still within `span`, because it was stopped or because the machine had no time for it:
+    /// in order, and apart from each other.
+    pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
+        let stopped =
+            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
+        let waited = self.kept_waiting.get(&process).into_iter().flatten().copied();
+        let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.and(span)).collect();
+        stops.sort_by_key(|stop| stop.from);
+        stops.dedup_by(|next, last| {
+            let meets = next.from <= last.to;
+            if meets {
+                last.to = last.to.max(next.to);
+            }
+            meets
+        });
+        stops
     }
 
     /// How long that process stood still within `span`.
     pub(crate) fn stood_still(&self, process: u32, span: Span) -> u64 {
-        self.stops(process).filter_map(|stop| stop.and(span)).map(|stop| stop.len()).sum()
+        self.stops(process, span).iter().map(Span::len).sum()
     }
 
     /// The nodes that may have forgotten what `what` says (of locks, of counters) within `span`: a fault is told before

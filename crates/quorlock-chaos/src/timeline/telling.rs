@@ -73,6 +73,7 @@ fn what(event: &Event, keys: &str) -> String {
         What::Healed { fault } => format!("has mended [{fault}]"),
         What::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         What::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
+        What::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
         What::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
         What::Granted { deadline, number, margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
