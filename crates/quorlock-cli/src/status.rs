@@ -45,7 +45,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
     let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();
     if args.json {
         let nodes: Vec<_> = (report.nodes().iter())
-            .map(|it| json!({ "node": it.node, "answer": it.vote.to_string(), "deleted": it.vote == Vote::Granted }))
+            .map(|it| json!({ "node": &*it.node, "answer": it.vote.to_string(), "deleted": it.vote == Vote::Granted }))
             .collect();
         print(&format!("{}\n", json!({ "name": args.name, "deleted": freed, "nodes": nodes })));
     } else {
