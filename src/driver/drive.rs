@@ -1,5 +1,7 @@
 //! THE loop: bytes and orders in, decisions by the board, bytes and news out.
 
+mod happen;
+
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,21 +15,16 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::bells::{Bells, ORDERS, TIMER};
 use super::desk::Desk;
 use super::link::{Happening, Link};
-use super::nodes::{NodeStatus, View};
+use super::nodes::View;
 use super::order::Order;
 use crate::host::clock;
-use crate::node::{
-    Address, Form, Packer, Profile, Refusal, Settings, clock as clock_of, look, needs_badge, vote,
-    wants_redial,
-};
-use crate::observe::{Event, Events};
+use crate::node::{Address, Form, Packer, Settings, needs_badge};
+use crate::observe::Events;
 use crate::protocol::board::{Action, Board, Limits};
-use crate::protocol::claim::{Ask, Phase};
-use crate::protocol::membership::{Membership, Standing, Write};
+use crate::protocol::claim::Ask;
+use crate::protocol::membership::{Membership, Write};
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
-use crate::protocol::sentinel::Oddity;
 use crate::protocol::time::Moment;
-use crate::protocol::vote::{Bar, Vote};
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
@@ -138,7 +135,7 @@ impl Driver {
         gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
     }
 
-    /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
+    /// One turn: at most two reads and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
         let rung = self.bells.take();
@@ -147,14 +144,25 @@ impl Driver {
         }
         for node in rung.nodes().iter() {
             let place = node.index();
-            if let Some(happening) = self.links[place].poll(&mut self.bells.context(place)) {
+            let (link, mut cx) = (&mut self.links[place], self.bells.context(place));
+            let Some(mut happening) = link.poll(&mut cx) else { continue };
+            if matches!(happening, Happening::Read) {
+                // A second look, which finds nothing more nearly always, and lets the bell ring again.
                 self.happenings.push((node, happening));
-                self.bells.look_again(place);
+                match link.poll(&mut cx) {
+                    Some(another) => happening = another,
+                    None => continue,
+                }
             }
+            self.happenings.push((node, happening));
+            self.bells.look_again(place);
         }
         if self.takes_orders && rung.has(ORDERS) {
             let mut cx = self.bells.context(ORDERS);
-            let taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+            let mut taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+            if matches!(taken, Poll::Ready(1..)) {
+                taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+            }
             self.takes_orders = taken != Poll::Ready(0);
             if taken.is_ready() {
                 self.bells.look_again(ORDERS);
@@ -183,12 +191,15 @@ impl Driver {
         if closes {
             self.desk.close(now.plus(DRAIN), &mut self.board, now);
         }
-        // Before the time that it named, there is nothing for it to see.
-        if rang || now.boot_nanos() >= self.rings_at {
+        // Before the time that was named for it, nothing is due.
+        let is_due = rang || now.boot_nanos() >= self.rings_at;
+        if is_due {
             self.board.on_wake(now);
         }
         self.act(now);
-        self.dial_rested(now);
+        if is_due {
+            self.dial_rested(now);
+        }
         // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
         // happen soon.
         while self.flush() {
@@ -197,99 +208,6 @@ impl Driver {
         self.publish();
         self.set_timer(rang, now);
         true
-    }
-
-    fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {
-        match happening {
-            Happening::Read => self.take_replies(node, now),
-            Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
-            Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
-            Happening::Dialed(profile) => self.up(node, &profile, now),
-        }
-    }
-
-    fn take_replies(&mut self, node: NodeId, now: Moment) {
-        let failure = loop {
-            let link = &mut self.links[node.index()];
-            let Some(connection) = link.connection() else { return };
-            let reply = match connection.next_reply() {
-                Ok(Some(reply)) => reply,
-                Ok(None) => return,
-                Err(desync) => break desync.to_string(),
-            };
-            let Some(phase) = self.board.expects(node) else {
-                break "an answer to nothing that was asked".to_owned();
-            };
-            let is_stale = wants_redial(&reply);
-            if phase == Phase::Look {
-                self.board.on_look(node, look(&reply), now);
-                if is_stale {
-                    break ROLE_CHANGED.to_owned();
-                }
-                continue;
-            }
-            if let Some(micros) = clock_of(&reply) {
-                self.board.on_clock(node, micros, now);
-            }
-            let vote = vote(phase, &reply);
-            if let Vote::Barred(bar) = &vote
-                && link.complain(bar)
-            {
-                self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
-                self.is_news = true;
-            }
-            let link = &self.links[node.index()];
-            let seen = self.events.wants_votes().then(|| vote.clone());
-            let asked = self.board.on_reply(node, vote, now);
-            if let (Some(vote), Some((id, phase))) = (&seen, asked) {
-                let key = self.desk.key_of(id).map_or("", |key| key.as_str());
-                self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
-            }
-            if is_stale {
-                break ROLE_CHANGED.to_owned();
-            }
-        };
-        self.down(node, failure.into(), now);
-    }
-
-    fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
-        let twin = self.links.iter().position(|other| {
-            other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
-        });
-        if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.bar(node, Bar::SameServer(twin as u8), now);
-        }
-        let link = &mut self.links[node.index()];
-        link.up(profile);
-        let NodeStatus { address, server, warnings, .. } = &link.status;
-        let round_trip = profile.round_trip;
-        self.events.emit(&Event::NodeUp { node: address, server, round_trip });
-        for warning in warnings {
-            self.events.emit(&Event::NodeWarning { node: address, warning });
-        }
-        if let Some(look) = &profile.look {
-            self.board.on_met(node, look.clone(), now);
-        }
-        self.board.on_up(node, now);
-        self.is_news = true;
-    }
-
-    fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
-        let link = &mut self.links[node.index()];
-        if link.down(&why, now) {
-            self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
-        }
-        self.board.on_down(node, why, now);
-        self.is_news = true;
-    }
-
-    fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
-        let link = &mut self.links[node.index()];
-        if link.bar(bar.clone(), now) {
-            self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
-        }
-        self.board.on_barred(node, bar, now);
-        self.is_news = true;
     }
 
     fn act(&mut self, now: Moment) {
@@ -305,29 +223,6 @@ impl Driver {
                 Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
             }
         }
-    }
-
-    fn stands(&mut self, node: NodeId, standing: &Standing, now: Moment) {
-        let link = &mut self.links[node.index()];
-        link.stands(standing);
-        let node = &*link.status.address;
-        match standing {
-            Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
-            Standing::Doubtful(until, doubt) => {
-                let remaining = now.until(*until);
-                self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
-            }
-            Standing::Undecided | Standing::Voting => {}
-        }
-        self.is_news = true;
-    }
-
-    fn clock_is_odd(&mut self, node: NodeId, oddity: Oddity) {
-        let node = &*self.links[node.index()].status.address;
-        self.events.emit(&match oddity {
-            Oddity::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            Oddity::Drifts { millionths } => Event::ClockDrifts { node, millionths },
-        });
     }
 
     fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
@@ -408,7 +303,6 @@ impl Driver {
     }
 }
 
-const ROLE_CHANGED: &str = "its role or our login changed";
 const ORDERS_PER_TURN: usize = 256;
 const TURNS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with answers due, may have been kept from it.

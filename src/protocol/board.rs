@@ -95,9 +95,10 @@ impl Board {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front();
-        settle_down(&mut self.actions);
-        action
+        if self.actions.is_empty() {
+            settle_down(&mut self.actions);
+        }
+        self.actions.pop_front()
     }
 
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.

@@ -1,0 +1,135 @@
+//! What happens to nodes: answers, connections that come and go, and what the board concludes from them.
+
+use std::sync::Arc;
+
+use super::super::link::Happening;
+use super::super::nodes::NodeStatus;
+use super::Driver;
+use crate::node::{Profile, Refusal, clock as clock_of, look, vote, wants_redial};
+use crate::observe::Event;
+use crate::protocol::claim::Phase;
+use crate::protocol::membership::Standing;
+use crate::protocol::quorum::NodeId;
+use crate::protocol::sentinel::Oddity;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::{Bar, Vote};
+
+impl Driver {
+    pub(super) fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {
+        match happening {
+            Happening::Read => self.take_replies(node, now),
+            Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
+            Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
+            Happening::Dialed(profile) => self.up(node, &profile, now),
+        }
+    }
+
+    fn take_replies(&mut self, node: NodeId, now: Moment) {
+        let failure = loop {
+            let link = &mut self.links[node.index()];
+            let Some(connection) = link.connection() else { return };
+            let reply = match connection.next_reply() {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return,
+                Err(desync) => break desync.to_string(),
+            };
+            let Some(phase) = self.board.expects(node) else {
+                break "an answer to nothing that was asked".to_owned();
+            };
+            let is_stale = wants_redial(&reply);
+            if phase == Phase::Look {
+                self.board.on_look(node, look(&reply), now);
+                if is_stale {
+                    break ROLE_CHANGED.to_owned();
+                }
+                continue;
+            }
+            if let Some(micros) = clock_of(&reply) {
+                self.board.on_clock(node, micros, now);
+            }
+            let vote = vote(phase, &reply);
+            if let Vote::Barred(bar) = &vote
+                && link.complain(bar)
+            {
+                self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
+                self.is_news = true;
+            }
+            let link = &self.links[node.index()];
+            let seen = self.events.wants_votes().then(|| vote.clone());
+            let asked = self.board.on_reply(node, vote, now);
+            if let (Some(vote), Some((id, phase))) = (&seen, asked) {
+                let key = self.desk.key_of(id).map_or("", |key| key.as_str());
+                self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
+            }
+            if is_stale {
+                break ROLE_CHANGED.to_owned();
+            }
+        };
+        self.down(node, failure.into(), now);
+    }
+
+    fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
+        let twin = self.links.iter().position(|other| {
+            other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
+        });
+        if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
+            return self.bar(node, Bar::SameServer(twin as u8), now);
+        }
+        let link = &mut self.links[node.index()];
+        link.up(profile);
+        let NodeStatus { address, server, warnings, .. } = &link.status;
+        let round_trip = profile.round_trip;
+        self.events.emit(&Event::NodeUp { node: address, server, round_trip });
+        for warning in warnings {
+            self.events.emit(&Event::NodeWarning { node: address, warning });
+        }
+        if let Some(look) = &profile.look {
+            self.board.on_met(node, look.clone(), now);
+        }
+        self.board.on_up(node, now);
+        self.is_news = true;
+    }
+
+    pub(super) fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+        let link = &mut self.links[node.index()];
+        if link.down(&why, now) {
+            self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
+        }
+        self.board.on_down(node, why, now);
+        self.is_news = true;
+    }
+
+    fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
+        let link = &mut self.links[node.index()];
+        if link.bar(bar.clone(), now) {
+            self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
+        }
+        self.board.on_barred(node, bar, now);
+        self.is_news = true;
+    }
+
+    pub(super) fn stands(&mut self, node: NodeId, standing: &Standing, now: Moment) {
+        let link = &mut self.links[node.index()];
+        link.stands(standing);
+        let node = &*link.status.address;
+        match standing {
+            Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
+            Standing::Doubtful(until, doubt) => {
+                let remaining = now.until(*until);
+                self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
+            }
+            Standing::Undecided | Standing::Voting => {}
+        }
+        self.is_news = true;
+    }
+
+    pub(super) fn clock_is_odd(&mut self, node: NodeId, oddity: Oddity) {
+        let node = &*self.links[node.index()].status.address;
+        self.events.emit(&match oddity {
+            Oddity::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
+            Oddity::Drifts { millionths } => Event::ClockDrifts { node, millionths },
+        });
+    }
+}
+
+const ROLE_CHANGED: &str = "its role or our login changed";
