@@ -247,7 +247,7 @@ impl Driver {
             connection.queue(self.packer.bytes());
             self.unsent.insert(node);
             if needs_badge(ask) {
-                connection.queue(self.packer.badge(self.board.badge(node)));
+                connection.queue(self.packer.badge(node, self.board.badge(node)));
             }
         }
     }

@@ -96,13 +96,16 @@ fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
         [b':', digits @ ..] => (false, digits),
         _ => return None,
     };
-    let length = digits.iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = digits.split_at(length);
-    let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-    match rest {
-        [b'\r', b'\n', rest @ ..] if (1..=MOST_DIGITS).contains(&length) => {
-            Some((if is_negative { -number } else { number }, rest))
+    let (mut number, mut length) = (0, 0);
+    while let Some(digit @ 0..=9) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')) {
+        if length == MOST_DIGITS {
+            return None;
         }
+        number = number * 10 + i64::from(digit);
+        length += 1;
+    }
+    match &digits[length..] {
+        [b'\r', b'\n', rest @ ..] if length > 0 => Some((if is_negative { -number } else { number }, rest)),
         _ => None,
     }
 }

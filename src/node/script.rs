@@ -8,6 +8,7 @@ use redis::{Cmd, Script};
 use crate::protocol::claim::{Ask, Phase};
 use crate::protocol::fence::Fence;
 use crate::protocol::membership::{Badge, Write};
+use crate::protocol::quorum::NodeId;
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,14 @@ pub(crate) struct Packer {
     /// For how long a fence is kept past the last grant or renewal, in milliseconds.
     keep_millis: u64,
     fence_key: String,
-    badge: Vec<u8>,
+    /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
+    badges: Vec<PackedBadge>,
+}
+
+#[derive(Default)]
+struct PackedBadge {
+    badge: Option<Badge>,
+    bytes: Vec<u8>,
 }
 
 impl Packer {
@@ -32,7 +40,7 @@ impl Packer {
             bytes: Vec::with_capacity(512),
             keep_millis: keep.as_millis() as u64,
             fence_key: String::new(),
-            badge: Vec::with_capacity(192),
+            badges: Vec::new(),
         }
     }
 
@@ -69,12 +77,19 @@ impl Packer {
     }
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
-    pub(crate) fn badge(&mut self, badge: Option<&Badge>) -> &[u8] {
-        let (marker, votes_from) =
-            badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
-        self.badge.clear();
-        put_words(&mut self.badge, &[marker.as_bytes(), digits(votes_from).digits()]);
-        &self.badge
+    pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&Badge>) -> &[u8] {
+        if self.badges.len() <= node.index() {
+            self.badges.resize_with(node.index() + 1, PackedBadge::default);
+        }
+        let packed = &mut self.badges[node.index()];
+        if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
+            let (marker, votes_from) =
+                badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
+            packed.bytes.clear();
+            put_words(&mut packed.bytes, &[marker.as_bytes(), digits(votes_from).digits()]);
+            packed.badge = badge.cloned();
+        }
+        &packed.bytes
     }
 
     fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
@@ -274,12 +289,12 @@ mod tests {
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
+            let mut packer = Packer::new(keep);
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = Badge { marker: "a marker".into(), votes_from_micros };
-                let mut packer = Packer::new(keep);
                 packer.pack(&ask, Form::Hash);
                 let mut bytes = packer.bytes().to_vec();
-                bytes.extend_from_slice(packer.badge(Some(&badge)));
+                bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
                 let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
                 assert_eq!(words.len(), args);
