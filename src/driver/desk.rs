@@ -42,7 +42,9 @@ impl Hasher for Spread {
 
     fn write(&mut self, bytes: &[u8]) {
         // Nothing but ids is hashed; this is for completeness.
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
     }
 }
 

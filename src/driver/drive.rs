@@ -138,11 +138,11 @@ impl Driver {
     /// One turn: at most two reads and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
-        let rung = self.bells.take();
-        if rung.is_nobody() {
+        let who = self.bells.take();
+        if who.is_nobody() {
             return false;
         }
-        for node in rung.nodes().iter() {
+        for node in who.nodes().iter() {
             let place = node.index();
             let (link, mut cx) = (&mut self.links[place], self.bells.context(place));
             let Some(mut happening) = link.poll(&mut cx) else { continue };
@@ -157,7 +157,7 @@ impl Driver {
             self.happenings.push((node, happening));
             self.bells.look_again(place);
         }
-        if self.takes_orders && rung.has(ORDERS) {
+        if self.takes_orders && who.has(ORDERS) {
             let mut cx = self.bells.context(ORDERS);
             let mut taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
@@ -168,7 +168,7 @@ impl Driver {
                 self.bells.look_again(ORDERS);
             }
         }
-        let rang = rung.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
+        let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
         let closes = !self.takes_orders && self.desk.closes_at().is_none();
         let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {

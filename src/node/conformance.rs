@@ -19,6 +19,7 @@ use super::vote::{clock, look, vote};
 use crate::protocol::claim::Ask;
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
+use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::{Fault, Vote};
 
 struct Real {
@@ -70,7 +71,7 @@ impl Subject for Real {
         self.packer.pack(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_badge(ask) {
-            bytes.extend_from_slice(self.packer.badge(badge));
+            bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));
         }
         let reply = self.connection.ask(&bytes);
         (vote(ask.phase, &reply), clock(&reply))
