@@ -130,3 +130,31 @@ impl Hold {
 const HELD: u8 = 0;
 const LOST: u8 = 1;
 const GIVEN_UP: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold() -> Hold {
+        Hold::new(clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+    }
+
+    #[test]
+    fn the_lost_signal_comes_to_those_who_listened_before_and_to_those_who_listen_after() {
+        let (early, late) = (hold(), hold());
+        let signal = early.lost().clone();
+        assert!(!signal.is_cancelled());
+        early.lose();
+        late.lose();
+        assert!(signal.is_cancelled() && late.lost().is_cancelled());
+    }
+
+    #[test]
+    fn a_lock_that_was_given_up_is_not_lost_any_more() {
+        let hold = hold();
+        let signal = hold.lost().clone();
+        assert!(hold.end());
+        hold.lose();
+        assert!(!signal.is_cancelled() && !hold.lost().is_cancelled() && !hold.is_valid());
+    }
+}
