@@ -1,9 +1,3 @@
 //! What the benches share.
 
-pub mod by_hand;
-pub mod figures;
-pub mod machine;
-
-use std::error::Error;
-
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub use quorlock_bench::{Outcome, by_hand, figures, machine};

@@ -7,13 +7,16 @@ pub fn cell(figures: &[f64]) -> String {
         return "-".to_owned();
     }
     let (low, high) = (percentile(figures.to_vec(), 0.0), percentile(figures.to_vec(), 1.0));
-    format!("{} ({}-{})", short(median(figures.to_vec())), short(low), short(high))
+    let middle = short(median(figures.to_vec()));
+    if figures.len() == 1 { middle } else { format!("{middle} ({}-{})", short(low), short(high)) }
 }
 
 /// Three digits are more than the noise leaves.
 #[must_use]
 pub fn short(figure: f64) -> String {
     match figure.abs() {
+        size if size.is_nan() => "error".to_owned(),
+        size if size.is_infinite() => "∞".to_owned(),
         size if size >= 100.0 || size == 0.0 => format!("{figure:.0}"),
         size if size >= 10.0 => format!("{figure:.1}"),
         _ => format!("{figure:.2}"),
@@ -27,7 +30,6 @@ pub fn median(figures: Vec<f64>) -> f64 {
 }
 
 /// The figure at this share of the sorted list; not a number if there is none.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is a place")]
 #[must_use]
 pub fn percentile(mut figures: Vec<f64>, share: f64) -> f64 {
     figures.sort_by(f64::total_cmp);

@@ -1,0 +1,98 @@
+// node-redlock and redlock-universal as workers: they do what they are told, one line at a time. The lines are told in
+// benches/runner/src/worker.rs.
+import { createInterface } from 'node:readline';
+import Redis from 'ioredis';
+
+const [, name, , urls] = process.argv.slice(2);
+const TTL = 10_000;
+const prefix = `bench:${name.replaceAll(' ', '-')}:`;
+
+const nodes = urls.split(',').map((url) => new Redis(url));
+// What a bad node makes a client say is told by its answers.
+nodes.forEach((node) => node.on('error', () => {}));
+
+const clients = {
+  'node-redlock': async () => {
+    const { default: Redlock } = await import('redlock');
+    const redlock = new Redlock(nodes, { retryCount: -1, retryDelay: 1, retryJitter: 1 });
+    redlock.on('error', () => {});
+    return {
+      acquire: (key) => redlock.acquire([key], TTL),
+      release: (lock) => lock.release(),
+    };
+  },
+  'redlock-universal': async () => {
+    const { createRedlock, IoredisAdapter } = await import('redlock-universal');
+    const adapters = nodes.map((node) => new IoredisAdapter(node));
+    const locks = new Map();
+    const of = (key) => {
+      if (!locks.has(key)) {
+        locks.set(key, createRedlock({ adapters, key, ttl: TTL, retryAttempts: 1000, retryDelay: 1 }));
+      }
+      return locks.get(key);
+    };
+    return {
+      acquire: async (key) => ({ key, handle: await of(key).acquire() }),
+      release: ({ key, handle }) => of(key).release(handle),
+    };
+  },
+};
+
+const micros = () => Number(process.hrtime.bigint()) / 1000;
+
+async function sequence(client, ops) {
+  const figures = [];
+  for (let op = 0; op < ops; op += 1) {
+    const begin = micros();
+    const lock = await client.acquire(`${prefix}one`);
+    const acquired = micros();
+    await client.release(lock);
+    figures.push(acquired - begin, micros() - acquired);
+  }
+  return figures;
+}
+
+async function rush(client, tasks, millis) {
+  const begin = micros();
+  const cpu = process.cpuUsage();
+  let done = 0;
+  const task = async (_, place) => {
+    while (micros() - begin < millis * 1000) {
+      await client.release(await client.acquire(`${prefix}own:${place}`));
+      done += 1;
+    }
+  };
+  await Promise.all(Array.from({ length: tasks }, task));
+  const seconds = (micros() - begin) / 1e6;
+  const { user, system } = process.cpuUsage(cpu);
+  return [done, seconds, (user + system) / 1e6];
+}
+
+// A bad node may be among them; a quorum is enough to begin.
+const ready = (node) => (node.status === 'ready' ? undefined : new Promise((done) => node.once('ready', done)));
+let quorum = Math.floor(nodes.length / 2) + 1;
+await new Promise((done) => {
+  nodes.map(async (node) => {
+    await ready(node);
+    quorum -= 1;
+    if (quorum === 0) setTimeout(done, 50);
+  });
+});
+const client = await clients[name]();
+console.log('ok');
+for await (const line of createInterface({ input: process.stdin })) {
+  const [what, ...numbers] = line.split(' ');
+  try {
+    const [first, second] = numbers.map(Number);
+    let figures;
+    if (what === 'work') figures = (await sequence(client, first)).slice(0, 0);
+    else if (what === 'sequence') figures = await sequence(client, first);
+    else if (what === 'rush') figures = await rush(client, first, second);
+    else throw new Error(`unknown request ${line}`);
+    console.log(['ok', ...figures].join(' '));
+  } catch (error) {
+    console.log(`error ${String(error).replaceAll('\n', ' ')}`);
+  }
+}
+nodes.forEach((node) => node.disconnect());
+process.exit(0);

@@ -1,0 +1,59 @@
+//! redlock 2.0.0 as a worker. Its calls block, so they are made where that is no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redlock::{Lock, RedLock};
+use quorlock_bench::Outcome;
+use quorlock_bench::worker::Contender;
+use tokio::task::spawn_blocking;
+
+#[derive(Clone)]
+pub(crate) struct Redlock(Arc<RedLock>);
+
+/// A lock of it without the reference to its manager.
+pub(crate) struct Taken {
+    manager: Arc<RedLock>,
+    resource: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Contender for Redlock {
+    type Lock = Taken;
+    type Held = Taken;
+
+    async fn connect(urls: &[String]) -> Outcome<Self> {
+        let mut manager = RedLock::new(urls.to_vec());
+        manager.set_retry(u32::MAX, RETRY_MILLIS);
+        Ok(Self(Arc::new(manager)))
+    }
+
+    async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+        let (manager, key, ttl) = (Arc::clone(&self.0), key.to_owned(), usize::try_from(ttl.as_millis())?);
+        spawn_blocking(move || {
+            let lock = manager.lock(key.as_bytes(), ttl)?.ok_or("not taken")?;
+            let (resource, value) = (lock.resource, lock.val);
+            Ok(Taken { manager: Arc::clone(&manager), resource, value })
+        })
+        .await?
+    }
+
+    async fn release(lock: Taken) -> Outcome<()> {
+        spawn_blocking(move || {
+            let Taken { manager, resource, value } = lock;
+            manager.unlock(&Lock { resource, val: value, validity_time: 0, lock_manager: &manager });
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Taken> {
+        self.acquire(key, ttl).await
+    }
+
+    async fn let_go(held: Taken) -> Outcome<()> {
+        Self::release(held).await
+    }
+}
+
+const RETRY_MILLIS: u32 = 2;

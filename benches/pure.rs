@@ -1,0 +1,111 @@
+//! The pure code that every lock goes through: the board's machines, and the cutting of replies.
+//!
+//! It is included by path, as in `tests/protocol`: what is measured is what ships, but for a look at a thread-local where the
+//! tests of the protocol can make mistakes (cargo builds benches as it builds tests).
+
+#![allow(clippy::disallowed_methods, reason = "the macros of criterion")]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+use protocol::board::{Action, Board, Id, Limits, News};
+use protocol::claim::{Claim, Key, Phase, Token};
+use protocol::lease::Tenure;
+use protocol::quorum::Quorum;
+use protocol::terms::{Drift, Terms};
+use protocol::time::Moment;
+use protocol::vote::Vote;
+
+#[allow(dead_code, unused_imports)]
+#[path = "../src/node/complaint.rs"]
+mod complaint;
+#[allow(dead_code, missing_docs, unused_imports)]
+#[path = "../src/protocol/mod.rs"]
+mod protocol;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/node/reply.rs"]
+mod reply;
+
+/// A board with five nodes that are there, and a clock that is told.
+struct World {
+    board: Board,
+    terms: Terms,
+    key: Key,
+    now: Moment,
+    tokens: u128,
+}
+
+impl World {
+    fn new() -> Self {
+        let limits =
+            Limits { node_timeout: Duration::from_millis(500), redial_after: Duration::from_secs(2) };
+        let quorum = Quorum::new(5, None).expect("five nodes have a majority");
+        let drift = Drift::new(0.01).expect("a usual drift");
+        let terms =
+            Terms::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
+        let now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let mut board = Board::new(quorum, limits);
+        quorum.all().iter().for_each(|node| board.on_up(node, now));
+        Self { board, terms, key: Key::new("orders:42"), now, tokens: 0 }
+    }
+
+    /// Takes the lock, with every node's answer, and releases it in the same way.
+    fn acquire_and_release(&mut self, id: Id) {
+        self.tokens += 1;
+        let claim = Claim { key: self.key.clone(), terms: self.terms, curious: false, floor: 0 };
+        let tenure = Tenure { auto_renew: true, max_hold: None };
+        self.board.acquire(id, claim, tenure, Token::new(self.tokens), self.now);
+        assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");
+        assert!(self.board.release(id, self.now), "it is held");
+        assert!(self.answer_all(|news| matches!(news, News::Released(_))), "all answered");
+    }
+
+    /// Does what the board asks for, until there is nothing more; whether it said what was expected.
+    fn answer_all(&mut self, is_expected: impl Fn(&News) -> bool) -> bool {
+        let mut was_said = false;
+        while let Some(action) = self.board.poll() {
+            match action {
+                Action::Send { ask, nodes, .. } => {
+                    for node in nodes.iter() {
+                        let vote = if ask.phase == Phase::Release { Vote::Missing } else { Vote::Granted };
+                        self.board.on_reply(node, vote, self.now);
+                    }
+                }
+                Action::Tell(_, news) => was_said |= is_expected(&news),
+                _ => {}
+            }
+        }
+        self.board.on_wake(self.now);
+        was_said
+    }
+}
+
+fn board(criterion: &mut Criterion) {
+    let mut world = World::new();
+    let mut id = 0;
+    criterion.bench_function("board: acquire and release, five nodes", |bencher| {
+        bencher.iter(|| {
+            id += 1;
+            world.acquire_and_release(id);
+        });
+    });
+}
+
+fn replies(criterion: &mut Criterion) {
+    let kinds: [(&str, &[u8]); 4] = [
+        ("OK", b"+OK\r\n"),
+        ("nil", b"$-1\r\n"),
+        ("number", b":1\r\n"),
+        ("ballot", b"*3\r\n:1\r\n:1700000000000000\r\n:1700000000000001\r\n"),
+    ];
+    for (name, bytes) in kinds {
+        criterion.bench_function(&format!("reply: {name}"), |bencher| {
+            bencher.iter(|| reply::parse(black_box(bytes)).expect("a reply"));
+        });
+    }
+}
+
+criterion_group!(pure, board, replies);
+criterion_main!(pure);
