@@ -145,3 +145,44 @@ impl Book {
         self.figures.keys().filter(|(its, _)| its == row).map(|(_, who)| who.as_str()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_book_reads_back_what_it_wrote_and_nothing_of_a_part_that_was_broken_off() {
+        let file = std::env::temp_dir().join(format!("quorlock-bench-book-{}", std::process::id()));
+        let mut book = Book::open(&file).expect("a new book");
+        book.note("machine", "a loom").expect("a line more");
+        book.put("acquire", "floor", 10.0);
+        book.put("acquire", "quorlock", 11.0);
+        book.close(0, "uncontended").expect("a part more");
+        book.put("acquire", "floor", 20.0);
+        book.put("acquire", "quorlock", 18.0);
+        book.close(1, "uncontended").expect("a part more");
+        let whole = fs::read_to_string(&file).expect("what was written");
+        let broken_off = whole.clone() + "2\tuncontended\tbegin\t\t\n2\tuncontended\tacquire\tfloor\t99\n";
+        fs::write(&file, broken_off).expect("a file that can be written");
+
+        let read = Book::open(&file).expect("a book of before");
+        fs::remove_file(&file).expect("the file goes");
+        assert_eq!(read.noted("machine"), ["a loom"]);
+        assert_eq!(read.series("acquire", "floor"), [10.0, 20.0]);
+        assert_eq!(read.ratios(("acquire", "quorlock"), ("acquire", "floor")), [1.1, 0.9]);
+        assert!(read.is_done(1, "uncontended") && !read.is_done(2, "uncontended"));
+        assert_eq!(read.rounds(), 2);
+    }
+
+    #[test]
+    fn a_ratio_is_of_the_rounds_that_both_have() {
+        let mut book = Book::default();
+        book.put("row", "ours", 3.0);
+        book.close(0, "part").expect("no file to write");
+        book.put("row", "ours", 8.0);
+        book.put("row", "theirs", 4.0);
+        book.close(1, "part").expect("no file to write");
+        assert_eq!(book.ratio("row", "ours", "theirs"), Some(2.0));
+        assert_eq!(book.ratio("row", "ours", "nobody"), None);
+    }
+}

@@ -8,46 +8,24 @@ use crate::Outcome;
 use crate::by_hand::{self, ByHand};
 use crate::worker::Contender;
 
-/// quorlock as the textbook has it, which is the work that the others do.
+/// quorlock.
 #[derive(Clone)]
-pub struct Plain(Redlock);
+pub struct Ours<const IS_PLAIN: bool>(Redlock);
 
-/// quorlock by default.
-#[derive(Clone)]
-pub struct Guarded(Redlock);
+/// As the textbook has it, which is the work that the others do.
+pub type Plain = Ours<true>;
 
-impl Contender for Plain {
+/// By default.
+pub type Guarded = Ours<false>;
+
+impl<const IS_PLAIN: bool> Contender for Ours<IS_PLAIN> {
     type Lock = Guard;
     type Held = Guard;
 
     async fn connect(urls: &[String]) -> Outcome<Self> {
-        Ok(Self(Redlock::builder().nodes(urls).plain().connect().await?))
-    }
-
-    async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Guard> {
-        Ok(self.0.mutex(key).ttl(ttl).acquire().await?)
-    }
-
-    async fn release(lock: Guard) -> Outcome<()> {
-        lock.release().await?;
-        Ok(())
-    }
-
-    async fn hold(&self, key: &str, ttl: Duration) -> Outcome<Guard> {
-        self.acquire(key, ttl).await
-    }
-
-    async fn let_go(held: Guard) -> Outcome<()> {
-        Self::release(held).await
-    }
-}
-
-impl Contender for Guarded {
-    type Lock = Guard;
-    type Held = Guard;
-
-    async fn connect(urls: &[String]) -> Outcome<Self> {
-        Ok(Self(Redlock::builder().nodes(urls).connect().await?))
+        let builder = Redlock::builder().nodes(urls);
+        let builder = if IS_PLAIN { builder.plain() } else { builder };
+        Ok(Self(builder.connect().await?))
     }
 
     async fn acquire(&self, key: &str, ttl: Duration) -> Outcome<Guard> {

@@ -15,7 +15,7 @@ pub fn machine(fleet: &Fleet) -> Outcome<String> {
     };
     let info: String = fleet[0].command(&["INFO", "server"])?;
     Ok(format!(
-        "Machine: {} x {}, {} {}; Redis {} on loopback.",
+        "{} × {}, {} {}; Redis {} on loopback",
         thread::available_parallelism()?,
         field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown CPU".to_owned()),
         env::consts::OS,

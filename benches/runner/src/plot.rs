@@ -153,7 +153,7 @@ fn draw(svg: &mut String, book: &Book, panel: &Panel, names: &[&str], left: f64,
 }
 
 fn tick(figure: f64) -> String {
-    if figure < 1.0 { format!("{figure}") } else { format!("{figure:.0}") }
+    if figure >= 1000.0 { format!("{:.0},000", figure / 1000.0) } else { format!("{figure}") }
 }
 
 fn class(name: &str) -> &'static str {

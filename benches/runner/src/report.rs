@@ -85,7 +85,8 @@ impl Report<'_> {
         if !missing.is_empty() {
             self.line(&format!("- Not installed, so not measured: {}.", missing.join(", ")));
         }
-        self.line(&format!("- {} rounds; {}.", book.rounds(), book.noted("run").join("; then ")));
+        let runs: Vec<&str> = book.noted("run");
+        self.line(&format!("- Rounds: {}, in {}.", book.rounds(), runs.join("; then ")));
         self.line(
             "- Every figure is the median of the rounds, with the lowest and the highest; a ratio is the median of the \
              rounds' own ratios. Clients and servers share the machine: read the ratios.",

@@ -87,3 +87,20 @@ fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 const CHUNK: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_read_whole_and_one_at_a_time() {
+        let of = |bytes: &[u8]| reply(bytes).expect("a reply that is known");
+        assert_eq!(of(b"+OK\r\n+OK\r\n"), Some((Vote::Yes, 5)));
+        assert_eq!(of(b":0\r\n"), Some((Vote::No, 4)));
+        assert_eq!(of(b"$-1\r\n"), Some((Vote::No, 5)));
+        assert_eq!(of(b"*3\r\n:1\r\n:17\r\n:18\r\n"), Some((Vote::Fenced(17), 18)));
+        assert_eq!(of(b"*3\r\n:1\r\n:17\r\n:1"), None);
+        assert!(reply(b"-ERR no\r\n").is_err());
+        assert!(reply(b"*3\r\n:-3\r\n:0\r\n:18\r\n").is_err(), "a node that does not vote is no floor");
+    }
+}

@@ -46,3 +46,26 @@ impl fmt::Display for Request {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_is_heard() {
+        let ttl = Duration::from_millis(1500);
+        let requests = [
+            Request::Work { ops: 5 },
+            Request::Sequence { ops: 250 },
+            Request::Rush { tasks: 64, span: ttl },
+            Request::Cancel { tasks: 64, span: ttl },
+            Request::Take { key: "held:key".to_owned(), ttl },
+            Request::Hold { count: 10, ttl },
+            Request::Free,
+        ];
+        for request in requests {
+            assert_eq!(Request::of(&request.to_string()).expect("a request"), request);
+        }
+        assert!(Request::of("rush 64").is_err());
+    }
+}

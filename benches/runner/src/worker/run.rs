@@ -49,7 +49,7 @@ impl<C: Contender> Run<C> {
             Request::Sequence { ops } => self.sequence(ops).await,
             Request::Rush { tasks, span } => self.rush(tasks, span, false).await,
             Request::Cancel { tasks, span } => self.rush(tasks, span, true).await,
-            Request::Take { key, ttl } => self.keep([key], ttl).await.map(|()| Vec::new()),
+            Request::Take { key, ttl } => self.keep(std::iter::once(key), ttl).await.map(|()| Vec::new()),
             Request::Hold { count, ttl } => self.hold(count, ttl).await,
             Request::Free => self.free().await,
         }
@@ -106,13 +106,13 @@ impl<C: Contender> Run<C> {
         Ok(vec![resident_bytes()? - before])
     }
 
-    async fn keep(&self, keys: impl IntoIterator<Item = String>, ttl: Duration) -> Outcome<()> {
+    /// Names are made one by one: a list of them would count as memory of the locks.
+    async fn keep(&self, keys: impl Iterator<Item = String> + Send, ttl: Duration) -> Outcome<()> {
         let take = |key: String| {
             let client = self.client.clone();
             async move { client.hold(&key, ttl).await }
         };
-        let keys: Vec<String> = keys.into_iter().collect();
-        let mut held = stream::iter(keys.into_iter().map(take)).buffer_unordered(AT_ONCE);
+        let mut held = stream::iter(keys.map(take)).buffer_unordered(AT_ONCE);
         while let Some(held) = held.try_next().await? {
             self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(held);
         }

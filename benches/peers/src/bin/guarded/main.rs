@@ -55,7 +55,7 @@ fn main() -> Outcome<()> {
         runtime.block_on(caller.fresh_names(&mut table))?;
         runtime.block_on(caller.contended(&mut table))?;
     }
-    println!("{} No append-only file.", machine(&guarded)?);
+    println!("Machine: {}. No append-only file.", machine(&guarded)?);
     println!(
         "{rounds} rounds in {:.0} s; load average {before} before, {} after.\n",
         begin.elapsed().as_secs_f64(),
