@@ -83,7 +83,7 @@ impl Report<'_> {
         }
         let missing = book.noted("missing");
         if !missing.is_empty() {
-            self.line(&format!("- Not installed, so not measured: {}.", missing.join(", ")));
+            self.line(&format!("- Left out: {}.", missing.join(", ")));
         }
         let runs: Vec<&str> = book.noted("run");
         self.line(&format!("- Rounds: {}, in {}.", book.rounds(), runs.join("; then ")));

@@ -31,8 +31,8 @@ pub(crate) fn left_over(part: &str) -> String {
 }
 
 /// The part in which a row of [`left_over`] was counted.
-pub(crate) const PARTS: [&str; 7] =
-    ["uncontended", "throughput", "cancelled", "faults", "distance", "leases", "takeover"];
+pub(crate) const PARTS: [&str; 6] =
+    ["uncontended", "throughput", "cancelled", "faults", "distance", "leases"];
 
 pub(crate) const DISTANT: &str = "acquire p50, nodes far away";
 pub(crate) const DISTANT_RELEASE: &str = "release p50, nodes far away";

@@ -14,36 +14,46 @@ use crate::rows;
 use crate::worker::{Request, Threads};
 
 pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
-    let peers = bench.peers(Part::Leases);
-    for peer in &peers {
+    for peer in bench.peers(Part::Leases) {
         let urls = bench.fresh(5)?;
-        let mut worker = start(peer, Threads::All, &urls)?;
-        let hold = Request::Hold { count: LEASES, ttl: TTL };
-        let figures = worker.ask(&hold, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
-        let [bytes] = figures[..] else { return Err("hold has one figure".into()) };
+        let mut worker = start(&peer, Threads::All, &urls)?;
+        let bytes = hold(&peer, &mut worker, LEASES, TTL)?;
         bench.book.put(rows::LEASE_BYTES, &peer.name, bytes / LEASES as f64);
         if peer.takes_part_in(Part::Renewals) {
-            let (with, _) = rush(peer, &mut worker, 64, PERIOD)?;
-            free(peer, &mut worker)?;
-            let (without, _) = rush(peer, &mut worker, 64, PERIOD)?;
-            bench.book.put(rows::WITH_LEASES, &peer.name, with);
-            bench.book.put(rows::WITHOUT_LEASES, &peer.name, without);
-            worker.end()?;
-            batches(bench, peer, &urls)?;
+            beside(bench, &peer, &mut worker)?;
+            batches(bench, &peer, &urls)?;
         } else {
-            free(peer, &mut worker)?;
-            worker.end()?;
+            free(&peer, &mut worker)?;
         }
+        worker.end()?;
+        bench.left_over("leases", &[peer])?;
     }
-    // The keys of the last one; those of the others were wiped with the servers.
-    bench.left_over("leases", peers.last().map_or(&[], std::slice::from_ref))
+    Ok(())
+}
+
+/// What the callers of other locks notice; `worker` has its leases already. In every other round they come last.
+fn beside(bench: &mut Bench, peer: &Peer, worker: &mut Process) -> Outcome<()> {
+    let comes_last = bench.round % 2 == 1;
+    let first = (!comes_last).then(|| rush(peer, worker, 64, PERIOD)).transpose()?;
+    free(peer, worker)?;
+    let (without, _) = rush(peer, worker, 64, PERIOD)?;
+    let (with, _) = if let Some(first) = first {
+        first
+    } else {
+        hold(peer, worker, LEASES, TTL)?;
+        let last = rush(peer, worker, 64, PERIOD)?;
+        free(peer, worker)?;
+        last
+    };
+    bench.book.put(rows::WITH_LEASES, &peer.name, with);
+    bench.book.put(rows::WITHOUT_LEASES, &peer.name, without);
+    Ok(())
 }
 
 /// How often a node has to read for the renewals that are due at one instant.
 fn batches(bench: &mut Bench, peer: &Peer, urls: &[String]) -> Outcome<()> {
     let mut worker = start(peer, Threads::All, urls)?;
-    let hold = Request::Hold { count: rows::AT_ONE_INSTANT, ttl: SHORT_TTL };
-    worker.ask(&hold, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+    hold(peer, &mut worker, rows::AT_ONE_INSTANT, SHORT_TTL)?;
     let node = &bench.fleet[bench.round % urls.len()];
     // What looking costs is looked at first.
     let (first, _) = traffic(node)?;
@@ -55,6 +65,14 @@ fn batches(bench: &mut Bench, peer: &Peer, urls: &[String]) -> Outcome<()> {
     bench.book.put(rows::READS, &peer.name, reads / instants);
     free(peer, &mut worker)?;
     worker.end()
+}
+
+/// How many bytes larger the worker is for it.
+fn hold(peer: &Peer, worker: &mut Process, count: usize, ttl: Duration) -> Outcome<f64> {
+    let figures =
+        worker.ask(&Request::Hold { count, ttl }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+    let [bytes] = figures[..] else { return Err("hold has one figure".into()) };
+    Ok(bytes)
 }
 
 fn free(peer: &Peer, worker: &mut Process) -> Outcome<()> {
