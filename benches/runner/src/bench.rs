@@ -13,7 +13,6 @@ use crate::book::Book;
 use crate::figures::percentile;
 use crate::machine::load;
 use crate::options::Options;
-use crate::parts;
 use crate::peer::{Part, Peer, in_turn};
 use crate::process::{Process, Trouble};
 use crate::rows;
@@ -60,18 +59,23 @@ impl Bench {
         for (what, words) in about(&self.fleet)?.iter().chain(versions) {
             self.book.note(what, words)?;
         }
+        let mut parts = 0;
         for round in 0..options.rounds {
             self.round = round;
-            for (part, measure) in parts::ALL {
+            for (part, measure) in crate::parts::ALL {
                 if options.wants(part) && !self.book.is_done(round, part) {
                     eprintln!("round {} of {}, {part}, load {}", round + 1, options.rounds, load());
                     measure(self)?;
                     self.book.close(round, part)?;
+                    parts += 1;
                 }
             }
         }
         let span = begin.elapsed().as_secs_f64();
-        let words = format!("{span:.0} s; load average {before} before, {} after", load());
+        let words = format!(
+            "{parts} parts of them in {span:.0} s, load average {before} before and {} after",
+            load()
+        );
         self.book.note("run", &words)
     }
 

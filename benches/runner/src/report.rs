@@ -86,7 +86,7 @@ impl Report<'_> {
             self.line(&format!("- Left out: {}.", missing.join(", ")));
         }
         let runs: Vec<&str> = book.noted("run");
-        self.line(&format!("- Rounds: {}, in {}.", book.rounds(), runs.join("; then ")));
+        self.line(&format!("- Rounds: {}; {}.", book.rounds(), runs.join("; then ")));
         self.line(
             "- Every figure is the median of the rounds, with the lowest and the highest; a ratio is the median of the \
              rounds' own ratios. Clients and servers share the machine: read the ratios.",
