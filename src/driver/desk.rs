@@ -16,6 +16,7 @@ use crate::protocol::claim::Key;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::lease::Loss;
 use crate::protocol::marker::ClusterId;
+use crate::protocol::quorum::NodeId;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Holder, Vote};
 
@@ -84,10 +85,14 @@ impl Desk {
                     _ => drop(reply.send(Extended::Lost)),
                 }
             }
-            Order::Release { id, reply } => {
+            Order::Release { id, keeps_turn, reply } => {
                 if let Some(record) = self.records.get_mut(&id) {
                     record.caller = Caller::Releasing(reply);
-                    board.release(id, now);
+                    if keeps_turn {
+                        board.release_to_next(id, now);
+                    } else {
+                        board.release(id, now);
+                    }
                 }
             }
             Order::Survey { id, phase, key, reply } => {
@@ -98,6 +103,8 @@ impl Desk {
                 self.records.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
+            // Those need a look at the links, and were taken before.
+            Order::Stand { .. } | Order::Leave { .. } => {}
             Order::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
                 if let Some(closing) = &mut self.closing {
@@ -105,6 +112,10 @@ impl Desk {
                 }
             }
         }
+    }
+
+    pub(super) fn stand(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
+        self.records.insert(id, Record::new(key, Caller::Standing(node, reply)));
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
@@ -234,6 +245,12 @@ impl Desk {
 
     fn surveyed(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
         let Some(mut record) = self.records.remove(&id) else { return };
+        let caller = record.replace(Caller::Releasing(None));
+        if let Caller::Standing(node, reply) = caller {
+            // Whoever waited for it may have left.
+            let _ = reply.send(votes[node.index()].clone());
+            return;
+        }
         let is_ours = |vote: &Vote| match vote {
             Vote::Seen(sighting) => match sighting.holder {
                 Holder::Owner(mark) => board.is_ours(&record.key, mark),
@@ -242,7 +259,7 @@ impl Desk {
             _ => false,
         };
         let ours = votes.iter().map(is_ours).collect();
-        if let Caller::Surveying(reply) = record.replace(Caller::Releasing(None)) {
+        if let Caller::Surveying(reply) = caller {
             let _ = reply.send(Surveyed { votes, ours });
         }
     }

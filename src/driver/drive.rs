@@ -1,6 +1,8 @@
 //! THE loop: bytes and orders in, decisions by the board, bytes and news out.
 
 mod happen;
+mod lines;
+mod send;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -16,13 +18,12 @@ use super::bells::{Bells, ORDERS, TIMER};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::Order;
-use crate::host::clock;
-use crate::node::{Address, Form, Packer, Settings, needs_badge};
+use super::order::{Ids, Inbox, Listener, Order};
+use crate::host::{clock, entropy};
+use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
 use crate::protocol::board::{Action, Board, Limits};
-use crate::protocol::claim::Ask;
-use crate::protocol::membership::{Membership, Write};
+use crate::protocol::membership::Membership;
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
 use crate::protocol::time::Moment;
 
@@ -39,6 +40,9 @@ pub(crate) struct Driver {
     packer: Packer,
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
+    listener: Box<dyn Listener>,
+    /// Names for what nobody ordered.
+    ids: Ids,
     orders: mpsc::UnboundedReceiver<Order>,
     /// False once every client and guard is gone.
     takes_orders: bool,
@@ -68,12 +72,15 @@ impl Driver {
     /// A driver that dials its nodes as soon as it runs, and the view of them that it keeps up to date.
     pub(crate) fn new(
         options: Options,
-        orders: mpsc::UnboundedReceiver<Order>,
+        inbox: Inbox,
+        listener: Box<dyn Listener>,
     ) -> (Self, watch::Receiver<View>) {
         let Options { quorum, node_timeout, addresses, settings, events, members, keep_fences } = options;
+        let Inbox { orders, ids } = inbox;
+        let waiter = entropy::token();
         let settings = Arc::new(settings);
         let links: Vec<Link> =
-            addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings))).collect();
+            addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings), waiter)).collect();
         let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
         let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
         let driver = Self {
@@ -87,8 +94,10 @@ impl Driver {
             events,
             view,
             is_news: false,
-            packer: Packer::new(keep_fences),
+            packer: Packer::new(keep_fences, waiter),
             unsent: NodeSet::EMPTY,
+            listener,
+            ids,
             orders,
             takes_orders: true,
             happenings: Vec::new(),
@@ -185,7 +194,16 @@ impl Driver {
         self.happenings = happenings;
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
-            self.desk.take(order, &mut self.board, now);
+            match order {
+                Order::Stand { id, key, waited, reply } => self.stand(id, key, waited, reply, now),
+                Order::Leave { id, key } => self.leave(id, key, now),
+                order => {
+                    if matches!(order, Order::Shutdown { .. }) {
+                        self.leave_all(now);
+                    }
+                    self.desk.take(order, &mut self.board, now);
+                }
+            }
         }
         self.inbox = inbox;
         if closes {
@@ -221,33 +239,6 @@ impl Driver {
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
                 Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
-            }
-        }
-    }
-
-    fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
-        let Some(connection) = self.links[node.index()].connection() else { return };
-        let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-        self.packer.pack_look(write, form);
-        connection.queue(self.packer.bytes());
-        self.unsent.insert(node);
-    }
-
-    /// Packs the question once, and copies its bytes to every node it goes to.
-    fn send(&mut self, ask: &Ask, nodes: NodeSet, as_text: bool) {
-        let mut packed = None;
-        for node in nodes.iter() {
-            // A node that went down after this was decided: its undo is owed already, its vote unknown.
-            let Some(connection) = self.links[node.index()].connection() else { continue };
-            let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-            if packed != Some(form) {
-                self.packer.pack(ask, form);
-                packed = Some(form);
-            }
-            connection.queue(self.packer.bytes());
-            self.unsent.insert(node);
-            if needs_badge(ask) {
-                connection.queue(self.packer.badge(node, self.board.badge(node)));
             }
         }
     }

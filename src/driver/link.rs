@@ -11,6 +11,7 @@ use super::nodes::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Profile, Ready, Refusal, Settings, dial};
 use crate::protocol::backoff;
+use crate::protocol::claim::Token;
 use crate::protocol::membership::Standing;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Bar;
@@ -19,6 +20,8 @@ use crate::protocol::vote::Bar;
 pub(super) struct Link {
     address: Address,
     settings: Arc<Settings>,
+    /// Our name in lines.
+    waiter: Token,
     state: State,
     failures: u32,
     pub(super) status: NodeStatus,
@@ -44,13 +47,17 @@ pub(super) enum Happening {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: Token) -> Self {
         let status = NodeStatus::new(address.to_string());
-        Self { address, settings, state: State::Resting(0), failures: 0, status }
+        Self { address, settings, waiter, state: State::Resting(0), failures: 0, status }
     }
 
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.state, State::Up(_))
+    }
+
+    pub(super) fn keeps_lines(&self) -> bool {
+        matches!(&self.state, State::Up(connection) if connection.keeps_lines())
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
@@ -103,8 +110,8 @@ impl Link {
 
     /// Dials on a task of its own, bounded by the connect time-out.
     pub(super) fn dial(&mut self) {
-        let (address, settings) = (self.address.clone(), Arc::clone(&self.settings));
-        let dial = tokio::spawn(async move { dial(&address, &settings).await });
+        let (address, settings, waiter) = (self.address.clone(), Arc::clone(&self.settings), self.waiter);
+        let dial = tokio::spawn(async move { dial(&address, &settings, waiter).await });
         self.state = State::Dialing(AbortOnDropHandle::new(dial));
     }
 

@@ -23,4 +23,6 @@ pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::Hold;
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
-pub(crate) use order::{Extended, Order, Orders, Surveyed};
+#[cfg(test)]
+pub(crate) use order::Inbox;
+pub(crate) use order::{Extended, Heard, Listener, Order, Orders, Surveyed};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +34,8 @@ pub(crate) enum Order {
     },
     Release {
         id: Id,
+        /// Whether the next in this process takes the lock before those who wait in others.
+        keeps_turn: bool,
         reply: Option<oneshot::Sender<Vec<Vote>>>,
     },
     Survey {
@@ -47,10 +50,42 @@ pub(crate) enum Order {
         is_forced: bool,
         reply: oneshot::Sender<Declared>,
     },
+    /// Stand in line for a key, after so long a wait. The answer is dropped where no node keeps lines.
+    Stand {
+        id: Id,
+        key: Key,
+        waited: Duration,
+        reply: oneshot::Sender<Vote>,
+    },
+    /// Leave the line again.
+    Leave {
+        id: Id,
+        key: Key,
+    },
     Shutdown {
         deadline: Moment,
         reply: oneshot::Sender<Leftover>,
     },
+}
+
+/// What the driver hears of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard<'a> {
+    /// It is our turn.
+    Called { key: &'a Key, has_others: bool },
+    /// A release of ours met another process that waits.
+    HasOthers(&'a Key),
+    /// A node is gone, and the lines on it.
+    Displaced,
+}
+
+/// Who is told of lines.
+pub(crate) trait Listener: Send {
+    /// False if nobody here wants the key that we were called for.
+    fn hear(&self, heard: Heard<'_>) -> bool;
+
+    /// Nobody waits any more: every key for which we may stand in line.
+    fn give_up(&self) -> Vec<Key>;
 }
 
 /// How an extension ended.
@@ -79,18 +114,36 @@ pub(crate) struct Leftover {
 #[derive(Clone)]
 pub(crate) struct Orders {
     sender: mpsc::UnboundedSender<Order>,
-    ids: Arc<AtomicU64>,
+    ids: Ids,
+}
+
+/// Where orders come out.
+pub(crate) struct Inbox {
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    /// Names for what nobody ordered.
+    pub(super) ids: Ids,
+}
+
+/// Names for machines, each used once.
+#[derive(Clone, Default)]
+pub(crate) struct Ids(Arc<AtomicU64>);
+
+impl Ids {
+    pub(crate) fn id(&self) -> Id {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl Orders {
-    pub(crate) fn channel() -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(crate) fn channel() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, ids: Arc::default() }, receiver)
+        let ids = Ids::default();
+        (Self { sender, ids: ids.clone() }, Inbox { orders: receiver, ids })
     }
 
     /// A name for a machine, used once.
     pub(crate) fn id(&self) -> Id {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+        self.ids.id()
     }
 
     /// Hands in an order. If the driver has ended, the order is dropped, and with it its reply.

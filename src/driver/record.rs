@@ -10,6 +10,7 @@ use super::order::{Extended, Surveyed};
 use crate::protocol::attempt::Refusal;
 use crate::protocol::claim::Key;
 use crate::protocol::membership::Declared;
+use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::Vote;
 
 /// The callers of one machine.
@@ -36,6 +37,8 @@ pub(super) enum Caller {
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// Somebody who asked about a key.
     Surveying(oneshot::Sender<Surveyed>),
+    /// Somebody who stands in line on that node.
+    Standing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.
     Declaring(oneshot::Sender<Declared>),
 }
@@ -79,7 +82,11 @@ impl Record {
     fn hold(&self) -> Option<&Hold> {
         match &self.caller {
             Caller::Holding(hold) => Some(hold),
-            Caller::Acquiring(_) | Caller::Releasing(_) | Caller::Surveying(_) | Caller::Declaring(_) => None,
+            Caller::Acquiring(_)
+            | Caller::Releasing(_)
+            | Caller::Surveying(_)
+            | Caller::Standing(..)
+            | Caller::Declaring(_) => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{Instrument, debug_span};
 
@@ -18,6 +20,7 @@ use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
+use crate::protocol::line::Next;
 use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -34,13 +37,30 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         }
         let turn = take_turn(client, &claim, limit).await?;
         limit.pause(turn.pause).await;
-        let mut failures = 0;
+        let mut line = InLine::new(client, &claim, &turn, limit);
+        let mut next = Some(turn.next());
+        let (mut failures, mut found_free) = (0, 0);
         let refusal = loop {
+            let word = match next {
+                Some(next) => line.wait(next).await,
+                None => Word::None,
+            };
+            found_free = if word == Word::Free { found_free + 1 } else { 0 };
+            // Votes that are split now and then are no matter. Where they are every time, chance must help.
+            if word == Word::None || found_free > 2 {
+                limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
+            }
+            // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
+            let claim = Claim { curious: word == Word::None || limit.is_over(), ..claim.clone() };
             let refusal = match attempt(client, &claim, tenure).await? {
-                Ok(won) => return Ok(won.into_guard(client, &claim, turn)),
+                Ok(won) => {
+                    turn.on_taken();
+                    return Ok(won.into_guard(client, &claim, turn));
+                }
                 Err(refusal) => refusal,
             };
-            let retry_after = match refusal.why {
+            turn.share(|share, _| share.on_refused());
+            line.retry_after = match refusal.why {
                 Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
                 Why::NoQuorum | Why::TooLate => None,
                 Why::Barred => break refusal,
@@ -49,7 +69,8 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 break refusal;
             }
             failures += 1;
-            limit.pause(backoff::retry(failures, retry_after, jitter())).await;
+            let is_taken = matches!(refusal.why, Why::Contended { .. });
+            next = is_taken.then(|| turn.share(|share, _| share.next_of_refused()));
         };
         Err(error_of(client, refusal))
     }
@@ -66,7 +87,10 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         client.ready().await;
         let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
         match attempt(client, &claim, tenure).await? {
-            Ok(won) => Ok(Some(won.into_guard(client, &claim, turn))),
+            Ok(won) => {
+                turn.on_taken();
+                Ok(Some(won.into_guard(client, &claim, turn)))
+            }
             Err(Refusal { why: Why::Contended { .. }, .. }) => Ok(None),
             Err(refusal) => Err(error_of(client, refusal)),
         }
@@ -96,6 +120,14 @@ impl Limit {
         matches!(self, Self::At(end) if tokio::time::Instant::now() >= end)
     }
 
+    /// Waits for the bell, for this span at most and not past the end.
+    async fn listen(self, bell: &Notify, span: Duration) -> Result<(), Elapsed> {
+        match self {
+            Self::Never => timeout(span, bell.notified()).await,
+            Self::At(end) => timeout_at(end.min(tokio::time::Instant::now() + span), bell.notified()).await,
+        }
+    }
+
     /// Sleeps, but not past the end: the last attempt comes right at it.
     async fn pause(self, span: Duration) {
         match self {
@@ -103,6 +135,76 @@ impl Limit {
             Self::Never => sleep(span).await,
             Self::At(end) => drop(timeout_at(end, sleep(span)).await),
         }
+    }
+}
+
+/// A contender who waits for its turn among processes.
+struct InLine<'a> {
+    client: &'a Redlock,
+    claim: &'a Claim,
+    turn: &'a Turn,
+    limit: Limit,
+    since: tokio::time::Instant,
+    /// For how long others have the lock at most, as far as is known.
+    retry_after: Option<Duration>,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// We were called.
+    Called,
+    /// Nobody has the lock, or nobody has said so yet.
+    Free,
+    /// Nothing is known: no node keeps lines, or the time is up.
+    None,
+}
+
+impl<'a> InLine<'a> {
+    fn new(client: &'a Redlock, claim: &'a Claim, turn: &'a Turn, limit: Limit) -> Self {
+        Self { client, claim, turn, limit, since: tokio::time::Instant::now(), retry_after: None }
+    }
+
+    /// Waits until it makes sense to try, and not past the limit.
+    async fn wait(&mut self, mut next: Next) -> Word {
+        let (mut looks, mut word) = (0, Word::Free);
+        while next != Next::Try {
+            let bell = self.turn.bell();
+            if next == Next::Stand {
+                // Said before it is so: a call can come as soon as it is.
+                self.turn.share(|share, _| share.on_stood());
+                match self.stand().await {
+                    Some(Vote::Held { remaining }) => self.retry_after = remaining,
+                    Some(Vote::Missing) => {
+                        self.turn.share(|share, waiting| share.on_free(looks > 0, waiting));
+                        return Word::Free;
+                    }
+                    _ => {
+                        self.turn.share(|share, _| share.on_displaced());
+                        return Word::None;
+                    }
+                }
+                looks += 1;
+            }
+            let patience = self.turn.share(|share, _| share.patience(looks, self.retry_after, jitter()));
+            if self.limit.is_over() {
+                return Word::None;
+            }
+            let is_quiet = self.limit.listen(&bell, patience).await.is_err();
+            word = Word::Called;
+            next = match self.turn.share(|share, _| share.next_of_refused()) {
+                // Whoever had the lock may be gone without a word.
+                Next::Wait if is_quiet => Next::Stand,
+                next => next,
+            };
+        }
+        word
+    }
+
+    async fn stand(&self) -> Option<Vote> {
+        let (key, waited) = (self.claim.key.clone(), self.since.elapsed());
+        let orders = &self.client.shared.orders;
+        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, reply }).await
     }
 }
 

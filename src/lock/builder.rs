@@ -281,18 +281,18 @@ impl Builder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let (node_timeout, connect_timeout) = (self.node_timeout, self.connect_timeout);
+        let Self { node_timeout, connect_timeout, keep_fences, .. } = self;
         let (orders, inbox) = Orders::channel();
         let charter = Charter::new(quorum, self.longest_ttl);
         let members = (!self.is_plain).then(|| Membership::new(charter, drift, self.takes_in));
-        let keep_fences = self.keep_fences;
+        let (queue, ear) = Queue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
-        let launch = move || Driver::new(options, inbox);
+        let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
             orders,
             view,
-            queue: Queue::default(),
+            queue,
             names,
             quorum,
             drift,

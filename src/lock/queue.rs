@@ -1,29 +1,44 @@
-//! First come, first served within one client: one contender per key talks to the nodes.
+//! First come, first served: one contender per key and process talks to the nodes, and processes take turns.
 //!
 //! A turn is taken before the first attempt and kept until the lock is released or lost. It is passed on right
-//! behind the release, so the next attempt's SETs ride in the same write as the release and cost no pause.
+//! behind the release, so the next attempt's SETs ride in the same write as the release and cost no pause. How often a
+//! process may do that while others wait, and where it stands in their line, `protocol/line.rs` knows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{jitter, now};
+use crate::driver::{Heard, Listener, Order, Orders, jitter, now};
 use crate::protocol::claim::Key;
+use crate::protocol::line::{Next, Share};
 use crate::protocol::time::Moment;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Queue {
-    lines: Arc<Mutex<HashMap<Key, Line>>>,
+    lines: Arc<Mutex<Lines>>,
+    orders: Orders,
 }
+
+type Lines = HashMap<Key, Line>;
 
 struct Line {
     waiting: VecDeque<oneshot::Sender<Pause>>,
+    share: Share,
+    /// Whether the key was given up and nobody called, because the next task here was to take it.
+    owes_call: bool,
+    /// Rings when the share has changed under whoever contends.
+    bell: Option<Arc<Notify>>,
     /// Since when the key has gone from task to task in this client without a gap.
     streak_since: Moment,
+    /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
+    idle_since: Option<Moment>,
 }
+
+/// What the driver hears, the queue knows by this.
+pub(super) struct Ear(Arc<Mutex<Lines>>);
 
 /// How long a task must hold back before it uses its turn.
 type Pause = Duration;
@@ -32,11 +47,11 @@ type Pause = Duration;
 pub(super) struct Turn {
     queue: Queue,
     key: Key,
-    /// How long to hold back before the first attempt, to let other processes in.
+    /// How long to hold back before the first attempt, to let in those who know nothing of lines.
     pub(super) pause: Pause,
 }
 
-/// A place in the line. Dropping it gives the place up, also in the very moment the turn comes.
+/// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
 struct Place {
     queue: Queue,
     key: Key,
@@ -44,14 +59,24 @@ struct Place {
 }
 
 impl Queue {
+    /// And its ear at the driver, which does not keep the driver from ending.
+    pub(super) fn new(orders: Orders) -> (Self, Ear) {
+        let lines = Arc::default();
+        (Self { lines: Arc::clone(&lines), orders }, Ear(lines))
+    }
+
     /// The turn, if nobody else here has it.
     pub(super) fn try_turn(&self, key: &Key) -> Option<Turn> {
+        self.begin(&mut self.lock(), key)
+    }
+
+    /// Whether the next task here takes the key before those who wait in other processes, so that they are not called
+    /// when it is released now.
+    pub(super) fn keeps_turn(&self, key: &Key) -> bool {
         let mut lines = self.lock();
-        if lines.contains_key(key) {
-            return None;
-        }
-        lines.insert(key.clone(), Line { waiting: VecDeque::new(), streak_since: now() });
-        Some(self.turn_of(key, Duration::ZERO))
+        let Some(line) = lines.get_mut(key) else { return false };
+        line.owes_call = line.share.next() == Next::Try && line.waiting.iter().any(|call| !call.is_closed());
+        line.owes_call
     }
 
     /// The turn, when all who came before have had theirs.
@@ -71,20 +96,35 @@ impl Queue {
         }
     }
 
+    fn begin(&self, lines: &mut Lines, key: &Key) -> Option<Turn> {
+        if let Some(line) = lines.get_mut(key) {
+            let idle_since = line.idle_since.take()?;
+            let now = now();
+            if now.since(idle_since) >= REMEMBERED {
+                line.share = Share::default();
+            }
+            line.streak_since = now;
+        } else {
+            lines.insert(key.clone(), Line::new());
+        }
+        Some(self.turn_of(key, Duration::ZERO))
+    }
+
     fn line_up(&self, key: &Key) -> Result<Turn, Place> {
         let mut lines = self.lock();
+        if let Some(turn) = self.begin(&mut lines, key) {
+            return Ok(turn);
+        }
+        let (call, called) = oneshot::channel();
         if let Some(line) = lines.get_mut(key) {
-            let (call, called) = oneshot::channel();
             if line.waiting.len() == line.waiting.capacity() {
                 // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
                 line.waiting.retain(|call| !call.is_closed());
                 line.waiting.reserve(line.waiting.len() + 1);
             }
             line.waiting.push_back(call);
-            return Err(Place { queue: self.clone(), key: key.clone(), called });
         }
-        lines.insert(key.clone(), Line { waiting: VecDeque::new(), streak_since: now() });
-        Ok(self.turn_of(key, Duration::ZERO))
+        Err(Place { queue: self.clone(), key: key.clone(), called })
     }
 
     fn turn_of(&self, key: &Key, pause: Pause) -> Turn {
@@ -98,9 +138,9 @@ impl Queue {
         let pause = if now.since(line.streak_since) < STREAK {
             Duration::ZERO
         } else {
-            // The key never looks free to other processes while it goes round in here. Now and then it is left
-            // alone for a moment, so that their polls find it; a tenth of the time is the price of fairness.
-            STREAK / 20 + STREAK.mul_f64(0.1 * (jitter() as f64 / u64::MAX as f64))
+            // The key never looks free to clients that know nothing of lines while it goes round in here. Now and
+            // then it is left alone for a moment, so that their polls find it.
+            PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
         while let Some(call) = line.waiting.pop_front() {
             if call.send(pause).is_ok() {
@@ -110,12 +150,128 @@ impl Queue {
                 return;
             }
         }
-        lines.remove(key);
+        // Leaving calls the next, if nobody was and the key is free.
+        if line.share.on_idle() || line.owes_call {
+            self.orders.send(Order::Leave { id: self.orders.id(), key: key.clone() });
+        }
+        if !line.share.has_others() {
+            lines.remove(key);
+            return;
+        }
+        // Whoever comes back at once must not go before those who were there.
+        *line = Line { share: line.share, idle_since: Some(now), ..Line::new() };
+        if lines.len() >= MANY && lines.len().is_power_of_two() {
+            let is_fresh = |idle_since: Moment| now.since(idle_since) < REMEMBERED;
+            lines.retain(|_, line| line.idle_since.is_none_or(is_fresh));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
-        // Nothing in here can panic half-way, so the lines are sound even if some task died while it looked.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        lock(&self.lines)
+    }
+}
+
+fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
+    // Nothing in here can panic half-way, so the lines are sound even if some task died while it looked.
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Listener for Ear {
+    fn hear(&self, heard: Heard<'_>) -> bool {
+        let mut lines = lock(&self.0);
+        match heard {
+            Heard::Called { key, has_others } => match lines.get_mut(key) {
+                Some(line) if line.idle_since.is_none() => {
+                    line.share.on_called(has_others, line.waiting.len());
+                    line.streak_since = now();
+                    line.ring();
+                }
+                _ => return false,
+            },
+            Heard::HasOthers(key) => {
+                if let Some(line) = lines.get_mut(key) {
+                    line.share.on_others();
+                }
+            }
+            Heard::Displaced => {
+                for line in lines.values_mut() {
+                    line.share.on_displaced();
+                    line.ring();
+                }
+            }
+        }
+        true
+    }
+
+    fn give_up(&self) -> Vec<Key> {
+        let mut lines = lock(&self.0);
+        let stands = lines.iter_mut().filter_map(|(key, line)| {
+            line.ring();
+            line.share.on_idle().then(|| key.clone())
+        });
+        stands.collect()
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            share: Share::default(),
+            owes_call: false,
+            bell: None,
+            streak_since: now(),
+            idle_since: None,
+        }
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.notify_one();
+        }
+    }
+}
+
+impl Turn {
+    /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
+    pub(super) fn share<T>(&self, look: impl FnOnce(&mut Share, usize) -> T) -> T {
+        let mut lines = self.queue.lock();
+        match lines.get_mut(&self.key) {
+            Some(line) => look(&mut line.share, line.waiting.len()),
+            None => look(&mut Share::default(), 0),
+        }
+    }
+
+    /// Rings when the share has changed.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        let mut lines = self.queue.lock();
+        match lines.get_mut(&self.key) {
+            Some(line) => Arc::clone(line.bell.get_or_insert_default()),
+            None => Arc::default(),
+        }
+    }
+
+    /// What to do before the first attempt.
+    pub(super) fn next(&self) -> Next {
+        self.share(|share, _| share.next())
+    }
+
+    /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our
+    /// own waiting tasks, before the release that calls the next.
+    pub(super) fn on_taken(&self) {
+        let stands = {
+            let mut lines = self.queue.lock();
+            lines.get_mut(&self.key).is_some_and(|line| {
+                line.owes_call = false;
+                line.share.on_taken(line.waiting.len())
+            })
+        };
+        if stands {
+            let (id, key) = (self.queue.orders.id(), self.key.clone());
+            // Whoever waits asks again, so the answer does not matter.
+            let (reply, _) = oneshot::channel();
+            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, reply });
+        }
     }
 }
 
@@ -135,72 +291,14 @@ impl Drop for Place {
     }
 }
 
-/// How long a key may go from task to task before others get their chance.
-const STREAK: Duration = Duration::from_millis(100);
+/// How long a key may go from task to task before clients that know nothing of lines get their chance.
+const STREAK: Duration = Duration::from_secs(3);
+/// About how long it is left alone then.
+const PAUSE: Duration = Duration::from_millis(20);
+/// For how long it matters that others want a key that nobody here wants.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// From so many keys on, those that nobody wants are cleared away.
+const MANY: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn tasks_are_served_in_the_order_they_came() {
-        let (queue, key) = (Queue::default(), Key::new("k"));
-        let first = queue.turn(&key).await;
-        let mut second = Box::pin(queue.turn(&key));
-        let mut third = Box::pin(queue.turn(&key));
-        assert!((&mut second).now_or_never().is_none());
-        assert!((&mut third).now_or_never().is_none());
-        drop(first);
-        assert!((&mut third).now_or_never().is_none());
-        let second = second.now_or_never().expect("the second has its turn");
-        drop(second);
-        assert!(third.now_or_never().is_some());
-        assert!(queue.lock().is_empty(), "a key nobody wants leaves nothing behind");
-    }
-
-    #[tokio::test]
-    async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
-        let (queue, key) = (Queue::default(), Key::new("k"));
-        let first = queue.turn(&key).await;
-        let mut leaver = Box::pin(queue.turn(&key));
-        let mut next = Box::pin(queue.turn(&key));
-        assert!((&mut leaver).now_or_never().is_none());
-        assert!((&mut next).now_or_never().is_none());
-        drop(first);
-        drop(leaver);
-        assert!(next.now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
-        let (queue, key) = (Queue::default(), Key::new("k"));
-        let take = |queue: &Queue| {
-            Box::pin({
-                let (queue, key) = (queue.clone(), key.clone());
-                async move { queue.turn(&key).await }
-            })
-        };
-        let first = queue.turn(&key).await;
-        let (mut second, mut third) = (take(&queue), take(&queue));
-        assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
-        if let Some(line) = queue.lock().get_mut(&key) {
-            line.streak_since = now().minus(STREAK);
-        }
-        drop(first);
-        let second = second.now_or_never().expect("its turn");
-        assert!(second.pause >= STREAK / 20 && second.pause < STREAK / 5, "{:?}", second.pause);
-        drop(second);
-        assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
-    }
-
-    #[test]
-    fn nobody_jumps_the_line() {
-        let (queue, key) = (Queue::default(), Key::new("k"));
-        let turn = queue.try_turn(&key);
-        assert!(turn.is_some() && queue.try_turn(&key).is_none());
-        drop(turn);
-        assert!(queue.try_turn(&key).is_some());
-    }
-}
+mod tests;

@@ -14,9 +14,9 @@ use redis::{Cmd, Value};
 use suite::{KEEP, KEY, Place, Stands, Subject};
 
 use super::reply::{Reply, parse};
-use super::script::{Form, Packer, needs_badge, texts};
+use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use crate::protocol::claim::Ask;
+use crate::protocol::claim::{Ask, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
@@ -40,7 +40,7 @@ fn a_real_server_keeps_every_promise() {
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    suite::check(&mut Real { server, connection, packer: Packer::new(KEEP) });
+    suite::check(&mut Real { server, connection, packer: Packer::new(KEEP, Token::new(7)) });
 }
 
 impl Real {
@@ -62,7 +62,7 @@ impl Real {
 impl Subject for Real {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
-        for text in texts(true).iter().chain(texts(false)) {
+        for text in texts(true).iter().chain(texts(false)).chain(LINE_TEXTS) {
             self.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]);
         }
     }

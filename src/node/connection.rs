@@ -1,11 +1,13 @@
 //! One connection: bytes out, replies in, both in order.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::call::Call;
 use super::reply::{self, Desync, Reply};
 use super::stream::Stream;
 
@@ -13,6 +15,9 @@ use super::stream::Stream;
 pub(crate) struct Connection {
     stream: Stream,
     sends_text: bool,
+    keeps_lines: bool,
+    /// Calls that came in and were not taken yet.
+    calls: VecDeque<Call>,
     outbox: Vec<u8>,
     written: usize,
     needs_flush: bool,
@@ -27,6 +32,8 @@ impl Connection {
         Self {
             stream,
             sends_text: false,
+            keeps_lines: false,
+            calls: VecDeque::new(),
             outbox: Vec::with_capacity(4096),
             written: 0,
             needs_flush: false,
@@ -43,6 +50,20 @@ impl Connection {
 
     pub(super) fn set_sends_text(&mut self) {
         self.sends_text = true;
+    }
+
+    /// Whether the node can call us, and we others through it.
+    pub(crate) fn keeps_lines(&self) -> bool {
+        self.keeps_lines
+    }
+
+    pub(super) fn set_keeps_lines(&mut self) {
+        self.keeps_lines = true;
+    }
+
+    /// The next call that came in among the replies.
+    pub(crate) fn next_call(&mut self) -> Option<Call> {
+        self.calls.pop_front()
     }
 
     /// Puts packed bytes behind all that wait.
@@ -104,6 +125,7 @@ impl Connection {
             if !is_push {
                 return Ok(Some(reply));
             }
+            self.calls.extend(Call::of(&reply));
         }
     }
 

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::handshake::shake_hands;
 use super::profile::Profile;
 use super::stream::{Stream, tune};
+use crate::protocol::claim::Token;
 use crate::protocol::vote::Bar;
 
 /// What every dial of a client has in common.
@@ -41,11 +42,11 @@ pub(crate) enum Refusal {
     Down(Arc<str>),
 }
 
-/// Connects and introduces us.
-pub(crate) async fn dial(address: &Address, settings: &Settings) -> Result<Ready, Refusal> {
+/// Connects and introduces us, by the name that others call us by.
+pub(crate) async fn dial(address: &Address, settings: &Settings, waiter: Token) -> Result<Ready, Refusal> {
     let ready = async {
         let mut connection = Connection::new(connect(address, settings).await?);
-        let profile = shake_hands(&mut connection, address, settings).await?;
+        let profile = shake_hands(&mut connection, address, settings, waiter).await?;
         Ok(Ready { connection, profile })
     };
     let Ok(outcome) = timeout(settings.connect_timeout, ready).await else {

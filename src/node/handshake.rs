@@ -13,6 +13,7 @@ use super::reply::Reply;
 use super::script;
 use super::vote::look;
 use crate::host::clock;
+use crate::protocol::claim::Token;
 use crate::protocol::vote::Bar;
 
 /// What a step of the handshake is for, and so what its failure means.
@@ -21,6 +22,8 @@ enum Step {
     Login,
     /// For people who look at the server; nothing depends on it.
     Courtesy,
+    /// The protocol's third version, in which a server may speak without being asked.
+    Upgrade,
     Database,
     Info,
     Script,
@@ -35,6 +38,7 @@ pub(super) async fn shake_hands(
     connection: &mut Connection,
     address: &Address,
     settings: &Settings,
+    waiter: Token,
 ) -> Result<Profile, Refusal> {
     let steps = steps(address, settings);
     for (_, command) in &steps {
@@ -45,6 +49,7 @@ pub(super) async fn shake_hands(
     let (mut profile, mut first_look) = (None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
+    let mut is_upgraded = address.resp3;
     for (step, _) in &steps {
         match (step, next_reply(connection).await?) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
@@ -55,6 +60,7 @@ pub(super) async fn shake_hands(
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
                 return Err(Refusal::Barred(Bar::Login(words.into())));
             }
+            (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::Courtesy, _) => {}
             (Step::Script, Reply::Error(complaint)) if complaint.is_no_permission() => {
                 connection.set_sends_text();
@@ -80,7 +86,7 @@ pub(super) async fn shake_hands(
                     Step::Database | Step::Script | Step::Run | Step::Look => {
                         later.get_or_insert(refusal);
                     }
-                    Step::Login | Step::Courtesy | Step::Info => return Err(refusal),
+                    Step::Login | Step::Courtesy | Step::Upgrade | Step::Info => return Err(refusal),
                 }
             }
             (Step::Info, reply) => {
@@ -94,10 +100,54 @@ pub(super) async fn shake_hands(
     let mut profile = profile.ok_or_else(not_redis)?;
     profile.look = first_look;
     match profile.bar() {
-        Some(bar) => Err(Refusal::Barred(bar)),
-        None if profile.is_loading() => Err(Refusal::Down("it is still loading its data".into())),
-        None => later.map_or(Ok(profile), Err),
+        Some(bar) => return Err(Refusal::Barred(bar)),
+        None if profile.is_loading() => return Err(Refusal::Down("it is still loading its data".into())),
+        None => {}
     }
+    if let Some(refusal) = later {
+        return Err(refusal);
+    }
+    profile.no_lines = if is_upgraded {
+        try_line(connection, waiter).await?
+    } else {
+        Some("it does not speak the protocol's third version".to_owned())
+    };
+    Ok(profile)
+}
+
+/// Whether the node can keep lines for us; if not, why. Whoever may not be called asks again and again, as anybody does
+/// who waits for a lock of others.
+async fn try_line(connection: &mut Connection, waiter: Token) -> Result<Option<String>, Refusal> {
+    for text in script::LINE_TEXTS {
+        connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
+    }
+    for command in script::try_line(waiter) {
+        connection.queue(&command.get_packed_command());
+    }
+    let mut end = cmd("EVAL");
+    connection.queue(&end.arg("return 'end'").arg(0).get_packed_command());
+    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
+    for _ in script::LINE_TEXTS {
+        // Whoever may not load them sends them in full.
+        next_reply(connection).await?;
+    }
+    let mut no_lines = None;
+    // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one. So the replies
+    // are not counted.
+    loop {
+        match next_reply(connection).await? {
+            Reply::Error(complaint) if is_passing(&complaint) => {
+                return Err(Refusal::Down(complaint.words()));
+            }
+            Reply::Error(complaint) => drop(no_lines.get_or_insert(complaint.words().to_string())),
+            reply if text_of(&reply).as_deref() == Some("end") => break,
+            _ => {}
+        }
+    }
+    if no_lines.is_none() {
+        connection.set_keeps_lines();
+    }
+    Ok(no_lines)
 }
 
 fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
@@ -122,6 +172,11 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         }
         auth.arg(*password);
         steps.push((Step::Login, auth));
+    }
+    if !address.resp3 {
+        let mut upgrade = cmd("HELLO");
+        upgrade.arg(3);
+        steps.push((Step::Upgrade, upgrade));
     }
     let mut set_name = cmd("CLIENT");
     set_name.arg("SETNAME").arg(&settings.client_name);

@@ -4,6 +4,7 @@
 //! `script` packs questions, `reply` cuts the answers out of the bytes, `vote` says what they are worth.
 
 mod address;
+mod call;
 mod complaint;
 #[cfg(test)]
 mod conformance;
@@ -22,6 +23,7 @@ pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;
 pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub(crate) use profile::Profile;
+pub(crate) use reply::Reply;
 pub(crate) use script::{Form, Packer, needs_badge};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};

@@ -16,6 +16,8 @@ pub(crate) struct Profile {
     pub(crate) clock_ahead_micros: Option<i64>,
     /// What it remembers of its cluster; nothing in plain mode.
     pub(crate) look: Option<Look>,
+    /// Why it cannot keep lines for those who wait; nothing if it can.
+    pub(crate) no_lines: Option<String>,
     info: HashMap<String, String>,
 }
 
@@ -34,6 +36,7 @@ impl Profile {
             round_trip,
             clock_ahead_micros,
             look: None,
+            no_lines: None,
             info,
         }
     }
@@ -76,6 +79,12 @@ impl Profile {
         if has_limit && !policy.is_empty() && policy != "noeviction" {
             warnings.push(format!(
                 "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
+            ));
+        }
+        if let Some(why) = &self.no_lines {
+            warnings.push(format!(
+                "cannot call those who wait, who so ask again and again ({why}): grant the user +subscribe, +publish, \
+                 +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, +time, the keys and the channels `quorlock:line:*`"
             ));
         }
         warnings

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use crate::protocol::claim::{Ask, Phase};
+use crate::protocol::claim::{Ask, Phase, Token};
 use crate::protocol::fence::Fence;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
@@ -23,6 +23,9 @@ pub(crate) struct Packer {
     /// For how long a fence is kept past the last grant or renewal, in milliseconds.
     keep_millis: u64,
     fence_key: String,
+    line_key: Vec<u8>,
+    /// Our name in lines.
+    waiter: [u8; 32],
     /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
     badges: Vec<PackedBadge>,
 }
@@ -35,11 +38,13 @@ struct PackedBadge {
 
 impl Packer {
     /// A packer that asks nodes to keep their fences for this long.
-    pub(crate) fn new(keep: Duration) -> Self {
+    pub(crate) fn new(keep: Duration, waiter: Token) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
             keep_millis: keep.as_millis() as u64,
             fence_key: String::new(),
+            line_key: Vec::new(),
+            waiter: waiter.digits(),
             badges: Vec::new(),
         }
     }
@@ -59,6 +64,31 @@ impl Packer {
             Phase::Break => put(bytes, &[b"DEL", key]),
             Phase::Renew => put_call(bytes, &RENEW, form, &[b"1", key, &token, ttl.digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[b"1", key, &token]),
+            Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
+                let (line, waiter) = (&mut self.line_key, &self.waiter);
+                line.clear();
+                line.extend_from_slice(LINE_PREFIX.as_bytes());
+                line.extend_from_slice(key);
+                match ask.phase {
+                    Phase::Stand => {
+                        let waited = digits(ask.ttl.as_micros() as u64);
+                        let life = digits(LINE_LIFE.as_millis() as u64);
+                        let grace = digits(CALL_GRACE.as_micros() as u64);
+                        let spans = [waited.digits(), life.digits(), grace.digits()];
+                        put_call(
+                            bytes,
+                            &STAND,
+                            form,
+                            &[b"2", key, line, waiter, spans[0], spans[1], spans[2]],
+                        );
+                    }
+                    Phase::Leave => put_call(bytes, &LEAVE, form, &[b"2", key, line, waiter]),
+                    phase => {
+                        let calls: &[u8] = if phase == Phase::HandOver { b"1" } else { b"0" };
+                        put_call(bytes, &HAND_OVER, form, &[b"2", key, line, &token, waiter, calls]);
+                    }
+                }
+            }
             Phase::Inspect => put_call(bytes, &INSPECT, form, &[b"1", key]),
             // A number belongs to every raise, and a look has a packing of its own.
             Phase::Raise | Phase::Look => {}
@@ -129,6 +159,33 @@ pub(crate) fn needs_badge(ask: &Ask) -> bool {
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
 pub(super) fn first_look() -> Cmd {
     look(Form::Text, None)
+}
+
+/// The scripts of lines, for nodes that keep them.
+pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT];
+
+/// What a node that keeps lines must let us do: hear a channel, and say something on it. Nothing stays of it.
+pub(super) fn try_line(waiter: Token) -> [Cmd; 4] {
+    let waiter = waiter.digits();
+    let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
+    let mut subscribe = redis::cmd("SUBSCRIBE");
+    subscribe.arg(&channel);
+    // Any key will do that is nobody's lock; its line is our own.
+    let keys = [channel.as_slice(), channel.as_slice()];
+    let mut enter = redis::cmd("EVAL");
+    stand(enter.arg(STAND_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
+    let mut go = redis::cmd("EVAL");
+    go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(&channel).arg("");
+    [subscribe, enter, go, publish]
+}
+
+fn stand(command: &mut Cmd, waited: Duration) {
+    command
+        .arg(waited.as_micros() as u64)
+        .arg(LINE_LIFE.as_millis() as u64)
+        .arg(CALL_GRACE.as_micros() as u64);
 }
 
 /// Every script, to be loaded in the handshake.
@@ -229,6 +286,11 @@ const MARKER_KEY: &str = "quorlock:node";
 /// What no node remembers.
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
+const LINE_PREFIX: &str = "quorlock:line:";
+/// For how long a line lasts that nobody renews. Those who wait ask again much sooner.
+const LINE_LIFE: Duration = Duration::from_secs(10);
+/// For how long those who come by leave a free key to the one who was called.
+const CALL_GRACE: Duration = Duration::from_millis(100);
 
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
@@ -237,6 +299,9 @@ const GRANT_TEXT: &str = include_str!("lua/grant.lua");
 const HOLD_TEXT: &str = include_str!("lua/hold.lua");
 const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
+const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
+const STAND_TEXT: &str = include_str!("lua/stand.lua");
+const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RENEW_TEXT), RENEW_TEXT));
 static RELEASE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RELEASE_TEXT), RELEASE_TEXT));
@@ -245,6 +310,9 @@ static GRANT: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(GRANT_TEX
 static HOLD: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(HOLD_TEXT), HOLD_TEXT));
 static RETAKE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RETAKE_TEXT), RETAKE_TEXT));
 static LOOK: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(LOOK_TEXT), LOOK_TEXT));
+static HAND_OVER: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(HAND_OVER_TEXT), HAND_OVER_TEXT));
+static STAND: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(STAND_TEXT), STAND_TEXT));
+static LEAVE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(LEAVE_TEXT), LEAVE_TEXT));
 
 #[cfg(test)]
 mod tests {
@@ -261,7 +329,7 @@ mod tests {
             ttl: Duration::from_secs(10),
             fence: None,
         };
-        let mut packer = Packer::new(Duration::from_secs(60));
+        let mut packer = Packer::new(Duration::from_secs(60), Token::new(7));
         packer.pack(&ask, Form::Hash);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
@@ -289,7 +357,7 @@ mod tests {
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
-            let mut packer = Packer::new(keep);
+            let mut packer = Packer::new(keep, Token::new(7));
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = Badge { marker: "a marker".into(), votes_from_micros };
                 packer.pack(&ask, Form::Hash);

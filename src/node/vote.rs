@@ -19,8 +19,11 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         (_, Reply::Error(complaint)) if complaint.is_login() => Vote::Barred(Bar::Login(complaint.words())),
         (_, Reply::Error(complaint)) => Vote::Unknown(Fault::Refused(complaint.words())),
 
-        (Phase::Grant | Phase::Retake, Reply::Ok)
-        | (Phase::Renew | Phase::Release, Reply::Int(1))
+        // Two, if another process waits.
+        (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
+        | (Phase::Grant | Phase::Retake, Reply::Ok)
+        | (Phase::Renew, Reply::Int(1))
+        | (Phase::Leave, Reply::Int(0 | 1))
         | (Phase::Break, Reply::Int(1..)) => Vote::Granted,
 
         (Phase::Grant | Phase::Retake, Reply::Nil) | (Phase::Renew, Reply::Int(0)) => {
@@ -33,7 +36,7 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
 
         (Phase::Remaining, Reply::Int(-2))
         | (Phase::Renew, Reply::Int(-1))
-        | (Phase::Release | Phase::Break, Reply::Int(0)) => Vote::Missing,
+        | (Phase::Release | Phase::HandOver | Phase::KeepTurn | Phase::Break, Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
@@ -89,8 +92,10 @@ fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
     match (phase, verdict) {
         (Phase::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
         (Phase::Raise | Phase::Renew | Phase::Retake, 1) => Vote::Granted,
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, 0) => Vote::Held { remaining: span },
-        (Phase::Raise | Phase::Renew, -1) => Vote::Missing,
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, 0) | (Phase::Stand, 1) => {
+            Vote::Held { remaining: span }
+        }
+        (Phase::Raise | Phase::Renew, -1) | (Phase::Stand, 0) => Vote::Missing,
         (Phase::Raise | Phase::Renew | Phase::Retake, -2) => Vote::Outranked,
         (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -3) => Vote::Unknown(Fault::Changed),
         (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -4) => {
@@ -122,7 +127,11 @@ mod tests {
     use super::super::complaint::Complaint;
     use super::*;
 
-    const PHASES: [Phase; 9] = [
+    const PHASES: [Phase; 13] = [
+        Phase::HandOver,
+        Phase::KeepTurn,
+        Phase::Stand,
+        Phase::Leave,
         Phase::Raise,
         Phase::Look,
         Phase::Grant,

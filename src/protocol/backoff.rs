@@ -18,6 +18,17 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
     }
 }
 
+/// The pause before one who stands in line looks whether the lock is free. It will be called, unless whoever has the
+/// lock dies or knows nothing of lines.
+#[must_use]
+pub fn look(expiry: Option<Duration>, random: u64) -> Duration {
+    let look = between(FIRST_LOOK, LAST_LOOK, random);
+    match expiry {
+        Some(expiry) => look.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
+        None => look,
+    }
+}
+
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
@@ -39,6 +50,8 @@ fn between(low: Duration, high: Duration, random: u64) -> Duration {
 
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(150);
+const FIRST_LOOK: Duration = Duration::from_millis(400);
+const LAST_LOOK: Duration = Duration::from_millis(800);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const FIRST_DIAL: Duration = Duration::from_millis(40);
 const LAST_DIAL: Duration = Duration::from_secs(2);

@@ -2,6 +2,7 @@
 
 mod action;
 mod advance;
+mod lines;
 mod members;
 mod post;
 
@@ -52,6 +53,8 @@ pub struct Board {
 struct Entry {
     machine: Machine,
     alarm: Option<u64>,
+    /// Whether the next in this process takes the key before those who wait in others.
+    keeps_turn: bool,
 }
 
 /// Boxed, so that many leases cost what a lease costs and not what the largest machine does.
@@ -295,7 +298,7 @@ impl Board {
     }
 
     fn start(&mut self, id: Id, machine: Machine, now: Moment) {
-        self.running.insert(id, Entry { machine, alarm: None });
+        self.running.insert(id, Entry { machine, alarm: None, keeps_turn: false });
         self.advance(id, now);
     }
 

@@ -120,9 +120,9 @@ pub struct Ask {
     pub phase: Phase,
     /// About which key.
     pub key: Key,
-    /// In whose name. Of no meaning to `Remaining`, `Inspect`, `Break` and `Look`.
+    /// In whose name. Of no meaning where nothing is set or compared.
     pub token: Token,
-    /// For how long, where the question sets an expiry.
+    /// For how long, where the question sets an expiry; since how long, where it stands in line.
     pub ttl: Duration,
     /// The fencing number that goes with it. Without one, a question is the plain one of its kind.
     pub fence: Option<Fence>,
@@ -143,10 +143,26 @@ pub enum Phase {
     Retake,
     /// Compare and delete.
     Release,
+    /// The same, and call the process that has waited longest.
+    HandOver,
+    /// The same, and tell whether another process waits: the next here goes before it.
+    KeepTurn,
+    /// Stand in line for a key: is it free, or for how long may the one who has it keep it.
+    Stand,
+    /// Leave the line.
+    Leave,
     /// Whose is it, and for how long.
     Inspect,
     /// Delete, whoever has it.
     Break,
     /// What the node remembers of its cluster. About no key.
     Look,
+}
+
+impl Phase {
+    /// Whether it compares and deletes, whoever is called or not.
+    #[must_use]
+    pub const fn is_release(self) -> bool {
+        matches!(self, Self::Release | Self::HandOver | Self::KeepTurn)
+    }
 }

@@ -78,6 +78,9 @@ pub struct Undo {
     pub key: Key,
     /// If it still has this token.
     pub token: Token,
+    /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
+    /// would pass a call on from one to the next while somebody else has the lock.
+    pub phase: Phase,
     /// Until when it may matter: no key of ours can outlive this.
     pub until: Moment,
 }

@@ -149,7 +149,7 @@ impl Lease {
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             Phase::Release => self.on_release(node, vote),
-            Phase::Renew | Phase::Remaining | Phase::Inspect | Phase::Break | Phase::Look => {}
+            _ => {}
         }
     }
 

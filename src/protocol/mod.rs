@@ -19,6 +19,7 @@ pub mod claim;
 pub mod fence;
 pub mod lane;
 pub mod lease;
+pub mod line;
 pub mod marker;
 pub mod membership;
 pub mod mutant;

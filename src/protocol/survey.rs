@@ -1,16 +1,19 @@
 //! A question that takes no lock: who holds a key, or delete it whoever does.
 
+use std::time::Duration;
+
 use super::claim::{Key, Phase};
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::round::Round;
 use super::time::Moment;
-use super::vote::Vote;
+use super::vote::{Fault, Vote};
 
 /// One question to every node; settled when all have answered, or at the node time-out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survey {
     key: Key,
     phase: Phase,
+    span: Duration,
     settle_by: Moment,
     round: Round,
     to_ask: NodeSet,
@@ -39,7 +42,20 @@ impl Survey {
     ) -> Self {
         let round = Round::new(quorum, absence);
         let (to_ask, is_settled) = (round.asked(), round.is_complete());
-        Self { key, phase, settle_by, round, to_ask, is_settled, is_told: false }
+        Self { key, phase, span: Duration::ZERO, settle_by, round, to_ask, is_settled, is_told: false }
+    }
+
+    /// The same with one node alone, and a span that goes along with the question.
+    #[must_use]
+    pub fn of_one(
+        node: NodeId,
+        (phase, key, span): (Phase, Key, Duration),
+        quorum: Quorum,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        settle_by: Moment,
+    ) -> Self {
+        let others = |other| if other == node { absence(node) } else { Some(Vote::Unknown(Fault::Slow)) };
+        Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
     }
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
@@ -75,6 +91,12 @@ impl Survey {
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.is_told
+    }
+
+    /// What goes along with the question.
+    #[must_use]
+    pub const fn span(&self) -> Duration {
+        self.span
     }
 
     /// The key asked about.

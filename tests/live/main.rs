@@ -7,6 +7,7 @@ mod clock;
 mod exclusion;
 mod fencing;
 mod lease;
+mod line;
 mod membership;
 mod mutex;
 mod nodes;

@@ -97,6 +97,7 @@ pub(crate) enum Mistake {
 enum Script {
     Renew,
     Release,
+    HandOver,
     Inspect,
     Grant,
     Hold,
@@ -159,7 +160,7 @@ impl Node {
 
     /// The scripts that a handshake loads.
     pub(crate) fn load_scripts(&mut self) {
-        let all = [Script::Renew, Script::Release, Script::Inspect];
+        let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
         let guarded = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
         self.scripts.extend(all.into_iter().chain(guarded));
     }
@@ -239,6 +240,8 @@ impl Node {
     /// `SET`, `PTTL`, `DEL` and the scripts `renew`, `release` and `inspect`.
     fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
         let Ask { phase, key, token, ttl, .. } = ask;
+        // Whom a release calls is nothing to the votes.
+        let phase = if phase.is_release() { Phase::Release } else { *phase };
         let millis = self.micros(nanos) / 1000;
         let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
@@ -280,7 +283,8 @@ impl Node {
                 Vote::Seen(Sighting { holder, remaining: left })
             }
             (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
-            (Phase::Raise | Phase::Look, _) => Vote::Unknown(Fault::Odd),
+            (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave, _) => Vote::Unknown(Fault::Odd),
+            (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
         }
     }
 
@@ -450,6 +454,7 @@ const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
     match (phase, is_guarded) {
         (Phase::Look, _) => Some(Script::Look),
         (Phase::Release, _) => Some(Script::Release),
+        (Phase::HandOver | Phase::KeepTurn, _) => Some(Script::HandOver),
         (Phase::Inspect, _) => Some(Script::Inspect),
         (Phase::Grant, true) => Some(Script::Grant),
         (Phase::Raise | Phase::Renew, true) => Some(Script::Hold),

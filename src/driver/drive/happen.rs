@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::super::link::Happening;
 use super::super::nodes::NodeStatus;
+use super::super::order::Heard;
 use super::Driver;
-use crate::node::{Profile, Refusal, clock as clock_of, look, vote, wants_redial};
+use crate::node::{Profile, Refusal, Reply, clock as clock_of, look, vote, wants_redial};
 use crate::observe::Event;
 use crate::protocol::claim::Phase;
 use crate::protocol::membership::Standing;
@@ -17,7 +18,10 @@ use crate::protocol::vote::{Bar, Vote};
 impl Driver {
     pub(super) fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {
         match happening {
-            Happening::Read => self.take_replies(node, now),
+            Happening::Read => {
+                self.take_replies(node, now);
+                self.take_calls(node, now);
+            }
             Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
             Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
             Happening::Dialed(profile) => self.up(node, &profile, now),
@@ -47,6 +51,7 @@ impl Driver {
             if let Some(micros) = clock_of(&reply) {
                 self.board.on_clock(node, micros, now);
             }
+            let has_others = phase == Phase::Release && reply == Reply::Int(2);
             let vote = vote(phase, &reply);
             if let Vote::Barred(bar) = &vote
                 && link.complain(bar)
@@ -57,6 +62,11 @@ impl Driver {
             let link = &self.links[node.index()];
             let seen = self.events.wants_votes().then(|| vote.clone());
             let asked = self.board.on_reply(node, vote, now);
+            if let (true, Some((id, _))) = (has_others, asked)
+                && let Some(key) = self.desk.key_of(id)
+            {
+                self.listener.hear(Heard::HasOthers(key));
+            }
             if let (Some(vote), Some((id, phase))) = (&seen, asked) {
                 let key = self.desk.key_of(id).map_or("", |key| key.as_str());
                 self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
@@ -96,6 +106,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
+        self.listener.hear(Heard::Displaced);
         self.is_news = true;
     }
 
@@ -105,6 +116,7 @@ impl Driver {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
+        self.listener.hear(Heard::Displaced);
         self.is_news = true;
     }
 

@@ -21,8 +21,8 @@ impl Board {
                     Some(AttemptStep::Ask(Phase::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
-                        let undo =
-                            Undo { of: id, key: attempt.claim().key.clone(), token: attempt.token(), until };
+                        let (key, token) = (attempt.claim().key.clone(), attempt.token());
+                        let undo = Undo { of: id, key, token, phase: Phase::Release, until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
@@ -47,7 +47,9 @@ impl Board {
                 Machine::Lease(lease) => match lease.poll() {
                     Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
-                        let undo = Undo { of: id, key: lease.key().clone(), token: lease.token(), until };
+                        let (key, token) = (lease.key().clone(), lease.token());
+                        let phase = if entry.keeps_turn { Phase::KeepTurn } else { Phase::HandOver };
+                        let undo = Undo { of: id, key, token, phase, until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {

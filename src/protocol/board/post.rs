@@ -150,7 +150,7 @@ impl Board {
 }
 
 fn release_of(undo: &Undo) -> Ask {
-    Ask { phase: Phase::Release, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
+    Ask { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
 }
 
 pub(super) fn ask_for_attempt(attempt: &Attempt, phase: Phase) -> Ask {
@@ -164,7 +164,7 @@ pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
 }
 
 pub(super) fn ask_for_survey(survey: &Survey, phase: Phase) -> Ask {
-    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: Duration::ZERO, fence: None }
+    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence: None }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

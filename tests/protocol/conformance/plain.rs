@@ -40,6 +40,8 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (Phase::Remaining, Vote::Missing),
         (Phase::Renew, Vote::Missing),
         (Phase::Release, Vote::Missing),
+        (Phase::HandOver, Vote::Missing),
+        (Phase::KeepTurn, Vote::Missing),
         (Phase::Break, Vote::Missing),
         (Phase::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
     ];
@@ -97,16 +99,18 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
 }
 
 fn only_our_own_key_is_released(node: &mut dyn Subject) {
-    assert_eq!(node.plain(Phase::Release), Vote::Missing);
-    for value in [Some(&THEIRS.digits()[..]), None] {
-        node.set(Place::Lock, value, Some(TTL));
-        assert_eq!(node.unchanged(|node| node.plain(Phase::Release)), Vote::Missing);
-    }
-    for life in [None, Some(TTL)] {
-        node.set_lock(OURS, life);
-        assert_eq!(node.plain(Phase::Release), Vote::Granted);
-        assert_eq!(node.stands(Place::Lock), None);
-        assert_eq!(node.plain(Phase::Release), Vote::Missing, "the second time there is nothing");
+    for phase in RELEASES {
+        assert_eq!(node.plain(phase), Vote::Missing);
+        for value in [Some(&THEIRS.digits()[..]), None] {
+            node.set(Place::Lock, value, Some(TTL));
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Missing);
+        }
+        for life in [None, Some(TTL)] {
+            node.set_lock(OURS, life);
+            assert_eq!(node.plain(phase), Vote::Granted);
+            assert_eq!(node.stands(Place::Lock), None);
+            assert_eq!(node.plain(phase), Vote::Missing, "the second time there is nothing");
+        }
     }
 }
 
@@ -116,7 +120,9 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
     longer.push(0);
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
         node.set(Place::Lock, Some(nearly), Some(TTL));
-        assert_eq!(node.unchanged(|node| node.plain(Phase::Release)), Vote::Missing);
+        for phase in RELEASES {
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Missing);
+        }
         assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
     }
 }
@@ -154,7 +160,7 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in [Phase::Renew, Phase::Inspect, Phase::Release] {
+    for phase in [Phase::Renew, Phase::Inspect, Phase::Release, Phase::HandOver] {
         node.reset();
         node.set_lock(OURS, Some(TTL / 2));
         node.forget_scripts();
@@ -174,3 +180,5 @@ fn commands_need_no_script(node: &mut dyn Subject) {
     assert_eq!(node.plain(Phase::Break), Vote::Granted);
     assert_eq!(node.plain(Phase::Retake), Vote::Granted);
 }
+
+const RELEASES: [Phase; 3] = [Phase::Release, Phase::HandOver, Phase::KeepTurn];

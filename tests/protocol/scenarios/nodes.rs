@@ -24,7 +24,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.sleep(NODE_TIMEOUT);
     world.news(ALICE);
     world.acquire(ALICE);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::Release], "no new SET queues up for it");
+    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::HandOver], "no new SET queues up for it");
     world.plant(1, Some(b"somebody else"), Some(TTL));
     world.step(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");

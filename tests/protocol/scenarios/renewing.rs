@@ -274,7 +274,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [Phase::Retake]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Retake, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 1), [Phase::Retake, Phase::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -332,7 +332,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     world.deliver(ALICE, 0);
     world.release(ALICE, lock);
     world.answer(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release], "behind an undo it would bring back what was undone");
+    assert_eq!(world.wire(ALICE, 0), [Phase::HandOver], "behind an undo it would bring back what was undone");
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }

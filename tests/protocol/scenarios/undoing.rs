@@ -114,7 +114,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.sleep(ms(250));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [Phase::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -141,7 +141,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let lock = world.hold(ALICE);
     world.pass(NODE_TIMEOUT);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::HandOver]);
     world.servers[0].hangs = false;
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

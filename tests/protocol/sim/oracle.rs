@@ -268,7 +268,7 @@ impl Sim<'_> {
 
     /// Whose key stands there before a release.
     pub(super) fn before(&self, node: usize, ask: &Ask) -> Option<Vec<u8>> {
-        if ask.phase != Phase::Release {
+        if !ask.phase.is_release() {
             return None;
         }
         self.sites[node].node.living(&Slot::Lock(ask.key.clone()), self.nanos)?.value.clone()

@@ -1,0 +1,64 @@
+//! Lines: where this process stands, and who of it is called.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::super::order::Heard;
+use super::Driver;
+use crate::node::Connection;
+use crate::protocol::board::Id;
+use crate::protocol::claim::{Key, Phase};
+use crate::protocol::line;
+use crate::protocol::quorum::NodeId;
+use crate::protocol::time::Moment;
+use crate::protocol::vote::Vote;
+
+impl Driver {
+    pub(super) fn stand(
+        &mut self,
+        id: Id,
+        key: Key,
+        waited: Duration,
+        reply: oneshot::Sender<Vote>,
+        now: Moment,
+    ) {
+        // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
+        let Some(node) = self.line_of(&key, now).filter(|_| self.desk.closes_at().is_none()) else { return };
+        self.desk.stand(id, key.clone(), node, reply);
+        self.board.line_up(id, node, (Phase::Stand, key, waited), now);
+    }
+
+    /// Harmless where we do not stand in line. Where we do and another node has the line by now, the old one calls us
+    /// in vain and hears so.
+    pub(super) fn leave(&mut self, id: Id, key: Key, now: Moment) {
+        if let Some(node) = self.line_of(&key, now) {
+            self.board.line_up(id, node, (Phase::Leave, key, Duration::ZERO), now);
+        }
+    }
+
+    /// Nobody waits any more, and nothing of us stays.
+    pub(super) fn leave_all(&mut self, now: Moment) {
+        for key in self.listener.give_up() {
+            self.leave(self.ids.id(), key, now);
+        }
+    }
+
+    /// Passes on what the node said by itself.
+    pub(super) fn take_calls(&mut self, node: NodeId, now: Moment) {
+        while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
+            if !self.listener.hear(Heard::Called { key: &call.key, has_others: call.has_others }) {
+                // Nobody here wants it any more: it is the next one's.
+                self.board.line_up(self.ids.id(), node, (Phase::Leave, call.key, Duration::ZERO), now);
+            }
+        }
+    }
+
+    fn line_of(&self, key: &Key, now: Moment) -> Option<NodeId> {
+        let nodes = self.links.iter().enumerate().filter_map(|(place, link)| {
+            let node = NodeId(place as u8);
+            (link.keeps_lines() && self.board.answers(node, now)).then_some((node, &*link.status.run_id))
+        });
+        line::place(key.as_str(), nodes)
+    }
+}

@@ -1,0 +1,40 @@
+//! Questions on their way to the nodes.
+
+use super::Driver;
+use crate::node::{Form, needs_badge};
+use crate::protocol::claim::{Ask, Phase};
+use crate::protocol::membership::Write;
+use crate::protocol::quorum::{NodeId, NodeSet};
+
+impl Driver {
+    pub(super) fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
+        let Some(connection) = self.links[node.index()].connection() else { return };
+        let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
+        self.packer.pack_look(write, form);
+        connection.queue(self.packer.bytes());
+        self.unsent.insert(node);
+    }
+
+    /// Packs the question once, and copies its bytes to every node it goes to.
+    pub(super) fn send(&mut self, ask: &Ask, nodes: NodeSet, as_text: bool) {
+        let mut packed = None;
+        let without_call = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn)
+            .then(|| Ask { phase: Phase::Release, ..ask.clone() });
+        for node in nodes.iter() {
+            // A node that went down after this was decided: its undo is owed already, its vote unknown.
+            let Some(connection) = self.links[node.index()].connection() else { continue };
+            let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
+            // Where there are no lines, there is nobody to call.
+            let ask = if connection.keeps_lines() { ask } else { without_call.as_ref().unwrap_or(ask) };
+            if packed != Some((form, ask.phase)) {
+                self.packer.pack(ask, form);
+                packed = Some((form, ask.phase));
+            }
+            connection.queue(self.packer.bytes());
+            self.unsent.insert(node);
+            if needs_badge(ask) {
+                connection.queue(self.packer.badge(node, self.board.badge(node)));
+            }
+        }
+    }
+}

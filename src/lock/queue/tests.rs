@@ -1,0 +1,231 @@
+//! First come, first served, also where tasks leave at any moment; and when others go first.
+
+use futures::FutureExt;
+
+use super::*;
+use crate::driver::Inbox;
+
+fn queue() -> (Queue, Inbox, Key) {
+    let (orders, inbox) = Orders::channel();
+    (Queue::new(orders).0, inbox, Key::new("k"))
+}
+
+impl Queue {
+    fn called(&self, key: &Key) -> bool {
+        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true })
+    }
+}
+
+#[tokio::test]
+async fn tasks_are_served_in_the_order_they_came() {
+    let (queue, _inbox, key) = queue();
+    let first = queue.turn(&key).await;
+    let mut second = Box::pin(queue.turn(&key));
+    let mut third = Box::pin(queue.turn(&key));
+    assert!((&mut second).now_or_never().is_none());
+    assert!((&mut third).now_or_never().is_none());
+    drop(first);
+    assert!((&mut third).now_or_never().is_none());
+    let second = second.now_or_never().expect("the second has its turn");
+    drop(second);
+    assert!(third.now_or_never().is_some());
+    assert!(queue.lock().is_empty(), "a key nobody wants leaves nothing behind");
+}
+
+#[tokio::test]
+async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
+    let (queue, _inbox, key) = queue();
+    let first = queue.turn(&key).await;
+    let mut leaver = Box::pin(queue.turn(&key));
+    let mut next = Box::pin(queue.turn(&key));
+    assert!((&mut leaver).now_or_never().is_none());
+    assert!((&mut next).now_or_never().is_none());
+    drop(first);
+    drop(leaver);
+    assert!(next.now_or_never().is_some());
+}
+
+#[tokio::test]
+async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
+    let (queue, _inbox, key) = queue();
+    let take = |queue: &Queue| {
+        Box::pin({
+            let (queue, key) = (queue.clone(), key.clone());
+            async move { queue.turn(&key).await }
+        })
+    };
+    let first = queue.turn(&key).await;
+    let (mut second, mut third) = (take(&queue), take(&queue));
+    assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
+    if let Some(line) = queue.lock().get_mut(&key) {
+        line.streak_since = now().minus(STREAK);
+    }
+    drop(first);
+    let second = second.now_or_never().expect("its turn");
+    assert!(second.pause >= PAUSE / 2 && second.pause <= PAUSE * 3 / 2, "{:?}", second.pause);
+    drop(second);
+    assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
+}
+
+#[test]
+fn nobody_jumps_the_line() {
+    let (queue, _inbox, key) = queue();
+    let turn = queue.try_turn(&key);
+    assert!(turn.is_some() && queue.try_turn(&key).is_none());
+    drop(turn);
+    assert!(queue.try_turn(&key).is_some());
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_here_waits_for_is_refused() {
+    let (queue, _inbox, key) = queue();
+    assert!(!queue.called(&key));
+    let turn = queue.try_turn(&key).expect("the turn");
+    assert!(queue.called(&key));
+    drop(turn);
+    assert!(!queue.called(&key), "also where it is remembered that others want the key");
+}
+
+#[tokio::test]
+async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
+    let (queue, mut inbox, key) = queue();
+    let turn = queue.try_turn(&key).expect("the turn");
+    drop(turn);
+    assert!(inbox.orders.try_recv().is_err(), "nobody stood anywhere");
+    for is_called in [false, true] {
+        let turn = queue.try_turn(&key).expect("the turn");
+        turn.share(|share, _| share.on_stood());
+        if is_called {
+            assert!(queue.called(&key));
+        }
+        drop(turn);
+        assert!(matches!(inbox.orders.try_recv(), Ok(Order::Leave { key: left, .. }) if left == key));
+        assert!(inbox.orders.try_recv().is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good() {
+    let (queue, mut inbox, key) = queue();
+    let turn = queue.try_turn(&key).expect("the turn");
+    turn.on_taken();
+    assert!(!queue.keeps_turn(&key), "nobody here waits: others are called");
+    let mut next = Box::pin(queue.turn(&key));
+    assert!((&mut next).now_or_never().is_none());
+    assert!(queue.keeps_turn(&key));
+    drop(next);
+    drop(turn);
+    assert!(matches!(inbox.orders.try_recv(), Ok(Order::Leave { .. })), "leaving calls the next");
+}
+
+#[tokio::test]
+async fn a_process_stands_in_line_again_before_it_calls_the_others() {
+    let (queue, mut inbox, key) = queue();
+    let turn = queue.try_turn(&key).expect("the turn");
+    let mut next = Box::pin(queue.turn(&key));
+    assert!((&mut next).now_or_never().is_none());
+    assert!(queue.called(&key), "others wait, and two of us are served");
+    turn.on_taken();
+    assert!(queue.keeps_turn(&key) && inbox.orders.try_recv().is_err());
+    drop(turn);
+    let turn = next.now_or_never().expect("the turn");
+    let mut again = Box::pin(queue.turn(&key));
+    assert!((&mut again).now_or_never().is_none());
+    turn.on_taken();
+    assert!(matches!(inbox.orders.try_recv(), Ok(Order::Stand { .. })));
+    assert!(!queue.keeps_turn(&key), "the others are called");
+    drop(turn);
+    assert_eq!(again.now_or_never().expect("the turn").next(), Next::Wait);
+}
+
+/// Tasks come, leave at any moment, and pass the turn on. Whatever they do, the turn goes to whoever has waited longest
+/// of those who are still there, and never gets lost.
+mod at_random {
+    use std::collections::VecDeque;
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Waiter = Pin<Box<dyn Future<Output = Turn>>>;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Deed {
+        Come,
+        /// Whoever stands at this share of the line leaves.
+        Leave(usize),
+        /// Whoever has the turn gives it up; the next may not have looked yet.
+        PassOn,
+        /// Whoever was given the turn looks.
+        Look,
+        /// The process is called, or learns of others, or loses its place.
+        Hear(u8),
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            3 => Just(Deed::Come),
+            2 => (0..8_usize).prop_map(Deed::Leave),
+            3 => Just(Deed::PassOn),
+            3 => Just(Deed::Look),
+            1 => (0..3_u8).prop_map(Deed::Hear),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_turn_is_lost_and_nobody_is_passed_over(deeds in proptest::collection::vec(deed(), 1..80)) {
+            let (queue, _inbox, key) = queue();
+            let mut waiting: VecDeque<Waiter> = VecDeque::new();
+            let mut turn: Option<Turn> = None;
+            for deed in deeds {
+                match deed {
+                    Deed::Come => {
+                        let (queue, key) = (queue.clone(), key.clone());
+                        let mut waiter: Waiter = Box::pin(async move { queue.turn(&key).await });
+                        match (&mut waiter).now_or_never() {
+                            Some(got) => {
+                                prop_assert!(turn.is_none() && waiting.is_empty(), "one came and went first");
+                                got.on_taken();
+                                turn = Some(got);
+                            }
+                            None => waiting.push_back(waiter),
+                        }
+                    }
+                    Deed::Leave(place) if !waiting.is_empty() => {
+                        drop(waiting.remove(place % waiting.len()));
+                    }
+                    Deed::PassOn => drop(turn.take()),
+                    Deed::Look if turn.is_none() => {
+                        // Only the one at the head has been given anything.
+                        for later in waiting.iter_mut().skip(1) {
+                            prop_assert!(later.now_or_never().is_none());
+                        }
+                        if let Some(mut head) = waiting.pop_front() {
+                            let got = (&mut head).now_or_never();
+                            prop_assert!(got.is_some(), "the turn is lost, and {} wait", waiting.len() + 1);
+                            turn = got;
+                        }
+                    }
+                    Deed::Hear(what) => {
+                        let heard = match what {
+                            0 => Heard::Called { key: &key, has_others: true },
+                            1 => Heard::HasOthers(&key),
+                            _ => Heard::Displaced,
+                        };
+                        Ear(Arc::clone(&queue.lines)).hear(heard);
+                    }
+                    Deed::Leave(_) | Deed::Look => {}
+                }
+            }
+            drop(turn);
+            for mut waiter in waiting {
+                prop_assert!((&mut waiter).now_or_never().is_some(), "every turn that is given up comes to the next");
+            }
+            prop_assert!(queue.try_turn(&key).is_some());
+        }
+    }
+}

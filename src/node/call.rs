@@ -1,0 +1,46 @@
+//! What a node says without being asked: that it is our turn.
+
+use redis::{PushKind, Value};
+
+use super::reply::Reply;
+use crate::protocol::claim::Key;
+
+/// We have waited longest for a key, and it was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) key: Key,
+    /// Whether other processes want it too, as far as the line tells.
+    pub(crate) has_others: bool,
+}
+
+impl Call {
+    /// The call in a message on our channel; none in anything else that a server says by itself.
+    pub(super) fn of(reply: &Reply) -> Option<Self> {
+        let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
+        let [_, Value::BulkString(message)] = &data[..] else { return None };
+        let (others, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+        Some(Self { key: Key::new(key), has_others: others != "0" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reply::parse;
+    use super::*;
+
+    #[test]
+    fn only_a_message_of_ours_is_a_call() {
+        let of = |text: &str| {
+            let (reply, length) = parse(text.as_bytes()).expect("well-formed").expect("whole");
+            assert_eq!(length, text.len());
+            Call::of(&reply)
+        };
+        let message =
+            |text: &str| of(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()));
+        assert_eq!(message("1 a key"), Some(Call { key: Key::new("a key"), has_others: true }));
+        assert_eq!(message("0 k"), Some(Call { key: Key::new("k"), has_others: false }));
+        assert_eq!(message(""), None);
+        assert_eq!(of(">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"), None);
+        assert_eq!(of(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! The board's part in waiting: places in lines, and whom a release leaves to wait.
+
+use std::time::Duration;
+
+use super::super::claim::{Key, Phase};
+use super::super::quorum::NodeId;
+use super::super::survey::Survey;
+use super::super::time::Moment;
+use super::{Board, Id, Machine, voters};
+
+impl Board {
+    /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
+    pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
+        if let Some(entry) = self.running.get_mut(&id) {
+            entry.keeps_turn = true;
+        }
+        self.release(id, now)
+    }
+
+    /// Asks one node to put us in line for a key, or to take us out of it. Tells `Surveyed`.
+    pub fn line_up(&mut self, id: Id, node: NodeId, asked: (Phase, Key, Duration), now: Moment) {
+        let voters = voters(&self.lanes, None, self.limits);
+        let settle_by = now.plus(self.limits.node_timeout);
+        let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);
+        self.start(id, Machine::Survey(Box::new(survey)), now);
+    }
+
+    /// Whether the node would answer.
+    #[must_use]
+    pub fn answers(&self, node: NodeId, now: Moment) -> bool {
+        voters(&self.lanes, None, self.limits).absence(node, now).is_none()
+    }
+}

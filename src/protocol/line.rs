@@ -1,0 +1,283 @@
+//! Waiting for a lock that others have: where this process stands, and when it must let others go first.
+//!
+//! A line only advises. Whoever gets the key is decided by the nodes' votes, so nothing in here can be wrong in a way
+//! that gives a lock to two; at worst somebody waits for longer than they need.
+
+use std::time::Duration;
+
+use super::backoff;
+use super::quorum::NodeId;
+
+/// One process and one key: what is known of others who want it, and how often we took it since our turn began.
+///
+/// A turn begins when we are called, or find the key free. It serves the tasks of this process that wait at that time,
+/// up to [`MOST_IN_A_TURN`], which hand the key on to each other without a pause; then others go first, if there are
+/// any. So tasks are served in about the order they came, whichever process they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Share {
+    standing: Standing,
+    /// Whether other processes want the key, as far as we were told.
+    has_others: bool,
+    /// How often we had the key in this turn.
+    taken: u32,
+    /// How often we may.
+    allowed: u32,
+    /// Whether the key was last found free without a call: whoever had it does not call.
+    is_silent: bool,
+}
+
+/// Where we stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Standing {
+    #[default]
+    Nowhere,
+    /// In line.
+    Waiting,
+    /// At its head, called.
+    Called,
+}
+
+/// What whoever contends for us does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try to take the key.
+    Try,
+    /// Stand in line first.
+    Stand,
+    /// Wait: we stand in line.
+    Wait,
+}
+
+impl Share {
+    /// What to do before the first attempt.
+    #[must_use]
+    pub const fn next(&self) -> Next {
+        match self.standing {
+            _ if !self.is_over() => Next::Try,
+            Standing::Called => Next::Try,
+            Standing::Waiting => Next::Wait,
+            Standing::Nowhere => Next::Stand,
+        }
+    }
+
+    /// What to do while another has the key.
+    #[must_use]
+    pub const fn next_of_refused(&self) -> Next {
+        match self.standing {
+            Standing::Called => Next::Try,
+            Standing::Waiting => Next::Wait,
+            Standing::Nowhere => Next::Stand,
+        }
+    }
+
+    /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
+    /// release of this very lock calls whoever is before us.
+    pub fn on_taken(&mut self, waiting: usize) -> bool {
+        if self.standing == Standing::Called {
+            self.standing = Standing::Nowhere;
+        }
+        if self.allowed == 0 {
+            self.allow(waiting);
+        }
+        self.taken = self.taken.saturating_add(1);
+        let stands = self.standing == Standing::Nowhere && waiting > 0 && self.is_over();
+        if stands {
+            self.standing = Standing::Waiting;
+        }
+        stands
+    }
+
+    /// We ask to stand in line.
+    pub fn on_stood(&mut self) {
+        self.standing = Standing::Waiting;
+    }
+
+    /// We were called. Besides whoever contends so many tasks here wait.
+    pub fn on_called(&mut self, has_others: bool, waiting: usize) {
+        self.standing = Standing::Called;
+        self.has_others = has_others;
+        self.is_silent = false;
+        self.begin(waiting);
+    }
+
+    /// The key was found free when we came to stand in line, or to look after we had stood there for long.
+    pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
+        // One who waited and was not called: who had the key is gone, or knows nothing of lines.
+        self.is_silent = has_stood;
+        self.standing = Standing::Called;
+        self.has_others = false;
+        self.begin(waiting);
+    }
+
+    /// An attempt failed: the call, if there was one, came to nothing.
+    pub fn on_refused(&mut self) {
+        if self.standing == Standing::Called {
+            self.standing = Standing::Nowhere;
+        }
+    }
+
+    /// Our release called another process.
+    pub fn on_others(&mut self) {
+        self.has_others = true;
+    }
+
+    /// The node with the line is gone, or did not answer.
+    pub fn on_displaced(&mut self) {
+        if self.standing == Standing::Waiting {
+            self.standing = Standing::Nowhere;
+        }
+    }
+
+    /// Nobody here wants the key any more. True if somebody has to take us out of the line.
+    pub fn on_idle(&mut self) -> bool {
+        std::mem::take(&mut self.standing) != Standing::Nowhere
+    }
+
+    /// Whether it is worth remembering while nobody here wants the key.
+    #[must_use]
+    pub const fn has_others(&self) -> bool {
+        self.has_others
+    }
+
+    /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
+    /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
+    #[must_use]
+    pub fn patience(&self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::look(expiry, random) }
+    }
+
+    const fn is_over(&self) -> bool {
+        self.has_others && self.taken >= self.allowed
+    }
+
+    fn begin(&mut self, waiting: usize) {
+        self.taken = 0;
+        self.allow(waiting + 1);
+    }
+
+    fn allow(&mut self, tasks: usize) {
+        self.allowed = (tasks as u32).clamp(1, MOST_IN_A_TURN);
+    }
+}
+
+/// The node with the line for a key: the same for all who see the same nodes, in whatever order they name them and by
+/// whatever addresses they reach them. Keys spread over the nodes.
+#[must_use]
+pub fn place<'a>(key: &str, nodes: impl Iterator<Item = (NodeId, &'a str)>) -> Option<NodeId> {
+    nodes.max_by_key(|(_, run_id)| hash(key.bytes().chain(run_id.bytes()))).map(|(node, _)| node)
+}
+
+/// FNV-1a, and what mixes its last bytes into all bits.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
+
+/// How many tasks of a process have a key in one turn at most, while other processes wait.
+pub const MOST_IN_A_TURN: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(waiting: usize) -> Share {
+        let mut share = Share::default();
+        share.on_stood();
+        share.on_called(true, waiting);
+        share
+    }
+
+    #[test]
+    fn a_turn_serves_those_who_wait_when_it_begins_and_then_others_go_first() {
+        for (waiting, served) in [(0, 1), (2, 3), (100, MOST_IN_A_TURN)] {
+            let mut share = called(waiting);
+            for left in (0..served).rev() {
+                assert_eq!(share.next(), Next::Try, "{left} to go");
+                assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
+            }
+            assert_eq!(share.next(), Next::Wait);
+        }
+    }
+
+    #[test]
+    fn where_nobody_else_waits_a_turn_has_no_end() {
+        let mut share = Share::default();
+        for _ in 0..100 {
+            assert_eq!(share.next(), Next::Try);
+            assert!(!share.on_taken(3));
+        }
+        share.on_others();
+        assert_eq!(share.next(), Next::Stand, "whoever comes first among us lets others go first");
+        share.on_free(false, 0);
+        assert_eq!(share.next(), Next::Try, "nobody is there");
+    }
+
+    #[test]
+    fn who_has_nobody_waiting_stands_in_no_line() {
+        let mut share = called(0);
+        assert!(!share.on_taken(0));
+        assert!(!share.on_idle());
+        assert_eq!(share.next(), Next::Stand);
+    }
+
+    #[test]
+    fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
+        let mut share = called(3);
+        assert_eq!(share.next_of_refused(), Next::Try);
+        share.on_refused();
+        assert_eq!(share.next_of_refused(), Next::Stand);
+        share.on_stood();
+        share.on_refused();
+        assert_eq!(share.next_of_refused(), Next::Wait);
+        share.on_displaced();
+        assert_eq!(share.next_of_refused(), Next::Stand);
+        assert!(!share.on_idle());
+    }
+
+    #[test]
+    fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
+        let mut waiting = Share::default();
+        waiting.on_stood();
+        for mut share in [waiting, called(2)] {
+            assert!(share.on_idle());
+            assert!(!share.on_idle());
+        }
+    }
+
+    #[test]
+    fn a_holder_who_does_not_call_is_polled() {
+        let mut share = Share::default();
+        let calm = share.patience(1, None, 0);
+        share.on_free(true, 0);
+        assert!(share.patience(1, None, u64::MAX) < calm);
+        share.on_called(true, 0);
+        assert_eq!(share.patience(1, None, 0), calm);
+        let expiry = Duration::from_millis(3);
+        assert!(
+            share.patience(1, Some(expiry), u64::MAX) < expiry * 4,
+            "a holder who dies leaves a key that expires"
+        );
+    }
+
+    #[test]
+    fn all_who_see_the_same_nodes_find_the_same_line_and_keys_spread() {
+        let nodes = [(NodeId(0), "a"), (NodeId(1), "b"), (NodeId(2), "c")];
+        let elsewhere = [(NodeId(2), "a"), (NodeId(0), "b"), (NodeId(1), "c")];
+        let mut used = [0; 3];
+        for number in 0..300 {
+            let key = format!("orders:{number}");
+            let node = place(&key, nodes.into_iter()).expect("there are nodes");
+            let theirs = place(&key, elsewhere.into_iter()).expect("there are nodes");
+            assert_eq!(
+                nodes[node.index()].1,
+                elsewhere.iter().find(|(it, _)| *it == theirs).expect("one of them").1
+            );
+            used[node.index()] += 1;
+        }
+        assert!(used.iter().all(|count| *count > 60), "{used:?}");
+        assert_eq!(place("k", std::iter::empty()), None);
+    }
+}

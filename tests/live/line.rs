@@ -1,0 +1,236 @@
+//! Waiting for a lock that other processes have: who is called, who is struck off, and what stays.
+
+use std::sync::{Arc, Mutex};
+
+use quorlock::{AcquireError, Guard, Redlock};
+use quorlock_chaos::{Fleet, Setup};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::world::{
+    Worker, builder, client, count, eventually, fleet, fleet_with, millis, plain, secs, standing,
+};
+
+const LINE: &str = "quorlock:line:k";
+
+/// A task that waits for `k`, for now in vain, and whose client stands in line for it.
+async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
+    let before = in_line(fleet);
+    let redlock = redlock.clone();
+    let waiter = tokio::spawn(async move { redlock.mutex("k").acquire().await.expect("waits for ever") });
+    eventually("it stands in line", || async { in_line(fleet) > before }).await;
+    waiter
+}
+
+/// How many stand in line for `k`, on all nodes together; none on one that is dead.
+fn in_line(fleet: &Fleet) -> i64 {
+    let ask = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
+    fleet.servers().iter().map(ask).sum()
+}
+
+/// How often somebody was called, or would have been, on all nodes together.
+fn calls(fleet: &Fleet) -> u64 {
+    let of = |server: &quorlock_chaos::Server| {
+        let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
+        let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
+        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().expect("a number"))
+    };
+    fleet.servers().iter().map(of).sum()
+}
+
+async fn has_it(waiter: JoinHandle<Guard>) -> Guard {
+    timeout(secs(20), waiter).await.expect("its turn comes").expect("no panic")
+}
+
+#[tokio::test]
+async fn whoever_has_waited_longest_is_called_and_nobody_else() {
+    for fleet in [fleet(5), plain(5)] {
+        let (one, other, third) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
+        let guard = one.mutex("k").acquire().await.expect("free");
+        let first = in_vain(&fleet, &other).await;
+        let second = in_vain(&fleet, &third).await;
+        let before = calls(&fleet);
+        guard.release().await.expect("released");
+        let guard = has_it(first).await;
+        assert_eq!(calls(&fleet), before + 1, "one process was called");
+        assert!(!second.is_finished());
+        guard.release().await.expect("released");
+        has_it(second).await.release().await.expect("released");
+        for redlock in [one, other, third] {
+            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        }
+        assert_eq!(count(&fleet), 0, "nobody waits, and no line is left");
+    }
+}
+
+#[tokio::test]
+async fn one_who_is_gone_is_struck_off_and_the_next_is_called() {
+    let fleet = fleet(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiter = in_vain(&fleet, &other).await;
+    for server in fleet.servers() {
+        if server.command::<i64>(&["ZCARD", LINE]).expect("the node answers") == 1 {
+            server.command::<()>(&["ZADD", LINE, "1", "nobody"]).expect("before all others");
+        }
+    }
+    assert_eq!(in_line(&fleet), 2);
+    let before = calls(&fleet);
+    guard.release().await.expect("released");
+    let guard = has_it(waiter).await;
+    assert_eq!(calls(&fleet), before + 2, "first one whom nobody heard, then the next");
+    guard.release().await.expect("released");
+    other.shutdown(secs(10)).await.expect("nothing is owed");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn whoever_gives_up_waiting_leaves_no_place_behind() {
+    let fleet = plain(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiter = in_vain(&fleet, &other).await;
+    waiter.abort();
+    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    assert_eq!(standing(&fleet, "k"), 3, "the lock is where it was");
+    let refused = other.mutex("k").wait(millis(300)).acquire().await;
+    assert!(refused.is_err());
+    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    guard.release().await.expect("released");
+}
+
+/// Several at once, which leave at any moment, before they are called and behind it: whoever stays gets the lock.
+#[tokio::test]
+async fn a_call_to_one_who_leaves_goes_on_to_the_next() {
+    let fleet = fleet(3);
+    let (one, leaver, stayer) = (client(&fleet).await, client(&fleet).await, client(&fleet).await);
+    for turn in 0..20 {
+        let guard = one.mutex("k").acquire().await.expect("free");
+        let first = in_vain(&fleet, &leaver).await;
+        let stays = in_vain(&fleet, &stayer).await;
+        let before = calls(&fleet);
+        if turn % 2 == 0 {
+            first.abort();
+            guard.release().await.expect("released");
+        } else {
+            let release = tokio::spawn(guard.release());
+            eventually("it is called", || async { calls(&fleet) > before }).await;
+            first.abort();
+            release.await.expect("no panic").expect("released");
+        }
+        // It may have had it already.
+        drop(first.await);
+        has_it(stays).await.release().await.expect("released");
+    }
+    for redlock in [one, leaver, stayer] {
+        redlock.shutdown(secs(10)).await.expect("nothing is owed");
+    }
+    eventually("nothing is left", || async { count(&fleet) == 0 }).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_takes_those_who_wait_out_of_their_lines() {
+    let fleet = fleet(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiting = other.clone();
+    let waiter = tokio::spawn(async move { waiting.mutex("k").acquire().await });
+    eventually("it stands in line", || async { in_line(&fleet) == 1 }).await;
+    other.shutdown(secs(10)).await.expect("nothing is owed");
+    assert_eq!(in_line(&fleet), 0);
+    let refused = timeout(secs(20), waiter).await.expect("told at once").expect("no panic");
+    assert!(matches!(refused, Err(AcquireError::Closed)), "{refused:?}");
+    guard.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_killed_holds_nobody_up() {
+    if let Ok(nodes) = std::env::var("QUORLOCK_TEST_NODES") {
+        let redlock = Redlock::builder().nodes(nodes.split(',')).plain().connect().await.expect("up");
+        let _guard = redlock.mutex("k").acquire().await.expect("killed before");
+        return;
+    }
+    let fleet = plain(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let story = "line::a_waiter_that_is_killed_holds_nobody_up";
+    let killed = Worker::start(story, &[("QUORLOCK_TEST_NODES", fleet.urls().join(","))]);
+    eventually("it stands in line", || async { in_line(&fleet) == 1 }).await;
+    let waiter = in_vain(&fleet, &other).await;
+    drop(killed);
+    guard.release().await.expect("released");
+    has_it(waiter).await.release().await.expect("released");
+    other.shutdown(secs(10)).await.expect("nothing is owed");
+    assert_eq!(count(&fleet), 0);
+}
+
+#[tokio::test]
+async fn the_node_with_the_line_may_go() {
+    let mut fleet = fleet(5);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiter = in_vain(&fleet, &other).await;
+    let has_line =
+        |server: &quorlock_chaos::Server| server.command::<bool>(&["EXISTS", LINE]).expect("answers");
+    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    fleet[place].kill();
+    eventually("it stands in another line", || async { in_line(&fleet) == 1 }).await;
+    guard.release().await.expect("four of five");
+    has_it(waiter).await.release().await.expect("released");
+}
+
+#[tokio::test]
+async fn who_may_not_call_waits_all_the_same_and_is_told_why() {
+    let fleet = fleet_with(3, &Setup::new(), true);
+    for server in fleet.servers() {
+        let rights =
+            "on >pw ~* resetchannels -@all +set +get +del +pexpire +pttl +eval +evalsha +info +script";
+        let words: Vec<&str> = ["ACL", "SETUSER", "locker"].into_iter().chain(rights.split(' ')).collect();
+        server.command::<()>(&words).expect("made");
+    }
+    let locker = || builder(&fleet).username("locker").password("pw").connect();
+    let (one, other) = (locker().await.expect("let in"), locker().await.expect("let in"));
+    for node in one.nodes().await {
+        assert!(node.warnings.iter().any(|words| words.contains("+publish")), "{:?}", node.warnings);
+    }
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiter = tokio::spawn(async move { other.mutex("k").acquire().await.expect("waits for ever") });
+    guard.release().await.expect("released");
+    has_it(waiter).await.release().await.expect("released");
+    assert_eq!(in_line(&fleet), 0);
+}
+
+/// Two processes with three tasks each, none of which rests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_process_starves_beside_another() {
+    for fleet in [fleet(3), plain(3)] {
+        let grants: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let mut tasks = Vec::new();
+        for process in 0..2 {
+            let redlock = client(&fleet).await;
+            for _ in 0..3 {
+                let (redlock, grants) = (redlock.clone(), Arc::clone(&grants));
+                tasks.push(tokio::spawn(async move {
+                    loop {
+                        let guard = redlock.mutex("k").acquire().await.expect("waits for ever");
+                        grants.lock().expect("no panic").push(process);
+                        let _ = guard.release().await;
+                    }
+                }));
+            }
+        }
+        eventually("both had it often", || async {
+            let grants = grants.lock().expect("no panic");
+            let of = |process| grants.iter().filter(|it| **it == process).count();
+            of(0) >= 50 && of(1) >= 50
+        })
+        .await;
+        tasks.iter().for_each(JoinHandle::abort);
+        let grants = grants.lock().expect("no panic").clone();
+        assert!(
+            grants.len() < 1000,
+            "one had it 50 times while the other had it {} times",
+            grants.len() - 50
+        );
+    }
+}
