@@ -71,16 +71,13 @@ impl Packer {
                 line.extend_from_slice(key);
                 match ask.phase {
                     Phase::Stand => {
-                        let waited = digits(ask.ttl.as_micros() as u64);
-                        let life = digits(LINE_LIFE.as_millis() as u64);
-                        let grace = digits(CALL_GRACE.as_micros() as u64);
-                        let spans = [waited.digits(), life.digits(), grace.digits()];
-                        put_call(
-                            bytes,
-                            &STAND,
-                            form,
-                            &[b"2", key, line, waiter, spans[0], spans[1], spans[2]],
-                        );
+                        let spans = [
+                            digits(ask.ttl.as_micros() as u64),
+                            digits(LINE_LIFE.as_millis() as u64),
+                            digits(CALL_GRACE.as_micros() as u64),
+                        ];
+                        let [since, lasts, grace] = spans.each_ref().map(Count::digits);
+                        put_call(bytes, &STAND, form, &[b"2", key, line, waiter, since, lasts, grace]);
                     }
                     Phase::Leave => put_call(bytes, &LEAVE, form, &[b"2", key, line, waiter]),
                     phase => {
