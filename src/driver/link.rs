@@ -12,6 +12,7 @@ use crate::host::entropy;
 use crate::node::{Address, Connection, Profile, Ready, Refusal, Settings, dial};
 use crate::protocol::backoff;
 use crate::protocol::claim::Token;
+use crate::protocol::line;
 use crate::protocol::membership::Standing;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Bar;
@@ -22,6 +23,7 @@ pub(super) struct Link {
     settings: Arc<Settings>,
     /// Our name in lines.
     waiter: Token,
+    line_seed: u64,
     state: State,
     failures: u32,
     pub(super) status: NodeStatus,
@@ -49,15 +51,16 @@ pub(super) enum Happening {
 impl Link {
     pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: Token) -> Self {
         let status = NodeStatus::new(address.to_string());
-        Self { address, settings, waiter, state: State::Resting(0), failures: 0, status }
+        Self { address, settings, waiter, line_seed: 0, state: State::Resting(0), failures: 0, status }
     }
 
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.state, State::Up(_))
     }
 
-    pub(super) fn keeps_lines(&self) -> bool {
-        matches!(&self.state, State::Up(connection) if connection.keeps_lines())
+    /// What the server is known by in the choice of the node with a line, if it can have one.
+    pub(super) fn line_seed(&self) -> Option<u64> {
+        matches!(&self.state, State::Up(connection) if connection.keeps_lines()).then_some(self.line_seed)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
@@ -121,6 +124,7 @@ impl Link {
         // A guarded client hears in the same turn what the node's memory is worth.
         self.status.state = if profile.look.is_some() { NodeState::Undecided } else { NodeState::Up };
         self.status.server = profile.server();
+        self.line_seed = line::seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);
         self.status.round_trip = Some(profile.round_trip);
         self.status.clock_ahead_micros = profile.clock_ahead_micros;

@@ -160,18 +160,38 @@ impl Share {
     }
 }
 
-/// The node with the line for a key: the same for all who see the same nodes, in whatever order they name them and by
-/// whatever addresses they reach them. Keys spread over the nodes.
+/// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
+/// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
+/// nodes. Each node comes with its [`seed`].
 #[must_use]
-pub fn place<'a>(key: &str, nodes: impl Iterator<Item = (NodeId, &'a str)>) -> Option<NodeId> {
-    nodes.max_by_key(|(_, run_id)| hash(key.bytes().chain(run_id.bytes()))).map(|(node, _)| node)
+pub fn places(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
+    let key = hash(key);
+    let mut best = [None; 2];
+    for (node, seed) in nodes {
+        let ranked = Some((mix(key ^ seed), node));
+        if ranked > best[0] {
+            best = [ranked, best[0]];
+        } else if ranked > best[1] {
+            best[1] = ranked;
+        }
+    }
+    best.map(|ranked| ranked.map(|(_, node)| node))
 }
 
-/// FNV-1a, and what mixes its last bytes into all bits.
-fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+/// What a server is known by in the choice of the node with a line.
+#[must_use]
+pub fn seed(run_id: &str) -> u64 {
+    hash(run_id)
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Mixes all bits into all bits.
+fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }
@@ -264,20 +284,23 @@ mod tests {
 
     #[test]
     fn all_who_see_the_same_nodes_find_the_same_line_and_keys_spread() {
-        let nodes = [(NodeId(0), "a"), (NodeId(1), "b"), (NodeId(2), "c")];
-        let elsewhere = [(NodeId(2), "a"), (NodeId(0), "b"), (NodeId(1), "c")];
+        let [a, b, c] = ["a", "b", "c"].map(seed);
+        let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
+        let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
         let mut used = [0; 3];
         for number in 0..300 {
             let key = format!("orders:{number}");
-            let node = place(&key, nodes.into_iter()).expect("there are nodes");
-            let theirs = place(&key, elsewhere.into_iter()).expect("there are nodes");
+            let [Some(node), Some(next)] = places(&key, nodes.into_iter()) else { panic!("there are nodes") };
+            let [theirs, _] = places(&key, elsewhere.into_iter());
+            let without = nodes.into_iter().filter(|(other, _)| *other != node);
+            assert_eq!(places(&key, without)[0], Some(next), "who cannot reach the first finds the next");
             assert_eq!(
                 nodes[node.index()].1,
-                elsewhere.iter().find(|(it, _)| *it == theirs).expect("one of them").1
+                elsewhere.iter().find(|(it, _)| Some(*it) == theirs).expect("one of them").1
             );
             used[node.index()] += 1;
         }
         assert!(used.iter().all(|count| *count > 60), "{used:?}");
-        assert_eq!(place("k", std::iter::empty()), None);
+        assert_eq!(places("k", std::iter::empty()), [None; 2]);
     }
 }

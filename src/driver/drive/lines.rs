@@ -10,7 +10,7 @@ use crate::node::Connection;
 use crate::protocol::board::Id;
 use crate::protocol::claim::{Key, Phase};
 use crate::protocol::line;
-use crate::protocol::quorum::NodeId;
+use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Vote;
 
@@ -55,10 +55,18 @@ impl Driver {
     }
 
     fn line_of(&self, key: &Key, now: Moment) -> Option<NodeId> {
-        let nodes = self.links.iter().enumerate().filter_map(|(place, link)| {
-            let node = NodeId(place as u8);
-            (link.keeps_lines() && self.board.answers(node, now)).then_some((node, &*link.status.run_id))
-        });
-        line::place(key.as_str(), nodes)
+        let answering = self.line_keepers().filter(|(node, _)| self.board.answers(*node, now));
+        line::places(key.as_str(), answering)[0]
+    }
+
+    /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
+    /// To look on all nodes would cost each of them a command for each release.
+    pub(super) fn lines_to_call(&self, key: &Key) -> NodeSet {
+        line::places(key.as_str(), self.line_keepers()).into_iter().flatten().collect()
+    }
+
+    fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        let links = self.links.iter().enumerate();
+        links.filter_map(|(place, link)| link.line_seed().map(|seed| (NodeId(place as u8), seed)))
     }
 }

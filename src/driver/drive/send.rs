@@ -18,14 +18,16 @@ impl Driver {
     /// Packs the question once, and copies its bytes to every node it goes to.
     pub(super) fn send(&mut self, ask: &Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let without_call = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn)
-            .then(|| Ask { phase: Phase::Release, ..ask.clone() });
-        for node in nodes.iter() {
+        let calls = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn);
+        let without_call = calls.then(|| Ask { phase: Phase::Release, ..ask.clone() });
+        let to_call = if calls { self.lines_to_call(&ask.key) } else { nodes };
+        let others = nodes.without(to_call);
+        for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
             let Some(connection) = self.links[node.index()].connection() else { continue };
             let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-            // Where there are no lines, there is nobody to call.
-            let ask = if connection.keeps_lines() { ask } else { without_call.as_ref().unwrap_or(ask) };
+            // Where the line is not, there is nobody to call.
+            let ask = if to_call.contains(node) { ask } else { without_call.as_ref().unwrap_or(ask) };
             if packed != Some((form, ask.phase)) {
                 self.packer.pack(ask, form);
                 packed = Some((form, ask.phase));
