@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::courtesy::Courtesy;
 use super::hold::Hold;
 use super::order::{Extended, Leftover, Order, Surveyed};
 use super::record::{Caller, Record};
@@ -25,6 +26,7 @@ pub(super) struct Desk {
     events: Events,
     records: HashMap<Id, Record, BuildHasherDefault<Spread>>,
     closing: Option<Closing>,
+    pub(super) courtesy: Courtesy,
 }
 
 /// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
@@ -57,7 +59,7 @@ struct Closing {
 
 impl Desk {
     pub(super) fn new(events: Events) -> Self {
-        Self { events, records: HashMap::default(), closing: None }
+        Self { events, records: HashMap::default(), closing: None, courtesy: Courtesy::default() }
     }
 
     /// The key that a machine works on.
@@ -72,6 +74,7 @@ impl Desk {
                 if self.closing.is_some() => {}
             Order::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
+                self.courtesy.on_asked();
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
@@ -87,6 +90,9 @@ impl Desk {
             }
             Order::Release { id, keeps_turn, reply } => {
                 if let Some(record) = self.records.get_mut(&id) {
+                    if reply.is_some() {
+                        self.courtesy.on_asked();
+                    }
                     record.caller = Caller::Releasing(reply);
                     if keeps_turn {
                         board.release_to_next(id, now);
@@ -174,6 +180,7 @@ impl Desk {
                 let Some(mut record) = self.records.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
                 if let Caller::Acquiring(reply) = record.replace(Caller::Releasing(None)) {
+                    self.courtesy.on_answered();
                     let _ = reply.send(Err(refusal));
                 }
             }
@@ -182,6 +189,7 @@ impl Desk {
                 let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing));
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
                 if let Caller::Releasing(Some(reply)) = record.replace(Caller::Releasing(None)) {
+                    self.courtesy.on_answered();
                     let _ = reply.send(votes);
                 }
             }
@@ -190,11 +198,12 @@ impl Desk {
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
                 let hold = Arc::new(Hold::new(deadline, confirmed, token));
                 let key = record.key.clone();
-                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold)))
-                    && reply.send(Ok(hold)).is_err()
-                {
-                    // The caller walked away in the very moment of success.
-                    return self.abandon(id, board, now);
+                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold))) {
+                    self.courtesy.on_answered();
+                    if reply.send(Ok(hold)).is_err() {
+                        // The caller walked away in the very moment of success.
+                        return self.abandon(id, board, now);
+                    }
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 let key = key.as_str();
@@ -265,7 +274,11 @@ impl Desk {
     }
 
     fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
-        self.records.remove(&id);
+        if let Some(record) = self.records.remove(&id)
+            && let Caller::Acquiring(_) = record.caller
+        {
+            self.courtesy.on_left();
+        }
         board.abandon(id, now);
     }
 }

@@ -118,10 +118,17 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.must_listen_first(cx) {
+        let now = clock::boot_nanos();
+        let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
+        if self.must_listen_first(gap, cx) {
             return Poll::Pending;
         }
         self.bells.wake(cx.waker());
+        if self.desk.courtesy.stands_back(now, gap) {
+            // A task that wakes itself gets behind those that are ready.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         for _ in 0..TURNS_BEFORE_YIELD {
             if !self.turn() {
                 return Poll::Pending;
@@ -137,9 +144,7 @@ impl Driver {
 
     /// Where the runtime was blocked, answers lie unread that it has not told us of yet. It is let look at its
     /// sockets before anybody is called silent for them.
-    fn must_listen_first(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = clock::boot_nanos();
-        let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
+    fn must_listen_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
         gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
     }

@@ -5,6 +5,7 @@
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
 mod bells;
+mod courtesy;
 mod desk;
 mod drive;
 mod hold;
