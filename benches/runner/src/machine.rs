@@ -1,5 +1,6 @@
 //! Where it was measured.
 
+use std::process::Command;
 use std::{env, fs, thread};
 
 use quorlock_chaos::Fleet;
@@ -29,4 +30,17 @@ pub fn machine(fleet: &Fleet) -> Outcome<String> {
 pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("unknown").to_owned()
+}
+
+/// The day, as tables are named after it.
+#[must_use]
+pub fn today() -> Option<String> {
+    said("date", &["-u", "+%Y-%m-%d"])
+}
+
+/// The first line that a program says, if it is there.
+pub(crate) fn said(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.lines().next()?.trim().to_owned())
 }

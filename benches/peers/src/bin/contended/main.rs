@@ -9,11 +9,12 @@ mod table;
 mod way;
 mod worker;
 
-use std::env;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use peers::Outcome;
-use peers::machine::{load, machine};
+use peers::machine::{self, load, machine};
 
 use case::Case;
 use run::World;
@@ -50,14 +51,22 @@ fn main() -> Outcome<()> {
             }
         }
     }
-    println!("{} 5 x redis-server, no append-only file.", machine(&world.fleet)?);
-    println!(
-        "{} rounds in {:.0} s; load average {before} before, {} after.",
-        options.rounds,
-        begin.elapsed().as_secs_f64(),
-        load()
+    let (machine, seconds, after) = (machine(&world.fleet)?, begin.elapsed().as_secs(), load());
+    let about = format!(
+        "- {machine}, five servers; two milliseconds are made by a proxy before each\n\
+         - Rounds: {}, in {seconds} s; load average {before} before and {after} after.\n{ABOUT}",
+        options.rounds
     );
-    println!("{}\n{}", table.to_markdown(), table.goals());
+    let text = format!("{about}\n## Goals\n\n{}\n\n## Figures\n{}", table.goals(), table.to_markdown());
+    let Some(folder) = &options.report else {
+        println!("{text}");
+        return Ok(());
+    };
+    let date = machine::today().ok_or("`date` does not tell the date")?;
+    fs::write(
+        folder.join(format!("contended-{date}.md")),
+        format!("# One lock that many want, {date}\n\n{text}"),
+    )?;
     Ok(())
 }
 
@@ -67,6 +76,8 @@ struct Options {
     ways: Vec<Way>,
     /// Other builds of this program, whose library waits in another way.
     beside: Vec<(String, String)>,
+    /// The folder for the tables, which else go to the terminal.
+    report: Option<PathBuf>,
 }
 
 impl Options {
@@ -74,6 +85,7 @@ impl Options {
         let (mut rounds, mut span, mut is_goals_only) = (5, Duration::from_secs(3), false);
         let (mut ways, mut beside) = (Vec::new(), Vec::new());
         let (mut holds, mut processes, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+        let mut report = None;
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -93,6 +105,7 @@ impl Options {
                     let (name, program) = value()?.split_once('=').ok_or("--beside NAME=PROGRAM")?;
                     beside.push((name.to_owned(), program.to_owned()));
                 }
+                "--report" => report = Some(value()?.into()),
                 other => return Err(format!("unknown option {other:?}; known: {KNOWN}").into()),
             }
         }
@@ -106,9 +119,17 @@ impl Options {
                 && (trips.is_empty() || trips.iter().any(|trip| trip == case.round_trip.name()))
                 && (!is_goals_only || case.has_goal())
         });
-        Ok(Self { rounds, cases, ways, beside })
+        Ok(Self { rounds, cases, ways, beside, report })
     }
 }
 
 const KNOWN: &str = "--quick, --rounds N, --seconds S, --goals, --way NAME, --hold MS, --processes N, --trip 0.1|2, \
-                     --beside NAME=PROGRAM";
+                     --beside NAME=PROGRAM, --report FOLDER";
+
+const ABOUT: &str = "\
+- Every figure is the median of the rounds. Clients and servers share the machine: read the ratios.
+- *Held*: the share of the time. *Wait*: from asking to having. *Starved*: tasks that never had it. \
+*CPU*, *commands*: of all clients and of all servers for each hand-over. *Commands/waiting s*: beyond ten for each hand-over, by \
+process and second of waiting. *Gap*: from giving up to the next grant; *from answer*: from the answer to its release to that. \
+*Left*: keys that stayed behind.
+";
