@@ -148,6 +148,12 @@ impl Link {
     }
 
     /// Drops the connection, if there is one, and rests before the next dial. True if that is news.
+    ///
+    /// A server that hung may still execute what it was sent here: the connection is reset, and once it goes on it reads
+    /// one buffer of it (16 kB), answers, and sees that nobody is there. It does so before it hears anything newer. (With
+    /// the threads of Redis 8 the first command of a newer connection was seen to overtake that; what follows on the
+    /// handshake's two round trips was not.) So undos that are owed find what they undo, and killing the old connection by
+    /// its id would win nothing, for a right that users had to be given.
     pub(super) fn down(&mut self, why: &str, now: Moment) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
