@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use quorlock::{AcquireError, Guard, Redlock};
-use quorlock_chaos::{Fleet, Setup};
+use quorlock_chaos::{Fleet, Flow, Proxy, Setup};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::world::{
-    Worker, builder, client, count, eventually, fleet, fleet_with, millis, plain, secs, standing,
+    Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, plain, secs, standing,
 };
 
 const LINE: &str = "quorlock:line:k";
@@ -26,6 +26,10 @@ async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
 fn in_line(fleet: &Fleet) -> i64 {
     let ask = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
     fleet.servers().iter().map(ask).sum()
+}
+
+fn has_line(server: &quorlock_chaos::Server) -> bool {
+    server.command(&["EXISTS", LINE]).expect("the node answers")
 }
 
 /// How often somebody was called, or would have been, on all nodes together.
@@ -170,13 +174,44 @@ async fn the_node_with_the_line_may_go() {
     let (one, other) = (client(&fleet).await, client(&fleet).await);
     let guard = one.mutex("k").acquire().await.expect("free");
     let waiter = in_vain(&fleet, &other).await;
-    let has_line =
-        |server: &quorlock_chaos::Server| server.command::<bool>(&["EXISTS", LINE]).expect("answers");
     let place = fleet.servers().iter().position(has_line).expect("somewhere");
     fleet[place].kill();
     eventually("it stands in another line", || async { in_line(&fleet) == 1 }).await;
     guard.release().await.expect("four of five");
     has_it(waiter).await.release().await.expect("released");
+}
+
+/// The waiter is in another part of the network than the holder: it stands where it can, and is called there.
+#[tokio::test]
+async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
+    for fleet in [fleet(3), plain(3)] {
+        let one = client(&fleet).await;
+        let guard = one.mutex("k").acquire().await.expect("free");
+        let scout = client(&fleet).await;
+        let scouting = in_vain(&fleet, &scout).await;
+        let place = fleet.servers().iter().position(has_line).expect("somewhere");
+        scouting.abort();
+        eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+
+        let wall = Proxy::before(&fleet[place], 1).expect("a port");
+        wall.set(0, Flow::CUT);
+        let mut urls = fleet.urls();
+        urls[place] = wall.url(0);
+        let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
+        assert!(!is_up(&other.nodes().await[place]));
+        let waiter = in_vain(&fleet, &other).await;
+        assert!(!has_line(&fleet[place]), "it stands elsewhere");
+        let before = calls(&fleet);
+        guard.release().await.expect("released");
+        let guard = has_it(waiter).await;
+        // It may have looked, too, and found the key free there: by then the call was made.
+        assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+        guard.release().await.expect("two of three");
+        for redlock in [one, scout, other] {
+            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        }
+        assert_eq!(count(&fleet), 0, "no line is left");
+    }
 }
 
 #[tokio::test]
