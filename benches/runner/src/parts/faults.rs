@@ -93,7 +93,8 @@ fn one(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()> {
     let measured = bad(bench, &mut workers, fault, &urls);
     fault.mend(&mut bench.fleet, node)?;
     measured?;
-    // A node that was paused wakes up to all it was sent; whoever knows how cleans up behind it.
+    // A node that was paused wakes up to all it was sent; whoever knows how cleans up behind it, as soon as they have
+    // reached it again: quorlock rests for two seconds at most between two dials.
     thread::sleep(WAKE_UP);
     // What nobody got an answer to is no lock that was released.
     let those: Vec<Peer> = peers.iter().filter(|peer| !crawls(peer, fault)).cloned().collect();
@@ -167,4 +168,4 @@ const OPS: usize = 1000;
 const SPAN: Duration = Duration::from_millis(600);
 const SHORT_PATIENCE: Duration = Duration::from_secs(12);
 const PAST_REDIAL: Duration = Duration::from_millis(2200);
-const WAKE_UP: Duration = Duration::from_secs(1);
+const WAKE_UP: Duration = Duration::from_millis(3500);
