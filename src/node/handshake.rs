@@ -139,7 +139,12 @@ async fn try_line(connection: &mut Connection, waiter: Token) -> Result<Option<S
             Reply::Error(complaint) if is_passing(&complaint) => {
                 return Err(Refusal::Down(complaint.words()));
             }
-            Reply::Error(complaint) => drop(no_lines.get_or_insert(complaint.words().to_string())),
+            Reply::Error(complaint) if no_lines.is_none() => {
+                let words = complaint.words();
+                let lacks_rights = complaint.is_no_permission();
+                no_lines =
+                    Some(if lacks_rights { format!("{words} ({NEEDS_LINES})") } else { words.to_string() });
+            }
             reply if text_of(&reply).as_deref() == Some("end") => break,
             _ => {}
         }
@@ -224,6 +229,8 @@ const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that 
                           replaced, and so may have forgotten locks";
 const NEEDS_LOOK: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
                           do without fencing and probation: plain()";
+const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
+                           +time, and the keys and the channels `quorlock:line:*`";
 
 fn not_redis() -> Refusal {
     Refusal::Barred(Bar::Unfit("it does not speak the Redis protocol (or wants TLS: rediss://)".into()))

@@ -82,10 +82,7 @@ impl Profile {
             ));
         }
         if let Some(why) = &self.no_lines {
-            warnings.push(format!(
-                "cannot call those who wait, who so ask again and again ({why}): grant the user +subscribe, +publish, \
-                 +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, +time, the keys and the channels `quorlock:line:*`"
-            ));
+            warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
         }
         warnings
     }

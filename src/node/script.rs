@@ -162,7 +162,7 @@ pub(super) fn first_look() -> Cmd {
 pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT];
 
 /// What a node that keeps lines must let us do: hear a channel, and say something on it. Nothing stays of it.
-pub(super) fn try_line(waiter: Token) -> [Cmd; 4] {
+pub(super) fn try_line(waiter: Token) -> [Cmd; 5] {
     let waiter = waiter.digits();
     let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");
@@ -175,7 +175,10 @@ pub(super) fn try_line(waiter: Token) -> [Cmd; 4] {
     go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
     let mut publish = redis::cmd("PUBLISH");
     publish.arg(&channel).arg("");
-    [subscribe, enter, go, publish]
+    // The one command that those two have no need of in an empty line.
+    let mut place = redis::cmd("ZSCORE");
+    place.arg(&channel).arg(&waiter[..]);
+    [subscribe, enter, go, publish, place]
 }
 
 fn stand(command: &mut Cmd, waited: Duration) {
