@@ -53,6 +53,9 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     } else {
         general.extend(no_locks(&nodes, quorum, probed));
     }
+    if findings.iter().flatten().any(lacks_rights) {
+        general.push(fault(RIGHTS.to_owned()));
+    }
     if nodes.len() % 2 == 0 {
         general.push(note("an even number of nodes survives no more losses than one node fewer".to_owned()));
     }
@@ -121,13 +124,14 @@ fn examine(node: &NodeStatus, is_undeclared: bool) -> Vec<Finding> {
     findings
 }
 
+/// Whether a node lets the user do too little. What exactly, the node has said: of one right at a time, in words of its own.
+fn lacks_rights(finding: &Finding) -> bool {
+    ["permission missing", "grant the user"].iter().any(|words| finding.words.contains(words))
+}
+
 fn remedy(bar: &Bar) -> String {
     let what = match bar {
         Bar::Login(_) => "check user and password (--username, --password-file, or the URL)",
-        Bar::NoPermission(_) => {
-            "grant it: ACL SETUSER … ~quorlock:* +set +get +del +pexpire +pttl +time +eval +evalsha +script|load \
-             +info +client|setname"
-        }
         Bar::AnotherCluster(_) => {
             "give all clients the same --nodes, --quorum and --longest-ttl; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
@@ -214,6 +218,10 @@ fn millis(span: Duration) -> String {
     format!("{:.2} ms", span.as_secs_f64() * 1e3)
 }
 
+/// All rights, so that nobody is told of one after the other.
+const RIGHTS: &str = "grant the user all that locks need: ACL SETUSER … ~* &quorlock:line:* +set +get +del +pexpire +pttl \
+                      +time +eval +evalsha +script|load +info +client|setname +subscribe +publish +zadd +zrange \
+                      +zrem +zscore";
 const PROBE_TTL: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(1);
 const CLOCK_LIMIT_MICROS: u64 = 500_000;

@@ -3,7 +3,7 @@
 use quorlock_chaos::{Server, Setup};
 use serde_json::Value;
 
-use crate::world::{World, end};
+use crate::world::{End, World, end};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
@@ -135,10 +135,63 @@ fn doctor_sees_missing_permissions_and_wrong_logins() {
     };
     let limited = doctor("secret");
     assert_eq!(limited.code, Some(1), "{limited:?}");
-    assert!(limited.out.contains("ACL SETUSER") || limited.out.contains("permission"), "{limited:?}");
+    assert!(limited.out.contains("permission missing"), "{limited:?}");
+    assert_eq!(limited.out.matches("ACL SETUSER").count(), 1, "said once for all: {limited:?}");
     let wrong = doctor("mistaken");
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert!(wrong.out.contains("--password-file") && !wrong.out.contains("mistaken"), "{wrong:?}");
+}
+
+/// Makes a user of these rights on all servers, and has the doctor look with it. Redis 6.2 gives new users all channels.
+fn doctor_as(world: &World, name: &str, rights: &[&str]) -> End {
+    for server in world.fleet.servers() {
+        let user = ["ACL", "SETUSER", name, "reset", "resetchannels", "on", ">secret"];
+        let words: Vec<&str> = user.into_iter().chain(rights.iter().copied()).collect();
+        server.command::<()>(&words).expect("an answer");
+    }
+    end(world.quorlock(&["doctor", "--username", name]).env("QUORLOCK_PASSWORD", "secret"))
+}
+
+#[test]
+fn the_rights_that_the_readme_names_are_enough_and_none_is_too_many() {
+    let world = World::of(3);
+    let lines = include_str!("../../../../README.md").lines();
+    let rights: Vec<&str> = lines
+        .filter_map(|line| line.strip_prefix("ACL SETUSER locks "))
+        .flat_map(|rights| rights.split(' '))
+        .filter(|word| !["on", ">secret", "resetchannels"].contains(word))
+        .collect();
+    let fine = doctor_as(&world, "locks", &rights);
+    assert!(fine.out.contains("all is well"), "{fine:?}");
+    // It says of these what they are good for.
+    let needed = rights.iter().filter(|it| !["+select", "+script|load", "+client|setname"].contains(it));
+    for one in needed {
+        let others: Vec<&str> = rights.iter().copied().filter(|other| other != one).collect();
+        let ill = doctor_as(&world, "locks", &others);
+        assert_eq!(ill.code, Some(1), "without {one}: {ill:?}");
+        assert!(ill.out.contains("ACL SETUSER"), "without {one}: {ill:?}");
+    }
+}
+
+#[test]
+fn whoever_does_as_the_doctor_says_about_rights_is_well() {
+    let world = World::of(3);
+    let ill = doctor_as(&world, "new", &["+info", "+eval"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    let (_, remedy) = ill.out.split_once("ACL SETUSER … ").expect("a remedy");
+    let rights: Vec<&str> = remedy.lines().next().expect("a line").split(' ').collect();
+    let well = doctor_as(&world, "new", &rights);
+    assert!(well.out.contains("all is well"), "{well:?}");
+}
+
+#[test]
+fn doctor_names_the_rights_that_lines_need() {
+    let world = World::of(3);
+    let ill = doctor_as(&world, "uncalled", &["~*", "&*", "+@all", "-publish"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    for word in ["ask again and again", "'publish'", "+publish", "quorlock:line:*"] {
+        assert!(ill.out.contains(word), "{word}: {ill:?}");
+    }
 }
 
 #[test]
