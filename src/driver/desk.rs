@@ -5,11 +5,12 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tracing::{Span, debug_span};
 
 use super::courtesy::Courtesy;
 use super::hold::Hold;
 use super::order::{Extended, Leftover, Order, Surveyed};
-use super::record::{Caller, Record};
+use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use crate::protocol::board::{Board, Id, News};
@@ -24,10 +25,17 @@ use crate::protocol::vote::{Holder, Vote};
 /// The callers, and who among them waits for which machine.
 pub(super) struct Desk {
     events: Events,
-    records: HashMap<Id, Record, BuildHasherDefault<Spread>>,
+    /// Those who wait for an answer.
+    records: ById<Record>,
+    /// Those who have a lock.
+    keepers: ById<Keeper>,
+    /// Which locks are being renewed, where anybody wants to know.
+    renewals: ById<Renewing>,
     closing: Option<Closing>,
-    pub(super) courtesy: Courtesy,
+    courtesy: Courtesy,
 }
+
+type ById<T> = HashMap<Id, T, BuildHasherDefault<Spread>>;
 
 /// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
 /// hasher's guard against that would cost more than all else that is done here.
@@ -59,12 +67,25 @@ struct Closing {
 
 impl Desk {
     pub(super) fn new(events: Events) -> Self {
-        Self { events, records: HashMap::default(), closing: None, courtesy: Courtesy::default() }
+        Self {
+            events,
+            records: HashMap::default(),
+            keepers: HashMap::default(),
+            renewals: HashMap::default(),
+            closing: None,
+            courtesy: Courtesy::default(),
+        }
+    }
+
+    /// Whether the callers are to speak before the driver goes on.
+    pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64, nanos_since_last_run: u64) -> bool {
+        self.courtesy.stands_back(self.records.len(), boot_nanos, nanos_since_last_run)
     }
 
     /// The key that a machine works on.
     pub(super) fn key_of(&self, id: Id) -> Option<&Key> {
-        self.records.get(&id).map(|record| &record.key)
+        let record = self.records.get(&id).map(|record| &record.key);
+        record.or_else(|| self.keepers.get(&id).map(|keeper| keeper.0.key()))
     }
 
     pub(super) fn take(&mut self, order: Order, board: &mut Board, now: Moment) {
@@ -74,7 +95,6 @@ impl Desk {
                 if self.closing.is_some() => {}
             Order::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
-                self.courtesy.on_asked();
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
@@ -82,18 +102,16 @@ impl Desk {
             }
             Order::Abandon(id) => self.abandon(id, board, now),
             Order::Extend { id, terms, reply } => {
-                let is_running = board.extend(id, terms, now);
-                match self.records.get_mut(&id) {
-                    Some(record) if is_running => record.extending(reply),
-                    _ => drop(reply.send(Extended::Lost)),
+                if board.extend(id, terms, now) && self.keepers.contains_key(&id) {
+                    self.renewals.entry(id).or_default().extending(reply);
+                } else {
+                    let _ = reply.send(Extended::Lost);
                 }
             }
             Order::Release { id, keeps_turn, reply } => {
-                if let Some(record) = self.records.get_mut(&id) {
-                    if reply.is_some() {
-                        self.courtesy.on_asked();
-                    }
-                    record.caller = Caller::Releasing(reply);
+                if let Some(keeper) = self.keepers.remove(&id) {
+                    self.renewals.remove(&id);
+                    self.records.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
                     if keeps_turn {
                         board.release_to_next(id, now);
                     } else {
@@ -153,13 +171,9 @@ impl Desk {
 
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn farewell(self, board: &Board) {
-        for record in self.records.values() {
-            if let Caller::Holding(hold) = &record.caller
-                && !hold.is_lost()
-            {
-                hold.lose();
-                self.events.emit(&Event::Lost { key: record.key.as_str(), loss: Loss::Closed });
-            }
+        for Keeper(hold) in self.keepers.values().filter(|keeper| !keeper.0.is_lost()) {
+            hold.lose();
+            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
@@ -171,42 +185,42 @@ impl Desk {
         match news {
             News::Surveyed(votes) => self.surveyed(id, votes, board),
             News::Declared(declared) => {
-                let Some(mut record) = self.records.remove(&id) else { return };
-                if let Caller::Declaring(reply) = record.replace(Caller::Releasing(None)) {
+                let Some(record) = self.records.remove(&id) else { return };
+                if let Caller::Declaring(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }
             News::Refused(refusal) => {
-                let Some(mut record) = self.records.remove(&id) else { return };
+                let Some(record) = self.records.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
-                if let Caller::Acquiring(reply) = record.replace(Caller::Releasing(None)) {
+                if let Caller::Acquiring(reply) = record.caller {
                     self.courtesy.on_answered();
                     let _ = reply.send(Err(refusal));
                 }
             }
             News::Released(votes) => {
-                let Some(mut record) = self.records.remove(&id) else { return };
+                let Some(record) = self.records.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing));
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
-                if let Caller::Releasing(Some(reply)) = record.replace(Caller::Releasing(None)) {
+                if let Caller::Releasing(Some(reply)) = record.caller {
                     self.courtesy.on_answered();
                     let _ = reply.send(votes);
                 }
             }
             News::Won { deadline, confirmed, number, rounds } => {
-                let Some(record) = self.records.get_mut(&id) else { return };
+                let Some(Record { key, caller: Caller::Acquiring(reply) }) = self.records.remove(&id) else {
+                    return;
+                };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let hold = Arc::new(Hold::new(deadline, confirmed, token));
-                let key = record.key.clone();
-                if let Caller::Acquiring(reply) = record.replace(Caller::Holding(Arc::clone(&hold))) {
-                    self.courtesy.on_answered();
-                    if reply.send(Ok(hold)).is_err() {
-                        // The caller walked away in the very moment of success.
-                        return self.abandon(id, board, now);
-                    }
+                let hold = Arc::new(Hold::new(id, key, deadline, confirmed, token));
+                self.keepers.insert(id, Keeper(Arc::clone(&hold)));
+                self.courtesy.on_answered();
+                if reply.send(Ok(Arc::clone(&hold))).is_err() {
+                    // The caller walked away in the very moment of success.
+                    return self.abandon(id, board, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
-                let key = key.as_str();
+                let key = hold.key().as_str();
                 self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds });
             }
             News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
@@ -216,27 +230,34 @@ impl Desk {
     }
 
     fn tell_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
-        let Some(record) = self.records.get_mut(&id) else { return };
-        let Caller::Holding(hold) = &record.caller else { return };
-        let (hold, key) = (Arc::clone(hold), record.key.clone());
-        let key = key.as_str();
+        let Some(Keeper(hold)) = self.keepers.get(&id) else { return };
+        let key = hold.key().as_str();
+        let mut end_renewal = |outcome: &dyn Fn() -> Extended| {
+            self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
+        };
         match news {
             News::Confirmed(nodes) => return hold.confirm(nodes),
-            News::Renewing => return record.begin_renewal(),
+            News::Renewing => {
+                let span = debug_span!("renew", key);
+                if !span.is_disabled() {
+                    self.renewals.entry(id).or_default().begin(span);
+                }
+                return;
+            }
             News::Renewed(deadline) => {
                 hold.renew(deadline);
-                let span = record.end_renewal(|| Extended::Renewed(deadline));
+                let span = end_renewal(&|| Extended::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
             News::Unconfirmed(votes) => {
-                let span = record.end_renewal(|| Extended::Unconfirmed(votes.clone()));
+                let span = end_renewal(&|| Extended::Unconfirmed(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }
             News::Lost(loss) => {
                 hold.lose();
-                let span = record.end_renewal(|| Extended::Lost);
+                let span = end_renewal(&|| Extended::Lost);
                 span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }
             News::Won { .. }
@@ -253,8 +274,7 @@ impl Desk {
     }
 
     fn surveyed(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
-        let Some(mut record) = self.records.remove(&id) else { return };
-        let caller = record.replace(Caller::Releasing(None));
+        let Some(Record { key, caller }) = self.records.remove(&id) else { return };
         if let Caller::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
             let _ = reply.send(votes[node.index()].clone());
@@ -262,7 +282,7 @@ impl Desk {
         }
         let is_ours = |vote: &Vote| match vote {
             Vote::Seen(sighting) => match sighting.holder {
-                Holder::Owner(mark) => board.is_ours(&record.key, mark),
+                Holder::Owner(mark) => board.is_ours(&key, mark),
                 Holder::Nobody | Holder::OtherType => false,
             },
             _ => false,
@@ -274,11 +294,9 @@ impl Desk {
     }
 
     fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
-        if let Some(record) = self.records.remove(&id)
-            && let Caller::Acquiring(_) = record.caller
-        {
-            self.courtesy.on_left();
-        }
+        self.records.remove(&id);
+        self.keepers.remove(&id);
+        self.renewals.remove(&id);
         board.abandon(id, now);
     }
 }

@@ -1,13 +1,15 @@
 //! What the driver and a guard both know of a held lock.
 
-use std::any::Any;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering, fence};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::host::clock;
+use crate::protocol::board::Id;
+use crate::protocol::claim::Key;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::quorum::NodeSet;
 use crate::protocol::time::Moment;
@@ -17,29 +19,66 @@ use crate::protocol::time::Moment;
 /// The driver moves the deadline, the guard reads it, and whoever first sees it pass latches the loss. Once lost
 /// or given up it stays so, whatever a late renewal says.
 pub(crate) struct Hold {
+    id: Id,
+    key: Key,
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
-    /// What to hand to the guarded resource; nothing in plain mode.
-    token: Option<Box<FencingToken>>,
     state: AtomicU8,
+    /// What to hand to the guarded resource; nothing in plain mode.
+    token: Option<Compact>,
+    end: Mutex<End>,
+}
+
+/// What happens when a lock is over.
+#[derive(Default)]
+struct End {
+    /// Who passes its turn on.
+    turns: Option<Arc<dyn Turns>>,
     /// Made for the first who listens: most locks are given up before anybody does.
-    lost: OnceLock<CancellationToken>,
-    /// Something to be dropped as soon as the lock is over.
-    luggage: Mutex<Option<Box<dyn Any + Send>>>,
+    lost: Option<CancellationToken>,
+}
+
+/// Where the tasks of this process take turns.
+pub(crate) trait Turns: Send + Sync {
+    /// Whoever had the turn for this key is done with it.
+    fn pass_on(&self, key: &Key);
+}
+
+/// A fencing token in half the room: a `u128` is laid out in steps of 16 bytes.
+#[derive(Clone, Copy)]
+struct Compact {
+    number: NonZeroU64,
+    nonce: [u8; 16],
 }
 
 impl Hold {
-    pub(crate) fn new(deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
+    pub(crate) fn new(
+        id: Id,
+        key: Key,
+        deadline: Moment,
+        confirmed: NodeSet,
+        token: Option<FencingToken>,
+    ) -> Self {
         Self {
+            id,
+            key,
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
-            token: token.map(Box::new),
             state: AtomicU8::new(HELD),
-            lost: OnceLock::new(),
-            luggage: Mutex::new(None),
+            token: token.and_then(Compact::of),
+            end: Mutex::default(),
         }
+    }
+
+    /// Its machine on the board.
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Until when the lock may be trusted. Read as two numbers while the driver may write them: a mix of an old and
@@ -70,7 +109,7 @@ impl Hold {
     }
 
     pub(crate) fn token(&self) -> Option<FencingToken> {
-        self.token.as_deref().copied()
+        self.token.map(Compact::token)
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {
@@ -85,12 +124,12 @@ impl Hold {
     /// The lock is lost; everybody who listens is told. Nothing happens if it is over already.
     pub(crate) fn lose(&self) {
         if self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            // Pairs with the one in `lost`: of the two, at least one sees what the other did.
-            fence(Ordering::SeqCst);
-            if let Some(lost) = self.lost.get() {
+            // Whoever listens from here on sees the state.
+            let lost = self.at_end().lost.clone();
+            if let Some(lost) = lost {
                 lost.cancel();
             }
-            self.unload();
+            self.pass_on();
         }
     }
 
@@ -101,29 +140,52 @@ impl Hold {
     }
 
     /// The lost signal, which comes at once if the lock is lost already.
-    pub(crate) fn lost(&self) -> &CancellationToken {
-        let lost = self.lost.get_or_init(CancellationToken::new);
+    pub(crate) fn lost(&self) -> CancellationToken {
+        let lost = self.at_end().lost.get_or_insert_default().clone();
         // Lost while the signal was being made: whoever lost it has seen none.
-        fence(Ordering::SeqCst);
         if self.is_lost() {
             lost.cancel();
         }
         lost
     }
 
-    /// Takes something along, to be dropped when the lock is over.
-    pub(crate) fn carry(&self, luggage: Box<dyn Any + Send>) {
-        *self.luggage.lock().unwrap_or_else(PoisonError::into_inner) = Some(luggage);
-        // Lost while it was being loaded: nobody will come for it any more.
+    /// Takes the turn over, which is passed on when the lock is over.
+    pub(crate) fn take_turn(&self, turns: Arc<dyn Turns>) {
+        self.at_end().turns = Some(turns);
+        // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {
-            self.unload();
+            self.pass_on();
         }
     }
 
-    /// Drops what was taken along.
-    pub(crate) fn unload(&self) {
-        let luggage = self.luggage.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(luggage);
+    /// Passes the turn on, if it still has it.
+    pub(crate) fn pass_on(&self) {
+        let turns = self.at_end().turns.take();
+        if let Some(turns) = turns {
+            turns.pass_on(&self.key);
+        }
+    }
+
+    fn at_end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.pass_on();
+    }
+}
+
+impl Compact {
+    /// Nodes give no number 0.
+    fn of(token: FencingToken) -> Option<Self> {
+        let number = NonZeroU64::new(token.number)?;
+        Some(Self { number, nonce: token.nonce.to_ne_bytes() })
+    }
+
+    fn token(self) -> FencingToken {
+        FencingToken { number: self.number.get(), nonce: u128::from_ne_bytes(self.nonce) }
     }
 }
 
@@ -136,13 +198,13 @@ mod tests {
     use super::*;
 
     fn hold() -> Hold {
-        Hold::new(clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+        Hold::new(1, Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
     }
 
     #[test]
     fn the_lost_signal_comes_to_those_who_listened_before_and_to_those_who_listen_after() {
         let (early, late) = (hold(), hold());
-        let signal = early.lost().clone();
+        let signal = early.lost();
         assert!(!signal.is_cancelled());
         early.lose();
         late.lose();
@@ -152,7 +214,7 @@ mod tests {
     #[test]
     fn a_lock_that_was_given_up_is_not_lost_any_more() {
         let hold = hold();
-        let signal = hold.lost().clone();
+        let signal = hold.lost();
         assert!(hold.end());
         hold.lose();
         assert!(!signal.is_cancelled() && !hold.lost().is_cancelled() && !hold.is_valid());

@@ -21,7 +21,7 @@ pub(crate) use crate::node::{Address, Login, Settings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
 pub(crate) use drive::{Driver, Options};
-pub(crate) use hold::Hold;
+pub(crate) use hold::{Hold, Turns};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
 #[cfg(test)]

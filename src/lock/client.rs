@@ -47,7 +47,7 @@ pub struct Redlock {
 pub(super) struct Shared {
     pub(super) orders: Orders,
     pub(super) view: watch::Receiver<View>,
-    pub(super) queue: Queue,
+    pub(super) queue: Arc<Queue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
     pub(super) drift: Drift,

@@ -16,8 +16,7 @@ use super::error::{ExtendError, Invalid, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::{Extended, Hold, Order};
-use crate::protocol::board::Id;
-use crate::protocol::claim::{Claim, Key};
+use crate::protocol::claim::Claim;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::terms::Terms;
 use crate::protocol::time::Moment;
@@ -38,10 +37,9 @@ use crate::protocol::vote::Vote;
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
-    key: Key,
-    terms: Terms,
-    id: Id,
     held: Held,
+    /// How long an attempt waits for answers.
+    patience: Duration,
 }
 
 /// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work, and
@@ -59,10 +57,10 @@ pub struct Lost {
 }
 
 impl Guard {
-    pub(super) fn new(client: Redlock, claim: Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
+    pub(super) fn new(client: Redlock, claim: &Claim, hold: Arc<Hold>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
-        hold.carry(Box::new(turn));
-        Self { client, key: claim.key, terms: claim.terms, id, held: Held { hold } }
+        turn.hand_to(&hold);
+        Self { client, held: Held { hold }, patience: claim.terms.patience() }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -82,7 +80,7 @@ impl Guard {
     /// The lock's key on the nodes: prefix and name.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.key.as_str()
+        self.held.hold.key().as_str()
     }
 
     /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
@@ -97,12 +95,12 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
-        let terms = self.terms.with_ttl(ttl).map_err(Invalid::from)?;
+        let terms = Terms::new(ttl, self.client.shared.drift, None, self.patience).map_err(Invalid::from)?;
         self.client.check_ttl(&terms)?;
         if !self.is_valid() {
             return Err(ExtendError::Lost);
         }
-        let id = self.id;
+        let id = self.held.hold.id();
         match self.client.shared.ask(|reply| Order::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Some(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
@@ -153,9 +151,10 @@ impl Guard {
         if !self.held.hold.end() {
             return;
         }
-        let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(&self.key);
-        self.client.shared.orders.send(Order::Release { id: self.id, keeps_turn, reply });
-        self.held.hold.unload();
+        let hold = &self.held.hold;
+        let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
+        self.client.shared.orders.send(Order::Release { id: hold.id(), keeps_turn, reply });
+        hold.pass_on();
     }
 }
 
@@ -211,7 +210,7 @@ impl Held {
 
 impl Lost {
     fn of(hold: &Hold) -> Self {
-        let token = hold.lost().clone();
+        let token = hold.lost();
         Self { waiting: Box::pin(token.clone().cancelled_owned()), token }
     }
 
@@ -233,7 +232,7 @@ impl Future for Lost {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("key", &self.key)
+            .field("key", &self.key())
             .field("remaining", &self.remaining())
             .field("margin", &self.margin())
             .finish_non_exhaustive()

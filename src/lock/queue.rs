@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{Heard, Listener, Order, Orders, jitter, now};
+use crate::driver::{Heard, Hold, Listener, Order, Orders, Turns, jitter, now};
 use crate::protocol::claim::Key;
 use crate::protocol::line::{Next, Share};
-use crate::protocol::time::Moment;
+use crate::protocol::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
-#[derive(Clone)]
 pub(super) struct Queue {
+    /// Shared with the ear.
     lines: Arc<Mutex<Lines>>,
     orders: Orders,
 }
@@ -25,16 +25,23 @@ pub(super) struct Queue {
 type Lines = HashMap<Key, Line>;
 
 struct Line {
-    waiting: VecDeque<oneshot::Sender<Pause>>,
     share: Share,
     /// Whether the key was given up and nobody called, because the next task here was to take it.
     owes_call: bool,
+    /// Since when the key has gone from task to task in this client without a gap.
+    streak_since: BootTime,
+    crowd: Option<Box<Crowd>>,
+}
+
+/// What there is to know of a key only where there is more to it than that somebody here has it. Locks are held by the
+/// thousand, and nobody waits for most of them.
+#[derive(Default)]
+struct Crowd {
+    waiting: VecDeque<oneshot::Sender<Pause>>,
     /// Rings when the share has changed under whoever contends.
     bell: Option<Arc<Notify>>,
-    /// Since when the key has gone from task to task in this client without a gap.
-    streak_since: Moment,
     /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
-    idle_since: Option<Moment>,
+    idle_since: Option<BootTime>,
 }
 
 /// What the driver hears, the queue knows by this.
@@ -45,28 +52,30 @@ type Pause = Duration;
 
 /// The right to contend for a key. Dropping it passes it on.
 pub(super) struct Turn {
-    queue: Queue,
+    queue: Arc<Queue>,
     key: Key,
+    /// False once a lock has taken it over.
+    is_ours: bool,
     /// How long to hold back before the first attempt, to let in those who know nothing of lines.
     pub(super) pause: Pause,
 }
 
 /// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
 struct Place {
-    queue: Queue,
+    queue: Arc<Queue>,
     key: Key,
     called: oneshot::Receiver<Pause>,
 }
 
 impl Queue {
     /// And its ear at the driver, which does not keep the driver from ending.
-    pub(super) fn new(orders: Orders) -> (Self, Ear) {
+    pub(super) fn new(orders: Orders) -> (Arc<Self>, Ear) {
         let lines = Arc::default();
-        (Self { lines: Arc::clone(&lines), orders }, Ear(lines))
+        (Arc::new(Self { lines: Arc::clone(&lines), orders }), Ear(lines))
     }
 
     /// The turn, if nobody else here has it.
-    pub(super) fn try_turn(&self, key: &Key) -> Option<Turn> {
+    pub(super) fn try_turn(self: &Arc<Self>, key: &Key) -> Option<Turn> {
         self.begin(&mut self.lock(), key)
     }
 
@@ -75,7 +84,9 @@ impl Queue {
     pub(super) fn keeps_turn(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
-        line.owes_call = line.share.next() == Next::Try && line.waiting.iter().any(|call| !call.is_closed());
+        let is_waited_for =
+            line.crowd.as_ref().is_some_and(|it| it.waiting.iter().any(|call| !call.is_closed()));
+        line.owes_call = line.share.next() == Next::Try && is_waited_for;
         line.owes_call
     }
 
@@ -84,7 +95,7 @@ impl Queue {
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up, and loses no turn.
-    pub(super) async fn turn(&self, key: &Key) -> Turn {
+    pub(super) async fn turn(self: &Arc<Self>, key: &Key) -> Turn {
         loop {
             let mut place = match self.line_up(key) {
                 Ok(turn) => return turn,
@@ -96,58 +107,67 @@ impl Queue {
         }
     }
 
-    fn begin(&self, lines: &mut Lines, key: &Key) -> Option<Turn> {
+    fn begin(self: &Arc<Self>, lines: &mut Lines, key: &Key) -> Option<Turn> {
         if let Some(line) = lines.get_mut(key) {
-            let idle_since = line.idle_since.take()?;
+            let idle_since = line.crowd.as_mut()?.idle_since.take()?;
             let now = now();
-            if now.since(idle_since) >= REMEMBERED {
+            if idle_since.elapsed(now) >= REMEMBERED {
                 line.share = Share::default();
             }
-            line.streak_since = now;
+            line.streak_since = now.boot();
         } else {
-            lines.insert(key.clone(), Line::new());
+            lines.insert(key.clone(), Line::new(Share::default()));
         }
         Some(self.turn_of(key, Duration::ZERO))
     }
 
-    fn line_up(&self, key: &Key) -> Result<Turn, Place> {
+    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Turn, Place> {
         let mut lines = self.lock();
         if let Some(turn) = self.begin(&mut lines, key) {
             return Ok(turn);
         }
         let (call, called) = oneshot::channel();
         if let Some(line) = lines.get_mut(key) {
-            if line.waiting.len() == line.waiting.capacity() {
+            let waiting = &mut line.crowd.get_or_insert_default().waiting;
+            if waiting.len() == waiting.capacity() {
                 // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
-                line.waiting.retain(|call| !call.is_closed());
-                line.waiting.reserve(line.waiting.len() + 1);
+                waiting.retain(|call| !call.is_closed());
+                waiting.reserve(waiting.len() + 1);
             }
-            line.waiting.push_back(call);
+            waiting.push_back(call);
         }
-        Err(Place { queue: self.clone(), key: key.clone(), called })
+        Err(Place { queue: Arc::clone(self), key: key.clone(), called })
     }
 
-    fn turn_of(&self, key: &Key, pause: Pause) -> Turn {
-        Turn { queue: self.clone(), key: key.clone(), pause }
+    fn turn_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Turn {
+        Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        lock(&self.lines)
+    }
+}
+
+impl Turns for Queue {
     fn pass_on(&self, key: &Key) {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return };
         let now = now();
-        let pause = if now.since(line.streak_since) < STREAK {
-            Duration::ZERO
-        } else {
-            // The key never looks free to clients that know nothing of lines while it goes round in here. Now and
-            // then it is left alone for a moment, so that their polls find it.
-            PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
-        };
-        while let Some(call) = line.waiting.pop_front() {
-            if call.send(pause).is_ok() {
-                if !pause.is_zero() {
-                    line.streak_since = now.plus(pause);
+        if let Some(crowd) = &mut line.crowd {
+            let pause = if line.streak_since.elapsed(now) < STREAK {
+                Duration::ZERO
+            } else {
+                // The key never looks free to clients that know nothing of lines while it goes round in here. Now
+                // and then it is left alone for a moment, so that their polls find it.
+                PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
+            };
+            while let Some(call) = crowd.waiting.pop_front() {
+                if call.send(pause).is_ok() {
+                    if !pause.is_zero() {
+                        line.streak_since = now.boot().plus(pause);
+                    }
+                    return;
                 }
-                return;
             }
         }
         // Leaving calls the next, if nobody was and the key is free.
@@ -159,15 +179,12 @@ impl Queue {
             return;
         }
         // Whoever comes back at once must not go before those who were there.
-        *line = Line { share: line.share, idle_since: Some(now), ..Line::new() };
+        *line = Line::new(line.share);
+        line.crowd.get_or_insert_default().idle_since = Some(now.boot());
         if lines.len() >= MANY && lines.len().is_power_of_two() {
-            let is_fresh = |idle_since: Moment| now.since(idle_since) < REMEMBERED;
-            lines.retain(|_, line| line.idle_since.is_none_or(is_fresh));
+            let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
+            lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        lock(&self.lines)
     }
 }
 
@@ -181,9 +198,9 @@ impl Listener for Ear {
         let mut lines = lock(&self.0);
         match heard {
             Heard::Called { key, has_others } => match lines.get_mut(key) {
-                Some(line) if line.idle_since.is_none() => {
-                    line.share.on_called(has_others, line.waiting.len());
-                    line.streak_since = now();
+                Some(line) if line.idle_since().is_none() => {
+                    line.share.on_called(has_others, line.waiting());
+                    line.streak_since = now().boot();
                     line.ring();
                 }
                 _ => return false,
@@ -214,19 +231,21 @@ impl Listener for Ear {
 }
 
 impl Line {
-    fn new() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            share: Share::default(),
-            owes_call: false,
-            bell: None,
-            streak_since: now(),
-            idle_since: None,
-        }
+    fn new(share: Share) -> Self {
+        Self { share, owes_call: false, streak_since: now().boot(), crowd: None }
+    }
+
+    /// How many tasks wait.
+    fn waiting(&self) -> usize {
+        self.crowd.as_ref().map_or(0, |crowd| crowd.waiting.len())
+    }
+
+    fn idle_since(&self) -> Option<BootTime> {
+        self.crowd.as_ref()?.idle_since
     }
 
     fn ring(&self) {
-        if let Some(bell) = &self.bell {
+        if let Some(bell) = self.crowd.as_ref().and_then(|crowd| crowd.bell.as_ref()) {
             bell.notify_one();
         }
     }
@@ -237,7 +256,10 @@ impl Turn {
     pub(super) fn share<T>(&self, look: impl FnOnce(&mut Share, usize) -> T) -> T {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
-            Some(line) => look(&mut line.share, line.waiting.len()),
+            Some(line) => {
+                let waiting = line.waiting();
+                look(&mut line.share, waiting)
+            }
             None => look(&mut Share::default(), 0),
         }
     }
@@ -246,7 +268,7 @@ impl Turn {
     pub(super) fn bell(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
-            Some(line) => Arc::clone(line.bell.get_or_insert_default()),
+            Some(line) => Arc::clone(line.crowd.get_or_insert_default().bell.get_or_insert_default()),
             None => Arc::default(),
         }
     }
@@ -263,7 +285,8 @@ impl Turn {
             let mut lines = self.queue.lock();
             lines.get_mut(&self.key).is_some_and(|line| {
                 line.owes_call = false;
-                line.share.on_taken(line.waiting.len())
+                let waiting = line.waiting();
+                line.share.on_taken(waiting)
             })
         };
         if stands {
@@ -273,11 +296,19 @@ impl Turn {
             self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, reply });
         }
     }
+
+    /// From here on the turn goes with the lock, and is passed on when the lock is over.
+    pub(super) fn hand_to(mut self, hold: &Hold) {
+        self.is_ours = false;
+        hold.take_turn(Arc::clone(&self.queue) as Arc<dyn Turns>);
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.queue.pass_on(&self.key);
+        if self.is_ours {
+            self.queue.pass_on(&self.key);
+        }
     }
 }
 

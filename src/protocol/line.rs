@@ -19,9 +19,9 @@ pub struct Share {
     /// Whether other processes want the key, as far as we were told.
     has_others: bool,
     /// How often we had the key in this turn.
-    taken: u32,
+    taken: u8,
     /// How often we may.
-    allowed: u32,
+    allowed: u8,
     /// Whether the key was last found free without a call: whoever had it does not call.
     is_silent: bool,
 }
@@ -156,7 +156,7 @@ impl Share {
     }
 
     fn allow(&mut self, tasks: usize) {
-        self.allowed = (tasks as u32).clamp(1, MOST_IN_A_TURN);
+        self.allowed = tasks.clamp(1, usize::from(MOST_IN_A_TURN)) as u8;
     }
 }
 
@@ -197,7 +197,7 @@ fn mix(hash: u64) -> u64 {
 }
 
 /// How many tasks of a process have a key in one turn at most, while other processes wait.
-pub const MOST_IN_A_TURN: u32 = 8;
+pub const MOST_IN_A_TURN: u8 = 8;
 
 #[cfg(test)]
 mod tests {

@@ -56,15 +56,6 @@ impl Terms {
         Duration::from_nanos(self.patience_nanos)
     }
 
-    /// The same terms for another ttl: what an extension asks for.
-    ///
-    /// # Errors
-    ///
-    /// As [`Terms::new`].
-    pub fn with_ttl(&self, ttl: Duration) -> Result<Self, BadTerms> {
-        Self::new(ttl, self.drift, None, self.patience())
-    }
-
     /// Until when a lock granted by a round that started at `start` may be trusted.
     ///
     /// From the Redlock description: the lock is held if "the total time elapsed to acquire the lock is less

@@ -22,6 +22,12 @@ impl Moment {
         Self { boot_nanos, wall_nanos }
     }
 
+    /// The same on the boot clock alone.
+    #[must_use]
+    pub const fn boot(self) -> BootTime {
+        BootTime(self.boot_nanos)
+    }
+
     /// Nanoseconds on the boot clock.
     #[must_use]
     pub const fn boot_nanos(self) -> u64 {
@@ -96,6 +102,39 @@ impl Moment {
     #[must_use]
     pub const fn earlier(self, other: Self) -> Self {
         if other.boot_nanos < self.boot_nanos { other } else { self }
+    }
+}
+
+/// A point in time on the boot clock alone: for what is waited for, and ends no lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(u64);
+
+impl BootTime {
+    /// Five centuries after the machine was started.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// Nanoseconds since boot.
+    #[must_use]
+    pub const fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This point in time, `span` later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(span)))
+    }
+
+    /// Whether it has come.
+    #[must_use]
+    pub const fn is_due(self, now: Moment) -> bool {
+        now.boot_nanos >= self.0
+    }
+
+    /// What has passed since; zero if it lies ahead.
+    #[must_use]
+    pub const fn elapsed(self, now: Moment) -> Duration {
+        Duration::from_nanos(now.boot_nanos.saturating_sub(self.0))
     }
 }
 

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use super::*;
 use crate::driver::Inbox;
 
-fn queue() -> (Queue, Inbox, Key) {
+fn queue() -> (Arc<Queue>, Inbox, Key) {
     let (orders, inbox) = Orders::channel();
     (Queue::new(orders).0, inbox, Key::new("k"))
 }
@@ -48,9 +48,9 @@ async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
 #[tokio::test]
 async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
     let (queue, _inbox, key) = queue();
-    let take = |queue: &Queue| {
+    let take = |queue: &Arc<Queue>| {
         Box::pin({
-            let (queue, key) = (queue.clone(), key.clone());
+            let (queue, key) = (Arc::clone(queue), key.clone());
             async move { queue.turn(&key).await }
         })
     };
@@ -58,7 +58,7 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     let (mut second, mut third) = (take(&queue), take(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(line) = queue.lock().get_mut(&key) {
-        line.streak_since = now().minus(STREAK);
+        line.streak_since = now().minus(STREAK).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("its turn");
