@@ -21,7 +21,7 @@ use super::membership::Membership;
 use super::quorum::{NodeId, Quorum};
 use super::survey::Survey;
 use super::terms::Terms;
-use super::time::Moment;
+use super::time::{BootTime, Moment};
 use super::vote::{Bar, Fault, Vote};
 
 /// The name of a machine on the board; the caller picks it, and never twice.
@@ -36,10 +36,11 @@ pub struct Board {
     quorum: Quorum,
     limits: Limits,
     lanes: Vec<Lane>,
-    running: BTreeMap<Id, Entry>,
+    /// Boxed: the map keeps room for more than it has.
+    running: BTreeMap<Id, Box<Entry>>,
     /// How many of them are leases.
     leases: usize,
-    alarms: BTreeSet<(u64, Id)>,
+    alarms: BTreeSet<(BootTime, Id)>,
     actions: VecDeque<Action>,
     /// Which nodes may vote; in plain mode all of them, always.
     members: Option<Box<Membership>>,
@@ -52,16 +53,15 @@ pub struct Board {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Entry {
     machine: Machine,
-    alarm: Option<u64>,
-    /// Whether the next in this process takes the key before those who wait in others.
-    keeps_turn: bool,
+    /// When it is to be woken.
+    alarm: BootTime,
 }
 
-/// Boxed, so that many leases cost what a lease costs and not what the largest machine does.
+/// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Machine {
     Attempt(Box<Bid>),
-    Lease(Box<Lease>),
+    Lease(Lease),
     Survey(Box<Survey>),
 }
 
@@ -224,7 +224,7 @@ impl Board {
         for node in self.quorum.all().iter() {
             let lane = &mut self.lanes[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while lane.owed.front().is_some_and(|undo| now.is_due(undo.until)) {
+            while lane.owed.front().is_some_and(|undo| undo.until.is_due(now)) {
                 lane.owed.pop_front();
             }
             if lane.link == Link::Up && lane.has_owed_for(now, self.limits.redial_after) {
@@ -241,7 +241,7 @@ impl Board {
                 self.wake(id, now);
             }
         }
-        while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| *due <= now.boot_nanos()) {
+        while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| due.is_due(now)) {
             self.wake(id, now);
         }
     }
@@ -249,7 +249,7 @@ impl Board {
     /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let (mut oldest, mut wake) = (None, self.alarms.first().map(|(due, _)| *due));
+        let (mut oldest, mut wake) = (None, self.alarms.first().map(|(due, _)| due.nanos()));
         for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
             oldest = earlier(oldest, lane.awaiting.front().map(|awaiting| awaiting.sent.boot_nanos()));
             wake = earlier(wake, lane.retry_at.map(Moment::boot_nanos));
@@ -298,16 +298,15 @@ impl Board {
     }
 
     fn start(&mut self, id: Id, machine: Machine, now: Moment) {
-        self.running.insert(id, Entry { machine, alarm: None, keeps_turn: false });
+        self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
     fn wake(&mut self, id: Id, now: Moment) {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let Some(entry) = self.running.get_mut(&id) else { return };
-        if let Some(due) = entry.alarm.take() {
-            self.alarms.remove(&(due, id));
-        }
+        let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
+        self.alarms.remove(&(due, id));
         match &mut entry.machine {
             Machine::Attempt(bid) => bid.attempt.on_wake(now),
             Machine::Lease(lease) => lease.on_wake(|node| voters.absence(node, now), now),
@@ -334,17 +333,18 @@ impl Board {
     fn set_alarm(&mut self, id: Id) {
         let Some(entry) = self.running.get_mut(&id) else { return };
         let (wake, is_done) = match &entry.machine {
-            Machine::Attempt(bid) => (bid.attempt.wake_at(), bid.attempt.is_done()),
+            Machine::Attempt(bid) => (bid.attempt.wake_at().map(Moment::boot), bid.attempt.is_done()),
             Machine::Lease(lease) => (lease.wake_at(), lease.is_done()),
-            Machine::Survey(survey) => (survey.wake_at(), survey.is_done()),
+            Machine::Survey(survey) => (survey.wake_at().map(Moment::boot), survey.is_done()),
         };
-        let alarm = wake.map(Moment::boot_nanos).filter(|_| !is_done);
+        let alarm = wake.filter(|_| !is_done).unwrap_or(BootTime::NEVER);
         if alarm != entry.alarm {
-            if let Some(old) = std::mem::replace(&mut entry.alarm, alarm) {
+            let old = std::mem::replace(&mut entry.alarm, alarm);
+            if old != BootTime::NEVER {
                 self.alarms.remove(&(old, id));
             }
-            if let Some(new) = alarm {
-                self.alarms.insert((new, id));
+            if alarm != BootTime::NEVER {
+                self.alarms.insert((alarm, id));
             }
         }
         if is_done {

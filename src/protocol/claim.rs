@@ -1,6 +1,7 @@
 //! What is asked for, and the question put to a node.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,21 +57,21 @@ impl fmt::Display for Key {
 /// Reusing one across attempts breaks exclusion with perfect clocks and no crash: a release of the first
 /// attempt that arrives late deletes the grant of the second. Who knows it can release the lock, so it is a
 /// secret: `Debug` shows a short hash only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token(u128);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token([u8; 16]);
 
 impl Token {
     /// The token of these bits, which must be drawn from the operating system's randomness.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
-        Self(bits)
+        Self(bits.to_be_bytes())
     }
 
     /// As it stands on the nodes: 32 hexadecimal digits.
     #[must_use]
     pub fn digits(&self) -> [u8; 32] {
         let mut digits = [0; 32];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
             pair[0] = HEX[usize::from(byte >> 4)];
             pair[1] = HEX[usize::from(byte & 0xf)];
         }
@@ -85,6 +86,13 @@ impl Token {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// As the one number of its width, by which the models know it.
+impl Hash for Token {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(u128::from_be_bytes(self.0));
+    }
+}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::board::Id;
 use super::claim::{Key, Phase, Token};
 use super::membership::Write;
-use super::time::Moment;
+use super::time::{BootTime, Moment};
 use super::vote::{Bar, Fault, Vote};
 
 /// One node's ordered queue.
@@ -82,7 +82,7 @@ pub struct Undo {
     /// would pass a call on from one to the next while somebody else has the lock.
     pub phase: Phase,
     /// Until when it may matter: no key of ours can outlive this.
-    pub until: Moment,
+    pub until: BootTime,
 }
 
 impl Lane {

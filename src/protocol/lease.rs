@@ -5,6 +5,7 @@ mod step;
 
 pub use step::{LeaseStep, Loss, Tenure};
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::attempt::Attempt;
@@ -13,7 +14,7 @@ use super::fence::Fence;
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::round::Round;
 use super::terms::Terms;
-use super::time::Moment;
+use super::time::{BootTime, Moment};
 use super::vote::Vote;
 use renewal::Renewal;
 
@@ -22,29 +23,30 @@ use renewal::Renewal;
 /// Three answers to a renewal: *renewed*, *lost* (others have too many nodes), *unknown* (too few answers: the
 /// deadline stays, and it asks again soon). It never gives up a lock that may still be held, never deletes its own
 /// keys before it is told to, and never comes back once lost.
+///
+/// It is kept small, for leases come by the thousand: what it has only for a while is in a box.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     key: Key,
     token: Token,
-    /// Our fencing number; none in plain mode.
-    number: Option<u64>,
+    /// Our fencing number; none in plain mode. Nodes give no number 0.
+    number: Option<NonZeroU64>,
     quorum: Quorum,
     terms: Terms,
     auto_renew: bool,
     deadline: Moment,
-    /// As the grants gave it: a late one is good for no longer.
-    first_deadline: Moment,
+    /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
+    outlives_grants: bool,
     /// `max_hold` as an instant.
     end: Option<Box<Moment>>,
     /// No key of ours lives longer than this.
-    keys_until: Moment,
+    keys_until: BootTime,
     /// Nodes where a key of ours may stand.
     touched: NodeSet,
     /// Nodes known to have our key.
     confirmed: NodeSet,
-    next_renewal: Option<Moment>,
+    next_renewal: BootTime,
     rounds: u32,
-    renewal: Option<Box<Renewal>>,
     state: State,
     to_renew: NodeSet,
     to_raise: NodeSet,
@@ -52,11 +54,14 @@ pub struct Lease {
     to_release: NodeSet,
     news: Option<News>,
     confirmed_changed: bool,
+    /// Whether the next in this process takes the key before those who wait in others.
+    keeps_turn: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
-    Held,
+    /// With the renewal that is under way, or the last, for as long as there is more to know of it than its deadline.
+    Held(Option<Box<Renewal>>),
     Lost,
     Releasing(Box<Releasing>),
     Ended,
@@ -81,30 +86,35 @@ impl Lease {
     #[must_use]
     pub fn new(attempt: &Attempt, tenure: Tenure) -> Self {
         let terms = attempt.claim().terms;
-        let end = tenure.max_hold.map(|span| attempt.start().plus(span));
+        let start = attempt.start();
+        let end = tenure.max_hold.map(|span| start.plus(span));
         Self {
             key: attempt.claim().key.clone(),
             token: attempt.token(),
-            number: attempt.number(),
+            number: attempt.number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
             terms,
             auto_renew: tenure.auto_renew,
-            deadline: capped(terms.deadline(attempt.start()), end),
-            first_deadline: terms.deadline(attempt.start()),
+            deadline: capped(terms.deadline(start), end),
+            outlives_grants: false,
             end: end.map(Box::new),
-            keys_until: attempt.start().plus(terms.ttl()),
+            keys_until: start.boot().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
-            next_renewal: tenure.auto_renew.then(|| attempt.start().plus(terms.ttl() / 3)),
+            next_renewal: if tenure.auto_renew {
+                start.boot().plus(terms.ttl() / 3)
+            } else {
+                BootTime::NEVER
+            },
             rounds: 0,
-            renewal: None,
-            state: State::Held,
+            state: State::Held(None),
             to_renew: NodeSet::EMPTY,
             to_raise: NodeSet::EMPTY,
             to_retake: NodeSet::EMPTY,
             to_release: NodeSet::EMPTY,
             news: None,
             confirmed_changed: false,
+            keeps_turn: false,
         }
     }
 
@@ -128,12 +138,12 @@ impl Lease {
         match self.news.take()? {
             News::Renewed => Some(LeaseStep::Renewed(self.deadline)),
             News::Unconfirmed => Some(LeaseStep::Unconfirmed(
-                self.renewal.as_ref().map_or_else(Vec::new, |renewal| renewal.round.votes().to_vec()),
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.votes().to_vec()),
             )),
             News::Lost(loss) => Some(LeaseStep::Lost(loss)),
             News::Released => match std::mem::replace(&mut self.state, State::Ended) {
                 State::Releasing(releasing) => Some(LeaseStep::Released(releasing.round.into_votes())),
-                State::Held | State::Lost | State::Ended => None,
+                State::Held(_) | State::Lost | State::Ended => None,
             },
         }
     }
@@ -141,10 +151,11 @@ impl Lease {
     /// A node's answer to a question of this round. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
-            Phase::Grant => self.on_grant(node, &vote, self.first_deadline),
+            // A key that goes before the lock does is in nobody's way then.
+            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants),
             Phase::Retake => {
-                let until = self.renewal.as_ref().map_or(self.deadline, |renewal| renewal.deadline());
-                self.on_grant(node, &vote, until);
+                let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+                self.on_grant(node, &vote, is_lasting);
             }
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
@@ -157,15 +168,15 @@ impl Lease {
     /// Poll next.
     pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         match &self.state {
-            State::Held => {
+            State::Held(renewal) => {
                 if now.is_past(self.signal_at()) {
                     self.lose(Loss::Expired);
-                } else if let Some(renewal) = self.renewal.as_ref().filter(|it| !it.is_settled) {
+                } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
                     // Nothing pushes a round aside that may still succeed.
                     if now.is_due(renewal.settle_by()) {
                         self.settle_unknown(now);
                     }
-                } else if self.next_renewal.is_some_and(|next| now.is_due(next)) {
+                } else if self.next_renewal.is_due(now) {
                     self.renew(self.terms, absence, now);
                 }
             }
@@ -178,11 +189,11 @@ impl Lease {
 
     /// Asks for these terms from now on, once. Says `Renewed`, `Unconfirmed` or `Lost` in its time. Poll next.
     pub fn extend(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
-        match self.state {
-            State::Held if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
-            State::Held => {
+        match &self.state {
+            State::Held(_) if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
+            State::Held(renewal) => {
                 // An extension under way that asks for more is not cut short.
-                let under_way = self.renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
+                let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
                 let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
                 self.renew(longest, absence, now);
             }
@@ -192,7 +203,7 @@ impl Lease {
 
     /// The holder saw the deadline pass. Poll next.
     pub fn forfeit(&mut self) {
-        if self.state == State::Held {
+        if self.is_held() {
             self.lose(Loss::Expired);
         }
     }
@@ -210,13 +221,22 @@ impl Lease {
         self.news = None;
     }
 
+    /// Its release, when it comes, calls nobody: the next in this process takes the key.
+    pub const fn keep_turn(&mut self) {
+        self.keeps_turn = true;
+    }
+
+    /// Whether that was said.
+    #[must_use]
+    pub const fn keeps_turn(&self) -> bool {
+        self.keeps_turn
+    }
+
     /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
     /// Poll next.
     pub fn distrust(&mut self, node: NodeId, worth: Vote) {
-        if self.state != State::Held {
-            return;
-        }
-        if let Some(renewal) = self.renewal.as_mut().filter(|it| !it.is_settled) {
+        let State::Held(renewal) = &mut self.state else { return };
+        if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
             renewal.round.revise(node, worth);
         }
         if !self.confirmed.contains(node) {
@@ -231,17 +251,16 @@ impl Lease {
 
     /// When to call [`on_wake`](Self::on_wake), if ever.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Moment> {
+    pub fn wake_at(&self) -> Option<BootTime> {
         match &self.state {
-            State::Held => {
-                let mut wake = self.signal_at();
-                match &self.renewal {
-                    Some(renewal) if !renewal.is_settled => wake = wake.earlier(renewal.settle_by()),
-                    _ => wake = self.next_renewal.map_or(wake, |next| wake.earlier(next)),
-                }
-                Some(wake)
+            State::Held(renewal) => {
+                let next = match renewal {
+                    Some(renewal) if !renewal.is_settled => renewal.settle_by().boot(),
+                    _ => self.next_renewal,
+                };
+                Some(next.min(self.signal_at().boot()))
             }
-            State::Releasing(releasing) => Some(releasing.settle_by),
+            State::Releasing(releasing) => Some(releasing.settle_by.boot()),
             State::Lost | State::Ended => None,
         }
     }
@@ -255,13 +274,13 @@ impl Lease {
     /// Whether somebody still holds it, or has yet to hear that it is lost and let go.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        matches!(self.state, State::Held | State::Lost)
+        matches!(self.state, State::Held(_) | State::Lost)
     }
 
     /// Whether it is still good, as far as this machine has been told.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.state == State::Held
+    pub const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_))
     }
 
     /// Until when it may be trusted.
@@ -278,14 +297,14 @@ impl Lease {
 
     /// No key of ours lives longer than this.
     #[must_use]
-    pub const fn keys_until(&self) -> Moment {
+    pub const fn keys_until(&self) -> BootTime {
         self.keys_until
     }
 
     /// How long the current renewal asks the keys to live.
     #[must_use]
     pub fn renewal_ttl(&self) -> Duration {
-        self.renewal.as_ref().map_or(self.terms, |renewal| renewal.terms).ttl()
+        self.renewal().map_or(self.terms, |renewal| renewal.terms).ttl()
     }
 
     /// The locked key.
@@ -302,20 +321,27 @@ impl Lease {
 
     /// Our fencing number; none in plain mode.
     #[must_use]
-    pub const fn number(&self) -> Option<u64> {
-        self.number
+    pub fn number(&self) -> Option<u64> {
+        self.number.map(NonZeroU64::get)
     }
 
     /// What goes along with its questions.
     #[must_use]
     pub fn fence(&self) -> Option<Fence> {
-        self.number.map(Fence::Number)
+        self.number().map(Fence::Number)
     }
 
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
     fn signal_at(&self) -> Moment {
         self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
+    }
+
+    fn renewal(&self) -> Option<&Renewal> {
+        match &self.state {
+            State::Held(renewal) => renewal.as_deref(),
+            State::Lost | State::Releasing(_) | State::Ended => None,
+        }
     }
 
     fn end(&self) -> Option<Moment> {
@@ -335,8 +361,7 @@ impl Lease {
     }
 
     fn ask_no_more(&mut self) {
-        self.renewal = None;
-        self.next_renewal = None;
+        self.next_renewal = BootTime::NEVER;
         self.to_renew = NodeSet::EMPTY;
         self.to_raise = NodeSet::EMPTY;
         self.to_retake = NodeSet::EMPTY;

@@ -20,7 +20,7 @@ impl Board {
                 Machine::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Ask(Phase::Release, nodes)) => {
                         let attempt = &bid.attempt;
-                        let until = attempt.start().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
+                        let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
                         let undo = Undo { of: id, key, token, phase: Phase::Release, until };
                         self.undo(nodes, &undo, now);
@@ -35,7 +35,7 @@ impl Board {
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let news = News::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
-                        entry.machine = Machine::Lease(Box::new(lease));
+                        entry.machine = Machine::Lease(lease);
                         self.leases += 1;
                         self.actions.push_back(Action::Tell(id, news));
                     }
@@ -48,7 +48,7 @@ impl Board {
                     Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let phase = if entry.keeps_turn { Phase::KeepTurn } else { Phase::HandOver };
+                        let phase = if lease.keeps_turn() { Phase::KeepTurn } else { Phase::HandOver };
                         let undo = Undo { of: id, key, token, phase, until };
                         self.undo(nodes, &undo, now);
                     }

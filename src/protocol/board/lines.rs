@@ -11,8 +11,8 @@ use super::{Board, Id, Machine, voters};
 impl Board {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
-        if let Some(entry) = self.running.get_mut(&id) {
-            entry.keeps_turn = true;
+        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            lease.keep_turn();
         }
         self.release(id, now)
     }

@@ -10,7 +10,7 @@ use super::super::quorum::{NodeId, NodeSet};
 use super::super::survey::Survey;
 use super::super::time::Moment;
 use super::super::vote::{Fault, Vote};
-use super::{Action, Board, Entry, Id, Machine};
+use super::{Action, Board, Id, Machine};
 
 impl Board {
     /// Whether any node owes an answer.
@@ -57,7 +57,8 @@ impl Board {
             lane.owed.push_back(undo.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = lane.absence(now, self.limits.node_timeout)
-                && let Some(Entry { machine: Machine::Lease(lease), .. }) = self.running.get_mut(&undo.of)
+                && let Some(Machine::Lease(lease)) =
+                    self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
             {
                 lease.on_reply(node, Phase::Release, 0, vote, now);
             }
@@ -75,7 +76,7 @@ impl Board {
         let lane = &mut self.lanes[node.index()];
         lane.retry_at = None;
         for undo in std::mem::take(&mut lane.owed) {
-            if !now.is_due(undo.until) {
+            if !undo.until.is_due(now) {
                 self.send_undo(node, undo, false, now);
             }
         }

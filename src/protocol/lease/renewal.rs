@@ -6,7 +6,7 @@ use super::super::mutant::{Mutant, is};
 use super::super::quorum::NodeId;
 use super::super::round::Round;
 use super::super::terms::Terms;
-use super::super::time::Moment;
+use super::super::time::{BootTime, Moment};
 use super::super::vote::Vote;
 use super::{Lease, Loss, News, State, capped};
 
@@ -20,8 +20,9 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn deadline(&self) -> Moment {
-        self.terms.deadline(self.start)
+    /// Until when the lock is good if it gets through, but not past the lease's end.
+    fn capped_deadline(&self, end: Option<Moment>) -> Moment {
+        capped(self.terms.deadline(self.start), end)
     }
 
     pub(super) fn settle_by(&self) -> Moment {
@@ -30,13 +31,12 @@ impl Renewal {
 }
 
 impl Lease {
-    /// A key that is good until then was given, or not.
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, until: Moment) {
+    /// A key was given, or not; whether it is good for as long as the lock.
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool) {
         let before = self.confirmed;
         match vote {
             Vote::Granted | Vote::Fenced(_) => {
-                // A key that goes before the lock does is in nobody's way then.
-                if !self.deadline.is_after(capped(until, self.end())) {
+                if is_lasting {
                     self.confirmed.insert(node);
                 }
                 self.touched.insert(node);
@@ -47,24 +47,24 @@ impl Lease {
             Vote::Outranked | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
-        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number)
+        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
             && *theirs < ours
-            && self.state == State::Held
+            && self.is_held()
         {
             self.to_raise.insert(node);
         }
-        self.confirmed_changed |= self.confirmed != before && self.state == State::Held;
+        self.confirmed_changed |= self.confirmed != before && self.is_held();
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
         if matches!(vote, Vote::Held { .. } | Vote::Missing) && self.confirmed.contains(node) {
             self.confirmed.remove(node);
-            self.confirmed_changed |= self.state == State::Held;
+            self.confirmed_changed |= self.is_held();
         }
     }
 
     pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: Moment) {
-        if self.state != State::Held {
+        if !self.is_held() {
             return;
         }
         // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
@@ -74,7 +74,7 @@ impl Lease {
             return;
         }
         let (deadline, end) = (self.deadline, self.end());
-        let Some(renewal) = &mut self.renewal else { return };
+        let State::Held(Some(renewal)) = &mut self.state else { return };
         let was_won = renewal.round.is_won();
         match vote {
             // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
@@ -84,13 +84,13 @@ impl Lease {
                 self.confirmed_changed = true;
                 self.to_retake.insert(node);
                 self.touched.insert(node);
-                self.keys_until = self.keys_until.later(now.plus(renewal.terms.ttl()));
+                self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
             }
             Vote::Held { .. } | Vote::Outranked => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }
-            Vote::Granted if was_won && !deadline.is_after(capped(renewal.deadline(), end)) => {
+            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(end)) => {
                 self.confirmed.insert(node);
                 self.confirmed_changed = true;
             }
@@ -108,6 +108,8 @@ impl Lease {
             self.lose(Loss::Taken);
         } else if renewal.round.is_complete() && !renewal.is_settled {
             self.settle_unknown(now);
+        } else if renewal.round.is_complete() {
+            self.finish();
         }
     }
 
@@ -115,9 +117,9 @@ impl Lease {
         self.rounds = self.rounds.wrapping_add(1);
         let round = Round::new(self.quorum, absence);
         self.to_renew = round.asked();
-        self.keys_until = self.keys_until.later(now.plus(terms.ttl()));
+        self.keys_until = self.keys_until.max(now.boot().plus(terms.ttl()));
         let is_hopeless = round.is_out_of_reach();
-        self.renewal = Some(Box::new(Renewal { terms, start: now, is_settled: false, round }));
+        self.state = State::Held(Some(Box::new(Renewal { terms, start: now, is_settled: false, round })));
         if is_hopeless {
             // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
             self.settle_unknown(now);
@@ -126,29 +128,54 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let end = self.end();
-        let Some(renewal) = &mut self.renewal else { return };
+        let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
         // renewed, and leases come by the thousand.
         renewal.round.forget_votes();
-        let deadline = capped(renewal.deadline(), end);
+        let deadline = renewal.capped_deadline(end);
+        let next = renewal.start.boot().plus(renewal.terms.ttl() / 3);
         // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
         // nodes that confirmed the shorter time.
         if !self.deadline.is_after(deadline) {
+            self.outlives_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
             self.confirmed = renewal.round.granted();
             self.confirmed_changed = true;
         }
-        let next = renewal.start.plus(renewal.terms.ttl() / 3);
-        self.next_renewal = self.auto_renew.then_some(next);
+        let is_complete = renewal.round.is_complete();
+        self.renew_at(next);
         self.news = Some(News::Renewed);
+        if is_complete {
+            self.finish();
+        }
+    }
+
+    /// All have answered a renewal that got through. What is asked from here on, and what is made of the answers, is
+    /// the same without it, unless it was for other terms than the lease has, or for less than it had already.
+    fn finish(&mut self) {
+        let State::Held(Some(renewal)) = &self.state else { return };
+        if renewal.round.is_won() && renewal.terms == self.terms && self.is_covered_by(renewal) {
+            self.state = State::Held(None);
+        }
+    }
+
+    /// Whether keys of this renewal live for as long as the lock.
+    pub(super) fn is_covered_by(&self, renewal: &Renewal) -> bool {
+        !self.deadline.is_after(renewal.capped_deadline(self.end()))
+    }
+
+    fn renew_at(&mut self, next: BootTime) {
+        if self.auto_renew {
+            self.next_renewal = next;
+        }
     }
 
     pub(super) fn settle_unknown(&mut self, now: Moment) {
-        let Some(renewal) = &mut self.renewal else { return };
+        let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
-        self.next_renewal = self.auto_renew.then(|| now.plus(pause));
+        self.renew_at(now.boot().plus(pause));
         self.news = Some(News::Unconfirmed);
     }
 }

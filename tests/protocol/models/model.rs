@@ -121,7 +121,7 @@ impl World {
             }
             Stage::Held(lease) => {
                 events.push(Event::LetGo { row: at });
-                if self.is_timed() && lease.wake_at().is_some_and(|due| now.is_due(due)) {
+                if self.is_timed() && lease.wake_at().is_some_and(|due| due.is_due(now)) {
                     events.push(Event::Wake { row: at });
                 }
                 let may_begin = state.is_fresh || !self.bounds.is_lean;

@@ -70,7 +70,7 @@ fn mutant_token_reused() {
 
 #[test]
 fn mutant_late_renewal() {
-    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 2)), "I6", 505_192);
+    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 2)), "I6", 504_865);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn mutant_resurrecting_renewal() {
         Some(Mutant::ResurrectingRenewal),
         harm(renewal(2, &[2], 2)),
         "I6",
-        276_376,
+        276_370,
     );
 }
 
