@@ -149,7 +149,7 @@ impl Driver {
         gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
     }
 
-    /// One turn: at most two reads and one write per node and some hundred orders, so that no node and no caller
+    /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
         let who = self.bells.take();
@@ -159,17 +159,13 @@ impl Driver {
         for node in who.nodes().iter() {
             let place = node.index();
             let (link, mut cx) = (&mut self.links[place], self.bells.context(place));
-            let Some(mut happening) = link.poll(&mut cx) else { continue };
-            if matches!(happening, Happening::Read) {
-                // A second look, which finds nothing more nearly always, and lets the bell ring again.
-                self.happenings.push((node, happening));
-                match link.poll(&mut cx) {
-                    Some(another) => happening = another,
-                    None => continue,
-                }
-            }
+            let Some(happening) = link.poll(&mut cx) else { continue };
+            // After a read there is nearly always nothing more; then the bell rings again.
+            let is_all = matches!(happening, Happening::Read) && !link.has_more(&mut cx);
             self.happenings.push((node, happening));
-            self.bells.look_again(place);
+            if !is_all {
+                self.bells.look_again(place);
+            }
         }
         if self.takes_orders && who.has(ORDERS) {
             let mut cx = self.bells.context(ORDERS);

@@ -70,7 +70,8 @@ impl Link {
         }
     }
 
-    /// Reads once, or looks after the dial. Whoever calls this again until it says `None` will be woken.
+    /// Reads once, or looks after the dial. Whoever calls this again until it says `None`, or finds that there
+    /// [is no more](Self::has_more), will be woken.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Happening> {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
@@ -90,6 +91,14 @@ impl Link {
                 Poll::Pending => None,
             },
             State::Resting(_) => None,
+        }
+    }
+
+    /// Whether there may be more to read after a read.
+    pub(super) fn has_more(&self, cx: &mut Context<'_>) -> bool {
+        match &self.state {
+            State::Up(connection) => connection.has_more(cx),
+            State::Dialing(_) | State::Resting(_) => true,
         }
     }
 

@@ -96,7 +96,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once.
+    /// Reads once. Ask [`has_more`](Self::has_more) next: only that lets the bell ring again.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.make_room();
         let mut buffer = ReadBuf::new(&mut self.inbox[self.tail..]);
@@ -110,10 +110,18 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether there may be more to read. If not, this task is woken when there is.
+    pub(crate) fn has_more(&self, cx: &mut Context<'_>) -> bool {
+        self.stream.poll_readable(cx).is_ready()
+    }
+
     /// The next whole reply that was read; `None` until more bytes come.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, Desync> {
         loop {
             let bytes = &self.inbox[self.head..self.tail];
+            if bytes.is_empty() {
+                return Ok(None);
+            }
             if bytes.first() == Some(&b'|') {
                 // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
                 // has one.
