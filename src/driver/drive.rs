@@ -232,7 +232,7 @@ impl Driver {
     fn act(&mut self, now: Moment) {
         while let Some(action) = self.board.poll() {
             match action {
-                Action::Send { ask, nodes, as_text } => self.send(&ask, nodes, as_text),
+                Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
                 Action::Look { node, write, as_text } => {
                     self.ask_what_it_remembers(node, write.as_ref(), as_text);
                 }

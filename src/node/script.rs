@@ -24,6 +24,8 @@ pub(crate) struct Packer {
     keep_millis: u64,
     fence_key: String,
     line_key: Vec<u8>,
+    /// The token that was packed last, and its digits: a lock's questions come in a row.
+    token: (Token, [u8; 32]),
     /// Our name in lines.
     waiter: [u8; 32],
     /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
@@ -44,6 +46,7 @@ impl Packer {
             keep_millis: keep.as_millis() as u64,
             fence_key: String::new(),
             line_key: Vec::new(),
+            token: (waiter, waiter.digits()),
             waiter: waiter.digits(),
             badges: Vec::new(),
         }
@@ -52,18 +55,25 @@ impl Packer {
     /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
     pub(crate) fn pack(&mut self, ask: &Ask, form: Form) {
         self.bytes.clear();
+        if self.token.0 != ask.token {
+            self.token = (ask.token, ask.token.digits());
+        }
         if let Some(fence) = ask.fence.filter(|_| needs_badge(ask)) {
             self.pack_ballot(ask, fence, form);
             return;
         }
-        let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), ask.token.digits());
-        let ttl = digits(ask.ttl.as_millis() as u64);
+        let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
         match ask.phase {
-            Phase::Grant | Phase::Retake => put(bytes, &[b"SET", key, &token, b"NX", b"PX", ttl.digits()]),
+            Phase::Grant | Phase::Retake => {
+                bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
+                put_words(bytes, &[key, token]);
+                bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
+                put_word(bytes, millis(ask.ttl).digits());
+            }
             Phase::Remaining => put(bytes, &[b"PTTL", key]),
             Phase::Break => put(bytes, &[b"DEL", key]),
-            Phase::Renew => put_call(bytes, &RENEW, form, &[b"1", key, &token, ttl.digits()]),
-            Phase::Release => put_call(bytes, &RELEASE, form, &[b"1", key, &token]),
+            Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
+            Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
@@ -73,20 +83,20 @@ impl Packer {
                     Phase::Stand => {
                         let spans = [
                             digits(ask.ttl.as_micros() as u64),
-                            digits(LINE_LIFE.as_millis() as u64),
+                            millis(LINE_LIFE),
                             digits(CALL_GRACE.as_micros() as u64),
                         ];
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
-                        put_call(bytes, &STAND, form, &[b"2", key, line, waiter, since, lasts, grace]);
+                        put_call(bytes, &STAND, form, &[key, line, waiter, since, lasts, grace]);
                     }
-                    Phase::Leave => put_call(bytes, &LEAVE, form, &[b"2", key, line, waiter]),
+                    Phase::Leave => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
                         let calls: &[u8] = if phase == Phase::HandOver { b"1" } else { b"0" };
-                        put_call(bytes, &HAND_OVER, form, &[b"2", key, line, &token, waiter, calls]);
+                        put_call(bytes, &HAND_OVER, form, &[key, line, token, waiter, calls]);
                     }
                 }
             }
-            Phase::Inspect => put_call(bytes, &INSPECT, form, &[b"1", key]),
+            Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
             // A number belongs to every raise, and a look has a packing of its own.
             Phase::Raise | Phase::Look => {}
         }
@@ -130,19 +140,19 @@ impl Packer {
         };
         // A raise leaves the key's life as it is.
         let ttl = if ask.phase == Phase::Raise { Duration::ZERO } else { ask.ttl };
-        let (ttl, keep) = (digits(ttl.as_millis() as u64), digits(self.keep_millis));
+        let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
         };
         // The head counts the two that each node's badge adds, so that all else is packed once for all nodes.
-        put_head(&mut self.bytes, if floor.is_some() { 13 } else { 12 });
-        put_words(&mut self.bytes, &call(script, form));
+        put_length(&mut self.bytes, b'*', if floor.is_some() { 13 } else { 12 });
+        script.put(&mut self.bytes, form);
         let (key, fence_key) = (ask.key.as_str().as_bytes(), self.fence_key.as_bytes());
-        put_words(&mut self.bytes, &[b"3", key, fence_key, MARKER_KEY.as_bytes(), &ask.token.digits()]);
+        put_words(&mut self.bytes, &[key, fence_key, MARKER_KEY.as_bytes(), &self.token.1]);
         put_words(&mut self.bytes, &[ttl.digits(), keep.digits(), digits(number).digits()]);
         if let Some(floor) = floor {
-            put_words(&mut self.bytes, &[floor.digits()]);
+            put_word(&mut self.bytes, floor.digits());
         }
     }
 }
@@ -199,9 +209,10 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
 
 fn look(form: Form, write: Option<&Write>) -> Cmd {
     let mut command = Cmd::new();
-    for word in call(&LOOK, form) {
-        command.arg(word);
-    }
+    match form {
+        Form::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
+        Form::Text => command.arg("EVAL").arg(LOOK.text),
+    };
     command.arg(1).arg(MARKER_KEY);
     match write {
         Some(Write { replaces, identity, backdate }) => {
@@ -213,36 +224,70 @@ fn look(form: Form, write: Option<&Write>) -> Cmd {
     command
 }
 
-fn call((script, text): &'static (Script, &str), form: Form) -> [&'static [u8]; 2] {
-    match form {
-        Form::Hash => [b"EVALSHA", script.get_hash().as_bytes()],
-        Form::Text => [b"EVAL", text.as_bytes()],
+/// One of our scripts, of which each node is asked by its hash.
+struct Lua {
+    text: &'static str,
+    keys: &'static [u8],
+    hash: String,
+    /// How a call begins, packed: the command, the hash and the number of keys.
+    call: Vec<u8>,
+}
+
+impl Lua {
+    fn new(text: &'static str, keys: &'static [u8]) -> Self {
+        let (hash, mut call) = (Script::new(text).get_hash().to_owned(), Vec::new());
+        put_words(&mut call, &[b"EVALSHA", hash.as_bytes(), keys]);
+        Self { text, keys, hash, call }
+    }
+
+    /// Packs how a call begins: three words.
+    fn put(&self, bytes: &mut Vec<u8>, form: Form) {
+        match form {
+            Form::Hash => bytes.extend_from_slice(&self.call),
+            Form::Text => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
+        }
     }
 }
 
 /// Packs a command: how many words, and each word behind its length. The redis crate does the same by way of a buffer and
 /// `fmt`, at five times the cost; with a lock of five nodes this is one of the larger parts of it.
 fn put(bytes: &mut Vec<u8>, words: &[&[u8]]) {
-    put_head(bytes, words.len());
+    put_length(bytes, b'*', words.len());
     put_words(bytes, words);
 }
 
-fn put_call(bytes: &mut Vec<u8>, script: &'static (Script, &str), form: Form, words: &[&[u8]]) {
-    put_head(bytes, 2 + words.len());
-    put_words(bytes, &call(script, form));
+fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: Form, words: &[&[u8]]) {
+    put_length(bytes, b'*', 3 + words.len());
+    script.put(bytes, form);
     put_words(bytes, words);
-}
-
-fn put_head(bytes: &mut Vec<u8>, words: usize) {
-    bytes.extend_from_slice(Count::of(b'*', words as u64).line());
 }
 
 fn put_words(bytes: &mut Vec<u8>, words: &[&[u8]]) {
     for word in words {
-        bytes.extend_from_slice(Count::of(b'$', word.len() as u64).line());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
+        put_word(bytes, word);
     }
+}
+
+fn put_word(bytes: &mut Vec<u8>, word: &[u8]) {
+    put_length(bytes, b'$', word.len());
+    bytes.extend_from_slice(word);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// A length on a line behind its sign. Nearly all have one digit or two, which need no loop.
+fn put_length(bytes: &mut Vec<u8>, sign: u8, length: usize) {
+    match length as u64 {
+        ones @ 0..10 => bytes.extend_from_slice(&[sign, b'0' + ones as u8, b'\r', b'\n']),
+        two @ 10..100 => {
+            let (tens, ones) = (two as u8 / 10, two as u8 % 10);
+            bytes.extend_from_slice(&[sign, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+        }
+        many => bytes.extend_from_slice(Count::of(sign, many).line()),
+    }
+}
+
+fn millis(span: Duration) -> Count {
+    digits(span.as_millis() as u64)
 }
 
 fn digits(number: u64) -> Count {
@@ -303,16 +348,16 @@ const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!(
 const STAND_TEXT: &str = include_str!("lua/stand.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
-static RENEW: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RENEW_TEXT), RENEW_TEXT));
-static RELEASE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RELEASE_TEXT), RELEASE_TEXT));
-static INSPECT: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(INSPECT_TEXT), INSPECT_TEXT));
-static GRANT: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(GRANT_TEXT), GRANT_TEXT));
-static HOLD: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(HOLD_TEXT), HOLD_TEXT));
-static RETAKE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(RETAKE_TEXT), RETAKE_TEXT));
-static LOOK: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(LOOK_TEXT), LOOK_TEXT));
-static HAND_OVER: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(HAND_OVER_TEXT), HAND_OVER_TEXT));
-static STAND: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(STAND_TEXT), STAND_TEXT));
-static LEAVE: LazyLock<(Script, &str)> = LazyLock::new(|| (Script::new(LEAVE_TEXT), LEAVE_TEXT));
+static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));
+static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RELEASE_TEXT, b"1"));
+static INSPECT: LazyLock<Lua> = LazyLock::new(|| Lua::new(INSPECT_TEXT, b"1"));
+static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"3"));
+static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
+static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
+static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"1"));
+static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
+static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
+static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 
 #[cfg(test)]
 mod tests {

@@ -16,25 +16,26 @@ impl Driver {
     }
 
     /// Packs the question once, and copies its bytes to every node it goes to.
-    pub(super) fn send(&mut self, ask: &Ask, nodes: NodeSet, as_text: bool) {
+    pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
         let calls = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn);
-        let without_call = calls.then(|| Ask { phase: Phase::Release, ..ask.clone() });
         let to_call = if calls { self.lines_to_call(&ask.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
             let Some(connection) = self.links[node.index()].connection() else { continue };
             let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-            // Where the line is not, there is nobody to call.
-            let ask = if to_call.contains(node) { ask } else { without_call.as_ref().unwrap_or(ask) };
+            if !to_call.contains(node) {
+                // Where the line is not, there is nobody to call. All that follow are such.
+                ask.phase = Phase::Release;
+            }
             if packed != Some((form, ask.phase)) {
-                self.packer.pack(ask, form);
+                self.packer.pack(&ask, form);
                 packed = Some((form, ask.phase));
             }
             connection.queue(self.packer.bytes());
             self.unsent.insert(node);
-            if needs_badge(ask) {
+            if needs_badge(&ask) {
                 connection.queue(self.packer.badge(node, self.board.badge(node)));
             }
         }
