@@ -3,10 +3,12 @@
 mod action;
 mod advance;
 mod lines;
+mod machine;
 mod members;
 mod post;
 
 pub use action::{Action, Limits, News};
+use machine::{Bid, Entry, Machine};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use super::attempt::Attempt;
 use super::claim::{Claim, Key, Mark, Phase, Token};
 use super::fence::Fence;
 use super::lane::{Lane, Link, Pending, settle_down};
-use super::lease::{Lease, Tenure};
+use super::lease::Tenure;
 use super::membership::Membership;
 use super::quorum::{NodeId, Quorum};
 use super::survey::Survey;
@@ -48,28 +50,6 @@ pub struct Board {
     last_seen: BTreeMap<Key, u64>,
     /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
     wall_lead: Option<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Entry {
-    machine: Machine,
-    /// When it is to be woken.
-    alarm: BootTime,
-}
-
-/// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Machine {
-    Attempt(Box<Bid>),
-    Lease(Lease),
-    Survey(Box<Survey>),
-}
-
-/// An attempt, and how its lock is to be held.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Bid {
-    attempt: Attempt,
-    tenure: Tenure,
 }
 
 impl Board {
@@ -249,14 +229,20 @@ impl Board {
     /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        let (mut oldest, mut wake) = (None, self.alarms.first().map(|(due, _)| due.nanos()));
-        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
-            oldest = earlier(oldest, lane.awaiting.front().map(|awaiting| awaiting.sent.boot_nanos()));
-            wake = earlier(wake, lane.retry_at.map(Moment::boot_nanos));
-        }
+        let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
         let redial_after = self.limits.redial_after.as_nanos() as u64;
-        let look = self.members.as_ref().and_then(|members| members.wake_at()).map(Moment::boot_nanos);
-        earlier(earlier(wake, look), oldest.map(|sent| sent.saturating_add(redial_after)))
+        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
+            if let Some(oldest) = lane.awaiting.front() {
+                wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
+            }
+            if let Some(retry) = lane.retry_at {
+                wake = wake.min(retry.boot_nanos());
+            }
+        }
+        if let Some(look) = self.members.as_ref().and_then(|members| members.wake_at()) {
+            wake = wake.min(look.boot_nanos());
+        }
+        (wake < u64::MAX).then_some(wake)
     }
 
     /// Whether any lock is held, and so the clock worth a look now and then.
@@ -316,41 +302,29 @@ impl Board {
     }
 
     fn deliver(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
-        self.hand(id, node, phase, round, vote, now);
-        self.advance(id, now);
+        if self.hand(id, node, phase, round, vote, now) {
+            self.advance(id, now);
+        }
     }
 
-    /// Hands a vote to its machine, which is to be advanced next.
-    fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
-        let Some(entry) = self.running.get_mut(&id) else { return };
+    /// Hands a vote to its machine, which is to be advanced next. False if it has ended, as it often has when the last
+    /// nodes answer.
+    fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) -> bool {
+        let Some(entry) = self.running.get_mut(&id) else { return false };
         match &mut entry.machine {
             Machine::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
             Machine::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
             Machine::Survey(survey) => survey.on_reply(node, vote),
         }
+        true
     }
 
-    fn set_alarm(&mut self, id: Id) {
-        let Some(entry) = self.running.get_mut(&id) else { return };
-        let (wake, is_done) = match &entry.machine {
-            Machine::Attempt(bid) => (bid.attempt.wake_at().map(Moment::boot), bid.attempt.is_done()),
-            Machine::Lease(lease) => (lease.wake_at(), lease.is_done()),
-            Machine::Survey(survey) => (survey.wake_at().map(Moment::boot), survey.is_done()),
-        };
-        let alarm = wake.filter(|_| !is_done).unwrap_or(BootTime::NEVER);
-        if alarm != entry.alarm {
-            let old = std::mem::replace(&mut entry.alarm, alarm);
-            if old != BootTime::NEVER {
-                self.alarms.remove(&(old, id));
-            }
-            if alarm != BootTime::NEVER {
-                self.alarms.insert((alarm, id));
-            }
+    fn end(&mut self, id: Id) {
+        let Some(entry) = self.running.remove(&id) else { return };
+        if entry.alarm != BootTime::NEVER {
+            self.alarms.remove(&(entry.alarm, id));
         }
-        if is_done {
-            self.leases -= usize::from(matches!(entry.machine, Machine::Lease(_)));
-            self.running.remove(&id);
-        }
+        self.leases -= usize::from(matches!(entry.machine, Machine::Lease(_)));
     }
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
@@ -381,13 +355,6 @@ impl Voters<'_> {
 /// Takes the parts, so that a machine can be changed meanwhile.
 fn voters<'a>(lanes: &'a [Lane], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
     Voters { lanes, members, node_timeout: limits.node_timeout }
-}
-
-fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
 
 const WALL_GAIN_NANOS: u64 = 1_000_000;

@@ -15,7 +15,8 @@ use super::{Action, Board, Id, Machine, News};
 impl Board {
     /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
     pub(super) fn advance(&mut self, id: Id, now: Moment) {
-        while let Some(entry) = self.running.get_mut(&id) {
+        let entry = loop {
+            let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {
                 Machine::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Ask(Phase::Release, nodes)) => {
@@ -42,7 +43,7 @@ impl Board {
                     Some(AttemptStep::Lost(refusal)) => {
                         self.actions.push_back(Action::Tell(id, News::Refused(refusal)));
                     }
-                    None => break,
+                    None => break entry,
                 },
                 Machine::Lease(lease) => match lease.poll() {
                     Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
@@ -74,7 +75,7 @@ impl Board {
                     Some(LeaseStep::Released(votes)) => {
                         self.actions.push_back(Action::Tell(id, News::Released(votes)));
                     }
-                    None => break,
+                    None => break entry,
                 },
                 Machine::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Ask(phase, nodes)) => {
@@ -84,11 +85,15 @@ impl Board {
                     Some(SurveyStep::Done(votes)) => {
                         self.actions.push_back(Action::Tell(id, News::Surveyed(votes)));
                     }
-                    None => break,
+                    None => break entry,
                 },
             }
+        };
+        if entry.machine.is_done() {
+            self.end(id);
+        } else {
+            entry.set_alarm(id, &mut self.alarms);
         }
-        self.set_alarm(id);
     }
 }
 

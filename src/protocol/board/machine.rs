@@ -1,0 +1,66 @@
+//! The machines on a board: which are there, and when each wants to be woken.
+
+use std::collections::BTreeSet;
+
+use super::super::attempt::Attempt;
+use super::super::lease::{Lease, Tenure};
+use super::super::survey::Survey;
+use super::super::time::{BootTime, Moment};
+use super::Id;
+
+/// One machine that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Entry {
+    pub(super) machine: Machine,
+    /// When it is to be woken.
+    pub(super) alarm: BootTime,
+}
+
+impl Entry {
+    pub(super) fn set_alarm(&mut self, id: Id, alarms: &mut BTreeSet<(BootTime, Id)>) {
+        let alarm = self.machine.wake_at();
+        if alarm != self.alarm {
+            let old = std::mem::replace(&mut self.alarm, alarm);
+            if old != BootTime::NEVER {
+                alarms.remove(&(old, id));
+            }
+            if alarm != BootTime::NEVER {
+                alarms.insert((alarm, id));
+            }
+        }
+    }
+}
+
+/// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Machine {
+    Attempt(Box<Bid>),
+    Lease(Lease),
+    Survey(Box<Survey>),
+}
+
+impl Machine {
+    pub(super) fn wake_at(&self) -> BootTime {
+        let wake = match self {
+            Self::Attempt(bid) => bid.attempt.wake_at().map(Moment::boot),
+            Self::Lease(lease) => lease.wake_at(),
+            Self::Survey(survey) => survey.wake_at().map(Moment::boot),
+        };
+        wake.unwrap_or(BootTime::NEVER)
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        match self {
+            Self::Attempt(bid) => bid.attempt.is_done(),
+            Self::Lease(lease) => lease.is_done(),
+            Self::Survey(survey) => survey.is_done(),
+        }
+    }
+}
+
+/// An attempt, and how its lock is to be held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Bid {
+    pub(super) attempt: Attempt,
+    pub(super) tenure: Tenure,
+}
