@@ -4,6 +4,7 @@
 //! behind the release, so the next attempt's SETs ride in the same write as the release and cost no pause. How often a
 //! process may do that while others wait, and where it stands in their line, `protocol/line.rs` knows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,9 @@ pub(super) struct Turn {
     is_ours: bool,
     /// How long to hold back before the first attempt, to let in those who know nothing of lines.
     pub(super) pause: Pause,
+    /// Whether nothing was known of the key when this began, so that there is nothing to look at before the first
+    /// attempt.
+    is_fresh: bool,
 }
 
 /// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
@@ -108,17 +112,25 @@ impl Queue {
     }
 
     fn begin(self: &Arc<Self>, lines: &mut Lines, key: &Key) -> Option<Turn> {
-        if let Some(line) = lines.get_mut(key) {
-            let idle_since = line.crowd.as_mut()?.idle_since.take()?;
-            let now = now();
-            if idle_since.elapsed(now) >= REMEMBERED {
-                line.share = Share::default();
+        let is_fresh = match lines.entry(key.clone()) {
+            Entry::Occupied(mut line) => {
+                let line = line.get_mut();
+                let idle_since = line.crowd.as_mut()?.idle_since.take()?;
+                let now = now();
+                if idle_since.elapsed(now) >= REMEMBERED {
+                    line.share = Share::default();
+                }
+                line.streak_since = now.boot();
+                false
             }
-            line.streak_since = now.boot();
-        } else {
-            lines.insert(key.clone(), Line::new(Share::default()));
-        }
-        Some(self.turn_of(key, Duration::ZERO))
+            Entry::Vacant(place) => {
+                place.insert(Line::new(Share::default()));
+                true
+            }
+        };
+        let mut turn = self.turn_of(key, Duration::ZERO);
+        turn.is_fresh = is_fresh;
+        Some(turn)
     }
 
     fn line_up(self: &Arc<Self>, key: &Key) -> Result<Turn, Place> {
@@ -140,7 +152,7 @@ impl Queue {
     }
 
     fn turn_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Turn {
-        Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause }
+        Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -151,7 +163,8 @@ impl Queue {
 impl Turns for Queue {
     fn pass_on(&self, key: &Key) {
         let mut lines = self.lock();
-        let Some(line) = lines.get_mut(key) else { return };
+        let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
+        let line = place.get_mut();
         let now = now();
         if let Some(crowd) = &mut line.crowd {
             let pause = if line.streak_since.elapsed(now) < STREAK {
@@ -175,7 +188,7 @@ impl Turns for Queue {
             self.orders.send(Order::Leave { id: self.orders.id(), key: key.clone() });
         }
         if !line.share.has_others() {
-            lines.remove(key);
+            place.remove();
             return;
         }
         // Whoever comes back at once must not go before those who were there.
@@ -275,7 +288,7 @@ impl Turn {
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> Next {
-        self.share(|share, _| share.next())
+        if self.is_fresh { Next::Try } else { self.share(|share, _| share.next()) }
     }
 
     /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our
