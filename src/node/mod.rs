@@ -18,6 +18,7 @@ mod stream;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 mod vote;
+mod words;
 
 pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;

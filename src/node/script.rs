@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
+use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
 use crate::protocol::claim::{Ask, Phase, Token};
 use crate::protocol::fence::Fence;
 use crate::protocol::membership::{Badge, Write};
@@ -249,81 +250,10 @@ impl Lua {
     }
 }
 
-/// Packs a command: how many words, and each word behind its length. The redis crate does the same by way of a buffer and
-/// `fmt`, at five times the cost; with a lock of five nodes this is one of the larger parts of it.
-fn put(bytes: &mut Vec<u8>, words: &[&[u8]]) {
-    put_length(bytes, b'*', words.len());
-    put_words(bytes, words);
-}
-
 fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: Form, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
     script.put(bytes, form);
     put_words(bytes, words);
-}
-
-fn put_words(bytes: &mut Vec<u8>, words: &[&[u8]]) {
-    for word in words {
-        put_word(bytes, word);
-    }
-}
-
-fn put_word(bytes: &mut Vec<u8>, word: &[u8]) {
-    put_length(bytes, b'$', word.len());
-    bytes.extend_from_slice(word);
-    bytes.extend_from_slice(b"\r\n");
-}
-
-/// A length on a line behind its sign. Nearly all have one digit or two, which need no loop.
-fn put_length(bytes: &mut Vec<u8>, sign: u8, length: usize) {
-    match length as u64 {
-        ones @ 0..10 => bytes.extend_from_slice(&[sign, b'0' + ones as u8, b'\r', b'\n']),
-        two @ 10..100 => {
-            let (tens, ones) = (two as u8 / 10, two as u8 % 10);
-            bytes.extend_from_slice(&[sign, b'0' + tens, b'0' + ones, b'\r', b'\n']);
-        }
-        many => bytes.extend_from_slice(Count::of(sign, many).line()),
-    }
-}
-
-fn millis(span: Duration) -> Count {
-    digits(span.as_millis() as u64)
-}
-
-fn digits(number: u64) -> Count {
-    Count::of(b'$', number)
-}
-
-/// A number in decimal digits, on a line behind its sign.
-struct Count {
-    line: [u8; 23],
-    start: usize,
-}
-
-impl Count {
-    fn of(sign: u8, mut number: u64) -> Self {
-        let mut line = *b"                     \r\n";
-        let mut start = line.len() - 2;
-        loop {
-            start -= 1;
-            line[start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        start -= 1;
-        line[start] = sign;
-        Self { line, start }
-    }
-
-    fn line(&self) -> &[u8] {
-        &self.line[self.start..]
-    }
-
-    fn digits(&self) -> &[u8] {
-        &self.line[self.start + 1..self.line.len() - 2]
-    }
 }
 
 /// What each node remembers of its cluster, and the prefix of the largest number given out for a key.
