@@ -122,6 +122,10 @@ impl Connection {
             if bytes.is_empty() {
                 return Ok(None);
             }
+            if let Some((reply, length)) = reply::usual(bytes) {
+                self.head += length;
+                return Ok(Some(reply));
+            }
             if bytes.first() == Some(&b'|') {
                 // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
                 // has one.

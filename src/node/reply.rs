@@ -72,7 +72,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
 
 /// What nodes answer nearly always, in one pass over its bytes. `None` where a closer look is needed: it may be
 /// anything, also one of these that is not whole.
-fn usual(bytes: &[u8]) -> Option<(Reply, usize)> {
+pub(super) fn usual(bytes: &[u8]) -> Option<(Reply, usize)> {
     match bytes {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some((Reply::Ok, 5)),
         [b':', ..] => {
@@ -97,10 +97,8 @@ fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
         _ => return None,
     };
     let (mut number, mut length) = (0, 0);
-    while let Some(digit @ 0..=9) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')) {
-        if length == MOST_DIGITS {
-            return None;
-        }
+    for digit in digits.iter().take(MOST_DIGITS).map(|byte| byte.wrapping_sub(b'0')).take_while(|it| *it < 10)
+    {
         number = number * 10 + i64::from(digit);
         length += 1;
     }
