@@ -224,8 +224,8 @@ impl Driver {
         while self.flush() {
             self.act(now);
         }
-        self.publish();
         self.set_timer(rang, now);
+        self.publish();
         true
     }
 
@@ -274,9 +274,12 @@ impl Driver {
         // the clock now and then.
         let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
         let closing = self.desk.closes_at().map(Moment::boot_nanos);
-        let dials = self.links.iter().filter_map(Link::dial_at).min();
+        // A link that comes to rest is news, and the timer knows those that rested before.
+        let may_rest = rang || self.is_news;
+        let dials = may_rest.then(|| self.links.iter().filter_map(Link::dial_at).min()).flatten();
         let wakes = [self.board.next_wake(), look, closing, dials];
-        let wake = wakes.into_iter().flatten().min().unwrap_or_else(|| now.plus(IDLE).boot_nanos());
+        let idle = now.plus(IDLE).boot_nanos();
+        let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
         // A timer that rings early costs one look; one that is set anew for every attempt costs more.
         if rang || wake < self.rings_at {
             self.rings_at = wake;

@@ -120,7 +120,7 @@ impl Membership {
     /// When to [`poll`](Self::poll) again, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
-        self.seats.iter().flat_map(|seat| [seat.look_at(), seat.votes_at()]).flatten().reduce(Moment::earlier)
+        self.seats.iter().filter_map(Seat::wake_at).reduce(Moment::earlier)
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.

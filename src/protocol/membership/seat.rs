@@ -83,6 +83,14 @@ impl Seat {
         self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..))).map(|(until, _)| until)
     }
 
+    /// The first of both.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        match (self.look_at(), self.votes_at()) {
+            (Some(look), Some(votes)) => Some(look.earlier(votes)),
+            (look, votes) => look.or(votes),
+        }
+    }
+
     pub(super) fn must_look(&self, now: Moment) -> bool {
         let is_due = self.look_at.is_some_and(|due| now.is_due(due));
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
