@@ -1,6 +1,5 @@
 //! The client: a cheap handle to one driver and its nodes.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,18 +97,18 @@ impl Redlock {
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
     }
 
-    pub(super) fn key(&self, name: &str) -> Result<Key, Invalid> {
-        if name.is_empty() {
+    pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {
+        if name.as_str().is_empty() {
             return Err(Invalid::new("a lock needs a name: an empty one would be everybody's"));
         }
         let prefix = &self.shared.key_prefix;
-        let key = if prefix.is_empty() { Cow::Borrowed(name) } else { Cow::Owned(format!("{prefix}{name}")) };
-        if name.starts_with(RESERVED) || key.starts_with(RESERVED) {
+        let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
+        if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
             return Err(Invalid::new(format!(
                 "the name {name:?} starts with `{RESERVED}`, which is kept for this library's own keys"
             )));
         }
-        Ok(Key::new(&key))
+        Ok(key)
     }
 
     /// Whether keys may be asked to live for so long.

@@ -6,7 +6,7 @@ use super::client::Redlock;
 use super::error::InspectError;
 use super::report::Report;
 use crate::driver::{Order, Surveyed};
-use crate::protocol::claim::{Mark, Phase};
+use crate::protocol::claim::{Key, Mark, Phase};
 use crate::protocol::vote::{Holder, Vote};
 
 /// Who holds a name, node by node.
@@ -108,7 +108,7 @@ impl Redlock {
     }
 
     async fn survey(&self, phase: Phase, name: &str) -> Result<Surveyed, InspectError> {
-        let key = self.key(name)?;
+        let key = self.key(&Key::new(name))?;
         self.ready().await;
         let id = self.shared.orders.id();
         let answer = self.shared.ask(|reply| Order::Survey { id, phase, key, reply }).await;

@@ -9,7 +9,7 @@ use futures::future::{Either, select};
 use super::client::Redlock;
 use super::error::{AcquireError, Invalid, RunError};
 use super::guard::{Guard, Held};
-use crate::protocol::claim::Claim;
+use crate::protocol::claim::{Claim, Key};
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
 use crate::protocol::terms::Terms;
@@ -25,7 +25,8 @@ use crate::protocol::terms::Terms;
 #[must_use = "a lock is taken by `acquire`, `try_acquire` or `run`"]
 pub struct Mutex {
     pub(super) client: Redlock,
-    name: String,
+    /// The key itself where there is no prefix.
+    name: Key,
     ttl: Option<Duration>,
     floor: u64,
     pub(super) wait: Wait,
@@ -45,7 +46,7 @@ impl Mutex {
     pub(super) fn new(client: Redlock, name: &str) -> Self {
         Self {
             client,
-            name: name.to_owned(),
+            name: Key::new(name),
             ttl: None,
             floor: 0,
             wait: Wait::Forever,
@@ -173,7 +174,7 @@ impl Mutex {
     /// The name it was made with.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.name.as_str()
     }
 
     /// Checks everything once; `curious` attempts ask a refusing node for how long.
