@@ -120,17 +120,8 @@ impl Lease {
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<LeaseStep> {
-        let (round, ttl) = (self.rounds, self.renewal_ttl());
-        let queues = [
-            (Phase::Renew, &mut self.to_renew),
-            (Phase::Raise, &mut self.to_raise),
-            (Phase::Retake, &mut self.to_retake),
-            (Phase::Release, &mut self.to_release),
-        ];
-        for (phase, queue) in queues {
-            if !queue.is_empty() {
-                return Some(LeaseStep::Ask { phase, ttl, nodes: std::mem::take(queue), round });
-            }
+        if let Some(ask) = self.poll_ask() {
+            return Some(ask);
         }
         if std::mem::take(&mut self.confirmed_changed) {
             return Some(LeaseStep::Confirmed(self.confirmed));
@@ -146,6 +137,22 @@ impl Lease {
                 State::Held(_) | State::Lost | State::Ended => None,
             },
         }
+    }
+
+    fn poll_ask(&mut self) -> Option<LeaseStep> {
+        let (phase, queue) = if !self.to_renew.is_empty() {
+            (Phase::Renew, &mut self.to_renew)
+        } else if !self.to_raise.is_empty() {
+            (Phase::Raise, &mut self.to_raise)
+        } else if !self.to_retake.is_empty() {
+            (Phase::Retake, &mut self.to_retake)
+        } else if !self.to_release.is_empty() {
+            (Phase::Release, &mut self.to_release)
+        } else {
+            return None;
+        };
+        let nodes = std::mem::take(queue);
+        Some(LeaseStep::Ask { phase, ttl: self.renewal_ttl(), nodes, round: self.rounds })
     }
 
     /// A node's answer to a question of this round. Poll next.
@@ -263,6 +270,12 @@ impl Lease {
             State::Releasing(releasing) => Some(releasing.settle_by.boot()),
             State::Lost | State::Ended => None,
         }
+    }
+
+    /// Whether a renewal was ever asked for.
+    #[must_use]
+    pub const fn was_renewed(&self) -> bool {
+        self.rounds > 0
     }
 
     /// Whether it has said all it has to say.

@@ -17,17 +17,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Sets the alarm for when the machine wants to be woken, or leaves one that rings before: that costs a look in
+    /// vain, and most locks are given up before it.
     pub(super) fn set_alarm(&mut self, id: Id, alarms: &mut BTreeSet<(BootTime, Id)>) {
-        let alarm = self.machine.wake_at();
-        if alarm != self.alarm {
-            let old = std::mem::replace(&mut self.alarm, alarm);
-            if old != BootTime::NEVER {
-                alarms.remove(&(old, id));
-            }
-            if alarm != BootTime::NEVER {
-                alarms.insert((alarm, id));
-            }
+        let wake = self.machine.wake_at();
+        if self.alarm == wake || self.alarm < wake && !self.machine.renews() {
+            return;
         }
+        if self.alarm != BootTime::NEVER {
+            alarms.remove(&(self.alarm, id));
+        }
+        if wake != BootTime::NEVER {
+            alarms.insert((wake, id));
+        }
+        self.alarm = wake;
     }
 }
 
@@ -47,6 +50,11 @@ impl Machine {
             Self::Survey(survey) => survey.wake_at().map(Moment::boot),
         };
         wake.unwrap_or(BootTime::NEVER)
+    }
+
+    /// Whether this is a lease that lives on: it is renewed time and again, and would look in vain each time.
+    fn renews(&self) -> bool {
+        matches!(self, Self::Lease(lease) if lease.was_renewed())
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -39,7 +39,7 @@ impl Board {
     }
 
     fn up_of(&self, nodes: NodeSet) -> NodeSet {
-        nodes.iter().filter(|node| self.lanes[node.index()].link == Link::Up).collect()
+        nodes.iter().filter(|node| matches!(self.lanes[node.index()].link, Link::Up)).collect()
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
