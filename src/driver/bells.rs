@@ -14,6 +14,8 @@ use crate::protocol::quorum::{NodeSet, Quorum};
 pub(super) struct Bells {
     porch: Arc<Porch>,
     wakers: Vec<Waker>,
+    /// Whom the bells wake, to know without the lock that it is so already.
+    driver: Waker,
     /// Who is to be looked at again without having rung: a source rings only after it was found empty.
     again: u32,
 }
@@ -39,12 +41,15 @@ impl Bells {
         let porch = Arc::new(Porch { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
         let bell = |source| Waker::from(Arc::new(Bell { porch: Arc::clone(&porch), bit: 1_u32 << source }));
         let again = ((1 << nodes) - 1) | 1 << ORDERS | 1 << TIMER;
-        Self { wakers: (0..=TIMER).map(bell).collect(), porch, again }
+        Self { wakers: (0..=TIMER).map(bell).collect(), porch, driver: Waker::noop().clone(), again }
     }
 
     /// From now on the bells wake this task.
-    pub(super) fn wake(&self, task: &Waker) {
-        self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
+    pub(super) fn wake(&mut self, task: &Waker) {
+        if !self.driver.will_wake(task) {
+            self.driver.clone_from(task);
+            self.porch.driver.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
+        }
     }
 
     /// Who has rung since this was asked last, or is to be looked at again.

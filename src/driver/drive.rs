@@ -188,25 +188,16 @@ impl Driver {
         // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
         // written, so that every deadline counts from before its first byte.
         let now = clock::now();
-        let mut happenings = std::mem::take(&mut self.happenings);
-        for (node, happening) in happenings.drain(..) {
-            self.on_happening(node, happening, now);
-        }
-        self.happenings = happenings;
-        let mut inbox = std::mem::take(&mut self.inbox);
-        for order in inbox.drain(..) {
-            match order {
-                Order::Stand { id, key, waited, reply } => self.stand(id, key, waited, reply, now),
-                Order::Leave { id, key } => self.leave(id, key, now),
-                order => {
-                    if matches!(order, Order::Shutdown { .. }) {
-                        self.leave_all(now);
-                    }
-                    self.desk.take(order, &mut self.board, now);
-                }
+        if !self.happenings.is_empty() {
+            let mut happenings = std::mem::take(&mut self.happenings);
+            for (node, happening) in happenings.drain(..) {
+                self.on_happening(node, happening, now);
             }
+            self.happenings = happenings;
         }
-        self.inbox = inbox;
+        if !self.inbox.is_empty() {
+            self.take_orders(now);
+        }
         if closes {
             self.desk.close(now.plus(DRAIN), &mut self.board, now);
         }
@@ -227,6 +218,23 @@ impl Driver {
         self.set_timer(rang, now);
         self.publish();
         true
+    }
+
+    fn take_orders(&mut self, now: Moment) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for order in inbox.drain(..) {
+            match order {
+                Order::Stand { id, key, waited, reply } => self.stand(id, key, waited, reply, now),
+                Order::Leave { id, key } => self.leave(id, key, now),
+                order => {
+                    if matches!(order, Order::Shutdown { .. }) {
+                        self.leave_all(now);
+                    }
+                    self.desk.take(order, &mut self.board, now);
+                }
+            }
+        }
+        self.inbox = inbox;
     }
 
     fn act(&mut self, now: Moment) {
