@@ -212,7 +212,7 @@ impl Desk {
                     return;
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let hold = Arc::new(Hold::new(id, key, deadline, confirmed, token));
+                let hold = Arc::new(Hold::new(key, deadline, confirmed, token));
                 self.keepers.insert(id, Keeper(Arc::clone(&hold)));
                 self.courtesy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::clock;
-use crate::protocol::board::Id;
 use crate::protocol::claim::Key;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::quorum::NodeSet;
@@ -19,7 +18,6 @@ use crate::protocol::time::Moment;
 /// The driver moves the deadline, the guard reads it, and whoever first sees it pass latches the loss. Once lost
 /// or given up it stays so, whatever a late renewal says.
 pub(crate) struct Hold {
-    id: Id,
     key: Key,
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
@@ -34,15 +32,19 @@ pub(crate) struct Hold {
 #[derive(Default)]
 struct End {
     /// Who passes its turn on.
-    turns: Option<Arc<dyn Turns>>,
+    turns: Option<Arc<Turns>>,
     /// Made for the first who listens: most locks are given up before anybody does.
     lost: Option<CancellationToken>,
 }
 
-/// Where the tasks of this process take turns.
-pub(crate) trait Turns: Send + Sync {
-    /// Whoever had the turn for this key is done with it.
-    fn pass_on(&self, key: &Key);
+/// Where the tasks of this process take turns: what to do when the one for a key is over. Boxed, so that thousands of
+/// holds have but one pointer to it each.
+pub(crate) struct Turns(Box<dyn Fn(&Key) + Send + Sync>);
+
+impl Turns {
+    pub(crate) fn new(pass_on: impl Fn(&Key) + Send + Sync + 'static) -> Self {
+        Self(Box::new(pass_on))
+    }
 }
 
 /// A fencing token in half the room: a `u128` is laid out in steps of 16 bytes.
@@ -53,15 +55,8 @@ struct Compact {
 }
 
 impl Hold {
-    pub(crate) fn new(
-        id: Id,
-        key: Key,
-        deadline: Moment,
-        confirmed: NodeSet,
-        token: Option<FencingToken>,
-    ) -> Self {
+    pub(crate) fn new(key: Key, deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
         Self {
-            id,
             key,
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
@@ -70,11 +65,6 @@ impl Hold {
             token: token.and_then(Compact::of),
             end: Mutex::default(),
         }
-    }
-
-    /// Its machine on the board.
-    pub(crate) fn id(&self) -> Id {
-        self.id
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -150,7 +140,7 @@ impl Hold {
     }
 
     /// Takes the turn over, which is passed on when the lock is over.
-    pub(crate) fn take_turn(&self, turns: Arc<dyn Turns>) {
+    pub(crate) fn take_turn(&self, turns: Arc<Turns>) {
         self.at_end().turns = Some(turns);
         // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {
@@ -162,7 +152,7 @@ impl Hold {
     pub(crate) fn pass_on(&self) {
         let turns = self.at_end().turns.take();
         if let Some(turns) = turns {
-            turns.pass_on(&self.key);
+            (turns.0)(&self.key);
         }
     }
 
@@ -198,7 +188,13 @@ mod tests {
     use super::*;
 
     fn hold() -> Hold {
-        Hold::new(1, Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+        Hold::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn it_is_small_for_locks_are_held_by_the_thousand() {
+        assert!(size_of::<Hold>() <= 88, "{} bytes", size_of::<Hold>());
     }
 
     #[test]

@@ -260,7 +260,7 @@ struct Won {
 impl Won {
     fn into_guard(mut self, client: &Redlock, claim: &Claim, turn: Turn) -> Guard {
         self.ticket.is_open = false;
-        Guard::new(client.clone(), claim, Arc::clone(&self.hold), turn)
+        Guard::new(client.clone(), claim, self.ticket.id, Arc::clone(&self.hold), turn)
     }
 }
 

@@ -16,6 +16,7 @@ use super::error::{ExtendError, Invalid, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::{Extended, Hold, Order};
+use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::terms::Terms;
@@ -38,8 +39,9 @@ use crate::protocol::vote::Vote;
 pub struct Guard {
     client: Redlock,
     held: Held,
-    /// How long an attempt waits for answers.
-    patience: Duration,
+    id: Id,
+    /// How long an attempt waits for answers: half the room of a `Duration`.
+    patience_nanos: u64,
 }
 
 /// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work, and
@@ -57,10 +59,11 @@ pub struct Lost {
 }
 
 impl Guard {
-    pub(super) fn new(client: Redlock, claim: &Claim, hold: Arc<Hold>, turn: Turn) -> Self {
+    pub(super) fn new(client: Redlock, claim: &Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);
-        Self { client, held: Held { hold }, patience: claim.terms.patience() }
+        let patience_nanos = claim.terms.patience().as_nanos() as u64;
+        Self { client, held: Held { hold }, id, patience_nanos }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -95,12 +98,14 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
-        let terms = Terms::new(ttl, self.client.shared.drift, None, self.patience).map_err(Invalid::from)?;
+        let terms =
+            Terms::new(ttl, self.client.shared.drift, None, Duration::from_nanos(self.patience_nanos))
+                .map_err(Invalid::from)?;
         self.client.check_ttl(&terms)?;
         if !self.is_valid() {
             return Err(ExtendError::Lost);
         }
-        let id = self.held.hold.id();
+        let id = self.id;
         match self.client.shared.ask(|reply| Order::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Some(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
@@ -153,7 +158,7 @@ impl Guard {
         }
         let hold = &self.held.hold;
         let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
-        self.client.shared.orders.send(Order::Release { id: hold.id(), keeps_turn, reply });
+        self.client.shared.orders.send(Order::Release { id: self.id, keeps_turn, reply });
         hold.pass_on();
     }
 }

@@ -21,23 +21,31 @@ pub(super) struct Queue {
     /// Shared with the ear.
     lines: Arc<Mutex<Lines>>,
     orders: Orders,
+    /// For locks that have a turn.
+    turns: Arc<Turns>,
 }
 
 type Lines = HashMap<Key, Line>;
 
-struct Line {
-    share: Share,
-    /// Whether the key was given up and nobody called, because the next task here was to take it.
-    owes_call: bool,
-    /// Since when the key has gone from task to task in this client without a gap.
-    streak_since: BootTime,
-    crowd: Option<Box<Crowd>>,
+/// Locks are held by the thousand, and nobody waits for most of them.
+enum Line {
+    /// Somebody here has the key or tries to get it, and that is all.
+    Single(Head),
+    Crowded(Box<Crowd>),
 }
 
-/// What there is to know of a key only where there is more to it than that somebody here has it. Locks are held by the
-/// thousand, and nobody waits for most of them.
-#[derive(Default)]
+/// What there is to know of every key.
+#[derive(Clone, Copy)]
+struct Head {
+    share: Share,
+    /// Since when the key has gone from task to task in this client without a gap.
+    streak_since: BootTime,
+}
+
 struct Crowd {
+    head: Head,
+    /// Whether the key was given up and nobody called, because the next task here was to take it.
+    owes_call: bool,
     waiting: VecDeque<oneshot::Sender<Pause>>,
     /// Rings when the share has changed under whoever contends.
     bell: Option<Arc<Notify>>,
@@ -75,7 +83,9 @@ impl Queue {
     /// And its ear at the driver, which does not keep the driver from ending.
     pub(super) fn new(orders: Orders) -> (Arc<Self>, Ear) {
         let lines = Arc::default();
-        (Arc::new(Self { lines: Arc::clone(&lines), orders }), Ear(lines))
+        let ours = (Arc::clone(&lines), orders.clone());
+        let turns = Arc::new(Turns::new(move |key| pass_on(&ours.0, &ours.1, key)));
+        (Arc::new(Self { lines: Arc::clone(&lines), orders, turns }), Ear(lines))
     }
 
     /// The turn, if nobody else here has it.
@@ -88,10 +98,10 @@ impl Queue {
     pub(super) fn keeps_turn(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
-        let is_waited_for =
-            line.crowd.as_ref().is_some_and(|it| it.waiting.iter().any(|call| !call.is_closed()));
-        line.owes_call = line.share.next() == Next::Try && is_waited_for;
-        line.owes_call
+        let Line::Crowded(crowd) = line else { return false };
+        let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
+        crowd.owes_call = crowd.head.share.next() == Next::Try && is_waited_for;
+        crowd.owes_call
     }
 
     /// The turn, when all who came before have had theirs.
@@ -114,17 +124,17 @@ impl Queue {
     fn begin(self: &Arc<Self>, lines: &mut Lines, key: &Key) -> Option<Turn> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
-                let line = line.get_mut();
-                let idle_since = line.crowd.as_mut()?.idle_since.take()?;
+                let Line::Crowded(crowd) = line.get_mut() else { return None };
+                let idle_since = crowd.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= REMEMBERED {
-                    line.share = Share::default();
+                    crowd.head.share = Share::default();
                 }
-                line.streak_since = now.boot();
+                crowd.head.streak_since = now.boot();
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Line::new(Share::default()));
+                place.insert(Line::Single(Head::new(Share::default())));
                 true
             }
         };
@@ -140,7 +150,7 @@ impl Queue {
         }
         let (call, called) = oneshot::channel();
         if let Some(line) = lines.get_mut(key) {
-            let waiting = &mut line.crowd.get_or_insert_default().waiting;
+            let waiting = &mut line.crowd().waiting;
             if waiting.len() == waiting.capacity() {
                 // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
                 waiting.retain(|call| !call.is_closed());
@@ -155,49 +165,54 @@ impl Queue {
         Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
+    fn pass_on(&self, key: &Key) {
+        pass_on(&self.lines, &self.orders, key);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Lines> {
         lock(&self.lines)
     }
 }
 
-impl Turns for Queue {
-    fn pass_on(&self, key: &Key) {
-        let mut lines = self.lock();
-        let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
-        let line = place.get_mut();
-        let now = now();
-        if let Some(crowd) = &mut line.crowd {
-            let pause = if line.streak_since.elapsed(now) < STREAK {
-                Duration::ZERO
-            } else {
-                // The key never looks free to clients that know nothing of lines while it goes round in here. Now
-                // and then it is left alone for a moment, so that their polls find it.
-                PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
-            };
-            while let Some(call) = crowd.waiting.pop_front() {
-                if call.send(pause).is_ok() {
-                    if !pause.is_zero() {
-                        line.streak_since = now.boot().plus(pause);
-                    }
-                    return;
+/// Whoever had the turn is done with it: the next in line gets it.
+fn pass_on(lines: &Mutex<Lines>, orders: &Orders, key: &Key) {
+    let mut lines = lock(lines);
+    let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
+    let line = place.get_mut();
+    let now = now();
+    if let Line::Crowded(crowd) = line {
+        let pause = if crowd.head.streak_since.elapsed(now) < STREAK {
+            Duration::ZERO
+        } else {
+            // The key never looks free to clients that know nothing of lines while it goes round in here. Now
+            // and then it is left alone for a moment, so that their polls find it.
+            PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
+        };
+        while let Some(call) = crowd.waiting.pop_front() {
+            if call.send(pause).is_ok() {
+                if !pause.is_zero() {
+                    crowd.head.streak_since = now.boot().plus(pause);
                 }
+                return;
             }
         }
-        // Leaving calls the next, if nobody was and the key is free.
-        if line.share.on_idle() || line.owes_call {
-            self.orders.send(Order::Leave { id: self.orders.id(), key: key.clone() });
-        }
-        if !line.share.has_others() {
-            place.remove();
-            return;
-        }
-        // Whoever comes back at once must not go before those who were there.
-        *line = Line::new(line.share);
-        line.crowd.get_or_insert_default().idle_since = Some(now.boot());
-        if lines.len() >= MANY && lines.len().is_power_of_two() {
-            let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
-            lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
-        }
+    }
+    // Leaving calls the next, if nobody was and the key is free.
+    let owes_call = matches!(line, Line::Crowded(crowd) if crowd.owes_call);
+    let head = line.head();
+    if head.share.on_idle() || owes_call {
+        orders.send(Order::Leave { id: orders.id(), key: key.clone() });
+    }
+    if !head.share.has_others() {
+        place.remove();
+        return;
+    }
+    // Whoever comes back at once must not go before those who were there.
+    *line = Line::Single(Head::new(head.share));
+    line.crowd().idle_since = Some(now.boot());
+    if lines.len() >= MANY && lines.len().is_power_of_two() {
+        let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
+        lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
     }
 }
 
@@ -212,20 +227,22 @@ impl Listener for Ear {
         match heard {
             Heard::Called { key, has_others } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
-                    line.share.on_called(has_others, line.waiting());
-                    line.streak_since = now().boot();
+                    let waiting = line.waiting();
+                    let head = line.head();
+                    head.share.on_called(has_others, waiting);
+                    head.streak_since = now().boot();
                     line.ring();
                 }
                 _ => return false,
             },
             Heard::HasOthers(key) => {
                 if let Some(line) = lines.get_mut(key) {
-                    line.share.on_others();
+                    line.head().share.on_others();
                 }
             }
             Heard::Displaced => {
                 for line in lines.values_mut() {
-                    line.share.on_displaced();
+                    line.head().share.on_displaced();
                     line.ring();
                 }
             }
@@ -237,30 +254,59 @@ impl Listener for Ear {
         let mut lines = lock(&self.0);
         let stands = lines.iter_mut().filter_map(|(key, line)| {
             line.ring();
-            line.share.on_idle().then(|| key.clone())
+            line.head().share.on_idle().then(|| key.clone())
         });
         stands.collect()
     }
 }
 
 impl Line {
-    fn new(share: Share) -> Self {
-        Self { share, owes_call: false, streak_since: now().boot(), crowd: None }
+    fn head(&mut self) -> &mut Head {
+        match self {
+            Self::Single(head) => head,
+            Self::Crowded(crowd) => &mut crowd.head,
+        }
+    }
+
+    /// Makes room for more than one.
+    fn crowd(&mut self) -> &mut Crowd {
+        if let Self::Single(head) = *self {
+            let (waiting, owes_call) = (VecDeque::new(), false);
+            *self = Self::Crowded(Box::new(Crowd { head, owes_call, waiting, bell: None, idle_since: None }));
+        }
+        match self {
+            Self::Crowded(crowd) => crowd,
+            Self::Single(_) => unreachable!("it was made a crowd"),
+        }
     }
 
     /// How many tasks wait.
     fn waiting(&self) -> usize {
-        self.crowd.as_ref().map_or(0, |crowd| crowd.waiting.len())
+        match self {
+            Self::Single(_) => 0,
+            Self::Crowded(crowd) => crowd.waiting.len(),
+        }
     }
 
     fn idle_since(&self) -> Option<BootTime> {
-        self.crowd.as_ref()?.idle_since
+        match self {
+            Self::Single(_) => None,
+            Self::Crowded(crowd) => crowd.idle_since,
+        }
     }
 
     fn ring(&self) {
-        if let Some(bell) = self.crowd.as_ref().and_then(|crowd| crowd.bell.as_ref()) {
+        if let Self::Crowded(crowd) = self
+            && let Some(bell) = &crowd.bell
+        {
             bell.notify_one();
         }
+    }
+}
+
+impl Head {
+    fn new(share: Share) -> Self {
+        Self { share, streak_since: now().boot() }
     }
 }
 
@@ -271,7 +317,7 @@ impl Turn {
         match lines.get_mut(&self.key) {
             Some(line) => {
                 let waiting = line.waiting();
-                look(&mut line.share, waiting)
+                look(&mut line.head().share, waiting)
             }
             None => look(&mut Share::default(), 0),
         }
@@ -281,7 +327,7 @@ impl Turn {
     pub(super) fn bell(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
-            Some(line) => Arc::clone(line.crowd.get_or_insert_default().bell.get_or_insert_default()),
+            Some(line) => Arc::clone(line.crowd().bell.get_or_insert_default()),
             None => Arc::default(),
         }
     }
@@ -297,9 +343,11 @@ impl Turn {
         let stands = {
             let mut lines = self.queue.lock();
             lines.get_mut(&self.key).is_some_and(|line| {
-                line.owes_call = false;
                 let waiting = line.waiting();
-                line.share.on_taken(waiting)
+                if let Line::Crowded(crowd) = line {
+                    crowd.owes_call = false;
+                }
+                line.head().share.on_taken(waiting)
             })
         };
         if stands {
@@ -313,7 +361,7 @@ impl Turn {
     /// From here on the turn goes with the lock, and is passed on when the lock is over.
     pub(super) fn hand_to(mut self, hold: &Hold) {
         self.is_ours = false;
-        hold.take_turn(Arc::clone(&self.queue) as Arc<dyn Turns>);
+        hold.take_turn(Arc::clone(&self.queue.turns));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::protocol::attempt::{Attempt, AttemptStep};
 use crate::protocol::backoff;
 use crate::protocol::claim::{Claim, Key, Mark, Token};
 use crate::protocol::fence::FencingToken;
+use crate::protocol::lease::Lease;
 use crate::protocol::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::protocol::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
 use crate::protocol::round::Round;
@@ -414,6 +415,12 @@ proptest! {
             other => prop_assert!(false, "{:?} for a jump by {} µs", other, by),
         }
     }
+}
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
+    assert!(size_of::<Lease>() <= 144, "{} bytes", size_of::<Lease>());
 }
 
 fn watch(sentinel: &mut Sentinel, sent: u64, received: u64, micros: u64) -> Option<Oddity> {

@@ -58,13 +58,19 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     let (mut second, mut third) = (take(&queue), take(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(line) = queue.lock().get_mut(&key) {
-        line.streak_since = now().minus(STREAK).boot();
+        line.head().streak_since = now().minus(STREAK).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("its turn");
     assert!(second.pause >= PAUSE / 2 && second.pause <= PAUSE * 3 / 2, "{:?}", second.pause);
     drop(second);
     assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
+}
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_line_in_which_nobody_waits_is_small() {
+    assert!(size_of::<Line>() <= 16, "{} bytes", size_of::<Line>());
 }
 
 #[test]
