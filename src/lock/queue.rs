@@ -228,9 +228,8 @@ impl Listener for Ear {
             Heard::Called { key, has_others } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
-                    let head = line.head();
-                    head.share.on_called(has_others, waiting);
-                    head.streak_since = now().boot();
+                    line.head().share.on_called(has_others, waiting);
+                    line.head().streak_since = now().boot();
                     line.ring();
                 }
                 _ => return false,

@@ -54,8 +54,8 @@ pub struct Lease {
     to_release: NodeSet,
     news: Option<News>,
     confirmed_changed: bool,
-    /// Whether the next in this process takes the key before those who wait in others.
-    keeps_turn: bool,
+    /// Which release it will ask for.
+    release_as: Phase,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +114,7 @@ impl Lease {
             to_release: NodeSet::EMPTY,
             news: None,
             confirmed_changed: false,
-            keeps_turn: false,
+            release_as: Phase::HandOver,
         }
     }
 
@@ -230,13 +230,13 @@ impl Lease {
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
     pub const fn keep_turn(&mut self) {
-        self.keeps_turn = true;
+        self.release_as = Phase::KeepTurn;
     }
 
-    /// Whether that was said.
+    /// How its keys are released.
     #[must_use]
-    pub const fn keeps_turn(&self) -> bool {
-        self.keeps_turn
+    pub const fn release_as(&self) -> Phase {
+        self.release_as
     }
 
     /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.

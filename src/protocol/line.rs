@@ -51,7 +51,7 @@ pub enum Next {
 impl Share {
     /// What to do before the first attempt.
     #[must_use]
-    pub const fn next(&self) -> Next {
+    pub const fn next(self) -> Next {
         match self.standing {
             _ if !self.is_over() => Next::Try,
             Standing::Called => Next::Try,
@@ -62,7 +62,7 @@ impl Share {
 
     /// What to do while another has the key.
     #[must_use]
-    pub const fn next_of_refused(&self) -> Next {
+    pub const fn next_of_refused(self) -> Next {
         match self.standing {
             Standing::Called => Next::Try,
             Standing::Waiting => Next::Wait,
@@ -135,18 +135,18 @@ impl Share {
 
     /// Whether it is worth remembering while nobody here wants the key.
     #[must_use]
-    pub const fn has_others(&self) -> bool {
+    pub const fn has_others(self) -> bool {
         self.has_others
     }
 
     /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
     /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
     #[must_use]
-    pub fn patience(&self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn patience(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
         if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::look(expiry, random) }
     }
 
-    const fn is_over(&self) -> bool {
+    const fn is_over(self) -> bool {
         self.has_others && self.taken >= self.allowed
     }
 

@@ -49,8 +49,7 @@ impl Board {
                     Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let phase = if lease.keeps_turn() { Phase::KeepTurn } else { Phase::HandOver };
-                        let undo = Undo { of: id, key, token, phase, until };
+                        let undo = Undo { of: id, key, token, phase: lease.release_as(), until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
