@@ -263,18 +263,21 @@ impl Driver {
 
     /// Writes what waits for each node. True if a connection turned out to be gone.
     fn flush(&mut self) -> bool {
-        let mut is_broken = false;
-        for node in std::mem::take(&mut self.unsent).iter() {
-            match self.links[node.index()].flush(&mut self.bells.context(node.index())) {
-                Ok(true) => {}
-                Ok(false) => self.unsent.insert(node),
-                Err(why) => {
-                    self.down(node, why, clock::now());
-                    is_broken = true;
-                }
+        std::mem::take(&mut self.unsent)
+            .iter()
+            .fold(false, |is_broken, node| self.flush_node(node) || is_broken)
+    }
+
+    fn flush_node(&mut self, node: NodeId) -> bool {
+        match self.links[node.index()].flush(&mut self.bells.context(node.index())) {
+            Ok(true) => self.unsent.remove(node),
+            Ok(false) => self.unsent.insert(node),
+            Err(why) => {
+                self.down(node, why, clock::now());
+                return true;
             }
         }
-        is_broken
+        false
     }
 
     fn set_timer(&mut self, rang: bool, now: Moment) {

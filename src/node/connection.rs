@@ -71,6 +71,11 @@ impl Connection {
         self.outbox.extend_from_slice(packed);
     }
 
+    /// Whether so much waits that it is better written before more is packed.
+    pub(crate) fn has_much_to_write(&self) -> bool {
+        self.outbox.len() - self.written >= MUCH
+    }
+
     /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.outbox.len() {
@@ -163,6 +168,9 @@ impl Connection {
         }
     }
 }
+
+/// The questions of more than a hundred locks.
+const MUCH: usize = 1 << 14;
 
 /// What a connection keeps for the bytes of each way: the questions of some hundred locks.
 const ROOM_KEPT: usize = 1 << 15;

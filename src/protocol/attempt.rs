@@ -117,7 +117,7 @@ impl Attempt {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
-                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.votes().to_vec() }),
+                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.votes().cloned().collect() }),
             });
         }
         None
@@ -273,7 +273,7 @@ impl Attempt {
             if self.fence.is_none() {
                 return self.win(now);
             }
-            self.number = self.round.votes().iter().filter_map(Vote::number).max();
+            self.number = self.round.votes().filter_map(Vote::number).max();
             self.state = State::Raising;
             for node in self.round.granted().iter() {
                 self.compare(node);
@@ -299,7 +299,7 @@ impl Attempt {
 
     /// Whether this node's number is ours, or can be made so.
     fn compare(&mut self, node: NodeId) {
-        let (Some(theirs), Some(ours)) = (self.round.votes()[node.index()].number(), self.number) else {
+        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.number) else {
             return;
         };
         match theirs.cmp(&ours) {
@@ -380,7 +380,6 @@ impl Attempt {
         let mut free_after: Vec<Duration> = self
             .round
             .votes()
-            .iter()
             .filter_map(|vote| match vote {
                 Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Missing => Some(Duration::ZERO),
                 Vote::Held { remaining } => *remaining,

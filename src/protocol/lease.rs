@@ -129,7 +129,7 @@ impl Lease {
         match self.news.take()? {
             News::Renewed => Some(LeaseStep::Renewed(self.deadline)),
             News::Unconfirmed => Some(LeaseStep::Unconfirmed(
-                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.votes().to_vec()),
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.votes().cloned().collect()),
             )),
             News::Lost(loss) => Some(LeaseStep::Lost(loss)),
             News::Released => match std::mem::replace(&mut self.state, State::Ended) {

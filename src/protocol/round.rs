@@ -14,7 +14,17 @@ pub struct Round {
     missing: NodeSet,
     barred: NodeSet,
     doubtful: NodeSet,
-    votes: Vec<Vote>,
+    votes: Votes,
+}
+
+/// What each node said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Votes {
+    Known(Vec<Vote>),
+    /// All who answered have granted.
+    Implied,
+    /// Nobody wants to know any more.
+    Forgotten,
 }
 
 impl Round {
@@ -30,7 +40,7 @@ impl Round {
             missing: NodeSet::EMPTY,
             barred: NodeSet::EMPTY,
             doubtful: NodeSet::EMPTY,
-            votes: vec![Vote::Unknown(Fault::Silent); quorum.nodes()],
+            votes: Votes::Implied,
         };
         for node in quorum.all().iter() {
             if let Some(vote) = absence(node) {
@@ -46,6 +56,9 @@ impl Round {
         if node.index() >= self.quorum.nodes() || self.voted.contains(node) {
             return;
         }
+        if self.votes == Votes::Implied && vote != Vote::Granted {
+            self.votes = Votes::Known(self.votes().cloned().collect());
+        }
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
@@ -55,14 +68,14 @@ impl Round {
             Vote::Doubtful { .. } => self.doubtful.insert(node),
             Vote::Seen(_) | Vote::Unknown(_) => {}
         }
-        if let Some(place) = self.votes.get_mut(node.index()) {
-            *place = vote;
+        if let Votes::Known(votes) = &mut self.votes {
+            votes[node.index()] = vote;
         }
     }
 
     /// Keeps the sets of nodes, and not what each of them said.
     pub fn forget_votes(&mut self) {
-        self.votes = Vec::new();
+        self.votes = Votes::Forgotten;
     }
 
     /// Takes a grant back: the node said something else since.
@@ -82,8 +95,11 @@ impl Round {
 
     /// Adds what a holder's key still lives, told by a later answer than the refusal itself.
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
-        if self.held.contains(node) && matches!(vote, Vote::Held { .. } | Vote::Missing) {
-            self.votes[node.index()] = vote;
+        if let Votes::Known(votes) = &mut self.votes
+            && self.held.contains(node)
+            && matches!(vote, Vote::Held { .. } | Vote::Missing)
+        {
+            votes[node.index()] = vote;
         }
     }
 
@@ -153,7 +169,7 @@ impl Round {
     pub fn perhaps_done(&self) -> NodeSet {
         self.asked
             .iter()
-            .filter(|node| match &self.votes[node.index()] {
+            .filter(|node| match self.vote(*node) {
                 // Of a doubtful node we may know so only by the very answer that said it was done.
                 Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Doubtful { .. } | Vote::Seen(_) => {
                     true
@@ -176,15 +192,30 @@ impl Round {
         self.quorum.is_out_of_reach(self.voted.without(self.granted).len())
     }
 
-    /// Every node's answer, in the order of the client's list.
+    /// The node's answer.
     #[must_use]
-    pub fn votes(&self) -> &[Vote] {
-        &self.votes
+    pub fn vote(&self, node: NodeId) -> &Vote {
+        match &self.votes {
+            Votes::Known(votes) => &votes[node.index()],
+            Votes::Implied if self.granted.contains(node) => &GRANTED,
+            Votes::Implied | Votes::Forgotten => &SILENT,
+        }
+    }
+
+    /// Every node's answer, in the order of the client's list.
+    pub fn votes(&self) -> impl Iterator<Item = &Vote> {
+        self.quorum.all().iter().map(|node| self.vote(node))
     }
 
     /// The same, when the round is over.
     #[must_use]
     pub fn into_votes(self) -> Vec<Vote> {
-        self.votes
+        match self.votes {
+            Votes::Known(votes) => votes,
+            Votes::Implied | Votes::Forgotten => self.votes().cloned().collect(),
+        }
     }
 }
+
+static GRANTED: Vote = Vote::Granted;
+static SILENT: Vote = Vote::Unknown(Fault::Silent);

@@ -65,7 +65,7 @@ impl Survey {
         }
         if self.is_settled && !self.is_told {
             self.is_told = true;
-            return Some(SurveyStep::Done(self.round.votes().to_vec()));
+            return Some(SurveyStep::Done(self.round.votes().cloned().collect()));
         }
         None
     }

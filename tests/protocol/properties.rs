@@ -120,7 +120,7 @@ proptest! {
             prop_assert_eq!(round.is_complete(), voted == nodes);
             prop_assert!(!(round.is_won() && round.is_out_of_reach()));
         }
-        for (vote, first) in round.votes().iter().zip(first) {
+        for (vote, first) in round.votes().zip(first) {
             prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(Fault::Silent)));
         }
     }

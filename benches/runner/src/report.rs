@@ -265,7 +265,7 @@ impl Report<'_> {
             return;
         }
         let words = format!(
-            "10,000 locks of 10 s, each renewed by its client. Bytes: growth of resident memory after a first lock. Reads: how often a node \
+            "10,000 locks of 10 s, each renewed by its client. Bytes: growth of resident memory from the first lock to half a ttl after the last. Reads: how often a node \
              reads from its sockets for {} renewals that are due at once.",
             rows::AT_ONE_INSTANT
         );

@@ -10,7 +10,7 @@
 //! | `rush TASKS MILLIS` | how many locks all tasks took and released, each its own, in how many seconds and seconds of processor time |
 //! | `cancel TASKS MILLIS` | the same, but every tenth acquire is given up on its way |
 //! | `take KEY TTL` | nothing, once it has the lock, which it keeps |
-//! | `hold COUNT TTL` | how many bytes larger it is for holding so many locks; kept |
+//! | `hold COUNT TTL` | how many bytes larger it is for holding so many locks, once each was renewed; kept |
 //! | `free` | how many releases were not confirmed in time, once all that it kept is released |
 //!
 //! Keys begin with `bench:SLUG:`, so that what is left behind has a name on it.

@@ -38,6 +38,11 @@ impl Driver {
             if needs_badge(&ask) {
                 connection.queue(self.packer.badge(node, self.board.badge(node)));
             }
+            if connection.has_much_to_write() {
+                // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same
+                // room.
+                self.flush_node(node);
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ impl World {
         match &row.stage {
             Stage::Waiting | Stage::Over => {}
             Stage::Open(attempt) => {
-                let vote = match &attempt.round().votes()[at] {
+                let vote = match attempt.round().vote(node) {
                     Vote::Unknown(Fault::Silent) => 1,
                     Vote::Granted => 2,
                     // Once the lock's number is fixed, nobody asks any more what it was made of.

@@ -31,7 +31,7 @@ impl World {
             Stage::Open(attempt) => {
                 let attempt = Rc::make_mut(attempt);
                 attempt.on_reply(node, phase(asked), vote, now);
-                if attempt.round().votes()[node.index()] == Vote::Outranked {
+                if *attempt.round().vote(node) == Vote::Outranked {
                     sights.see(Sight::Straggler as usize);
                 }
             }

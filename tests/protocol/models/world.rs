@@ -186,7 +186,7 @@ impl World {
             if let Stage::Open(attempt) = &row.stage
                 && attempt.number().is_none()
             {
-                let votes = attempt.round().votes().iter();
+                let votes = attempt.round().votes();
                 numbers.extend(votes.filter_map(|vote| match vote {
                     Vote::Fenced(number) => Some(self.narrow(*number)),
                     _ => None,

@@ -101,8 +101,8 @@ impl<C: Contender> Run<C> {
         self.work(1).await?;
         let before = resident_bytes()?;
         self.keep((0..count).map(|place| format!("{}held:{place}", self.prefix)), ttl).await?;
-        // For the answers that nobody waited for.
-        sleep(STALL).await;
+        // Each has been renewed once by then, and all answers are in.
+        sleep(ttl / 2).await;
         Ok(vec![resident_bytes()? - before])
     }
 
