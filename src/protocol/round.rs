@@ -197,8 +197,8 @@ impl Round {
     pub fn vote(&self, node: NodeId) -> &Vote {
         match &self.votes {
             Votes::Known(votes) => &votes[node.index()],
-            Votes::Implied if self.granted.contains(node) => &GRANTED,
-            Votes::Implied | Votes::Forgotten => &SILENT,
+            Votes::Implied if self.granted.contains(node) => GRANTED,
+            Votes::Implied | Votes::Forgotten => SILENT,
         }
     }
 
@@ -217,5 +217,5 @@ impl Round {
     }
 }
 
-static GRANTED: Vote = Vote::Granted;
-static SILENT: Vote = Vote::Unknown(Fault::Silent);
+const GRANTED: &Vote = &Vote::Granted;
+const SILENT: &Vote = &Vote::Unknown(Fault::Silent);
