@@ -263,9 +263,11 @@ impl Driver {
 
     /// Writes what waits for each node. True if a connection turned out to be gone.
     fn flush(&mut self) -> bool {
-        std::mem::take(&mut self.unsent)
-            .iter()
-            .fold(false, |is_broken, node| self.flush_node(node) || is_broken)
+        let mut is_broken = false;
+        for node in std::mem::take(&mut self.unsent).iter() {
+            is_broken |= self.flush_node(node);
+        }
+        is_broken
     }
 
     fn flush_node(&mut self, node: NodeId) -> bool {
