@@ -94,8 +94,7 @@ impl Builder {
         self
     }
 
-    /// A file with the certificates of the authorities that nodes' TLS certificates are checked against. Defaults
-    /// to the system's.
+    /// A file with the certificates of the authorities that vouch for nodes under TLS. Defaults to the system's.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.tls.ca = Some(file.into());
@@ -281,10 +280,10 @@ impl Builder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { node_timeout, connect_timeout, keep_fences, .. } = self;
+        let Self { node_timeout, connect_timeout, keep_fences, takes_in, .. } = self;
         let (orders, inbox) = Orders::channel();
-        let charter = Charter::new(quorum, self.longest_ttl);
-        let members = (!self.is_plain).then(|| Membership::new(charter, drift, self.takes_in));
+        let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
+        let members = longest_ttl.map(|ttl| Membership::new(Charter::new(quorum, ttl), drift, takes_in));
         let (queue, ear) = Queue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
@@ -292,6 +291,7 @@ impl Builder {
         let shared = Shared {
             orders,
             view,
+            was_ready: false.into(),
             queue,
             names,
             quorum,
@@ -299,7 +299,7 @@ impl Builder {
             node_timeout,
             connect_timeout,
             key_prefix: self.key_prefix,
-            longest_ttl: (!self.is_plain).then_some(self.longest_ttl),
+            longest_ttl,
         };
         Ok(Redlock { shared: Arc::new(shared) })
     }

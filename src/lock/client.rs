@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -46,6 +47,8 @@ pub struct Redlock {
 pub(super) struct Shared {
     pub(super) orders: Orders,
     pub(super) view: watch::Receiver<View>,
+    /// Whether there were ever enough nodes.
+    pub(super) was_ready: AtomicBool,
     pub(super) queue: Arc<Queue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
@@ -83,18 +86,18 @@ impl Redlock {
     /// Waits until there are enough nodes for a lock, or every node was dialed once: from then on an attempt tells
     /// the truth. Nobody waits again after that, however the nodes fare.
     pub(super) async fn ready(&self) {
+        if self.shared.was_ready.load(Ordering::Relaxed) {
+            return;
+        }
         let need = self.shared.quorum.need();
         let is_ready = |nodes: &View| {
             let voting = nodes.iter().filter(|node| node.votes()).count();
             voting >= need || are_known(nodes)
         };
-        // Nearly always, and then it takes neither a watch nor a timer.
-        if is_ready(&self.shared.view.borrow()) {
-            return;
-        }
         let mut view = self.shared.view.clone();
         let ready = view.wait_for(is_ready);
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
+        self.shared.was_ready.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {

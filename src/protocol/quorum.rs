@@ -189,15 +189,30 @@ impl NodeSet {
     }
 
     /// Its nodes, in the order of the client's list.
-    pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        let mut left = self.0;
-        std::iter::from_fn(move || {
-            let node = NodeId(left.trailing_zeros() as u8);
-            (left != 0).then(|| {
-                left &= left - 1;
-                node
-            })
+    pub const fn iter(self) -> Nodes {
+        Nodes(self.0)
+    }
+}
+
+/// The nodes of a set, in the order of the client's list.
+#[derive(Clone, Debug)]
+pub struct Nodes(u16);
+
+impl Iterator for Nodes {
+    type Item = NodeId;
+
+    fn next(&mut self) -> Option<NodeId> {
+        let node = NodeId(self.0.trailing_zeros() as u8);
+        (self.0 != 0).then(|| {
+            self.0 &= self.0 - 1;
+            node
         })
+    }
+
+    // So that what is collected gets its room at once.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.0.count_ones() as usize;
+        (count, Some(count))
     }
 }
 
