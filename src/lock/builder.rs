@@ -291,7 +291,7 @@ impl Builder {
         let shared = Shared {
             orders,
             view,
-            was_ready: false.into(),
+            has_waited: false.into(),
             queue,
             names,
             quorum,

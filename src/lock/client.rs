@@ -47,8 +47,8 @@ pub struct Redlock {
 pub(super) struct Shared {
     pub(super) orders: Orders,
     pub(super) view: watch::Receiver<View>,
-    /// Whether there were ever enough nodes.
-    pub(super) was_ready: AtomicBool,
+    /// Whether somebody has waited for enough nodes, or for as long as that makes sense.
+    pub(super) has_waited: AtomicBool,
     pub(super) queue: Arc<Queue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
@@ -86,7 +86,7 @@ impl Redlock {
     /// Waits until there are enough nodes for a lock, or every node was dialed once: from then on an attempt tells
     /// the truth. Nobody waits again after that, however the nodes fare.
     pub(super) async fn ready(&self) {
-        if self.shared.was_ready.load(Ordering::Relaxed) {
+        if self.shared.has_waited.load(Ordering::Relaxed) {
             return;
         }
         let need = self.shared.quorum.need();
@@ -97,7 +97,7 @@ impl Redlock {
         let mut view = self.shared.view.clone();
         let ready = view.wait_for(is_ready);
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
-        self.shared.was_ready.store(true, Ordering::Relaxed);
+        self.shared.has_waited.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {
