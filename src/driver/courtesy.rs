@@ -11,7 +11,8 @@
 pub(super) struct Courtesy {
     /// Callers who got an answer since the driver ran last.
     answered: usize,
-    has_stood_back: bool,
+    /// Since when it stands back, by the boot clock.
+    stands_since: Option<u64>,
     /// Until when it hurries, by the boot clock.
     hurries_until: u64,
 }
@@ -24,19 +25,18 @@ impl Courtesy {
 
     /// Whether to run only after the tasks that are ready now, where so many callers wait for an answer. Never twice in
     /// a row.
-    pub(super) fn stands_back(&mut self, waiting: usize, boot_nanos: u64, nanos_since_last_run: u64) -> bool {
-        if std::mem::take(&mut self.has_stood_back) {
+    pub(super) fn stands_back(&mut self, waiting: usize, boot_nanos: u64) -> bool {
+        if let Some(since) = self.stands_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
-            if nanos_since_last_run >= LONG_NANOS {
+            if boot_nanos.saturating_sub(since) >= LONG_NANOS {
                 self.hurries_until = boot_nanos + HURRY_NANOS;
             }
-        } else {
-            self.has_stood_back = waiting + self.answered > 1 && boot_nanos >= self.hurries_until;
+        } else if waiting + self.answered > 1 && boot_nanos >= self.hurries_until {
+            self.stands_since = Some(boot_nanos);
+            return true;
         }
-        if !self.has_stood_back {
-            self.answered = 0;
-        }
-        self.has_stood_back
+        self.answered = 0;
+        false
     }
 }
 
@@ -50,26 +50,26 @@ mod tests {
     #[test]
     fn it_stands_back_once_where_several_are_about_and_never_for_one() {
         let mut courtesy = Courtesy::default();
-        assert!(!courtesy.stands_back(0, 0, 10));
-        assert!(!courtesy.stands_back(1, 1, 10), "whoever is alone waits for nobody");
+        assert!(!courtesy.stands_back(0, 0));
+        assert!(!courtesy.stands_back(1, 1), "whoever is alone waits for nobody");
         courtesy.on_answered();
-        assert!(!courtesy.stands_back(0, 2, 10), "one who was answered is still alone");
+        assert!(!courtesy.stands_back(0, 2), "one who was answered is still alone");
 
-        assert!(courtesy.stands_back(2, 3, 10));
-        assert!(!courtesy.stands_back(2, 4, 10), "not twice in a row");
+        assert!(courtesy.stands_back(2, 3));
+        assert!(!courtesy.stands_back(2, 4), "not twice in a row");
         courtesy.on_answered();
         courtesy.on_answered();
-        assert!(courtesy.stands_back(0, 5, 10), "both may be back in a moment");
-        assert!(!courtesy.stands_back(0, 6, 10));
-        assert!(!courtesy.stands_back(0, 7, 10), "they did not come back");
+        assert!(courtesy.stands_back(0, 5), "both may be back in a moment");
+        assert!(!courtesy.stands_back(0, 6));
+        assert!(!courtesy.stands_back(0, 7), "they did not come back");
     }
 
     #[test]
     fn where_others_keep_the_runtime_for_long_it_hurries_for_a_while() {
         let mut courtesy = Courtesy::default();
-        assert!(courtesy.stands_back(2, 0, 10));
-        assert!(!courtesy.stands_back(2, LONG_NANOS, LONG_NANOS));
-        assert!(!courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS - 1, 10));
-        assert!(courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS, 10));
+        assert!(courtesy.stands_back(2, 0));
+        assert!(!courtesy.stands_back(2, LONG_NANOS));
+        assert!(!courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS - 1));
+        assert!(courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS));
     }
 }

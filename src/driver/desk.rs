@@ -78,8 +78,8 @@ impl Desk {
     }
 
     /// Whether the callers are to speak before the driver goes on.
-    pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64, nanos_since_last_run: u64) -> bool {
-        self.courtesy.stands_back(self.records.len(), boot_nanos, nanos_since_last_run)
+    pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64) -> bool {
+        self.courtesy.stands_back(self.records.len(), boot_nanos)
     }
 
     /// The key that a machine works on.

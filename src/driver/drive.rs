@@ -124,7 +124,7 @@ impl Driver {
             return Poll::Pending;
         }
         self.bells.wake(cx.waker());
-        if self.desk.lets_callers_speak(now, gap) {
+        if self.desk.lets_callers_speak(now) {
             // A task that wakes itself gets behind those that are ready.
             cx.waker().wake_by_ref();
             return Poll::Pending;
