@@ -196,6 +196,9 @@ impl Driver {
             self.happenings = happenings;
         }
         if !self.inbox.is_empty() {
+            // What answers came to is told first: an extension that is asked for now must not hear how the renewal
+            // before it ended.
+            self.act(now);
             self.take_orders(now);
         }
         if closes {
@@ -215,7 +218,7 @@ impl Driver {
         while self.flush() {
             self.act(now);
         }
-        self.set_timer(rang, now);
+        self.set_timer(is_due, now);
         self.publish();
         true
     }
@@ -282,19 +285,20 @@ impl Driver {
         false
     }
 
-    fn set_timer(&mut self, rang: bool, now: Moment) {
+    fn set_timer(&mut self, is_due: bool, now: Moment) {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
         let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
         let closing = self.desk.closes_at().map(Moment::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
-        let may_rest = rang || self.is_news;
+        let may_rest = is_due || self.is_news;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::dial_at).min()).flatten();
         let wakes = [self.board.next_wake(), look, closing, dials];
         let idle = now.plus(IDLE).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
-        // A timer that rings early costs one look; one that is set anew for every attempt costs more.
-        if rang || wake < self.rings_at {
+        // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,
+        // through which it stood still, it is late.
+        if is_due || wake < self.rings_at {
             self.rings_at = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
             self.timer.as_mut().reset(Instant::now() + pause);
