@@ -171,8 +171,8 @@ impl Desk {
 
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn farewell(self, board: &Board) {
-        for Keeper(hold) in self.keepers.values().filter(|keeper| !keeper.0.is_lost()) {
-            hold.lose();
+        // Not of those that were given up, and whose release came too late.
+        for Keeper(hold) in self.keepers.values().filter(|keeper| keeper.0.lose()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {

@@ -111,9 +111,11 @@ impl Hold {
         self.boot_nanos.store(deadline.boot_nanos(), Ordering::Release);
     }
 
-    /// The lock is lost; everybody who listens is told. Nothing happens if it is over already.
-    pub(crate) fn lose(&self) {
-        if self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    /// The lock is lost; everybody who listens is told. Nothing happens if it is over already,
+    /// and that is false.
+    pub(crate) fn lose(&self) -> bool {
+        let is_news = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if is_news {
             // Whoever listens from here on sees the state.
             let lost = self.at_end().lost.clone();
             if let Some(lost) = lost {
@@ -121,12 +123,16 @@ impl Hold {
             }
             self.pass_on();
         }
+        is_news
     }
 
-    /// The lock is given up: from here on no guard calls it valid, and no loss is told. False if that was done
-    /// before.
-    pub(crate) fn end(&self) -> bool {
-        self.state.swap(GIVEN_UP, Ordering::AcqRel) != GIVEN_UP
+    /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
+    /// lost before; nothing if it was given up before.
+    pub(crate) fn end(&self) -> Option<bool> {
+        match self.state.swap(GIVEN_UP, Ordering::AcqRel) {
+            GIVEN_UP => None,
+            state => Some(state == HELD),
+        }
     }
 
     /// The lost signal, which comes at once if the lock is lost already.
@@ -211,8 +217,16 @@ mod tests {
     fn a_lock_that_was_given_up_is_not_lost_any_more() {
         let hold = hold();
         let signal = hold.lost();
-        assert!(hold.end());
-        hold.lose();
+        assert_eq!(hold.end(), Some(true));
+        assert!(!hold.lose());
+        assert_eq!(hold.end(), None);
         assert!(!signal.is_cancelled() && !hold.lost().is_cancelled() && !hold.is_valid());
+    }
+
+    #[test]
+    fn whoever_gives_up_a_lost_lock_hears_that_its_turn_has_gone() {
+        let hold = hold();
+        assert!(hold.lose() && !hold.lose(), "a loss is told once");
+        assert_eq!(hold.end(), Some(false));
     }
 }

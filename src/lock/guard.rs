@@ -151,12 +151,9 @@ impl Guard {
 
     /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
     fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
-        // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
-        let has_turn = !self.held.hold.is_lost();
-        if !self.held.hold.end() {
-            return;
-        }
         let hold = &self.held.hold;
+        // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
+        let Some(has_turn) = hold.end() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
         self.client.shared.orders.send(Order::Release { id: self.id, keeps_turn, reply });
         hold.pass_on();
