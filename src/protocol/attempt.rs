@@ -306,7 +306,7 @@ impl Attempt {
             Ordering::Equal => self.numbered.insert(node),
             Ordering::Less => self.to_raise.insert(node),
             // A straggler's. It keeps our key, but it cannot speak for our number.
-            Ordering::Greater => self.round.revise(node, Vote::Outranked),
+            Ordering::Greater => self.round.revise(node, Vote::Outranked { fence: theirs }),
         }
     }
 
@@ -381,7 +381,9 @@ impl Attempt {
             .round
             .votes()
             .filter_map(|vote| match vote {
-                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Missing => Some(Duration::ZERO),
+                Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } | Vote::Missing => {
+                    Some(Duration::ZERO)
+                }
                 Vote::Held { remaining } => *remaining,
                 Vote::Doubtful { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.

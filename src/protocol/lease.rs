@@ -1,5 +1,6 @@
 //! A held claim: its deadline, its renewals, its release.
 
+mod outranked;
 mod renewal;
 mod step;
 
@@ -45,13 +46,14 @@ pub struct Lease {
     touched: NodeSet,
     /// Nodes known to have our key.
     confirmed: NodeSet,
+    /// Nodes with our key and a larger number than ours, which others may have been given.
+    outranked: NodeSet,
+    /// The same, where nobody was given it.
+    cleared: NodeSet,
     next_renewal: BootTime,
     rounds: u32,
     state: State,
-    to_renew: NodeSet,
     to_raise: NodeSet,
-    to_retake: NodeSet,
-    to_release: NodeSet,
     news: Option<News>,
     confirmed_changed: bool,
     /// Which release it will ask for.
@@ -71,6 +73,7 @@ enum State {
 struct Releasing {
     settle_by: Moment,
     round: Round,
+    to_release: NodeSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +91,7 @@ impl Lease {
         let terms = attempt.claim().terms;
         let start = attempt.start();
         let end = tenure.max_hold.map(|span| start.plus(span));
+        let outranked = attempt.round().outranked();
         Self {
             key: attempt.claim().key.clone(),
             token: attempt.token(),
@@ -101,17 +105,16 @@ impl Lease {
             keys_until: start.boot().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
-            next_renewal: if tenure.auto_renew {
-                start.boot().plus(terms.ttl() / 3)
-            } else {
-                BootTime::NEVER
+            outranked,
+            cleared: NodeSet::EMPTY,
+            next_renewal: match tenure.auto_renew {
+                true if outranked.is_empty() => start.boot().plus(terms.ttl() / 3),
+                true => start.boot(),
+                false => BootTime::NEVER,
             },
             rounds: 0,
             state: State::Held(None),
-            to_renew: NodeSet::EMPTY,
             to_raise: NodeSet::EMPTY,
-            to_retake: NodeSet::EMPTY,
-            to_release: NodeSet::EMPTY,
             news: None,
             confirmed_changed: false,
             release_as: Phase::HandOver,
@@ -140,30 +143,31 @@ impl Lease {
     }
 
     fn poll_ask(&mut self) -> Option<LeaseStep> {
-        let (phase, queue) = if !self.to_renew.is_empty() {
-            (Phase::Renew, &mut self.to_renew)
-        } else if !self.to_raise.is_empty() {
-            (Phase::Raise, &mut self.to_raise)
-        } else if !self.to_retake.is_empty() {
-            (Phase::Retake, &mut self.to_retake)
-        } else if !self.to_release.is_empty() {
-            (Phase::Release, &mut self.to_release)
-        } else {
-            return None;
+        let mut past = None;
+        let (phase, nodes) = match &mut self.state {
+            State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
+                (Phase::Renew, std::mem::take(&mut renewal.to_renew))
+            }
+            State::Held(_) if !self.to_raise.is_empty() => (Phase::Raise, std::mem::take(&mut self.to_raise)),
+            State::Held(Some(renewal)) => {
+                let (nodes, number) = renewal.next_retake()?;
+                past = number;
+                (Phase::Retake, nodes)
+            }
+            State::Releasing(releasing) if !releasing.to_release.is_empty() => {
+                (Phase::Release, std::mem::take(&mut releasing.to_release))
+            }
+            State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };
-        let nodes = std::mem::take(queue);
-        Some(LeaseStep::Ask { phase, ttl: self.renewal_ttl(), nodes, round: self.rounds })
+        Some(LeaseStep::Ask { phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, past })
     }
 
     /// A node's answer to a question of this round. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
-            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants),
-            Phase::Retake => {
-                let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-                self.on_grant(node, &vote, is_lasting);
-            }
+            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants, now),
+            Phase::Retake => self.on_retake(node, round, &vote, now),
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             Phase::Release => self.on_release(node, vote),
@@ -222,8 +226,7 @@ impl Lease {
         }
         // Where nothing of ours can stand, there is nothing to confirm.
         let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
-        self.state = State::Releasing(Box::new(Releasing { settle_by, round }));
-        self.to_release = self.touched;
+        self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
         self.ask_no_more();
         self.news = None;
     }
@@ -375,9 +378,7 @@ impl Lease {
 
     fn ask_no_more(&mut self) {
         self.next_renewal = BootTime::NEVER;
-        self.to_renew = NodeSet::EMPTY;
         self.to_raise = NodeSet::EMPTY;
-        self.to_retake = NodeSet::EMPTY;
     }
 
     fn lose(&mut self, loss: Loss) {

@@ -62,7 +62,7 @@ impl Round {
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
-            Vote::Held { .. } | Vote::Outranked => self.held.insert(node),
+            Vote::Held { .. } | Vote::Outranked { .. } => self.held.insert(node),
             Vote::Missing => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
             Vote::Doubtful { .. } => self.doubtful.insert(node),
@@ -127,6 +127,12 @@ impl Round {
         self.held
     }
 
+    /// Those that have our key, and gave a larger number than ours.
+    #[must_use]
+    pub fn outranked(&self) -> NodeSet {
+        self.held.iter().filter(|node| matches!(self.vote(*node), Vote::Outranked { .. })).collect()
+    }
+
     /// Those where nobody has it.
     #[must_use]
     pub const fn missing(&self) -> NodeSet {
@@ -171,9 +177,11 @@ impl Round {
             .iter()
             .filter(|node| match self.vote(*node) {
                 // Of a doubtful node we may know so only by the very answer that said it was done.
-                Vote::Granted | Vote::Fenced(_) | Vote::Outranked | Vote::Doubtful { .. } | Vote::Seen(_) => {
-                    true
-                }
+                Vote::Granted
+                | Vote::Fenced(_)
+                | Vote::Outranked { .. }
+                | Vote::Doubtful { .. }
+                | Vote::Seen(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, Fault::Refused(_) | Fault::NoScript),
                 Vote::Held { .. } | Vote::Missing | Vote::Barred(_) => false,
             })

@@ -25,8 +25,11 @@ pub enum Vote {
     },
     /// The key is not there: nobody has it.
     Missing,
-    /// The node's fence for this key is past our number: somebody had the lock after us.
-    Outranked,
+    /// The node's fence for this key is past our number: somebody asked for the lock after us, and may have had it.
+    Outranked {
+        /// Where it stands (2^53 − 1 also for what is larger).
+        fence: u64,
+    },
     /// The node may have forgotten, or its clock cannot be trusted: it casts no vote for this much longer.
     Doubtful {
         /// For how much longer.
@@ -134,7 +137,7 @@ impl fmt::Display for Vote {
             Self::Held { remaining: None } => f.write_str("held by another"),
             Self::Missing => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
-            Self::Outranked => f.write_str("has given a larger number since"),
+            Self::Outranked { fence } => write!(f, "has given a larger number since: {fence}"),
             Self::Doubtful { remaining, doubt } => {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }

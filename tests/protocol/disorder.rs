@@ -100,7 +100,7 @@ fn guarded_votes() -> impl Strategy<Value = Vote> {
     prop_oneof![
         5 => votes(),
         4 => (1_u64..1 << 53).prop_map(Vote::Fenced),
-        1 => Just(Vote::Outranked),
+        1 => (1_u64..10).prop_map(|fence| Vote::Outranked { fence }),
         1 => remaining.prop_map(|remaining| Vote::Doubtful { remaining, doubt: Doubt::Forgot }),
         1 => Just(Vote::Unknown(Fault::Changed)),
         1 => Just(Vote::Unknown(Fault::Undecided)),

@@ -348,11 +348,11 @@ impl Node {
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
-        if self.fence(&fence) > number as f64 {
-            return Vote::Outranked;
-        }
         if let Some(held) = self.held(&slot, now) {
             return held;
+        }
+        if self.fence(&fence) > number as f64 {
+            return Vote::Outranked { fence: told(self.fence(&fence)) };
         }
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
@@ -380,16 +380,19 @@ impl Node {
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
-        if self.fence(&fence) > number as f64 && mistake != Some(Mistake::RaiseUnconditional) {
-            return Vote::Outranked;
+        let stands_at = self.fence(&fence);
+        let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseUnconditional);
+        if is_outranked {
+            self.prolong(&fence, now);
+        } else {
+            self.keep(fence, number, now);
         }
-        self.keep(fence, number, now);
         if ask.phase == Phase::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
             lengthen(entry, expires, self.mistake);
         }
-        Vote::Granted
+        if is_outranked { Vote::Outranked { fence: told(stands_at) } } else { Vote::Granted }
     }
 
     fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
@@ -407,6 +410,12 @@ impl Node {
     fn other_type(&self, slot: &Slot) -> Option<Fault> {
         let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
         is_other.then(|| Fault::Refused("WRONGTYPE".into()))
+    }
+
+    fn prolong(&mut self, slot: &Slot, now: u64) {
+        if let Some(entry) = self.data.get_mut(slot) {
+            entry.expires = Some(now / 1000 + KEEP.as_millis() as u64);
+        }
     }
 
     fn keep(&mut self, slot: Slot, number: u64, now: u64) {
@@ -448,6 +457,11 @@ fn number_in(text: &[u8]) -> Option<f64> {
         Some(digits) => u64::from_str_radix(digits, 16).ok().map(|number| number as f64),
         None => text.parse().ok(),
     }
+}
+
+/// A fence as a reply can say it.
+fn told(fence: f64) -> u64 {
+    fence.min(LAST_NUMBER as f64) as u64
 }
 
 const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {

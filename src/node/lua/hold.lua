@@ -1,5 +1,8 @@
--- Renews a key that is still ours and keeps its fence at our number, if this node may vote.
+-- Renews a key that is still ours and keeps its fence at our number or above, if this node may vote.
 -- Never shortens the key's life, never creates the key, never lowers the fence.
+--
+-- Under a larger fence the key is renewed all the same, and the holder is told: whether the node counts is for it to
+-- judge, but a key that is still ours must not run out over it.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
@@ -42,11 +45,7 @@ if value ~= ARGV[1] then
 end
 
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
-if fence > number then
-    -- A fence that we did not make may be larger than a reply can say.
-    return {-2, math.min(fence, 9007199254740991), now}
-end
-if fence == number then
+if fence >= number then
     -- As good as writing the same number anew, but cheaper, and a server that is out of memory does not refuse it.
     redis.call('PEXPIRE', KEYS[2], ARGV[3])
 else
@@ -57,5 +56,9 @@ end
 -- again, or it would outlive a crashed owner for ever.
 if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+if fence > number then
+    -- A fence that we did not make may be larger than a reply can say.
+    return {-2, math.min(fence, 9007199254740991), now}
 end
 return {1, number, now}

@@ -12,7 +12,7 @@
 --
 -- Returns  { 1, number, now}  ours again, and the fence stands at our number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever
---          {-2, fence, now}   the fence is past our number (said to be 2^53 - 1 at most)
+--          {-2, fence, now}   not there, but the fence is past our number (said to be 2^53 - 1 at most)
 --          {-3, 0, now}       the marker is not the one we know
 --          {-4, left, now}    on probation, for so many milliseconds
 -- or the error reply of a command that the server refused; the key is not ours then.
@@ -28,14 +28,15 @@ if now < floor then
     return {-4, math.ceil((floor - now) / 1000), now}
 end
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
+local left = redis.call('PTTL', KEYS[1])
+if left ~= -2 then
+    return {0, left, now}
+end
 if fence > number then
     -- A fence that we did not make may be larger than a reply can say.
     return {-2, math.min(fence, 9007199254740991), now}
 end
-local done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
-if not done then
-    return {0, redis.call('PTTL', KEYS[1]), now}
-end
+local done = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if done.err then
     return done
 end

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::attempt::AttemptStep;
 use super::super::claim::{Key, Phase};
+use super::super::fence::Fence;
 use super::super::lane::Undo;
 use super::super::lease::{Lease, LeaseStep};
 use super::super::survey::SurveyStep;
@@ -52,8 +53,9 @@ impl Board {
                         let undo = Undo { of: id, key, token, phase: lease.release_as(), until };
                         self.undo(nodes, &undo, now);
                     }
-                    Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
-                        let ask = ask_for_lease(lease, phase, ttl);
+                    Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
+                        let mut ask = ask_for_lease(lease, phase, ttl);
+                        ask.fence = past.map(Fence::Number).or(ask.fence);
                         if phase == Phase::Renew {
                             self.actions.push_back(Action::Tell(id, News::Renewing));
                         }

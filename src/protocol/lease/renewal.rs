@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::super::mutant::{Mutant, is};
-use super::super::quorum::NodeId;
+use super::super::quorum::{NodeId, NodeSet};
 use super::super::round::Round;
 use super::super::terms::Terms;
 use super::super::time::{BootTime, Moment};
 use super::super::vote::Vote;
+use super::outranked::Outranked;
 use super::{Lease, Loss, News, State, capped};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,12 +18,27 @@ pub(super) struct Renewal {
     pub(super) start: Moment,
     pub(super) is_settled: bool,
     pub(super) round: Round,
+    /// Nodes with our key that had told a larger number when it began.
+    pub(super) suspects: NodeSet,
+    pub(super) outranked: Option<Box<Outranked>>,
+    pub(super) to_renew: NodeSet,
+    to_retake: NodeSet,
 }
 
 impl Renewal {
     /// Until when the lock is good if it gets through, but not past the lease's end.
     fn capped_deadline(&self, end: Option<Moment>) -> Moment {
         capped(self.terms.deadline(self.start), end)
+    }
+
+    /// The next nodes to take the key again, and in the name of which number, if not of our own.
+    pub(super) fn next_retake(&mut self) -> Option<(NodeSet, Option<u64>)> {
+        if !self.to_retake.is_empty() {
+            return Some((std::mem::take(&mut self.to_retake), None));
+        }
+        // Past a larger number once it is known that nobody was given it.
+        let told = self.outranked.as_mut().filter(|_| self.round.is_won())?;
+        told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
     }
 
     pub(super) fn settle_by(&self) -> Moment {
@@ -32,9 +48,16 @@ impl Renewal {
 
 impl Lease {
     /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool) {
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: Moment) {
         let before = self.confirmed;
         match vote {
+            // Ours, but whether it counts is for the next renewal to tell.
+            Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
+                self.touched.insert(node);
+                if self.is_held() {
+                    self.on_ours_outranked(node, now);
+                }
+            }
             Vote::Granted | Vote::Fenced(_) => {
                 if is_lasting {
                     self.confirmed.insert(node);
@@ -44,7 +67,7 @@ impl Lease {
             Vote::Held { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
             Vote::Doubtful { .. } => self.touched.insert(node),
-            Vote::Outranked | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+            Vote::Outranked { .. } | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
         if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
@@ -54,6 +77,19 @@ impl Lease {
             self.to_raise.insert(node);
         }
         self.confirmed_changed |= self.confirmed != before && self.is_held();
+    }
+
+    /// A key that had gone missing was taken again, or not.
+    pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: Moment) {
+        // That of an earlier round may leave a key that ends before the deadline, which has moved since.
+        let is_of_this_round = round == self.rounds;
+        match vote {
+            Vote::Outranked { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
+            Vote::Granted if is_of_this_round => self.on_retaken(node),
+            _ => {}
+        }
+        let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+        self.on_grant(node, vote, is_of_this_round && is_lasting, now);
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
@@ -73,6 +109,7 @@ impl Lease {
             self.lose(Loss::Expired);
             return;
         }
+        let vote = self.judge_larger(node, vote, now);
         let (deadline, end) = (self.deadline, self.end());
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let was_won = renewal.round.is_won();
@@ -82,11 +119,13 @@ impl Lease {
             Vote::Missing => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
-                self.to_retake.insert(node);
+                if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
+                    renewal.to_retake.insert(node);
+                }
                 self.touched.insert(node);
                 self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
             }
-            Vote::Held { .. } | Vote::Outranked => {
+            Vote::Held { .. } | Vote::Outranked { .. } => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }
@@ -116,10 +155,22 @@ impl Lease {
     pub(super) fn renew(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         self.rounds = self.rounds.wrapping_add(1);
         let round = Round::new(self.quorum, absence);
-        self.to_renew = round.asked();
+        let outranked = match &mut self.state {
+            State::Held(Some(last)) => last.outranked.take().and_then(|told| told.into_next_round()),
+            _ => None,
+        };
         self.keys_until = self.keys_until.max(now.boot().plus(terms.ttl()));
         let is_hopeless = round.is_out_of_reach();
-        self.state = State::Held(Some(Box::new(Renewal { terms, start: now, is_settled: false, round })));
+        self.state = State::Held(Some(Box::new(Renewal {
+            terms,
+            start: now,
+            is_settled: false,
+            to_renew: round.asked(),
+            to_retake: NodeSet::EMPTY,
+            round,
+            suspects: self.outranked,
+            outranked,
+        })));
         if is_hopeless {
             // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
             self.settle_unknown(now);
@@ -128,19 +179,28 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let end = self.end();
+        // Who said before the rest that it has our key, under a number that the rest now shows to be nobody's.
+        let cleared = match &self.state {
+            State::Held(Some(renewal)) => self.outranked.and(renewal.suspects).and(renewal.round.held()),
+            _ => NodeSet::EMPTY,
+        };
+        self.outranked = self.outranked.without(cleared);
+        self.cleared = self.cleared.or(cleared);
+        let is_new_larger = self.has_new_larger();
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
         // renewed, and leases come by the thousand.
         renewal.round.forget_votes();
         let deadline = renewal.capped_deadline(end);
-        let next = renewal.start.boot().plus(renewal.terms.ttl() / 3);
+        let pause = if is_new_larger { Duration::ZERO } else { renewal.terms.ttl() / 3 };
+        let next = renewal.start.boot().plus(pause);
         // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
         // nodes that confirmed the shorter time.
         if !self.deadline.is_after(deadline) {
             self.outlives_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
-            self.confirmed = renewal.round.granted();
+            self.confirmed = renewal.round.granted().or(cleared);
             self.confirmed_changed = true;
         }
         let is_complete = renewal.round.is_complete();
@@ -152,10 +212,13 @@ impl Lease {
     }
 
     /// All have answered a renewal that got through. What is asked from here on, and what is made of the answers, is
-    /// the same without it, unless it was for other terms than the lease has, or for less than it had already.
+    /// the same without it, unless it was for other terms than the lease has, for less than it had already, or nodes are
+    /// being retaken, which may take more than one question.
     fn finish(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        if renewal.round.is_won() && renewal.terms == self.terms && self.is_covered_by(renewal) {
+        let is_retaken = self.number.is_none() || renewal.round.missing().is_empty();
+        let is_whole = renewal.round.is_won() && is_retaken;
+        if is_whole && renewal.terms == self.terms && self.is_covered_by(renewal) {
             self.state = State::Held(None);
         }
     }
@@ -165,7 +228,7 @@ impl Lease {
         !self.deadline.is_after(renewal.capped_deadline(self.end()))
     }
 
-    fn renew_at(&mut self, next: BootTime) {
+    pub(super) fn renew_at(&mut self, next: BootTime) {
         if self.auto_renew {
             self.next_renewal = next;
         }

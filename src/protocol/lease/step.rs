@@ -29,6 +29,8 @@ pub enum LeaseStep {
         nodes: NodeSet,
         /// The round its answers belong to.
         round: u32,
+        /// The number to show in place of our own, where a node has a larger one that nobody was given.
+        past: Option<u64>,
     },
     /// More, or other, nodes are known to have our key.
     Confirmed(NodeSet),

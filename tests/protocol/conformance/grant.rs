@@ -128,7 +128,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
         again(node);
         let (number, _) = grant(node, 0, last);
         assert_eq!(number, last + 2);
-        assert_eq!(node.ballot(Phase::Raise, Fence::Number(last + 1)), Vote::Outranked);
+        assert_eq!(node.ballot(Phase::Raise, Fence::Number(last + 1)), Vote::Outranked { fence: last + 2 });
         assert_eq!(node.ballot(Phase::Raise, Fence::Number(last + 2)), Vote::Granted);
     }
 }

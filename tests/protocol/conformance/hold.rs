@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use super::{KEEP, LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
 use crate::protocol::claim::Phase;
 use crate::protocol::fence::Fence;
 use crate::protocol::vote::Vote;
 
 promises![
     a_fence_at_or_below_our_number_is_made_our_number,
-    a_fence_past_our_number_outranks_us,
+    a_fence_past_our_number_outranks_a_raise,
+    a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same,
     a_raise_leaves_the_keys_life_as_it_is,
     a_guarded_renewal_lengthens_and_never_shortens,
     what_is_not_ours_is_not_held,
@@ -49,16 +50,44 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
     }
 }
 
-fn a_fence_past_our_number_outranks_us(node: &mut dyn Subject) {
-    for phase in HOLDS {
-        for fence in ["5001", "5000.5", "0x1389", "9007199254740991", "18446744073709551615", "1e300", "inf"]
-        {
+/// Each is above our number, and what an answer says of it.
+const LARGER: [(&str, u64); 7] = [
+    ("5001", 5_001),
+    ("5000.5", 5_000),
+    ("0x1389", 5_001),
+    ("9007199254740991", LAST_NUMBER),
+    ("18446744073709551615", LAST_NUMBER),
+    ("1e300", LAST_NUMBER),
+    ("inf", LAST_NUMBER),
+];
+
+fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
+    for (fence, told) in LARGER {
+        node.reset();
+        node.badge();
+        node.set_lock(OURS, Some(TTL / 2));
+        node.set(Place::Fence, Some(fence.as_bytes()), Some(TTL));
+        let vote = node.ballot(Phase::Raise, Fence::Number(NUMBER));
+        assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
+        node.assert_locked(TTL / 2);
+        let kept = node.stands(Place::Fence).expect("a fence");
+        assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
+    }
+}
+
+fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn Subject) {
+    for (fence, told) in LARGER {
+        for life in [None, Some(TTL)] {
             node.reset();
             node.badge();
             node.set_lock(OURS, Some(TTL / 2));
-            node.set(Place::Fence, Some(fence.as_bytes()), Some(TTL));
-            let vote = node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER)));
-            assert_eq!(vote, Vote::Outranked, "{phase:?} {fence}");
+            node.set(Place::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
+            let vote = node.ballot(Phase::Renew, Fence::Number(NUMBER));
+            assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
+            node.assert_locked(TTL);
+            let kept = node.stands(Place::Fence).expect("a fence");
+            assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
+            super::assert_about(kept.life, Some(KEEP));
         }
     }
 }
@@ -131,7 +160,9 @@ fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
             node.set_fence(number - 1);
             assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            assert_eq!(node.ballot(phase, Fence::Number(number - 1)), Vote::Outranked);
+            let smaller = node.ballot(phase, Fence::Number(number - 1));
+            assert_eq!(smaller, Vote::Outranked { fence: number });
+            node.assert_fence(number);
         }
     }
 }

@@ -24,6 +24,17 @@ pub(crate) struct Bounds {
     /// Whether to check, beyond exclusion itself, that a valid lock stands on a quorum in every state.
     pub(crate) stands: bool,
     pub(crate) slip: Option<Slip>,
+    pub(crate) begins: Begins,
+}
+
+/// What has happened when a walk begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// Nothing.
+    Blank,
+    /// The first client has the lock on the first two nodes; its question to the third is under way. A second client
+    /// asked in vain a tick later, and left a larger number on the third.
+    OutrankedOnOne,
 }
 
 /// What time is.
@@ -93,6 +104,7 @@ impl Bounds {
             is_lean: false,
             stands: false,
             slip: None,
+            begins: Begins::Blank,
         }
     }
 

@@ -156,7 +156,7 @@ impl World {
                     }
                     Vote::Held { .. } => 4,
                     Vote::Missing => 5,
-                    Vote::Outranked => 6,
+                    Vote::Outranked { .. } => 6,
                     Vote::Doubtful { .. } => 7,
                     Vote::Unknown(_) => 8,
                     Vote::Seen(_) | Vote::Barred(_) => unreachable!("nobody says so here"),
@@ -172,6 +172,7 @@ impl World {
         for command in wire.commands.items() {
             print.write_u32(u32::from_le_bytes([command.phase, command.round, command.ttl, command.life]));
             print.write_u8(u8::from(command.is_ghost));
+            print.write_u32(rank(command.past));
         }
         print.write_u8(255);
         for reply in wire.replies.items() {
@@ -184,7 +185,10 @@ impl World {
                 }
                 Said::Held => print.write_u8(3),
                 Said::Missing => print.write_u8(4),
-                Said::Outranked => print.write_u8(5),
+                Said::Outranked(fence) => {
+                    print.write_u8(5);
+                    print.write_u32(rank(fence));
+                }
                 Said::Doubtful => print.write_u8(6),
                 Said::Changed => print.write_u8(7),
             }

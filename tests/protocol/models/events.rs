@@ -102,7 +102,7 @@ impl World {
         let meeting = Meeting {
             now: state.now,
             owner: self.owner(row),
-            number: if is_grant { number } else { state.rows[row].number },
+            number: if is_grant { number } else { self.number_of(state, row, command) },
             may_vote: self.may_vote(state, at),
             slip: self.bounds.slip,
         };
@@ -121,6 +121,7 @@ impl World {
         match asked {
             Phase::Grant if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
             Phase::Raise if is_done && command.is_ghost => see(Sight::RaiseUnheard),
+            Phase::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
             Phase::Retake if is_done => see(Sight::Retaken),
             _ => {}
         }

@@ -31,7 +31,7 @@ impl World {
             Stage::Open(attempt) => {
                 let attempt = Rc::make_mut(attempt);
                 attempt.on_reply(node, phase(asked), vote, now);
-                if *attempt.round().vote(node) == Vote::Outranked {
+                if matches!(attempt.round().vote(node), Vote::Outranked { .. }) {
                     sights.see(Sight::Straggler as usize);
                 }
             }
@@ -56,7 +56,7 @@ impl World {
                             state.rows[row].undone |= bits(nodes);
                         }
                         Some(AttemptStep::Ask(phase, nodes)) => {
-                            Self::ask(state, row, phase, 0, self.terms.ttl(), nodes);
+                            Self::ask(state, row, phase, (0, 0), self.terms.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.win(state, row, &attempt, sights)?,
                         Some(AttemptStep::Lost(_)) => {
@@ -75,8 +75,9 @@ impl World {
                         Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
                             state.rows[row].undone |= bits(nodes);
                         }
-                        Some(LeaseStep::Ask { phase, ttl, nodes, round }) => {
-                            Self::ask(state, row, phase, round as u8, ttl, nodes);
+                        Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
+                            let past = past.map_or(0, |number| self.narrow(number));
+                            Self::ask(state, row, phase, (round as u8, past), ttl, nodes);
                         }
                         Some(LeaseStep::Renewed(_)) => {
                             sights.see(Sight::Renewed as usize);
@@ -94,9 +95,16 @@ impl World {
                                 Rc::make_mut(lease).release(Self::moment(state.now));
                             }
                         }
-                        Some(
-                            LeaseStep::Confirmed(_) | LeaseStep::Unconfirmed(_) | LeaseStep::Released(_),
-                        ) => {}
+                        Some(LeaseStep::Confirmed(nodes)) => {
+                            let (owner, number) = (self.owner(row), state.rows[row].number);
+                            let is_past_ours = |at: usize| {
+                                state.nodes[at].owner == owner && state.nodes[at].fence > number && number > 0
+                            };
+                            if nodes.iter().any(|node| is_past_ours(node.index())) {
+                                sights.see(Sight::Cleared as usize);
+                            }
+                        }
+                        Some(LeaseStep::Unconfirmed(_) | LeaseStep::Released(_)) => {}
                         None if must_end => self.end(state, row, sights),
                         None => return Ok(()),
                     }
@@ -109,7 +117,14 @@ impl World {
         }
     }
 
-    fn ask(state: &mut State, row: usize, phase: Phase, round: u8, ttl: Duration, nodes: NodeSet) {
+    fn ask(
+        state: &mut State,
+        row: usize,
+        phase: Phase,
+        (round, past): (u8, u32),
+        ttl: Duration,
+        nodes: NodeSet,
+    ) {
         let ttl = (ttl.as_millis() / TICK.as_millis()) as u8;
         for node in nodes.iter().map(NodeId::index) {
             let command = Command {
@@ -118,6 +133,7 @@ impl World {
                 ttl,
                 life: state.nodes[node].life,
                 is_ghost: false,
+                past,
             };
             state.wires[row][node].commands.put(command);
         }

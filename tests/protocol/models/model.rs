@@ -2,7 +2,7 @@
 
 use crate::protocol::claim::Phase;
 
-use super::bounds::{Clock, Numbers};
+use super::bounds::{Begins, Clock, Numbers};
 use super::node::{Command, Meeting, Said, phase};
 use super::search::{Model, Sights};
 use super::state::{Stage, State};
@@ -13,7 +13,10 @@ impl Model for World {
     type Event = Event;
 
     fn first(&self) -> State {
-        State::new()
+        match self.bounds.begins {
+            Begins::Blank => State::new(),
+            Begins::OutrankedOnOne => self.outranked_on_one(),
+        }
     }
 
     fn events(&self, state: &State, events: &mut Vec<Event>) {
@@ -103,6 +106,29 @@ impl Model for World {
 }
 
 impl World {
+    fn outranked_on_one(&self) -> State {
+        let mut state = State::new();
+        let arrive = |row: u8, node: u8| move |number: u32| Event::Arrive { row, node, place: 0, number };
+        let mut happen = |event: Event| {
+            self.apply(&mut state, event, &mut Sights::default()).expect("nothing is broken so early");
+            state.clone()
+        };
+        let before = happen(Event::Start { row: 0 });
+        for node in 0..2 {
+            happen(arrive(0, node)(self.choices(&before, 0, node.into())[0]));
+            happen(Event::Answer { row: 0, node, place: 0 });
+        }
+        happen(Event::Tick);
+        let before = happen(Event::Start { row: 1 });
+        happen(arrive(1, 2)(self.choices(&before, 1, 2)[0]));
+        happen(arrive(1, 0)(0));
+        happen(arrive(1, 1)(0));
+        let state = happen(Event::Undo { row: 1, node: 2 });
+        assert!(state.rows[0].lease().is_some() && state.rows[1].is_over() && state.nodes[2].owner == 0);
+        assert!(state.nodes[2].fence > state.rows[0].number);
+        state
+    }
+
     fn events_of(&self, state: &State, row: usize, events: &mut Vec<Event>) {
         let client = self.bounds.client(row);
         let is_next = row == 0 || self.bounds.client(row - 1) != client || state.rows[row - 1].is_over();
@@ -180,7 +206,7 @@ impl World {
             Meeting {
                 now: state.now,
                 owner: self.owner(row),
-                number: if is_grant { 0 } else { state.rows[row].number },
+                number: if is_grant { 0 } else { self.number_of(state, row, command) },
                 may_vote: self.may_vote(state, at),
                 slip: self.bounds.slip,
             },

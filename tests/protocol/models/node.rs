@@ -32,6 +32,8 @@ pub(crate) struct Command {
     pub(crate) life: u8,
     /// Nobody hears the answer: its connection broke, or its machine has ended.
     pub(crate) is_ghost: bool,
+    /// The number shown in place of the lock's own, if another.
+    pub(crate) past: u32,
 }
 
 /// An answer on its way.
@@ -49,7 +51,7 @@ pub(crate) enum Said {
     Fenced(u32),
     Held,
     Missing,
-    Outranked,
+    Outranked(u32),
     Doubtful,
     Changed,
 }
@@ -82,7 +84,9 @@ impl Node {
                 self.take(command, at);
                 if is_plain { Said::Granted } else { Said::Fenced(at.number) }
             }
-            Phase::Retake if self.fence > at.number && !is_plain => Said::Outranked,
+            Phase::Retake if self.owner == 0 && self.fence > at.number && !is_plain => {
+                Said::Outranked(self.fence)
+            }
             Phase::Retake if self.owner == 0 => {
                 self.take(command, at);
                 Said::Granted
@@ -102,15 +106,18 @@ impl Node {
             }
             Phase::Raise | Phase::Renew if self.owner == 0 => Said::Missing,
             Phase::Raise | Phase::Renew if !is_ours => Said::Held,
-            Phase::Raise | Phase::Renew if self.fence > at.number => Said::Outranked,
+            Phase::Raise if self.fence > at.number => Said::Outranked(self.fence),
             Phase::Raise => {
                 self.fence = at.number;
                 Said::Granted
             }
             Phase::Renew => {
-                self.fence = at.number;
                 let asked = at.now + command.ttl;
                 self.expires = if slips(Slip::Shortens) { asked } else { asked.max(self.expires) };
+                if self.fence > at.number {
+                    return Said::Outranked(self.fence);
+                }
+                self.fence = at.number;
                 Said::Granted
             }
             _ => unreachable!("undos are made apart, and nothing else is asked"),
@@ -138,7 +145,7 @@ impl Said {
             Self::Fenced(number) => Vote::Fenced(wide(number)),
             Self::Held => Vote::Held { remaining: None },
             Self::Missing => Vote::Missing,
-            Self::Outranked => Vote::Outranked,
+            Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
             Self::Doubtful => {
                 Vote::Doubtful { remaining: std::time::Duration::from_millis(1), doubt: Doubt::Forgot }
             }

@@ -1,6 +1,6 @@
 //! The walks, to their ends, with the numbers of states they must have.
 
-use super::bounds::{Bounds, Memory, Numbers};
+use super::bounds::{Begins, Bounds, Memory, Numbers};
 use super::search::{Order, walk};
 use super::world::{Sight, World};
 
@@ -146,8 +146,8 @@ fn at_most_one_lock_is_valid() {
 #[test]
 fn a_lock_that_is_extended_was_never_away() {
     let short: &[Run] = &[
-        ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 821_878),
-        ("guarded extension, ttl 1, 1 tick", guarded_renewal(0, 1, 1), 566_643),
+        ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 822_970),
+        ("guarded extension, ttl 1, 1 tick", guarded_renewal(0, 1, 1), 584_127),
     ];
     let long: &[Run] = &[
         ("extension, ttl 2, 2 ticks", renewal(2, &[2], 2), 1_745_684),
@@ -177,4 +177,21 @@ fn more_than_a_majority_may_forget() {
     ];
     let long: &[Run] = &[("plain, 4 of 5, ttl 1, 1 tick, 2 forget", blank(5, 4, 2, 1, 1), 566_321)];
     explore(short, long, &[Sight::Rivals, Sight::Refused]);
+}
+
+/// A lock on two of three nodes, whose question to the third is under way still; there, a rival's vain attempt has left
+/// a larger number. Extended so often, beside another rival.
+const fn outranked(forgets: u8, extensions: u8, horizon: u8) -> Bounds {
+    let guarded = probation(forgets, 2, horizon);
+    Bounds { attempts: &[1, 1, 1], extensions, extend_to: &[2], begins: Begins::OutrankedOnOne, ..guarded }
+}
+
+#[test]
+fn a_node_with_a_larger_number_counts_again_only_where_nobody_was_given_it() {
+    let short: &[Run] = &[("outranked on one, extended twice, 2 ticks", outranked(0, 2, 2), 797_068)];
+    let long: &[Run] = &[
+        ("outranked on one, extended twice, 2 ticks, 1 forgets", outranked(1, 2, 2), 4_314_623),
+        ("outranked on one, extended three times, 2 ticks", outranked(0, 3, 2), 0),
+    ];
+    explore(short, long, &[Sight::RetakenPast, Sight::Cleared, Sight::Renewed]);
 }

@@ -40,7 +40,7 @@ pub(crate) enum Order {
 
 /// How often something worth seeing happened on the way, by its number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sights([u64; 16]);
+pub(crate) struct Sights([u64; 20]);
 
 impl Sights {
     pub(crate) fn see(&mut self, sight: usize) {

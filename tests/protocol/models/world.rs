@@ -11,7 +11,7 @@ use crate::protocol::vote::Vote;
 
 use super::bounds::{Bounds, Clock, Memory, Numbers, Slip};
 use super::canon::{Places, swaps};
-use super::node::{Said, phase};
+use super::node::{Command, Said, phase};
 use super::state::{Stage, State, Wire};
 
 pub(crate) struct World {
@@ -99,6 +99,10 @@ pub(crate) enum Sight {
     Doubted,
     /// A node voted again after it had forgotten.
     VotesAgain,
+    /// A key was taken again past a larger number that was given to nobody.
+    RetakenPast,
+    /// A node with our key and a larger number was found to count.
+    Cleared,
 }
 
 impl World {
@@ -155,6 +159,11 @@ impl World {
         let node = &state.nodes[node];
         let is_marked = self.bounds.memory == Memory::Marked && node.life > 0;
         if is_marked { self.votes_from[usize::from(node.since)] } else { 0 }
+    }
+
+    /// The number that goes with a question.
+    pub(crate) const fn number_of(&self, state: &State, row: usize, command: Command) -> u32 {
+        if command.past > 0 { command.past } else { state.rows[row].number }
     }
 
     /// The number that a grant installs by the script, when clocks agree.

@@ -9,6 +9,7 @@ mod memory;
 mod nodes;
 mod probation;
 mod raising;
+mod redundancy;
 mod releasing;
 mod renewing;
 mod roles;
