@@ -46,8 +46,12 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 None => Word::None,
             };
             found_free = if word == Word::Free { found_free + 1 } else { 0 };
-            // Votes that are split now and then are no matter. Where they are every time, chance must help.
-            if word == Word::None || found_free > 2 {
+            // Votes that are split now and then are no matter. Where they are every time, chance must help. And where
+            // a quorum refuses time and again what the node with the line calls free, that node lacks the holder's key:
+            // its word is no reason to try, and each try may keep the holder from taking the node back.
+            if found_free > MOST_SPLIT {
+                limit.pause(backoff::look(line.retry_after, jitter())).await;
+            } else if word == Word::None || found_free > 2 {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
@@ -77,6 +81,9 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     .instrument(span)
     .await
 }
+
+/// How often in a row a free key may turn out to be taken before the node that calls it free is not believed.
+const MOST_SPLIT: u32 = 4;
 
 /// Tries once.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {

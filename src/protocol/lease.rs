@@ -311,6 +311,12 @@ impl Lease {
         self.confirmed
     }
 
+    /// Whether the node may be without our key, and so worth a renewal.
+    #[must_use]
+    pub const fn lacks(&self, node: NodeId) -> bool {
+        self.is_held() && !self.confirmed.contains(node)
+    }
+
     /// No key of ours lives longer than this.
     #[must_use]
     pub const fn keys_until(&self) -> BootTime {

@@ -202,6 +202,12 @@ impl Membership {
         }
     }
 
+    /// Whether the node votes, as far as was told of it last.
+    #[must_use]
+    pub fn is_voting(&self, node: NodeId) -> bool {
+        self.seats[node.index()].is_voting()
+    }
+
     /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
     pub fn badge(&self, node: NodeId) -> Option<&Badge> {

@@ -66,7 +66,9 @@ impl Driver {
     }
 
     fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        let links = self.links.iter().enumerate();
-        links.filter_map(|(place, link)| link.line_seed().map(|seed| (NodeId(place as u8), seed)))
+        let links = self.links.iter().enumerate().map(|(place, link)| (NodeId(place as u8), link));
+        links
+            .filter(|(node, _)| self.board.may_keep_lines(*node))
+            .filter_map(|(node, link)| Some((node, link.line_seed()?)))
     }
 }

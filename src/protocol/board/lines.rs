@@ -25,6 +25,13 @@ impl Board {
         self.start(id, Machine::Survey(Box::new(survey)), now);
     }
 
+    /// Whether lines may be kept on the node: on one that does not vote the holder's key may be missing, and all who
+    /// stand there would be told that the lock is free.
+    #[must_use]
+    pub fn may_keep_lines(&self, node: NodeId) -> bool {
+        self.members.as_ref().is_none_or(|members| members.is_voting(node))
+    }
+
     /// Whether the node would answer.
     #[must_use]
     pub fn answers(&self, node: NodeId, now: Moment) -> bool {

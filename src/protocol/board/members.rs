@@ -1,17 +1,18 @@
 //! The board's way to the membership: what nodes remember, what their clocks show, and what their votes are worth.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::claim::Phase;
 use super::super::lane::{Awaiting, Link, Pending};
 use super::super::marker::{ClusterId, Look};
-use super::super::membership::{Badge, MemberStep, Write};
+use super::super::membership::{Badge, MemberStep, Standing, Write};
 use super::super::mutant::{Mutant, is};
 use super::super::quorum::{NodeId, Quorum};
 use super::super::sentinel::Oddity;
 use super::super::time::Moment;
 use super::super::vote::{Fault, Vote};
-use super::{Action, Board, Id, Machine, News};
+use super::{Action, Board, Entry, Id, Machine, News};
 
 impl Board {
     /// A node that was just reached tells what it remembers. To be called before [`on_up`](Self::on_up); of no effect
@@ -92,11 +93,32 @@ impl Board {
             match step {
                 MemberStep::Look(node, write) => self.look(node, write, false, now),
                 MemberStep::Changed(node, standing) => {
+                    let is_voting = standing == Standing::Voting;
                     self.actions.push_back(Action::Standing(node, standing));
+                    if is_voting {
+                        self.bring_leases_to(node, now);
+                    }
                 }
                 MemberStep::Declared(id, declared) => {
                     self.actions.push_back(Action::Tell(id, News::Declared(declared)));
                 }
+            }
+        }
+    }
+
+    /// The node votes again. Whoever holds a lock that does not stand there renews it soon, and does not leave the node
+    /// to rivals until the next renewal is due.
+    fn bring_leases_to(&mut self, node: NodeId, now: Moment) {
+        if self.leases == 0 {
+            return;
+        }
+        let is_away = |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.lacks(node));
+        let away: Vec<Id> =
+            self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
+        for (place, id) in away.into_iter().enumerate() {
+            if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                lease.renew_by(now.boot().plus(BETWEEN_LEASES.saturating_mul(place as u32)));
+                self.advance(id, now);
             }
         }
     }
@@ -135,6 +157,9 @@ impl Board {
         self.actions.push_back(Action::Look { node, write, as_text });
     }
 }
+
+/// Thousands of leases that come to a node at once come one after the other, and not past when they are renewed anyway.
+const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 
 const fn is_ballot(phase: Phase) -> bool {
     matches!(phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)

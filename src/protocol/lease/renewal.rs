@@ -228,6 +228,13 @@ impl Lease {
         !self.deadline.is_after(renewal.capped_deadline(self.end()))
     }
 
+    /// Renews itself at this time, if not sooner. Poll next.
+    pub fn renew_by(&mut self, at: BootTime) {
+        if self.is_held() {
+            self.renew_at(self.next_renewal.min(at));
+        }
+    }
+
     pub(super) fn renew_at(&mut self, next: BootTime) {
         if self.auto_renew {
             self.next_renewal = next;

@@ -130,6 +130,10 @@ impl Seat {
         })
     }
 
+    pub(super) fn is_voting(&self) -> bool {
+        self.told == Standing::Voting
+    }
+
     /// Whether its next answer may tell of another marker than the last.
     pub(super) fn is_being_asked(&self) -> bool {
         self.is_looking || self.to_write.is_some()

@@ -102,7 +102,7 @@ impl World {
         let meeting = Meeting {
             now: state.now,
             owner: self.owner(row),
-            number: if is_grant { number } else { self.number_of(state, row, command) },
+            number: if is_grant { number } else { Self::number_of(state, row, command) },
             may_vote: self.may_vote(state, at),
             slip: self.bounds.slip,
         };

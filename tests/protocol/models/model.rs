@@ -206,7 +206,7 @@ impl World {
             Meeting {
                 now: state.now,
                 owner: self.owner(row),
-                number: if is_grant { 0 } else { self.number_of(state, row, command) },
+                number: if is_grant { 0 } else { Self::number_of(state, row, command) },
                 may_vote: self.may_vote(state, at),
                 slip: self.bounds.slip,
             },

@@ -162,7 +162,7 @@ impl World {
     }
 
     /// The number that goes with a question.
-    pub(crate) const fn number_of(&self, state: &State, row: usize, command: Command) -> u32 {
+    pub(crate) const fn number_of(state: &State, row: usize, command: Command) -> u32 {
         if command.past > 0 { command.past } else { state.rows[row].number }
     }
 

@@ -3,7 +3,7 @@
 use super::fencing::{AHEAD, apart};
 use crate::protocol::lease::Loss;
 use crate::protocol::time::Moment;
-use crate::world::{ALICE, BOB, TTL, Wish, World, ms};
+use crate::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
 fn try_in_vain(world: &mut World) {
@@ -158,5 +158,22 @@ fn clocks_that_differ_cost_no_node() {
             assert!(stands_everywhere(&world, lock), "{nodes} nodes, turn {turn}");
             assert!(outlives(world, lock, away));
         }
+    }
+}
+
+#[test]
+fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
+    for node in 0..3 {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        let data = world.servers[node].node.data().clone();
+        world.restart(node, data);
+        (0..2).for_each(|who| world.connect(who, node));
+        world.wipe(node);
+        world.live(LONGEST_TTL - ms(100));
+        assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
+        // Well before a renewal would be due.
+        world.live(ms(500));
+        assert!(world.has(node, lock), "node {node}");
     }
 }
