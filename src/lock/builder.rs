@@ -35,7 +35,7 @@ pub struct Builder {
     key_prefix: String,
     quorum: Option<usize>,
     is_plain: bool,
-    takes_in: bool,
+    founds: bool,
     longest_ttl: Duration,
     keep_fences: Duration,
     drift: f64,
@@ -57,7 +57,7 @@ impl Builder {
             key_prefix: String::new(),
             quorum: None,
             is_plain: false,
-            takes_in: true,
+            founds: true,
             longest_ttl: Duration::from_secs(30),
             keep_fences: Duration::from_secs(7 * 24 * 3600),
             drift: 0.01,
@@ -143,11 +143,12 @@ impl Builder {
         self
     }
 
-    /// Makes a client that tells no node what to remember: it does not make blank nodes a cluster, and does not begin
-    /// the probation of a node that may have forgotten. For tools that show how a cluster stands and must not change
-    /// that. Locks can be taken, once enough nodes vote. Defaults to a client that takes nodes in.
+    /// Makes a client that founds nothing: it does not make blank nodes a cluster. For tools that show how a cluster
+    /// stands. It does begin the probation of a node that may have forgotten, as every client does, so that a node which
+    /// is only looked at after its restart votes again when its time is over. Locks can be taken, once enough nodes
+    /// vote. Defaults to a client that makes nodes that are all blank a cluster.
     pub const fn look_only(mut self) -> Self {
-        self.takes_in = false;
+        self.founds = false;
         self
     }
 
@@ -280,10 +281,10 @@ impl Builder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { node_timeout, connect_timeout, keep_fences, takes_in, .. } = self;
+        let Self { node_timeout, connect_timeout, keep_fences, founds, .. } = self;
         let (orders, inbox) = Orders::channel();
         let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
-        let members = longest_ttl.map(|ttl| Membership::new(Charter::new(quorum, ttl), drift, takes_in));
+        let members = longest_ttl.map(|ttl| Membership::new(Charter::new(quorum, ttl), drift, founds));
         let (queue, ear) = Queue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
         let launch = move || Driver::new(options, inbox, Box::new(ear));

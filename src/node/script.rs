@@ -216,11 +216,11 @@ fn look(form: Form, write: Option<&Write>) -> Cmd {
     };
     command.arg(1).arg(MARKER_KEY);
     match write {
-        Some(Write { replaces, identity, backdate }) => {
+        Some(Write { replaces, identity, backdate, written_micros }) => {
             command.arg(&**identity).arg(replaces.as_deref().unwrap_or_default());
-            command.arg(backdate.as_micros() as u64);
+            command.arg(backdate.as_micros() as u64).arg(written_micros);
         }
-        None => drop(command.arg("").arg("").arg(0)),
+        None => drop(command.arg("").arg("").arg(0).arg(0)),
     }
     command
 }

@@ -114,7 +114,7 @@ impl Board {
             Some(Machine::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(terms, |node| voters.absence(node, now), now);
+        lease.extend(terms, |node| voters.absence_to_holders(node, now), now);
         self.advance(id, now);
         true
     }
@@ -295,7 +295,7 @@ impl Board {
         self.alarms.remove(&(due, id));
         match &mut entry.machine {
             Machine::Attempt(bid) => bid.attempt.on_wake(now),
-            Machine::Lease(lease) => lease.on_wake(|node| voters.absence(node, now), now),
+            Machine::Lease(lease) => lease.on_wake(|node| voters.absence_to_holders(node, now), now),
             Machine::Survey(survey) => survey.on_wake(now),
         }
         self.advance(id, now);
@@ -349,6 +349,11 @@ impl Voters<'_> {
     fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
         let absence = self.lanes[node.index()].absence(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
+    }
+
+    fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        absence.or_else(|| self.members.and_then(|members| members.absence_to_holders(node, now)))
     }
 }
 

@@ -68,8 +68,8 @@ impl ClusterId {
     }
 }
 
-/// Which server, with which data: `run_id:master_replid`. A restart changes the first half, a change of role, which
-/// replaces all data, the second.
+/// Which server, with which data: `run_id:master_replid`, and what else may have cost it keys (`lua/look.lua`). A restart
+/// changes the first part; a change of role, which replaces all data, the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(Arc<str>);
 
@@ -107,6 +107,9 @@ pub struct Marker {
     pub incarnation: Incarnation,
     /// Since when the node has had its data, in microseconds of its own clock.
     pub since_micros: u64,
+    /// The same by the clock of the client that wrote it: the node's own may have been wrong then, and be set right
+    /// since. 0 where somebody declared that there is nothing to forget.
+    pub written_micros: u64,
 }
 
 impl Marker {
@@ -123,16 +126,19 @@ impl Marker {
         let longest_ttl = Duration::from_millis(words.next()?.parse().ok()?);
         let incarnation = Incarnation::new(words.next()?);
         let since_micros = words.next()?.parse().ok()?;
+        let written_micros = words.next()?.parse().ok()?;
         let is_whole = words.next().is_none();
         is_whole.then(|| Self {
             cluster,
             charter: Charter::new(quorum, longest_ttl),
             incarnation,
             since_micros,
+            written_micros,
         })
     }
 
-    /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time.
+    /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time, and
+    /// the client its own.
     #[must_use]
     pub fn identity(cluster: ClusterId, charter: Charter) -> Arc<str> {
         let mut text = String::new();
@@ -146,9 +152,19 @@ impl Marker {
     /// Its fencing numbers start above that.
     #[must_use]
     pub fn votes_from_micros(&self) -> u64 {
+        self.after_probation(self.since_micros)
+    }
+
+    /// The same by the clock of the client that wrote it.
+    #[must_use]
+    pub fn votes_from_written_micros(&self) -> u64 {
+        self.after_probation(self.written_micros)
+    }
+
+    fn after_probation(&self, micros: u64) -> u64 {
         let probation = self.charter.longest_ttl_millis.saturating_mul(1000);
         let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-        if is(Mutant::NoProbation) { 0 } else { self.since_micros.saturating_add(probation) }
+        if is(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
     }
 }
 
@@ -166,7 +182,7 @@ pub struct Look {
 }
 
 /// The first word of a marker; a later form will have another.
-const VERSION: &str = "quorlock1";
+const VERSION: &str = "quorlock2";
 const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
@@ -178,14 +194,15 @@ mod tests {
     fn a_marker_is_read_as_it_is_written() {
         let charter = Charter::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
         let identity = Marker::identity(ClusterId::new(0xab), charter);
-        let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000")).expect("a marker");
+        let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000"))
+            .expect("a marker");
         assert_eq!((marker.cluster, marker.charter), (ClusterId::new(0xab), charter));
         assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
-        for bad in
-            ["", "x", &format!("{identity} a b c"), &format!("{identity} a 1 1"), &format!("{identity} a")]
-        {
-            assert_eq!(Marker::parse(bad), None, "{bad}");
+        assert_eq!(marker.votes_from_written_micros(), 1_700_000_030_500_000);
+        for end in ["a b c d", "a b c", "a 1 1 1", "a 1", "a"] {
+            assert_eq!(Marker::parse(&format!("{identity} {end}")), None, "{end}");
         }
+        assert_eq!((Marker::parse(""), Marker::parse("x")), (None, None));
     }
 
     #[test]

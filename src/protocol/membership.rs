@@ -18,16 +18,16 @@ use super::sentinel::Oddity;
 use super::terms::Drift;
 use super::time::Moment;
 use super::vote::{Bar, Doubt, Fault, Vote};
-use seat::{Seat, Verdict};
+use seat::{HoldBack, Seat, Verdict};
 
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     charter: Charter,
     drift: Drift,
-    /// Whether nodes are told what to remember without a declaration: all of them when all are blank, and each that
-    /// may have forgotten. Who does not only looks.
-    takes_in: bool,
+    /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
+    /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
+    founds: bool,
     seats: Vec<Seat>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
@@ -40,6 +40,8 @@ pub struct Membership {
 pub enum MemberStep {
     /// Ask the node what it remembers, after it was told what to remember, if anything.
     Look(NodeId, Option<Write>),
+    /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
+    Opened(NodeId),
     /// The node stands otherwise than before.
     Changed(NodeId, Standing),
     /// A declaration is through.
@@ -55,6 +57,8 @@ pub struct Write {
     pub identity: Arc<str>,
     /// How long ago its time is set: nothing, unless somebody knows that there is nothing to forget.
     pub backdate: Duration,
+    /// What our wall clock shows, in microseconds; 0 where there is nothing to forget.
+    pub written_micros: u64,
 }
 
 /// How a declaration ended.
@@ -91,13 +95,12 @@ struct Declaring {
 }
 
 impl Membership {
-    /// A membership under this charter, of nodes that nobody has looked at yet. If it `takes_in`, nodes that are all
-    /// blank become a cluster, and one that may have forgotten is given its marker anew, on probation both. Otherwise
-    /// nothing is written but what is declared.
+    /// A membership under this charter, of nodes that nobody has looked at yet. A node that may have forgotten is given
+    /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
     #[must_use]
-    pub fn new(charter: Charter, drift: Drift, takes_in: bool) -> Self {
+    pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
         let seats = vec![Seat::default(); charter.quorum().nodes()];
-        Self { charter, drift, takes_in, seats, cluster: None, declaring: None, declared: None }
+        Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
@@ -108,7 +111,10 @@ impl Membership {
         for node in self.charter.quorum().all().iter() {
             let seat = &mut self.seats[node.index()];
             if seat.must_look(now) {
-                return Some(MemberStep::Look(node, seat.look_out()));
+                return Some(MemberStep::Look(node, seat.look_out(now)));
+            }
+            if seat.opens(now) {
+                return Some(MemberStep::Opened(node));
             }
             if let Some(standing) = seat.change(now) {
                 return Some(MemberStep::Changed(node, standing));
@@ -162,7 +168,7 @@ impl Membership {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             seat.doubt_it(now);
         } else {
-            seat.hold_back(now.plus(remaining), Doubt::Forgot);
+            seat.hold_back(now.plus(remaining), Doubt::Forgot, longest);
         }
     }
 
@@ -172,20 +178,29 @@ impl Membership {
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, Oddity::Jumped { .. }) {
-            seat.hold_back(now.plus(span), Doubt::Clock);
+            seat.hold_back(now.plus(span), Doubt::Clock, span);
         }
         Some(found)
     }
 
-    /// The vote of a node that need not be asked, because it may not vote.
+    /// The vote of a node that need not be asked for a lock, because it may not vote.
     #[must_use]
     pub fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        self.absence_until(node, now, |held_back| held_back.votes_from)
+    }
+
+    /// The same for those who hold a lock already.
+    #[must_use]
+    pub fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        self.absence_until(node, now, |held_back| held_back.ends)
+    }
+
+    fn absence_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
-            Verdict::Member(_) => match seat.holds_back {
-                Some((until, doubt)) if !now.is_due(until) => {
-                    let remaining = until.since(now);
-                    Some(Vote::Doubtful { remaining, doubt })
+            Verdict::Member(_) => match &seat.holds_back {
+                Some(it) if !now.is_due(until(it)) => {
+                    Some(Vote::Doubtful { remaining: until(it).since(now), doubt: it.doubt })
                 }
                 _ => None,
             },
@@ -193,10 +208,6 @@ impl Membership {
                 seat.refusal.clone().map(Vote::Unknown)
             }
             Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
-            Verdict::ToMark(_) if !self.takes_in => {
-                let remaining = self.charter.longest_ttl();
-                Some(Vote::Doubtful { remaining, doubt: Doubt::Unmet })
-            }
             Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
             Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
         }
@@ -306,7 +317,7 @@ impl Membership {
             }
             None => false,
         };
-        if self.takes_in && self.seats.iter().all(is_founded_by) {
+        if self.founds && self.seats.iter().all(is_founded_by) {
             return Some((founders, Source::Founding));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
@@ -333,7 +344,6 @@ impl Membership {
         for seat in &mut self.seats {
             let verdict = match &seat.look {
                 None => Verdict::Undecided,
-                Some(look) if look.evicts => Verdict::Barred(Bar::Evicts),
                 Some(look) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
@@ -347,7 +357,7 @@ impl Membership {
                     verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
                 }
             };
-            seat.decide(verdict, charter.longest_ttl(), self.takes_in, now);
+            seat.decide(verdict, charter.longest_ttl(), now);
         }
     }
 }

@@ -101,9 +101,6 @@ pub enum Doubt {
     New,
     /// Its data were restarted, wiped, replaced or promoted.
     Forgot,
-    /// It may have forgotten, and no client has met it since that could take it in: this one
-    /// only looks. Its probation has not begun.
-    Unmet,
     /// Its clock jumped, so keys on it may have expired early.
     Clock,
 }
@@ -203,9 +200,6 @@ impl fmt::Display for Doubt {
         f.write_str(match self {
             Self::New => "new, and not declared fresh (`quorlock init`) before a client met it",
             Self::Forgot => "on probation, for it may have forgotten locks",
-            Self::Unmet => {
-                "it may have forgotten locks, and its probation begins when a client that takes locks meets it"
-            }
             Self::Clock => "its clock jumped",
         })
     }

@@ -58,6 +58,7 @@ enum Memory {
         is_ours: bool,
         run: u8,
         since: u64,
+        written: u64,
     },
 }
 
@@ -66,11 +67,11 @@ impl Sight {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
-            Memory::Marker { cluster, is_ours, run, since } => {
+            Memory::Marker { cluster, is_ours, run, since, written } => {
                 let other = Charter::new(charter.quorum(), LONGEST_TTL * 2);
                 let charter = if *is_ours { charter } else { other };
                 let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), charter);
-                Some(Arc::from(format!("{identity} run{run}:data {since}")))
+                Some(Arc::from(format!("{identity} run{run}:data {since} {written}")))
             }
         };
         let incarnation = Incarnation::new(&format!("run{}:data", self.run));
@@ -84,8 +85,9 @@ fn sights() -> impl Strategy<Value = Sight> {
     let marker = prop_oneof![
         2 => Just(Memory::Nothing),
         1 => ".{0,40}".prop_map(Memory::Junk),
-        8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros())
-            .prop_map(|(cluster, is_ours, run, since)| Memory::Marker { cluster, is_ours, run, since }),
+        8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros(), prop_oneof![Just(0), micros()]).prop_map(
+            |(cluster, is_ours, run, since, written)| Memory::Marker { cluster, is_ours, run, since, written },
+        ),
     ];
     (marker, 0_u8..2, prop::bool::weighted(0.05), micros()).prop_map(|(marker, run, evicts, micros)| Sight {
         marker,
@@ -149,14 +151,14 @@ proptest! {
     fn no_order_of_inputs_makes_a_board_panic_or_wake_without_end(
         nodes in 1_usize..=5,
         is_guarded in any::<bool>(),
-        takes_in in prop::bool::weighted(0.8),
+        founds in prop::bool::weighted(0.8),
         inputs in inputs(),
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let charter = Charter::new(quorum, LONGEST_TTL);
         let mut board = if is_guarded {
-            Board::guarded(quorum, limits, Membership::new(charter, drift(), takes_in))
+            Board::guarded(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
             Board::new(quorum, limits)
         };
@@ -225,11 +227,11 @@ proptest! {
     #[test]
     fn nobody_votes_who_is_not_known_to_remember(
         nodes in 1_usize..=5,
-        takes_in in any::<bool>(),
+        founds in any::<bool>(),
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
         let charter = Charter::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
-        let mut members = Membership::new(charter, drift(), takes_in);
+        let mut members = Membership::new(charter, drift(), founds);
         let mut now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut seen: Vec<Option<Look>> = vec![None; nodes];
         let mut known: Vec<Option<Arc<str>>> = vec![None; nodes];
@@ -265,7 +267,9 @@ proptest! {
                 steps += 1;
                 prop_assert!(steps <= 4 * nodes + 2, "no end to {:?}", step);
                 if let MemberStep::Look(_, Some(write)) = step {
-                    prop_assert!(takes_in || has_declared, "who only looks wrote {:?}", write);
+                    let carried = seen.iter().flatten().filter_map(|look| Marker::parse(look.marker.as_deref()?));
+                    let is_founded = carried.filter(|marker| marker.charter == charter).count() > 0;
+                    prop_assert!(founds || has_declared || is_founded, "who only looks founded {:?}", write);
                 }
             }
             prop_assert!(members.wake_at().is_none_or(|at| !now.is_due(at)), "woken at once, again");

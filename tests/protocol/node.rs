@@ -140,11 +140,11 @@ impl Node {
     /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
     pub(crate) fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
         let incarnation = self.incarnation();
-        if let Some(Write { replaces, identity, backdate }) = write
+        if let Some(Write { replaces, identity, backdate, written_micros }) = write
             && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
         {
             let since = self.micros(nanos) - backdate.as_micros() as u64;
-            let marker = format!("{identity} {} {since}", incarnation.as_str());
+            let marker = format!("{identity} {} {since} {written_micros}", incarnation.as_str());
             self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
         }
         let marker = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
@@ -224,7 +224,9 @@ impl Node {
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
-        Incarnation::new(&format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications))
+        let evicts = if self.evicts { ":evicts" } else { "" };
+        let (place, runs, replications) = (self.place, self.runs, self.replications);
+        Incarnation::new(&format!("n{place}r{runs}:n{place}p{replications}{evicts}"))
     }
 
     fn text(&self, slot: &Slot) -> Option<String> {

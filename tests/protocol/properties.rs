@@ -312,14 +312,16 @@ proptest! {
         millis in any::<u64>(),
         incarnation in "[0-9a-f]{1,40}:[0-9a-f]{1,40}",
         since_micros in any::<u64>(),
+        written_micros in any::<u64>(),
     ) {
         let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
         let charter = Charter::new(quorum, Duration::from_millis(millis));
         let cluster = ClusterId::new(cluster);
-        let text = format!("{} {incarnation} {since_micros}", Marker::identity(cluster, charter));
+        let text = format!("{} {incarnation} {since_micros} {written_micros}", Marker::identity(cluster, charter));
         let incarnation = Incarnation::new(&incarnation);
-        let marker = Marker { cluster, charter, incarnation, since_micros };
+        let marker = Marker { cluster, charter, incarnation, since_micros, written_micros };
         prop_assert!(marker.votes_from_micros() >= since_micros);
+        prop_assert!(marker.votes_from_written_micros() >= written_micros);
         prop_assert_eq!(Marker::parse(&text), Some(marker));
     }
 
@@ -327,18 +329,18 @@ proptest! {
     fn a_text_that_is_nearly_a_marker_is_one_or_none_and_no_more(
         words in prop::collection::vec(
             prop_oneof![
-                3 => Just("quorlock1".to_owned()),
+                3 => Just("quorlock2".to_owned()),
                 3 => "[0-9a-f]{1,40}",
                 3 => (0_u64..12).prop_map(|number| number.to_string()),
                 1 => any::<u64>().prop_map(|number| number.to_string()),
                 1 => any::<String>(),
             ],
-            0..9,
+            0..10,
         ),
     ) {
         let text = words.join(" ");
         if let Some(marker) = Marker::parse(&text) {
-            prop_assert!(text.starts_with("quorlock1 "));
+            prop_assert!(text.starts_with("quorlock2 "));
             prop_assert!(marker.votes_from_micros() >= marker.since_micros);
             prop_assert!(marker.charter.quorum().nodes() <= 9);
         }

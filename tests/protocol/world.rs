@@ -187,7 +187,12 @@ impl World {
     pub(crate) fn declare(&mut self) {
         let identity = Marker::identity(ClusterId::new(0xc1), Charter::new(self.quorum, LONGEST_TTL));
         for server in &mut self.servers {
-            let write = Write { replaces: None, identity: identity.clone(), backdate: LONGEST_TTL };
+            let write = Write {
+                replaces: None,
+                identity: identity.clone(),
+                backdate: LONGEST_TTL,
+                written_micros: 0,
+            };
             server.node.look(Some(&write), self.nanos);
         }
     }

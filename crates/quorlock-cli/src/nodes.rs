@@ -30,7 +30,6 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         let reason = match probation.doubt {
             Doubt::New => "new",
             Doubt::Forgot => "forgot",
-            Doubt::Unmet => "unmet",
             Doubt::Clock => "clock",
             _ => "other",
         };
@@ -70,12 +69,11 @@ pub(crate) fn voting(nodes: &[NodeStatus]) -> usize {
     nodes.iter().filter(|node| node.votes()).count()
 }
 
-/// When enough of them vote, if probations alone keep them from it, and have begun.
+/// When enough of them vote, if probations alone keep them from it.
 pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration> {
     let wait = |node: &NodeStatus| match node.probation {
         _ if node.votes() => Some(Duration::ZERO),
-        Some(probation) if probation.doubt != Doubt::Unmet => Some(probation.remaining()),
-        _ => None,
+        probation => probation.map(|probation| probation.remaining()),
     };
     let mut waits: Vec<Duration> =
         nodes.iter().filter(|node| node.state == NodeState::Up).filter_map(wait).collect();

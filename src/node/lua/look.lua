@@ -4,11 +4,11 @@
 -- ARGV[1]  what is to be written in front of incarnation and time; empty to write nothing
 -- ARGV[2]  the marker that it may replace; empty for none
 -- ARGV[3]  how long ago its time is to be set, in microseconds
+-- ARGV[4]  the time by the writer's clock, in microseconds; 0 where nothing can have been forgotten
 --
 -- Returns  {marker, incarnation, evicts, now}
--- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation of
--- run id and replication id (a restart changes the first, a change of role the second) and of how many keys were
--- evicted, if any, 1 if keys are evicted when memory is full, and now in microseconds;
+-- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation (see
+-- below), 1 if keys are evicted when memory is full, and now in microseconds;
 -- or the error reply of a command that the server refused.
 
 local time = redis.call('TIME')
@@ -18,6 +18,8 @@ local replication = redis.call('INFO', 'replication')
 if string.match(replication, 'role:(%a+)') ~= 'master' then
     return redis.error_reply('READONLY this node is a replica')
 end
+-- Whatever may have cost this database a key changes its incarnation. A restart changes the run id, a change of role the
+-- replication id. What else is counted is named only where there is something to count.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local incarnation = run .. ':' .. string.match(replication, 'master_replid:(%x+)')
 -- Memory may have been limited while nobody looked: what was evicted then is forgotten, as after a restart.
@@ -25,9 +27,21 @@ local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 if evicted and evicted ~= '0' then
     incarnation = incarnation .. ':' .. evicted
 end
+-- Other data may have come in the place of ours, and with them a marker of before: swapped in, or restored after a flush.
+local calls, swaps = redis.call('INFO', 'commandstats'), 0
+for _, command in ipairs({'swapdb', 'flushall'}) do
+    swaps = swaps + (string.match(calls, 'cmdstat_' .. command .. ':calls=(%d+)') or 0)
+end
+if swaps > 0 then
+    incarnation = string.format('%s:s%d', incarnation, swaps)
+end
+-- While it evicts it is not what it will be when it has stopped: CONFIG RESETSTAT forgets the count of evictions.
 local memory = redis.call('INFO', 'memory')
 local is_limited = string.match(memory, 'maxmemory:(%d+)') ~= '0'
 local evicts = is_limited and string.match(memory, 'maxmemory_policy:([%a-]+)') ~= 'noeviction'
+if evicts then
+    incarnation = incarnation .. ':evicts'
+end
 
 local marker = redis.pcall('GET', KEYS[1]) or ''
 if type(marker) == 'table' then
@@ -37,7 +51,7 @@ if type(marker) == 'table' then
     marker = 'of another type'
 end
 if ARGV[1] ~= '' and marker == ARGV[2] then
-    marker = string.format('%s %s %.0f', ARGV[1], incarnation, now - tonumber(ARGV[3]))
+    marker = string.format('%s %s %.0f %s', ARGV[1], incarnation, now - tonumber(ARGV[3]), ARGV[4])
     redis.call('SET', KEYS[1], marker)
 end
 return {marker, incarnation, evicts and 1 or 0, now}

@@ -92,6 +92,7 @@ impl Board {
         while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::Look(node, write) => self.look(node, write, false, now),
+                MemberStep::Opened(node) => self.bring_leases_to(node, now),
                 MemberStep::Changed(node, standing) => {
                     let is_voting = standing == Standing::Voting;
                     self.actions.push_back(Action::Standing(node, standing));
@@ -131,7 +132,11 @@ impl Board {
             Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) if is_ballot(phase) => {
-                return match members.absence(node, now) {
+                let absence = match phase {
+                    Phase::Renew | Phase::Retake => members.absence_to_holders(node, now),
+                    _ => members.absence(node, now),
+                };
+                return match absence {
                     None => vote,
                     Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
                     Some(_) => Vote::Unknown(Fault::Undecided),

@@ -216,8 +216,7 @@ impl Lease {
     /// being retaken, which may take more than one question.
     fn finish(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let is_retaken = self.number.is_none() || renewal.round.missing().is_empty();
-        let is_whole = renewal.round.is_won() && is_retaken;
+        let is_whole = renewal.round.is_won() && renewal.round.missing().is_empty();
         if is_whole && renewal.terms == self.terms && self.is_covered_by(renewal) {
             self.state = State::Held(None);
         }

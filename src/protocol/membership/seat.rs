@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::marker::Look;
+use super::super::marker::{Look, Marker};
 use super::super::mutant::{Mutant, is};
 use super::super::sentinel::Sentinel;
 use super::super::time::Moment;
@@ -19,8 +19,8 @@ pub struct Seat {
     pub(super) verdict: Verdict,
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
-    /// It may not vote before this, by our own clock.
-    pub(super) holds_back: Option<(Moment, Doubt)>,
+    /// It does not vote yet.
+    pub(super) holds_back: Option<HoldBack>,
     pub(super) clock: Sentinel,
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
@@ -33,6 +33,19 @@ pub struct Seat {
     /// What it must be told to remember.
     to_write: Option<Write>,
     told: Standing,
+}
+
+/// Until when a node does not vote, by our own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoldBack {
+    /// When all that it may have forgotten is over. Locks that are held come back to it from then on.
+    pub(super) ends: Moment,
+    /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
+    /// their vain attempts would take its place, and leave a larger number.
+    pub(super) votes_from: Moment,
+    pub(super) doubt: Doubt,
+    /// Whether holders were told that it has ended.
+    is_open: bool,
 }
 
 /// What becomes of a node, by what it remembers.
@@ -78,9 +91,10 @@ impl Seat {
         self.look_at.filter(|_| self.is_up && !self.is_looking)
     }
 
-    /// When it votes again, if people were told that it does not now.
+    /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<Moment> {
-        self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..))).map(|(until, _)| until)
+        let told = self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..)));
+        told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
     /// The first of both.
@@ -96,14 +110,30 @@ impl Seat {
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
 
-    pub(super) fn look_out(&mut self) -> Option<Write> {
+    pub(super) fn look_out(&mut self, now: Moment) -> Option<Write> {
         self.is_looking = true;
-        self.to_write.take()
+        let mut write = self.to_write.take()?;
+        if write.backdate.is_zero() {
+            write.written_micros = now.wall_nanos() / 1000;
+        }
+        Some(write)
+    }
+
+    /// Whether its probation has ended, told once: who holds a lock may come back to it.
+    pub(super) fn opens(&mut self, now: Moment) -> bool {
+        let is_member = self.is_up && matches!(self.verdict, Verdict::Member(_));
+        match &mut self.holds_back {
+            Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
+                it.is_open = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The standing, if it is another than was told last.
     pub(super) fn change(&mut self, now: Moment) -> Option<Standing> {
-        if self.holds_back.is_some_and(|(until, _)| now.is_due(until)) {
+        if self.holds_back.is_some_and(|it| now.is_due(it.votes_from)) {
             self.holds_back = None;
         }
         if !self.is_up {
@@ -111,8 +141,7 @@ impl Seat {
             return None;
         }
         let standing = match (&self.verdict, self.holds_back) {
-            (Verdict::ToMark(_), Some((until, doubt @ Doubt::Unmet)))
-            | (Verdict::Member(_), Some((until, doubt))) => Standing::Doubtful(until, doubt),
+            (Verdict::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
             (Verdict::Undecided | Verdict::ToMark(_), _) => Standing::Undecided,
             (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
             (Verdict::Member(_), None) => Standing::Voting,
@@ -175,32 +204,35 @@ impl Seat {
 
     pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
         let replaces = self.look.as_ref().and_then(|look| look.marker.clone());
-        self.to_write = Some(Write { replaces, identity, backdate });
+        self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0 });
     }
 
-    pub(super) fn hold_back(&mut self, until: Moment, doubt: Doubt) {
-        if self.holds_back.is_none_or(|(other, _)| !other.is_due(until)) {
-            self.holds_back = Some((until, doubt));
+    pub(super) fn hold_back(&mut self, ends: Moment, doubt: Doubt, probation: Duration) {
+        if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
+            let votes_from = ends.plus(grace(probation));
+            self.holds_back = Some(HoldBack { ends, votes_from, doubt, is_open: false });
         }
     }
 
-    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, takes_in: bool, now: Moment) {
+    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
         match &verdict {
-            // Its probation begins when somebody else takes it in.
-            Verdict::ToMark(_) if !takes_in => self.hold_back(now.plus(probation), Doubt::Unmet),
             Verdict::Member(badge) => {
-                let has_changed = self.known.as_ref().is_some_and(|known| *known != badge.marker);
-                if has_changed && !is(Mutant::NoProbation) {
+                let is_new = self.known.as_ref() != Some(&badge.marker);
+                if is_new && self.known.is_some() && !is(Mutant::NoProbation) {
                     // Who knew it when it changed trusts no clock but its own for how long ago that was.
-                    let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-                    self.hold_back(now.plus(probation), Doubt::Forgot);
+                    let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+                    self.hold_back(now.plus(own), Doubt::Forgot, probation);
                 }
+                let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
                 let told_at = self.look.as_ref().map_or(0, |look| look.micros);
-                let left = Duration::from_micros(badge.votes_from_micros.saturating_sub(told_at));
-                let until = self.seen_at.unwrap_or(now).plus(left);
-                if !now.is_due(until) {
-                    let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
-                    self.hold_back(until, doubt);
+                let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
+                let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
+                let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
+                ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
+                // A node that was declared has nothing to forget, and nobody holds a lock that is to come back to it.
+                let pause = written.map_or(Duration::ZERO, |_| grace(probation));
+                if !now.is_due(ends.plus(pause)) {
+                    self.hold_back(ends, doubt, probation);
                 }
                 self.was_blank &= self.known.is_none();
                 self.known = Some(badge.marker.clone());
@@ -210,9 +242,42 @@ impl Seat {
             }
             Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => {}
         }
-        self.verdict = verdict;
+        // It is told what it is all the same: its marker says then that it evicts, and with that it votes no more, not
+        // even when it has stopped, until it is on probation for what it may have lost.
+        let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
+        self.verdict = match verdict {
+            Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
+                Verdict::Barred(Bar::Evicts)
+            }
+            verdict => verdict,
+        };
     }
 }
 
+/// When a probation ends by the clock of the client that wrote the marker. The node's own clock may have been behind
+/// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
+/// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by.
+fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
+    let micros = now.wall_nanos() / 1000;
+    let is_believed = marker.written_micros <= micros.saturating_add(WRITER_AHEAD_MICROS);
+    is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
+}
+
+/// When a clock that shows `from` at this moment shows `to`, or did.
+fn moved(at: Moment, from: u64, to: u64) -> Moment {
+    match to.checked_sub(from) {
+        Some(left) => at.plus(Duration::from_micros(left)),
+        None => at.minus(Duration::from_micros(from - to)),
+    }
+}
+
+/// How much sooner than all others holders may come to a node whose probation has ended.
+fn grace(probation: Duration) -> Duration {
+    (probation / 60).max(LEAST_GRACE)
+}
+
+const LEAST_GRACE: Duration = Duration::from_millis(100);
+/// By how much a writer's clock may be ahead of ours and still be believed.
+const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
 const WORTH_TELLING: Duration = Duration::from_millis(100);

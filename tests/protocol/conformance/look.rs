@@ -15,7 +15,7 @@ promises![
     a_marker_may_be_set_back_in_time,
     a_marker_has_no_expiry,
     a_marker_of_another_type_is_none_of_ours,
-    evicting_is_told,
+    evicting_is_told_and_is_another_incarnation,
     another_process_is_another_incarnation,
     another_role_is_another_incarnation,
     a_look_that_is_not_known_writes_nothing_until_it_comes_as_text,
@@ -27,8 +27,11 @@ fn look(node: &mut dyn Subject) -> Look {
 
 fn write(replaces: Option<&[u8]>, backdate: Duration) -> Write {
     let replaces = replaces.map(|text| String::from_utf8_lossy(text).into());
-    Write { replaces, identity: identity(), backdate }
+    Write { replaces, identity: identity(), backdate, written_micros: WRITTEN }
 }
+
+/// What the writer's clock shows.
+const WRITTEN: u64 = 1_712_345_678_901_234;
 
 fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
     let seen = node.unchanged(|node| node.look(None, false)).expect("an answer");
@@ -56,7 +59,7 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
         }
         let seen = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
         let text = seen.marker.expect("what was written");
-        let expected = format!("{} {} {}", identity(), seen.incarnation.as_str(), seen.micros);
+        let expected = format!("{} {} {} {WRITTEN}", identity(), seen.incarnation.as_str(), seen.micros);
         assert_eq!(&*text, expected);
         assert!(Marker::parse(&text).is_some());
         let stands = node.stands(Place::Marker).and_then(|marker| marker.value);
@@ -98,11 +101,14 @@ fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
     }
 }
 
-fn evicting_is_told(node: &mut dyn Subject) {
+fn evicting_is_told_and_is_another_incarnation(node: &mut dyn Subject) {
+    let before = look(node);
     node.set_evicts(true);
-    assert!(look(node).evicts);
+    let evicting = look(node);
+    assert!(evicting.evicts && evicting.incarnation != before.incarnation);
     node.set_evicts(false);
-    assert!(!look(node).evicts);
+    let after = look(node);
+    assert!(!after.evicts && after.incarnation != evicting.incarnation);
 }
 
 fn another_process_is_another_incarnation(node: &mut dyn Subject) {
@@ -120,8 +126,8 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
     node.change_role();
     let after = look(node);
     let halves = |look: &Look| {
-        let (run, data) = look.incarnation.as_str().split_once(':').expect("two halves");
-        (run.to_owned(), data.to_owned())
+        let mut parts = look.incarnation.as_str().split(':').map(str::to_owned);
+        (parts.next(), parts.next().expect("a replication id"))
     };
     assert_eq!(halves(&after).0, halves(&before).0);
     assert_ne!(halves(&after).1, halves(&before).1);

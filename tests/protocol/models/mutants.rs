@@ -70,7 +70,7 @@ fn mutant_token_reused() {
 
 #[test]
 fn mutant_late_renewal() {
-    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 2)), "I6", 506_530);
+    is_killed("late renewal", Some(Mutant::LateRenewal), harm(renewal(2, &[2], 2)), "I6", 505_192);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn at_most_one_lock_is_valid() {
 #[test]
 fn a_lock_that_is_extended_was_never_away() {
     let short: &[Run] = &[
-        ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 822_970),
+        ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 830_928),
         ("guarded extension, ttl 1, 1 tick", guarded_renewal(0, 1, 1), 584_127),
     ];
     let long: &[Run] = &[

@@ -119,6 +119,7 @@ impl World {
             charter: Charter::new(quorum, TICK * u32::from(ttl)),
             incarnation: Incarnation::new("run:data"),
             since_micros: wide_of(micros(tick)),
+            written_micros: 0,
         };
         Self {
             bounds,

@@ -1,5 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
+use super::memory::{LAST_MOMENT, NO_VOTE};
 use crate::node::{Entry, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::Id;
@@ -8,7 +9,7 @@ use crate::protocol::lease::Loss;
 use crate::protocol::membership::Standing;
 use crate::protocol::sentinel::Oddity;
 use crate::protocol::vote::{Doubt, Vote};
-use crate::world::{ALICE, BOB, KEY, LONGEST_TTL, TTL, Wish, World, ms};
+use crate::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
 
 const BY_HAND: Wish = Wish { ttl: TTL, curious: false, auto_renew: false, floor: 0, max_hold: None };
 
@@ -143,7 +144,7 @@ fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_longest_ttl() {
     world.set_clock(1, 5_000);
     glance(&mut world, ALICE);
     assert!(is_out(&world, ALICE, 1));
-    world.live(LONGEST_TTL - ms(1));
+    world.live(LAST_MOMENT);
     let lock = world.acquire_as(ALICE, BY_HAND);
     assert_eq!(world.wire(ALICE, 1), [], "nobody asks it");
     world.drive();
@@ -192,9 +193,9 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
         world.refusal(ALICE).map(|refusal| refusal.why),
-        Some(Why::OnProbation { retry_after: Some(LONGEST_TTL) })
+        Some(Why::OnProbation { retry_after: Some(NO_VOTE) })
     );
-    world.live(LONGEST_TTL);
+    world.live(NO_VOTE);
     world.hold(ALICE);
 }
 

@@ -1,7 +1,7 @@
 //! Which nodes are a cluster: founding, declaring, and who is not taken in.
 
 use super::memory::{
-    LAST_MOMENT, LOOK, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
+    LAST_MOMENT, LOOK, NO_VOTE, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
     standing, try_to_take,
 };
 use crate::node::{Data, Node, Slot};
@@ -26,8 +26,8 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     for who in [ALICE, BOB] {
         assert!((0..3).all(|node| doubt(&world, who, node) == Some(Doubt::New)), "client {who}");
         let refusal = try_to_take(&mut world, who);
-        assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(LONGEST_TTL) });
-        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: LONGEST_TTL, doubt: Doubt::New });
+        assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(NO_VOTE) });
+        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: Doubt::New });
         assert!(world.is_nothing_sent(who));
     }
     world.live(LAST_MOMENT);
@@ -47,7 +47,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     connect(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written anew");
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(20_000)) }, "by the markers");
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(20_500)) }, "by the markers");
 }
 
 #[test]
@@ -67,23 +67,23 @@ fn founding_waits_until_every_node_was_met() {
 fn one_node_alone_is_a_cluster_too() {
     let mut world = blank(1, 1);
     connect(&mut world, ALICE);
-    world.live(LONGEST_TTL);
+    world.live(NO_VOTE);
     world.hold(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
-    assert_eq!(try_to_take(&mut world, ALICE).why, Why::OnProbation { retry_after: Some(LONGEST_TTL) });
+    assert_eq!(try_to_take(&mut world, ALICE).why, Why::OnProbation { retry_after: Some(NO_VOTE) });
 }
 
 #[test]
 fn declared_nodes_vote_at_once() {
-    for takes_in in [false, true] {
+    for founds in [false, true] {
         let mut world = blank(3, 2);
         let quorum = world.quorum();
-        is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, takes_in);
+        is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, founds);
         connect(&mut world, ALICE);
-        let expected = (!takes_in).then_some(Bar::Blank);
+        let expected = (!founds).then_some(Bar::Blank);
         assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
-        assert_eq!(world.declare_as(ALICE, 7, takes_in), Some(Declared::Fresh));
+        assert_eq!(world.declare_as(ALICE, 7, founds), Some(Declared::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
         connect(&mut world, BOB);
@@ -99,7 +99,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     world.live(LOOK);
     // They may have held locks under the old one.
     assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(Doubt::Forgot)));
-    world.live(LONGEST_TTL);
+    world.live(NO_VOTE);
     world.hold(BOB);
 }
 
@@ -142,7 +142,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     assert_eq!(told, [News::Declared(Declared::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
-    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::NotBlank), "two of them are not");
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already), "two say what the third is");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
 }
 
@@ -229,7 +229,7 @@ fn two_clusters_never_share_a_node() {
     let mut ours = World::guarded(3);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text =
-        format!("{} a:b 1", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
+        format!("{} a:b 1 1", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);
@@ -258,7 +258,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
 
 #[test]
 fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
-    for text in ["hello", "quorlock1", "quorlock2 00 3 2 30000 a:b 1"] {
+    for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
         let mut world = World::guarded(3);
         set_marker(&mut world, 1, text);
         world.live(LOOK);
@@ -279,7 +279,12 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
     world.live(LOOK);
-    assert!(is_voting(&world, ALICE, 1), "it forgot nothing that its marker would tell of");
+    assert_eq!(doubt(&world, ALICE, 1), Some(Doubt::Forgot), "nobody can tell what it has lost meanwhile");
+    world.connect(BOB, 1);
+    world.drive();
+    assert!(!is_voting(&world, BOB, 1), "nor can anybody who comes afterwards");
+    world.live(NO_VOTE);
+    assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
 }
 
 #[test]
@@ -322,7 +327,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
     let mut world = World::guarded(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
     let identity = Marker::identity(ClusterId::new(9), Charter::new(world.quorum(), LONGEST_TTL));
-    let other = format!("{identity} {} 1", world.servers[0].node.incarnation().as_str());
+    let other = format!("{identity} {} 1 1", world.servers[0].node.incarnation().as_str());
     set_marker(&mut world, 0, &other);
     world.cut(BOB, 0);
     world.connect(ALICE, 0);
@@ -348,7 +353,7 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     world.drive();
     let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
-    world.live(LONGEST_TTL + ms(1));
+    world.live(NO_VOTE + ms(1));
     for who in [ALICE, BOB] {
         let standings: Vec<_> = (0..3).map(|node| standing(&world, who, node)).collect();
         assert_eq!(standings, vec![Standing::Voting; 3], "client {who}");

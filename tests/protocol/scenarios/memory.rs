@@ -14,7 +14,10 @@ use crate::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
 
 /// How often a node is asked what it remembers.
 pub(super) const LOOK: Duration = Duration::from_millis(7_500);
-pub(super) const LAST_MOMENT: Duration = Duration::from_millis(29_999);
+/// How long a node that may have forgotten votes for nobody: the longest ttl, and half a second more for those who ask
+/// for a lock, so that holders come back first.
+pub(super) const NO_VOTE: Duration = Duration::from_millis(30_500);
+pub(super) const LAST_MOMENT: Duration = Duration::from_millis(30_499);
 
 /// Nodes that nobody has met, and these clients.
 pub(super) fn blank(nodes: usize, clients: usize) -> World {
@@ -63,10 +66,10 @@ pub(super) fn is_on_terms(
     who: usize,
     quorum: Quorum,
     longest_ttl: Duration,
-    takes_in: bool,
+    founds: bool,
 ) {
     let drift = Drift::new(0.01).expect("a usual drift");
-    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, takes_in);
+    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, founds);
     let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
     world.clients[who].board = Board::guarded(quorum, limits, members);
 }

@@ -1,6 +1,7 @@
 //! Told stories, one each. A test's name is the promise it keeps.
 
 mod acquiring;
+mod bypass;
 mod clock_watch;
 mod clocks;
 mod clusters;

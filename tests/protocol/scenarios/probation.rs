@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::memory::{LAST_MOMENT, LOOK, data, doubt, is_voting, marker, try_to_take};
+use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
 use crate::node::{Data, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Phase;
 use crate::protocol::vote::{Doubt, Fault, Vote};
-use crate::world::{ALICE, BOB, LONGEST_TTL, Wish, World, ms};
+use crate::world::{ALICE, BOB, Wish, World, ms};
 
 /// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
 fn held_by_two() -> (World, Id, Data) {
@@ -32,7 +32,7 @@ fn a_node_that_forgot_a_lock_casts_no_vote_until_the_lock_is_over() {
         ("promoted, empty", |world, _| world.change_role(1, Data::new())),
         ("promoted, of another cluster", |world, before| {
             let other = before.into_iter().map(|(slot, mut entry)| {
-                entry.value = entry.value.map(|_| b"quorlock1 00 3 2 30000 a:b 1".to_vec());
+                entry.value = entry.value.map(|_| b"quorlock2 00 3 2 30000 a:b 1 1".to_vec());
                 (slot, entry)
             });
             world.change_role(1, other.collect());
@@ -71,7 +71,7 @@ fn a_node_that_forgot_is_taken_back_after_the_longest_ttl() {
     world.drive();
     world.cut(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(LONGEST_TTL) });
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(NO_VOTE) });
     world.live(LAST_MOMENT);
     assert_eq!(try_to_take(&mut world, BOB).why, Why::OnProbation { retry_after: Some(ms(1)) });
     world.live(ms(1));
@@ -134,7 +134,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.drive();
     let lock = world.hold(BOB);
     assert!(!world.has(1, lock));
-    world.live(ms(10_000));
+    world.live(ms(10_500));
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -151,7 +151,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
         assert_eq!(doubt(&world, ALICE, 1), Some(Doubt::Forgot));
-        world.live(LONGEST_TTL + LOOK);
+        world.live(NO_VOTE + LOOK);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
     }
 }
@@ -167,7 +167,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     world.pass(ms(5));
     world.step(BOB, 1);
     assert_eq!(data(&world, 1)[&Slot::Marker].value, written, "only the first writes");
-    world.live(LONGEST_TTL);
+    world.live(NO_VOTE);
     world.hold(ALICE);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }
@@ -223,9 +223,9 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     }
     let refusal = try_to_take(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
-    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(21_000)) });
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.keys() == 0 && world.is_nothing_sent(BOB));
-    world.live(ms(21_000));
+    world.live(ms(21_500));
     world.hold(BOB);
 }
 

@@ -206,8 +206,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     world.drive();
     world.connect(ALICE, 0);
     world.news(ALICE);
-    world.sleep(ms(3_334));
-    world.drive();
+    world.live(ms(3_334));
     let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
         News::Confirmed(nodes) => Some(nodes),
         _ => None,

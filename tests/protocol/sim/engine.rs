@@ -174,7 +174,7 @@ impl<'a> Sim<'a> {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
             for site in &mut self.sites {
                 let backdate = self.plan.longest_ttl;
-                let write = Write { replaces: None, identity: identity.clone(), backdate };
+                let write = Write { replaces: None, identity: identity.clone(), backdate, written_micros: 0 };
                 site.node.look(Some(&write), START);
             }
         }
