@@ -12,6 +12,7 @@ mod membership;
 mod mutex;
 mod nodes;
 mod probation;
+mod redundancy;
 mod refusal;
 mod store;
 #[cfg(feature = "tls-rustls")]
