@@ -14,6 +14,7 @@ mod nodes;
 mod probation;
 mod redundancy;
 mod refusal;
+mod rolling;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;
