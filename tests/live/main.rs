@@ -1,6 +1,7 @@
 //! Against real redis-servers: every promise that needs one. One file per promise; servers are started here, on
 //! loopback, and gone at the end.
 
+mod bypass;
 mod cancel;
 mod chaos;
 mod clock;
