@@ -1,6 +1,7 @@
 //! Against real redis-servers: every promise that needs one. One file per promise; servers are started here, on
 //! loopback, and gone at the end.
 
+mod bypass;
 mod cancel;
 mod chaos;
 mod clock;
@@ -12,7 +13,9 @@ mod membership;
 mod mutex;
 mod nodes;
 mod probation;
+mod redundancy;
 mod refusal;
+mod rolling;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;

@@ -1,0 +1,247 @@
+//! Restarts: of one node after another, by the book, and of all at once; who looks on, and what waiters do meanwhile.
+
+use std::time::Duration;
+
+use quorlock::{Builder, Guard, Redlock};
+use quorlock_chaos::{Data, Fleet, Flow, Proxy, Server, Setup};
+use tokio::task::{JoinHandle, block_in_place};
+use tokio::time::{Instant, sleep};
+
+use crate::world::{
+    Cluster, brief, builder, client, declare, eventually, fleet, is_up, millis, secs, standing, votes,
+};
+
+/// Of the clusters that are restarted, and the ttl of their locks.
+const LONGEST_TTL: Duration = secs(2);
+
+/// A task that waits for the key.
+fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
+    let mutex = redlock.mutex(key).ttl(secs(2));
+    tokio::spawn(async move { mutex.acquire().await.expect("waits for ever") })
+}
+
+fn has_line(server: &Server, key: &str) -> bool {
+    server.command(&["EXISTS", &format!("quorlock:line:{key}")]).expect("the node answers")
+}
+
+/// How many stand in line for the key, on all nodes together.
+fn in_line(fleet: &Fleet, key: &str) -> usize {
+    let ask = |server: &Server| {
+        server.command::<usize>(&["ZCARD", &format!("quorlock:line:{key}")]).expect("the node answers")
+    };
+    fleet.servers().iter().map(ask).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
+    check_restarted_in_turn(3, &Setup::new(), true).await;
+}
+
+/// The control to the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_restarted_in_turn_lose_no_lock_where_nobody_waits() {
+    check_restarted_in_turn(3, &Setup::new(), false).await;
+}
+
+/// What they restart with is nothing, here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
+    check_restarted_in_turn(5, &Setup::new().append_only(false), true).await;
+}
+
+/// The book: restart one, wait until it votes again, and go on to the next. Six names, so that their lines are on
+/// several nodes.
+async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
+    let mut fleet = Fleet::start_with(nodes, setup).expect("started");
+    let clients = || Redlock::builder().nodes(fleet.urls()).longest_ttl(LONGEST_TTL);
+    declare(clients());
+    let [holder, other, observer] =
+        [connected(clients()).await, connected(clients()).await, connected(clients()).await];
+    let mut guards = Vec::new();
+    for name in 0..6 {
+        guards.push(holder.mutex(format!("k{name}")).ttl(LONGEST_TTL).acquire().await.expect("free"));
+    }
+    let waiting = guards.iter().filter(|_| others_wait);
+    let waiters: Vec<_> = waiting.map(|guard| wait_for(&other, guard.key())).collect();
+    let in_lines = || guards.iter().map(|guard| in_line(&fleet, guard.key())).sum::<usize>();
+    eventually("all stand in line", || async { in_lines() == waiters.len() }).await;
+    let mut faults = Vec::new();
+    for node in 0..nodes {
+        let before = observer.nodes().await[node].run_id.clone();
+        block_in_place(|| fleet[node].restart(Data::Kept)).expect("back");
+        let votes_again = async || {
+            let status = &observer.nodes().await[node];
+            status.run_id != before && status.votes()
+        };
+        eventually("it votes again", votes_again).await;
+        let valid = guards.iter().filter(|guard| guard.is_valid()).count();
+        faults.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
+    }
+    // A renewal is due within a third of that.
+    let stands = |guard: &Guard| standing(&fleet, guard.key()) == nodes;
+    let end = Instant::now() + 2 * LONGEST_TTL;
+    while !guards.iter().all(stands) && Instant::now() < end {
+        sleep(millis(5)).await;
+    }
+    for guard in &guards {
+        let count = standing(&fleet, guard.key());
+        if !guard.is_valid() || count < nodes {
+            faults.push(format!("{}: valid {}, on {count} nodes of {nodes}", guard.key(), guard.is_valid()));
+        }
+    }
+    let served = waiters.iter().filter(|waiter| waiter.is_finished()).count();
+    waiters.iter().for_each(JoinHandle::abort);
+    assert!(faults.is_empty() && served == 0, "{served} others had it meanwhile\n{}", faults.join("\n"));
+}
+
+async fn connected(builder: Builder) -> Redlock {
+    let redlock = builder.connect().await.expect("all nodes are up");
+    eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    redlock
+}
+
+/// Three who wait, and the node with their line lacks the holder's key: because it lost it, or because the holder does
+/// not reach it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiters_leave_a_node_in_peace_that_lacks_the_holders_key() {
+    let (lost, cut) = tokio::join!(loaded(false), loaded(true));
+    let faults: Vec<String> = lost.into_iter().chain(cut).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What is wrong with the number of commands; nothing, if they stay few.
+async fn loaded(is_cut: bool) -> Option<String> {
+    const TTL: Duration = secs(3);
+    let fleet = fleet(3);
+    let walls: Vec<Proxy> =
+        fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
+    let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
+    eventually("all vote", || async { holder.nodes().await.iter().all(votes) }).await;
+    let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(client(&fleet).await);
+    }
+    let waiters: Vec<_> = others.iter().map(|other| wait_for(other, "k")).collect();
+    eventually("all stand in line", || async { in_line(&fleet, "k") == 3 }).await;
+    let place = fleet.servers().iter().position(|server| has_line(server, "k")).expect("somewhere");
+    let before = commands_meanwhile(&fleet).await;
+    if is_cut {
+        walls[place].set(0, Flow::CUT);
+    }
+    fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
+    // One who passes by, in vain.
+    let passer = client(&fleet).await.mutex("k").ttl(TTL).try_acquire().await;
+    assert!(passer.expect("a quorum answers").is_none());
+    // By then everybody has heard how that node stands: nobody is told to wait for longer than the ttl.
+    sleep(TTL).await;
+    let after = commands_meanwhile(&fleet).await;
+    assert!(guard.is_valid() && waiters.iter().all(|waiter| !waiter.is_finished()));
+    waiters.iter().for_each(JoinHandle::abort);
+    // Three who wait are some; that they ask again and again is ten times as many.
+    let is_much = before.iter().zip(&after).any(|(before, after)| *after > 2 * before + 100);
+    is_much
+        .then(|| format!("cut: {is_cut}, line on node {place}: {after:?} commands in 5 s, {before:?} before"))
+}
+
+/// How many commands each node does in five seconds, those of scripts and two of ours included.
+async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
+    let count = |server: &Server| {
+        let info: String = server.command(&["INFO", "stats"]).expect("the node answers");
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        line.expect("it counts").parse::<u64>().expect("a number")
+    };
+    let before: Vec<u64> = fleet.servers().iter().map(count).collect();
+    sleep(secs(5)).await;
+    fleet.servers().iter().zip(before).map(|(server, before)| count(server) - before).collect()
+}
+
+/// One who only looks, as `quorlock doctor` does for as long as it is watched.
+async fn onlooker(cluster: &Cluster) -> Redlock {
+    let redlock = builder(cluster).look_only().connect().await.expect("all nodes are up");
+    eventually("all are met", || async { redlock.nodes().await.iter().all(votes) }).await;
+    redlock
+}
+
+/// Restarts these nodes, and waits until that was seen and the longest ttl has passed since.
+async fn restart_and_wait(cluster: &mut Cluster, nodes: &[usize], data: &Data, observer: &Redlock) {
+    let before = observer.nodes().await;
+    restart(cluster, nodes, data);
+    eventually("that is seen", || async {
+        let now = observer.nodes().await;
+        nodes.iter().all(|node| !now[*node].run_id.is_empty() && now[*node].run_id != before[*node].run_id)
+    })
+    .await;
+    probation_passes().await;
+}
+
+fn restart(cluster: &mut Cluster, nodes: &[usize], data: &Data) {
+    for node in nodes {
+        cluster[*node].kill();
+    }
+    for node in nodes {
+        cluster[*node].restart(data.clone()).expect("back");
+    }
+}
+
+/// The promise is about this span, with what clocks may drift, and time to write a marker.
+async fn probation_passes() {
+    sleep(LONGEST_TTL + LONGEST_TTL / 50 + millis(500)).await;
+}
+
+async fn is_had_at_once(cluster: &Cluster) -> Result<(), String> {
+    let fresh = builder(cluster).connect().await.map_err(|error| error.to_string())?;
+    match fresh.mutex("k").ttl(LONGEST_TTL).try_acquire().await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("held".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[tokio::test]
+async fn a_probation_begins_when_somebody_only_looks() {
+    let mut cluster = brief(3, LONGEST_TTL);
+    let onlooker = onlooker(&cluster).await;
+    restart_and_wait(&mut cluster, &[1], &Data::Kept, &onlooker).await;
+    // Now the one that was restarted must vote, or there is no quorum.
+    cluster[0].kill();
+    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_probation_begins_when_somebody_looks_once_and_goes() {
+    let mut cluster = brief(3, LONGEST_TTL);
+    restart(&mut cluster, &[1], &Data::Kept);
+    let passer = builder(&cluster).look_only().connect().await.expect("all nodes are up");
+    eventually("it is told", || async { passer.nodes().await[1].probation.is_some() }).await;
+    passer.shutdown(secs(10)).await.expect("nothing is owed");
+    probation_passes().await;
+    cluster[0].kill();
+    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+}
+
+#[tokio::test]
+async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_somebody_only_looked() {
+    let mut cluster = brief(3, LONGEST_TTL);
+    let onlooker = onlooker(&cluster).await;
+    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &onlooker).await;
+    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+}
+
+/// The control to those above.
+#[tokio::test]
+async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_a_locker_was_connected() {
+    let mut cluster = brief(3, LONGEST_TTL);
+    let locker = client(&cluster).await;
+    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &locker).await;
+    assert_eq!(is_had_at_once(&cluster).await, Ok(()));
+}
+
+#[tokio::test]
+async fn who_only_looks_founds_no_cluster_on_blank_nodes() {
+    let mut cluster = brief(3, LONGEST_TTL);
+    let onlooker = onlooker(&cluster).await;
+    restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
+    assert_eq!(standing(&cluster, "quorlock:node"), 0);
+    assert!(!onlooker.nodes().await.iter().any(is_up));
+}
