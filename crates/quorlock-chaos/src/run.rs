@@ -3,6 +3,7 @@
 mod crew;
 mod halt;
 mod log;
+mod sampler;
 mod stage;
 
 use std::collections::BTreeSet;

@@ -128,6 +128,23 @@ impl Act {
         }
     }
 
+    /// The one network that it hits, if it hits but one.
+    pub(crate) const fn side(self) -> Option<u32> {
+        match self {
+            Self::Slow { sides, .. }
+            | Self::Cut { sides }
+            | Self::OneWay { sides, .. }
+            | Self::Reset { sides }
+            | Self::HalfOpen { sides }
+            | Self::Stall { sides }
+            | Self::Tear { sides } => match sides {
+                Sides::One(side) => Some(side as u32),
+                Sides::Both => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What it does, as the judge wants to know it.
     pub(crate) fn effects(self) -> Vec<Effect> {
         let forgets = Effect::Forgets { locks: true, counters: true };

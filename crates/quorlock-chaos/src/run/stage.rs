@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use super::crew::Crew;
 use super::log::Log;
+use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
 use crate::faults::{Act, Nodes, NotBroken, Sides, Step};
 use crate::history::{self, Control, History, Settings, What};
@@ -30,7 +31,7 @@ pub(super) struct Stage<'a> {
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
     pub(super) keys: usize,
-    /// How many locks, out of a hundred, are held for longer than their ttl.
+    /// How many of the others are held for longer than their ttl.
     pub(super) long_holds: u64,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
@@ -75,7 +76,7 @@ impl Stage<'_> {
             scene.enlist().map_err(no_clients)?;
         }
         scene.play(progress)?;
-        scene.end().map_err(no_clients)?;
+        scene.end(sampler).map_err(no_clients)?;
         Ok(scene.log.history())
     }
 
@@ -162,7 +163,7 @@ impl Scene<'_> {
 
     fn trouble_nodes(&self, step: &Step) -> Result<(), NotBroken> {
         let Step { act, nodes, lasts, .. } = step;
-        let fault = self.log.fault(act.kind().name(), nodes, &[], act.effects(), act.to_string());
+        let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
             let _alone = self.nodes.occupy(node, *act);
@@ -191,10 +192,7 @@ impl Scene<'_> {
             found = self.target(step.act);
         }
         let Some(process) = found else { return Ok(()) };
-        let tell = || {
-            let (act, effects) = (step.act, step.act.effects());
-            self.log.fault(act.kind().name(), &[], &[process], effects, act.to_string())
-        };
+        let tell = || self.log.fault(step.act, &[], &[process]);
         match step.act {
             Act::ClientKill { .. } => {
                 // Told when it is sure to be dead: what it may have said until then is true.
@@ -233,11 +231,12 @@ impl Scene<'_> {
     }
 
     /// Everybody comes to an end; what is then left on the nodes is told.
-    fn end(&self) -> std::io::Result<()> {
+    fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.end_begins();
         for (process, words) in self.crew.dismiss(FAREWELL)? {
             self.log.trouble(format!("client {process} {words}"));
         }
+        drop(sampler);
         // Whoever was killed had a lock for a ttl at most.
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
