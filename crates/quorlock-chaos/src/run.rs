@@ -132,7 +132,8 @@ pub fn run(
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: 5,
-        long_holds: 5,
+        long_holds: 4,
+        lasting_holds: 2,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -211,6 +212,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         tasks: 1,
         keys: 1,
         long_holds: 60,
+        lasting_holds: 0,
         controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
         terms,
     };

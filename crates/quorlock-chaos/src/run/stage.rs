@@ -33,6 +33,8 @@ pub(super) struct Stage<'a> {
     pub(super) keys: usize,
     /// How many of the others are held for longer than their ttl.
     pub(super) long_holds: u64,
+    /// How many locks, out of a hundred, are held for longer than three ttls.
+    pub(super) lasting_holds: u64,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
 }
@@ -103,7 +105,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, long_holds, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
@@ -117,6 +119,7 @@ impl Scene<'_> {
             is_guarded: terms.is_guarded,
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
+            lasting_holds: *lasting_holds,
             drops: *drops,
             stores: self.stores.clone(),
         })
