@@ -66,6 +66,11 @@ pub enum Effect {
         /// Microseconds; negative if back.
         micros: i64,
     },
+    /// The node's clock is off by that much, and was before anybody met it. It stays off when healed.
+    Offset {
+        /// Microseconds; negative if behind.
+        micros: i64,
+    },
     /// The node's clock runs at another speed.
     Runs {
         /// By how much, in millionths; negative if slower.

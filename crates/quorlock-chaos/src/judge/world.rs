@@ -236,13 +236,21 @@ impl<'a> World<'a> {
 }
 
 impl Bout<'_> {
+    /// Whether the node, or a way to it, is not as it should be meanwhile. A clock that is off, and steadily so, is: only
+    /// its speed matters.
+    pub(crate) fn spoils(&self) -> bool {
+        !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
+    }
+
     /// Whether the node is of no use to anybody meanwhile.
     pub(crate) fn is_away(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
             // Later than clients wait, or so nearly so that a busy machine does the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.node_timeout_ms,
-            Effect::Forgets { .. } | Effect::Steps { .. } | Effect::Runs { .. } => false,
+            Effect::Forgets { .. } | Effect::Steps { .. } | Effect::Offset { .. } | Effect::Runs { .. } => {
+                false
+            }
         })
     }
 
@@ -288,6 +296,7 @@ impl Bout<'_> {
             Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.healed) => {
                 *micros
             }
+            Effect::Offset { micros } if self.span.from <= at => *micros,
             Effect::Runs { ppm } => past / 1_000 * ppm / 1_000_000,
             _ => 0,
         };

@@ -15,10 +15,10 @@ use super::crew::Crew;
 use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
-use crate::faults::{Act, Nodes, NotBroken, Sides, Step};
+use crate::faults::{Act, Nodes, NotBroken, Prepared, Sides, Step};
 use crate::history::{self, Control, History, Settings, What};
 use crate::workload::{Order, Spec};
-use crate::{ClockLibrary, Server, Setup};
+use crate::{ClockLibrary, Data, Server, Setup};
 
 /// A run, set up.
 pub(super) struct Stage<'a> {
@@ -54,6 +54,8 @@ struct Scene<'a> {
     log: Arc<Log>,
     halt: Halt,
     stores: PathBuf,
+    /// The numbers of the faults that last from before the first client to the end.
+    lasting: Vec<u64>,
 }
 
 impl Stage<'_> {
@@ -63,6 +65,11 @@ impl Stage<'_> {
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
         let server = nodes.with(0, server_name)?;
+        for step in self.lasting() {
+            for node in &step.nodes {
+                nodes.begin(*node, step.act, step.lasts, &Prepared::Data(Data::Kept))?;
+            }
+        }
         if self.terms.is_guarded {
             declare(nodes.direct_urls())?;
         }
@@ -72,14 +79,27 @@ impl Stage<'_> {
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
         log.tell(What::Settings(self.settings(server)));
+        let tell = |step: &Step| {
+            let fault = log.fault(step.act, &step.nodes, &[]);
+            log.tell(What::Begun { fault });
+            fault
+        };
+        let lasting = self.lasting().map(tell).collect();
         let crew = Crew::new(self.config, Arc::clone(&log));
-        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores };
+        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
+        let keys: Vec<String> = scene.keys().collect();
+        let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
             scene.enlist().map_err(no_clients)?;
         }
         scene.play(progress)?;
         scene.end(sampler).map_err(no_clients)?;
         Ok(scene.log.history())
+    }
+
+    /// What is broken before anybody is there.
+    fn lasting(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
     }
 
     fn settings(&self, server: String) -> Settings {
@@ -134,7 +154,8 @@ impl Scene<'_> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let mut steps = self.stage.steps.iter().peekable();
+            let done_in_time = |step: &&Step| !step.act.kind().is_of_whole_run();
+            let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
             while past() < self.stage.lasts {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     scope.spawn(move || self.perform(step));
@@ -252,6 +273,10 @@ impl Scene<'_> {
                     }
                 }
             }
+        }
+        for fault in self.lasting.iter().copied() {
+            self.log.tell(What::Mending { fault });
+            self.log.healed(fault);
         }
         self.log.tell(What::Finished);
         Ok(())
