@@ -9,6 +9,8 @@ mod exclusion;
 mod fencing;
 mod progress;
 mod record;
+mod redundancy;
+mod samples;
 mod turn;
 mod validity;
 mod verdict;
@@ -37,6 +39,7 @@ pub fn judge(history: &History) -> Verdict {
     exclusion::check(&world, &turns, &mut findings);
     fencing::check(&world, &turns, &mut findings);
     progress::check(&world, &turns, &mut findings);
+    redundancy::check(history, &world, &turns, &mut findings);
 
     findings.verdict(history, &world, &turns)
 }
@@ -48,6 +51,7 @@ pub(crate) struct Findings {
     expected: BTreeMap<(Promise, String), Expected>,
     signals_late: Vec<u64>,
     recoveries: Vec<Span>,
+    redundancy_judged: usize,
 }
 
 impl Findings {
@@ -98,7 +102,11 @@ impl Findings {
             expected,
             violations: self.violations,
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
-            figures: Figures::of(history, turns, &self.signals_late, recoveries.len()),
+            figures: Figures {
+                recoveries: recoveries.len(),
+                redundancy_judged: self.redundancy_judged,
+                ..Figures::of(history, turns, &self.signals_late)
+            },
         }
     }
 }
