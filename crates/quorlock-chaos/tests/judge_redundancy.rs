@@ -58,6 +58,7 @@ fn a_key_that_is_missing_on_a_node_that_is_well_is_caught() {
         // It is told once for a lock and a node.
         assert_eq!(verdict.violations.len(), 1);
         assert!(verdict.violations[0].words.contains("node 4, up and well"), "{verdict:?}");
+        assert!(verdict.violations[0].words.contains("4 of 5 nodes had it"), "{verdict:?}");
     }
     let verdict = check(&gone(3_500), &BROKEN, &[]);
     assert!(verdict.violations[0].words.contains("last seen there at 3.304 s"), "{verdict:?}");
@@ -174,6 +175,48 @@ fn a_probation_for_no_reason_excuses_nothing() {
 }
 
 #[test]
+fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() {
+    let refused = |end: u64| {
+        let mut story = gone(0);
+        story.fault(1, "memory", &[4], 10, end, &[Effect::Mute]);
+        story.say(1, 0, 120, What::Seen { node: 4, stand: Stand::Barred });
+        story
+    };
+    let verdict = check(&refused(90), &[], &[Promise::Redundancy]);
+    assert!(because(&verdict).contains("yet to dial it again"), "{verdict:?}");
+    // It has.
+    let mut story = refused(90);
+    story.say(1, 0, 2_000, What::Seen { node: 4, stand: Stand::Up });
+    check(&story, &BROKEN, &[]);
+    // Somebody is refused for no reason.
+    let mut story = gone(0);
+    story.say(1, 0, 120, What::Seen { node: 4, stand: Stand::Barred });
+    check(&story, &BROKEN, &[]);
+}
+
+#[test]
+fn a_node_of_which_nothing_was_seen_for_long_is_excused() {
+    // Nobody could look, so nobody knows how the node was; and no two ttls are without such a time.
+    let unseen = |millis: u64| {
+        let mut story = story();
+        story.take(1, 0, 100, Some(NUMBER));
+        for at in (300..END).step_by(300) {
+            story.look(1, 0, at, at + 900);
+        }
+        story.release(1, 0, END);
+        let is_seen = |at: &u64| ![2_000, 5_000].iter().any(|from| (*from..from + millis).contains(at));
+        for at in (100..END).step_by(200).filter(is_seen) {
+            story.sample(4, at, None, Some(NUMBER));
+        }
+        story
+    };
+    let verdict = check(&unseen(1_200), &[], &[Promise::Redundancy]);
+    assert!(because(&verdict).contains("the machine had no time"), "{verdict:?}");
+    // What is shorter than the slack of a second is no matter.
+    check(&unseen(600), &BROKEN, &[]);
+}
+
+#[test]
 fn a_network_is_an_excuse_for_those_behind_it() {
     let cut = |side: u32| {
         let mut story = gone(3_500);
@@ -195,11 +238,6 @@ fn a_clock_that_is_steadily_off_excuses_nothing() {
 
 #[test]
 fn a_client_that_stands_still_is_excused() {
-    let mut story = gone(3_500);
-    story.stop(1, 6_000, 6_600);
-    story.fault(1, "pause", &[4], 3_300, 3_400, &[Effect::Paused]);
-    let verdict = check(&story, &[], &[Promise::Redundancy]);
-    assert!(because(&verdict).contains("a fault hit the node"), "{verdict:?}");
     let mut story = gone(3_500);
     story.stop(1, 3_000, 3_600).stop(1, 5_500, 6_100);
     let verdict = check(&story, &[], &[Promise::Redundancy]);

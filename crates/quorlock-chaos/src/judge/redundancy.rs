@@ -161,11 +161,15 @@ impl Judge<'_> {
     fn told(&self, lock: &Lock<'_>, node: usize, sample: &Sample<'_>, span: Span) -> (Vec<usize>, String) {
         let before = self.samples.within(node, Span { from: lock.turn.waiting, to: sample.at });
         let last = before.iter().rev().find(|sample| lock.has(sample));
+        let has_it = |other: &usize| {
+            let until = Span { from: lock.turn.waiting, to: sample.at };
+            self.samples.within(*other, until).last().is_some_and(|sample| lock.has(sample))
+        };
         let mut events: Vec<usize> = lock.turn.grant.iter().map(|grant| grant.place).collect();
         events.extend(last.map(|sample| sample.place));
         events.push(sample.place);
         let words = format!(
-            "{}: {} holds it since {}; node {node}, up and well from {} on, had not its key at {} ({})",
+            "{}: {} holds it since {}; node {node}, up and well from {} on, did not have its key at {} ({}; {} of {} nodes had it)",
             lock.key,
             lock.turn.name(),
             clock(self.world, lock.live.from),
@@ -174,6 +178,8 @@ impl Judge<'_> {
             last.map_or("never seen there".to_owned(), |last| {
                 format!("last seen there at {}", clock(self.world, last.at))
             }),
+            (0..self.world.settings.nodes).filter(has_it).count(),
+            self.world.settings.nodes,
         );
         (events, words)
     }
