@@ -132,8 +132,8 @@ pub fn run(
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: 5,
-        long_holds: 4,
-        lasting_holds: 2,
+        long_holds: 3,
+        lasting_holds: 3,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
