@@ -4,6 +4,9 @@
 //! by case (two holders at once are excused if, and only if, more of the nodes lied than that very lock could
 //! spare), and whatever is excused is listed as [`Expected`], never dropped. And a history in which nothing happened,
 //! in which a client falls silent, or which contradicts itself is no success.
+//!
+//! What clients believe tells nothing of a lock that stands on fewer nodes than it could: that is seen only when one more
+//! node fails. So the run looks at the nodes too, and the judge asks for [`Promise::Redundancy`].
 
 mod exclusion;
 mod fencing;
