@@ -31,7 +31,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         }
         findings.redundancy_judged += usize::from(is_judged);
     }
-    if findings.redundancy_judged == 0 && world.to - world.from >= LONG {
+    if findings.redundancy_judged == 0 && world.settings.judges_redundancy {
         let words = format!(
             "no lock was held for two ttls beside a node that was well, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
@@ -208,5 +208,3 @@ const OUTRANKED: &str =
     "a rival's attempt left a larger number on a node that had lost the key, or never had it";
 /// How long a node that refused a client is not dialed again.
 const BARRED: u64 = 10_000 * MS;
-/// So long a run has a lock to judge, or is no test of this.
-const LONG: u64 = 25_000 * MS;

@@ -35,6 +35,8 @@ pub(super) struct Stage<'a> {
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for longer than three ttls.
     pub(super) lasting_holds: u64,
+    /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
+    pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
 }
@@ -117,6 +119,7 @@ impl Stage<'_> {
             probation: self.terms.is_guarded,
             recovery_ms: millis(LONGEST_TTL + RECOVERY),
             slack_ms: millis(SLACK),
+            judges_redundancy: self.judges_redundancy,
             controls: self.controls.clone(),
         }
     }

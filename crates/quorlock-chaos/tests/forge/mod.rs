@@ -62,6 +62,7 @@ pub fn story() -> Story {
             probation: true,
             recovery_ms: 3_000,
             slack_ms: 1_000,
+            judges_redundancy: false,
             controls: Vec::new(),
         },
         silent: Vec::new(),
