@@ -133,7 +133,7 @@ pub fn run(
         tasks: 2,
         keys: 5,
         long_holds: 3,
-        lasting_holds: 3,
+        lasting_holds: 6,
         // With few clients, or few kinds of faults, it may be that each lock is ended, or each node hit, too soon.
         judges_redundancy: config.controls && config.lasts >= LONG && config.clients >= MANY,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },

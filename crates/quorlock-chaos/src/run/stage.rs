@@ -33,7 +33,7 @@ pub(super) struct Stage<'a> {
     pub(super) keys: usize,
     /// How many of the others are held for longer than their ttl.
     pub(super) long_holds: u64,
-    /// How many locks, out of a hundred, are held for longer than three ttls.
+    /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,
     /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
     pub(super) judges_redundancy: bool,

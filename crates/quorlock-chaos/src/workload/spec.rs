@@ -37,7 +37,8 @@ pub(crate) struct Spec {
     pub(crate) has_thread: bool,
     /// How many of the others it holds for longer than their ttl.
     pub(crate) long_holds: u64,
-    /// How many, out of a hundred, it holds for longer than three ttls: so long that a node without the key had its time to get it.
+    /// How many, out of a hundred, it holds for some three ttls and more: so long that a node without the key had its time
+    /// to get it.
     pub(crate) lasting_holds: u64,
     /// Whether it drops futures now and then.
     pub(crate) drops: bool,
