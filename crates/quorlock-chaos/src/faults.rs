@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub(crate) use act::{Act, Sides, Step};
-pub(crate) use nodes::{Nodes, NotBroken};
+pub(crate) use nodes::{Nodes, NotBroken, Prepared};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +49,8 @@ pub enum Kind {
     Skew,
     /// A server's clock is set.
     Jump,
+    /// The clocks of all servers but one are behind, from the start.
+    ClockOffset,
     /// SIGSTOP of a client that holds a lock, until it is over.
     ClientStop,
     /// SIGKILL of a client that holds a lock or waits for one; another takes its place.
@@ -69,7 +71,7 @@ pub struct UnknownFault {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::Empty,
         Self::Old,
@@ -88,6 +90,7 @@ impl Kind {
         Self::Tear,
         Self::Skew,
         Self::Jump,
+        Self::ClockOffset,
         Self::ClientStop,
         Self::ClientKill,
         Self::Drop,
@@ -146,6 +149,9 @@ impl Kind {
             Self::Tear => ("tear", "connections end in the middle of a reply"),
             Self::Skew => ("skew", "a server's clock runs 10 % too fast or too slow"),
             Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClockOffset => {
+                ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
+            }
             Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
             Self::Drop => ("drop", "clients drop the futures that acquire, extend and release, at any point"),
@@ -156,7 +162,13 @@ impl Kind {
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
     pub const fn needs_clocks(self) -> bool {
-        matches!(self, Self::Skew | Self::Jump)
+        matches!(self, Self::Skew | Self::Jump | Self::ClockOffset)
+    }
+
+    /// Whether it is there from before the first client to the end, and not done at some time in between.
+    #[must_use]
+    pub const fn is_of_whole_run(self) -> bool {
+        matches!(self, Self::ClockOffset)
     }
 
     /// Whether it is done to clients, and not to nodes.

@@ -5,14 +5,17 @@
 //! of one machine, which is the same in every process and is never set.
 
 mod fault;
+mod sample;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Effect, Fault};
+pub use sample::KeySample;
 pub use settings::{Control, Settings};
 
 /// Something that happened, when, and who tells it.
@@ -75,6 +78,15 @@ pub enum What {
         key: String,
         /// What is left of its time, as `PTTL` tells it: negative if it has none.
         ttl_ms: i64,
+    },
+    /// The run looked at a node, past what is between it and the clients, to see whose the locks' keys are.
+    Sampled {
+        /// Which node.
+        node: usize,
+        /// When it asked. What it saw was so at one moment between then and the time of this event.
+        asked: u64,
+        /// What it saw, by key. A key that is not named here has neither an owner nor a fence there.
+        keys: BTreeMap<String, KeySample>,
     },
     /// How a client sees a node, told when that changes.
     Seen {

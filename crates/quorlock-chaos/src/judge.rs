@@ -4,11 +4,16 @@
 //! by case (two holders at once are excused if, and only if, more of the nodes lied than that very lock could
 //! spare), and whatever is excused is listed as [`Expected`], never dropped. And a history in which nothing happened,
 //! in which a client falls silent, or which contradicts itself is no success.
+//!
+//! What clients believe tells nothing of a lock that stands on fewer nodes than it could: that is seen only when one more
+//! node fails. So the run looks at the nodes too, and the judge asks for [`Promise::Redundancy`].
 
 mod exclusion;
 mod fencing;
 mod progress;
 mod record;
+mod redundancy;
+mod samples;
 mod turn;
 mod validity;
 mod verdict;
@@ -37,6 +42,7 @@ pub fn judge(history: &History) -> Verdict {
     exclusion::check(&world, &turns, &mut findings);
     fencing::check(&world, &turns, &mut findings);
     progress::check(&world, &turns, &mut findings);
+    redundancy::check(history, &world, &turns, &mut findings);
 
     findings.verdict(history, &world, &turns)
 }
@@ -48,6 +54,7 @@ pub(crate) struct Findings {
     expected: BTreeMap<(Promise, String), Expected>,
     signals_late: Vec<u64>,
     recoveries: Vec<Span>,
+    redundancy_judged: usize,
 }
 
 impl Findings {
@@ -98,7 +105,11 @@ impl Findings {
             expected,
             violations: self.violations,
             slowest_recovery_ms: recoveries.iter().map(Span::len).max().map(millis),
-            figures: Figures::of(history, turns, &self.signals_late, recoveries.len()),
+            figures: Figures {
+                recoveries: recoveries.len(),
+                redundancy_judged: self.redundancy_judged,
+                ..Figures::of(history, turns, &self.signals_late)
+            },
         }
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
         steps: Vec::new(),
         scope: scope.clone(),
     };
+    planner.offsets();
     planner.nodes();
     planner.chance = Chance::of_part(scope.seed, 2);
     planner.clients();
@@ -65,9 +66,24 @@ impl Planner {
         self.scope.lasts.saturating_sub(self.scope.longest_ttl + CALM)
     }
 
+    /// Clocks that are off from the start: those of all nodes but one, so that clients may have a quorum of them answer
+    /// before, or after, the one that is right.
+    fn offsets(&mut self) {
+        if !self.scope.kinds.contains(&Kind::ClockOffset) {
+            return;
+        }
+        let right = self.chance.between(0, self.scope.nodes as u64 - 1) as usize;
+        let nodes: Vec<usize> = (0..self.scope.nodes).filter(|node| *node != right).collect();
+        for node in &nodes {
+            self.gained[*node] = OFFSET_MICROS;
+        }
+        let act = Act::Offset { micros: OFFSET_MICROS };
+        self.steps.push(Step { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
+    }
+
     fn nodes(&mut self) {
-        let kinds: Vec<Kind> =
-            self.scope.kinds.iter().copied().filter(|kind| !kind.is_of_clients()).collect();
+        let is_done = |kind: &Kind| !kind.is_of_clients() && !kind.is_of_whole_run();
+        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(is_done).collect();
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
@@ -164,11 +180,16 @@ impl Planner {
         Some(Step { at, lasts, nodes: free, act })
     }
 
-    /// Clocks that run wrong are made to run back where they were: the fencing numbers' order rests on them when nodes
+    /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes
     /// forget, up to a bound.
     fn bend(&mut self, act: Act, nodes: &[usize], lasts: Duration) -> Act {
-        let Act::Skew { mut millionths } = act else { return act };
         let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
+        if let Act::Jump { micros } = act
+            && gained.abs() >= MISSET_MICROS
+        {
+            return Act::Jump { micros: -gained.signum() * micros.abs() };
+        }
+        let Act::Skew { mut millionths } = act else { return act };
         if gained.signum() == millionths.signum() {
             millionths = -millionths;
         }
@@ -212,8 +233,8 @@ impl Planner {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
                 Act::Jump { micros: if coin { by } else { -by } }
             }
-            Kind::ClientStop | Kind::ClientKill | Kind::Block | Kind::Drop => {
-                unreachable!("done to clients, and planned there")
+            Kind::ClockOffset | Kind::ClientStop | Kind::ClientKill | Kind::Block | Kind::Drop => {
+                unreachable!("there from the start, or done to clients, and planned there")
             }
         };
         let is_at_once = matches!(kind, Kind::Flush | Kind::Scripts | Kind::Reset | Kind::Tear);
@@ -233,6 +254,8 @@ fn parts(kind: Kind) -> &'static [Part] {
             &[Part::Network]
         }
         Kind::Skew | Kind::Jump => &[Part::Clock],
+        // It is no matter to what else is done to a clock.
+        Kind::ClockOffset => &[],
         _ => &[Part::Server],
     }
 }
@@ -245,6 +268,11 @@ const CALM: Duration = Duration::from_millis(1500);
 const BETWEEN: Duration = Duration::from_millis(800);
 /// A tenth.
 const SKEW: i64 = 100_000;
+/// More than the 250 ms by which a client's clock may be ahead of a node's before the node prefers a number of its own,
+/// and less than half the probation, on which the order of numbers rests.
+const OFFSET_MICROS: i64 = -600_000;
+/// A clock that is as wrong as that is not set further off: a jump is half a second at most.
+const MISSET_MICROS: i64 = 300_000;
 const POLICIES: [&str; 8] = [
     "noeviction",
     "allkeys-lru",
@@ -315,9 +343,12 @@ mod tests {
                     if let Act::Skew { millionths } = step.act {
                         gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
                     }
-                    let jump = if let Act::Jump { micros } = step.act { micros.abs() } else { 0 };
+                    if let Act::Offset { micros } = step.act {
+                        gained[node] += micros;
+                    }
+                    let jump = if let Act::Jump { micros } = step.act { micros } else { 0 };
                     // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
-                    assert!(gained[node].abs() + jump < 875_000, "seed {seed}");
+                    assert!((gained[node] + jump).abs() < 875_000, "seed {seed}: {gained:?}, {jump}");
                 }
             }
         }

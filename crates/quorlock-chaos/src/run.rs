@@ -3,6 +3,7 @@
 mod crew;
 mod halt;
 mod log;
+mod sampler;
 mod stage;
 
 use std::collections::BTreeSet;
@@ -131,7 +132,10 @@ pub fn run(
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: 5,
-        long_holds: 5,
+        long_holds: 3,
+        lasting_holds: 6,
+        // With few clients, or few kinds of faults, it may be that each lock is ended, or each node hit, too soon.
+        judges_redundancy: config.controls && config.lasts >= LONG && config.clients >= MANY,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
         terms,
     };
@@ -210,6 +214,8 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         tasks: 1,
         keys: 1,
         long_holds: 60,
+        lasting_holds: 0,
+        judges_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
         terms,
     };
@@ -241,6 +247,9 @@ impl From<NotBroken> for RunError {
     }
 }
 
+/// So long a run of every fault, with so many clients, has a lock to judge for redundancy, or it is no test of that.
+const LONG: Duration = Duration::from_secs(25);
+const MANY: usize = 8;
 /// What clients allow for where clocks are good.
 const DRIFT_PPM: u32 = 10_000;
 /// Where clocks run a tenth too fast, 9.1 % of a ttl are missing, and a little is for ours.

@@ -384,7 +384,8 @@ fn a_story_with_gaps_is_caught() {
     let mut unmended = story();
     unmended.hold(1, 0, 100, 200, Some(10));
     let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
-    let fault = Fault { id: 1, kind: "cut".into(), nodes, processes, effects, detail: String::new() };
+    let fault =
+        Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
     unmended.event(150, Who::Run, What::Fault(fault));
     check(&unmended, &[Promise::WholeStory], &[]);
     // Word of a fault that is over, or never was, would stretch what it excuses.

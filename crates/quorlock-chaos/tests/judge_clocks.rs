@@ -62,7 +62,15 @@ fn a_jump_of_which_only_beginning_and_end_are_told_may_be_at_any_time_in_between
         let mut story = story();
         story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
         let (nodes, processes, effects) = (vec![0, 1], Vec::new(), JUMP.to_vec());
-        let fault = Fault { id: 1, kind: "jump".into(), nodes, processes, effects, detail: String::new() };
+        let fault = Fault {
+            id: 1,
+            kind: "jump".into(),
+            nodes,
+            side: None,
+            processes,
+            effects,
+            detail: String::new(),
+        };
         story.event(from, Who::Run, What::Fault(fault)).event(to, Who::Run, What::Healed { fault: 1 });
         story
     };

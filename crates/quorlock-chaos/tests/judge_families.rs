@@ -100,6 +100,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
             id,
             kind: "nonsense".to_owned(),
             nodes: vec![node],
+            side: None,
             processes: vec![node as u32],
             effects: vec![
                 Effect::Steps { micros: by },

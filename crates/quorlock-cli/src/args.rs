@@ -322,7 +322,8 @@ clients that take locks on a few names, work under them, and tell every step on
 one clock. Then it breaks things, by a plan drawn from the seed, and mends them.
 At the end a judge reads the history and nothing else: never two holders at
 once, fencing numbers in order, no lock valid past its deadline, every loss
-told, no key left, nobody waiting for long while a quorum is up.
+told, no key left, nobody waiting for long while a quorum is up, and every live
+lock's key on each node that has been up and well for two ttls.
 
 Faults:
   kill          a server is killed (SIGKILL) and comes back with its data
@@ -343,6 +344,7 @@ Faults:
   tear          connections end in the middle of a reply
   skew          a server's clock runs 10 % too fast or too slow
   jump          a server's clock is set ahead or back, and put right later
+  clock-offset  all servers' clocks but one are behind, steadily, from the start
   client-stop   a client that holds a lock stands still past its ttl
   client-kill   a client that holds a lock, or waits for one, is killed
   drop          clients drop the futures that acquire, extend and release, at any point

@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
+        let mut verdict = judge(&History::default());
+        assert!(words::judged(&verdict).starts_with("NO lock"));
+        verdict.figures.redundancy_judged = 3;
+        assert_eq!(words::judged(&verdict), "3 locks for redundancy");
+    }
+
+    #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
         // Of nothing the judge says that nothing was tested.
         let bad = judge(&History::default());

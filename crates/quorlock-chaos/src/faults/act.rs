@@ -70,6 +70,9 @@ pub(crate) enum Act {
     Jump {
         micros: i64,
     },
+    Offset {
+        micros: i64,
+    },
     /// Which of the clients in question is drawn by this number.
     ClientStop {
         draw: u64,
@@ -122,9 +125,27 @@ impl Act {
             Self::Tear { .. } => Kind::Tear,
             Self::Skew { .. } => Kind::Skew,
             Self::Jump { .. } => Kind::Jump,
+            Self::Offset { .. } => Kind::ClockOffset,
             Self::ClientStop { .. } => Kind::ClientStop,
             Self::ClientKill { .. } => Kind::ClientKill,
             Self::Block { .. } => Kind::Block,
+        }
+    }
+
+    /// The one network that it hits, if it hits but one.
+    pub(crate) const fn side(self) -> Option<u32> {
+        match self {
+            Self::Slow { sides, .. }
+            | Self::Cut { sides }
+            | Self::OneWay { sides, .. }
+            | Self::Reset { sides }
+            | Self::HalfOpen { sides }
+            | Self::Stall { sides }
+            | Self::Tear { sides } => match sides {
+                Sides::One(side) => Some(side as u32),
+                Sides::Both => None,
+            },
+            _ => None,
         }
     }
 
@@ -152,6 +173,7 @@ impl Act {
             | Self::Tear { .. } => vec![Effect::Cut],
             Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::Jump { micros } => vec![Effect::Steps { micros }],
+            Self::Offset { micros } => vec![Effect::Offset { micros }],
         }
     }
 }
@@ -176,7 +198,7 @@ impl fmt::Display for Act {
             | Self::Stall { sides }
             | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
             Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),
-            Self::Jump { micros } => write!(f, "{:+} ms", micros / 1_000),
+            Self::Jump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
             Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
             _ => Ok(()),

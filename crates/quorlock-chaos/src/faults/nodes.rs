@@ -141,7 +141,9 @@ impl Nodes {
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Act::Skew { millionths } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?,
-            Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?,
+            Act::Jump { micros } | Act::Offset { micros } => {
+                lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
+            }
             Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => {}
         }
         Ok(())
@@ -170,11 +172,12 @@ impl Nodes {
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
-            // These are over as soon as they are done, or done to clients.
+            // These are over as soon as they are done, or never, or done to clients.
             Act::Flush
             | Act::Scripts
             | Act::Reset { .. }
             | Act::Tear { .. }
+            | Act::Offset { .. }
             | Act::ClientStop { .. }
             | Act::ClientKill { .. }
             | Act::Block { .. } => {}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::faults::Sides;
+
 /// Something that the run broke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -12,6 +14,9 @@ pub struct Fault {
     /// The nodes that it hit.
     #[serde(default)]
     pub nodes: Vec<usize>,
+    /// Which of the networks before those nodes it hit; all, if none is named. See [`is_met_by`](Self::is_met_by).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<u32>,
     /// The client processes that it hit.
     #[serde(default)]
     pub processes: Vec<u32>,
@@ -20,6 +25,15 @@ pub struct Fault {
     /// More of it in words, such as `200 ms more in each direction`.
     #[serde(default)]
     pub detail: String,
+}
+
+impl Fault {
+    /// Whether it is in the way of that client process when it talks to a node that was hit: every second one is behind
+    /// the other network.
+    #[must_use]
+    pub fn is_met_by(&self, process: u32) -> bool {
+        self.side.is_none_or(|side| process % Sides::COUNT as u32 == side)
+    }
 }
 
 /// What a fault does to each node or process that it hits.
@@ -50,6 +64,11 @@ pub enum Effect {
     /// The node's clock is set by that much; healing sets it back.
     Steps {
         /// Microseconds; negative if back.
+        micros: i64,
+    },
+    /// The node's clock is off by that much, and was before anybody met it. It stays off when healed.
+    Offset {
+        /// Microseconds; negative if behind.
         micros: i64,
     },
     /// The node's clock runs at another speed.

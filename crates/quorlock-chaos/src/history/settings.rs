@@ -32,6 +32,9 @@ pub struct Settings {
     pub recovery_ms: u64,
     /// How much later than its time a signal or an answer may come on a busy machine.
     pub slack_ms: u64,
+    /// Whether it is long and lively enough that some lock must have been judged for redundancy.
+    #[serde(default)]
+    pub judges_redundancy: bool,
     /// What the run does beyond the assumptions, and what should break by that.
     #[serde(default)]
     pub controls: Vec<Control>,

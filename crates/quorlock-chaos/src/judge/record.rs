@@ -112,6 +112,7 @@ impl Seen {
                 | What::Mending { .. }
                 | What::Healed { .. }
                 | What::KeyLeft { .. }
+                | What::Sampled { .. }
         );
         odd.or((of_run && who != Who::Run).then_some("told what only the run can know"))
     }

@@ -98,6 +98,8 @@ pub enum Promise {
     KeysExpire,
     /// Nobody waits for ever while a quorum is up.
     Progress,
+    /// A node that is up and well for two ttls holds the key of every live lock.
+    Redundancy,
     /// An answer comes within the time that was set for it.
     Answers,
     /// Nothing panics.
@@ -130,6 +132,10 @@ pub struct Figures {
     pub latest_signal_ms: Option<f64>,
     /// How many times a key that was wanted and free was granted again after a fault.
     pub recoveries: usize,
+    /// How many locks were held for long enough, beside a node that was well for long enough, to tell whether that node
+    /// had their key. None at all: nothing is known of redundancy.
+    #[serde(default)]
+    pub redundancy_judged: usize,
 }
 
 impl Verdict {
@@ -202,6 +208,7 @@ impl Promise {
             Self::LossIsTold => "loss is told",
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
+            Self::Redundancy => "redundancy",
             Self::Answers => "answers in time",
             Self::NoPanic => "no panic",
             Self::NoSurprise => "no surprise",
@@ -217,7 +224,7 @@ impl fmt::Display for Promise {
 }
 
 impl Figures {
-    pub(super) fn of(history: &History, turns: &[Turn<'_>], signals_late: &[u64], recoveries: usize) -> Self {
+    pub(super) fn of(history: &History, turns: &[Turn<'_>], signals_late: &[u64]) -> Self {
         let mut waits: Vec<u64> =
             turns.iter().filter_map(|turn| Some(turn.grant.as_ref()?.at - turn.waiting)).collect();
         waits.sort_unstable();
@@ -235,7 +242,7 @@ impl Figures {
             writes_refused: count(|what| matches!(what, What::Wrote { accepted: false, .. })),
             wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
             latest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
-            recoveries,
+            ..Self::default()
         }
     }
 }

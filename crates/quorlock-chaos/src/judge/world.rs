@@ -89,6 +89,11 @@ impl<'a> World<'a> {
         self.settings.longest_ttl_ms * MS
     }
 
+    /// How long a node casts no vote when it may have forgotten, in nanoseconds.
+    pub(crate) fn probation(&self) -> u64 {
+        if self.settings.guarded && self.settings.probation { self.longest_ttl() } else { 0 }
+    }
+
     /// How far ahead the deadline of a fresh lock may lie. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".
     pub(crate) fn validity(&self, ttl_ms: u64) -> u64 {
         let ttl = ttl_ms * MS;
@@ -181,7 +186,7 @@ impl<'a> World<'a> {
     /// When a quorum of nodes was there and voted: those that may have forgotten, or whose clock was touched, do not
     /// until the longest ttl has passed.
     pub(crate) fn quorum_votes(&self) -> Vec<Span> {
-        let probation = if self.settings.guarded && self.settings.probation { self.longest_ttl() } else { 0 };
+        let probation = self.probation();
         self.quorum_spans(|bout, settings| {
             let Span { from, to } = bout.span;
             if bout.is_doubtful(settings) {
@@ -236,18 +241,26 @@ impl<'a> World<'a> {
 }
 
 impl Bout<'_> {
+    /// Whether the node, or a way to it, is not as it should be meanwhile. A clock that is off, and steadily so, is: only
+    /// its speed matters.
+    pub(crate) fn spoils(&self) -> bool {
+        !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
+    }
+
     /// Whether the node is of no use to anybody meanwhile.
     pub(crate) fn is_away(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
             // Later than clients wait, or so nearly so that a busy machine does the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.node_timeout_ms,
-            Effect::Forgets { .. } | Effect::Steps { .. } | Effect::Runs { .. } => false,
+            Effect::Forgets { .. } | Effect::Steps { .. } | Effect::Offset { .. } | Effect::Runs { .. } => {
+                false
+            }
         })
     }
 
     /// Whether the node does not vote for a while even when it is healed.
-    fn is_doubtful(&self, settings: &Settings) -> bool {
+    pub(crate) fn is_doubtful(&self, settings: &Settings) -> bool {
         self.fault.effects.iter().any(|effect| match effect {
             Effect::Down | Effect::Forgets { .. } | Effect::Steps { .. } => true,
             Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
@@ -288,6 +301,7 @@ impl Bout<'_> {
             Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.healed) => {
                 *micros
             }
+            Effect::Offset { micros } if self.span.from <= at => *micros,
             Effect::Runs { ppm } => past / 1_000 * ppm / 1_000_000,
             _ => 0,
         };

@@ -16,6 +16,10 @@ impl Halt {
         self.told.notify_all();
     }
 
+    pub(super) fn is_called(&self) -> bool {
+        *self.is_called.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sleeps for so long, unless it is called before.
     pub(super) fn sleep(&self, span: Duration) {
         let is_called = self.is_called.lock().unwrap_or_else(PoisonError::into_inner);

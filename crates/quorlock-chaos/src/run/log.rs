@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::history::{Effect, Event, Fault, History, What, Who};
+use crate::faults::Act;
+use crate::history::{Event, Fault, History, What, Who};
 
 /// What was told so far.
 #[derive(Debug, Default)]
@@ -36,15 +37,16 @@ impl Log {
     }
 
     /// The run breaks something; gives back the number of the fault.
-    pub(super) fn fault(
-        &self,
-        kind: &str,
-        nodes: &[usize],
-        processes: &[u32],
-        effects: Vec<Effect>,
-        detail: String,
-    ) -> u64 {
-        self.told().fault(kind, nodes, processes, effects, detail)
+    pub(super) fn fault(&self, act: Act, nodes: &[usize], processes: &[u32]) -> u64 {
+        self.told().fault(Fault {
+            id: 0,
+            kind: act.kind().name().to_owned(),
+            nodes: nodes.to_vec(),
+            side: act.side(),
+            processes: processes.to_vec(),
+            effects: act.effects(),
+            detail: act.to_string(),
+        })
     }
 
     pub(super) fn healed(&self, fault: u64) {
@@ -66,7 +68,15 @@ impl Log {
                 What::Abandoned if !told.is_ending => {
                     told.forget(who);
                     // It is the client's doing, and the run's fault: it asked for it.
-                    let fault = told.fault("drop", &[], &[process], Vec::new(), String::new());
+                    let fault = told.fault(Fault {
+                        id: 0,
+                        kind: DROP.to_owned(),
+                        nodes: Vec::new(),
+                        side: None,
+                        processes: vec![process],
+                        effects: Vec::new(),
+                        detail: String::new(),
+                    });
                     told.events.push(Event::now(Who::Run, What::Healed { fault }));
                 }
                 What::Refused { .. }
@@ -127,22 +137,14 @@ impl Log {
 }
 
 impl Told {
-    fn fault(
-        &mut self,
-        kind: &str,
-        nodes: &[usize],
-        processes: &[u32],
-        effects: Vec<Effect>,
-        detail: String,
-    ) -> u64 {
+    /// Tells of this fault under the next number.
+    fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
         self.faults += 1;
-        if kind != "drop" {
-            kind.clone_into(&mut self.last_fault);
+        if fault.kind != DROP {
+            self.last_fault.clone_from(&fault.kind);
         }
-        let (kind, nodes, processes) = (kind.to_owned(), nodes.to_vec(), processes.to_vec());
-        let fault = Fault { id, kind, nodes, processes, effects, detail };
-        self.events.push(Event::now(Who::Run, What::Fault(fault)));
+        self.events.push(Event::now(Who::Run, What::Fault(Fault { id, ..fault })));
         id
     }
 
@@ -158,3 +160,6 @@ fn once(who: &HashSet<(u32, u32)>) -> Vec<u32> {
     processes.dedup();
     processes
 }
+
+/// What clients do by themselves, which is nothing to show while they run.
+const DROP: &str = "drop";

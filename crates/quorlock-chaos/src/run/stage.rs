@@ -13,11 +13,12 @@ use rustix::process::Signal;
 
 use super::crew::Crew;
 use super::log::Log;
+use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
-use crate::faults::{Act, Nodes, NotBroken, Sides, Step};
+use crate::faults::{Act, Nodes, NotBroken, Prepared, Sides, Step};
 use crate::history::{self, Control, History, Settings, What};
 use crate::workload::{Order, Spec};
-use crate::{ClockLibrary, Server, Setup};
+use crate::{ClockLibrary, Data, Server, Setup};
 
 /// A run, set up.
 pub(super) struct Stage<'a> {
@@ -30,8 +31,12 @@ pub(super) struct Stage<'a> {
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
     pub(super) keys: usize,
-    /// How many locks, out of a hundred, are held for longer than their ttl.
+    /// How many of the others are held for longer than their ttl.
     pub(super) long_holds: u64,
+    /// How many locks, out of a hundred, are held for some three ttls and more.
+    pub(super) lasting_holds: u64,
+    /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
+    pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
     pub(super) terms: Terms,
 }
@@ -51,6 +56,8 @@ struct Scene<'a> {
     log: Arc<Log>,
     halt: Halt,
     stores: PathBuf,
+    /// The numbers of the faults that last from before the first client to the end.
+    lasting: Vec<u64>,
 }
 
 impl Stage<'_> {
@@ -60,6 +67,11 @@ impl Stage<'_> {
     ) -> Result<History, RunError> {
         let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
         let server = nodes.with(0, server_name)?;
+        for step in self.lasting() {
+            for node in &step.nodes {
+                nodes.begin(*node, step.act, step.lasts, &Prepared::Data(Data::Kept))?;
+            }
+        }
         if self.terms.is_guarded {
             declare(nodes.direct_urls())?;
         }
@@ -69,14 +81,27 @@ impl Stage<'_> {
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
         log.tell(What::Settings(self.settings(server)));
+        let tell = |step: &Step| {
+            let fault = log.fault(step.act, &step.nodes, &[]);
+            log.tell(What::Begun { fault });
+            fault
+        };
+        let lasting = self.lasting().map(tell).collect();
         let crew = Crew::new(self.config, Arc::clone(&log));
-        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores };
+        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
+        let keys: Vec<String> = scene.keys().collect();
+        let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
             scene.enlist().map_err(no_clients)?;
         }
         scene.play(progress)?;
-        scene.end().map_err(no_clients)?;
+        scene.end(sampler).map_err(no_clients)?;
         Ok(scene.log.history())
+    }
+
+    /// What is broken before anybody is there.
+    fn lasting(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
     }
 
     fn settings(&self, server: String) -> Settings {
@@ -94,6 +119,7 @@ impl Stage<'_> {
             probation: self.terms.is_guarded,
             recovery_ms: millis(LONGEST_TTL + RECOVERY),
             slack_ms: millis(SLACK),
+            judges_redundancy: self.judges_redundancy,
             controls: self.controls.clone(),
         }
     }
@@ -102,7 +128,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, long_holds, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
@@ -116,6 +142,7 @@ impl Scene<'_> {
             is_guarded: terms.is_guarded,
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
+            lasting_holds: *lasting_holds,
             drops: *drops,
             stores: self.stores.clone(),
         })
@@ -130,7 +157,8 @@ impl Scene<'_> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let mut steps = self.stage.steps.iter().peekable();
+            let done_in_time = |step: &&Step| !step.act.kind().is_of_whole_run();
+            let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
             while past() < self.stage.lasts {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
                     scope.spawn(move || self.perform(step));
@@ -162,7 +190,7 @@ impl Scene<'_> {
 
     fn trouble_nodes(&self, step: &Step) -> Result<(), NotBroken> {
         let Step { act, nodes, lasts, .. } = step;
-        let fault = self.log.fault(act.kind().name(), nodes, &[], act.effects(), act.to_string());
+        let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
             let _alone = self.nodes.occupy(node, *act);
@@ -191,10 +219,7 @@ impl Scene<'_> {
             found = self.target(step.act);
         }
         let Some(process) = found else { return Ok(()) };
-        let tell = || {
-            let (act, effects) = (step.act, step.act.effects());
-            self.log.fault(act.kind().name(), &[], &[process], effects, act.to_string())
-        };
+        let tell = || self.log.fault(step.act, &[], &[process]);
         match step.act {
             Act::ClientKill { .. } => {
                 // Told when it is sure to be dead: what it may have said until then is true.
@@ -233,11 +258,12 @@ impl Scene<'_> {
     }
 
     /// Everybody comes to an end; what is then left on the nodes is told.
-    fn end(&self) -> std::io::Result<()> {
+    fn end(&self, sampler: Sampler) -> std::io::Result<()> {
         self.log.end_begins();
         for (process, words) in self.crew.dismiss(FAREWELL)? {
             self.log.trouble(format!("client {process} {words}"));
         }
+        drop(sampler);
         // Whoever was killed had a lock for a ttl at most.
         thread::sleep(TTL + SLACK);
         for node in 0..self.nodes.count() {
@@ -250,6 +276,10 @@ impl Scene<'_> {
                     }
                 }
             }
+        }
+        for fault in self.lasting.iter().copied() {
+            self.log.tell(What::Mending { fault });
+            self.log.healed(fault);
         }
         self.log.tell(What::Finished);
         Ok(())

@@ -99,6 +99,11 @@ fn figures(verdict: &Verdict) -> String {
         ));
     }
     list.push(("locks lost", figures.lost.to_string()));
+    let judged = match figures.redundancy_judged {
+        0 => "none".to_owned(),
+        many => format!("{many} locks"),
+    };
+    list.push(("judged for redundancy", judged));
     list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
     let figure = |(name, value): (&str, String)| {

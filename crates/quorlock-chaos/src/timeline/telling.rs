@@ -16,7 +16,9 @@ pub(super) struct Line {
 pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let place = events.partition_point(|event| event.at < violation.at);
-    let told = |place: &usize| !matches!(events[*place].what, What::Looked { valid: true, .. });
+    let told = |place: &usize| {
+        !matches!(events[*place].what, What::Looked { valid: true, .. } | What::Sampled { .. })
+    };
     let before = (0..place).rev().filter(told).take(NEAR);
     let after = (place..events.len()).filter(told).take(NEAR);
     let mut places: Vec<usize> = before.chain(after).collect();
@@ -72,6 +74,15 @@ fn what(event: &Event, keys: &str) -> String {
         What::Mending { fault } => format!("begins to mend [{fault}]"),
         What::Healed { fault } => format!("has mended [{fault}]"),
         What::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
+        What::Sampled { node, keys, .. } => {
+            let seen =
+                keys.iter().filter_map(|(key, seen)| Some(format!("{key} of #{}", seen.owner.as_ref()?)));
+            let seen: Vec<String> = seen.collect();
+            format!(
+                "looks at node {node}: {}",
+                if seen.is_empty() { "no keys".to_owned() } else { seen.join(", ") }
+            )
+        }
         What::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
         What::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
         What::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),

@@ -35,8 +35,11 @@ pub(crate) struct Spec {
     pub(crate) is_guarded: bool,
     /// Whether its locks are renewed on a thread of their own.
     pub(crate) has_thread: bool,
-    /// How many of its locks, out of a hundred, it holds for longer than their ttl.
+    /// How many of the others it holds for longer than their ttl.
     pub(crate) long_holds: u64,
+    /// How many, out of a hundred, it holds for some three ttls and more: so long that a node without the key had its time
+    /// to get it.
+    pub(crate) lasting_holds: u64,
     /// Whether it drops futures now and then.
     pub(crate) drops: bool,
     /// The folder of the guarded stores.

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test program uses its own part of this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock_chaos::history::{Effect, Event, Fault, History, Kind, Settings, What, Who};
+use quorlock_chaos::history::{Effect, Event, Fault, History, KeySample, Kind, Settings, What, Who};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
@@ -36,6 +36,8 @@ pub struct Story {
     pub silent: Vec<u32>,
     /// How many nodes the locks could lose when they were granted.
     pub margin: i32,
+    /// The network that faults to nodes hit; all, if none is named.
+    pub side: Option<u32>,
     events: Vec<Event>,
     key: String,
     kind: Kind,
@@ -60,10 +62,12 @@ pub fn story() -> Story {
             probation: true,
             recovery_ms: 3_000,
             slack_ms: 1_000,
+            judges_redundancy: false,
             controls: Vec::new(),
         },
         silent: Vec::new(),
         margin: 1,
+        side: None,
         events: Vec::new(),
         key: "orders:42".to_owned(),
         kind: Kind::Mutex,
@@ -199,6 +203,7 @@ impl Story {
             id,
             kind: kind.to_owned(),
             nodes: nodes.to_vec(),
+            side: self.side,
             processes: Vec::new(),
             effects: effects.to_vec(),
             detail: String::new(),
@@ -219,7 +224,8 @@ impl Story {
         let id = self.next_fault;
         self.next_fault += 1;
         let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
-        let fault = Fault { id, kind: kind.to_owned(), nodes, processes, effects, detail: String::new() };
+        let fault =
+            Fault { id, kind: kind.to_owned(), nodes, side: None, processes, effects, detail: String::new() };
         self.event(from, Who::Run, What::Fault(fault));
         id
     }
@@ -238,6 +244,13 @@ impl Story {
     pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
         let key = self.key.clone();
         self.event(at, Who::Run, What::KeyLeft { node: 0, key, ttl_ms })
+    }
+
+    /// The run looks at a node, which takes 2 ms, and sees the key: whose it is, and its fence.
+    pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
+        let seen = KeySample { owner: owner.map(str::to_owned), fence };
+        let keys = BTreeMap::from([(self.key.clone(), seen)]);
+        self.event(at, Who::Run, What::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
     }
 
     pub fn history(&self) -> History {

@@ -53,6 +53,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
 pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
+    let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
     for violation in violations(outcome).take(SHOWN) {
         let _ = writeln!(text, "  BROKEN    {}: {}", violation.promise, violation.words);
     }
@@ -95,6 +96,15 @@ pub(super) fn faults(verdict: &Verdict) -> String {
     }
     let faults: Vec<String> = verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     faults.join(", ")
+}
+
+/// How many locks were held for long enough to tell whether they had lost a node for good.
+pub(super) fn judged(verdict: &Verdict) -> String {
+    match verdict.figures.redundancy_judged {
+        0 => "NO lock for redundancy: none was held for two ttls beside a node that was well".to_owned(),
+        1 => "1 lock for redundancy".to_owned(),
+        many => format!("{many} locks for redundancy"),
+    }
 }
 
 pub(super) fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {

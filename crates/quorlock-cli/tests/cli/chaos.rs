@@ -39,6 +39,15 @@ fn a_short_run_holds_and_tells_so_in_json() {
     assert!(on_nodes > 0, "{history:?}");
     assert_eq!(told(&|what| matches!(what, What::Begun { .. })), on_nodes);
     assert_eq!(told(&|what| matches!(what, What::Mending { .. })), on_nodes);
+
+    // And by what stands on the nodes, whoever cannot reach them.
+    for wanted in 0..5 {
+        let seen = told(&|what| {
+            matches!(what, What::Sampled { node, keys, .. }
+                if *node == wanted && keys.values().any(|key| key.owner.is_some() && key.fence.is_some()))
+        });
+        assert!(seen > 5, "node {wanted}: {seen}");
+    }
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! Who sees, past all proxies, whose the locks' keys are on each node.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use quorlock::Mark;
+use redis::{Client, Connection, RedisResult};
+
+use super::halt::Halt;
+use super::log::Log;
+use crate::history::{self, KeySample, What};
+
+/// A thread for each node that looks at the keys some times a second and tells what it saw. They end with this.
+///
+/// A node that does not answer is not told of: what stands there then, nobody knows.
+pub(super) struct Sampler {
+    halt: Arc<Halt>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sampler {
+    /// Looks at these keys on each of these servers, from now on.
+    pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<Log>) -> io::Result<Self> {
+        let halt = Arc::new(Halt::default());
+        let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
+        for (node, url) in urls.into_iter().enumerate() {
+            let (keys, log, halt) = (keys.to_vec(), Arc::clone(log), Arc::clone(&halt));
+            let thread = thread::Builder::new().name(format!("sampler {node}"));
+            sampler.threads.push(thread.spawn(move || watch(node, &url, &keys, &log, &halt))?);
+        }
+        Ok(sampler)
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.halt.call();
+        for thread in self.threads.drain(..) {
+            // One that panicked has said so, and the judge misses what it did not see.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &Halt) {
+    let mut connection = None;
+    while !halt.is_called() {
+        let asked = history::now();
+        match sample(&mut connection, url, keys) {
+            Ok(keys) => log.tell(What::Sampled { node, asked, keys }),
+            // It is down, stands still, or loads its data. A late answer must not be taken for the next one's.
+            Err(_) => connection = None,
+        }
+        halt.sleep(INTERVAL);
+    }
+}
+
+/// All keys at one moment: a command is done as a whole.
+fn sample(
+    connection: &mut Option<Connection>,
+    url: &str,
+    keys: &[String],
+) -> RedisResult<BTreeMap<String, KeySample>> {
+    let connection = match connection {
+        Some(connection) => connection,
+        none => none.insert(connect(url)?),
+    };
+    let mut get = redis::cmd("MGET");
+    get.arg(keys).arg(keys.iter().map(|key| format!("{FENCE_PREFIX}{key}")).collect::<Vec<_>>());
+    let values: Vec<Option<Vec<u8>>> = get.query(connection)?;
+    let (owners, fences) = values.split_at(keys.len().min(values.len()));
+    let seen = keys.iter().zip(owners.iter().zip(fences)).filter_map(|(key, (owner, fence))| {
+        // Never the token itself: who knows it can release the lock.
+        let owner = owner.as_deref().map(|token| Mark::of(token).to_string());
+        let fence = fence.as_deref().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        (owner.is_some() || fence.is_some()).then(|| (key.clone(), KeySample { owner, fence }))
+    });
+    Ok(seen.collect())
+}
+
+fn connect(url: &str) -> RedisResult<Connection> {
+    let connection = Client::open(url)?.get_connection_with_timeout(PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    Ok(connection)
+}
+
+/// Five times or more in a ttl, so that a key that stood on a node was seen there.
+const INTERVAL: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(500);
+const FENCE_PREFIX: &str = "quorlock:fence:";
