@@ -227,8 +227,10 @@ impl Driver {
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             match order {
-                Order::Stand { id, key, waited, reply } => self.stand(id, key, waited, reply, now),
-                Order::Leave { id, key } => self.leave(id, key, now),
+                Order::Stand { id, key, waited, aside, reply } => {
+                    self.stand(id, (key, waited, aside), reply, now)
+                }
+                Order::Leave { key } => self.leave(&key, now),
                 order => {
                     if matches!(order, Order::Shutdown { .. }) {
                         self.leave_all(now);

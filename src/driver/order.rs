@@ -50,16 +50,17 @@ pub(crate) enum Order {
         is_forced: bool,
         reply: oneshot::Sender<Declared>,
     },
-    /// Stand in line for a key, after so long a wait. The answer is dropped where no node keeps lines.
+    /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
+    /// answer is dropped where no node keeps lines.
     Stand {
         id: Id,
         key: Key,
         waited: Duration,
+        aside: bool,
         reply: oneshot::Sender<Vote>,
     },
     /// Leave the line again.
     Leave {
-        id: Id,
         key: Key,
     },
     Shutdown {

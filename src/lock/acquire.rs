@@ -46,12 +46,17 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 None => Word::None,
             };
             found_free = if word == Word::Free { found_free + 1 } else { 0 };
-            // Votes that are split now and then are no matter. Where they are every time, chance must help. And where
-            // a quorum refuses time and again what the node with the line calls free, that node lacks the holder's key:
-            // its word is no reason to try, and each try may keep the holder from taking the node back.
             if found_free > MOST_SPLIT {
-                limit.pause(backoff::look(line.retry_after, jitter())).await;
+                // A quorum refuses time and again what the node with the line calls free: it lacks the holder's key. Its
+                // word is no reason to try, and each try may keep the holder from taking the node back.
+                line.is_aside = !line.is_aside;
+                found_free = 0;
+                next = Some(Next::Stand);
+                if !limit.is_over() {
+                    continue;
+                }
             } else if word == Word::None || found_free > 2 {
+                // Votes that are split now and then are no matter. Where they are every time, chance must help.
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
@@ -154,6 +159,8 @@ struct InLine<'a> {
     since: tokio::time::Instant,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
+    /// Whether we stand on the next node, since the one with the line lacks the holder's key.
+    is_aside: bool,
 }
 
 /// What ended a wait.
@@ -169,7 +176,15 @@ enum Word {
 
 impl<'a> InLine<'a> {
     fn new(client: &'a Redlock, claim: &'a Claim, turn: &'a Turn, limit: Limit) -> Self {
-        Self { client, claim, turn, limit, since: tokio::time::Instant::now(), retry_after: None }
+        Self {
+            client,
+            claim,
+            turn,
+            limit,
+            since: tokio::time::Instant::now(),
+            retry_after: None,
+            is_aside: false,
+        }
     }
 
     /// Waits until it makes sense to try, and not past the limit.
@@ -209,9 +224,9 @@ impl<'a> InLine<'a> {
     }
 
     async fn stand(&self) -> Option<Vote> {
-        let (key, waited) = (self.claim.key.clone(), self.since.elapsed());
+        let (key, waited, aside) = (self.claim.key.clone(), self.since.elapsed(), self.is_aside);
         let orders = &self.client.shared.orders;
-        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, reply }).await
+        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, aside, reply }).await
     }
 }
 

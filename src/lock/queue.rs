@@ -201,7 +201,7 @@ fn pass_on(lines: &Mutex<Lines>, orders: &Orders, key: &Key) {
     let owes_call = matches!(line, Line::Crowded(crowd) if crowd.owes_call);
     let head = line.head();
     if head.share.on_idle() || owes_call {
-        orders.send(Order::Leave { id: orders.id(), key: key.clone() });
+        orders.send(Order::Leave { key: key.clone() });
     }
     if !head.share.has_others() {
         place.remove();
@@ -353,7 +353,7 @@ impl Turn {
             let (id, key) = (self.queue.orders.id(), self.key.clone());
             // Whoever waits asks again, so the answer does not matter.
             let (reply, _) = oneshot::channel();
-            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, reply });
+            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, aside: false, reply });
         }
     }
 

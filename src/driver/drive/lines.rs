@@ -18,29 +18,30 @@ impl Driver {
     pub(super) fn stand(
         &mut self,
         id: Id,
-        key: Key,
-        waited: Duration,
+        (key, waited, aside): (Key, Duration, bool),
         reply: oneshot::Sender<Vote>,
         now: Moment,
     ) {
+        let [first, next] = self.lines_of(&key, now);
+        let place = if aside { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
-        let Some(node) = self.line_of(&key, now).filter(|_| self.desk.closes_at().is_none()) else { return };
+        let Some(node) = place.filter(|_| self.desk.closes_at().is_none()) else { return };
         self.desk.stand(id, key.clone(), node, reply);
         self.board.line_up(id, node, (Phase::Stand, key, waited), now);
     }
 
-    /// Harmless where we do not stand in line. Where we do and another node has the line by now, the old one calls us
-    /// in vain and hears so.
-    pub(super) fn leave(&mut self, id: Id, key: Key, now: Moment) {
-        if let Some(node) = self.line_of(&key, now) {
-            self.board.line_up(id, node, (Phase::Leave, key, Duration::ZERO), now);
+    /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
+    /// has the line by now, the old one calls us in vain and hears so.
+    pub(super) fn leave(&mut self, key: &Key, now: Moment) {
+        for node in self.lines_of(key, now).into_iter().flatten() {
+            self.board.line_up(self.ids.id(), node, (Phase::Leave, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// Nobody waits any more, and nothing of us stays.
     pub(super) fn leave_all(&mut self, now: Moment) {
         for key in self.listener.give_up() {
-            self.leave(self.ids.id(), key, now);
+            self.leave(&key, now);
         }
     }
 
@@ -54,9 +55,10 @@ impl Driver {
         }
     }
 
-    fn line_of(&self, key: &Key, now: Moment) -> Option<NodeId> {
+    /// The node with the line for a key, and the one where those stand who cannot reach it.
+    fn lines_of(&self, key: &Key, now: Moment) -> [Option<NodeId>; 2] {
         let answering = self.line_keepers().filter(|(node, _)| self.board.answers(*node, now));
-        line::places(key.as_str(), answering)[0]
+        line::places(key.as_str(), answering)
     }
 
     /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
