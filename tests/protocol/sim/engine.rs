@@ -332,7 +332,7 @@ impl<'a> Sim<'a> {
                 self.on_won(id, *deadline, *confirmed, *number, *rounds);
             }
             News::Refused(refusal) => tell!(self, "client {who} is refused lock {id}: {:?}", refusal.why),
-            News::Confirmed(nodes) => self.oracle.confirm(id, *nodes),
+            News::Confirmed(nodes) => self.on_confirmed(id, *nodes),
             News::Renewed(deadline) => {
                 tell!(self, "client {who} has renewed lock {id}");
                 self.on_renewed(id, *deadline);

@@ -357,6 +357,21 @@ impl Sim<'_> {
         (0..self.sites.len()).filter(stands).map(|node| NodeId(node as u8)).collect()
     }
 
+    /// Where it stands until the deadline, if clocks go on as they do.
+    pub(super) fn lasting(&self, id: Id) -> NodeSet {
+        let record = &self.oracle.records[id as usize];
+        let Some(deadline) = record.deadline else { return NodeSet::EMPTY };
+        let clocks = &self.peers[record.who].clocks;
+        let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
+        let span = clocks.when(boot).saturating_sub(self.nanos);
+        let slot = Slot::Lock(self.keys[record.key].clone());
+        let lasts = |node: &NodeId| {
+            let life = self.sites[node.index()].node.life(&slot, self.nanos);
+            life.is_some_and(|life| life.as_nanos() as u64 >= span)
+        };
+        self.standing(id).iter().filter(lasts).collect()
+    }
+
     /// Where its key has stood, and something was done since.
     pub(super) fn robbed_of(&self, id: Id) -> NodeSet {
         let record = &self.oracle.records[id as usize];

@@ -32,6 +32,7 @@ impl Sim<'_> {
         self.check_numbers(id);
         self.check_members(id);
         self.check_standing(id);
+        self.check_confirmed(id);
         self.check_exclusion(id);
         self.overtake(id);
         self.oracle.open.push(id);
@@ -61,8 +62,14 @@ impl Sim<'_> {
         }
         self.check_members(id);
         self.check_standing(id);
+        self.check_confirmed(id);
         self.check_exclusion(id);
         self.watch(id);
+    }
+
+    pub(super) fn on_confirmed(&mut self, id: Id, nodes: NodeSet) {
+        self.oracle.confirm(id, nodes);
+        self.check_confirmed(id);
     }
 
     pub(super) fn on_lost(&mut self, id: Id, loss: Loss) {
@@ -102,6 +109,7 @@ impl Sim<'_> {
         self.tally.probes += 1;
         let (who, start, since) = (record.who, record.start, record.won_at.unwrap_or_default());
         self.check_standing(id);
+        self.check_confirmed(id);
         let peer = &self.peers[who];
         // The signal comes ten milliseconds, or a tenth of the ttl, ahead. To hear it the process must have run.
         let ran = peer.frozen_until <= self.nanos && peer.undisturbed_since + 8_000_000 < self.nanos;
@@ -136,6 +144,22 @@ impl Sim<'_> {
             excuse,
             &format!("lock {id} is valid and stands on {stands:?} only"),
         );
+    }
+
+    /// What the margin counts, and what is counted where a clock jumped: a node is confirmed only if the key there lives
+    /// for as long as the lock.
+    fn check_confirmed(&mut self, id: Id) {
+        if !self.is_valid(id) {
+            return;
+        }
+        let record = &self.oracle.records[id as usize];
+        let bare = record.confirmed.without(self.lasting(id).or(self.robbed_of(id)));
+        if bare.is_empty() {
+            return;
+        }
+        let excuse = self.oracle.misled_since(record.who, record.start);
+        let words = format!("lock {id} is confirmed on {bare:?}, where its key does not live as long as it");
+        self.breach(Invariant::Confirmed, excuse, &words);
     }
 
     fn check_exclusion(&mut self, id: Id) {

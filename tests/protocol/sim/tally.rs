@@ -42,6 +42,8 @@ pub(super) enum Invariant {
     LockOrder,
     /// While a lock is valid, q nodes have its key.
     Standing,
+    /// Where a lock is confirmed, its key lives for as long as the lock.
+    Confirmed,
     /// A renewal says that nobody else had the lock meanwhile.
     Continuity,
     /// A loss is told before it is one.
