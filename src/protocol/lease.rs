@@ -161,7 +161,9 @@ impl Lease {
             // A key that goes before the lock does is in nobody's way then.
             Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants),
             Phase::Retake => {
-                let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+                // A key taken for an earlier round ends with that round's ttl, and the deadline may have moved since.
+                let is_lasting =
+                    round == self.rounds && self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
                 self.on_grant(node, &vote, is_lasting);
             }
             Phase::Raise => self.on_raise(node, &vote),

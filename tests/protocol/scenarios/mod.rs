@@ -11,5 +11,6 @@ mod probation;
 mod raising;
 mod releasing;
 mod renewing;
+mod retaking;
 mod roles;
 mod undoing;
