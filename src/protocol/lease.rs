@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::attempt::Attempt;
 use super::claim::{Key, Phase, Token};
 use super::fence::Fence;
+use super::mutant::{Mutant, is};
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::round::Round;
 use super::terms::Terms;
@@ -159,12 +160,12 @@ impl Lease {
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
-            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants),
+            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts)),
             Phase::Retake => {
                 // A key taken for an earlier round ends with that round's ttl, and the deadline may have moved since.
                 let is_lasting =
                     round == self.rounds && self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-                self.on_grant(node, &vote, is_lasting);
+                self.on_grant(node, &vote, is_lasting || is(Mutant::RetakeLasts));
             }
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),

@@ -135,7 +135,7 @@ impl Membership {
         self.end_declaring(Declared::Unreachable);
     }
 
-    /// The node's answer to a look, or why it gave none that is of use. Poll next.
+    /// The node's answer to a look, or why it gave none of use. Poll next.
     pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
         let marker = look.as_ref().ok().and_then(|look| look.marker.clone());
         self.heard_of(node, marker);
@@ -311,8 +311,10 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn carriers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
+        let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentVouch);
         let carries = |seat: &&Seat| {
-            seat.is_up && marker(seat).is_some_and(|it| (it.cluster, it.charter) == (cluster, self.charter))
+            is_there(seat)
+                && marker(seat).is_some_and(|it| (it.cluster, it.charter) == (cluster, self.charter))
         };
         self.seats.iter().filter(carries).count()
     }

@@ -21,6 +21,14 @@ pub enum Mutant {
     NoSecondRound,
     /// A quorum is a majority of the nodes that are connected.
     QuorumOfConnected,
+    /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
+    RetakeLasts,
+    /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
+    LateGrantLasts,
+    /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
+    AbsentVouch,
+    /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
+    NoOwnWait,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
 }
