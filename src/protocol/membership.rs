@@ -312,10 +312,8 @@ impl Membership {
     fn carriers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
         let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentVouch);
-        let carries = |seat: &&Seat| {
-            is_there(seat)
-                && marker(seat).is_some_and(|it| (it.cluster, it.charter) == (cluster, self.charter))
-        };
+        let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
+        let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()
     }
 

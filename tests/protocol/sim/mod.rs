@@ -4,12 +4,15 @@
 //! A million of them: `QUORLOCK_HISTORIES=1000000 cargo test --test protocol sim::histories -- --nocapture`. A failure
 //! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
 
+mod boards;
 mod caller;
 mod chance;
 mod clock;
 mod ending;
 mod engine;
 mod faults;
+mod hurts;
+mod machines;
 mod mutants;
 mod oracle;
 mod parts;

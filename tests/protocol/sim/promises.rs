@@ -1,7 +1,8 @@
 //! What clients come to believe, held against what is true: every promise is checked here.
 
 use super::engine::{Deed, Sim, tell};
-use super::oracle::{Record, both, can_forget};
+use super::hurts::can_forget;
+use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
 use crate::protocol::board::Id;
 use crate::protocol::lease::Loss;
