@@ -24,6 +24,10 @@ pub(crate) struct Node {
     runs: u32,
     /// How often its data were replaced as a replica's are.
     replications: u32,
+    /// How many keys it has evicted, as far as its statistics tell.
+    evicted: u64,
+    /// How often its databases were swapped or flushed, as far as they tell.
+    swaps: u64,
     pub(crate) evicts: bool,
     pub(crate) mistake: Option<Mistake>,
 }
@@ -91,6 +95,10 @@ pub(crate) enum Mistake {
     FenceFromOne,
     /// A release does not look whose the key is.
     ReleaseWithoutCompare,
+    /// A look does not tell how often the databases were swapped.
+    SwapsUncounted,
+    /// A look does not tell how many keys were evicted.
+    EvictionsUncounted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,12 +183,39 @@ impl Node {
         self.replications += 1;
         self.scripts.clear();
         self.data = data;
+        self.reset_stats();
     }
 
     /// Made a replica of somebody who has this, and a master again; the process and its connections live on.
     pub(crate) fn change_role(&mut self, data: Data) {
         self.replications += 1;
         self.data = data;
+    }
+
+    /// `SWAPDB`: what it had so far, while it has this.
+    pub(crate) fn swap(&mut self, data: Data) -> Data {
+        self.swaps += 1;
+        std::mem::replace(&mut self.data, data)
+    }
+
+    /// `FLUSHALL`.
+    pub(crate) fn flush(&mut self) {
+        self.swap(Data::new());
+    }
+
+    /// Its memory is full: of the keys that expire these go.
+    pub(crate) fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            if self.data.get(slot).is_some_and(|entry| entry.expires.is_some()) {
+                self.data.remove(slot);
+                self.evicted += 1;
+            }
+        }
+    }
+
+    /// `CONFIG RESETSTAT`.
+    pub(crate) const fn reset_stats(&mut self) {
+        (self.evicted, self.swaps) = (0, 0);
     }
 
     pub(crate) const fn data(&self) -> &Data {
@@ -224,7 +259,14 @@ impl Node {
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
-        Incarnation::new(&format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications))
+        let mut name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
+        if self.evicted > 0 && self.mistake != Some(Mistake::EvictionsUncounted) {
+            name += &format!(":{}", self.evicted);
+        }
+        if self.swaps > 0 && self.mistake != Some(Mistake::SwapsUncounted) {
+            name += &format!(":s{}", self.swaps);
+        }
+        Incarnation::new(&name)
     }
 
     fn text(&self, slot: &Slot) -> Option<String> {

@@ -26,6 +26,9 @@ impl Sim<'_> {
                     }
                 }
                 Action::Look { node, write, as_text } => {
+                    if let Some(write) = &write {
+                        self.check_write(who, node.index(), write);
+                    }
                     if let Some(place) = self.peers[who].wires[node.index()] {
                         let ask = Ask { phase: Phase::Look, ..self.no_ask() };
                         self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
@@ -47,6 +50,7 @@ impl Sim<'_> {
                 Action::Tell(id, news) => self.be_told(who, id, &news),
             }
         }
+        self.get_to_know(who);
         self.set_alarm(who);
     }
 

@@ -69,6 +69,12 @@ impl Sim<'_> {
         let terms = terms.expect("terms that work");
         let (curious, auto_renew) = (self.chance.permille(300), self.chance.permille(700));
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
+        let floor = if self.plan.has_far_floors && self.chance.permille(100) {
+            let ahead = self.chance.of_any_size(1_000_000, 400_000_000_000_000);
+            self.sites[0].node.micros(self.nanos) + ahead
+        } else {
+            floor
+        };
         let claim = Claim { key: self.keys[key].clone(), terms, curious, floor };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
         let tenure = Tenure { auto_renew, max_hold };

@@ -30,6 +30,8 @@ impl Sim<'_> {
                 self.sites[node].node.evicts = false;
                 self.sites[node].evicts_since = u64::MAX;
             }
+            Mend::Swap(node) => self.swap_back(node),
+            Mend::ClockBehind(node) => self.catch_up(node),
             Mend::NodeRate(node) => {
                 let haste = self.sites[node].haste;
                 self.set_node_haste(node, haste);
@@ -81,9 +83,9 @@ impl Sim<'_> {
         tell!(self, "from here on nothing goes wrong any more");
         self.stage = Stage::Calm;
         for node in 0..self.sites.len() {
-            for mend in [Mend::NodeUp(node), Mend::Master(node), Mend::Errors(node), Mend::Evicts(node)] {
-                self.mend(mend);
-            }
+            let ends =
+                [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];
+            ends.into_iter().for_each(|end| self.mend(end(node)));
             self.sites[node].frozen_until = 0;
             self.note_error(node);
             if self.plan.faults.contains(&Fault::FastNode) {

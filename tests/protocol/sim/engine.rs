@@ -93,6 +93,9 @@ pub(super) enum Mend {
     Master(usize),
     Errors(usize),
     Evicts(usize),
+    Swap(usize),
+    /// Its clock was behind.
+    ClockBehind(usize),
     NodeRate(usize),
     ClientRate(usize),
     ClientUp(usize),
@@ -177,6 +180,7 @@ impl<'a> Sim<'a> {
                 site.node.look(Some(&write), START);
             }
         }
+        self.note_founders();
         for who in 0..self.peers.len() {
             self.bring_up(who);
         }

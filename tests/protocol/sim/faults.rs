@@ -48,8 +48,13 @@ impl Sim<'_> {
             | Fault::ClientCrash
             | Fault::WallSet
             | Fault::SlowClient => self.disturb_client(fault, who),
-            Fault::Restart | Fault::RestartEmpty | Fault::RestartOldCopy => self.restart(fault, node),
-            Fault::Flush | Fault::RoleChange | Fault::Replica | Fault::KeyDeleted => self.forget(fault, node),
+            Fault::Restart | Fault::RestartEmpty | Fault::RestartOldCopy | Fault::RestartBehind => {
+                self.restart(fault, node)
+            }
+            Fault::Flush | Fault::RoleChange | Fault::Replica | Fault::Swap | Fault::KeyDeleted => {
+                self.forget(fault, node)
+            }
+            Fault::ResetStat => self.reset_stats(node),
             Fault::SmallJump | Fault::JumpBack | Fault::JumpForth | Fault::FastNode => {
                 self.disturb_clock(fault, node)
             }
@@ -74,9 +79,13 @@ impl Sim<'_> {
             }
             Fault::Evicts => {
                 let site = &mut self.sites[node];
+                site.is_traced &= site.node.evicts;
                 site.node.evicts = true;
                 site.evicts_since = site.evicts_since.min(self.nanos);
                 tell!(self, "node {node} is told to evict keys");
+                if self.chance.permille(700) {
+                    self.evict(node);
+                }
                 self.mend_after(Mend::Evicts(node))
             }
         }

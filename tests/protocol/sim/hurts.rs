@@ -11,17 +11,19 @@ use crate::protocol::quorum::{NodeId, NodeSet};
 pub(super) struct Hurt {
     /// `u64::MAX` while it goes on.
     pub(super) until: u64,
+    /// When the node changed last before it.
+    pub(super) at: u64,
     pub(super) by: Cause,
 }
 
 impl Oracle {
     /// The clock of a node, or what it does with keys, is beyond what the locks promise to stand, until then.
     pub(super) fn hurt(&mut self, node: usize, until: u64, by: Cause) {
-        self.hurt[node].push(Hurt { until, by });
+        self.hurt[node].push(Hurt { until, at: self.changed_at[node], by });
     }
 
     pub(super) fn mislead(&mut self, who: usize, until: u64, by: Cause) {
-        self.misled[who].push(Hurt { until, by });
+        self.misled[who].push(Hurt { until, at: 0, by });
     }
 
     /// A clock runs as it should again.
@@ -51,14 +53,25 @@ impl Oracle {
 
     /// Nobody could look at the node since then, but who looks now will see what it is.
     pub(super) fn prolong_unseen(&mut self, node: usize, since: u64, until: u64) {
-        let unseen = |hurt: &&mut Hurt| hurt.by == Cause::RoleUnseen && hurt.until >= since;
+        let unseen = |hurt: &&mut Hurt| hurt.by.is_unseen() && hurt.until >= since;
         for hurt in self.hurt[node].iter_mut().filter(unseen) {
             hurt.until = until;
         }
     }
 
+    /// What may have cost a key on the node its time, or the node its memory, for everybody.
     pub(super) fn hurt_since(&self, node: usize, since: u64) -> Option<Cause> {
-        last_since(&self.hurt[node], since)
+        let hurts = self.hurt[node].iter().rev();
+        let mut hurts = hurts.filter(|hurt| hurt.until >= since && hurt.by != Cause::BehindAtStart);
+        hurts.next().map(|hurt| hurt.by)
+    }
+
+    /// Whether the node's clock was behind when it came up since then, and who voted there after that did not know it
+    /// before.
+    pub(super) fn fooled_since(&self, node: usize, since: u64, knew_since: u64) -> Option<Cause> {
+        let is_behind = |hurt: &&Hurt| hurt.by == Cause::BehindAtStart && hurt.until >= since;
+        let hurt = self.hurt[node].iter().rfind(is_behind)?;
+        (knew_since > hurt.at).then_some(hurt.by)
     }
 
     pub(super) fn misled_since(&self, who: usize, since: u64) -> Option<Cause> {
@@ -74,8 +87,8 @@ impl Oracle {
         (0..5).filter(is_robbed).map(|node| NodeId(node as u8)).collect()
     }
 
-    /// Why numbers given since may repeat, or fall, if they may.
-    pub(super) fn amnesty(&self, since: u64, plan: &Plan) -> Option<Cause> {
+    /// Why numbers given since may repeat, or fall below this one that was given then, if they may.
+    pub(super) fn amnesty(&self, since: u64, number: Option<u64>, plan: &Plan) -> Option<Cause> {
         let forgot = self.forgot_since(since);
         if !can_forget(forgot.len(), plan) {
             return None;
@@ -83,13 +96,18 @@ impl Oracle {
         // Without a probation there is no time in which all other numbers are overtaken.
         let is_unseen = |node: &NodeId| {
             let mut hurts = self.hurt[node.index()].iter();
-            hurts.any(|hurt| hurt.by == Cause::RoleUnseen && hurt.until >= since)
+            hurts.any(|hurt| hurt.by.is_unseen() && hurt.until >= since)
         };
         let tolerated = (plan.longest_nanos().saturating_sub(TOLERANCE_MICROS * 1000)) / 2;
         if forgot.iter().any(|node| is_unseen(&node)) {
             Some(Cause::RoleUnseen)
         } else {
-            (self.worst_error >= tolerated).then_some(Cause::ForgotAndClock)
+            // Who begins anew begins above the time at which it forgot and its probation. A number that somebody asked
+            // for, ahead of that, is forgotten for good.
+            let least = crate::node::EPOCH + since + plan.longest_nanos();
+            let is_far = number.is_some_and(|number| number * 1000 + self.worst_error >= least);
+            let by_clock = (self.worst_error >= tolerated).then_some(Cause::ForgotAndClock);
+            by_clock.or(is_far.then_some(Cause::ForgotFloor))
         }
     }
 

@@ -15,7 +15,7 @@ impl Sim<'_> {
         }
         let data = match fault {
             Fault::Restart => site.node.data().clone(),
-            Fault::RestartOldCopy => site.copy.clone().unwrap_or_default(),
+            Fault::RestartOldCopy | Fault::RestartBehind => site.copy.clone().unwrap_or_default(),
             _ => Data::new(),
         };
         site.node.restart(data);
@@ -23,6 +23,7 @@ impl Sim<'_> {
         site.is_down = true;
         site.is_replica = false;
         site.frozen_until = 0;
+        site.swapped = None;
         tell!(self, "node {node}: {fault:?}");
         self.forgets(node, fault != Fault::Restart);
         for place in 0..self.conns.len() {
@@ -32,7 +33,92 @@ impl Sim<'_> {
                 self.after(later, Deed::Break(place));
             }
         }
-        self.mend_after(Mend::NodeUp(node))
+        let span = self.span();
+        self.after(span, Deed::Mend(Mend::NodeUp(node)));
+        if fault == Fault::RestartBehind && self.sites[node].behind == 0 {
+            self.fall_behind(node, span);
+        }
+        true
+    }
+
+    /// Its clock is behind when it comes up, and is set right soon after: before anybody may vote there who knew it.
+    fn fall_behind(&mut self, node: usize, up_after: u64) {
+        let longest = self.plan.longest_nanos();
+        let by = self.chance.of_any_size(longest / 4, 4 * longest);
+        self.sites[node].behind = by as i64;
+        self.set_node_clock(node, -(by as i64));
+        let later = up_after + self.chance.of_any_size(1_000_000, longest);
+        self.after(later, Deed::Mend(Mend::ClockBehind(node)));
+    }
+
+    pub(super) fn catch_up(&mut self, node: usize) {
+        let by = std::mem::take(&mut self.sites[node].behind);
+        if by == 0 {
+            return;
+        }
+        self.set_node_clock(node, by);
+        let changed = self.oracle.changed_at[node];
+        if self.plan.is_all_guarded() && self.nanos < changed + self.plan.least_probation() {
+            // No key was laid there since. Only those who go by its clock alone take its probation to be over.
+            self.oracle.hurt(node, self.nanos, Cause::BehindAtStart);
+        } else {
+            self.oracle.hurt(node, self.nanos, Cause::NodeClock);
+        }
+    }
+
+    /// Its memory is full.
+    pub(super) fn evict(&mut self, node: usize) {
+        let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
+        let (mut gone, mut forgot) = (Vec::new(), false);
+        for slot in slots.into_iter().filter(|slot| *slot != Slot::Marker) {
+            if self.chance.permille(600) {
+                forgot |= matches!(slot, Slot::Fence(_));
+                gone.push(slot);
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        tell!(self, "node {node} evicts {gone:?}");
+        self.sites[node].node.evict(&gone);
+        self.forgets(node, forgot);
+        let window = self.plan.look_window();
+        if self.sites[node].evicts_since.saturating_add(window) >= self.nanos {
+            // Those that have not looked since let it vote.
+            self.oracle.hurt(node, self.nanos + window, Cause::EvictedUnseen);
+        }
+    }
+
+    /// What it counted is gone, and with it perhaps the only trace of what it evicted.
+    pub(super) fn reset_stats(&mut self, node: usize) -> bool {
+        let was_told = !self.marker_agrees(node);
+        self.sites[node].node.reset_stats();
+        self.note_founders();
+        tell!(self, "node {node}'s statistics are reset");
+        if was_told && self.marker_agrees(node) && !self.sites[node].is_traced {
+            tell!(self, "nothing tells any more that node {node} has forgotten");
+            self.oracle.hurt(node, self.nanos, Cause::TraceWiped);
+        }
+        true
+    }
+
+    /// Whether its marker was written by just what it is now.
+    fn marker_agrees(&self, node: usize) -> bool {
+        let node = &self.sites[node].node;
+        let text = node.data().get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
+        let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
+        marker.is_some_and(|marker| marker.incarnation == node.incarnation())
+    }
+
+    /// The database that it had is there again.
+    pub(super) fn swap_back(&mut self, node: usize) {
+        let Some(data) = self.sites[node].swapped.take() else { return };
+        tell!(self, "node {node}'s databases are swapped back");
+        self.sites[node].node.swap(data);
+        self.forgets(node, true);
+        // Those that have not looked since find the marker that they know.
+        let until = self.nanos + self.plan.look_window();
+        self.oracle.hurt(node, until, Cause::RoleUnseen);
     }
 
     pub(super) fn forget(&mut self, fault: Fault, node: usize) -> bool {
@@ -42,8 +128,19 @@ impl Sim<'_> {
         match fault {
             Fault::Flush => {
                 tell!(self, "node {node} is flushed");
-                self.sites[node].node.data_mut().clear();
+                let site = &mut self.sites[node];
+                site.node.flush();
+                site.swapped = site.swapped.take().map(|_| Data::new());
                 self.forgets(node, true);
+            }
+            Fault::Swap => {
+                if self.sites[node].swapped.is_some() {
+                    return false;
+                }
+                tell!(self, "node {node}'s databases are swapped: it has nothing");
+                self.sites[node].swapped = Some(self.sites[node].node.swap(Data::new()));
+                self.forgets(node, true);
+                return self.mend_after(Mend::Swap(node));
             }
             Fault::KeyDeleted => {
                 let key = self.keys[self.chance.place(self.keys.len())].clone();
@@ -95,6 +192,7 @@ impl Sim<'_> {
     fn forgets(&mut self, node: usize, forgot: bool) {
         let now = self.nanos;
         self.oracle.change(node, now, forgot);
+        self.note_founders();
     }
 
     pub(super) fn disturb_clock(&mut self, fault: Fault, node: usize) -> bool {

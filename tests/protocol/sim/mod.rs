@@ -20,6 +20,7 @@ mod plan;
 mod promises;
 mod runner;
 mod tally;
+mod vouching;
 mod ways;
 
 use std::str::FromStr;

@@ -11,7 +11,7 @@ use crate::node::{Answer, Command, Slot};
 use crate::protocol::board::Id;
 use crate::protocol::claim::{Ask, Phase, Token};
 use crate::protocol::fence::Fence;
-use crate::protocol::marker::Marker;
+use crate::protocol::marker::{ClusterId, Marker};
 use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Vote;
@@ -41,6 +41,8 @@ pub(super) struct Oracle {
     /// Who is to have every lock when all is well, and which of them it had.
     pub(super) suitor: usize,
     pub(super) had: BTreeSet<usize>,
+    /// The clusters that the nodes would have been, when they were blank.
+    pub(super) founded: Vec<ClusterId>,
     /// How often somebody tried to declare the cluster anew.
     pub(super) declarations: u32,
     pub(super) violation: Option<Violation>,
@@ -85,6 +87,8 @@ pub(super) struct Mark {
     pub(super) number: Option<u64>,
     pub(super) had_key: bool,
     pub(super) voted_at: u64,
+    /// Since when the client had known the node.
+    pub(super) knew_since: u64,
     /// The vote came from a node that may have forgotten.
     pub(super) is_doubtful: bool,
 }
@@ -198,7 +202,8 @@ impl Sim<'_> {
         {
             return;
         }
-        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node);
+        let knew_since = self.peers[who].knew_since[node];
+        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node, knew_since);
         if ask.fence.is_some() && self.peers[who].is_stranger {
             self.check_stranger(node);
         }
@@ -207,6 +212,7 @@ impl Sim<'_> {
         let place = self.oracle.grants;
         let mark = &mut self.oracle.records[id as usize].marks[node];
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
+        mark.knew_since = knew_since;
         match (ask.phase, vote, ask.fence) {
             (Phase::Grant, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
@@ -218,16 +224,18 @@ impl Sim<'_> {
     }
 
     /// By true time: whether the node changed less than the longest ttl ago.
-    fn is_on_probation(&self, node: usize) -> bool {
+    fn is_on_probation(&self, node: usize, knew_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
-        let millionths = 1_000_000 + self.plan.drift_millionths as u64;
-        let least = self.plan.longest_nanos() / 1000 * 1_000_000 / millionths * 1000;
         // A change that nobody sees is excused until somebody must have looked, any other for good.
         let is_excused = self.oracle.hurt[node].iter().any(|hurt| {
             let is_unseen = hurt.until >= self.nanos || self.sites[node].errors > 0;
-            hurt.until >= changed && (hurt.by != Cause::RoleUnseen || is_unseen)
+            let holds = match hurt.by {
+                Cause::BehindAtStart => knew_since > hurt.at,
+                by => !by.is_unseen() || is_unseen,
+            };
+            hurt.until >= changed && holds
         });
-        changed > 0 && self.nanos + 2_000_000 < changed + least && !is_excused
+        changed > 0 && self.nanos + 2_000_000 < changed + self.plan.least_probation() && !is_excused
     }
 
     fn check_stranger(&mut self, node: usize) {

@@ -23,6 +23,12 @@ pub(super) struct Site {
     pub(super) errors: u64,
     pub(super) errors_since: u64,
     pub(super) evicts_since: u64,
+    /// Since it evicts somebody looked who takes nodes in, and had the time to write that down.
+    pub(super) is_traced: bool,
+    /// The database that it had before it was swapped.
+    pub(super) swapped: Option<Data>,
+    /// By how much its clock is to be set forth, to be right.
+    pub(super) behind: i64,
     /// Some data that it had.
     pub(super) copy: Option<Data>,
     pub(super) haste: i64,
@@ -39,6 +45,8 @@ pub(super) struct Peer {
     pub(super) is_dead: bool,
     pub(super) clocks: Clocks,
     pub(super) wires: Vec<Option<usize>>,
+    /// Since when this process has known a node as a member; `u64::MAX` for never.
+    pub(super) knew_since: Vec<u64>,
     /// Nothing goes to, or comes from, a node before this.
     pub(super) no_way_out: Vec<u64>,
     pub(super) no_way_in: Vec<u64>,
@@ -68,6 +76,8 @@ pub(super) struct Conn {
     pub(super) to_client: VecDeque<Reply>,
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
+    /// On it came a look since the node evicts.
+    pub(super) saw_evicting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +110,9 @@ impl Site {
             errors: 0,
             errors_since: 0,
             evicts_since: u64::MAX,
+            is_traced: false,
+            swapped: None,
+            behind: 0,
             copy: None,
             haste,
             has_jumped_back: false,
@@ -123,6 +136,7 @@ impl Peer {
             is_dead: false,
             clocks,
             wires: vec![None; nodes],
+            knew_since: vec![u64::MAX; nodes],
             no_way_out: vec![0; nodes],
             no_way_in: vec![0; nodes],
             wakes_at: None,
@@ -152,6 +166,7 @@ impl Peer {
             Board::new(plan.quorum, plan.limits)
         };
         self.wires.fill(None);
+        self.knew_since.fill(u64::MAX);
         self.wakes_at = None;
         self.tasks = (0..plan.keys).map(|_| Task::default()).collect();
     }

@@ -44,8 +44,15 @@ pub(super) enum Fault {
     ScriptFlush,
     /// A node answers with errors for a while.
     Errors,
-    /// A node's memory is limited by a policy that deletes keys; it did not get to that.
+    /// A node's memory is limited by a policy that deletes keys, and it is full now and then.
     Evicts,
+    /// Databases are swapped, so that a node has nothing, and after a while swapped back.
+    Swap,
+    /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
+    /// right soon after.
+    RestartBehind,
+    /// Somebody sets a node's statistics to nothing.
+    ResetStat,
     /// A node's clock is set forth, by less than the drift allows.
     SmallJump,
     /// A node's clock is set back.
@@ -63,7 +70,7 @@ pub(super) enum Fault {
 }
 
 /// Those within what the lock promises to stand.
-pub(super) const WITHIN: [Fault; 19] = [
+pub(super) const WITHIN: [Fault; 21] = [
     Fault::Cut,
     Fault::Partition,
     Fault::Pause,
@@ -81,6 +88,8 @@ pub(super) const WITHIN: [Fault; 19] = [
     Fault::ScriptFlush,
     Fault::Errors,
     Fault::Evicts,
+    Fault::Swap,
+    Fault::RestartBehind,
     Fault::SmallJump,
     Fault::JumpBack,
 ];
@@ -124,6 +133,8 @@ pub(super) struct Profile {
     pub(super) ill_timed: u64,
     /// Of a thousand clients, those whose wall clock is far off.
     pub(super) odd_walls: u64,
+    /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
+    pub(super) far_floors: u64,
     /// What else must be so.
     pub(super) pin: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -146,6 +157,7 @@ impl Profile {
         long_ways: 60,
         ill_timed: 20,
         odd_walls: 50,
+        far_floors: 100,
         pin: None,
         mutant: None,
         mistake: None,
@@ -183,6 +195,8 @@ pub(super) struct Plan {
     pub(super) long_ways: u64,
     /// Of a thousand questions, those upon which something goes wrong at once.
     pub(super) ill_timed: u64,
+    /// Whether some claims want a number far ahead of all clocks.
+    pub(super) has_far_floors: bool,
     /// How late timers ring.
     pub(super) timer_late: u64,
     /// For how long a holder works, in hundredths of its ttl, at most.
@@ -236,6 +250,7 @@ impl Plan {
             timer_late: chance.pick(&[0, 100_000, 1_000_000]),
             ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
             work: chance.pick(&[30, 120, 400]),
+            has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
         };
         if let Some(pin) = profile.pin {
             pin(&mut plan);
@@ -275,6 +290,12 @@ impl Plan {
 
     pub(super) const fn charter(&self) -> Charter {
         Charter::new(self.quorum, self.longest_ttl)
+    }
+
+    /// By true time, for how long a node is kept from voting, at least.
+    pub(super) fn least_probation(&self) -> u64 {
+        let millionths = 1_000_000 + self.drift_millionths as u64;
+        self.longest_nanos() / 1000 * 1_000_000 / millionths * 1000
     }
 
     pub(super) fn longest_nanos(&self) -> u64 {

@@ -56,7 +56,7 @@ impl Sim<'_> {
             let is_later = self.oracle.records[other as usize].number > record.number;
             // Fences keep a node from such a vote, whatever clocks do. Before that it may well have given one.
             let is_fenced = self.plan.is_all_guarded() && votes_after && is_later;
-            let forgot = self.oracle.amnesty(start, &self.plan).or_else(|| self.forgotten(start));
+            let forgot = self.oracle.amnesty(start, None, &self.plan).or_else(|| self.forgotten(start));
             let excuse = if is_fenced { forgot } else { excuse.or_else(|| self.excuse(id, other)) };
             let words = format!("lock {id} was renewed, and somebody else had it meanwhile");
             self.breach(Invariant::Continuity, excuse, &words);
@@ -199,7 +199,9 @@ impl Sim<'_> {
         for node in both(first.ground, second.ground).iter() {
             let node = node.index();
             let since = first.start.min(second.start);
-            let hurt = self.oracle.hurt_since(node, since);
+            let fooled = |by: &Record| self.oracle.fooled_since(node, since, by.marks[node].knew_since);
+            let fooled = fooled(first).or_else(|| fooled(second));
+            let hurt = self.oracle.hurt_since(node, since).or(fooled);
             let forgot = !self.plan.is_all_guarded() && self.oracle.changed_at[node] >= since;
             why = Some(hurt.or(forgot.then_some(Cause::Forgot))?);
         }
@@ -236,7 +238,7 @@ impl Sim<'_> {
         for other in &self.oracle.won {
             let early = &self.oracle.records[*other as usize];
             let Some(earlier) = early.number.filter(|_| early.key == late.key) else { continue };
-            let amnesty = || self.oracle.amnesty(early.start, &self.plan);
+            let amnesty = || self.oracle.amnesty(early.start, early.number, &self.plan);
             if earlier == number {
                 let words = format!("locks {other} and {id} both have the number {number}");
                 found.push((Invariant::Unique, amnesty(), words));

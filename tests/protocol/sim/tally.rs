@@ -71,8 +71,23 @@ pub(super) enum Cause {
     Forgot,
     /// A role changed and changed back between two looks, and the data that came with it name the node as it was.
     RoleUnseen,
+    /// A node evicted keys, and those that have not looked since let it vote.
+    EvictedUnseen,
+    /// Somebody reset the statistics of a node, in which alone it stood that it has forgotten.
+    TraceWiped,
+    /// A node's clock was behind when it came up, and who had never met the node goes by that clock alone.
+    BehindAtStart,
+    /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
+    ForgotFloor,
     /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the longest ttl.
     ForgotAndClock,
+}
+
+impl Cause {
+    /// Whether it is over as soon as all have looked at the node.
+    pub(super) const fn is_unseen(self) -> bool {
+        matches!(self, Self::RoleUnseen | Self::EvictedUnseen)
+    }
 }
 
 impl Tally {

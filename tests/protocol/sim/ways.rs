@@ -27,6 +27,7 @@ impl Sim<'_> {
             to_client: VecDeque::new(),
             out_clear: self.nanos,
             in_clear: self.nanos,
+            saw_evicting: false,
         });
         let patience = self.plan.limits.redial_after.as_nanos() as u64;
         self.after(patience, Deed::GiveUp(self.conns.len() - 1));
@@ -74,10 +75,18 @@ impl Sim<'_> {
             self.at(site.frozen_until, Deed::Arrive(place));
             return;
         }
-        let (run, is_down) = (site.run, site.is_down);
+        let (run, is_down, evicts) = (site.run, site.is_down, site.node.evicts);
         let conn = &mut self.conns[place];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
+        let is_look = matches!(&message, Message::Command(command) if command.ask.phase == Phase::Look);
+        if (is_look || matches!(message, Message::Hello)) && !is_down {
+            let peer = &self.peers[who];
+            // Who looks again has heard what the first look told, and said what there was to say to that.
+            let is_second = conn.saw_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
+            self.sites[node].is_traced |= evicts && is_second;
+            conn.saw_evicting = evicts;
+        }
         match message {
             Message::Hello if is_ghost => {}
             Message::Hello if is_down => self.answer(place, Reply::NobodyThere),
