@@ -22,6 +22,7 @@ const QUIET: Profile = Profile {
     beyonds: &[],
     all: true,
     long_ways: 60,
+    far_floors: 0,
     ..Profile::GENERAL
 };
 const PLAIN: Profile = Profile { plain: 1000, ..QUIET };
@@ -97,6 +98,28 @@ const IGNORES_REPLICATION: Profile = Profile {
     ..QUIET
 };
 const ERROR_IS_VOTE: Profile = Profile { faults: &[Fault::Errors], slip: Some(Slip::ErrorIsVote), ..QUIET };
+/// A node was away, its key is taken again, and the next renewal asks for longer before the answer is there.
+const RETAKE_LASTS: Profile = Profile {
+    faults: &[Fault::Cut, Fault::Partition, Fault::Flush],
+    mutant: Some(Mutant::RetakeLasts),
+    ..PLAIN
+};
+/// A grant is under way for long, and the lock is extended meanwhile.
+const LATE_GRANT_LASTS: Profile =
+    Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
+/// Nodes that forgot are away, or blank, when another comes up blank.
+const ABSENT_VOUCH: Profile =
+    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentVouch), ..QUIET };
+/// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
+const NO_OWN_WAIT: Profile = Profile {
+    faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
+    mutant: Some(Mutant::NoOwnWait),
+    ..QUIET
+};
+const SWAPS_UNCOUNTED: Profile =
+    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUncounted), ..QUIET };
+const EVICTIONS_UNCOUNTED: Profile =
+    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
 
 #[test]
 fn mutant_sim_token_reused() {
@@ -181,6 +204,36 @@ fn mutant_sim_ignores_replication() {
 #[test]
 fn mutant_sim_error_is_vote() {
     is_caught(&ERROR_IS_VOTE);
+}
+
+#[test]
+fn mutant_sim_retake_lasts() {
+    is_caught(&RETAKE_LASTS);
+}
+
+#[test]
+fn mutant_sim_late_grant_lasts() {
+    is_caught(&LATE_GRANT_LASTS);
+}
+
+#[test]
+fn mutant_sim_absent_vouch() {
+    is_caught(&ABSENT_VOUCH);
+}
+
+#[test]
+fn mutant_sim_no_own_wait() {
+    is_caught(&NO_OWN_WAIT);
+}
+
+#[test]
+fn mutant_sim_swaps_uncounted() {
+    is_caught(&SWAPS_UNCOUNTED);
+}
+
+#[test]
+fn mutant_sim_evictions_uncounted() {
+    is_caught(&EVICTIONS_UNCOUNTED);
 }
 
 #[track_caller]
