@@ -7,7 +7,7 @@ use super::parts::Message;
 use crate::node::Command;
 use crate::protocol::board::{Action, Id, News};
 use crate::protocol::claim::{Ask, Phase, Token};
-use crate::protocol::membership::Declared;
+use crate::protocol::membership::{Declared, Standing};
 
 impl Sim<'_> {
     pub(super) fn act(&mut self, who: usize) {
@@ -35,6 +35,8 @@ impl Sim<'_> {
                     }
                 }
                 Action::Standing(node, standing) => {
+                    self.peers[who].votes[node.index()] = standing == Standing::Voting;
+                    self.ail_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
                 }
                 Action::Clock(node, oddity) => tell!(self, "client {who} sees node {}: {oddity:?}", node.0),

@@ -81,7 +81,8 @@ impl Sim<'_> {
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
         let (life, is_guarded) = (peer.life, peer.is_guarded);
-        self.oracle.records.push(Record::new(who, life, key, token, self.nanos, is_guarded));
+        let record = Record::new(who, life, key, token, self.nanos, is_guarded);
+        self.oracle.records.push(Record { ttls: (ttl, ttl), auto_renew, ..record });
         self.tally.attempts += 1;
         tell!(self, "client {who} tries key {key} for {ttl:?} as lock {id}");
         let now = self.now(who);
@@ -111,6 +112,8 @@ impl Sim<'_> {
             let now = self.now(who);
             tell!(self, "client {who} extends lock {id} to {ttl:?}");
             self.tally.extensions += 1;
+            let (least, most) = self.oracle.records[id as usize].ttls;
+            self.oracle.records[id as usize].ttls = (least.min(ttl), most.max(ttl));
             self.peers[who].board.extend(id, terms.expect("terms that work"), now);
             self.act(who);
         } else if self.chance.permille(100) && !self.is_valid(id) {

@@ -9,6 +9,9 @@ use crate::protocol::marker::{ClusterId, Marker};
 
 impl Sim<'_> {
     pub(super) fn mend(&mut self, mend: Mend) {
+        if let Mend::NodeUp(node) | Mend::Master(node) | Mend::Errors(node) | Mend::Evicts(node) = mend {
+            self.ail(node, self.nanos);
+        }
         match mend {
             Mend::NodeUp(node) => {
                 if std::mem::take(&mut self.sites[node].is_down) {

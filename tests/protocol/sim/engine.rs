@@ -134,7 +134,8 @@ impl<'a> Sim<'a> {
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_haste(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, set_off);
+            let apart = if plan.is_apart { chance.pick(&[0, -1_000, 1_000, 3_600_000]) } else { 0 };
+            node.jump(0, set_off + apart * 1_000_000);
             node.mistake = profile.mistake;
             Site::new(node, haste)
         });

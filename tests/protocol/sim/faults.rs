@@ -61,6 +61,7 @@ impl Sim<'_> {
             Fault::Freeze => {
                 let span = self.span();
                 self.sites[node].frozen_until = self.nanos + span;
+                self.ail(node, self.nanos + span);
                 tell!(self, "node {node} stands still for {} ms", span / 1_000_000);
                 true
             }
@@ -102,6 +103,7 @@ impl Sim<'_> {
             if side != 2 {
                 peer.no_way_in[node] = until;
             }
+            self.ail_between(who, node, until);
             tell!(
                 self,
                 "nothing goes {} client {who} and node {node} until {} ms",
@@ -117,6 +119,7 @@ impl Sim<'_> {
             self,
             "the connection of client {who} to node {node} breaks; {ghosts} of {under_way} commands under way still arrive"
         );
+        self.ail_between(who, node, self.nanos);
         self.sever(place, ghosts);
         let later = self.way();
         self.after(later, Deed::Break(place));

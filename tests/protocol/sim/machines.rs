@@ -192,6 +192,7 @@ impl Sim<'_> {
     fn forgets(&mut self, node: usize, forgot: bool) {
         let now = self.nanos;
         self.oracle.change(node, now, forgot);
+        self.ail(node, now);
         self.note_founders();
     }
 
@@ -236,6 +237,7 @@ impl Sim<'_> {
         tell!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
         let site = &mut self.sites[node];
         site.node.jump(self.nanos, by);
+        self.ail(node, self.nanos);
         self.note_error(node);
     }
 

@@ -4,6 +4,7 @@
 //! A million of them: `QUORLOCK_HISTORIES=1000000 cargo test --test protocol sim::histories -- --nocapture`. A failure
 //! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
 
+mod awaited;
 mod boards;
 mod caller;
 mod chance;
@@ -19,6 +20,7 @@ mod parts;
 mod plan;
 mod promises;
 mod runner;
+mod spread;
 mod tally;
 mod vouching;
 mod ways;

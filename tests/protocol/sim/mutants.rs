@@ -22,6 +22,7 @@ const QUIET: Profile = Profile {
     beyonds: &[],
     all: true,
     long_ways: 60,
+    apart: 0,
     far_floors: 0,
     ..Profile::GENERAL
 };

@@ -2,6 +2,7 @@
 //! was done that may excuse that something does not.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::engine::Sim;
 use super::hurts::Hurt;
@@ -64,6 +65,9 @@ pub(super) struct Record {
     pub(super) token: Token,
     pub(super) start: u64,
     pub(super) is_guarded: bool,
+    /// The shortest and the longest ttl that was asked for.
+    pub(super) ttls: (Duration, Duration),
+    pub(super) auto_renew: bool,
     pub(super) marks: [Mark; 5],
     pub(super) won_at: Option<u64>,
     pub(super) number: Option<u64>,
@@ -87,6 +91,8 @@ pub(super) struct Mark {
     pub(super) number: Option<u64>,
     pub(super) had_key: bool,
     pub(super) voted_at: u64,
+    /// When somebody else's key stood in the way of a renewal last.
+    pub(super) refused_at: u64,
     /// Since when the client had known the node.
     pub(super) knew_since: u64,
     /// The vote came from a node that may have forgotten.
@@ -102,6 +108,8 @@ impl Record {
             token,
             start,
             is_guarded,
+            ttls: (Duration::MAX, Duration::ZERO),
+            auto_renew: false,
             marks: [Mark::default(); 5],
             won_at: None,
             number: None,
@@ -197,6 +205,7 @@ impl Sim<'_> {
                 ),
             );
         }
+        self.note_refusal(node, ask, vote);
         if !vote.is_grant()
             || !matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
         {

@@ -31,6 +31,8 @@ pub(super) struct Site {
     pub(super) behind: i64,
     /// Some data that it had.
     pub(super) copy: Option<Data>,
+    /// Something was wrong with it until then.
+    pub(super) ill_until: u64,
     pub(super) haste: i64,
     pub(super) has_jumped_back: bool,
     pub(super) jumped_at: Option<u64>,
@@ -45,6 +47,10 @@ pub(super) struct Peer {
     pub(super) is_dead: bool,
     pub(super) clocks: Clocks,
     pub(super) wires: Vec<Option<usize>>,
+    /// Something was wrong with the way to a node, or with what is thought of it, until then.
+    pub(super) ill_until: Vec<u64>,
+    /// Whether a node votes, as far as this process knows.
+    pub(super) votes: Vec<bool>,
     /// Since when this process has known a node as a member; `u64::MAX` for never.
     pub(super) knew_since: Vec<u64>,
     /// Nothing goes to, or comes from, a node before this.
@@ -114,6 +120,7 @@ impl Site {
             swapped: None,
             behind: 0,
             copy: None,
+            ill_until: 0,
             haste,
             has_jumped_back: false,
             jumped_at: None,
@@ -136,6 +143,8 @@ impl Peer {
             is_dead: false,
             clocks,
             wires: vec![None; nodes],
+            ill_until: vec![0; nodes],
+            votes: vec![false; nodes],
             knew_since: vec![u64::MAX; nodes],
             no_way_out: vec![0; nodes],
             no_way_in: vec![0; nodes],
@@ -167,6 +176,7 @@ impl Peer {
         };
         self.wires.fill(None);
         self.knew_since.fill(u64::MAX);
+        self.votes.fill(!self.is_guarded);
         self.wakes_at = None;
         self.tasks = (0..plan.keys).map(|_| Task::default()).collect();
     }

@@ -133,6 +133,10 @@ pub(super) struct Profile {
     pub(super) ill_timed: u64,
     /// Of a thousand clients, those whose wall clock is far off.
     pub(super) odd_walls: u64,
+    /// Of a thousand histories, those where the clocks of nodes are apart by a second or an hour.
+    pub(super) apart: u64,
+    /// Whether it is checked that a lock comes to stand on every node that is well.
+    pub(super) spreads: bool,
     /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
     pub(super) far_floors: u64,
     /// What else must be so.
@@ -157,6 +161,8 @@ impl Profile {
         long_ways: 60,
         ill_timed: 20,
         odd_walls: 50,
+        apart: 50,
+        spreads: false,
         far_floors: 100,
         pin: None,
         mutant: None,
@@ -195,6 +201,8 @@ pub(super) struct Plan {
     pub(super) long_ways: u64,
     /// Of a thousand questions, those upon which something goes wrong at once.
     pub(super) ill_timed: u64,
+    /// Whether the clocks of nodes are apart by a second or an hour.
+    pub(super) is_apart: bool,
     /// Whether some claims want a number far ahead of all clocks.
     pub(super) has_far_floors: bool,
     /// How late timers ring.
@@ -250,8 +258,14 @@ impl Plan {
             timer_late: chance.pick(&[0, 100_000, 1_000_000]),
             ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
             work: chance.pick(&[30, 120, 400]),
+            is_apart: false,
             has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
         };
+        if profile.apart > 0 && chance.permille(profile.apart) {
+            plan.is_apart = true;
+            // The data of a node whose clock is ahead by an hour would keep a lock from everybody for that hour.
+            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::Replica));
+        }
         if let Some(pin) = profile.pin {
             pin(&mut plan);
         }

@@ -111,6 +111,7 @@ impl Sim<'_> {
         let (who, start, since) = (record.who, record.start, record.won_at.unwrap_or_default());
         self.check_standing(id);
         self.check_confirmed(id);
+        self.check_redundancy(id);
         let peer = &self.peers[who];
         // The signal comes ten milliseconds, or a tenth of the ttl, ahead. To hear it the process must have run.
         let ran = peer.frozen_until <= self.nanos && peer.undisturbed_since + 8_000_000 < self.nanos;

@@ -44,6 +44,8 @@ pub(super) enum Invariant {
     Standing,
     /// Where a lock is confirmed, its key lives for as long as the lock.
     Confirmed,
+    /// A lock that renews itself stands on every node that has been well for two of its ttls.
+    Redundancy,
     /// A renewal says that nobody else had the lock meanwhile.
     Continuity,
     /// A loss is told before it is one.

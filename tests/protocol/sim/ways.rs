@@ -44,6 +44,7 @@ impl Sim<'_> {
         let at = (self.nanos + way).max(conn.out_clear).max(opens);
         conn.out_clear = at;
         conn.to_node.push_back(message);
+        self.note_way(place, at);
         self.at(at, Deed::Arrive(place));
     }
 
@@ -54,6 +55,7 @@ impl Sim<'_> {
         let at = (self.nanos + way).max(conn.in_clear).max(opens);
         conn.in_clear = at;
         conn.to_client.push_back(reply);
+        self.note_way(place, at);
         self.at(at, Deed::Hear(place));
     }
 
@@ -168,6 +170,7 @@ impl Sim<'_> {
         match reply {
             Reply::Met(look) => {
                 conn.state = Way::Up;
+                peer.ill_until[node] = peer.ill_until[node].max(self.nanos);
                 if peer.is_guarded {
                     peer.board.on_met(id, look, now);
                 }
@@ -237,6 +240,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn drop_wire(&mut self, who: usize, node: usize) {
+        self.ail_between(who, node, self.nanos);
         if let Some(place) = self.peers[who].wires[node].take() {
             self.conns[place].state = Way::Cut;
         }
