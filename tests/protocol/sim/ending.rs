@@ -32,6 +32,7 @@ impl Sim<'_> {
             Mend::Evicts(node) => {
                 self.sites[node].node.evicts = false;
                 self.sites[node].evicts_since = u64::MAX;
+                self.note_founders();
             }
             Mend::Swap(node) => self.swap_back(node),
             Mend::ClockBehind(node) => self.catch_up(node),

@@ -84,6 +84,8 @@ impl Sim<'_> {
                 site.node.evicts = true;
                 site.evicts_since = site.evicts_since.min(self.nanos);
                 tell!(self, "node {node} is told to evict keys");
+                self.ail(node, self.nanos);
+                self.note_founders();
                 if self.chance.permille(700) {
                     self.evict(node);
                 }

@@ -102,9 +102,10 @@ impl Sim<'_> {
         true
     }
 
-    /// Whether its marker was written by just what it is now.
+    /// Whether its marker was written by just what it is now, or is when it evicts no more.
     fn marker_agrees(&self, node: usize) -> bool {
-        let node = &self.sites[node].node;
+        let mut node = self.sites[node].node.clone();
+        node.evicts = false;
         let text = node.data().get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         marker.is_some_and(|marker| marker.incarnation == node.incarnation())

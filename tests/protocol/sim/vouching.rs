@@ -39,7 +39,8 @@ impl Sim<'_> {
         // What somebody was told a look ago may be so no more.
         let changed = |other: usize| {
             let site = &self.sites[other];
-            site.errors > 0 || site.is_replica || self.oracle.changed_at[other] + window >= self.nanos
+            let changed_at = site.ill_until.max(self.oracle.changed_at[other]);
+            site.errors > 0 || site.is_replica || changed_at + window >= self.nanos
         };
         let is_founding = self.oracle.founded.contains(&cluster);
         if is_founding || (0..self.sites.len()).any(|other| other != node && changed(other)) {
