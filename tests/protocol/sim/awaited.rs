@@ -22,6 +22,19 @@ const SPREAD: Profile = Profile {
     }),
     ..Profile::GENERAL
 };
+/// Most callers stand in line.
+const IN_LINE: Profile = Profile {
+    spreads: false,
+    is_patient: true,
+    pin: Some(|plan| {
+        plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
+        plan.work = 2_000;
+        plan.ill_timed = 0;
+        plan.way = plan.way.min(1_000_000);
+        plan.waiters = 800;
+    }),
+    ..SPREAD
+};
 /// What a node evicted stands in its statistics, which somebody resets.
 const STATISTICS: Profile =
     Profile { plain: 0, mixed: 0, beyond: 0, faults: &[Fault::Evicts, Fault::ResetStat], ..Profile::GENERAL };
@@ -34,6 +47,12 @@ fn a_lock_comes_to_stand_on_every_node_that_is_well() {
 }
 
 #[test]
+fn who_stands_in_line_for_a_lock_that_is_held_leaves_the_nodes_alone() {
+    is_broken(&IN_LINE, Invariant::Patience);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..IN_LINE });
+}
+
+#[test]
 fn what_was_evicted_is_not_forgotten_with_the_statistics() {
     is_broken(&STATISTICS, Invariant::Membership);
 }
@@ -42,7 +61,6 @@ fn what_was_evicted_is_not_forgotten_with_the_statistics() {
 fn is_broken(profile: &Profile, invariant: Invariant) {
     let (_, finding) = runner::run_all(0, HISTORIES, profile);
     let finding = finding.expect("not kept yet");
-    println!("{}", runner::tell(finding.seed, profile));
     println!("found after {} histories: {:?}", finding.seed + 1, finding.violation);
     assert_eq!(finding.violation.invariant, invariant, "{}", finding.violation.words);
 }

@@ -13,6 +13,7 @@ mod ending;
 mod engine;
 mod faults;
 mod hurts;
+mod lines;
 mod machines;
 mod mutants;
 mod oracle;
@@ -23,6 +24,7 @@ mod runner;
 mod spread;
 mod tally;
 mod vouching;
+mod waiting;
 mod ways;
 
 use std::str::FromStr;

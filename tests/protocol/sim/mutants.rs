@@ -23,6 +23,7 @@ const QUIET: Profile = Profile {
     all: true,
     long_ways: 60,
     apart: 0,
+    waiters: 0,
     far_floors: 0,
     ..Profile::GENERAL
 };

@@ -44,6 +44,8 @@ pub(super) struct Oracle {
     pub(super) had: BTreeSet<usize>,
     /// The clusters that the nodes would have been, when they were blank.
     pub(super) founded: Vec<ClusterId>,
+    /// How many surveys were begun.
+    pub(super) surveys: u64,
     /// How often somebody tried to declare the cluster anew.
     pub(super) declarations: u32,
     pub(super) violation: Option<Violation>,

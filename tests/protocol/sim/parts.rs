@@ -102,6 +102,8 @@ pub(super) enum Reply {
     Met(Look),
     Replica,
     NobodyThere,
+    /// The next in line for a key is called; whether others wait behind it.
+    Call(usize, bool),
     Answer(Answer),
 }
 

@@ -135,8 +135,12 @@ pub(super) struct Profile {
     pub(super) odd_walls: u64,
     /// Of a thousand histories, those where the clocks of nodes are apart by a second or an hour.
     pub(super) apart: u64,
+    /// Of a thousand histories, those where some stand in line for locks that others have.
+    pub(super) waiters: u64,
     /// Whether it is checked that a lock comes to stand on every node that is well.
     pub(super) spreads: bool,
+    /// Whether it is checked that those in line leave the nodes alone.
+    pub(super) is_patient: bool,
     /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
     pub(super) far_floors: u64,
     /// What else must be so.
@@ -162,7 +166,9 @@ impl Profile {
         ill_timed: 20,
         odd_walls: 50,
         apart: 50,
+        waiters: 250,
         spreads: false,
+        is_patient: false,
         far_floors: 100,
         pin: None,
         mutant: None,
@@ -201,6 +207,8 @@ pub(super) struct Plan {
     pub(super) long_ways: u64,
     /// Of a thousand questions, those upon which something goes wrong at once.
     pub(super) ill_timed: u64,
+    /// Of a thousand callers, those that stand in line for a lock that others have.
+    pub(super) waiters: u64,
     /// Whether the clocks of nodes are apart by a second or an hour.
     pub(super) is_apart: bool,
     /// Whether some claims want a number far ahead of all clocks.
@@ -258,6 +266,7 @@ impl Plan {
             timer_late: chance.pick(&[0, 100_000, 1_000_000]),
             ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
             work: chance.pick(&[30, 120, 400]),
+            waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
             is_apart: false,
             has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
         };

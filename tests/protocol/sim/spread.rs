@@ -42,25 +42,21 @@ impl Sim<'_> {
         }
     }
 
-    /// A lock that renews itself comes to stand on every node that is well, and so are the ways to it: renewals find the
-    /// key missing there, and take it again.
-    pub(super) fn check_redundancy(&mut self, id: Id) {
+    /// The nodes that have been well for two ttls of a lock that renews itself, and so have the ways to them; none if it
+    /// is not old enough, or if its holder was not well.
+    pub(super) fn well_for_long(&self, id: Id) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (who, (least, most)) = (record.who, record.ttls);
         let peer = &self.peers[who];
         // Where a renewal is over before its answers are there, nothing is heard of what is missing.
         let has_time = least.as_nanos() as u64 / 8 > 4 * self.plan.way + self.plan.timer_late;
-        if !self.profile.spreads || !record.auto_renew || !has_time || !self.is_valid(id) {
-            return;
-        }
         let two_ttls = (most * 5 / 2 + Duration::from_millis(5)).as_nanos() as u64;
         let since = self.nanos.saturating_sub(two_ttls);
         let is_awake = peer.frozen_until <= since && peer.undisturbed_since <= since;
-        if record.won_at.is_none_or(|won| won > since)
-            || !is_awake
-            || self.oracle.misled_since(who, since).is_some()
-        {
-            return;
+        let is_old = record.won_at.is_some_and(|won| won <= since);
+        let is_misled = self.oracle.misled_since(who, since).is_some();
+        if !record.auto_renew || !has_time || !is_old || !is_awake || is_misled {
+            return NodeSet::EMPTY;
         }
         let is_well = |node: &NodeId| {
             let (site, node) = (&self.sites[node.index()], node.index());
@@ -70,12 +66,20 @@ impl Sim<'_> {
             let is_hurt = self.oracle.hurt_since(node, since).is_some();
             is_up && peer.votes[node] && !is_ill && was_ill < since && !is_hurt
         };
-        let slot = Slot::Lock(self.keys[record.key].clone());
-        let stands = self.standing(id);
-        let well: NodeSet = self.plan.quorum.all().iter().filter(is_well).collect();
+        self.plan.quorum.all().iter().filter(is_well).collect()
+    }
+
+    /// A lock that renews itself comes to stand on every node that is well, and so are the ways to it: renewals find the
+    /// key missing there, and take it again.
+    pub(super) fn check_redundancy(&mut self, id: Id) {
+        if !self.profile.spreads || !self.is_valid(id) {
+            return;
+        }
+        let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Somebody else may be there just now, in vain.
         let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
-        let bare: NodeSet = well.without(stands).iter().filter(|node| !is_taken(node)).collect();
+        let bare = self.well_for_long(id).without(self.standing(id)).iter().filter(|node| !is_taken(node));
+        let bare: NodeSet = bare.collect();
         if !bare.is_empty() {
             let words =
                 format!("lock {id} does not stand on {bare:?}, though all has been well there for two ttls");

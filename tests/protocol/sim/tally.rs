@@ -12,6 +12,8 @@ pub(super) struct Tally {
     pub(super) histories: u64,
     pub(super) events: u64,
     pub(super) attempts: u64,
+    pub(super) waits: u64,
+    pub(super) calls: u64,
     pub(super) acquired: u64,
     pub(super) numbered: u64,
     pub(super) in_two_rounds: u64,
@@ -46,6 +48,8 @@ pub(super) enum Invariant {
     Confirmed,
     /// A lock that renews itself stands on every node that has been well for two of its ttls.
     Redundancy,
+    /// Who stands in line for a lock that is held leaves the nodes alone.
+    Patience,
     /// A renewal says that nobody else had the lock meanwhile.
     Continuity,
     /// A loss is told before it is one.
@@ -97,6 +101,8 @@ impl Tally {
         self.histories += other.histories;
         self.events += other.events;
         self.attempts += other.attempts;
+        self.waits += other.waits;
+        self.calls += other.calls;
         self.acquired += other.acquired;
         self.numbered += other.numbered;
         self.in_two_rounds += other.in_two_rounds;
@@ -138,7 +144,9 @@ impl fmt::Display for Tally {
         writeln!(f, "{} of them with a number, {two_rounds:.1} % of those in two rounds", self.numbered)?;
         writeln!(
             f,
-            "{} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared anew",
+            "{} waits in line, {} calls, {} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared anew",
+            self.waits,
+            self.calls,
             self.extensions,
             self.renewed,
             self.unconfirmed,

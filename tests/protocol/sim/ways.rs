@@ -48,7 +48,7 @@ impl Sim<'_> {
         self.at(at, Deed::Arrive(place));
     }
 
-    fn answer(&mut self, place: usize, reply: Reply) {
+    pub(super) fn answer(&mut self, place: usize, reply: Reply) {
         let way = self.way();
         let conn = &mut self.conns[place];
         let opens = self.peers[conn.who].no_way_in[conn.node];
@@ -142,7 +142,13 @@ impl Sim<'_> {
             };
         }
         let before = self.before(node, ask);
-        let answer = self.sites[node].node.run(command, self.nanos);
+        let answer = match ask.phase {
+            Phase::Stand | Phase::Leave => Answer::Vote(self.line_up_at(node, who, ask), None),
+            _ => self.sites[node].node.run(command, self.nanos),
+        };
+        if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted, _)) {
+            self.hand_over_at(node, who, &ask.key);
+        }
         if self.story.is_some() {
             let late = if is_ghost { ", late" } else { "" };
             let told = match &answer {
@@ -185,6 +191,7 @@ impl Sim<'_> {
                 self.drop_wire(who, node);
                 self.peers[who].board.on_down(id, "nobody there".into(), now);
             }
+            Reply::Call(key, has_others) => self.be_called(who, node, key, has_others),
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale = matches!(&look, Err(Failing::Refused(words)) if &**words == "READONLY");
                 peer.board.on_look(id, look, now);
@@ -241,6 +248,7 @@ impl Sim<'_> {
 
     pub(super) fn drop_wire(&mut self, who: usize, node: usize) {
         self.ail_between(who, node, self.nanos);
+        self.be_displaced(who);
         if let Some(place) = self.peers[who].wires[node].take() {
             self.conns[place].state = Way::Cut;
         }
