@@ -59,7 +59,7 @@ fn what_was_evicted_is_not_forgotten_with_the_statistics() {
 
 #[track_caller]
 fn is_broken(profile: &Profile, invariant: Invariant) {
-    let (_, finding) = runner::run_all(0, HISTORIES, profile);
+    let (_, finding) = runner::run_all(0, 5 * HISTORIES, profile);
     let finding = finding.expect("not kept yet");
     println!("found after {} histories: {:?}", finding.seed + 1, finding.violation);
     assert_eq!(finding.violation.invariant, invariant, "{}", finding.violation.words);

@@ -5,6 +5,7 @@
 //! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
 
 mod awaited;
+mod beyond;
 mod boards;
 mod caller;
 mod chance;
