@@ -261,13 +261,12 @@ impl Node {
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
-        let mut name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
-        if self.evicted > 0 && self.mistake != Some(Mistake::EvictionsUncounted) {
-            name += &format!(":{}", self.evicted);
-        }
-        if self.swaps > 0 && self.mistake != Some(Mistake::SwapsUncounted) {
-            name += &format!(":s{}", self.swaps);
-        }
+        let is_told = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
+        let evicted =
+            is_told(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
+        let swaps = is_told(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
+        let name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
+        let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         Incarnation::new(&name)
     }
 

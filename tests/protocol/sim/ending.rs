@@ -89,7 +89,9 @@ impl Sim<'_> {
         for node in 0..self.sites.len() {
             let ends =
                 [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];
-            ends.into_iter().for_each(|end| self.mend(end(node)));
+            for end in ends {
+                self.mend(end(node));
+            }
             self.sites[node].frozen_until = 0;
             self.note_error(node);
             if self.plan.faults.contains(&Fault::FastNode) {

@@ -11,19 +11,17 @@ use crate::protocol::quorum::{NodeId, NodeSet};
 pub(super) struct Hurt {
     /// `u64::MAX` while it goes on.
     pub(super) until: u64,
-    /// When the node changed last before it.
-    pub(super) at: u64,
     pub(super) by: Cause,
 }
 
 impl Oracle {
     /// The clock of a node, or what it does with keys, is beyond what the locks promise to stand, until then.
     pub(super) fn hurt(&mut self, node: usize, until: u64, by: Cause) {
-        self.hurt[node].push(Hurt { until, at: self.changed_at[node], by });
+        self.hurt[node].push(Hurt { until, by });
     }
 
     pub(super) fn mislead(&mut self, who: usize, until: u64, by: Cause) {
-        self.misled[who].push(Hurt { until, at: 0, by });
+        self.misled[who].push(Hurt { until, by });
     }
 
     /// A clock runs as it should again.
@@ -66,12 +64,12 @@ impl Oracle {
         hurts.next().map(|hurt| hurt.by)
     }
 
-    /// Whether the node's clock was behind when it came up since then, and who voted there after that did not know it
-    /// before.
+    /// Whether the node's clock was behind when it came up, and set right since then, and who had its vote after that did
+    /// not know it before.
     pub(super) fn fooled_since(&self, node: usize, since: u64, knew_since: u64) -> Option<Cause> {
         let is_behind = |hurt: &&Hurt| hurt.by == Cause::BehindAtStart && hurt.until >= since;
         let hurt = self.hurt[node].iter().rfind(is_behind)?;
-        (knew_since > hurt.at).then_some(hurt.by)
+        (knew_since > hurt.until).then_some(hurt.by)
     }
 
     pub(super) fn misled_since(&self, who: usize, since: u64) -> Option<Cause> {

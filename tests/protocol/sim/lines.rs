@@ -1,5 +1,6 @@
 //! The lines that nodes keep: `lua/{stand,leave,hand_over,call}.lua`, over the data of the simulated node.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::engine::{Sim, tell};
@@ -34,7 +35,7 @@ impl Sim<'_> {
             let ago = called.map(|called| now + called).filter(|ago| (0..=CALL_GRACE).contains(ago));
             let Some(ago) = ago else {
                 put(&mut line, name, -now);
-                self.keep_line(node, key, line);
+                self.keep_line(node, key, &line);
                 return Vote::Missing;
             };
             left = Some(Some(Duration::from_micros((CALL_GRACE - ago) as u64)));
@@ -42,7 +43,7 @@ impl Sim<'_> {
         if line.iter().all(|(score, other)| *other != name || *score < 0) {
             put(&mut line, name, now - waited.as_micros() as i64);
         }
-        self.keep_line(node, key, line);
+        self.keep_line(node, key, &line);
         Vote::Held { remaining: left.flatten() }
     }
 
@@ -51,7 +52,7 @@ impl Sim<'_> {
         let mut line = self.line_at(node, key);
         line.retain(|(_, other)| *other != name);
         let is_next = line.first().is_some_and(|(score, _)| *score >= 0);
-        self.keep_line(node, key, line);
+        self.keep_line(node, key, &line);
         let is_free = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos).is_none();
         if is_free && is_next && self.call_next(node, key, None) { Vote::Granted } else { Vote::Missing }
     }
@@ -70,24 +71,25 @@ impl Sim<'_> {
     fn call_next(&mut self, node: usize, key: &Key, caller: Option<(usize, u32)>) -> bool {
         loop {
             let mut line = self.line_at(node, key);
-            let Some((score, (head, life))) = line.first().copied() else { return false };
+            let Some((score, name)) = line.first().copied() else { return false };
+            let (who, which) = name;
             let place = self.keys.iter().position(|other| other == key).unwrap_or_default();
-            let wire = self.peers[head].wires[node].filter(|wire| self.conns[*wire].state == Way::Up);
-            let hears = self.peers[head].life == life && !self.peers[head].is_dead;
+            let wire = self.peers[who].wires[node].filter(|wire| self.conns[*wire].state == Way::Up);
+            let hears = self.peers[who].life == which && !self.peers[who].is_dead;
             if score > 0
                 && hears
                 && let Some(wire) = wire
             {
-                let has_others = line.len() > 1 || caller != Some((head, life));
-                tell!(self, "node {node} calls client {head} for key {place}");
+                let has_others = line.len() > 1 || caller != Some(name);
+                tell!(self, "node {node} calls client {who} for key {place}");
                 self.tally.calls += 1;
                 self.answer(wire, Reply::Call(place, has_others));
-                put(&mut line, (head, life), -(self.sites[node].node.micros(self.nanos) as i64));
-                self.keep_line(node, key, line);
+                put(&mut line, name, -(self.sites[node].node.micros(self.nanos) as i64));
+                self.keep_line(node, key, &line);
                 return true;
             }
             line.remove(0);
-            self.keep_line(node, key, line);
+            self.keep_line(node, key, &line);
         }
     }
 
@@ -113,9 +115,12 @@ impl Sim<'_> {
         text.lines().filter_map(place).collect()
     }
 
-    fn keep_line(&mut self, node: usize, key: &Key, line: Line) {
-        let text: String =
-            line.iter().map(|(score, (who, life))| format!("{score} {who} {life}\n")).collect();
+    fn keep_line(&mut self, node: usize, key: &Key, line: &Line) {
+        let mut text = String::new();
+        for (score, (who, life)) in line {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{score} {who} {life}");
+        }
         let node = &mut self.sites[node].node;
         let expires = Some(node.micros(self.nanos) / 1000 + LINE_LIFE);
         node.data_mut().insert(Slot::Line(key.clone()), Entry { value: Some(text.into_bytes()), expires });

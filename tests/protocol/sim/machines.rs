@@ -45,7 +45,7 @@ impl Sim<'_> {
     fn fall_behind(&mut self, node: usize, up_after: u64) {
         let longest = self.plan.longest_nanos();
         let by = self.chance.of_any_size(longest / 4, 4 * longest);
-        self.sites[node].behind = by as i64;
+        (self.sites[node].behind, self.sites[node].behind_since) = (by as i64, self.nanos);
         self.set_node_clock(node, -(by as i64));
         let later = up_after + self.chance.of_any_size(1_000_000, longest);
         self.after(later, Deed::Mend(Mend::ClockBehind(node)));
@@ -57,8 +57,9 @@ impl Sim<'_> {
             return;
         }
         self.set_node_clock(node, by);
-        let changed = self.oracle.changed_at[node];
-        if self.plan.is_all_guarded() && self.nanos < changed + self.plan.least_probation() {
+        let since = self.sites[node].behind_since;
+        let is_early = self.nanos < since + self.plan.least_probation();
+        if self.plan.is_all_guarded() && is_early && self.oracle.hurt_since(node, since).is_none() {
             // No key was laid there since. Only those who go by its clock alone take its probation to be over.
             self.oracle.hurt(node, self.nanos, Cause::BehindAtStart);
         } else {

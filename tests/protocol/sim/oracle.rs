@@ -60,6 +60,7 @@ pub(super) struct Violation {
 
 /// One attempt, and the lock that it became.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Record {
     pub(super) who: usize,
     pub(super) life: u32,
@@ -241,7 +242,7 @@ impl Sim<'_> {
         let is_excused = self.oracle.hurt[node].iter().any(|hurt| {
             let is_unseen = hurt.until >= self.nanos || self.sites[node].errors > 0;
             let holds = match hurt.by {
-                Cause::BehindAtStart => knew_since > hurt.at,
+                Cause::BehindAtStart => knew_since > hurt.until,
                 by => !by.is_unseen() || is_unseen,
             };
             hurt.until >= changed && holds

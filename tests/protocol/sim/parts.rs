@@ -12,6 +12,7 @@ use crate::protocol::marker::{Charter, Look};
 use crate::protocol::membership::Membership;
 
 /// A node and the machine it runs on.
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Site {
     pub(super) node: Node,
     /// Which process: a connection belongs to one of them.
@@ -27,8 +28,9 @@ pub(super) struct Site {
     pub(super) is_traced: bool,
     /// The database that it had before it was swapped.
     pub(super) swapped: Option<Data>,
-    /// By how much its clock is to be set forth, to be right.
+    /// By how much its clock is to be set forth, to be right, and since when.
     pub(super) behind: i64,
+    pub(super) behind_since: u64,
     /// Some data that it had.
     pub(super) copy: Option<Data>,
     /// Something was wrong with it until then.
@@ -121,6 +123,7 @@ impl Site {
             is_traced: false,
             swapped: None,
             behind: 0,
+            behind_since: 0,
             copy: None,
             ill_until: 0,
             haste,

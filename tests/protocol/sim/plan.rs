@@ -178,6 +178,7 @@ impl Profile {
 }
 
 /// One history, before anything happens in it.
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) quorum: Quorum,

@@ -81,7 +81,7 @@ pub(super) enum Cause {
     EvictedUnseen,
     /// Somebody reset the statistics of a node, in which alone it stood that it has forgotten.
     TraceWiped,
-    /// A node's clock was behind when it came up, and who had never met the node goes by that clock alone.
+    /// A node's clock was behind when it came up. Who first met the node after that was set right goes by it alone.
     BehindAtStart,
     /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
     ForgotFloor,

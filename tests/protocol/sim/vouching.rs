@@ -52,12 +52,12 @@ impl Sim<'_> {
             let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
             marker.is_some_and(|it| (it.cluster, it.charter) == (cluster, self.plan.charter()))
         };
-        let carriers = (0..self.sites.len()).filter(|other| *other != node).filter(carries).count();
+        let count = (0..self.sites.len()).filter(|other| *other != node).filter(carries).count();
         let is_known = peer.knew_since[node] < u64::MAX;
         let quorum = self.plan.quorum;
         let needed = if is_known { 1 } else { quorum.need().min(quorum.nodes() - 1).max(1) };
-        if carriers < needed {
-            let words = format!("client {who} takes node {node} in on the word of {carriers} nodes");
+        if count < needed {
+            let words = format!("client {who} takes node {node} in on the word of {count} nodes");
             self.violate(Invariant::Membership, &words);
         }
     }

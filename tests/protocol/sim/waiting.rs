@@ -115,16 +115,16 @@ impl Sim<'_> {
         let Some(key) = (0..self.keys.len()).find(asks) else { return };
         self.peers[who].tasks[key].wait.survey = None;
         if self.peers[who].tasks[key].state == State::Waiting(Then::Hear) {
-            let told = votes.iter().find(|vote| matches!(vote, Vote::Held { .. } | Vote::Missing)).cloned();
+            let told = votes.iter().find(|vote| matches!(vote, Vote::Held { .. } | Vote::Missing));
             self.hear_of_place(who, key, told);
         }
     }
 
-    fn hear_of_place(&mut self, who: usize, key: usize, told: Option<Vote>) {
+    fn hear_of_place(&mut self, who: usize, key: usize, told: Option<&Vote>) {
         let wait = &mut self.peers[who].tasks[key].wait;
         match told {
             Some(Vote::Held { remaining }) => {
-                wait.retry_after = remaining;
+                wait.retry_after = *remaining;
                 wait.looks += 1;
                 wait.found_free = 0;
                 // It may have been called meanwhile.
