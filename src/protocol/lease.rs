@@ -163,8 +163,9 @@ impl Lease {
             Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts)),
             Phase::Retake => {
                 // A key taken for an earlier round ends with that round's ttl, and the deadline may have moved since.
+                let is_current = round == self.rounds || is(Mutant::RetakeOfAnyRound);
                 let is_lasting =
-                    round == self.rounds && self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+                    is_current && self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
                 self.on_grant(node, &vote, is_lasting || is(Mutant::RetakeLasts));
             }
             Phase::Raise => self.on_raise(node, &vote),

@@ -23,6 +23,8 @@ pub enum Mutant {
     QuorumOfConnected,
     /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
     RetakeLasts,
+    /// A key that is taken again is good for the round that is under way when the answer comes.
+    RetakeOfAnyRound,
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
     LateGrantLasts,
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.

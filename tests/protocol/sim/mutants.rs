@@ -106,6 +106,9 @@ const RETAKE_LASTS: Profile = Profile {
     mutant: Some(Mutant::RetakeLasts),
     ..PLAIN
 };
+/// The same, as far as that is a matter of the round.
+const RETAKE_OF_ANY_ROUND: Profile =
+    Profile { mutant: Some(Mutant::RetakeOfAnyRound), long_ways: 150, ..RETAKE_LASTS };
 /// A grant is under way for long, and the lock is extended meanwhile.
 const LATE_GRANT_LASTS: Profile =
     Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
@@ -211,6 +214,11 @@ fn mutant_sim_error_is_vote() {
 #[test]
 fn mutant_sim_retake_lasts() {
     is_caught(&RETAKE_LASTS);
+}
+
+#[test]
+fn mutant_sim_retake_of_any_round() {
+    is_caught(&RETAKE_OF_ANY_ROUND);
 }
 
 #[test]
