@@ -133,7 +133,7 @@ pub(super) struct Profile {
     pub(super) ill_timed: u64,
     /// Of a thousand clients, those whose wall clock is far off.
     pub(super) odd_walls: u64,
-    /// Of a thousand histories, those where the clocks of nodes are apart by a second or an hour.
+    /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
     pub(super) apart: u64,
     /// Of a thousand histories, those where some stand in line for locks that others have.
     pub(super) waiters: u64,
@@ -210,7 +210,7 @@ pub(super) struct Plan {
     pub(super) ill_timed: u64,
     /// Of a thousand callers, those that stand in line for a lock that others have.
     pub(super) waiters: u64,
-    /// Whether the clocks of nodes are apart by a second or an hour.
+    /// Whether the clocks of nodes and clients are apart by a second or an hour.
     pub(super) is_apart: bool,
     /// Whether some claims want a number far ahead of all clocks.
     pub(super) has_far_floors: bool,
@@ -280,6 +280,11 @@ impl Plan {
             pin(&mut plan);
         }
         plan
+    }
+
+    /// By how much one more clock is off for good, in nanoseconds.
+    pub(super) fn apart(&self, chance: &mut Chance) -> i64 {
+        if self.is_apart { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
     pub(super) const fn is_guarded(&self, who: usize) -> bool {
