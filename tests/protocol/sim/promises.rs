@@ -239,7 +239,9 @@ impl Sim<'_> {
         for other in &self.oracle.won {
             let early = &self.oracle.records[*other as usize];
             let Some(earlier) = early.number.filter(|_| early.key == late.key) else { continue };
-            let amnesty = || self.oracle.amnesty(early.start, early.number, &self.plan);
+            // Whoever is won first may have been asked for last.
+            let (since, largest) = (early.start.min(late.start), earlier.max(number));
+            let amnesty = || self.oracle.amnesty(since, Some(largest), &self.plan);
             if earlier == number {
                 let words = format!("locks {other} and {id} both have the number {number}");
                 found.push((Invariant::Unique, amnesty(), words));
