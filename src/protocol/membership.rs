@@ -311,7 +311,7 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn carriers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentVouch);
+        let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
         let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()

@@ -28,9 +28,9 @@ pub enum Mutant {
     /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
     LateGrantLasts,
     /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
-    AbsentVouch,
+    AbsentNodesVouch,
     /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
-    NoOwnWait,
+    NoOwnClockWait,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
 }

@@ -40,8 +40,8 @@ pub(crate) type Data = BTreeMap<Slot, Entry>;
 pub(crate) enum Slot {
     Lock(Key),
     Fence(Key),
-    /// The processes that wait for a key here: its simulated line is kept by those who use it.
-    Line(Key),
+    /// The processes that wait for a key here: kept by `sim/wait_queues.rs`.
+    WaitQueue(Key),
     Marker,
 }
 

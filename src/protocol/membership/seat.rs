@@ -186,7 +186,7 @@ impl Seat {
             Verdict::ToMark(_) if !takes_in => self.hold_back(now.plus(probation), Doubt::Unmet),
             Verdict::Member(badge) => {
                 let has_changed = self.known.as_ref().is_some_and(|known| *known != badge.marker);
-                if has_changed && !is(Mutant::NoProbation) && !is(Mutant::NoOwnWait) {
+                if has_changed && !is(Mutant::NoProbation) && !is(Mutant::NoOwnClockWait) {
                     // Who knew it when it changed trusts no clock but its own for how long ago that was.
                     let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
                     self.hold_back(now.plus(probation), Doubt::Forgot);

@@ -2,7 +2,7 @@
 
 use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
-use super::waiting::{Then, Wait};
+use super::waiters::{Then, Wait};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::{Id, News};
 use crate::protocol::claim::Claim;

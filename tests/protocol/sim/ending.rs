@@ -10,7 +10,7 @@ use crate::protocol::marker::{ClusterId, Marker};
 impl Sim<'_> {
     pub(super) fn mend(&mut self, mend: Mend) {
         if let Mend::NodeUp(node) | Mend::Master(node) | Mend::Errors(node) | Mend::Evicts(node) = mend {
-            self.ail(node, self.nanos);
+            self.note_trouble(node, self.nanos);
         }
         match mend {
             Mend::NodeUp(node) => {
@@ -35,7 +35,7 @@ impl Sim<'_> {
                 self.note_founders();
             }
             Mend::Swap(node) => self.swap_back(node),
-            Mend::ClockBehind(node) => self.catch_up(node),
+            Mend::ClockBehind(node) => self.set_clock_right(node),
             Mend::NodeRate(node) => {
                 let haste = self.sites[node].haste;
                 self.set_node_haste(node, haste);

@@ -134,7 +134,7 @@ impl<'a> Sim<'a> {
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_haste(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
-            node.jump(0, set_off + plan.apart(&mut chance));
+            node.jump(0, set_off + plan.clock_offset(&mut chance));
             node.mistake = profile.mistake;
             Site::new(node, haste)
         });
@@ -145,7 +145,7 @@ impl<'a> Sim<'a> {
             let boot = chance.between(1, 1_000_000) * 1_000_000;
             let off = chance.between(0, 40_000_000) as i64 - 20_000_000;
             let off = if chance.permille(profile.odd_walls) { off * 100_000 } else { off };
-            let off = off + plan.apart(&mut chance);
+            let off = off + plan.clock_offset(&mut chance);
             Peer::new(&plan, who, Clocks::new(boot, haste, off - boot as i64), haste)
         });
         let peers: Vec<Peer> = peers.collect();

@@ -61,7 +61,7 @@ impl Sim<'_> {
             Fault::Freeze => {
                 let span = self.span();
                 self.sites[node].frozen_until = self.nanos + span;
-                self.ail(node, self.nanos + span);
+                self.note_trouble(node, self.nanos + span);
                 tell!(self, "node {node} stands still for {} ms", span / 1_000_000);
                 true
             }
@@ -80,11 +80,11 @@ impl Sim<'_> {
             }
             Fault::Evicts => {
                 let site = &mut self.sites[node];
-                site.is_traced &= site.node.evicts;
+                site.eviction_was_recorded &= site.node.evicts;
                 site.node.evicts = true;
                 site.evicts_since = site.evicts_since.min(self.nanos);
                 tell!(self, "node {node} is told to evict keys");
-                self.ail(node, self.nanos);
+                self.note_trouble(node, self.nanos);
                 self.note_founders();
                 if self.chance.permille(700) {
                     self.evict(node);
@@ -105,7 +105,7 @@ impl Sim<'_> {
             if side != 2 {
                 peer.no_way_in[node] = until;
             }
-            self.ail_between(who, node, until);
+            self.note_trouble_between(who, node, until);
             tell!(
                 self,
                 "nothing goes {} client {who} and node {node} until {} ms",
@@ -121,7 +121,7 @@ impl Sim<'_> {
             self,
             "the connection of client {who} to node {node} breaks; {ghosts} of {under_way} commands under way still arrive"
         );
-        self.ail_between(who, node, self.nanos);
+        self.note_trouble_between(who, node, self.nanos);
         self.sever(place, ghosts);
         let later = self.way();
         self.after(later, Deed::Break(place));

@@ -22,7 +22,7 @@ const QUIET: Profile = Profile {
     beyonds: &[],
     all: true,
     long_ways: 60,
-    apart: 0,
+    clock_offsets: 0,
     waiters: 0,
     far_floors: 0,
     ..Profile::GENERAL
@@ -113,12 +113,12 @@ const RETAKE_OF_ANY_ROUND: Profile =
 const LATE_GRANT_LASTS: Profile =
     Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
 /// Nodes that forgot are away, or blank, when another comes up blank.
-const ABSENT_VOUCH: Profile =
-    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentVouch), ..QUIET };
+const ABSENT_NODES_VOUCH: Profile =
+    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentNodesVouch), ..QUIET };
 /// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
-const NO_OWN_WAIT: Profile = Profile {
+const NO_OWN_CLOCK_WAIT: Profile = Profile {
     faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
-    mutant: Some(Mutant::NoOwnWait),
+    mutant: Some(Mutant::NoOwnClockWait),
     ..QUIET
 };
 const SWAPS_UNCOUNTED: Profile =
@@ -227,13 +227,13 @@ fn mutant_sim_late_grant_lasts() {
 }
 
 #[test]
-fn mutant_sim_absent_vouch() {
-    is_caught(&ABSENT_VOUCH);
+fn mutant_sim_absent_nodes_vouch() {
+    is_caught(&ABSENT_NODES_VOUCH);
 }
 
 #[test]
-fn mutant_sim_no_own_wait() {
-    is_caught(&NO_OWN_WAIT);
+fn mutant_sim_no_own_clock_wait() {
+    is_caught(&NO_OWN_CLOCK_WAIT);
 }
 
 #[test]

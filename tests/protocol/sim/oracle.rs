@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::engine::Sim;
-use super::hurts::Hurt;
+use super::excuses::Hurt;
 use super::plan::Slip;
 use super::tally::{Cause, Invariant};
 use crate::node::{Answer, Command, Slot};
@@ -43,7 +43,7 @@ pub(super) struct Oracle {
     pub(super) suitor: usize,
     pub(super) had: BTreeSet<usize>,
     /// The clusters that the nodes would have been, when they were blank.
-    pub(super) founded: Vec<ClusterId>,
+    pub(super) founder_ids: Vec<ClusterId>,
     /// How many surveys were begun.
     pub(super) surveys: u64,
     /// How often somebody tried to declare the cluster anew.
@@ -97,7 +97,7 @@ pub(super) struct Mark {
     /// When somebody else's key stood in the way of a renewal last.
     pub(super) refused_at: u64,
     /// Since when the client had known the node.
-    pub(super) knew_since: u64,
+    pub(super) known_since: u64,
     /// The vote came from a node that may have forgotten.
     pub(super) is_doubtful: bool,
 }
@@ -214,8 +214,8 @@ impl Sim<'_> {
         {
             return;
         }
-        let knew_since = self.peers[who].knew_since[node];
-        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node, knew_since);
+        let known_since = self.peers[who].known_since[node];
+        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node, known_since);
         if ask.fence.is_some() && self.peers[who].is_stranger {
             self.check_stranger(node);
         }
@@ -224,7 +224,7 @@ impl Sim<'_> {
         let place = self.oracle.grants;
         let mark = &mut self.oracle.records[id as usize].marks[node];
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
-        mark.knew_since = knew_since;
+        mark.known_since = known_since;
         match (ask.phase, vote, ask.fence) {
             (Phase::Grant, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
@@ -236,13 +236,13 @@ impl Sim<'_> {
     }
 
     /// By true time: whether the node changed less than the longest ttl ago.
-    fn is_on_probation(&self, node: usize, knew_since: u64) -> bool {
+    fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
         // A change that nobody sees is excused until somebody must have looked, any other for good.
         let is_excused = self.oracle.hurt[node].iter().any(|hurt| {
             let is_unseen = hurt.until >= self.nanos || self.sites[node].errors > 0;
             let holds = match hurt.by {
-                Cause::BehindAtStart => knew_since > hurt.until,
+                Cause::ClockBehindAtStart => known_since > hurt.until,
                 by => !by.is_unseen() || is_unseen,
             };
             hurt.until >= changed && holds

@@ -25,16 +25,16 @@ pub(super) struct Site {
     pub(super) errors_since: u64,
     pub(super) evicts_since: u64,
     /// Since it evicts somebody looked who takes nodes in, and had the time to write that down.
-    pub(super) is_traced: bool,
+    pub(super) eviction_was_recorded: bool,
     /// The database that it had before it was swapped.
     pub(super) swapped: Option<Data>,
     /// By how much its clock is to be set forth, to be right, and since when.
-    pub(super) behind: i64,
-    pub(super) behind_since: u64,
+    pub(super) clock_behind_by: i64,
+    pub(super) clock_behind_since: u64,
     /// Some data that it had.
     pub(super) copy: Option<Data>,
     /// Something was wrong with it until then.
-    pub(super) ill_until: u64,
+    pub(super) trouble_until: u64,
     pub(super) haste: i64,
     pub(super) has_jumped_back: bool,
     pub(super) jumped_at: Option<u64>,
@@ -50,11 +50,11 @@ pub(super) struct Peer {
     pub(super) clocks: Clocks,
     pub(super) wires: Vec<Option<usize>>,
     /// Something was wrong with the way to a node, or with what is thought of it, until then.
-    pub(super) ill_until: Vec<u64>,
+    pub(super) trouble_until: Vec<u64>,
     /// Whether a node votes, as far as this process knows.
     pub(super) votes: Vec<bool>,
     /// Since when this process has known a node as a member; `u64::MAX` for never.
-    pub(super) knew_since: Vec<u64>,
+    pub(super) known_since: Vec<u64>,
     /// Nothing goes to, or comes from, a node before this.
     pub(super) no_way_out: Vec<u64>,
     pub(super) no_way_in: Vec<u64>,
@@ -85,7 +85,7 @@ pub(super) struct Conn {
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
     /// On it came a look since the node evicts.
-    pub(super) saw_evicting: bool,
+    pub(super) looked_while_evicting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +120,12 @@ impl Site {
             errors: 0,
             errors_since: 0,
             evicts_since: u64::MAX,
-            is_traced: false,
+            eviction_was_recorded: false,
             swapped: None,
-            behind: 0,
-            behind_since: 0,
+            clock_behind_by: 0,
+            clock_behind_since: 0,
             copy: None,
-            ill_until: 0,
+            trouble_until: 0,
             haste,
             has_jumped_back: false,
             jumped_at: None,
@@ -148,9 +148,9 @@ impl Peer {
             is_dead: false,
             clocks,
             wires: vec![None; nodes],
-            ill_until: vec![0; nodes],
+            trouble_until: vec![0; nodes],
             votes: vec![false; nodes],
-            knew_since: vec![u64::MAX; nodes],
+            known_since: vec![u64::MAX; nodes],
             no_way_out: vec![0; nodes],
             no_way_in: vec![0; nodes],
             wakes_at: None,
@@ -180,7 +180,7 @@ impl Peer {
             Board::new(plan.quorum, plan.limits)
         };
         self.wires.fill(None);
-        self.knew_since.fill(u64::MAX);
+        self.known_since.fill(u64::MAX);
         self.votes.fill(!self.is_guarded);
         self.wakes_at = None;
         self.tasks = (0..plan.keys).map(|_| Task::default()).collect();

@@ -134,13 +134,13 @@ pub(super) struct Profile {
     /// Of a thousand clients, those whose wall clock is far off.
     pub(super) odd_walls: u64,
     /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
-    pub(super) apart: u64,
+    pub(super) clock_offsets: u64,
     /// Of a thousand histories, those where some stand in line for locks that others have.
     pub(super) waiters: u64,
     /// Whether it is checked that a lock comes to stand on every node that is well.
-    pub(super) spreads: bool,
+    pub(super) checks_redundancy: bool,
     /// Whether it is checked that those in line leave the nodes alone.
-    pub(super) is_patient: bool,
+    pub(super) checks_patience: bool,
     /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
     pub(super) far_floors: u64,
     /// What else must be so.
@@ -165,10 +165,10 @@ impl Profile {
         long_ways: 60,
         ill_timed: 20,
         odd_walls: 50,
-        apart: 50,
+        clock_offsets: 50,
         waiters: 250,
-        spreads: false,
-        is_patient: false,
+        checks_redundancy: false,
+        checks_patience: false,
         far_floors: 100,
         pin: None,
         mutant: None,
@@ -211,7 +211,7 @@ pub(super) struct Plan {
     /// Of a thousand callers, those that stand in line for a lock that others have.
     pub(super) waiters: u64,
     /// Whether the clocks of nodes and clients are apart by a second or an hour.
-    pub(super) is_apart: bool,
+    pub(super) has_clock_offsets: bool,
     /// Whether some claims want a number far ahead of all clocks.
     pub(super) has_far_floors: bool,
     /// How late timers ring.
@@ -268,11 +268,11 @@ impl Plan {
             ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
             work: chance.pick(&[30, 120, 400]),
             waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
-            is_apart: false,
+            has_clock_offsets: false,
             has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
         };
-        if profile.apart > 0 && chance.permille(profile.apart) {
-            plan.is_apart = true;
+        if profile.clock_offsets > 0 && chance.permille(profile.clock_offsets) {
+            plan.has_clock_offsets = true;
             // The data of a node whose clock is ahead by an hour would keep a lock from everybody for that hour.
             plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::Replica));
         }
@@ -283,8 +283,8 @@ impl Plan {
     }
 
     /// By how much one more clock is off for good, in nanoseconds.
-    pub(super) fn apart(&self, chance: &mut Chance) -> i64 {
-        if self.is_apart { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
+    pub(super) fn clock_offset(&self, chance: &mut Chance) -> i64 {
+        if self.has_clock_offsets { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
     pub(super) const fn is_guarded(&self, who: usize) -> bool {

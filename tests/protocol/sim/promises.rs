@@ -1,7 +1,7 @@
 //! What clients come to believe, held against what is true: every promise is checked here.
 
 use super::engine::{Deed, Sim, tell};
-use super::hurts::can_forget;
+use super::excuses::can_forget;
 use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
 use crate::protocol::board::Id;
@@ -200,9 +200,10 @@ impl Sim<'_> {
         for node in both(first.ground, second.ground).iter() {
             let node = node.index();
             let since = first.start.min(second.start);
-            let fooled = |by: &Record| self.oracle.fooled_since(node, since, by.marks[node].knew_since);
-            let fooled = fooled(first).or_else(|| fooled(second));
-            let hurt = self.oracle.hurt_since(node, since).or(fooled);
+            let misled =
+                |by: &Record| self.oracle.misled_by_clock_since(node, since, by.marks[node].known_since);
+            let misled = misled(first).or_else(|| misled(second));
+            let hurt = self.oracle.hurt_since(node, since).or(misled);
             let forgot = !self.plan.is_all_guarded() && self.oracle.changed_at[node] >= since;
             why = Some(hurt.or(forgot.then_some(Cause::Forgot))?);
         }

@@ -9,9 +9,10 @@ use crate::protocol::quorum::NodeId;
 
 impl Sim<'_> {
     /// Notes the nodes that this client takes for members by now.
-    pub(super) fn get_to_know(&mut self, who: usize) {
+    pub(super) fn note_known_nodes(&mut self, who: usize) {
         let peer = &mut self.peers[who];
-        for (node, since) in peer.knew_since.iter_mut().enumerate().filter(|(_, since)| **since == u64::MAX) {
+        for (node, since) in peer.known_since.iter_mut().enumerate().filter(|(_, since)| **since == u64::MAX)
+        {
             if peer.board.badge(NodeId(node as u8)).is_some() {
                 *since = self.nanos;
             }
@@ -21,7 +22,7 @@ impl Sim<'_> {
     /// Notes the cluster that these nodes would be, if all were blank.
     pub(super) fn note_founders(&mut self) {
         let incarnations: Vec<_> = self.sites.iter().map(|site| site.node.incarnation()).collect();
-        self.oracle.founded.push(ClusterId::of_founders(incarnations.iter()));
+        self.oracle.founder_ids.push(ClusterId::of_founders(incarnations.iter()));
     }
 
     /// A node that remembers nothing is told its cluster on the word of nodes that are there and remember it: of so many
@@ -39,10 +40,10 @@ impl Sim<'_> {
         // What somebody was told a look ago may be so no more.
         let changed = |other: usize| {
             let site = &self.sites[other];
-            let changed_at = site.ill_until.max(self.oracle.changed_at[other]);
+            let changed_at = site.trouble_until.max(self.oracle.changed_at[other]);
             site.errors > 0 || site.is_replica || changed_at + window >= self.nanos
         };
-        let is_founding = self.oracle.founded.contains(&cluster);
+        let is_founding = self.oracle.founder_ids.contains(&cluster);
         if is_founding || (0..self.sites.len()).any(|other| other != node && changed(other)) {
             return;
         }
@@ -53,7 +54,7 @@ impl Sim<'_> {
             marker.is_some_and(|it| (it.cluster, it.charter) == (cluster, self.plan.charter()))
         };
         let count = (0..self.sites.len()).filter(|other| *other != node).filter(carries).count();
-        let is_known = peer.knew_since[node] < u64::MAX;
+        let is_known = peer.known_since[node] < u64::MAX;
         let quorum = self.plan.quorum;
         let needed = if is_known { 1 } else { quorum.need().min(quorum.nodes() - 1).max(1) };
         if count < needed {

@@ -27,7 +27,7 @@ impl Sim<'_> {
             to_client: VecDeque::new(),
             out_clear: self.nanos,
             in_clear: self.nanos,
-            saw_evicting: false,
+            looked_while_evicting: false,
         });
         let patience = self.plan.limits.redial_after.as_nanos() as u64;
         self.after(patience, Deed::GiveUp(self.conns.len() - 1));
@@ -85,9 +85,9 @@ impl Sim<'_> {
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
-            let is_second = conn.saw_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
-            self.sites[node].is_traced |= evicts && is_second;
-            conn.saw_evicting = evicts;
+            let is_second = conn.looked_while_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
+            self.sites[node].eviction_was_recorded |= evicts && is_second;
+            conn.looked_while_evicting = evicts;
         }
         match message {
             Message::Hello if is_ghost => {}
@@ -143,7 +143,7 @@ impl Sim<'_> {
         }
         let before = self.before(node, ask);
         let answer = match ask.phase {
-            Phase::Stand | Phase::Leave => Answer::Vote(self.line_up_at(node, who, ask), None),
+            Phase::Stand | Phase::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
             _ => self.sites[node].node.run(command, self.nanos),
         };
         if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted, _)) {
@@ -176,7 +176,7 @@ impl Sim<'_> {
         match reply {
             Reply::Met(look) => {
                 conn.state = Way::Up;
-                peer.ill_until[node] = peer.ill_until[node].max(self.nanos);
+                peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_guarded {
                     peer.board.on_met(id, look, now);
                 }
@@ -247,7 +247,7 @@ impl Sim<'_> {
     }
 
     pub(super) fn drop_wire(&mut self, who: usize, node: usize) {
-        self.ail_between(who, node, self.nanos);
+        self.note_trouble_between(who, node, self.nanos);
         self.be_displaced(who);
         if let Some(place) = self.peers[who].wires[node].take() {
             self.conns[place].state = Way::Cut;

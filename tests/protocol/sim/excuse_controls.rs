@@ -17,7 +17,7 @@ const FLOORS: Profile = Profile {
     faults: &[Fault::Cut, Fault::Partition, Fault::Restart],
     all: true,
     far_floors: 1000,
-    apart: 0,
+    clock_offsets: 0,
     // So that clocks are off by little, and forgotten numbers are overtaken in time.
     pin: Some(|plan| {
         plan.longest_ttl = ms(2_000);
@@ -43,7 +43,7 @@ fn numbers_fall_after_a_floor_far_ahead_only_where_nodes_forgot() {
 #[test]
 fn only_who_never_met_a_node_is_misled_by_its_clock_at_start() {
     let exclusion = |profile: &Profile| causes(profile, 2_000, &[Invariant::Exclusion]);
-    assert_eq!(exclusion(&BEHIND), [Cause::BehindAtStart]);
+    assert_eq!(exclusion(&BEHIND), [Cause::ClockBehindAtStart]);
     assert_eq!(exclusion(&Profile { faults: &[Fault::RestartBehind], ..BEHIND }), []);
 }
 

@@ -1,19 +1,22 @@
-//! Promises that are not kept yet: each test says that the simulation finds so. Where one fails, the promise is kept by
-//! now, and its test is to say that: `is_broken` becomes `is_kept`, or the profile a part of [`Profile::GENERAL`].
+//! Promises that are not kept yet: each test requires the simulation to find the violation.
+//!
+//! A test that fails here means that its promise is kept by now. Then `is_broken` becomes `is_kept`, and
+//! [`Profile::GENERAL`] checks the promise too: by `checks_redundancy`, by `checks_patience`, and by
+//! [`Fault::ResetStat`] among the faults of `WITHIN`.
 
 use super::plan::{Fault, Profile};
 use super::runner;
 use super::tally::Invariant;
 
 /// What goes wrong is over soon, and locks are held for long.
-const SPREAD: Profile = Profile {
+const REDUNDANCY: Profile = Profile {
     nodes: &[3, 5],
     clients: (2, 4),
     beyond: 0,
     faults: &[Fault::Cut, Fault::Partition, Fault::Freeze, Fault::Restart],
     long_ways: 0,
-    apart: 500,
-    spreads: true,
+    clock_offsets: 500,
+    checks_redundancy: true,
     pin: Some(|plan| {
         plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
         plan.work = 1_000;
@@ -23,9 +26,9 @@ const SPREAD: Profile = Profile {
     ..Profile::GENERAL
 };
 /// Most callers stand in line.
-const IN_LINE: Profile = Profile {
-    spreads: false,
-    is_patient: true,
+const WAITERS: Profile = Profile {
+    checks_redundancy: false,
+    checks_patience: true,
     pin: Some(|plan| {
         plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
         plan.work = 2_000;
@@ -33,27 +36,27 @@ const IN_LINE: Profile = Profile {
         plan.way = plan.way.min(1_000_000);
         plan.waiters = 800;
     }),
-    ..SPREAD
+    ..REDUNDANCY
 };
 /// What a node evicted stands in its statistics, which somebody resets.
 const STATISTICS: Profile =
     Profile { plain: 0, mixed: 0, beyond: 0, faults: &[Fault::Evicts, Fault::ResetStat], ..Profile::GENERAL };
 
 #[test]
-fn a_lock_comes_to_stand_on_every_node_that_is_well() {
-    is_broken(&SPREAD, Invariant::Redundancy);
+fn a_lock_stands_on_every_node_that_had_no_trouble_for_two_ttls() {
+    is_broken(&REDUNDANCY, Invariant::Redundancy);
     // Where there are no fences, it does.
-    is_kept(&Profile { plain: 1000, mixed: 0, ..SPREAD });
+    is_kept(&Profile { plain: 1000, mixed: 0, ..REDUNDANCY });
 }
 
 #[test]
-fn who_stands_in_line_for_a_lock_that_is_held_leaves_the_nodes_alone() {
-    is_broken(&IN_LINE, Invariant::Patience);
-    is_kept(&Profile { plain: 1000, mixed: 0, ..IN_LINE });
+fn a_waiter_does_not_poll_while_the_lock_is_held() {
+    is_broken(&WAITERS, Invariant::Patience);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..WAITERS });
 }
 
 #[test]
-fn what_was_evicted_is_not_forgotten_with_the_statistics() {
+fn resetting_statistics_does_not_hide_an_eviction() {
     is_broken(&STATISTICS, Invariant::Membership);
 }
 

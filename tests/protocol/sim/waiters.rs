@@ -222,11 +222,13 @@ impl Sim<'_> {
     fn check_patience(&mut self, who: usize, key: usize) {
         let is_kept = |id: &Id| {
             let record = &self.oracle.records[*id as usize];
-            record.key == key && self.is_valid(*id) && self.well_for_long(*id).len() == self.sites.len()
+            record.key == key
+                && self.is_valid(*id)
+                && self.nodes_without_trouble(*id).len() == self.sites.len()
         };
-        let since = self.peers[who].ill_until.iter().max().copied().unwrap_or_default();
+        let since = self.peers[who].trouble_until.iter().max().copied().unwrap_or_default();
         let is_well = since + self.plan.longest_nanos() < self.nanos;
-        if !self.profile.is_patient || !is_well || !self.oracle.open.iter().any(is_kept) {
+        if !self.profile.checks_patience || !is_well || !self.oracle.open.iter().any(is_kept) {
             return;
         }
         let wait = &mut self.peers[who].tasks[key].wait;

@@ -35,33 +35,33 @@ impl Sim<'_> {
         }
         let span = self.span();
         self.after(span, Deed::Mend(Mend::NodeUp(node)));
-        if fault == Fault::RestartBehind && self.sites[node].behind == 0 {
-            self.fall_behind(node, span);
+        if fault == Fault::RestartBehind && self.sites[node].clock_behind_by == 0 {
+            self.start_clock_behind(node, span);
         }
         true
     }
 
     /// Its clock is behind when it comes up, and is set right soon after: before anybody may vote there who knew it.
-    fn fall_behind(&mut self, node: usize, up_after: u64) {
+    fn start_clock_behind(&mut self, node: usize, up_after: u64) {
         let longest = self.plan.longest_nanos();
         let by = self.chance.of_any_size(longest / 4, 4 * longest);
-        (self.sites[node].behind, self.sites[node].behind_since) = (by as i64, self.nanos);
+        (self.sites[node].clock_behind_by, self.sites[node].clock_behind_since) = (by as i64, self.nanos);
         self.set_node_clock(node, -(by as i64));
         let later = up_after + self.chance.of_any_size(1_000_000, longest);
         self.after(later, Deed::Mend(Mend::ClockBehind(node)));
     }
 
-    pub(super) fn catch_up(&mut self, node: usize) {
-        let by = std::mem::take(&mut self.sites[node].behind);
+    pub(super) fn set_clock_right(&mut self, node: usize) {
+        let by = std::mem::take(&mut self.sites[node].clock_behind_by);
         if by == 0 {
             return;
         }
         self.set_node_clock(node, by);
-        let since = self.sites[node].behind_since;
+        let since = self.sites[node].clock_behind_since;
         let is_early = self.nanos < since + self.plan.least_probation();
         if self.plan.is_all_guarded() && is_early && self.oracle.hurt_since(node, since).is_none() {
             // No key was laid there since. Only those who go by its clock alone take its probation to be over.
-            self.oracle.hurt(node, self.nanos, Cause::BehindAtStart);
+            self.oracle.hurt(node, self.nanos, Cause::ClockBehindAtStart);
         } else {
             self.oracle.hurt(node, self.nanos, Cause::NodeClock);
         }
@@ -96,9 +96,9 @@ impl Sim<'_> {
         self.sites[node].node.reset_stats();
         self.note_founders();
         tell!(self, "node {node}'s statistics are reset");
-        if was_told && self.marker_agrees(node) && !self.sites[node].is_traced {
+        if was_told && self.marker_agrees(node) && !self.sites[node].eviction_was_recorded {
             tell!(self, "nothing tells any more that node {node} has forgotten");
-            self.oracle.hurt(node, self.nanos, Cause::TraceWiped);
+            self.oracle.hurt(node, self.nanos, Cause::EvictionCountReset);
         }
         true
     }
@@ -194,7 +194,7 @@ impl Sim<'_> {
     fn forgets(&mut self, node: usize, forgot: bool) {
         let now = self.nanos;
         self.oracle.change(node, now, forgot);
-        self.ail(node, now);
+        self.note_trouble(node, now);
         self.note_founders();
     }
 
@@ -239,7 +239,7 @@ impl Sim<'_> {
         tell!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
         let site = &mut self.sites[node];
         site.node.jump(self.nanos, by);
-        self.ail(node, self.nanos);
+        self.note_trouble(node, self.nanos);
         self.note_error(node);
     }
 

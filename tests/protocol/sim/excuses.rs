@@ -60,16 +60,16 @@ impl Oracle {
     /// What may have cost a key on the node its time, or the node its memory, for everybody.
     pub(super) fn hurt_since(&self, node: usize, since: u64) -> Option<Cause> {
         let hurts = self.hurt[node].iter().rev();
-        let mut hurts = hurts.filter(|hurt| hurt.until >= since && hurt.by != Cause::BehindAtStart);
+        let mut hurts = hurts.filter(|hurt| hurt.until >= since && hurt.by != Cause::ClockBehindAtStart);
         hurts.next().map(|hurt| hurt.by)
     }
 
     /// Whether the node's clock was behind when it came up, and set right since then, and who had its vote after that did
     /// not know it before.
-    pub(super) fn fooled_since(&self, node: usize, since: u64, knew_since: u64) -> Option<Cause> {
-        let is_behind = |hurt: &&Hurt| hurt.by == Cause::BehindAtStart && hurt.until >= since;
+    pub(super) fn misled_by_clock_since(&self, node: usize, since: u64, known_since: u64) -> Option<Cause> {
+        let is_behind = |hurt: &&Hurt| hurt.by == Cause::ClockBehindAtStart && hurt.until >= since;
         let hurt = self.hurt[node].iter().rfind(is_behind)?;
-        (knew_since > hurt.until).then_some(hurt.by)
+        (known_since > hurt.until).then_some(hurt.by)
     }
 
     pub(super) fn misled_since(&self, who: usize, since: u64) -> Option<Cause> {

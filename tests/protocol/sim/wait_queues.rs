@@ -1,4 +1,4 @@
-//! The lines that nodes keep: `lua/{stand,leave,hand_over,call}.lua`, over the data of the simulated node.
+//! The wait queues that nodes keep: `lua/{stand,leave,hand_over,call}.lua`, over the data of the simulated node.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::Vote;
 
 /// Who waits, by process and life, with the score of the sorted set: since when, or as a negative one when called.
-type Line = Vec<(i64, (usize, u32))>;
+type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
-    pub(super) fn line_up_at(&mut self, node: usize, who: usize, ask: &Ask) -> Vote {
+    pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Ask) -> Vote {
         match ask.phase {
-            Phase::Stand => self.stand_at(node, who, &ask.key, ask.ttl),
-            _ => self.leave_at(node, who, &ask.key),
+            Phase::Stand => self.enqueue_at(node, who, &ask.key, ask.ttl),
+            _ => self.dequeue_at(node, who, &ask.key),
         }
     }
 
-    fn stand_at(&mut self, node: usize, who: usize, key: &Key, waited: Duration) -> Vote {
+    fn enqueue_at(&mut self, node: usize, who: usize, key: &Key, waited: Duration) -> Vote {
         let now = self.sites[node].node.micros(self.nanos) as i64;
         let name = (who, self.peers[who].life);
-        let mut line = self.line_at(node, key);
+        let mut line = self.queue_of(node, key);
         let held = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos);
         let mut left =
             held.map(|entry| entry.expires.map(|at| Duration::from_millis(at - now as u64 / 1000)));
@@ -35,7 +35,7 @@ impl Sim<'_> {
             let ago = called.map(|called| now + called).filter(|ago| (0..=CALL_GRACE).contains(ago));
             let Some(ago) = ago else {
                 put(&mut line, name, -now);
-                self.keep_line(node, key, &line);
+                self.store_queue(node, key, &line);
                 return Vote::Missing;
             };
             left = Some(Some(Duration::from_micros((CALL_GRACE - ago) as u64)));
@@ -43,16 +43,16 @@ impl Sim<'_> {
         if line.iter().all(|(score, other)| *other != name || *score < 0) {
             put(&mut line, name, now - waited.as_micros() as i64);
         }
-        self.keep_line(node, key, &line);
+        self.store_queue(node, key, &line);
         Vote::Held { remaining: left.flatten() }
     }
 
-    fn leave_at(&mut self, node: usize, who: usize, key: &Key) -> Vote {
+    fn dequeue_at(&mut self, node: usize, who: usize, key: &Key) -> Vote {
         let name = (who, self.peers[who].life);
-        let mut line = self.line_at(node, key);
+        let mut line = self.queue_of(node, key);
         line.retain(|(_, other)| *other != name);
         let is_next = line.first().is_some_and(|(score, _)| *score >= 0);
-        self.keep_line(node, key, &line);
+        self.store_queue(node, key, &line);
         let is_free = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos).is_none();
         if is_free && is_next && self.call_next(node, key, None) { Vote::Granted } else { Vote::Missing }
     }
@@ -70,7 +70,7 @@ impl Sim<'_> {
 
     fn call_next(&mut self, node: usize, key: &Key, caller: Option<(usize, u32)>) -> bool {
         loop {
-            let mut line = self.line_at(node, key);
+            let mut line = self.queue_of(node, key);
             let Some((score, name)) = line.first().copied() else { return false };
             let (who, which) = name;
             let place = self.keys.iter().position(|other| other == key).unwrap_or_default();
@@ -85,11 +85,11 @@ impl Sim<'_> {
                 self.tally.calls += 1;
                 self.answer(wire, Reply::Call(place, has_others));
                 put(&mut line, name, -(self.sites[node].node.micros(self.nanos) as i64));
-                self.keep_line(node, key, &line);
+                self.store_queue(node, key, &line);
                 return true;
             }
             line.remove(0);
-            self.keep_line(node, key, &line);
+            self.store_queue(node, key, &line);
         }
     }
 
@@ -103,8 +103,8 @@ impl Sim<'_> {
         })
     }
 
-    fn line_at(&self, node: usize, key: &Key) -> Line {
-        let entry = self.sites[node].node.living(&Slot::Line(key.clone()), self.nanos);
+    fn queue_of(&self, node: usize, key: &Key) -> Queue {
+        let entry = self.sites[node].node.living(&Slot::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();
         let place = |words: &str| {
@@ -115,7 +115,7 @@ impl Sim<'_> {
         text.lines().filter_map(place).collect()
     }
 
-    fn keep_line(&mut self, node: usize, key: &Key, line: &Line) {
+    fn store_queue(&mut self, node: usize, key: &Key, line: &Queue) {
         let mut text = String::new();
         for (score, (who, life)) in line {
             // Writing to a string cannot fail.
@@ -123,11 +123,12 @@ impl Sim<'_> {
         }
         let node = &mut self.sites[node].node;
         let expires = Some(node.micros(self.nanos) / 1000 + LINE_LIFE);
-        node.data_mut().insert(Slot::Line(key.clone()), Entry { value: Some(text.into_bytes()), expires });
+        node.data_mut()
+            .insert(Slot::WaitQueue(key.clone()), Entry { value: Some(text.into_bytes()), expires });
     }
 }
 
-fn put(line: &mut Line, name: (usize, u32), score: i64) {
+fn put(line: &mut Queue, name: (usize, u32), score: i64) {
     line.retain(|(_, other)| *other != name);
     line.push((score, name));
     line.sort_unstable();

@@ -36,7 +36,7 @@ impl Sim<'_> {
                 }
                 Action::Standing(node, standing) => {
                     self.peers[who].votes[node.index()] = standing == Standing::Voting;
-                    self.ail_between(who, node.index(), self.nanos);
+                    self.note_trouble_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
                 }
                 Action::Clock(node, oddity) => tell!(self, "client {who} sees node {}: {oddity:?}", node.0),
@@ -52,7 +52,7 @@ impl Sim<'_> {
                 Action::Tell(id, news) => self.be_told(who, id, &news),
             }
         }
-        self.get_to_know(who);
+        self.note_known_nodes(who);
         self.set_alarm(who);
     }
 

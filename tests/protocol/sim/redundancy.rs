@@ -13,22 +13,22 @@ use crate::protocol::vote::Vote;
 
 impl Sim<'_> {
     /// Something is wrong with the node until then.
-    pub(super) fn ail(&mut self, node: usize, until: u64) {
+    pub(super) fn note_trouble(&mut self, node: usize, until: u64) {
         let site = &mut self.sites[node];
-        site.ill_until = site.ill_until.max(until);
+        site.trouble_until = site.trouble_until.max(until);
     }
 
     /// Something is wrong between this client and the node until then.
-    pub(super) fn ail_between(&mut self, who: usize, node: usize, until: u64) {
-        let ill_until = &mut self.peers[who].ill_until[node];
-        *ill_until = until.max(*ill_until);
+    pub(super) fn note_trouble_between(&mut self, who: usize, node: usize, until: u64) {
+        let trouble_until = &mut self.peers[who].trouble_until[node];
+        *trouble_until = until.max(*trouble_until);
     }
 
     /// A message will be there at that time.
     pub(super) fn note_way(&mut self, place: usize, at: u64) {
         if at > self.nanos + 2 * self.plan.way {
             let (who, node) = (self.conns[place].who, self.conns[place].node);
-            self.ail_between(who, node, at);
+            self.note_trouble_between(who, node, at);
         }
     }
 
@@ -44,7 +44,7 @@ impl Sim<'_> {
 
     /// The nodes that have been well for two ttls of a lock that renews itself, and so have the ways to them; none if it
     /// is not old enough, or if its holder was not well.
-    pub(super) fn well_for_long(&self, id: Id) -> NodeSet {
+    pub(super) fn nodes_without_trouble(&self, id: Id) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (who, (least, most)) = (record.who, record.ttls);
         let peer = &self.peers[who];
@@ -62,7 +62,7 @@ impl Sim<'_> {
             let (site, node) = (&self.sites[node.index()], node.index());
             let is_ill = site.is_down || site.is_replica || site.errors > 0 || site.node.evicts;
             let is_up = peer.wires[node].is_some_and(|place| self.conns[place].state == Way::Up);
-            let was_ill = site.ill_until.max(peer.ill_until[node]).max(record.marks[node].refused_at);
+            let was_ill = site.trouble_until.max(peer.trouble_until[node]).max(record.marks[node].refused_at);
             let is_hurt = self.oracle.hurt_since(node, since).is_some();
             is_up && peer.votes[node] && !is_ill && was_ill < since && !is_hurt
         };
@@ -72,13 +72,14 @@ impl Sim<'_> {
     /// A lock that renews itself comes to stand on every node that is well, and so are the ways to it: renewals find the
     /// key missing there, and take it again.
     pub(super) fn check_redundancy(&mut self, id: Id) {
-        if !self.profile.spreads || !self.is_valid(id) {
+        if !self.profile.checks_redundancy || !self.is_valid(id) {
             return;
         }
         let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Somebody else may be there just now, in vain.
         let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
-        let bare = self.well_for_long(id).without(self.standing(id)).iter().filter(|node| !is_taken(node));
+        let bare =
+            self.nodes_without_trouble(id).without(self.standing(id)).iter().filter(|node| !is_taken(node));
         let bare: NodeSet = bare.collect();
         if !bare.is_empty() {
             let words =
