@@ -33,10 +33,8 @@ impl Sim<'_> {
         if write.replaces.is_some() || self.oracle.declarations > 0 || !is_sane {
             return;
         }
-        let Some(cluster) = Marker::parse(&format!("{} x 0", write.identity)).map(|marker| marker.cluster)
-        else {
-            return;
-        };
+        let id = write.identity.split(' ').nth(1).and_then(|id| u128::from_str_radix(id, 16).ok());
+        let cluster = ClusterId::new(id.expect("a cluster's id in what a node is told to remember"));
         // What somebody was told a look ago may be so no more.
         let changed = |other: usize| {
             let site = &self.sites[other];
