@@ -23,7 +23,7 @@ impl Sim<'_> {
         site.is_down = true;
         site.is_replica = false;
         site.frozen_until = 0;
-        site.swapped = None;
+        (site.swapped, site.marker_at_reset) = (None, None);
         tell!(self, "node {node}: {fault:?}");
         self.forgets(node, fault != Fault::Restart);
         for place in 0..self.conns.len() {
@@ -94,22 +94,36 @@ impl Sim<'_> {
     pub(super) fn reset_stats(&mut self, node: usize) -> bool {
         let was_told = !self.marker_agrees(node);
         self.sites[node].node.reset_stats();
+        self.sites[node].marker_at_reset = self.marker_of(node);
         self.note_founders();
         tell!(self, "node {node}'s statistics are reset");
-        if was_told && self.marker_agrees(node) && !self.sites[node].eviction_was_recorded {
-            tell!(self, "nothing tells any more that node {node} has forgotten");
-            self.oracle.hurt(node, self.nanos, Cause::EvictionCountReset);
+        if was_told && !self.sites[node].eviction_was_recorded {
+            self.excuse_reset(node);
         }
         true
     }
 
+    /// Where the marker agrees with what the node is, although it has forgotten: counts are as they were when the marker
+    /// was written, and nobody has written it anew since they were reset.
+    fn excuse_reset(&mut self, node: usize) {
+        let marker = self.marker_of(node);
+        if marker.is_some() && marker == self.sites[node].marker_at_reset && self.marker_agrees(node) {
+            tell!(self, "nothing tells any more that node {node} has forgotten");
+            self.oracle.hurt(node, self.nanos, Cause::StatisticsReset);
+        }
+    }
+
     /// Whether its marker was written by just what it is now, or is when it evicts no more.
     fn marker_agrees(&self, node: usize) -> bool {
+        let text = self.marker_of(node);
+        let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(&text).ok()?));
         let mut node = self.sites[node].node.clone();
         node.evicts = false;
-        let text = node.data().get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
-        let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
         marker.is_some_and(|marker| marker.incarnation == node.incarnation())
+    }
+
+    fn marker_of(&self, node: usize) -> Option<Vec<u8>> {
+        self.sites[node].node.data().get(&Slot::Marker)?.value.clone()
     }
 
     /// The database that it had is there again.
@@ -194,6 +208,7 @@ impl Sim<'_> {
     fn forgets(&mut self, node: usize, forgot: bool) {
         let now = self.nanos;
         self.oracle.change(node, now, forgot);
+        self.excuse_reset(node);
         self.note_trouble(node, now);
         self.note_founders();
     }

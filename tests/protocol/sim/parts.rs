@@ -26,6 +26,8 @@ pub(super) struct Site {
     pub(super) evicts_since: u64,
     /// Since it evicts somebody looked who takes nodes in, and had the time to write that down.
     pub(super) eviction_was_recorded: bool,
+    /// What it remembered of its cluster when its statistics were reset.
+    pub(super) marker_at_reset: Option<Vec<u8>>,
     /// The database that it had before it was swapped.
     pub(super) swapped: Option<Data>,
     /// By how much its clock is to be set forth, to be right, and since when.
@@ -121,6 +123,7 @@ impl Site {
             errors_since: 0,
             evicts_since: u64::MAX,
             eviction_was_recorded: false,
+            marker_at_reset: None,
             swapped: None,
             clock_behind_by: 0,
             clock_behind_since: 0,

@@ -80,7 +80,7 @@ pub(super) enum Cause {
     /// A node evicted keys, and those that have not looked since let it vote.
     EvictedUnseen,
     /// Somebody reset the statistics of a node, in which alone it stood that it has forgotten.
-    EvictionCountReset,
+    StatisticsReset,
     /// A node's clock was behind when it came up. Who first met the node after that was set right goes by it alone.
     ClockBehindAtStart,
     /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
