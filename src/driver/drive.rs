@@ -228,7 +228,7 @@ impl Driver {
         for order in inbox.drain(..) {
             match order {
                 Order::Stand { id, key, waited, aside, reply } => {
-                    self.stand(id, (key, waited, aside), reply, now)
+                    self.stand(id, (key, waited, aside), reply, now);
                 }
                 Order::Leave { key } => self.leave(&key, now),
                 order => {

@@ -1,6 +1,7 @@
 //! A held claim: its deadline, its renewals, its release.
 
 mod outranked;
+mod release;
 mod renewal;
 mod step;
 
@@ -12,11 +13,12 @@ use std::time::Duration;
 use super::attempt::Attempt;
 use super::claim::{Key, Phase, Token};
 use super::fence::Fence;
+use super::mutant::{Mutant, is};
 use super::quorum::{NodeId, NodeSet, Quorum};
-use super::round::Round;
 use super::terms::Terms;
 use super::time::{BootTime, Moment};
 use super::vote::Vote;
+use release::Releasing;
 use renewal::Renewal;
 
 /// A lock that is held.
@@ -67,13 +69,6 @@ enum State {
     Lost,
     Releasing(Box<Releasing>),
     Ended,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Releasing {
-    settle_by: Moment,
-    round: Round,
-    to_release: NodeSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,7 +161,9 @@ impl Lease {
     pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
-            Phase::Grant => self.on_grant(node, &vote, !self.outlives_grants, now),
+            Phase::Grant => {
+                self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
+            }
             Phase::Retake => self.on_retake(node, round, &vote, now),
             Phase::Raise => self.on_raise(node, &vote),
             Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
@@ -217,29 +214,6 @@ impl Lease {
         if self.is_held() {
             self.lose(Loss::Expired);
         }
-    }
-
-    /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
-    pub fn release(&mut self, settle_by: Moment) {
-        if matches!(self.state, State::Releasing(_) | State::Ended) {
-            return;
-        }
-        // Where nothing of ours can stand, there is nothing to confirm.
-        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
-        self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
-        self.ask_no_more();
-        self.news = None;
-    }
-
-    /// Its release, when it comes, calls nobody: the next in this process takes the key.
-    pub const fn keep_turn(&mut self) {
-        self.release_as = Phase::KeepTurn;
-    }
-
-    /// How its keys are released.
-    #[must_use]
-    pub const fn release_as(&self) -> Phase {
-        self.release_as
     }
 
     /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
@@ -368,18 +342,6 @@ impl Lease {
 
     fn end(&self) -> Option<Moment> {
         self.end.as_deref().copied()
-    }
-
-    fn on_release(&mut self, node: NodeId, vote: Vote) {
-        if let State::Releasing(releasing) = &mut self.state {
-            let round = &mut releasing.round;
-            round.record(node, vote);
-            // Deleted, or not ours (any more): both are a plain answer.
-            let confirmed = round.granted().or(round.missing()).len();
-            if self.quorum.is_met(confirmed) || round.is_complete() {
-                self.news = Some(News::Released);
-            }
-        }
     }
 
     fn ask_no_more(&mut self) {

@@ -5,8 +5,10 @@
 //! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
 
 mod seat;
+mod verdict;
 
-pub use seat::{Badge, Standing};
+pub use seat::Standing;
+pub use verdict::Badge;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,9 @@ use super::quorum::{NodeId, NodeSet, Quorum};
 use super::sentinel::Oddity;
 use super::terms::Drift;
 use super::time::Moment;
-use super::vote::{Bar, Doubt, Fault, Vote};
-use seat::{HoldBack, Seat, Verdict};
+use super::vote::{Doubt, Fault, Vote};
+use seat::{HoldBack, Seat};
+use verdict::{Verdict, verdict};
 
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -141,7 +144,7 @@ impl Membership {
         self.end_declaring(Declared::Unreachable);
     }
 
-    /// The node's answer to a look, or why it gave none that is of use. Poll next.
+    /// The node's answer to a look, or why it gave none of use. Poll next.
     pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
         let marker = look.as_ref().ok().and_then(|look| look.marker.clone());
         self.heard_of(node, marker);
@@ -328,9 +331,9 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn carriers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let carries = |seat: &&Seat| {
-            seat.is_up && marker(seat).is_some_and(|it| (it.cluster, it.charter) == (cluster, self.charter))
-        };
+        let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentNodesVouch);
+        let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
+        let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()
     }
 
@@ -366,47 +369,6 @@ impl Membership {
 /// taken back if q had to.
 fn carriers_needed(quorum: Quorum) -> usize {
     quorum.need().min(quorum.nodes() - 1).max(1)
-}
-
-fn verdict(look: &Look, in_force: Option<ClusterId>, all_looked: bool, charter: Charter) -> Verdict {
-    let marker = match look.marker.as_deref() {
-        None => {
-            return match in_force {
-                Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
-                None if all_looked => Verdict::Barred(Bar::Blank),
-                None => Verdict::Undecided,
-            };
-        }
-        Some(text) => Marker::parse(text),
-    };
-    let Some(marker) = marker else {
-        return Verdict::Barred(Bar::Unfit(
-            "`quorlock:node` is taken: it holds something that is no marker".into(),
-        ));
-    };
-    if marker.charter != charter {
-        let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
-        return Verdict::Barred(Bar::AnotherCluster(words.into()));
-    }
-    match in_force {
-        Some(cluster) if cluster != marker.cluster => {
-            Verdict::Barred(Bar::AnotherCluster("most of the nodes given belong to a different one".into()))
-        }
-        // Another server, other data, or a clock that was set back behind the marker.
-        Some(_) if !marker.incarnation.is_same(&look.incarnation) || marker.since_micros > look.micros => {
-            Verdict::ToMark(Marker::identity(marker.cluster, charter))
-        }
-        Some(_) => {
-            let text = look.marker.clone().unwrap_or_default();
-            Verdict::Member(Badge { marker: text, votes_from_micros: marker.votes_from_micros() })
-        }
-        None if all_looked => Verdict::Barred(Bar::AnotherCluster(
-            "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
-             `quorlock init --force`)"
-                .into(),
-        )),
-        None => Verdict::Undecided,
-    }
 }
 
 /// INFO is asked again this often, for what changes under a connection that stays.

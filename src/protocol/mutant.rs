@@ -21,6 +21,22 @@ pub enum Mutant {
     NoSecondRound,
     /// A quorum is a majority of the nodes that are connected.
     QuorumOfConnected,
+    /// A key that is taken again is good for as long as the lock, whatever was asked for and whenever the answer comes.
+    RetakeLasts,
+    /// A key that is taken again is good for the round that is under way when the answer comes.
+    RetakeOfAnyRound,
+    /// A grant that comes late is good for as long as the lock, also where that was extended meanwhile.
+    LateGrantLasts,
+    /// A blank node is taken in on the word of nodes that are away, and may have forgotten it since.
+    AbsentNodesVouch,
+    /// A node with a larger number than the lock's is given up for good, whoever's it is.
+    OutrankedForGood,
+    /// A larger number is taken for nobody's without asking a quorum.
+    LargerIsNobodys,
+    /// When a node was told to remember is known by the node's own clock alone.
+    NoWriterClock,
+    /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
+    NoOwnClockWait,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
 }

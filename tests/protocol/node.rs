@@ -24,6 +24,10 @@ pub(crate) struct Node {
     runs: u32,
     /// How often its data were replaced as a replica's are.
     replications: u32,
+    /// How many keys it has evicted, as far as its statistics tell.
+    evicted: u64,
+    /// How often its databases were swapped or flushed, as far as they tell.
+    swaps: u64,
     pub(crate) evicts: bool,
     pub(crate) mistake: Option<Mistake>,
 }
@@ -36,6 +40,8 @@ pub(crate) type Data = BTreeMap<Slot, Entry>;
 pub(crate) enum Slot {
     Lock(Key),
     Fence(Key),
+    /// The processes that wait for a key here: kept by `sim/wait_queues.rs`.
+    WaitQueue(Key),
     Marker,
 }
 
@@ -91,6 +97,12 @@ pub(crate) enum Mistake {
     FenceFromOne,
     /// A release does not look whose the key is.
     ReleaseWithoutCompare,
+    /// A look does not tell how often the databases were swapped.
+    SwapsUncounted,
+    /// A look does not tell how many keys were evicted.
+    EvictionsUncounted,
+    /// That it evicts is no part of what it is.
+    EvictingUnmarked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,12 +187,39 @@ impl Node {
         self.replications += 1;
         self.scripts.clear();
         self.data = data;
+        self.reset_stats();
     }
 
     /// Made a replica of somebody who has this, and a master again; the process and its connections live on.
     pub(crate) fn change_role(&mut self, data: Data) {
         self.replications += 1;
         self.data = data;
+    }
+
+    /// `SWAPDB`: what it had so far, while it has this.
+    pub(crate) fn swap(&mut self, data: Data) -> Data {
+        self.swaps += 1;
+        std::mem::replace(&mut self.data, data)
+    }
+
+    /// `FLUSHALL`.
+    pub(crate) fn flush(&mut self) {
+        self.swap(Data::new());
+    }
+
+    /// Its memory is full: of the keys that expire these go.
+    pub(crate) fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            if self.data.get(slot).is_some_and(|entry| entry.expires.is_some()) {
+                self.data.remove(slot);
+                self.evicted += 1;
+            }
+        }
+    }
+
+    /// `CONFIG RESETSTAT`.
+    pub(crate) const fn reset_stats(&mut self) {
+        (self.evicted, self.swaps) = (0, 0);
     }
 
     pub(crate) const fn data(&self) -> &Data {
@@ -224,9 +263,14 @@ impl Node {
     }
 
     pub(crate) fn incarnation(&self) -> Incarnation {
-        let evicts = if self.evicts { ":evicts" } else { "" };
-        let (place, runs, replications) = (self.place, self.runs, self.replications);
-        Incarnation::new(&format!("n{place}r{runs}:n{place}p{replications}{evicts}"))
+        let is_told = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
+        let evicted =
+            is_told(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
+        let swaps = is_told(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
+        let name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
+        let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
+        let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);
+        Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
     }
 
     fn text(&self, slot: &Slot) -> Option<String> {

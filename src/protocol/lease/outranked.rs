@@ -9,6 +9,7 @@
 //! Such a node is cleared: where our key still stands it counts, for as long as it stands; where it went missing it is
 //! taken again in the name of the number that the node told, and not past any later one.
 
+use super::super::mutant::{Mutant, is};
 use super::super::quorum::{NodeId, NodeSet};
 use super::super::time::Moment;
 use super::super::vote::Vote;
@@ -44,7 +45,8 @@ impl Outranked {
         if self.before.iter().chain(&self.now).any(is_known) {
             return false;
         }
-        self.now.push(Larger { at: [node].into_iter().collect(), fence, is_asked: false });
+        let told = if is(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
+        told.push(Larger { at: [node].into_iter().collect(), fence, is_asked: false });
         true
     }
 
@@ -71,7 +73,10 @@ impl Lease {
         let State::Held(Some(renewal)) = &self.state else { return vote };
         let is_proved = renewal.suspects.contains(node) && renewal.round.is_won();
         match vote {
-            Vote::Outranked { .. } if self.cleared.contains(node) => Vote::Granted,
+            Vote::Outranked { .. } if is(Mutant::OutrankedForGood) => vote,
+            Vote::Outranked { .. } if self.cleared.contains(node) || is(Mutant::LargerIsNobodys) => {
+                Vote::Granted
+            }
             Vote::Outranked { .. } if is_proved && self.outranked.contains(node) => {
                 self.outranked.remove(node);
                 self.cleared.insert(node);
@@ -93,7 +98,8 @@ impl Lease {
     /// The node lacks our key, and will not be retaken for a larger number.
     pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
-        if fence < NO_NUMBER_LEFT && renewal.outranked.get_or_insert_default().add(node, fence) {
+        let is_known = fence < NO_NUMBER_LEFT && !is(Mutant::OutrankedForGood);
+        if is_known && renewal.outranked.get_or_insert_default().add(node, fence) {
             self.prove_soon(now);
         }
     }

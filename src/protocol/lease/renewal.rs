@@ -37,7 +37,8 @@ impl Renewal {
             return Some((std::mem::take(&mut self.to_retake), None));
         }
         // Past a larger number once it is known that nobody was given it.
-        let told = self.outranked.as_mut().filter(|_| self.round.is_won())?;
+        let is_proved = self.round.is_won() || is(Mutant::LargerIsNobodys);
+        let told = self.outranked.as_mut().filter(|_| is_proved)?;
         told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
     }
 
@@ -82,14 +83,14 @@ impl Lease {
     /// A key that had gone missing was taken again, or not.
     pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: Moment) {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
-        let is_of_this_round = round == self.rounds;
+        let is_of_this_round = round == self.rounds || is(Mutant::RetakeOfAnyRound);
         match vote {
             Vote::Outranked { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
             Vote::Granted if is_of_this_round => self.on_retaken(node),
             _ => {}
         }
         let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-        self.on_grant(node, vote, is_of_this_round && is_lasting, now);
+        self.on_grant(node, vote, is_of_this_round && is_lasting || is(Mutant::RetakeLasts), now);
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {

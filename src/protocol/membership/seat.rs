@@ -9,6 +9,7 @@ use super::super::sentinel::Sentinel;
 use super::super::time::Moment;
 use super::super::vote::{Bar, Doubt, Fault};
 use super::Write;
+use super::verdict::Verdict;
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,29 +47,6 @@ pub struct HoldBack {
     pub(super) doubt: Doubt,
     /// Whether holders were told that it has ended.
     is_open: bool,
-}
-
-/// What becomes of a node, by what it remembers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// Nobody can tell yet.
-    #[default]
-    Undecided,
-    /// It votes once it is past its probation.
-    Member(Badge),
-    /// It must be told to remember this cluster and charter.
-    ToMark(Arc<str>),
-    /// It may not vote.
-    Barred(Bar),
-}
-
-/// What a node is expected to remember.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Badge {
-    /// Its marker, to the letter.
-    pub marker: Arc<str>,
-    /// From when on it votes, in microseconds of its own clock.
-    pub votes_from_micros: u64,
 }
 
 /// How a node stands, for people to see.
@@ -218,7 +196,8 @@ impl Seat {
         match &verdict {
             Verdict::Member(badge) => {
                 let is_new = self.known.as_ref() != Some(&badge.marker);
-                if is_new && self.known.is_some() && !is(Mutant::NoProbation) {
+                let is_made = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
+                if is_new && self.known.is_some() && !is_made {
                     // Who knew it when it changed trusts no clock but its own for how long ago that was.
                     let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
                     self.hold_back(now.plus(own), Doubt::Forgot, probation);
@@ -227,7 +206,8 @@ impl Seat {
                 let told_at = self.look.as_ref().map_or(0, |look| look.micros);
                 let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
                 let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
-                let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
+                let by_writer =
+                    written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, probation, now));
                 ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
                 // A node that was declared has nothing to forget, and nobody holds a lock that is to come back to it.
                 let pause = written.map_or(Duration::ZERO, |_| grace(probation));
@@ -256,11 +236,14 @@ impl Seat {
 
 /// When a probation ends by the clock of the client that wrote the marker. The node's own clock may have been behind
 /// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
-/// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by.
-fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
+/// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by. Clocks that are
+/// kept right still differ by a little.
+fn ends_by_writer(marker: &Marker, probation: Duration, now: Moment) -> Option<Moment> {
     let micros = now.wall_nanos() / 1000;
-    let is_believed = marker.written_micros <= micros.saturating_add(WRITER_AHEAD_MICROS);
-    is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
+    let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
+    let is_believed = !is_ahead && !is(Mutant::NoWriterClock);
+    is_believed
+        .then(|| moved(now, micros, marker.votes_from_written_micros()).plus(probation / WALLS_DIFFER_BY))
 }
 
 /// When a clock that shows `from` at this moment shows `to`, or did.
@@ -277,6 +260,8 @@ fn grace(probation: Duration) -> Duration {
 }
 
 const LEAST_GRACE: Duration = Duration::from_millis(100);
+/// Wall clocks that are right differ by less than this part of a probation.
+const WALLS_DIFFER_BY: u32 = 20;
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.

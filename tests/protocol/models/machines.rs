@@ -79,8 +79,11 @@ impl World {
                             let past = past.map_or(0, |number| self.narrow(number));
                             Self::ask(state, row, phase, (round as u8, past), ttl, nodes);
                         }
-                        Some(LeaseStep::Renewed(_)) => {
-                            sights.see(Sight::Renewed as usize);
+                        Some(LeaseStep::Renewed(deadline)) => {
+                            let start = Self::moment(state.rows[row].start);
+                            if deadline.is_after(self.terms.deadline(start)) {
+                                sights.see(Sight::Moved as usize);
+                            }
                             if state.rows[row].was_passed {
                                 return Err(format!(
                                     "I6: {} is told that it still has the lock, which somebody else had meanwhile",

@@ -91,7 +91,8 @@ pub(crate) enum Sight {
     /// A lock was handed out while the last holder had not let go.
     Stale,
     Refused,
-    Renewed,
+    /// An extension moved a deadline.
+    Moved,
     Retaken,
     Lost,
     /// A question of before the node forgot came after.

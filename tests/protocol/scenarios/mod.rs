@@ -13,5 +13,6 @@ mod raising;
 mod redundancy;
 mod releasing;
 mod renewing;
+mod retaking;
 mod roles;
 mod undoing;

@@ -2,6 +2,7 @@
 
 use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
+use super::waiters::{Then, Wait};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::{Id, News};
 use crate::protocol::claim::Claim;
@@ -12,14 +13,17 @@ use crate::world::ms;
 /// One program that wants one key now and then.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Task {
-    state: State,
+    pub(super) state: State,
     step: u32,
+    pub(super) wait: Wait,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     #[default]
     Idle,
+    /// It wants a lock that others have.
+    Waiting(Then),
     Trying(Id),
     Holding {
         id: Id,
@@ -35,8 +39,18 @@ impl Sim<'_> {
             return;
         }
         match task.state {
-            State::Idle if self.wants(who, key) => self.try_it(who, key),
+            State::Idle if self.wants(who, key) => {
+                if self.stage == Stage::Storm
+                    && self.plan.waiters > 0
+                    && self.chance.permille(self.plan.waiters)
+                {
+                    self.begin_wait(who, key);
+                } else {
+                    self.try_it(who, key);
+                }
+            }
             State::Idle => {}
+            State::Waiting(then) => self.go_on_waiting(who, key, then),
             State::Trying(id) => {
                 self.tally.abandoned += 1;
                 self.let_go(who, key, id, true);
@@ -53,7 +67,7 @@ impl Sim<'_> {
         }
     }
 
-    fn next_step(&mut self, who: usize, key: usize, later: u64) {
+    pub(super) fn next_step(&mut self, who: usize, key: usize, later: u64) {
         let life = self.peers[who].life;
         let task = &mut self.peers[who].tasks[key];
         task.step += 1;
@@ -61,7 +75,7 @@ impl Sim<'_> {
         self.after(later, Deed::Step { who, key, life, step });
     }
 
-    fn try_it(&mut self, who: usize, key: usize) {
+    pub(super) fn try_it(&mut self, who: usize, key: usize) {
         let (least, most) =
             (self.plan.least_ttl.as_millis() as u64, self.plan.longest_ttl.as_millis() as u64);
         let ttl = ms(self.chance.of_any_size(least, most));
@@ -69,13 +83,20 @@ impl Sim<'_> {
         let terms = terms.expect("terms that work");
         let (curious, auto_renew) = (self.chance.permille(300), self.chance.permille(700));
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
+        let floor = if self.plan.has_far_floors && self.chance.permille(100) {
+            let ahead = self.chance.of_any_size(1_000_000, 400_000_000_000_000);
+            self.sites[0].node.micros(self.nanos) + ahead
+        } else {
+            floor
+        };
         let claim = Claim { key: self.keys[key].clone(), terms, curious, floor };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
         let tenure = Tenure { auto_renew, max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
         let (life, is_guarded) = (peer.life, peer.is_guarded);
-        self.oracle.records.push(Record::new(who, life, key, token, self.nanos, is_guarded));
+        let record = Record::new(who, life, key, token, self.nanos, is_guarded);
+        self.oracle.records.push(Record { ttls: (ttl, ttl), auto_renew, ..record });
         self.tally.attempts += 1;
         tell!(self, "client {who} tries key {key} for {ttl:?} as lock {id}");
         let now = self.now(who);
@@ -105,6 +126,8 @@ impl Sim<'_> {
             let now = self.now(who);
             tell!(self, "client {who} extends lock {id} to {ttl:?}");
             self.tally.extensions += 1;
+            let (least, most) = self.oracle.records[id as usize].ttls;
+            self.oracle.records[id as usize].ttls = (least.min(ttl), most.max(ttl));
             self.peers[who].board.extend(id, terms.expect("terms that work"), now);
             self.act(who);
         } else if self.chance.permille(100) && !self.is_valid(id) {
@@ -121,6 +144,7 @@ impl Sim<'_> {
         tell!(self, "client {who} {} lock {id}", if walks_away { "abandons" } else { "releases" });
         self.oracle.end(id);
         self.peers[who].tasks[key].state = State::Idle;
+        self.leave_line(who, key);
         if walks_away {
             self.peers[who].board.abandon(id, now);
         } else {
@@ -133,6 +157,10 @@ impl Sim<'_> {
 
     /// What a task hears of its lock.
     pub(super) fn tell_caller(&mut self, who: usize, id: Id, news: &News) {
+        if let News::Surveyed(votes) = news {
+            self.be_told_of_line(who, id, votes);
+            return;
+        }
         let key = self.oracle.records.get(id as usize).map_or(usize::MAX, |record| record.key);
         let Some(task) = self.peers[who].tasks.get(key).copied() else { return };
         match news {
@@ -140,7 +168,11 @@ impl Sim<'_> {
                 let Some(work) = self.oracle.life_left(id, self.now(who)) else { return };
                 let work = self.chance.below(work * self.plan.work / 100 + 1);
                 let until = self.nanos + work;
-                self.peers[who].tasks[key].state = State::Holding { id, until };
+                let task = &mut self.peers[who].tasks[key];
+                task.state = State::Holding { id, until };
+                // Nobody else in this process waits for it.
+                task.wait.share.on_taken(0);
+                task.wait.is_on = false;
                 if self.stage == Stage::Calm {
                     self.oracle.had.insert(key);
                 }
@@ -149,6 +181,10 @@ impl Sim<'_> {
             }
             News::Refused(refusal) if task.state == State::Trying(id) => {
                 self.oracle.end(id);
+                if task.wait.is_on {
+                    self.wait_on(who, key, &refusal.why);
+                    return;
+                }
                 self.peers[who].tasks[key].state = State::Idle;
                 let told = match refusal.why {
                     Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
@@ -172,6 +208,7 @@ impl Sim<'_> {
         for key in 0..self.keys.len() {
             match self.peers[who].tasks[key].state {
                 State::Idle => self.next_step(who, key, 1_000_000),
+                State::Waiting(_) => self.give_up_waiting(who, key),
                 State::Trying(id) => self.let_go(who, key, id, true),
                 State::Holding { id, .. } => self.let_go(who, key, id, false),
             }

@@ -35,7 +35,8 @@ impl Clocks {
 
     /// What the boot clock shows when the wall clock shows this.
     pub(super) const fn boot_of_wall(&self, wall: u64) -> u64 {
-        wall.saturating_sub(EPOCH).saturating_add_signed(-self.wall_ahead)
+        // It may be set to before the epoch of these histories.
+        wall.saturating_add_signed(-self.wall_ahead).saturating_sub(EPOCH)
     }
 
     pub(super) fn set_haste(&mut self, haste: i64, nanos: u64) {

@@ -9,6 +9,9 @@ use crate::protocol::marker::{ClusterId, Marker};
 
 impl Sim<'_> {
     pub(super) fn mend(&mut self, mend: Mend) {
+        if let Mend::NodeUp(node) | Mend::Master(node) | Mend::Errors(node) | Mend::Evicts(node) = mend {
+            self.note_trouble(node, self.nanos);
+        }
         match mend {
             Mend::NodeUp(node) => {
                 if std::mem::take(&mut self.sites[node].is_down) {
@@ -29,7 +32,10 @@ impl Sim<'_> {
             Mend::Evicts(node) => {
                 self.sites[node].node.evicts = false;
                 self.sites[node].evicts_since = u64::MAX;
+                self.note_founders();
             }
+            Mend::Swap(node) => self.swap_back(node),
+            Mend::ClockBehind(node) => self.set_clock_right(node),
             Mend::NodeRate(node) => {
                 let haste = self.sites[node].haste;
                 self.set_node_haste(node, haste);
@@ -81,8 +87,10 @@ impl Sim<'_> {
         tell!(self, "from here on nothing goes wrong any more");
         self.stage = Stage::Calm;
         for node in 0..self.sites.len() {
-            for mend in [Mend::NodeUp(node), Mend::Master(node), Mend::Errors(node), Mend::Evicts(node)] {
-                self.mend(mend);
+            let ends =
+                [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];
+            for end in ends {
+                self.mend(end(node));
             }
             self.sites[node].frozen_until = 0;
             self.note_error(node);

@@ -4,8 +4,6 @@ use super::engine::{Deed, Mend, Sim, Stage, tell};
 use super::parts::Way;
 use super::plan::Fault;
 use super::tally::Cause;
-use crate::node::{Data, Slot};
-use crate::protocol::marker::Marker;
 
 impl Sim<'_> {
     pub(super) fn gap(&mut self) -> u64 {
@@ -50,14 +48,20 @@ impl Sim<'_> {
             | Fault::ClientCrash
             | Fault::WallSet
             | Fault::SlowClient => self.disturb_client(fault, who),
-            Fault::Restart | Fault::RestartEmpty | Fault::RestartOldCopy => self.restart(fault, node),
-            Fault::Flush | Fault::RoleChange | Fault::Replica | Fault::KeyDeleted => self.forget(fault, node),
+            Fault::Restart | Fault::RestartEmpty | Fault::RestartOldCopy | Fault::RestartBehind => {
+                self.restart(fault, node)
+            }
+            Fault::Flush | Fault::RoleChange | Fault::Replica | Fault::Swap | Fault::KeyDeleted => {
+                self.forget(fault, node)
+            }
+            Fault::ResetStat => self.reset_stats(node),
             Fault::SmallJump | Fault::JumpBack | Fault::JumpForth | Fault::FastNode => {
                 self.disturb_clock(fault, node)
             }
             Fault::Freeze => {
                 let span = self.span();
                 self.sites[node].frozen_until = self.nanos + span;
+                self.note_trouble(node, self.nanos + span);
                 tell!(self, "node {node} stands still for {} ms", span / 1_000_000);
                 true
             }
@@ -76,9 +80,15 @@ impl Sim<'_> {
             }
             Fault::Evicts => {
                 let site = &mut self.sites[node];
+                site.eviction_was_recorded &= site.node.evicts;
                 site.node.evicts = true;
                 site.evicts_since = site.evicts_since.min(self.nanos);
                 tell!(self, "node {node} is told to evict keys");
+                self.note_trouble(node, self.nanos);
+                self.note_founders();
+                if self.chance.permille(700) {
+                    self.evict(node);
+                }
                 self.mend_after(Mend::Evicts(node))
             }
         }
@@ -95,6 +105,7 @@ impl Sim<'_> {
             if side != 2 {
                 peer.no_way_in[node] = until;
             }
+            self.note_trouble_between(who, node, until);
             tell!(
                 self,
                 "nothing goes {} client {who} and node {node} until {} ms",
@@ -110,6 +121,7 @@ impl Sim<'_> {
             self,
             "the connection of client {who} to node {node} breaks; {ghosts} of {under_way} commands under way still arrive"
         );
+        self.note_trouble_between(who, node, self.nanos);
         self.sever(place, ghosts);
         let later = self.way();
         self.after(later, Deed::Break(place));
@@ -216,157 +228,12 @@ impl Sim<'_> {
         }
     }
 
-    fn restart(&mut self, fault: Fault, node: usize) -> bool {
-        let site = &mut self.sites[node];
-        if site.is_down {
-            return false;
-        }
-        let data = match fault {
-            Fault::Restart => site.node.data().clone(),
-            Fault::RestartOldCopy => site.copy.clone().unwrap_or_default(),
-            _ => Data::new(),
-        };
-        site.node.restart(data);
-        site.run += 1;
-        site.is_down = true;
-        site.is_replica = false;
-        site.frozen_until = 0;
-        tell!(self, "node {node}: {fault:?}");
-        self.forgets(node, fault != Fault::Restart);
-        for place in 0..self.conns.len() {
-            if self.conns[place].node == node && self.conns[place].state != Way::Cut {
-                self.sever(place, 0);
-                let later = self.way();
-                self.after(later, Deed::Break(place));
-            }
-        }
-        self.mend_after(Mend::NodeUp(node))
-    }
-
-    fn forget(&mut self, fault: Fault, node: usize) -> bool {
-        if self.sites[node].is_down {
-            return false;
-        }
-        match fault {
-            Fault::Flush => {
-                tell!(self, "node {node} is flushed");
-                self.sites[node].node.data_mut().clear();
-                self.forgets(node, true);
-            }
-            Fault::KeyDeleted => {
-                let key = self.keys[self.chance.place(self.keys.len())].clone();
-                let slot = Slot::Lock(key);
-                if self.sites[node].node.data_mut().remove(&slot).is_none() {
-                    return false;
-                }
-                tell!(self, "somebody deletes {slot:?} on node {node}");
-                self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
-            }
-            Fault::Replica => {
-                let site = &mut self.sites[node];
-                if site.is_replica {
-                    return false;
-                }
-                site.is_replica = true;
-                tell!(self, "node {node} is made a replica");
-                return self.mend_after(Mend::Master(node));
-            }
-            _ => {
-                tell!(self, "node {node} is made a replica and a master again, in no time");
-                self.change_role(node);
-            }
-        }
-        true
-    }
-
-    /// The node has the data of another, or of itself at some other time.
-    pub(super) fn change_role(&mut self, node: usize) {
-        let other = self.chance.place(self.sites.len());
-        let data = match self.chance.below(3) {
-            0 => Data::new(),
-            1 => self.sites[other].node.data().clone(),
-            _ => self.sites[node].copy.clone().unwrap_or_default(),
-        };
-        // A client that has not looked since may take it for the node that it knew.
-        let marker = data.get(&Slot::Marker).and_then(|entry| entry.value.as_deref());
-        let marker = marker.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
-        let is_own =
-            marker.is_some_and(|marker| marker.incarnation.as_str().starts_with(&format!("n{node}r")));
-        self.sites[node].node.change_role(data);
-        self.forgets(node, true);
-        if is_own {
-            let until = self.nanos + self.plan.look_window();
-            self.oracle.hurt(node, until, Cause::RoleUnseen);
-        }
-    }
-
-    fn forgets(&mut self, node: usize, forgot: bool) {
-        let now = self.nanos;
-        self.oracle.change(node, now, forgot);
-    }
-
-    fn disturb_clock(&mut self, fault: Fault, node: usize) -> bool {
-        let longest = self.plan.longest_nanos();
-        let site = &mut self.sites[node];
-        match fault {
-            Fault::SmallJump => {
-                // Half of the drift is left for it, once in the life of a key.
-                if site.jumped_at.is_some_and(|at| at + longest * 3 / 2 > self.nanos) {
-                    return false;
-                }
-                let least = self.plan.least_ttl.as_nanos() as i64;
-                let by = least / 1_000_000 * self.plan.drift_millionths / 2;
-                site.jumped_at = Some(self.nanos);
-                self.set_node_clock(node, by);
-            }
-            Fault::JumpBack => {
-                if site.has_jumped_back {
-                    return false;
-                }
-                site.has_jumped_back = true;
-                let by = self.chance.of_any_size(1_000_000, longest / 2) as i64;
-                self.set_node_clock(node, -by);
-            }
-            Fault::JumpForth => {
-                let by = self.chance.of_any_size(20_000_000, 4 * longest) as i64;
-                self.set_node_clock(node, by);
-                self.oracle.hurt(node, self.nanos, Cause::NodeClock);
-            }
-            _ => {
-                let haste = self.plan.drift_millionths * self.chance.between(3, 10) as i64;
-                self.set_node_haste(node, haste);
-                self.oracle.hurt(node, u64::MAX, Cause::NodeClock);
-                self.mend_after(Mend::NodeRate(node));
-            }
-        }
-        true
-    }
-
-    fn set_node_clock(&mut self, node: usize, by: i64) {
-        tell!(self, "node {node}'s clock is set by {} ms", by as f64 / 1e6);
-        let site = &mut self.sites[node];
-        site.node.jump(self.nanos, by);
-        self.note_error(node);
-    }
-
-    pub(super) fn set_node_haste(&mut self, node: usize, haste: i64) {
-        tell!(self, "node {node}'s clock now runs {haste} millionths too fast");
-        self.note_error(node);
-        let now = self.nanos;
-        self.sites[node].node.set_haste(haste, now);
-    }
-
-    pub(super) fn note_error(&mut self, node: usize) {
-        let error = self.sites[node].error(self.nanos);
-        self.oracle.error(error);
-    }
-
     /// How long something lasts: from a moment to longer than any lock.
-    fn span(&mut self) -> u64 {
+    pub(super) fn span(&mut self) -> u64 {
         self.chance.of_any_size(1_000_000, self.plan.longest_nanos() * 2)
     }
 
-    fn mend_after(&mut self, mend: Mend) -> bool {
+    pub(super) fn mend_after(&mut self, mend: Mend) -> bool {
         let span = self.span();
         self.after(span, Deed::Mend(mend));
         true

@@ -4,19 +4,28 @@
 //! A million of them: `QUORLOCK_HISTORIES=1000000 cargo test --test protocol sim::histories -- --nocapture`. A failure
 //! prints the seed and what happened in words; `QUORLOCK_SEED=<seed>` plays it again.
 
+mod actions;
 mod caller;
 mod chance;
 mod clock;
 mod ending;
 mod engine;
+mod excuse_controls;
+mod excuses;
 mod faults;
 mod mutants;
+mod node_faults;
 mod oracle;
 mod parts;
 mod plan;
 mod promises;
+mod redundancy;
 mod runner;
+mod shapes;
 mod tally;
+mod vouching;
+mod wait_queues;
+mod waiters;
 mod ways;
 
 use std::str::FromStr;

@@ -3,8 +3,10 @@
 //! A checker that catches none proves nothing. Each profile draws more of what its mistake needs, and must pass without
 //! the mistake.
 
+use super::excuse_controls::BEHIND;
 use super::plan::{Fault, Profile, Slip};
 use super::runner;
+use super::shapes::{REDUNDANCY, STATISTICS, WAITERS};
 use crate::node::Mistake;
 use crate::protocol::mutant::Mutant;
 use crate::protocol::terms::Drift;
@@ -22,6 +24,9 @@ const QUIET: Profile = Profile {
     beyonds: &[],
     all: true,
     long_ways: 60,
+    clock_offsets: 0,
+    waiters: 0,
+    far_floors: 0,
     ..Profile::GENERAL
 };
 const PLAIN: Profile = Profile { plain: 1000, ..QUIET };
@@ -97,6 +102,46 @@ const IGNORES_REPLICATION: Profile = Profile {
     ..QUIET
 };
 const ERROR_IS_VOTE: Profile = Profile { faults: &[Fault::Errors], slip: Some(Slip::ErrorIsVote), ..QUIET };
+/// A node was away, its key is taken again, and the next renewal asks for longer before the answer is there.
+const RETAKE_LASTS: Profile = Profile {
+    faults: &[Fault::Cut, Fault::Partition, Fault::Flush],
+    mutant: Some(Mutant::RetakeLasts),
+    ..PLAIN
+};
+/// The same, as far as that is a matter of the round.
+const RETAKE_OF_ANY_ROUND: Profile =
+    Profile { mutant: Some(Mutant::RetakeOfAnyRound), long_ways: 150, ..RETAKE_LASTS };
+/// A grant is under way for long, and the lock is extended meanwhile.
+const LATE_GRANT_LASTS: Profile =
+    Profile { faults: &[Fault::Freeze], mutant: Some(Mutant::LateGrantLasts), ..PLAIN };
+/// Nodes that forgot are away, or blank, when another comes up blank.
+const ABSENT_NODES_VOUCH: Profile =
+    Profile { faults: &[Fault::RestartEmpty, Fault::Cut], mutant: Some(Mutant::AbsentNodesVouch), ..QUIET };
+/// One client marks a node that forgot and whose clock is behind; it is set right before another client is back.
+const NO_OWN_CLOCK_WAIT: Profile = Profile {
+    faults: &[Fault::RestartBehind, Fault::Cut, Fault::Partition],
+    mutant: Some(Mutant::NoOwnClockWait),
+    ..QUIET
+};
+const SWAPS_UNCOUNTED: Profile =
+    Profile { faults: &[Fault::Swap], mistake: Some(Mistake::SwapsUncounted), ..QUIET };
+const EVICTIONS_UNCOUNTED: Profile =
+    Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
+const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::OutrankedForGood), ..REDUNDANCY };
+/// Who asks again and again finds the node free that the holder cannot come back to.
+const WAITERS_WHERE_OUTRANKED: Profile = Profile { mutant: Some(Mutant::OutrankedForGood), ..WAITERS };
+/// Keys are deleted, so that a lock passes on under its holder, and a grant of its own is late.
+const LARGER_IS_NOBODYS: Profile = Profile {
+    faults: &[Fault::Partition, Fault::Cut],
+    beyond: 1000,
+    beyonds: &[Fault::KeyDeleted],
+    mutant: Some(Mutant::LargerIsNobodys),
+    long_ways: 150,
+    ill_timed: 100,
+    ..QUIET
+};
+const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
+const EVICTING_UNMARKED: Profile = Profile { mistake: Some(Mistake::EvictingUnmarked), ..STATISTICS };
 
 #[test]
 fn mutant_sim_token_reused() {
@@ -181,6 +226,66 @@ fn mutant_sim_ignores_replication() {
 #[test]
 fn mutant_sim_error_is_vote() {
     is_caught(&ERROR_IS_VOTE);
+}
+
+#[test]
+fn mutant_sim_retake_lasts() {
+    is_caught(&RETAKE_LASTS);
+}
+
+#[test]
+fn mutant_sim_retake_of_any_round() {
+    is_caught(&RETAKE_OF_ANY_ROUND);
+}
+
+#[test]
+fn mutant_sim_late_grant_lasts() {
+    is_caught(&LATE_GRANT_LASTS);
+}
+
+#[test]
+fn mutant_sim_absent_nodes_vouch() {
+    is_caught(&ABSENT_NODES_VOUCH);
+}
+
+#[test]
+fn mutant_sim_no_own_clock_wait() {
+    is_caught(&NO_OWN_CLOCK_WAIT);
+}
+
+#[test]
+fn mutant_sim_swaps_uncounted() {
+    is_caught(&SWAPS_UNCOUNTED);
+}
+
+#[test]
+fn mutant_sim_evictions_uncounted() {
+    is_caught(&EVICTIONS_UNCOUNTED);
+}
+
+#[test]
+fn mutant_sim_outranked_for_good() {
+    is_caught(&OUTRANKED_FOR_GOOD);
+}
+
+#[test]
+fn mutant_sim_outranked_for_good_makes_waiters_poll() {
+    is_caught(&WAITERS_WHERE_OUTRANKED);
+}
+
+#[test]
+fn mutant_sim_larger_is_nobodys() {
+    is_caught(&LARGER_IS_NOBODYS);
+}
+
+#[test]
+fn mutant_sim_no_writer_clock() {
+    is_caught(&NO_WRITER_CLOCK);
+}
+
+#[test]
+fn mutant_sim_evicting_unmarked() {
+    is_caught(&EVICTING_UNMARKED);
 }
 
 #[track_caller]

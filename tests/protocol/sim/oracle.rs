@@ -2,15 +2,17 @@
 //! was done that may excuse that something does not.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::engine::Sim;
-use super::plan::{Plan, Slip};
+use super::excuses::Hurt;
+use super::plan::Slip;
 use super::tally::{Cause, Invariant};
 use crate::node::{Answer, Command, Slot};
 use crate::protocol::board::Id;
 use crate::protocol::claim::{Ask, Phase, Token};
-use crate::protocol::fence::{Fence, TOLERANCE_MICROS};
-use crate::protocol::marker::Marker;
+use crate::protocol::fence::Fence;
+use crate::protocol::marker::{ClusterId, Marker};
 use crate::protocol::quorum::{NodeId, NodeSet};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Vote;
@@ -27,19 +29,23 @@ pub(super) struct Oracle {
     /// How many grants the nodes have run.
     grants: u32,
     /// Node by node: what may have cost a key its time.
-    hurt: [Vec<Hurt>; 5],
+    pub(super) hurt: [Vec<Hurt>; 5],
     /// Client by client: when its clocks were wrong by more than they may be.
-    misled: [Vec<Hurt>; 4],
+    pub(super) misled: [Vec<Hurt>; 4],
     /// Node by node: when it last forgot what it knew, or came up as another process.
     pub(super) changed_at: [u64; 5],
     /// Node by node: when it last forgot fences.
-    forgot_at: [u64; 5],
+    pub(super) forgot_at: [u64; 5],
     /// The furthest that any node's clock was off.
     pub(super) worst_error: u64,
     pub(super) largest_number: u64,
     /// Who is to have every lock when all is well, and which of them it had.
     pub(super) suitor: usize,
     pub(super) had: BTreeSet<usize>,
+    /// The clusters that the nodes would have been, when they were blank.
+    pub(super) founder_ids: Vec<ClusterId>,
+    /// How many surveys were begun.
+    pub(super) surveys: u64,
     /// How often somebody tried to declare the cluster anew.
     pub(super) declarations: u32,
     pub(super) violation: Option<Violation>,
@@ -52,15 +58,9 @@ pub(super) struct Violation {
     pub(super) words: String,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Hurt {
-    /// `u64::MAX` while it goes on.
-    until: u64,
-    by: Cause,
-}
-
 /// One attempt, and the lock that it became.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Record {
     pub(super) who: usize,
     pub(super) life: u32,
@@ -68,6 +68,9 @@ pub(super) struct Record {
     pub(super) token: Token,
     pub(super) start: u64,
     pub(super) is_guarded: bool,
+    /// The shortest and the longest ttl that was asked for.
+    pub(super) ttls: (Duration, Duration),
+    pub(super) auto_renew: bool,
     pub(super) marks: [Mark; 5],
     pub(super) won_at: Option<u64>,
     pub(super) number: Option<u64>,
@@ -91,6 +94,10 @@ pub(super) struct Mark {
     pub(super) number: Option<u64>,
     pub(super) had_key: bool,
     pub(super) voted_at: u64,
+    /// When somebody else's key stood in the way of a renewal last.
+    pub(super) refused_at: u64,
+    /// Since when the client had known the node.
+    pub(super) known_since: u64,
     /// The vote came from a node that may have forgotten.
     pub(super) is_doubtful: bool,
 }
@@ -104,6 +111,8 @@ impl Record {
             token,
             start,
             is_guarded,
+            ttls: (Duration::MAX, Duration::ZERO),
+            auto_renew: false,
             marks: [Mark::default(); 5],
             won_at: None,
             number: None,
@@ -155,104 +164,6 @@ impl Oracle {
     pub(super) fn life_left(&self, id: Id, now: Moment) -> Option<u64> {
         Some(now.until(self.records[id as usize].deadline?).as_nanos() as u64)
     }
-
-    /// The clock of a node, or what it does with keys, is beyond what the locks promise to stand, until then.
-    pub(super) fn hurt(&mut self, node: usize, until: u64, by: Cause) {
-        self.hurt[node].push(Hurt { until, by });
-    }
-
-    pub(super) fn mislead(&mut self, who: usize, until: u64, by: Cause) {
-        self.misled[who].push(Hurt { until, by });
-    }
-
-    /// A clock runs as it should again.
-    pub(super) fn heal_node(&mut self, node: usize, now: u64) {
-        heal(&mut self.hurt[node], now);
-    }
-
-    pub(super) fn heal_client(&mut self, who: usize, now: u64) {
-        heal(&mut self.misled[who], now);
-    }
-
-    pub(super) fn change(&mut self, node: usize, now: u64, forgot: bool) {
-        self.changed_at[node] = now;
-        if forgot {
-            self.forgot_at[node] = now;
-        }
-    }
-
-    /// Somebody says that there is nothing to forget.
-    pub(super) fn forgive(&mut self) {
-        self.changed_at = [0; 5];
-    }
-
-    pub(super) fn error(&mut self, nanos: u64) {
-        self.worst_error = self.worst_error.max(nanos);
-    }
-
-    /// Nobody could look at the node since then, but who looks now will see what it is.
-    pub(super) fn prolong_unseen(&mut self, node: usize, since: u64, until: u64) {
-        let unseen = |hurt: &&mut Hurt| hurt.by == Cause::RoleUnseen && hurt.until >= since;
-        for hurt in self.hurt[node].iter_mut().filter(unseen) {
-            hurt.until = until;
-        }
-    }
-
-    pub(super) fn hurt_since(&self, node: usize, since: u64) -> Option<Cause> {
-        last_since(&self.hurt[node], since)
-    }
-
-    pub(super) fn misled_since(&self, who: usize, since: u64) -> Option<Cause> {
-        last_since(&self.misled[who], since)
-    }
-
-    /// Nodes where something was done since that may have cost a key, or its time.
-    pub(super) fn robbed_since(&self, since: u64) -> NodeSet {
-        let is_robbed = |node: &usize| {
-            self.hurt_since(*node, since).is_some()
-                || self.changed_at[*node] >= since && self.changed_at[*node] > 0
-        };
-        (0..5).filter(is_robbed).map(|node| NodeId(node as u8)).collect()
-    }
-
-    /// Why numbers given since may repeat, or fall, if they may.
-    pub(super) fn amnesty(&self, since: u64, plan: &Plan) -> Option<Cause> {
-        let forgot = self.forgot_since(since);
-        if !can_forget(forgot.len(), plan) {
-            return None;
-        }
-        // Without a probation there is no time in which all other numbers are overtaken.
-        let is_unseen = |node: &NodeId| {
-            let mut hurts = self.hurt[node.index()].iter();
-            hurts.any(|hurt| hurt.by == Cause::RoleUnseen && hurt.until >= since)
-        };
-        let tolerated = (plan.longest_nanos().saturating_sub(TOLERANCE_MICROS * 1000)) / 2;
-        if forgot.iter().any(|node| is_unseen(&node)) {
-            Some(Cause::RoleUnseen)
-        } else {
-            (self.worst_error >= tolerated).then_some(Cause::ForgotAndClock)
-        }
-    }
-
-    pub(super) fn forgot_since(&self, since: u64) -> NodeSet {
-        let forgot = |node: &usize| self.forgot_at[*node] >= since && self.forgot_at[*node] > 0;
-        (0..5).filter(forgot).map(|node| NodeId(node as u8)).collect()
-    }
-}
-
-fn heal(hurts: &mut [Hurt], now: u64) {
-    for hurt in hurts.iter_mut().filter(|hurt| hurt.until == u64::MAX) {
-        hurt.until = now;
-    }
-}
-
-fn last_since(hurts: &[Hurt], since: u64) -> Option<Cause> {
-    hurts.iter().rfind(|hurt| hurt.until >= since).map(|hurt| hurt.by)
-}
-
-/// Whether so many nodes may cost the numbers their order.
-pub(super) fn can_forget(nodes: usize, plan: &Plan) -> bool {
-    nodes >= 2 * plan.quorum.need() - plan.quorum.nodes()
 }
 
 impl Sim<'_> {
@@ -297,12 +208,14 @@ impl Sim<'_> {
                 ),
             );
         }
+        self.note_refusal(node, ask, vote);
         if !vote.is_grant()
             || !matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
         {
             return;
         }
-        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node);
+        let known_since = self.peers[who].known_since[node];
+        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node, known_since);
         if ask.fence.is_some() && self.peers[who].is_stranger {
             self.check_stranger(node);
         }
@@ -311,6 +224,7 @@ impl Sim<'_> {
         let place = self.oracle.grants;
         let mark = &mut self.oracle.records[id as usize].marks[node];
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
+        mark.known_since = known_since;
         match (ask.phase, vote, ask.fence) {
             (Phase::Grant, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
@@ -322,16 +236,18 @@ impl Sim<'_> {
     }
 
     /// By true time: whether the node changed less than the longest ttl ago.
-    fn is_on_probation(&self, node: usize) -> bool {
+    fn is_on_probation(&self, node: usize, known_since: u64) -> bool {
         let changed = self.oracle.changed_at[node];
-        let millionths = 1_000_000 + self.plan.drift_millionths as u64;
-        let least = self.plan.longest_nanos() / 1000 * 1_000_000 / millionths * 1000;
         // A change that nobody sees is excused until somebody must have looked, any other for good.
         let is_excused = self.oracle.hurt[node].iter().any(|hurt| {
             let is_unseen = hurt.until >= self.nanos || self.sites[node].errors > 0;
-            hurt.until >= changed && (hurt.by != Cause::RoleUnseen || is_unseen)
+            let holds = match hurt.by {
+                Cause::ClockBehindAtStart => known_since > hurt.until,
+                by => !by.is_unseen() || is_unseen,
+            };
+            hurt.until >= changed && holds
         });
-        changed > 0 && self.nanos + 2_000_000 < changed + least && !is_excused
+        changed > 0 && self.nanos + 2_000_000 < changed + self.plan.least_probation() && !is_excused
     }
 
     fn check_stranger(&mut self, node: usize) {
@@ -355,6 +271,21 @@ impl Sim<'_> {
             entry.is_some_and(|entry| entry.value.as_deref() == Some(&digits))
         };
         (0..self.sites.len()).filter(stands).map(|node| NodeId(node as u8)).collect()
+    }
+
+    /// Where it stands until the deadline, if clocks go on as they do.
+    pub(super) fn lasting(&self, id: Id) -> NodeSet {
+        let record = &self.oracle.records[id as usize];
+        let Some(deadline) = record.deadline else { return NodeSet::EMPTY };
+        let clocks = &self.peers[record.who].clocks;
+        let boot = deadline.boot_nanos().min(clocks.boot_of_wall(deadline.wall_nanos()));
+        let span = clocks.when(boot).saturating_sub(self.nanos);
+        let slot = Slot::Lock(self.keys[record.key].clone());
+        let lasts = |node: &NodeId| {
+            let life = self.sites[node.index()].node.life(&slot, self.nanos);
+            life.is_some_and(|life| life.as_nanos() as u64 >= span)
+        };
+        self.standing(id).iter().filter(lasts).collect()
     }
 
     /// Where its key has stood, and something was done since.

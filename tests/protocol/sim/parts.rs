@@ -12,6 +12,7 @@ use crate::protocol::marker::{Charter, Look};
 use crate::protocol::membership::Membership;
 
 /// A node and the machine it runs on.
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Site {
     pub(super) node: Node,
     /// Which process: a connection belongs to one of them.
@@ -23,8 +24,19 @@ pub(super) struct Site {
     pub(super) errors: u64,
     pub(super) errors_since: u64,
     pub(super) evicts_since: u64,
+    /// Since it evicts somebody looked who takes nodes in, and had the time to write that down.
+    pub(super) eviction_was_recorded: bool,
+    /// What it remembered of its cluster when its statistics were reset.
+    pub(super) marker_at_reset: Option<Vec<u8>>,
+    /// The database that it had before it was swapped.
+    pub(super) swapped: Option<Data>,
+    /// By how much its clock is to be set forth, to be right, and since when.
+    pub(super) clock_behind_by: i64,
+    pub(super) clock_behind_since: u64,
     /// Some data that it had.
     pub(super) copy: Option<Data>,
+    /// Something was wrong with it until then.
+    pub(super) trouble_until: u64,
     pub(super) haste: i64,
     pub(super) has_jumped_back: bool,
     pub(super) jumped_at: Option<u64>,
@@ -39,6 +51,12 @@ pub(super) struct Peer {
     pub(super) is_dead: bool,
     pub(super) clocks: Clocks,
     pub(super) wires: Vec<Option<usize>>,
+    /// Something was wrong with the way to a node, or with what is thought of it, until then.
+    pub(super) trouble_until: Vec<u64>,
+    /// Whether a node votes, as far as this process knows.
+    pub(super) votes: Vec<bool>,
+    /// Since when this process has known a node as a member; `u64::MAX` for never.
+    pub(super) known_since: Vec<u64>,
     /// Nothing goes to, or comes from, a node before this.
     pub(super) no_way_out: Vec<u64>,
     pub(super) no_way_in: Vec<u64>,
@@ -68,6 +86,8 @@ pub(super) struct Conn {
     pub(super) to_client: VecDeque<Reply>,
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
+    /// On it came a look since the node evicts.
+    pub(super) looked_while_evicting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +106,8 @@ pub(super) enum Reply {
     Met(Look),
     Replica,
     NobodyThere,
+    /// The next in line for a key is called; whether others wait behind it.
+    Call(usize, bool),
     Answer(Answer),
 }
 
@@ -100,7 +122,13 @@ impl Site {
             errors: 0,
             errors_since: 0,
             evicts_since: u64::MAX,
+            eviction_was_recorded: false,
+            marker_at_reset: None,
+            swapped: None,
+            clock_behind_by: 0,
+            clock_behind_since: 0,
             copy: None,
+            trouble_until: 0,
             haste,
             has_jumped_back: false,
             jumped_at: None,
@@ -123,6 +151,9 @@ impl Peer {
             is_dead: false,
             clocks,
             wires: vec![None; nodes],
+            trouble_until: vec![0; nodes],
+            votes: vec![false; nodes],
+            known_since: vec![u64::MAX; nodes],
             no_way_out: vec![0; nodes],
             no_way_in: vec![0; nodes],
             wakes_at: None,
@@ -152,6 +183,8 @@ impl Peer {
             Board::new(plan.quorum, plan.limits)
         };
         self.wires.fill(None);
+        self.known_since.fill(u64::MAX);
+        self.votes.fill(!self.is_guarded);
         self.wakes_at = None;
         self.tasks = (0..plan.keys).map(|_| Task::default()).collect();
     }

@@ -44,8 +44,15 @@ pub(super) enum Fault {
     ScriptFlush,
     /// A node answers with errors for a while.
     Errors,
-    /// A node's memory is limited by a policy that deletes keys; it did not get to that.
+    /// A node's memory is limited by a policy that deletes keys, and it is full now and then.
     Evicts,
+    /// Databases are swapped, so that a node has nothing, and after a while swapped back.
+    Swap,
+    /// A node's process ends without its data or with earlier ones, its clock is behind when the next begins, and is set
+    /// right soon after.
+    RestartBehind,
+    /// Somebody sets a node's statistics to nothing.
+    ResetStat,
     /// A node's clock is set forth, by less than the drift allows.
     SmallJump,
     /// A node's clock is set back.
@@ -63,7 +70,7 @@ pub(super) enum Fault {
 }
 
 /// Those within what the lock promises to stand.
-pub(super) const WITHIN: [Fault; 19] = [
+pub(super) const WITHIN: [Fault; 22] = [
     Fault::Cut,
     Fault::Partition,
     Fault::Pause,
@@ -81,6 +88,9 @@ pub(super) const WITHIN: [Fault; 19] = [
     Fault::ScriptFlush,
     Fault::Errors,
     Fault::Evicts,
+    Fault::ResetStat,
+    Fault::Swap,
+    Fault::RestartBehind,
     Fault::SmallJump,
     Fault::JumpBack,
 ];
@@ -124,6 +134,16 @@ pub(super) struct Profile {
     pub(super) ill_timed: u64,
     /// Of a thousand clients, those whose wall clock is far off.
     pub(super) odd_walls: u64,
+    /// Of a thousand histories, those where the clocks of nodes and clients are apart by a second or an hour.
+    pub(super) clock_offsets: u64,
+    /// Of a thousand histories, those where some stand in line for locks that others have.
+    pub(super) waiters: u64,
+    /// Whether it is checked that a lock comes to stand on every node that is well.
+    pub(super) checks_redundancy: bool,
+    /// Whether it is checked that those in line leave the nodes alone.
+    pub(super) checks_patience: bool,
+    /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
+    pub(super) far_floors: u64,
     /// What else must be so.
     pub(super) pin: Option<fn(&mut Plan)>,
     pub(super) mutant: Option<Mutant>,
@@ -146,6 +166,11 @@ impl Profile {
         long_ways: 60,
         ill_timed: 20,
         odd_walls: 50,
+        clock_offsets: 50,
+        waiters: 250,
+        checks_redundancy: true,
+        checks_patience: true,
+        far_floors: 100,
         pin: None,
         mutant: None,
         mistake: None,
@@ -154,6 +179,7 @@ impl Profile {
 }
 
 /// One history, before anything happens in it.
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) quorum: Quorum,
@@ -183,6 +209,12 @@ pub(super) struct Plan {
     pub(super) long_ways: u64,
     /// Of a thousand questions, those upon which something goes wrong at once.
     pub(super) ill_timed: u64,
+    /// Of a thousand callers, those that stand in line for a lock that others have.
+    pub(super) waiters: u64,
+    /// Whether the clocks of nodes and clients are apart by a second or an hour.
+    pub(super) has_clock_offsets: bool,
+    /// Whether some claims want a number far ahead of all clocks.
+    pub(super) has_far_floors: bool,
     /// How late timers ring.
     pub(super) timer_late: u64,
     /// For how long a holder works, in hundredths of its ttl, at most.
@@ -236,11 +268,24 @@ impl Plan {
             timer_late: chance.pick(&[0, 100_000, 1_000_000]),
             ill_timed: if is_calm { 0 } else { chance.below(profile.ill_timed + 1) },
             work: chance.pick(&[30, 120, 400]),
+            waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
+            has_clock_offsets: false,
+            has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
         };
+        if profile.clock_offsets > 0 && chance.permille(profile.clock_offsets) {
+            plan.has_clock_offsets = true;
+            // The data of a node whose clock is ahead by an hour would keep a lock from everybody for that hour.
+            plan.faults.retain(|fault| !matches!(fault, Fault::RoleChange | Fault::Replica));
+        }
         if let Some(pin) = profile.pin {
             pin(&mut plan);
         }
         plan
+    }
+
+    /// By how much one more clock is off for good, in nanoseconds.
+    pub(super) fn clock_offset(&self, chance: &mut Chance) -> i64 {
+        if self.has_clock_offsets { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
     pub(super) const fn is_guarded(&self, who: usize) -> bool {
@@ -275,6 +320,12 @@ impl Plan {
 
     pub(super) const fn charter(&self) -> Charter {
         Charter::new(self.quorum, self.longest_ttl)
+    }
+
+    /// By true time, for how long a node is kept from voting, at least.
+    pub(super) fn least_probation(&self) -> u64 {
+        let millionths = 1_000_000 + self.drift_millionths as u64;
+        self.longest_nanos() / 1000 * 1_000_000 / millionths * 1000
     }
 
     pub(super) fn longest_nanos(&self) -> u64 {

@@ -1,7 +1,8 @@
 //! What clients come to believe, held against what is true: every promise is checked here.
 
 use super::engine::{Deed, Sim, tell};
-use super::oracle::{Record, both, can_forget};
+use super::excuses::can_forget;
+use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
 use crate::protocol::board::Id;
 use crate::protocol::lease::Loss;
@@ -32,6 +33,7 @@ impl Sim<'_> {
         self.check_numbers(id);
         self.check_members(id);
         self.check_standing(id);
+        self.check_confirmed(id);
         self.check_exclusion(id);
         self.overtake(id);
         self.oracle.open.push(id);
@@ -54,15 +56,21 @@ impl Sim<'_> {
             let is_later = self.oracle.records[other as usize].number > record.number;
             // Fences keep a node from such a vote, whatever clocks do. Before that it may well have given one.
             let is_fenced = self.plan.is_all_guarded() && votes_after && is_later;
-            let forgot = self.oracle.amnesty(start, &self.plan).or_else(|| self.forgotten(start));
+            let forgot = self.oracle.amnesty(start, None, &self.plan).or_else(|| self.forgotten(start));
             let excuse = if is_fenced { forgot } else { excuse.or_else(|| self.excuse(id, other)) };
             let words = format!("lock {id} was renewed, and somebody else had it meanwhile");
             self.breach(Invariant::Continuity, excuse, &words);
         }
         self.check_members(id);
         self.check_standing(id);
+        self.check_confirmed(id);
         self.check_exclusion(id);
         self.watch(id);
+    }
+
+    pub(super) fn on_confirmed(&mut self, id: Id, nodes: NodeSet) {
+        self.oracle.confirm(id, nodes);
+        self.check_confirmed(id);
     }
 
     pub(super) fn on_lost(&mut self, id: Id, loss: Loss) {
@@ -102,6 +110,8 @@ impl Sim<'_> {
         self.tally.probes += 1;
         let (who, start, since) = (record.who, record.start, record.won_at.unwrap_or_default());
         self.check_standing(id);
+        self.check_confirmed(id);
+        self.check_redundancy(id);
         let peer = &self.peers[who];
         // The signal comes ten milliseconds, or a tenth of the ttl, ahead. To hear it the process must have run.
         let ran = peer.frozen_until <= self.nanos && peer.undisturbed_since + 8_000_000 < self.nanos;
@@ -136,6 +146,22 @@ impl Sim<'_> {
             excuse,
             &format!("lock {id} is valid and stands on {stands:?} only"),
         );
+    }
+
+    /// What the margin counts, and what is counted where a clock jumped: a node is confirmed only if the key there lives
+    /// for as long as the lock.
+    fn check_confirmed(&mut self, id: Id) {
+        if !self.is_valid(id) {
+            return;
+        }
+        let record = &self.oracle.records[id as usize];
+        let bare = record.confirmed.without(self.lasting(id).or(self.robbed_of(id)));
+        if bare.is_empty() {
+            return;
+        }
+        let excuse = self.oracle.misled_since(record.who, record.start);
+        let words = format!("lock {id} is confirmed on {bare:?}, where its key does not live as long as it");
+        self.breach(Invariant::Confirmed, excuse, &words);
     }
 
     fn check_exclusion(&mut self, id: Id) {
@@ -174,7 +200,10 @@ impl Sim<'_> {
         for node in both(first.ground, second.ground).iter() {
             let node = node.index();
             let since = first.start.min(second.start);
-            let hurt = self.oracle.hurt_since(node, since);
+            let misled =
+                |by: &Record| self.oracle.misled_by_clock_since(node, since, by.marks[node].known_since);
+            let misled = misled(first).or_else(|| misled(second));
+            let hurt = self.oracle.hurt_since(node, since).or(misled);
             let forgot = !self.plan.is_all_guarded() && self.oracle.changed_at[node] >= since;
             why = Some(hurt.or(forgot.then_some(Cause::Forgot))?);
         }
@@ -211,7 +240,9 @@ impl Sim<'_> {
         for other in &self.oracle.won {
             let early = &self.oracle.records[*other as usize];
             let Some(earlier) = early.number.filter(|_| early.key == late.key) else { continue };
-            let amnesty = || self.oracle.amnesty(early.start, &self.plan);
+            // Whoever is won first may have been asked for last.
+            let (since, largest) = (early.start.min(late.start), earlier.max(number));
+            let amnesty = || self.oracle.amnesty(since, Some(largest), &self.plan);
             if earlier == number {
                 let words = format!("locks {other} and {id} both have the number {number}");
                 found.push((Invariant::Unique, amnesty(), words));

@@ -12,6 +12,8 @@ pub(super) struct Tally {
     pub(super) histories: u64,
     pub(super) events: u64,
     pub(super) attempts: u64,
+    pub(super) waits: u64,
+    pub(super) calls: u64,
     pub(super) acquired: u64,
     pub(super) numbered: u64,
     pub(super) in_two_rounds: u64,
@@ -42,6 +44,12 @@ pub(super) enum Invariant {
     LockOrder,
     /// While a lock is valid, q nodes have its key.
     Standing,
+    /// Where a lock is confirmed, its key lives for as long as the lock.
+    Confirmed,
+    /// A lock that renews itself stands on every node that has been well for two of its ttls.
+    Redundancy,
+    /// Who stands in line for a lock that is held leaves the nodes alone.
+    Patience,
     /// A renewal says that nobody else had the lock meanwhile.
     Continuity,
     /// A loss is told before it is one.
@@ -69,8 +77,23 @@ pub(super) enum Cause {
     Forgot,
     /// A role changed and changed back between two looks, and the data that came with it name the node as it was.
     RoleUnseen,
+    /// A node evicted keys, and those that have not looked since let it vote.
+    EvictedUnseen,
+    /// Somebody reset the statistics of a node, in which alone it stood that it has forgotten.
+    StatisticsReset,
+    /// A node's clock was behind when it came up. Who first met the node after that was set right goes by it alone.
+    ClockBehindAtStart,
+    /// 2q − N or more nodes lost their fences, and with them a number far ahead of all clocks.
+    ForgotFloor,
     /// 2q − N or more nodes lost their fences, and clocks were wrong by half of the longest ttl.
     ForgotAndClock,
+}
+
+impl Cause {
+    /// Whether it is over as soon as all have looked at the node.
+    pub(super) const fn is_unseen(self) -> bool {
+        matches!(self, Self::RoleUnseen | Self::EvictedUnseen)
+    }
 }
 
 impl Tally {
@@ -78,6 +101,8 @@ impl Tally {
         self.histories += other.histories;
         self.events += other.events;
         self.attempts += other.attempts;
+        self.waits += other.waits;
+        self.calls += other.calls;
         self.acquired += other.acquired;
         self.numbered += other.numbered;
         self.in_two_rounds += other.in_two_rounds;
@@ -119,7 +144,9 @@ impl fmt::Display for Tally {
         writeln!(f, "{} of them with a number, {two_rounds:.1} % of those in two rounds", self.numbered)?;
         writeln!(
             f,
-            "{} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared anew",
+            "{} waits in line, {} calls, {} extensions, {} renewals done, {} unconfirmed, {} releases, {} attempts abandoned, {} late commands of broken connections, {} probes, {} clusters declared anew",
+            self.waits,
+            self.calls,
             self.extensions,
             self.renewed,
             self.unconfirmed,

@@ -27,6 +27,7 @@ impl Sim<'_> {
             to_client: VecDeque::new(),
             out_clear: self.nanos,
             in_clear: self.nanos,
+            looked_while_evicting: false,
         });
         let patience = self.plan.limits.redial_after.as_nanos() as u64;
         self.after(patience, Deed::GiveUp(self.conns.len() - 1));
@@ -43,16 +44,18 @@ impl Sim<'_> {
         let at = (self.nanos + way).max(conn.out_clear).max(opens);
         conn.out_clear = at;
         conn.to_node.push_back(message);
+        self.note_way(place, at);
         self.at(at, Deed::Arrive(place));
     }
 
-    fn answer(&mut self, place: usize, reply: Reply) {
+    pub(super) fn answer(&mut self, place: usize, reply: Reply) {
         let way = self.way();
         let conn = &mut self.conns[place];
         let opens = self.peers[conn.who].no_way_in[conn.node];
         let at = (self.nanos + way).max(conn.in_clear).max(opens);
         conn.in_clear = at;
         conn.to_client.push_back(reply);
+        self.note_way(place, at);
         self.at(at, Deed::Hear(place));
     }
 
@@ -74,10 +77,18 @@ impl Sim<'_> {
             self.at(site.frozen_until, Deed::Arrive(place));
             return;
         }
-        let (run, is_down) = (site.run, site.is_down);
+        let (run, is_down, evicts) = (site.run, site.is_down, site.node.evicts);
         let conn = &mut self.conns[place];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
+        let is_look = matches!(&message, Message::Command(command) if command.ask.phase == Phase::Look);
+        if (is_look || matches!(message, Message::Hello)) && !is_down {
+            let peer = &self.peers[who];
+            // Who looks again has heard what the first look told, and said what there was to say to that.
+            let is_second = conn.looked_while_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
+            self.sites[node].eviction_was_recorded |= evicts && is_second;
+            conn.looked_while_evicting = evicts;
+        }
         match message {
             Message::Hello if is_ghost => {}
             Message::Hello if is_down => self.answer(place, Reply::NobodyThere),
@@ -131,7 +142,13 @@ impl Sim<'_> {
             };
         }
         let before = self.before(node, ask);
-        let answer = self.sites[node].node.run(command, self.nanos);
+        let answer = match ask.phase {
+            Phase::Stand | Phase::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
+            _ => self.sites[node].node.run(command, self.nanos),
+        };
+        if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted, _)) {
+            self.hand_over_at(node, who, &ask.key);
+        }
         if self.story.is_some() {
             let late = if is_ghost { ", late" } else { "" };
             let told = match &answer {
@@ -159,6 +176,7 @@ impl Sim<'_> {
         match reply {
             Reply::Met(look) => {
                 conn.state = Way::Up;
+                peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_guarded {
                     peer.board.on_met(id, look, now);
                 }
@@ -173,6 +191,7 @@ impl Sim<'_> {
                 self.drop_wire(who, node);
                 self.peers[who].board.on_down(id, "nobody there".into(), now);
             }
+            Reply::Call(key, has_others) => self.be_called(who, node, key, has_others),
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale = matches!(&look, Err(Failing::Refused(words)) if &**words == "READONLY");
                 peer.board.on_look(id, look, now);
@@ -228,6 +247,8 @@ impl Sim<'_> {
     }
 
     pub(super) fn drop_wire(&mut self, who: usize, node: usize) {
+        self.note_trouble_between(who, node, self.nanos);
+        self.be_displaced(who);
         if let Some(place) = self.peers[who].wires[node].take() {
             self.conns[place].state = Way::Cut;
         }

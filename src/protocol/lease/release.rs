@@ -1,0 +1,53 @@
+//! How a lock is given up.
+
+use super::super::claim::Phase;
+use super::super::quorum::{NodeId, NodeSet};
+use super::super::round::Round;
+use super::super::time::Moment;
+use super::super::vote::Vote;
+use super::{Lease, News, State};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// A lock that is being given up.
+pub(super) struct Releasing {
+    pub(super) settle_by: Moment,
+    pub(super) round: Round,
+    pub(super) to_release: NodeSet,
+}
+
+impl Lease {
+    /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
+    pub fn release(&mut self, settle_by: Moment) {
+        if matches!(self.state, State::Releasing(_) | State::Ended) {
+            return;
+        }
+        // Where nothing of ours can stand, there is nothing to confirm.
+        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
+        self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
+        self.ask_no_more();
+        self.news = None;
+    }
+
+    /// Its release, when it comes, calls nobody: the next in this process takes the key.
+    pub const fn keep_turn(&mut self) {
+        self.release_as = Phase::KeepTurn;
+    }
+
+    /// How its keys are released.
+    #[must_use]
+    pub const fn release_as(&self) -> Phase {
+        self.release_as
+    }
+
+    pub(super) fn on_release(&mut self, node: NodeId, vote: Vote) {
+        if let State::Releasing(releasing) = &mut self.state {
+            let round = &mut releasing.round;
+            round.record(node, vote);
+            // Deleted, or not ours (any more): both are a plain answer.
+            let confirmed = round.granted().or(round.missing()).len();
+            if self.quorum.is_met(confirmed) || round.is_complete() {
+                self.news = Some(News::Released);
+            }
+        }
+    }
+}

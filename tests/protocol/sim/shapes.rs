@@ -1,0 +1,65 @@
+//! Promises in histories that are made for them, so that each is looked at often.
+
+use super::plan::{Fault, Profile};
+use super::runner;
+
+/// What goes wrong is over soon, and locks are held for long.
+pub(super) const REDUNDANCY: Profile = Profile {
+    nodes: &[3, 5],
+    clients: (2, 4),
+    beyond: 0,
+    faults: &[Fault::Cut, Fault::Partition, Fault::Freeze, Fault::Restart],
+    long_ways: 0,
+    clock_offsets: 500,
+    checks_redundancy: true,
+    pin: Some(|plan| {
+        plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
+        plan.work = 1_000;
+        plan.ill_timed = 0;
+        plan.way = plan.way.min(1_000_000);
+    }),
+    ..Profile::GENERAL
+};
+/// Most callers stand in line.
+pub(super) const WAITERS: Profile = Profile {
+    checks_redundancy: false,
+    checks_patience: true,
+    pin: Some(|plan| {
+        plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
+        plan.work = 2_000;
+        plan.ill_timed = 0;
+        plan.way = plan.way.min(1_000_000);
+        plan.waiters = 800;
+    }),
+    ..REDUNDANCY
+};
+/// What a node evicted stands in its statistics, which somebody resets.
+pub(super) const STATISTICS: Profile =
+    Profile { plain: 0, mixed: 0, beyond: 0, faults: &[Fault::Evicts, Fault::ResetStat], ..Profile::GENERAL };
+
+#[test]
+fn a_lock_stands_on_every_node_that_had_no_trouble_for_two_ttls() {
+    is_kept(&REDUNDANCY);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..REDUNDANCY });
+}
+
+#[test]
+fn a_waiter_does_not_poll_while_the_lock_is_held() {
+    is_kept(&WAITERS);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..WAITERS });
+}
+
+#[test]
+fn resetting_statistics_does_not_hide_an_eviction() {
+    is_kept(&STATISTICS);
+}
+
+#[track_caller]
+fn is_kept(profile: &Profile) {
+    let (_, finding) = runner::run_all(0, HISTORIES, profile);
+    if let Some(finding) = finding {
+        panic!("{}\n{:?}", runner::tell(finding.seed, profile), finding.violation);
+    }
+}
+
+const HISTORIES: u64 = 1_000;
