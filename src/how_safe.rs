@@ -41,9 +41,10 @@
 //! the same and one round is enough.)
 //!
 //! *What it hangs on.* That fewer than 2q − N nodes lose the number of that key (so none may with a plain majority of
-//! an odd number of nodes; one may with 4 of 5). A node that lost it goes on from its clock, above the end of its
+//! an odd number of nodes; two may with 4 of 5). A node that lost it goes on from its clock, above the end of its
 //! probation. So order holds even past that, unless node clocks are also wrong by more
-//! than half the probation, or were set back by more than the time since the number was given out. The nonce covers
+//! than half the probation (less the 250 ms that numbers may be ahead of them), were set back by more than the time since
+//! the number was given out, or the number was asked for far ahead of them with [`Mutex::floor`](crate::Mutex::floor). The nonce covers
 //! what is left: should a number ever come twice, two holders cannot both write with it. A resource that has seen a
 //! larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
 //!
@@ -77,6 +78,19 @@
 //! A super-majority ([`Builder::quorum`](crate::Builder::quorum)) costs availability and buys safety without any
 //! guard or clock; an even N costs availability and buys nothing.
 //!
+//! # A lock stands on all nodes
+//!
+//! What a lock has to spare is not lost while nodes are well: a node that is up, and past its probation, has every held lock's key
+//! within two ttls, whatever kept the key from it. A renewal asks every node; where the key is missing it is taken again, and
+//! counts from the next renewal on.
+//!
+//! *A node with a larger number.* A holder's own late grant, or the vain attempt of a rival, may leave a larger number on a
+//! node than the lock has. It is told from a later holder's by the next renewal, which comes at once: a number that was given out
+//! stands on q nodes, and so not when q nodes have our key and nothing above our number. Then the node counts again, and
+//! a missing key is taken past the number that the node told, and past no later one. Its fence never falls.
+//!
+//! A holder that does not renew ([`Mutex::auto_renew`](crate::Mutex::auto_renew)) has what it was given.
+//!
 //! # Probation
 //!
 //! Among its data each node has one string, `quorlock:node`: which cluster it belongs to, on which terms (N, q, longest
@@ -85,9 +99,23 @@
 //! anew, and the node casts no vote until the longest ttl has passed, when every lock that it may have forgotten is
 //! over. Who saw the change also waits that long on its own clock.
 //!
+//! The marker notes the time by the node's clock and by the clock of the client that wrote it. Who comes fresh waits for
+//! both: a node whose clock is set right while it is on probation gains nothing by that. (Unless the writer's clock is more
+//! than a second ahead of ours: one of the two is wrong then, and the node's alone counts.) The server that it names is
+//! told by its run id, its replication id, how many keys it evicted, how often databases were swapped or all flushed,
+//! and whether it evicts. So a node that evicted is on probation once it has stopped, although `CONFIG RESETSTAT` hides
+//! the count, if any client met it meanwhile; and a marker that comes back with old data does not fit.
+//!
+//! Probation begins with whoever meets the node first, also if it only looks ([`Builder::look_only`](crate::Builder::look_only),
+//! `quorlock doctor`). When it ends, holders come back to the node a little sooner than it votes for those who ask for a lock (a
+//! sixtieth of the longest ttl, at least 100 ms).
+//!
 //! What it does not see:
 //!
 //! - a virtual machine restored *with its memory*: the same process knows less than it did;
+//! - old data that come back into the same process while no connected client notices, by ways that leave no count:
+//!   `FLUSHDB` and `RESTORE` of the marker, `DEBUG RELOAD NOSAVE`, or any of them behind a `CONFIG RESETSTAT`;
+//! - keys that were evicted while no client was connected, behind a `CONFIG RESETSTAT`;
 //! - a role that changes there and back within a quarter of the longest ttl, without a restart, through a replica
 //!   that had this very node's data: the string is the same, and `INFO` is asked only that often;
 //! - a node behind an address that is replaced by a blank one while clients with the old *and* the new list are at
@@ -95,7 +123,8 @@
 //!
 //! A node that restarts with all its data is on probation too: nobody can tell from outside that nothing is missing. So
 //! restart one at a time, and wait the longest ttl in between. The same costs a node that gets its *first* replica: it
-//! takes a new replication id then, as it does when its role changes.
+//! takes a new replication id then, as it does when its role changes, and again when the backlog of the last replica is freed
+//! (`repl-backlog-ttl`, an hour). `redis-cli --rdb` is such a replica for a moment: do not back up all nodes at once.
 //!
 //! # Use something else
 //!

@@ -17,10 +17,10 @@ use super::vote::{Fault, Vote};
 
 /// One try to take a lock.
 ///
-/// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or
-/// its patience is over. Guarded, the grants bring numbers, of which the largest is ours once q nodes have it as their
-/// fence: at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the undo: a release on every node
-/// that did not plainly refuse.
+/// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or its
+/// patience is over. Guarded, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
+/// at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the
+/// undo: a release on every node that did not plainly refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     claim: Claim,
@@ -393,9 +393,6 @@ impl Attempt {
             .collect();
         free_after.sort_unstable();
         let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
-        match why {
-            Why::OnProbation { .. } => Why::OnProbation { retry_after },
-            _ => Why::Contended { retry_after },
-        }
+        if is_doubt { Why::OnProbation { retry_after } } else { Why::Contended { retry_after } }
     }
 }

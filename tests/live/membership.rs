@@ -37,7 +37,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
     let AcquireError::OnProbation { retry_after: Some(retry_after), report } = &refused else {
         panic!("expected OnProbation, got {refused:?}")
     };
-    assert!(*retry_after <= secs(2), "{retry_after:?}");
+    assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
     let is_new = |vote: &Vote| matches!(vote, Vote::Doubtful { doubt: Doubt::New, .. });
     assert!(report.nodes().iter().all(|it| is_new(&it.vote)), "{report}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");

@@ -20,7 +20,7 @@ struct Finding {
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
-    // A visit must not make blank servers a cluster, nor anything else of them.
+    // A visit must not make blank servers a cluster.
     let redlock = builder.look_only().lazy()?;
     // Each is heard before the probe, which would make do with the first that answer.
     redlock.nodes().await;
@@ -37,7 +37,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let nodes = redlock.nodes().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_undeclared = nodes::are_undeclared(&nodes);
-    let mut findings: Vec<Vec<Finding>> = nodes.iter().map(|node| examine(node, is_undeclared)).collect();
+    let examined = nodes.iter().map(|node| examine(node, is_undeclared, longest_ttl));
+    let mut findings: Vec<Vec<Finding>> = examined.collect();
     for (place, sight) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, Vote::Barred(bar)) = (&nodes[place].state, &sight.vote) {
             findings[place].push(fault(remedy(bar)));
@@ -91,7 +92,7 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> 
     probed.err().map(|words| fault(format!("no lock can be had though enough nodes vote: {words}")))
 }
 
-fn examine(node: &NodeStatus, is_undeclared: bool) -> Vec<Finding> {
+fn examine(node: &NodeStatus, is_undeclared: bool, longest_ttl: Option<Duration>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
         NodeState::Down(why) => {
@@ -107,13 +108,7 @@ fn examine(node: &NodeStatus, is_undeclared: bool) -> Vec<Finding> {
         _ => findings.push(fault("no answer yet: is it hung?".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(fault));
-    if let Some(micros) = node.clock_ahead_micros.filter(|micros| micros.unsigned_abs() > CLOCK_LIMIT_MICROS)
-    {
-        findings.push(note(format!(
-            "its clock is {:+.1} s from ours: harmless while it runs steadily, but see to its time service",
-            micros as f64 / 1e6
-        )));
-    }
+    findings.extend(node.clock_ahead_micros.and_then(|micros| clock_finding(micros, longest_ttl)));
     if node.persistence.starts_with("no ") {
         findings.push(note(
             "forgets its locks, its fencing numbers and its cluster when it restarts: use appendonly yes with \
@@ -122,6 +117,32 @@ fn examine(node: &NodeStatus, is_undeclared: bool) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// What it means that a node's clock is so far from ours. Locks go by its speed alone; the order of fencing numbers does
+/// not, once nodes lose them (`quorlock::how_safe`, *What it hangs on*).
+fn clock_finding(ahead_micros: i64, longest_ttl: Option<Duration>) -> Option<Finding> {
+    let offset = Duration::from_micros(ahead_micros.unsigned_abs());
+    let seconds = ahead_micros as f64 / 1e6;
+    // Plain locks have no numbers.
+    let Some(longest_ttl) = longest_ttl else {
+        return (offset > PLAIN_TOLERANCE).then(|| {
+            note(format!("its clock is {seconds:+.1} s from ours: no lock minds while it runs steadily"))
+        });
+    };
+    if offset > longest_ttl.saturating_sub(TOLERANCE) / 2 {
+        return Some(fault(format!(
+            "its clock is {seconds:+.1} s from ours, more than half the longest ttl: fencing numbers may fall when nodes \
+             lose theirs; set the clock (chrony, or another time service)"
+        )));
+    }
+    (offset > TOLERANCE).then(|| {
+        note(format!(
+            "its clock is {seconds:+.1} s from ours, more than the {} ms that fencing numbers tolerate: locks cost another \
+             round trip; set the clock (chrony, or another time service)",
+            TOLERANCE.as_millis()
+        ))
+    })
 }
 
 /// Whether a node lets the user do too little. What exactly, the node has said: of one right at a time, in words of its own.
@@ -224,4 +245,28 @@ const RIGHTS: &str = "grant the user all that locks need: ACL SETUSER … ~* &qu
                       +zrem +zscore";
 const PROBE_TTL: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(1);
-const CLOCK_LIMIT_MICROS: u64 = 500_000;
+/// By how much clocks may differ before they choose different fencing numbers.
+const TOLERANCE: Duration = Duration::from_millis(250);
+const PLAIN_TOLERANCE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_called_what_it_is() {
+        let finding = |millis: i64, longest: Option<u64>| {
+            clock_finding(millis * 1_000, longest.map(Duration::from_secs))
+        };
+        assert!([-250, 0, 250].iter().all(|millis| finding(*millis, Some(30)).is_none()));
+        for millis in [-14_000, -300, 300, 14_000] {
+            let finding = finding(millis, Some(30)).expect("more than the tolerance");
+            assert!(!finding.is_fault && finding.words.contains("250 ms"), "{}", finding.words);
+        }
+        for millis in [-3_600_000, 15_000] {
+            let finding = finding(millis, Some(30)).expect("half a probation");
+            assert!(finding.is_fault && finding.words.contains("fencing numbers"), "{}", finding.words);
+        }
+        assert!(finding(400, None).is_none() && finding(3_600_000, None).is_some_and(|it| !it.is_fault));
+    }
+}

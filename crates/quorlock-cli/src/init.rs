@@ -76,7 +76,7 @@ fn standing_of(node: &NodeStatus) -> String {
 }
 
 fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, longest_ttl: Duration) -> String {
-    let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was changed" };
+    let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was declared" };
     let longest = humantime::format_duration(longest_ttl);
     let count = nodes.len();
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));

@@ -206,8 +206,7 @@ impl Seat {
                 let told_at = self.look.as_ref().map_or(0, |look| look.micros);
                 let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
                 let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
-                let by_writer =
-                    written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, probation, now));
+                let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
                 ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
                 // A node that was declared has nothing to forget, and nobody holds a lock that is to come back to it.
                 let pause = written.map_or(Duration::ZERO, |_| grace(probation));
@@ -237,13 +236,12 @@ impl Seat {
 /// When a probation ends by the clock of the client that wrote the marker. The node's own clock may have been behind
 /// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
 /// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by. Clocks that are
-/// kept right still differ by a little.
-fn ends_by_writer(marker: &Marker, probation: Duration, now: Moment) -> Option<Moment> {
+/// right differ by less than the [`grace`] that is added.
+fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
     let micros = now.wall_nanos() / 1000;
     let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
     let is_believed = !is_ahead && !is(Mutant::NoWriterClock);
-    is_believed
-        .then(|| moved(now, micros, marker.votes_from_written_micros()).plus(probation / WALLS_DIFFER_BY))
+    is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
 }
 
 /// When a clock that shows `from` at this moment shows `to`, or did.
@@ -260,8 +258,6 @@ fn grace(probation: Duration) -> Duration {
 }
 
 const LEAST_GRACE: Duration = Duration::from_millis(100);
-/// Wall clocks that are right differ by less than this part of a probation.
-const WALLS_DIFFER_BY: u32 = 20;
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.

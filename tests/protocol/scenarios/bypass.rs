@@ -89,8 +89,7 @@ fn a_probation_begins_with_whoever_looks_first() {
         let quorum = world.quorum();
         is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, false);
         connect(&mut world, BOB);
-        // By the writer's clock a little later than by the node's.
-        world.live(NO_VOTE + ms(1_501));
+        world.live(NO_VOTE + ms(1));
         (0..3).for_each(|node| world.cut(BOB, node));
         comes_afresh(&mut world, 0);
         assert!(is_voting(&world, BOB, 1), "data kept: {kept}");
