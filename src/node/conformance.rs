@@ -131,6 +131,21 @@ impl Subject for Real {
         self.command(&[b"CONFIG", b"SET", b"maxmemory-policy", policy.as_bytes()]);
     }
 
+    fn evict(&mut self) {
+        self.command(&[b"SET", b"bait", b"", b"PX", b"3600000"]);
+        self.command(&[b"CONFIG", b"SET", b"maxmemory-policy", b"volatile-random"]);
+        self.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+        while self.command(&[b"EXISTS", b"bait"]) == Value::Int(1) {
+            // Any command makes room first.
+            thread::yield_now();
+        }
+        self.set_evicts(false);
+    }
+
+    fn swap_there_and_back(&mut self) {
+        (0..2).for_each(|_| drop(self.command(&[b"SWAPDB", b"0", b"1"])));
+    }
+
     fn restart(&mut self) {
         self.server.restart(Data::Kept).expect("it starts again");
         self.connection = Connection::to(&self.server);

@@ -4,7 +4,7 @@ use std::panic;
 use std::time::Duration;
 
 use crate::conformance::{self, KEY, Place, Stands, Subject};
-use crate::node::{Answer, Command, Entry, Mistake, Node, Slot};
+use crate::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
@@ -29,6 +29,9 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::RaiseUnconditional,
         Mistake::FenceFromOne,
         Mistake::ReleaseWithoutCompare,
+        Mistake::EvictionsUncounted,
+        Mistake::SwapsUncounted,
+        Mistake::EvictingUnmarked,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} breaks no promise");
@@ -51,7 +54,7 @@ impl Simulated {
 
 impl Subject for Simulated {
     fn reset(&mut self) {
-        self.node.data_mut().clear();
+        self.node.flush();
         self.node.load_scripts();
     }
 
@@ -97,6 +100,17 @@ impl Subject for Simulated {
 
     fn set_evicts(&mut self, on: bool) {
         self.node.evicts = on;
+    }
+
+    fn evict(&mut self) {
+        let bait = Slot::Fence(Key::new("bait"));
+        self.node.data_mut().insert(bait.clone(), Entry { value: Some(Vec::new()), expires: Some(u64::MAX) });
+        self.node.evict(&[bait]);
+    }
+
+    fn swap_there_and_back(&mut self) {
+        let data = self.node.swap(Data::new());
+        self.node.swap(data);
     }
 
     fn restart(&mut self) {

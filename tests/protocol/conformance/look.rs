@@ -16,6 +16,8 @@ promises![
     a_marker_has_no_expiry,
     a_marker_of_another_type_is_none_of_ours,
     evicting_is_told_and_is_another_incarnation,
+    what_was_evicted_is_another_incarnation,
+    a_database_that_was_swapped_is_another_incarnation,
     another_process_is_another_incarnation,
     another_role_is_another_incarnation,
     a_look_that_is_not_known_writes_nothing_until_it_comes_as_text,
@@ -109,6 +111,25 @@ fn evicting_is_told_and_is_another_incarnation(node: &mut dyn Subject) {
     node.set_evicts(false);
     let after = look(node);
     assert!(!after.evicts && after.incarnation != evicting.incarnation);
+}
+
+fn what_was_evicted_is_another_incarnation(node: &mut dyn Subject) {
+    let before = look(node);
+    node.evict();
+    let once = look(node);
+    node.evict();
+    let [before, once, twice] = [before, once, look(node)].map(|look| look.incarnation);
+    assert!(once != before && twice != once && twice != before, "{once:?}");
+}
+
+fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
+    let before = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    node.swap_there_and_back();
+    let after = look(node);
+    assert_eq!(after.marker, before.marker, "it came back with its data");
+    assert_ne!(after.incarnation, before.incarnation);
+    node.reset();
+    assert_ne!(look(node).incarnation, after.incarnation, "a flush is one, too");
 }
 
 fn another_process_is_another_incarnation(node: &mut dyn Subject) {

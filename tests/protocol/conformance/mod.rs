@@ -35,6 +35,10 @@ pub(crate) trait Subject {
     fn wait(&mut self, span: Duration);
     fn forget_scripts(&mut self);
     fn set_evicts(&mut self, on: bool);
+    /// It runs out of memory, and one key goes that was to expire.
+    fn evict(&mut self);
+    /// Another database comes in the place of this one, and this one comes back.
+    fn swap_there_and_back(&mut self);
     /// Another process comes up, which knows all that this one does.
     fn restart(&mut self);
     /// It is made a replica and a master again.
