@@ -18,6 +18,7 @@ use super::quorum::{NodeId, NodeSet, Quorum};
 use super::terms::Terms;
 use super::time::{BootTime, Moment};
 use super::vote::Vote;
+use outranked::proof_pause;
 use release::Releasing;
 use renewal::Renewal;
 
@@ -104,7 +105,7 @@ impl Lease {
             cleared: NodeSet::EMPTY,
             next_renewal: match tenure.auto_renew {
                 true if outranked.is_empty() => start.boot().plus(terms.ttl() / 3),
-                true => start.boot(),
+                true => start.boot().plus(proof_pause(terms.ttl())),
                 false => BootTime::NEVER,
             },
             rounds: 0,

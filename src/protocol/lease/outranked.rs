@@ -9,6 +9,8 @@
 //! Such a node is cleared: where our key still stands it counts, for as long as it stands; where it went missing it is
 //! taken again in the name of the number that the node told, and not past any later one.
 
+use std::time::Duration;
+
 use super::super::mutant::{Mutant, is};
 use super::super::quorum::{NodeId, NodeSet};
 use super::super::time::Moment;
@@ -60,11 +62,11 @@ impl Outranked {
 }
 
 impl Lease {
-    /// The node has our key, and a larger number than ours.
-    pub(super) fn on_ours_outranked(&mut self, node: NodeId, now: Moment) {
-        if !self.outranked.contains(node) {
-            self.outranked.insert(node);
-            self.prove_soon(now);
+    /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
+    pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, now: Moment) {
+        self.outranked.insert(node);
+        if self.is_held() {
+            self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
         }
     }
 
@@ -83,7 +85,10 @@ impl Lease {
                 Vote::Granted
             }
             Vote::Outranked { .. } => {
-                self.on_ours_outranked(node, now);
+                if !self.outranked.contains(node) {
+                    self.outranked.insert(node);
+                    self.prove_soon(now);
+                }
                 vote
             }
             Vote::Granted | Vote::Missing | Vote::Held { .. } => {
@@ -127,6 +132,12 @@ impl Lease {
             self.renew_at(now.boot());
         }
     }
+}
+
+/// How soon after a lock was taken it is shown that a larger number is nobody's. Where clocks differ there may be one at
+/// each lock, and those that are held for a moment only are not to cost a renewal.
+pub(super) fn proof_pause(ttl: Duration) -> Duration {
+    (ttl / 30).min(Duration::from_millis(100))
 }
 
 /// A fence that is as large as numbers go, or was not made by us.

@@ -55,9 +55,7 @@ impl Lease {
             // Ours, but whether it counts is for the next renewal to tell.
             Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
                 self.touched.insert(node);
-                if self.is_held() {
-                    self.on_ours_outranked(node, now);
-                }
+                self.on_late_grant_outranked(node, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
                 if is_lasting {
