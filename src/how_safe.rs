@@ -43,7 +43,7 @@
 //! *What it hangs on.* That fewer than 2q − N nodes lose the number of that key (so none may with a plain majority of
 //! an odd number of nodes; two may with 4 of 5). A node that lost it goes on from its clock, above the end of its
 //! probation. So order holds even past that, unless node clocks are also wrong by more
-//! than half the probation (less the 250 ms that numbers may be ahead of them), were set back by more than the time since
+//! than half of the probation less 250 ms, were set back by more than the time since
 //! the number was given out, or the number was asked for far ahead of them with [`Mutex::floor`](crate::Mutex::floor). The nonce covers
 //! what is left: should a number ever come twice, two holders cannot both write with it. A resource that has seen a
 //! larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
@@ -80,12 +80,12 @@
 //!
 //! # A lock stands on all nodes
 //!
-//! What a lock has to spare is not lost while nodes are well: a node that is up, and past its probation, has every held lock's key
-//! within two ttls, whatever kept the key from it. A renewal asks every node; where the key is missing it is taken again, and
-//! counts from the next renewal on.
+//! What a lock has to spare is not lost while nodes are well. A node that is up, past its probation, and quick to answer has
+//! every held lock's key within two ttls, or a little more where a rival has it for a moment just then. A renewal asks
+//! every node; where the key is missing it is taken again, and counts from the next renewal on.
 //!
 //! *A node with a larger number.* A holder's own late grant, or the vain attempt of a rival, may leave a larger number on a
-//! node than the lock has. It is told from a later holder's by the next renewal, which comes at once: a number that was given out
+//! node than the lock has. It is told from a later holder's by another renewal, which comes within 100 ms: a number that was given out
 //! stands on q nodes, and so not when q nodes have our key and nothing above our number. Then the node counts again, and
 //! a missing key is taken past the number that the node told, and past no later one. Its fence never falls.
 //!
@@ -142,7 +142,7 @@
 //! | six processes, locks of 10 to 30 ms that run out while they are taken | 6,300 locks in every run | no number twice, none out of order |
 //! | a holder stopped past its time that wakes up writing, to a file and to `PostgreSQL` | in every run of the tests; `scripts/postgres` | refused with a token, an update lost without |
 //!
-//! Twenty-nine known mistakes, put into the same code one at a time, are each caught in every run: `tests/README.md` in the
+//! Twenty-eight known mistakes, put into the same code one at a time, are each caught in every run: `tests/README.md` in the
 //! repository has the table, and how to run it all.
 //!
 //! *Not tried:* virtual machines restored with their memory, servers that lie, proxies that rewrite or repeat commands,

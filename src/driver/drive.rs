@@ -227,8 +227,8 @@ impl Driver {
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             match order {
-                Order::Stand { id, key, waited, aside, reply } => {
-                    self.stand(id, (key, waited, aside), reply, now);
+                Order::Stand { id, key, waited, is_aside, reply } => {
+                    self.stand(id, (key, waited, is_aside), reply, now);
                 }
                 Order::Leave { key } => self.leave(&key, now),
                 order => {

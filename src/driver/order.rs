@@ -56,7 +56,7 @@ pub(crate) enum Order {
         id: Id,
         key: Key,
         waited: Duration,
-        aside: bool,
+        is_aside: bool,
         reply: oneshot::Sender<Vote>,
     },
     /// Leave the line again.

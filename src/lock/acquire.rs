@@ -20,7 +20,7 @@ use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
-use crate::protocol::line::Next;
+use crate::protocol::line::{Next, Reaction, Trust};
 use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -39,24 +39,18 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         limit.pause(turn.pause).await;
         let mut line = InLine::new(client, &claim, &turn, limit);
         let mut next = Some(turn.next());
-        let (mut failures, mut found_free) = (0, 0);
+        let mut failures = 0;
         let refusal = loop {
             let word = match next {
                 Some(next) => line.wait(next).await,
                 None => Word::None,
             };
-            found_free = if word == Word::Free { found_free + 1 } else { 0 };
-            if found_free > MOST_SPLIT {
-                // A quorum refuses time and again what the node with the line calls free: it lacks the holder's key. Its
-                // word is no reason to try, and each try may keep the holder from taking the node back.
-                line.is_aside = !line.is_aside;
-                found_free = 0;
+            let reaction = line.trust.on_end_of_wait(word == Word::Free);
+            if reaction == Reaction::StepAside && !limit.is_over() {
                 next = Some(Next::Stand);
-                if !limit.is_over() {
-                    continue;
-                }
-            } else if word == Word::None || found_free > 2 {
-                // Votes that are split now and then are no matter. Where they are every time, chance must help.
+                continue;
+            }
+            if word == Word::None || reaction != Reaction::Believe {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
@@ -86,9 +80,6 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     .instrument(span)
     .await
 }
-
-/// How often in a row a free key may turn out to be taken before the node that calls it free is not believed.
-const MOST_SPLIT: u32 = 4;
 
 /// Tries once.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
@@ -159,8 +150,8 @@ struct InLine<'a> {
     since: tokio::time::Instant,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
-    /// Whether we stand on the next node, since the one with the line lacks the holder's key.
-    is_aside: bool,
+    /// Whether the node with the line is believed.
+    trust: Trust,
 }
 
 /// What ended a wait.
@@ -183,7 +174,7 @@ impl<'a> InLine<'a> {
             limit,
             since: tokio::time::Instant::now(),
             retry_after: None,
-            is_aside: false,
+            trust: Trust::default(),
         }
     }
 
@@ -224,9 +215,9 @@ impl<'a> InLine<'a> {
     }
 
     async fn stand(&self) -> Option<Vote> {
-        let (key, waited, aside) = (self.claim.key.clone(), self.since.elapsed(), self.is_aside);
+        let (key, waited, is_aside) = (self.claim.key.clone(), self.since.elapsed(), self.trust.is_aside());
         let orders = &self.client.shared.orders;
-        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, aside, reply }).await
+        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, is_aside, reply }).await
     }
 }
 

@@ -353,7 +353,7 @@ impl Turn {
             let (id, key) = (self.queue.orders.id(), self.key.clone());
             // Whoever waits asks again, so the answer does not matter.
             let (reply, _) = oneshot::channel();
-            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, aside: false, reply });
+            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, is_aside: false, reply });
         }
     }
 

@@ -152,7 +152,8 @@ pub const LARGEST_FLOOR: u64 = (1 << 53) - (1 << 40);
 /// number of.
 #[cfg(test)]
 pub const TOLERANCE_MICROS: u64 = 250_000;
-const LARGEST_NUMBER: u64 = (1 << 53) - 1;
+/// Above this nodes give none. A fence that is as large was not made by us, or is the last one.
+pub const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 
 #[cfg(test)]
 mod tests {

@@ -160,6 +160,45 @@ impl Share {
     }
 }
 
+/// How far the node with the line is believed when it calls the key free. Every vain attempt that its word leads to may
+/// keep the holder from taking the key again there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// How often in a row the key was called free, and then refused by a quorum.
+    free_in_vain: u8,
+    /// Whether we stand in line on the next node instead.
+    is_aside: bool,
+}
+
+/// What to do when the key is called free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Try at once.
+    Believe,
+    /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
+    Hesitate,
+    /// Stand in line on the other node: this one lacks the holder's key.
+    StepAside,
+}
+
+impl Trust {
+    /// Whether we stand in line on the next node.
+    #[must_use]
+    pub const fn is_aside(self) -> bool {
+        self.is_aside
+    }
+
+    /// A wait has ended, because the key was called free or for another reason.
+    pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
+        self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
+        if self.free_in_vain > MOST_IN_VAIN {
+            *self = Self { free_in_vain: 0, is_aside: !self.is_aside };
+            return Reaction::StepAside;
+        }
+        if self.free_in_vain > BELIEVED { Reaction::Hesitate } else { Reaction::Believe }
+    }
+}
+
 /// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
 /// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
 /// nodes. Each node comes with its [`seed`].
@@ -196,6 +235,9 @@ fn mix(hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
+/// How often in a row a node is believed at once that calls the key free, and how often at all.
+const BELIEVED: u8 = 2;
+const MOST_IN_VAIN: u8 = 4;
 /// How many tasks of a process have a key in one turn at most, while other processes wait.
 pub const MOST_IN_A_TURN: u8 = 8;
 
@@ -265,6 +307,29 @@ mod tests {
             assert!(share.on_idle());
             assert!(!share.on_idle());
         }
+    }
+
+    #[test]
+    fn a_node_that_calls_free_what_a_quorum_refuses_is_left_for_the_other_and_that_one_likewise() {
+        let mut trust = Trust::default();
+        for is_aside in [false, true, false] {
+            assert_eq!(trust.is_aside(), is_aside);
+            let reactions = [(); 5].map(|()| trust.on_end_of_wait(true));
+            let [
+                Reaction::Believe,
+                Reaction::Believe,
+                Reaction::Hesitate,
+                Reaction::Hesitate,
+                Reaction::StepAside,
+            ] = reactions
+            else {
+                panic!("{reactions:?}")
+            };
+        }
+        trust.on_end_of_wait(true);
+        trust.on_end_of_wait(true);
+        assert_eq!(trust.on_end_of_wait(false), Reaction::Believe, "called, or told to wait");
+        assert_eq!(trust.on_end_of_wait(true), Reaction::Believe);
     }
 
     #[test]

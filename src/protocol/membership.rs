@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::board::Id;
 use super::marker::{Charter, ClusterId, Look, Marker};
+use super::mutant::{Mutant, is};
 use super::quorum::{NodeId, NodeSet, Quorum};
 use super::sentinel::Oddity;
 use super::terms::Drift;
@@ -331,7 +332,7 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn carriers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let is_there = |seat: &Seat| seat.is_up || super::mutant::is(super::mutant::Mutant::AbsentNodesVouch);
+        let is_there = |seat: &Seat| seat.is_up || is(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
         let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()

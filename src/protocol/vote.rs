@@ -25,7 +25,9 @@ pub enum Vote {
     },
     /// The key is not there: nobody has it.
     Missing,
-    /// The node's fence for this key is past our number: somebody asked for the lock after us, and may have had it.
+    /// The node's fence for this key is past our number. To a renewal, the key is ours there, and lives on; to a key
+    /// that was to be taken again, it is not there. A later holder was given that number, or no holder at all: an attempt
+    /// that came to nothing has left it, or a late grant of our own.
     Outranked {
         /// Where it stands (2^53 − 1 also for what is larger).
         fence: u64,

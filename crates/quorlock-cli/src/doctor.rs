@@ -132,7 +132,7 @@ fn clock_finding(ahead_micros: i64, longest_ttl: Option<Duration>) -> Option<Fin
     };
     if offset > longest_ttl.saturating_sub(TOLERANCE) / 2 {
         return Some(fault(format!(
-            "its clock is {seconds:+.1} s from ours, more than half the longest ttl: fencing numbers may fall when nodes \
+            "its clock is {seconds:+.1} s from ours, about half the longest ttl or more: fencing numbers may fall when nodes \
              lose theirs; set the clock (chrony, or another time service)"
         )));
     }

@@ -18,12 +18,12 @@ impl Driver {
     pub(super) fn stand(
         &mut self,
         id: Id,
-        (key, waited, aside): (Key, Duration, bool),
+        (key, waited, is_aside): (Key, Duration, bool),
         reply: oneshot::Sender<Vote>,
         now: Moment,
     ) {
         let [first, next] = self.lines_of(&key, now);
-        let place = if aside { next.or(first) } else { first };
+        let place = if is_aside { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.desk.closes_at().is_none()) else { return };
         self.desk.stand(id, key.clone(), node, reply);

@@ -107,8 +107,8 @@ impl Board {
         }
     }
 
-    /// The node votes again. Whoever holds a lock that does not stand there renews it soon, and does not leave the node
-    /// to rivals until the next renewal is due.
+    /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
+    /// rivals may have been there first.
     fn bring_leases_to(&mut self, node: NodeId, now: Moment) {
         if self.leases == 0 {
             return;

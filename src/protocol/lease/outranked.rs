@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use super::super::fence::LARGEST_NUMBER;
 use super::super::mutant::{Mutant, is};
 use super::super::quorum::{NodeId, NodeSet};
 use super::super::time::Moment;
@@ -26,6 +27,7 @@ pub(super) struct Outranked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Larger {
+    /// One node, as a set, by which the models know it.
     at: NodeSet,
     fence: u64,
     is_asked: bool,
@@ -103,7 +105,7 @@ impl Lease {
     /// The node lacks our key, and will not be retaken for a larger number.
     pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
-        let is_known = fence < NO_NUMBER_LEFT && !is(Mutant::OutrankedForGood);
+        let is_known = fence < LARGEST_NUMBER && !is(Mutant::OutrankedForGood);
         if is_known && renewal.outranked.get_or_insert_default().add(node, fence) {
             self.prove_soon(now);
         }
@@ -139,6 +141,3 @@ impl Lease {
 pub(super) fn proof_pause(ttl: Duration) -> Duration {
     (ttl / 30).min(Duration::from_millis(100))
 }
-
-/// A fence that is as large as numbers go, or was not made by us.
-const NO_NUMBER_LEFT: u64 = (1 << 53) - 1;

@@ -7,8 +7,8 @@ use super::super::time::Moment;
 use super::super::vote::Vote;
 use super::{Lease, News, State};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 /// A lock that is being given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Releasing {
     pub(super) settle_by: Moment,
     pub(super) round: Round,

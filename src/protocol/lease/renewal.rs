@@ -11,8 +11,8 @@ use super::super::vote::Vote;
 use super::outranked::Outranked;
 use super::{Lease, Loss, News, State, capped};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 /// One round of a renewal or an extension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Renewal {
     pub(super) terms: Terms,
     pub(super) start: Moment,

@@ -6,7 +6,7 @@
 use super::excuse_controls::BEHIND;
 use super::plan::{Fault, Profile, Slip};
 use super::runner;
-use super::shapes::{REDUNDANCY, STATISTICS, WAITERS};
+use super::shapes::{REDUNDANCY, STATISTICS};
 use crate::node::Mistake;
 use crate::protocol::mutant::Mutant;
 use crate::protocol::terms::Drift;
@@ -128,8 +128,6 @@ const SWAPS_UNCOUNTED: Profile =
 const EVICTIONS_UNCOUNTED: Profile =
     Profile { faults: &[Fault::Evicts], mistake: Some(Mistake::EvictionsUncounted), ..QUIET };
 const OUTRANKED_FOR_GOOD: Profile = Profile { mutant: Some(Mutant::OutrankedForGood), ..REDUNDANCY };
-/// Who asks again and again finds the node free that the holder cannot come back to.
-const WAITERS_WHERE_OUTRANKED: Profile = Profile { mutant: Some(Mutant::OutrankedForGood), ..WAITERS };
 /// Keys are deleted, so that a lock passes on under its holder, and a grant of its own is late.
 const LARGER_IS_NOBODYS: Profile = Profile {
     faults: &[Fault::Partition, Fault::Cut],
@@ -266,11 +264,6 @@ fn mutant_sim_evictions_uncounted() {
 #[test]
 fn mutant_sim_outranked_for_good() {
     is_caught(&OUTRANKED_FOR_GOOD);
-}
-
-#[test]
-fn mutant_sim_outranked_for_good_makes_waiters_poll() {
-    is_caught(&WAITERS_WHERE_OUTRANKED);
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     ..Profile::GENERAL
 };
 /// Most callers stand in line.
-pub(super) const WAITERS: Profile = Profile {
+const WAITERS: Profile = Profile {
     checks_redundancy: false,
     checks_patience: true,
     pin: Some(|plan| {

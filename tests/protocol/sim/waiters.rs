@@ -9,7 +9,7 @@ use crate::protocol::attempt::Why;
 use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Phase;
-use crate::protocol::line::{self, Next, Share};
+use crate::protocol::line::{self, Next, Reaction, Share, Trust};
 use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::Vote;
 
@@ -21,7 +21,7 @@ pub(super) struct Wait {
     since: u64,
     until: u64,
     looks: u32,
-    found_free: u32,
+    trust: Trust,
     failures: u32,
     retry_after: Option<Duration>,
     survey: Option<Id>,
@@ -97,7 +97,9 @@ impl Sim<'_> {
         self.peers[who].tasks[key].wait.share.on_stood();
         let board = &self.peers[who].board;
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
-        let Some(node) = line::places(name.as_str(), answering)[0] else {
+        let [first, next] = line::places(name.as_str(), answering);
+        let is_aside = self.peers[who].tasks[key].wait.trust.is_aside();
+        let Some(node) = next.filter(|_| is_aside).or(first) else {
             return self.hear_of_place(who, key, None);
         };
         self.oracle.surveys += 1;
@@ -126,7 +128,7 @@ impl Sim<'_> {
             Some(Vote::Held { remaining }) => {
                 wait.retry_after = *remaining;
                 wait.looks += 1;
-                wait.found_free = 0;
+                wait.trust.on_end_of_wait(false);
                 // It may have been called meanwhile.
                 match wait.share.next_of_refused() {
                     Next::Try => self.then(who, key, Then::Try, Duration::ZERO),
@@ -135,14 +137,16 @@ impl Sim<'_> {
             }
             Some(_) => {
                 wait.share.on_free(wait.looks > 0, 0);
-                wait.found_free += 1;
-                let is_split = wait.found_free > 2;
-                let pause = if is_split { self.pause(who, key) } else { Duration::ZERO };
-                self.then(who, key, Then::Try, pause);
+                let (then, pause) = match wait.trust.on_end_of_wait(true) {
+                    Reaction::Believe => (Then::Try, Duration::ZERO),
+                    Reaction::Hesitate => (Then::Try, self.pause(who, key)),
+                    Reaction::StepAside => (Then::Stand, Duration::ZERO),
+                };
+                self.then(who, key, then, pause);
             }
             None => {
                 wait.share.on_displaced();
-                wait.found_free = 0;
+                wait.trust.on_end_of_wait(false);
                 let pause = self.pause(who, key);
                 self.then(who, key, Then::Try, pause);
             }
@@ -189,10 +193,12 @@ impl Sim<'_> {
         let (now, name) = (self.now(who), self.keys[key].clone());
         let board = &self.peers[who].board;
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
-        let Some(node) = node.or_else(|| line::places(name.as_str(), answering)[0]) else { return };
-        self.oracle.surveys += 1;
-        let id = SURVEYS + self.oracle.surveys;
-        self.peers[who].board.line_up(id, node, (Phase::Leave, name, Duration::ZERO), now);
+        let places = node.map_or_else(|| line::places(name.as_str(), answering), |node| [Some(node), None]);
+        for node in places.into_iter().flatten() {
+            self.oracle.surveys += 1;
+            let id = SURVEYS + self.oracle.surveys;
+            self.peers[who].board.line_up(id, node, (Phase::Leave, name.clone(), Duration::ZERO), now);
+        }
     }
 
     pub(super) fn be_called(&mut self, who: usize, node: usize, key: usize, has_others: bool) {
@@ -202,7 +208,7 @@ impl Sim<'_> {
             _ => task.wait.share.on_called(has_others, 0),
         }
         if task.state == State::Waiting(Then::Look) {
-            task.wait.found_free = 0;
+            task.wait.trust.on_end_of_wait(false);
             self.then(who, key, Then::Try, Duration::ZERO);
         }
     }

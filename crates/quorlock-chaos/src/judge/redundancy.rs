@@ -87,7 +87,6 @@ impl Judge<'_> {
                 is_judged |= excuse.is_none();
                 continue;
             }
-            let excuse = excuse.or_else(|| self.is_outranked(lock, node, sample).then_some(OUTRANKED));
             let Some(because) = excuse else {
                 // Told once: it is missed at each moment from now on.
                 let (events, words) = self.told(lock, node, sample, span);
@@ -146,17 +145,6 @@ impl Judge<'_> {
         blind.then_some("the machine had no time for the node")
     }
 
-    /// Whether a rival's attempt, which came to nothing, has left a larger number there while the lock's key was not
-    /// there: then the node gives the key to nobody with a smaller one, and has it again with the next lock. Where the
-    /// lock's own key stood beside the larger number, no rival has passed, and it should have been kept.
-    fn is_outranked(&self, lock: &Lock<'_>, node: usize, sample: &Sample<'_>) -> bool {
-        let Some(number) = lock.turn.grant.as_ref().and_then(|grant| grant.number) else { return false };
-        let is_past = |sample: &Sample<'_>| sample.fence(lock.key).is_some_and(|fence| fence > number);
-        let before = self.samples.within(node, Span { from: lock.turn.waiting, to: sample.at });
-        let stood = |sample: &Sample<'_>| lock.owner.is_some() && sample.owner(lock.key) == lock.owner;
-        is_past(sample) && !before.iter().any(|sample| stood(sample) && is_past(sample))
-    }
-
     /// The events that show it, and words.
     fn told(&self, lock: &Lock<'_>, node: usize, sample: &Sample<'_>, span: Span) -> (Vec<usize>, String) {
         let before = self.samples.within(node, Span { from: lock.turn.waiting, to: sample.at });
@@ -169,7 +157,7 @@ impl Judge<'_> {
         events.extend(last.map(|sample| sample.place));
         events.push(sample.place);
         let words = format!(
-            "{}: {} holds it since {}; node {node}, up and well from {} on, did not have its key at {} ({}; {} of {} nodes had it)",
+            "{}: {} holds it since {}; node {node}, up and well from {} on, did not have its key at {} ({}; {} of {} nodes had it; the largest number there was {})",
             lock.key,
             lock.turn.name(),
             clock(self.world, lock.live.from),
@@ -180,6 +168,7 @@ impl Judge<'_> {
             }),
             (0..self.world.settings.nodes).filter(has_it).count(),
             self.world.settings.nodes,
+            sample.fence(lock.key).map_or_else(|| "none".to_owned(), |fence| fence.to_string()),
         );
         (events, words)
     }
@@ -204,7 +193,5 @@ fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, Stand)>> {
 }
 
 const PROBATION: &str = "the node was on probation within two ttls";
-const OUTRANKED: &str =
-    "a rival's attempt left a larger number on a node that had lost the key, or never had it";
 /// How long a node that refused a client is not dialed again.
 const BARRED: u64 = 10_000 * MS;

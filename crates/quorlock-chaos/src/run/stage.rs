@@ -31,7 +31,7 @@ pub(super) struct Stage<'a> {
     /// Tasks of each client, and how many locks there are for all of them.
     pub(super) tasks: u32,
     pub(super) keys: usize,
-    /// How many of the others are held for longer than their ttl.
+    /// How many, out of a hundred of the others, are held for longer than their ttl.
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,

@@ -35,7 +35,7 @@ pub(crate) struct Spec {
     pub(crate) is_guarded: bool,
     /// Whether its locks are renewed on a thread of their own.
     pub(crate) has_thread: bool,
-    /// How many of the others it holds for longer than their ttl.
+    /// How many, out of a hundred of the others, it holds for longer than their ttl.
     pub(crate) long_holds: u64,
     /// How many, out of a hundred, it holds for some three ttls and more: so long that a node without the key had its time
     /// to get it.
