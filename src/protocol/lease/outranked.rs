@@ -23,6 +23,8 @@ use super::{Lease, State};
 pub(super) struct Outranked {
     before: Vec<Larger>,
     now: Vec<Larger>,
+    /// In how many rounds before this one some node told a larger number, without a pause.
+    rounds: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,14 +38,16 @@ struct Larger {
 impl Outranked {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
-        (!self.now.is_empty()).then(|| Box::new(Self { before: self.now, now: Vec::new() }))
+        let rounds = self.rounds.saturating_add(1);
+        (!self.now.is_empty()).then(|| Box::new(Self { before: self.now, now: Vec::new(), rounds }))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
         self.before.iter().any(|larger| larger.at.contains(node))
     }
 
-    /// Whether it is news: a node that will not go past the number that it told itself is not asked for ever.
+    /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
+    /// asked again, and rivals who come between each time do not make the holder renew without end.
     fn add(&mut self, node: NodeId, fence: u64) -> bool {
         let is_known = |larger: &Larger| larger.at.contains(node) && larger.fence >= fence;
         if self.before.iter().chain(&self.now).any(is_known) {
@@ -51,7 +55,7 @@ impl Outranked {
         }
         let told = if is(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
         told.push(Larger { at: [node].into_iter().collect(), fence, is_asked: false });
-        true
+        self.rounds < MOST_ROUNDS
     }
 
     /// The next of these nodes that is to be asked, and the number that it told.
@@ -124,8 +128,9 @@ impl Lease {
     /// Whether a larger number was told in this round, for which there must be another.
     pub(super) fn has_new_larger(&self) -> bool {
         self.renewal().is_some_and(|renewal| {
-            let is_told = renewal.outranked.as_ref().is_some_and(|told| !told.now.is_empty());
-            is_told || !self.outranked.without(renewal.suspects).is_empty()
+            let is_told = |told: &Outranked| !told.now.is_empty() && told.rounds < MOST_ROUNDS;
+            renewal.outranked.as_deref().is_some_and(is_told)
+                || !self.outranked.without(renewal.suspects).is_empty()
         })
     }
 
@@ -135,6 +140,9 @@ impl Lease {
         }
     }
 }
+
+/// How many renewals may follow on each other at once.
+const MOST_ROUNDS: u8 = 16;
 
 /// How soon after a lock was taken it is shown that a larger number is nobody's. Where clocks differ there may be one at
 /// each lock, and those that are held for a moment only are not to cost a renewal.

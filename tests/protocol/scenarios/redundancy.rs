@@ -1,6 +1,9 @@
 //! A lock comes to stand on every node that is well, and stays there.
 
+use std::time::Duration;
+
 use super::fencing::{AHEAD, apart};
+use crate::protocol::board::News;
 use crate::protocol::lease::Loss;
 use crate::protocol::time::Moment;
 use crate::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
@@ -173,4 +176,34 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.live(ms(500));
         assert!(world.has(node, lock), "node {node}");
     }
+}
+
+#[test]
+fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
+    let mut world = World::guarded(3);
+    let lock = world.hold(ALICE);
+    world.wipe(2);
+    world.sleep(TTL / 3 + ms(1));
+    let mut renewals = 0;
+    for _ in 0..200 {
+        // Bob's vain attempt is on node 2 right before anything of Alice's.
+        try_by_steps(&mut world);
+        (0..3).for_each(|node| while world.step(ALICE, node) {});
+        world.wake(ALICE);
+        let is_renewal = |news: &News| matches!(news, News::Renewing);
+        renewals += world.news(ALICE).iter().filter(|news| is_renewal(news)).count();
+    }
+    assert!((10..30).contains(&renewals), "{renewals}");
+    assert!(world.is_valid(ALICE, lock));
+    // When he has gone, the next regular renewals have the node back.
+    world.live(TTL);
+    assert!(stands_everywhere(&world, lock));
+}
+
+/// As [`try_in_vain`], while what is under way of Alice's stays so.
+fn try_by_steps(world: &mut World) {
+    world.pass(Duration::from_micros(10));
+    let attempt = world.acquire(BOB);
+    (0..3).for_each(|node| while world.step(BOB, node) {});
+    assert!(!world.is_valid(BOB, attempt));
 }
