@@ -107,7 +107,9 @@ impl Sim<'_> {
     pub(super) fn reset_stats(&mut self, node: usize) -> bool {
         let was_told = !self.marker_agrees(node);
         self.sites[node].node.reset_stats();
-        self.sites[node].marker_at_reset = self.marker_of(node);
+        // The database that is swapped away will be back with its own.
+        let away = self.sites[node].swapped.as_ref().map(|data| data.get(&Slot::Marker)?.value.clone());
+        self.sites[node].marker_at_reset = away.unwrap_or_else(|| self.marker_of(node));
         self.note_founders();
         tell!(self, "node {node}'s statistics are reset");
         if was_told && !self.sites[node].eviction_was_recorded {
@@ -145,6 +147,7 @@ impl Sim<'_> {
         tell!(self, "node {node}'s databases are swapped back");
         self.sites[node].node.swap(data);
         self.forgets(node, true);
+        self.excuse_reset(node);
         // Those that have not looked since find the marker that they know.
         let until = self.nanos + self.plan.look_window();
         self.oracle.hurt(node, until, Cause::RoleUnseen);
