@@ -81,7 +81,7 @@
 //! # A lock stands on all nodes
 //!
 //! What a lock has to spare is not lost while nodes are well. A node that is up, past its probation, and quick to answer has
-//! every held lock's key within two ttls, or a little more where a rival has it for a moment just then. A renewal asks
+//! every held lock's key within two ttls, or somewhat more where rivals try for it many times a second just then. A renewal asks
 //! every node; where the key is missing it is taken again, and counts from the next renewal on.
 //!
 //! *A node with a larger number.* A holder's own late grant, or the vain attempt of a rival, may leave a larger number on a
@@ -102,13 +102,13 @@
 //! The marker notes the time by the node's clock and by the clock of the client that wrote it. Who comes fresh waits for
 //! both: a node whose clock is set right while it is on probation gains nothing by that. (Unless the writer's clock is more
 //! than a second ahead of ours: one of the two is wrong then, and the node's alone counts.) The server that it names is
-//! told by its run id, its replication id, how many keys it evicted, how often databases were swapped or all flushed,
-//! and whether it evicts. So a node that evicted is on probation once it has stopped, although `CONFIG RESETSTAT` hides
+//! told by its run id, its replication id, how many keys it evicted, how often databases were swapped (whichever) or all
+//! flushed, and whether it evicts. So a node that evicted is on probation once it has stopped, although `CONFIG RESETSTAT` hides
 //! the count, if any client met it meanwhile; and a marker that comes back with old data does not fit.
 //!
 //! Probation begins with whoever meets the node first, also if it only looks ([`Builder::look_only`](crate::Builder::look_only),
-//! `quorlock doctor`). When it ends, holders come back to the node a little sooner than it votes for those who ask for a lock (a
-//! sixtieth of the longest ttl, at least 100 ms).
+//! `quorlock doctor`). When it ends, holders that met the node about as soon as others come back to it a little sooner than it votes for those who
+//! ask for a lock (a sixtieth of the longest ttl, at least 100 ms).
 //!
 //! What it does not see:
 //!

@@ -18,7 +18,7 @@ use super::quorum::{NodeId, NodeSet, Quorum};
 use super::terms::Terms;
 use super::time::{BootTime, Moment};
 use super::vote::Vote;
-use outranked::proof_pause;
+use outranked::{OverOurs, proof_pause};
 use release::Releasing;
 use renewal::Renewal;
 
@@ -41,18 +41,14 @@ pub struct Lease {
     deadline: Moment,
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
     outlives_grants: bool,
-    /// `max_hold` as an instant.
-    end: Option<Box<Moment>>,
+    /// What few leases have.
+    seldom: Option<Box<Seldom>>,
     /// No key of ours lives longer than this.
     keys_until: BootTime,
     /// Nodes where a key of ours may stand.
     touched: NodeSet,
     /// Nodes known to have our key.
     confirmed: NodeSet,
-    /// Nodes with our key and a larger number than ours, which others may have been given.
-    outranked: NodeSet,
-    /// The same, where nobody was given it.
-    cleared: NodeSet,
     next_renewal: BootTime,
     rounds: u32,
     state: State,
@@ -72,6 +68,15 @@ enum State {
     Ended,
 }
 
+/// What few leases have, and what they would all be larger for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Seldom {
+    /// `max_hold` as an instant.
+    end: Option<Moment>,
+    /// Nodes with our key and a larger number than ours.
+    over_ours: OverOurs,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum News {
     Renewed,
@@ -87,7 +92,9 @@ impl Lease {
         let terms = attempt.claim().terms;
         let start = attempt.start();
         let end = tenure.max_hold.map(|span| start.plus(span));
-        let outranked = attempt.round().outranked();
+        let over_ours = OverOurs::of_grants(attempt.round());
+        let has_larger = !over_ours.is_empty();
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(Seldom { end, over_ours }));
         Self {
             key: attempt.claim().key.clone(),
             token: attempt.token(),
@@ -97,17 +104,15 @@ impl Lease {
             auto_renew: tenure.auto_renew,
             deadline: capped(terms.deadline(start), end),
             outlives_grants: false,
-            end: end.map(Box::new),
             keys_until: start.boot().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
-            outranked,
-            cleared: NodeSet::EMPTY,
             next_renewal: match tenure.auto_renew {
-                true if outranked.is_empty() => start.boot().plus(terms.ttl() / 3),
+                true if !has_larger => start.boot().plus(terms.ttl() / 3),
                 true => start.boot().plus(proof_pause(terms.ttl())),
                 false => BootTime::NEVER,
             },
+            seldom,
             rounds: 0,
             state: State::Held(None),
             to_raise: NodeSet::EMPTY,
@@ -220,6 +225,8 @@ impl Lease {
     /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
     /// Poll next.
     pub fn distrust(&mut self, node: NodeId, worth: Vote) {
+        // That our key stands there under a larger number was said before, and is worth no more.
+        self.forget_larger(node);
         let State::Held(renewal) = &mut self.state else { return };
         if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
             renewal.round.revise(node, worth);
@@ -342,7 +349,7 @@ impl Lease {
     }
 
     fn end(&self) -> Option<Moment> {
-        self.end.as_deref().copied()
+        self.seldom.as_ref()?.end
     }
 
     fn ask_no_more(&mut self) {

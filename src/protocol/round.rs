@@ -127,12 +127,6 @@ impl Round {
         self.held
     }
 
-    /// Those that have our key, and gave a larger number than ours.
-    #[must_use]
-    pub fn outranked(&self) -> NodeSet {
-        self.held.iter().filter(|node| matches!(self.vote(*node), Vote::Outranked { .. })).collect()
-    }
-
     /// Those where nobody has it.
     #[must_use]
     pub const fn missing(&self) -> NodeSet {

@@ -57,20 +57,27 @@ impl Driver {
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
     fn lines_of(&self, key: &Key, now: Moment) -> [Option<NodeId>; 2] {
-        let answering = self.line_keepers().filter(|(node, _)| self.board.answers(*node, now));
+        let answering = self.voting_keepers().filter(|(node, _)| self.board.answers(*node, now));
         line::places(key.as_str(), answering)
     }
 
     /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
     /// To look on all nodes would cost each of them a command for each release.
     pub(super) fn lines_to_call(&self, key: &Key) -> NodeSet {
-        line::places(key.as_str(), self.line_keepers()).into_iter().flatten().collect()
+        // Others may know better, or not yet, which nodes vote.
+        let places = [
+            line::places(key.as_str(), self.voting_keepers()),
+            line::places(key.as_str(), self.line_keepers()),
+        ];
+        places.into_iter().flatten().flatten().collect()
+    }
+
+    fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.line_keepers().filter(|(node, _)| self.board.may_keep_lines(*node))
     }
 
     fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
         let links = self.links.iter().enumerate().map(|(place, link)| (NodeId(place as u8), link));
-        links
-            .filter(|(node, _)| self.board.may_keep_lines(*node))
-            .filter_map(|(node, link)| Some((node, link.line_seed()?)))
+        links.filter_map(|(node, link)| Some((node, link.line_seed()?)))
     }
 }

@@ -52,8 +52,8 @@ if type(marker) == 'table' then
 end
 if ARGV[1] ~= '' and marker == ARGV[2] then
     marker = string.format('%s %s %.0f %s', ARGV[1], incarnation, now - tonumber(ARGV[3]), ARGV[4])
-    -- A server that is out of memory refuses the first write of a script, and DEL is refused by none: what a node that
-    -- evicts remembers of itself must not stay as it was.
+    -- A server that is out of memory refuses the first write of a script unless it is one that frees memory, as DEL is: what
+    -- a node that evicts remembers of itself must not stay as it was.
     redis.call('DEL', KEYS[1])
     redis.call('SET', KEYS[1], marker)
 end

@@ -92,12 +92,12 @@ impl Board {
         while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::Look(node, write) => self.look(node, write, false, now),
-                MemberStep::Opened(node) => self.bring_leases_to(node, now),
+                MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
                 MemberStep::Changed(node, standing) => {
                     let is_voting = standing == Standing::Voting;
                     self.actions.push_back(Action::Standing(node, standing));
                     if is_voting {
-                        self.bring_leases_to(node, now);
+                        self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);
                     }
                 }
                 MemberStep::Declared(id, declared) => {
@@ -108,8 +108,8 @@ impl Board {
     }
 
     /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
-    /// rivals may have been there first.
-    fn bring_leases_to(&mut self, node: NodeId, now: Moment) {
+    /// rivals may have been there first. After a `pause`, for a node that comes and goes is not to burden the others.
+    fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: Moment) {
         if self.leases == 0 {
             return;
         }
@@ -118,7 +118,7 @@ impl Board {
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
             if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-                lease.renew_by(now.boot().plus(BETWEEN_LEASES.saturating_mul(place as u32)));
+                lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
                 self.advance(id, now);
             }
         }
@@ -131,7 +131,7 @@ impl Board {
         match vote {
             Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
-            Vote::Granted | Vote::Fenced(_) if is_ballot(phase) => {
+            Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
                 let absence = match phase {
                     Phase::Renew | Phase::Retake => members.absence_to_holders(node, now),
                     _ => members.absence(node, now),
@@ -163,6 +163,8 @@ impl Board {
     }
 }
 
+/// How long a connection that comes back is to stay before leases are renewed for its sake.
+const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 /// Thousands of leases that come to a node at once come one after the other, and not past when they are renewed anyway.
 const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 

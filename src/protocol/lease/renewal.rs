@@ -18,8 +18,6 @@ pub(super) struct Renewal {
     pub(super) start: Moment,
     pub(super) is_settled: bool,
     pub(super) round: Round,
-    /// Nodes with our key that had told a larger number when it began.
-    pub(super) suspects: NodeSet,
     pub(super) outranked: Option<Box<Outranked>>,
     pub(super) to_renew: NodeSet,
     to_retake: NodeSet,
@@ -55,7 +53,7 @@ impl Lease {
             // Ours, but whether it counts is for the next renewal to tell.
             Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
                 self.touched.insert(node);
-                self.on_late_grant_outranked(node, now);
+                self.on_late_grant_outranked(node, *theirs, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
                 if is_lasting {
@@ -167,7 +165,6 @@ impl Lease {
             to_renew: round.asked(),
             to_retake: NodeSet::EMPTY,
             round,
-            suspects: self.outranked,
             outranked,
         })));
         if is_hopeless {
@@ -178,21 +175,14 @@ impl Lease {
 
     fn settle_renewed(&mut self) {
         let end = self.end();
-        // Who said before the rest that it has our key, under a number that the rest now shows to be nobody's.
-        let cleared = match &self.state {
-            State::Held(Some(renewal)) => self.outranked.and(renewal.suspects).and(renewal.round.held()),
-            _ => NodeSet::EMPTY,
-        };
-        self.outranked = self.outranked.without(cleared);
-        self.cleared = self.cleared.or(cleared);
-        let is_new_larger = self.has_new_larger();
+        let cleared = self.clear_proved();
+        let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.terms.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
         // renewed, and leases come by the thousand.
         renewal.round.forget_votes();
         let deadline = renewal.capped_deadline(end);
-        let pause = if is_new_larger { Duration::ZERO } else { renewal.terms.ttl() / 3 };
         let next = renewal.start.boot().plus(pause);
         // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
         // nodes that confirmed the shorter time.

@@ -9,7 +9,7 @@ use super::super::sentinel::Sentinel;
 use super::super::time::Moment;
 use super::super::vote::{Bar, Doubt, Fault};
 use super::Write;
-use super::verdict::Verdict;
+use super::verdict::{Badge, Verdict};
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -193,43 +193,50 @@ impl Seat {
     }
 
     pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
-        match &verdict {
-            Verdict::Member(badge) => {
-                let is_new = self.known.as_ref() != Some(&badge.marker);
-                let is_made = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
-                if is_new && self.known.is_some() && !is_made {
-                    // Who knew it when it changed trusts no clock but its own for how long ago that was.
-                    let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-                    self.hold_back(now.plus(own), Doubt::Forgot, probation);
-                }
-                let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
-                let told_at = self.look.as_ref().map_or(0, |look| look.micros);
-                let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
-                let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
-                let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
-                ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
-                // A node that was declared has nothing to forget, and nobody holds a lock that is to come back to it.
-                let pause = written.map_or(Duration::ZERO, |_| grace(probation));
-                if !now.is_due(ends.plus(pause)) {
-                    self.hold_back(ends, doubt, probation);
-                }
-                self.was_blank &= self.known.is_none();
-                self.known = Some(badge.marker.clone());
-            }
-            Verdict::ToMark(identity) if self.is_up && !self.is_looking && self.to_write.is_none() => {
-                self.write(identity.clone(), Duration::ZERO);
-            }
-            Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => {}
+        if let Verdict::ToMark(identity) = &verdict
+            && self.is_up
+            && !self.is_looking
+            && self.to_write.is_none()
+        {
+            self.write(identity.clone(), Duration::ZERO);
         }
-        // It is told what it is all the same: its marker says then that it evicts, and with that it votes no more, not
-        // even when it has stopped, until it is on probation for what it may have lost.
         let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
         self.verdict = match verdict {
+            // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
+            // has stopped either, until it is on probation for what it may have lost.
             Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
                 Verdict::Barred(Bar::Evicts)
             }
+            Verdict::Member(badge) => {
+                self.on_member(&badge, probation, now);
+                Verdict::Member(badge)
+            }
             verdict => verdict,
         };
+    }
+
+    /// It remembers what it should: from when on does it vote.
+    fn on_member(&mut self, badge: &Badge, probation: Duration, now: Moment) {
+        let is_new = self.known.as_ref() != Some(&badge.marker);
+        let is_trusted = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
+        if is_new && self.known.is_some() && !is_trusted {
+            // Who knew it when it changed trusts no clock but its own for how long ago that was.
+            let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+            self.hold_back(now.plus(own), Doubt::Forgot, probation);
+        }
+        let told_at = self.look.as_ref().map_or(0, |look| look.micros);
+        let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
+        let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
+        let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
+        ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
+        // A node that was declared has nothing to forget, and no lock is to come back to it.
+        let pause = written.map_or(Duration::ZERO, |_| grace(probation));
+        if !now.is_due(ends.plus(pause)) {
+            let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
+            self.hold_back(ends, doubt, probation);
+        }
+        self.was_blank &= self.known.is_none();
+        self.known = Some(badge.marker.clone());
     }
 }
 

@@ -79,6 +79,19 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
 }
 
 #[test]
+fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    world.connect(ALICE, 1);
+    world.drive();
+    world.live(LONGEST_TTL + ms(10));
+    comes_afresh(&mut world, 0);
+    assert!(!is_voting(&world, BOB, 1));
+    world.live(NO_VOTE - LONGEST_TTL);
+    assert!(is_voting(&world, BOB, 1));
+}
+
+#[test]
 fn a_probation_begins_with_whoever_looks_first() {
     for kept in [false, true] {
         let mut world = World::guarded(3);

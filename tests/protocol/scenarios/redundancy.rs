@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::fencing::{AHEAD, apart};
+use super::memory::NO_VOTE;
 use crate::protocol::board::News;
+use crate::protocol::claim::Phase;
 use crate::protocol::lease::Loss;
+use crate::protocol::quorum::NodeSet;
 use crate::protocol::time::Moment;
 use crate::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
 
@@ -172,9 +175,11 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.wipe(node);
         world.live(LONGEST_TTL - ms(100));
         assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
-        // Well before a renewal would be due.
-        world.live(ms(500));
+        // Well before a renewal would be due, and before it votes for others.
+        world.news(ALICE);
+        world.live(NO_VOTE - LONGEST_TTL);
         assert!(world.has(node, lock), "node {node}");
+        assert!(world.news(ALICE).contains(&News::Confirmed(NodeSet::from_bits(0b111))));
     }
 }
 
@@ -206,4 +211,135 @@ fn try_by_steps(world: &mut World) {
     let attempt = world.acquire(BOB);
     (0..3).for_each(|node| while world.step(BOB, node) {});
     assert!(!world.is_valid(BOB, attempt));
+}
+
+/// Alice has nodes 0 and 1, and on node 2 her late grant with a larger number; her renewal is under way.
+fn suspect_is_asked() -> (World, u64) {
+    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let lock = world.acquire(ALICE);
+    (0..3).for_each(|node| assert!(world.step(ALICE, node)));
+    world.news(ALICE);
+    world.sleep(ms(100));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Renew]));
+    (world, lock)
+}
+
+#[test]
+fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm() {
+    for jumps_first in [true, false] {
+        let (mut world, lock) = suspect_is_asked();
+        if jumps_first {
+            world.set_clock(2, 5_000);
+            assert!(world.step(ALICE, 2));
+        } else {
+            assert!(world.step(ALICE, 2));
+            world.set_clock(2, 5_000);
+            // What another task of hers asks shows it.
+            let other = world.acquire(ALICE);
+            assert!(world.step(ALICE, 2));
+            world.abandon(ALICE, other);
+        }
+        assert!(!world.clients[ALICE].oddities.is_empty(), "the jump was seen");
+        assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
+        let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
+            News::Confirmed(nodes) => Some(nodes),
+            _ => None,
+        });
+        assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b011)), "jumps first: {jumps_first}");
+        world.set_clock(1, 5_000);
+        world.extend(ALICE, lock, TTL);
+        world.drive();
+        assert_eq!(world.loss(ALICE), Some(Loss::Clock), "jumps first: {jumps_first}");
+    }
+}
+
+/// Alice has the lock on nodes 0 and 1, and on node 2 under a larger number that is known to be no holder's; or, if
+/// not `cleared`, on all three without any.
+fn held(cleared: bool) -> (World, u64) {
+    if !cleared {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        return (world, lock);
+    }
+    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let lock = world.acquire(ALICE);
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    world.drive();
+    world.live(ms(100));
+    assert!(world.fence(2) > Some(world.number(ALICE, lock)));
+    world.news(ALICE);
+    (world, lock)
+}
+
+#[test]
+fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
+    for cleared in [false, true] {
+        let (mut world, lock) = held(cleared);
+        let deadline = world.deadline(ALICE, lock);
+        world.cut(ALICE, 1);
+        world.set_clock(2, 5_000);
+        world.live(TTL / 3 + ms(1));
+        assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
+        world.set_clock(2, 11_000);
+        world.live(TTL * 2 / 3 + ms(100));
+        world.acquire(BOB);
+        world.drive();
+        assert_eq!(world.overlap, None, "cleared: {cleared}");
+    }
+}
+
+/// Her question to node 2 is stuck on an old connection, and the node is taken again and cleared. Then one key is lost.
+#[test]
+fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
+    for with_vain_rival in [false, true] {
+        let mut world = World::guarded(3);
+        world.live(ms(100));
+        let lock = world.acquire(ALICE);
+        world.cut_after(ALICE, 2, 1);
+        world.drive();
+        if with_vain_rival {
+            world.live(ms(10));
+            try_in_vain(&mut world);
+        }
+        world.connect(ALICE, 2);
+        (0..4).for_each(|_| world.live(TTL / 3 + ms(10)));
+        assert!(world.has(2, lock));
+        // She is cut off from node 1, where her key runs out.
+        world.cut(ALICE, 1);
+        world.live(TTL * 2);
+        assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
+        world.wipe(2);
+        let theirs = world.acquire(BOB);
+        (0..3).for_each(|node| while world.step(BOB, node) {});
+        assert!(world.is_valid(BOB, theirs));
+        let deadline = world.deadline(ALICE, lock);
+        world.release(BOB, theirs);
+        (0..3).for_each(|node| while world.step(BOB, node) {});
+        while world.ghost(2) && !world.has(2, lock) {}
+        assert!(world.has(2, lock), "her question of long ago");
+        world.live(TTL * 2);
+        assert_eq!(
+            world.deadline(ALICE, lock),
+            deadline,
+            "Bob had it in between, vain rival: {with_vain_rival}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
+    let mut world = World::guarded(5);
+    let lock = world.hold(ALICE);
+    world.cut(ALICE, 4);
+    world.live(TTL);
+    world.news(ALICE);
+    for _ in 0..250 {
+        world.connect(ALICE, 4);
+        world.wake(ALICE);
+        world.cut(ALICE, 4);
+        world.sleep(ms(40));
+        world.drive();
+    }
+    let rounds = world.news(ALICE).iter().filter(|news| matches!(news, News::Renewing)).count();
+    assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

@@ -12,9 +12,9 @@ fn retaken_and_unheard() -> (World, u64) {
     let mut world = World::guarded(3);
     world.cut(ALICE, 1);
     let lock = world.hold_as(ALICE, Wish { ttl: ms(3_000), ..Wish::default() });
-    // Its first renewal is at once, since the node is back.
     world.connect(ALICE, 1);
-    world.wake(ALICE);
+    world.drive();
+    world.sleep(ms(1_000));
     for node in 0..3 {
         assert!(world.step(ALICE, node));
     }

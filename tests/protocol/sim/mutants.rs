@@ -139,7 +139,8 @@ const LARGER_IS_NOBODYS: Profile = Profile {
     ..QUIET
 };
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
-const EVICTING_UNMARKED: Profile = Profile { mistake: Some(Mistake::EvictingUnmarked), ..STATISTICS };
+const EVICTING_UNMARKED: Profile =
+    Profile { mistake: Some(Mistake::EvictingUnmarked), all: true, ..STATISTICS };
 
 #[test]
 fn mutant_sim_token_reused() {

@@ -86,8 +86,8 @@ pub(super) struct Conn {
     pub(super) to_client: VecDeque<Reply>,
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
-    /// Whether the node evicted when it was looked at last on this connection.
-    pub(super) saw_evicting: Option<bool>,
+    /// On it came a look since the node evicts.
+    pub(super) looked_while_evicting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl Sim<'_> {
             to_client: VecDeque::new(),
             out_clear: self.nanos,
             in_clear: self.nanos,
-            saw_evicting: None,
+            looked_while_evicting: false,
         });
         let patience = self.plan.limits.redial_after.as_nanos() as u64;
         self.after(patience, Deed::GiveUp(self.conns.len() - 1));
@@ -85,11 +85,12 @@ impl Sim<'_> {
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
-            let is_second = conn.saw_evicting == Some(evicts);
-            if is_second && !is_ghost && peer.is_guarded && !peer.is_stranger {
-                self.sites[node].eviction_was_recorded = evicts;
-            }
-            conn.saw_evicting = Some(evicts);
+            let is_second = conn.looked_while_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
+            self.sites[node].eviction_was_recorded |= evicts && is_second;
+            conn.looked_while_evicting = evicts;
+            // From then on it is on probation for that.
+            let is_told = matches!(&message, Message::Command(command) if command.write.is_some());
+            self.sites[node].eviction_was_recorded &= evicts || !is_told;
         }
         match message {
             Message::Hello if is_ghost => {}
