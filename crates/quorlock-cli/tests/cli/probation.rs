@@ -102,6 +102,20 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     assert_eq!(doctor["nodes"][1]["probation"]["reason"], "forgot", "{doctor}");
 }
 
+/// As README has it: one after another, each when all vote.
+#[test]
+fn servers_that_are_restarted_in_turn_cost_no_lock() {
+    let mut world = World::lasting(3, "1s");
+    let mut run = world.quorlock(&["run", "a", "--ttl", "1s", "--", "sleep", "8"]).spawn().expect("started");
+    until("it has the lock", || world.end(&["status", "a"]).code == Some(1));
+    for place in 0..3 {
+        world.fleet[place].restart(quorlock_chaos::Data::Kept).expect("back");
+        assert_eq!(world.end(&["doctor"]).code, Some(0), "one on probation is nothing to be mended");
+        until("all vote", || !world.end(&["doctor", "--json"]).out.contains("\"votes\":false"));
+    }
+    assert_eq!(run.wait().expect("ended").code(), Some(0));
+}
+
 /// As README has it: all at once, and a look at them right afterwards.
 #[test]
 fn after_a_restart_of_all_servers_a_doctors_visit_begins_their_probation() {
