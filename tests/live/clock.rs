@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use quorlock::{Doubt, Event, ExtendError, Loss, Redlock};
 use quorlock_chaos::{ClockLibrary, Fleet, Setup};
+use tokio::time::Instant;
 
 use crate::world::{declare, eventually, secs, votes};
 
@@ -55,7 +56,18 @@ impl World {
 
     /// Sets the node's clock ahead by so many microseconds, or back.
     fn set(&self, node: usize, micros: i64) {
+        let before = self.shown(node);
         self.fleet[node].clock().expect("its own").step(micros).expect("written");
+        // Some servers look at the clock now and then, and answer by what they saw before.
+        let end = Instant::now() + secs(5);
+        while (self.shown(node) - before).abs_diff(micros) > 300_000 {
+            assert!(Instant::now() < end, "the server does not see that its clock was set");
+        }
+    }
+
+    fn shown(&self, node: usize) -> i64 {
+        let time: Vec<i64> = self.fleet[node].command(&["TIME"]).expect("an answer");
+        time[0] * 1_000_000 + time[1]
     }
 
     /// Takes locks until the jump of just this node was told.
