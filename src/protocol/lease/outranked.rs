@@ -41,8 +41,9 @@ struct Larger {
     /// One node, as a set, by which the models know it.
     at: NodeSet,
     fence: u64,
-    /// In which round it was told. Of one without our key, whether it was asked past it since.
+    /// In which round it was told.
     told_in: u32,
+    /// Whether a node without our key was asked past the number since. Of one with our key: never.
     is_asked: bool,
 }
 
