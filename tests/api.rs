@@ -227,18 +227,21 @@ async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
 }
 
 #[tokio::test]
-async fn fences_are_kept_from_a_minute_to_a_year() {
+async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
     let day = Duration::from_secs(24 * 3600);
     assert!(nodes(1).keep_fences(Duration::from_secs(60)).lazy().is_ok());
     assert!(nodes(1).keep_fences(366 * day).lazy().is_ok());
-    for span in [Duration::ZERO, Duration::from_secs(59), 367 * day] {
-        check_refused(nodes(1).keep_fences(span), &["fences", "a minute", "a year"]);
+    for span in [Duration::ZERO, Duration::from_secs(59), 367 * day, Duration::MAX] {
+        check_refused(nodes(1).keep_fences(span), &["fences", "at least 60s", "a year"]);
     }
     let hour = Duration::from_secs(3600);
+    assert!(nodes(1).longest_ttl(hour).lazy().is_ok(), "what is usual grows with the longest ttl");
     let check = |keep| nodes(1).longest_ttl(hour).keep_fences(keep);
-    check_refused(check(Duration::from_secs(3599)), &["fences", "3599s", "longest ttl"]);
-    assert!(check(hour).lazy().is_ok());
-    assert!(check(Duration::from_secs(60)).plain().lazy().is_ok(), "a plain client has none");
+    check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
+    assert!(check(hour * 2).lazy().is_ok());
+    let short = |millis| nodes(1).longest_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
+    check_refused(short(999), &["at least 1s"]);
+    assert!(short(1_000).lazy().is_ok());
 }
 
 #[tokio::test]

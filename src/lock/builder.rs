@@ -18,7 +18,7 @@ use crate::driver::{Address, Driver, Login, NodeState, NodeStatus, Options, Orde
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Tls, TlsFiles};
 use crate::observe::{Event, Events, Observer};
-use crate::protocol::marker::Charter;
+use crate::protocol::marker::{Charter, least_retention, usual_retention};
 use crate::protocol::membership::Membership;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::Drift;
@@ -37,7 +37,7 @@ pub struct Builder {
     is_plain: bool,
     founds: bool,
     longest_ttl: Duration,
-    keep_fences: Duration,
+    keep_fences: Option<Duration>,
     drift: f64,
     node_timeout: Duration,
     connect_timeout: Duration,
@@ -59,7 +59,7 @@ impl Builder {
             is_plain: false,
             founds: true,
             longest_ttl: Duration::from_secs(30),
-            keep_fences: Duration::from_secs(7 * 24 * 3600),
+            keep_fences: None,
             drift: 0.01,
             node_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
@@ -135,11 +135,17 @@ impl Builder {
         self
     }
 
-    /// For how long the nodes keep the largest fencing number of a lock that nobody takes any more: from a minute, or
-    /// the [longest ttl](Self::longest_ttl) if that is more, to a year. Afterwards numbers go on from the nodes' clocks.
-    /// Defaults to seven days.
+    /// For how long the nodes keep the largest fencing number of a name that is not locked any more: a matter of the
+    /// cluster, the same for all its clients, so that none shortens it for the others. From twice the
+    /// [longest ttl](Self::longest_ttl), and a second, to a year; of no use to plain clients. Defaults to an hour, or twice
+    /// the longest ttl if that is more.
+    ///
+    /// A node forgets a number when its own clock has passed it by this much, and goes on from its clock then, so numbers
+    /// grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
+    /// of it, before a client has looked at the node again. Each name costs each node about 140 bytes meanwhile
+    /// ([how much in all](crate::how_safe#what-it-costs-the-nodes)); [`forget`](crate::Redlock::forget) frees them at once.
     pub const fn keep_fences(mut self, keep: Duration) -> Self {
-        self.keep_fences = keep;
+        self.keep_fences = Some(keep);
         self
     }
 
@@ -280,10 +286,12 @@ impl Builder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { node_timeout, connect_timeout, keep_fences, founds, .. } = self;
+        let Self { node_timeout, connect_timeout, founds, .. } = self;
         let (orders, inbox) = Orders::channel();
         let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
-        let members = longest_ttl.map(|ttl| Membership::new(Charter::new(quorum, ttl), drift, founds));
+        let keep_fences = self.keep_fences.unwrap_or_else(|| usual_retention(self.longest_ttl));
+        let charter = Charter::new(quorum, self.longest_ttl).keeping(keep_fences);
+        let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = Queue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
@@ -326,13 +334,11 @@ impl Builder {
                 self.longest_ttl
             )));
         }
-        let longest_ttl = if self.is_plain { Duration::ZERO } else { self.longest_ttl };
-        if self.keep_fences < longest_ttl.max(Duration::from_secs(60))
-            || self.keep_fences > Duration::from_secs(366 * 24 * 3600)
-        {
+        let least = least_retention(self.longest_ttl);
+        if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
             return Err(Invalid::new(format!(
-                "fences kept for {:?} make no sense: take at least a minute and the longest ttl, and at most a year",
-                self.keep_fences
+                "fences kept for {keep:?} cannot work: take at least {least:?} (twice the longest ttl, and a second), and \
+                 at most a year"
             )));
         }
         let spans = [
@@ -398,3 +404,4 @@ fn on_thread(
 /// How long nodes beyond the quorum have to say that they may not be in the list.
 const GRACE: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -190,5 +190,6 @@ fn key(place: Place) -> Vec<u8> {
         Place::Lock => KEY.into(),
         Place::Fence => format!("quorlock:fence:{KEY}").into(),
         Place::Marker => "quorlock:node".into(),
+        Place::Clock => "quorlock:clock".into(),
     }
 }

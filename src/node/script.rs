@@ -121,10 +121,12 @@ impl Packer {
         }
         let packed = &mut self.badges[node.index()];
         if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
-            let (marker, votes_from) =
-                badge.map_or((NO_MARKER, 0), |badge| (&*badge.marker, badge.votes_from_micros));
+            let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
+                (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
+            });
             packed.bytes.clear();
-            put_words(&mut packed.bytes, &[marker.as_bytes(), digits(votes_from).digits()]);
+            let spans = [digits(votes_from), digits(above)];
+            put_words(&mut packed.bytes, &[marker.as_bytes(), spans[0].digits(), spans[1].digits()]);
             packed.badge = badge.cloned();
         }
         &packed.bytes
@@ -146,8 +148,8 @@ impl Packer {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
         };
-        // The head counts the two that each node's badge adds, so that all else is packed once for all nodes.
-        put_length(&mut self.bytes, b'*', if floor.is_some() { 13 } else { 12 });
+        // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
+        put_length(&mut self.bytes, b'*', if floor.is_some() { 14 } else { 13 });
         script.put(&mut self.bytes, form);
         let (key, fence_key) = (ask.key.as_str().as_bytes(), self.fence_key.as_bytes());
         put_words(&mut self.bytes, &[key, fence_key, MARKER_KEY.as_bytes(), &self.token.1]);
@@ -214,11 +216,11 @@ fn look(form: Form, write: Option<&Write>) -> Cmd {
         Form::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
         Form::Text => command.arg("EVAL").arg(LOOK.text),
     };
-    command.arg(1).arg(MARKER_KEY);
+    command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
-        Some(Write { replaces, identity, backdate, written_micros }) => {
+        Some(Write { replaces, identity, backdate, written_micros, base_micros }) => {
             command.arg(&**identity).arg(replaces.as_deref().unwrap_or_default());
-            command.arg(backdate.as_micros() as u64).arg(written_micros);
+            command.arg(backdate.as_micros() as u64).arg(format!("{written_micros} {base_micros}"));
         }
         None => drop(command.arg("").arg("").arg(0).arg(0)),
     }
@@ -256,8 +258,10 @@ fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: Form, words: &[&[u8]]) {
     put_words(bytes, words);
 }
 
-/// What each node remembers of its cluster, and the prefix of the largest number given out for a key.
+/// What each node remembers of its cluster, how far its clock has come, and the prefix of the largest number given out
+/// for a key.
 const MARKER_KEY: &str = "quorlock:node";
+const CLOCK_KEY: &str = "quorlock:clock";
 /// What no node remembers.
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
@@ -284,7 +288,7 @@ static INSPECT: LazyLock<Lua> = LazyLock::new(|| Lua::new(INSPECT_TEXT, b"1"));
 static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"3"));
 static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
 static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
-static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"1"));
+static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
@@ -320,10 +324,10 @@ mod tests {
     fn a_ballot_and_its_badge_are_one_command() {
         let keep = Duration::from_secs(60);
         for (phase, fence, args) in [
-            (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 13),
-            (Phase::Raise, Fence::Number(7), 12),
-            (Phase::Renew, Fence::Number(7), 12),
-            (Phase::Retake, Fence::Number(7), 12),
+            (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 14),
+            (Phase::Raise, Fence::Number(7), 13),
+            (Phase::Renew, Fence::Number(7), 13),
+            (Phase::Retake, Fence::Number(7), 13),
         ] {
             let ask = Ask {
                 phase,
@@ -334,7 +338,7 @@ mod tests {
             };
             let mut packer = Packer::new(keep, Token::new(7));
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge = Badge { marker: "a marker".into(), votes_from_micros };
+                let badge = Badge { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.pack(&ask, Form::Hash);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
@@ -342,7 +346,8 @@ mod tests {
                 let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
                 assert_eq!(words.len(), args);
                 let votes_from = votes_from_micros.to_string().into_bytes();
-                assert_eq!(words[args - 1], redis::Value::BulkString(votes_from));
+                assert_eq!(words[args - 2], redis::Value::BulkString(votes_from));
+                assert_eq!(words[args - 1], redis::Value::BulkString(b"5".to_vec()));
                 assert_eq!(words[4], redis::Value::BulkString(b"quorlock:fence:orders:42".to_vec()));
             }
         }

@@ -63,6 +63,8 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
                 Value::BulkString(incarnation),
                 Value::Int(evicts @ 0..=1),
                 Value::Int(micros @ 1..),
+                Value::Int(latest @ 0..),
+                ..,
             ] => {
                 let marker = String::from_utf8_lossy(marker);
                 Ok(Look {
@@ -70,6 +72,7 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
                     incarnation: Incarnation::new(&String::from_utf8_lossy(incarnation)),
                     evicts: *evicts == 1,
                     micros: *micros as u64,
+                    latest_micros: *latest as u64,
                 })
             }
             _ => Err(Fault::Odd),

@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fence::LARGEST_FLOOR;
 use super::mutant::{Mutant, is};
 use super::quorum::Quorum;
 
@@ -16,13 +17,22 @@ use super::quorum::Quorum;
 pub struct Charter {
     quorum: Quorum,
     longest_ttl_millis: u64,
+    retention_millis: u64,
 }
 
 impl Charter {
-    /// This many nodes, this quorum, and no lock for longer than this.
+    /// This many nodes, this quorum, no lock for longer than this, and fences kept for as long as
+    /// [usual](usual_retention).
     #[must_use]
-    pub const fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
-        Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64 }
+    pub fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
+        let charter = Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
+        charter.keeping(usual_retention(longest_ttl))
+    }
+
+    /// The same, with fences kept for this long.
+    #[must_use]
+    pub const fn keeping(self, retention: Duration) -> Self {
+        Self { retention_millis: retention.as_millis() as u64, ..self }
     }
 
     /// The nodes, and how many of them make a lock.
@@ -37,13 +47,32 @@ impl Charter {
     pub const fn longest_ttl(&self) -> Duration {
         Duration::from_millis(self.longest_ttl_millis)
     }
+
+    /// For how long nodes keep a fence past the time that its number stands for.
+    #[must_use]
+    pub const fn retention(&self) -> Duration {
+        Duration::from_millis(self.retention_millis)
+    }
 }
 
 impl fmt::Display for Charter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
-        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {:?}", self.longest_ttl())
+        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {:?}", self.longest_ttl())?;
+        write!(f, ", fences kept for {:?}", self.retention())
     }
+}
+
+/// For how long fences are kept where nothing else is said: an hour, and twice the longest ttl at the least.
+#[must_use]
+pub fn usual_retention(longest_ttl: Duration) -> Duration {
+    least_retention(longest_ttl).max(Duration::from_secs(3600))
+}
+
+/// For how long fences are kept at the least: twice the longest ttl, and a second.
+#[must_use]
+pub fn least_retention(longest_ttl: Duration) -> Duration {
+    (longest_ttl * 2).max(Duration::from_secs(1))
 }
 
 /// Which cluster: random, or made of the random run ids of the servers that were its first nodes.
@@ -110,6 +139,8 @@ pub struct Marker {
     /// The same by the clock of the client that wrote it: the node's own may have been wrong then, and be set right
     /// since. 0 where somebody declared that there is nothing to forget.
     pub written_micros: u64,
+    /// What every number is above: how far its clock had come before it was set back; 0 if it never was.
+    pub base_micros: u64,
 }
 
 impl Marker {
@@ -124,16 +155,19 @@ impl Marker {
         let (nodes, need) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let quorum = Quorum::new(nodes, Some(need)).ok()?;
         let longest_ttl = Duration::from_millis(words.next()?.parse().ok()?);
+        let retention = Duration::from_millis(words.next()?.parse().ok()?);
         let incarnation = Incarnation::new(words.next()?);
         let since_micros = words.next()?.parse().ok()?;
         let written_micros = words.next()?.parse().ok()?;
-        let is_whole = words.next().is_none();
+        let base_micros = words.next()?.parse().ok()?;
+        let is_whole = words.next().is_none() && base_micros <= LARGEST_FLOOR;
         is_whole.then(|| Self {
             cluster,
-            charter: Charter::new(quorum, longest_ttl),
+            charter: Charter::new(quorum, longest_ttl).keeping(retention),
             incarnation,
             since_micros,
             written_micros,
+            base_micros,
         })
     }
 
@@ -144,12 +178,12 @@ impl Marker {
         let mut text = String::new();
         let (nodes, need) = (charter.quorum.nodes(), charter.quorum.need());
         // Writing to a string cannot fail.
-        let _ = write!(text, "{VERSION} {:032x} {nodes} {need} {}", cluster.0, charter.longest_ttl_millis);
+        let Charter { longest_ttl_millis, retention_millis, .. } = charter;
+        let _ = write!(text, "{VERSION} {:032x} {nodes} {need} {longest_ttl_millis} {retention_millis}", cluster.0);
         text.into()
     }
 
     /// When the node may vote, in microseconds of its own clock: every lock that it may have forgotten is over then.
-    /// Its fencing numbers start above that.
     #[must_use]
     pub fn votes_from_micros(&self) -> u64 {
         self.after_probation(self.since_micros)
@@ -159,6 +193,12 @@ impl Marker {
     #[must_use]
     pub fn votes_from_written_micros(&self) -> u64 {
         self.after_probation(self.written_micros)
+    }
+
+    /// What every fencing number of the node is above: the end of its probation, and how far its clock ever came.
+    #[must_use]
+    pub fn numbers_above(&self) -> u64 {
+        self.votes_from_micros().max(self.base_micros)
     }
 
     fn after_probation(&self, micros: u64) -> u64 {
@@ -179,10 +219,23 @@ pub struct Look {
     pub evicts: bool,
     /// Its clock, in microseconds since 1970.
     pub micros: u64,
+    /// How far its clock had come at an earlier look, as it remembers; 0 if it does not.
+    pub latest_micros: u64,
+}
+
+impl Look {
+    /// Whether the node's clock was set back so far behind one of before that fences with larger numbers than it would
+    /// give may have run out. Half the retention is the limit: fences outlive their number by the whole of it, so half of
+    /// it is left for what the clock went on after it was looked at last.
+    #[must_use]
+    pub fn was_set_back(&self, retention: Duration) -> bool {
+        let tolerated = (retention / 2).as_micros() as u64;
+        self.latest_micros > self.micros.saturating_add(tolerated) && !is(Mutant::IgnoresSetBack)
+    }
 }
 
 /// The first word of a marker; a later form will have another.
-const VERSION: &str = "quorlock2";
+const VERSION: &str = "quorlock3";
 const FNV_OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
@@ -194,15 +247,25 @@ mod tests {
     fn a_marker_is_read_as_it_is_written() {
         let charter = Charter::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
         let identity = Marker::identity(ClusterId::new(0xab), charter);
-        let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000"))
+        let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000 7"))
             .expect("a marker");
         assert_eq!((marker.cluster, marker.charter), (ClusterId::new(0xab), charter));
+        assert_eq!(charter.retention(), Duration::from_secs(3600));
         assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
         assert_eq!(marker.votes_from_written_micros(), 1_700_000_030_500_000);
-        for end in ["a b c d", "a b c", "a 1 1 1", "a 1", "a"] {
+        assert_eq!((marker.base_micros, marker.numbers_above()), (7, 1_700_000_030_000_000));
+        for end in ["a b c d", "a b c", "a 1 1 1 1", "a 1 1", "a 1", "a", "a 1 1 9007199254740991"] {
             assert_eq!(Marker::parse(&format!("{identity} {end}")), None, "{end}");
         }
         assert_eq!((Marker::parse(""), Marker::parse("x")), (None, None));
+    }
+
+    #[test]
+    fn fences_are_kept_for_twice_the_longest_ttl_at_the_least() {
+        let of = |longest_secs| usual_retention(Duration::from_secs(longest_secs)).as_secs();
+        assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
+        assert_eq!(least_retention(Duration::from_millis(10)), Duration::from_secs(1));
+        assert_eq!(least_retention(Duration::from_secs(30)), Duration::from_secs(60));
     }
 
     #[test]

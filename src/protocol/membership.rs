@@ -63,6 +63,8 @@ pub struct Write {
     pub backdate: Duration,
     /// What our wall clock shows, in microseconds; 0 where there is nothing to forget.
     pub written_micros: u64,
+    /// What every number is to be above, whatever the node's clock says.
+    pub base_micros: u64,
 }
 
 /// How a declaration ended.

@@ -39,6 +39,8 @@ pub enum Mutant {
     NoOwnClockWait,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
+    /// A clock that was set back behind what its node remembers of it is taken as it is.
+    IgnoresSetBack,
 }
 
 /// Whether this mistake is to be made.

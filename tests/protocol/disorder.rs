@@ -46,6 +46,7 @@ struct Sight {
     run: u8,
     evicts: bool,
     micros: u64,
+    latest_micros: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ enum Memory {
         run: u8,
         since: u64,
         written: u64,
+        base: u64,
     },
 }
 
@@ -67,34 +69,35 @@ impl Sight {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
-            Memory::Marker { cluster, is_ours, run, since, written } => {
+            Memory::Marker { cluster, is_ours, run, since, written, base } => {
                 let other = Charter::new(charter.quorum(), LONGEST_TTL * 2);
                 let charter = if *is_ours { charter } else { other };
                 let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), charter);
-                Some(Arc::from(format!("{identity} run{run}:data {since} {written}")))
+                Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
             }
         };
         let incarnation = Incarnation::new(&format!("run{}:data", self.run));
-        Look { marker, incarnation, evicts: self.evicts, micros: self.micros }
+        let Self { evicts, micros, latest_micros, .. } = *self;
+        Look { marker, incarnation, evicts, micros, latest_micros }
     }
 }
 
 fn sights() -> impl Strategy<Value = Sight> {
     // Half a minute and more, which is the longest ttl.
     let micros = || prop_oneof![9 => 0_u64..100_000_000, 1 => any::<u64>()];
+    let often_none = move || prop_oneof![Just(0), micros()];
     let marker = prop_oneof![
         2 => Just(Memory::Nothing),
         1 => ".{0,40}".prop_map(Memory::Junk),
-        8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros(), prop_oneof![Just(0), micros()]).prop_map(
-            |(cluster, is_ours, run, since, written)| Memory::Marker { cluster, is_ours, run, since, written },
+        8 => (0_u8..2, prop::bool::weighted(0.9), 0_u8..2, micros(), often_none(), often_none()).prop_map(
+            |(cluster, is_ours, run, since, written, base)| {
+                Memory::Marker { cluster, is_ours, run, since, written, base }
+            },
         ),
     ];
-    (marker, 0_u8..2, prop::bool::weighted(0.05), micros()).prop_map(|(marker, run, evicts, micros)| Sight {
-        marker,
-        run,
-        evicts,
-        micros,
-    })
+    (marker, 0_u8..2, prop::bool::weighted(0.05), micros(), often_none()).prop_map(
+        |(marker, run, evicts, micros, latest_micros)| Sight { marker, run, evicts, micros, latest_micros },
+    )
 }
 
 fn guarded_votes() -> impl Strategy<Value = Vote> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::claim::{Ask, Key, Mark, Phase};
-use crate::protocol::fence::{Fence, TOLERANCE_MICROS};
+use crate::protocol::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::protocol::marker::{Incarnation, Look};
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::mutant::{Mutant, is};
 use crate::protocol::vote::{Doubt, Fault, Holder, Sighting, Vote};
 
 /// A simulated Redis master.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// Which of the world's machines it is.
     place: usize,
@@ -30,6 +30,8 @@ pub(crate) struct Node {
     swaps: u64,
     pub(crate) evicts: bool,
     pub(crate) mistake: Option<Mistake>,
+    /// For how long it keeps a fence past its number.
+    retention_millis: u64,
 }
 
 /// What a node remembers, and may lose.
@@ -43,6 +45,8 @@ pub(crate) enum Slot {
     /// The processes that wait for a key here: kept by `sim/wait_queues.rs`.
     WaitQueue(Key),
     Marker,
+    /// How far the node's clock had come when it was noted last.
+    Clock,
 }
 
 /// What stands there.
@@ -103,6 +107,8 @@ pub(crate) enum Mistake {
     EvictionsUncounted,
     /// That it evicts is no part of what it is.
     EvictingUnmarked,
+    /// A fence is kept for as long from now on, whatever its number.
+    KeptFromNow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,8 +124,21 @@ enum Script {
 }
 
 impl Node {
-    pub(crate) fn new(place: usize) -> Self {
-        Self { place, ..Self::default() }
+    /// One whose clients ask it to keep fences for this long.
+    pub(crate) fn new(place: usize, retention: Duration) -> Self {
+        Self {
+            place,
+            data: Data::new(),
+            scripts: BTreeSet::new(),
+            clock: Clock::default(),
+            runs: 0,
+            replications: 0,
+            evicted: 0,
+            swaps: 0,
+            evicts: false,
+            mistake: None,
+            retention_millis: retention.as_millis() as u64,
+        }
     }
 
     /// Runs one command at this true time.
@@ -151,16 +170,33 @@ impl Node {
 
     /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
     pub(crate) fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
+        // By now a real one has found by itself what has run out.
+        self.expire(nanos);
         let incarnation = self.incarnation();
-        if let Some(Write { replaces, identity, backdate, written_micros }) = write
+        let now = self.micros(nanos);
+        if let Some(Write { replaces, identity, backdate, written_micros, base_micros }) = write
             && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
         {
-            let since = self.micros(nanos) - backdate.as_micros() as u64;
-            let marker = format!("{identity} {} {since} {written_micros}", incarnation.as_str());
+            let since = now - backdate.as_micros() as u64;
+            let marker =
+                format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
             self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
         }
-        let marker = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
-        Look { marker, incarnation, evicts: self.evicts, micros: self.micros(nanos) }
+        let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
+        let latest_micros = self.latest_micros();
+        if let Some(period) = marker.as_deref().and_then(note_every)
+            && now > latest_micros + period
+        {
+            let value = Some(now.to_string().into_bytes());
+            self.data.insert(Slot::Clock, Entry { value, expires: None });
+        }
+        Look { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
+    }
+
+    fn latest_micros(&self) -> u64 {
+        let latest = self.data.get(&Slot::Clock).and_then(|entry| number_in(entry.value.as_deref()?));
+        let is_ours = |latest: &f64| latest % 1.0 == 0.0 && (0.0..=LARGEST_FLOOR as f64).contains(latest);
+        latest.filter(is_ours).unwrap_or(0.0) as u64
     }
 
     fn marker(&self) -> Option<String> {
@@ -350,7 +386,7 @@ impl Node {
         }
         match (ask.phase, fence) {
             (Phase::Grant, Fence::Hint { hint, floor }) => {
-                self.grant(ask, hint, floor.max(badge.votes_from_micros), now)
+                self.grant(ask, hint, floor.max(badge.numbers_above), now)
             }
             (Phase::Retake, Fence::Number(number)) => self.retake(ask, number, now),
             (Phase::Raise | Phase::Renew, Fence::Number(number)) => self.hold(ask, number, now),
@@ -371,7 +407,7 @@ impl Node {
             Some(entry) => {
                 let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
                 if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
-                    entry.expires = Some(now / 1000 + KEEP.as_millis() as u64);
+                    entry.expires = Some(now / 1000 + self.retention_millis);
                     return Vote::Unknown(Fault::Refused("FENCE".into()));
                 }
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
@@ -385,7 +421,11 @@ impl Node {
         let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
-        self.keep(fence, number, now);
+        self.keep(fence.clone(), number, now);
+        if is_taken && let Some(entry) = self.data.get_mut(&fence) {
+            // A hint is ahead by no more than the tolerance.
+            entry.expires = Some(now / 1000 + self.retention_millis);
+        }
         Vote::Fenced(number)
     }
 
@@ -459,15 +499,30 @@ impl Node {
     }
 
     fn prolong(&mut self, slot: &Slot, now: u64) {
+        let expires = Some(self.kept_until(told(self.fence(slot)), now));
         if let Some(entry) = self.data.get_mut(slot) {
-            entry.expires = Some(now / 1000 + KEEP.as_millis() as u64);
+            entry.expires = expires;
         }
     }
 
     fn keep(&mut self, slot: Slot, number: u64, now: u64) {
-        let expires = Some(now / 1000 + KEEP.as_millis() as u64);
+        let expires = Some(self.kept_until(number, now));
         self.data.insert(slot, Entry { value: Some(number.to_string().into_bytes()), expires });
     }
+
+    /// Until this clock has passed the number by the retention.
+    fn kept_until(&self, number: u64, now: u64) -> u64 {
+        let is_naive = self.mistake == Some(Mistake::KeptFromNow);
+        let ahead = if is_naive { 0 } else { number.saturating_sub(now).div_ceil(1000) };
+        now / 1000 + self.retention_millis + ahead
+    }
+}
+
+/// How often the clock is noted under this marker, in microseconds: four times in a longest ttl.
+fn note_every(marker: &str) -> Option<u64> {
+    let mut words = marker.split(' ');
+    let longest = (words.next() == Some("quorlock3")).then(|| words.nth(3)).flatten()?;
+    longest.parse::<u64>().ok().map(|millis| millis * 250)
 }
 
 impl Clock {
@@ -527,7 +582,5 @@ const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 /// As many bytes of a value as an inspection is told.
 const SHOWN: usize = 256;
-/// For how long a fence is kept.
-pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The wall clock at boot.
 pub(crate) const EPOCH: u64 = 1_700_000_000_000_000_000;

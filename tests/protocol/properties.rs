@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::protocol::attempt::{Attempt, AttemptStep};
 use crate::protocol::backoff;
 use crate::protocol::claim::{Claim, Key, Mark, Token};
-use crate::protocol::fence::FencingToken;
+use crate::protocol::fence::{FencingToken, LARGEST_FLOOR};
 use crate::protocol::lease::Lease;
 use crate::protocol::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::protocol::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
@@ -313,15 +313,18 @@ proptest! {
         incarnation in "[0-9a-f]{1,40}:[0-9a-f]{1,40}",
         since_micros in any::<u64>(),
         written_micros in any::<u64>(),
+        base_micros in 0..=LARGEST_FLOOR,
     ) {
         let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
         let charter = Charter::new(quorum, Duration::from_millis(millis));
         let cluster = ClusterId::new(cluster);
-        let text = format!("{} {incarnation} {since_micros} {written_micros}", Marker::identity(cluster, charter));
+        let identity = Marker::identity(cluster, charter);
+        let text = format!("{identity} {incarnation} {since_micros} {written_micros} {base_micros}");
         let incarnation = Incarnation::new(&incarnation);
-        let marker = Marker { cluster, charter, incarnation, since_micros, written_micros };
+        let marker = Marker { cluster, charter, incarnation, since_micros, written_micros, base_micros };
         prop_assert!(marker.votes_from_micros() >= since_micros);
         prop_assert!(marker.votes_from_written_micros() >= written_micros);
+        prop_assert!(marker.numbers_above() >= marker.votes_from_micros().max(base_micros));
         prop_assert_eq!(Marker::parse(&text), Some(marker));
     }
 

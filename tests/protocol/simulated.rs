@@ -3,7 +3,7 @@
 use std::panic;
 use std::time::Duration;
 
-use crate::conformance::{self, KEY, Place, Stands, Subject};
+use crate::conformance::{self, KEEP, KEY, Place, Stands, Subject};
 use crate::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::marker::Look;
@@ -32,6 +32,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::EvictionsUncounted,
         Mistake::SwapsUncounted,
         Mistake::EvictingUnmarked,
+        Mistake::KeptFromNow,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} breaks no promise");
@@ -40,7 +41,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 
 impl Simulated {
     fn new(mistake: Option<Mistake>) -> Self {
-        let mut node = Node::new(0);
+        let mut node = Node::new(0, KEEP);
         node.mistake = mistake;
         Self { node, nanos: 5_000_000_000 }
     }
@@ -129,5 +130,6 @@ fn slot(place: Place) -> Slot {
         Place::Lock => Slot::Lock(Key::new(KEY)),
         Place::Fence => Slot::Fence(Key::new(KEY)),
         Place::Marker => Slot::Marker,
+        Place::Clock => Slot::Clock,
     }
 }

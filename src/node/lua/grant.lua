@@ -5,11 +5,12 @@
 -- KEYS[3]  the node's marker
 -- ARGV[1]  our token
 -- ARGV[2]  the time to live in milliseconds
--- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
 -- ARGV[4]  the number we would like
 -- ARGV[5]  what the number must be above, whatever the clocks say; far below 2^53
 -- ARGV[6]  the marker as we know it
 -- ARGV[7]  when its probation ends, in microseconds of this node's clock
+-- ARGV[8]  what every number of this node is above
 --
 -- Returns  { 1, number, now}  ours, with this number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever
@@ -23,9 +24,9 @@ if redis.call('GET', KEYS[3]) ~= ARGV[6] then
     return {-3, 0, now}
 end
 -- Adding 0 reads a number as tonumber does, for less; it is done before anything is written, as it fails on garbage.
-local base, number, floor = ARGV[7] + 0, ARGV[4] + 0, ARGV[5] + 0
-if now < base then
-    return {-4, math.ceil((base - now) / 1000), now}
+local votes_from, number, floor, base = ARGV[7] + 0, ARGV[4] + 0, ARGV[5] + 0, ARGV[8] + 0
+if now < votes_from then
+    return {-4, math.ceil((votes_from - now) / 1000), now}
 end
 local done = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 if not done then
@@ -54,6 +55,9 @@ if old then
 end
 if number <= last or number <= base or number <= floor or number > now + 250000 then
     number = math.max(last, base, floor) + 1
-    redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', ARGV[3])
+    -- A number ahead of this clock is kept until the clock has passed it by as much: where no fence is left, numbers go on
+    -- from the clock.
+    local ahead = math.ceil(math.max(number - now, 0) / 1000)
+    redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', string.format('%.0f', ARGV[3] + ahead))
 end
 return {1, number, now}

@@ -9,10 +9,11 @@
 -- KEYS[3]  the node's marker
 -- ARGV[1]  our token
 -- ARGV[2]  the new time to live in milliseconds; 0 leaves it as it is
--- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
+-- (One more goes with every ballot, and says nothing to this one.)
 --
 -- Returns  { 1, number, now}  ours, and the fence stands at our number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever (a key of another type is another's)
@@ -45,11 +46,17 @@ if value ~= ARGV[1] then
 end
 
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
+-- A fence that we did not make may be larger than a reply can say, or than a key can live.
+local top, keep = math.min(math.max(number, fence), 9007199254740991), ARGV[3]
+if top > now then
+    -- A number ahead of this clock is kept until the clock has passed it by as much.
+    keep = string.format('%.0f', keep + math.ceil((top - now) / 1000))
+end
 if fence >= number then
     -- As good as writing the same number anew, but cheaper, and a server that is out of memory does not refuse it.
-    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+    redis.call('PEXPIRE', KEYS[2], keep)
 else
-    redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+    redis.call('SET', KEYS[2], ARGV[4], 'PX', keep)
 end
 
 -- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that somebody made permanent: it is given an expiry
@@ -58,7 +65,6 @@ if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 if fence > number then
-    -- A fence that we did not make may be larger than a reply can say.
-    return {-2, math.min(fence, 9007199254740991), now}
+    return {-2, top, now}
 end
 return {1, number, now}

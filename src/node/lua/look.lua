@@ -1,14 +1,19 @@
--- Tells what this node remembers of its cluster and which server this is; writes the marker anew if told to.
+-- Tells what this node remembers of its cluster and which server this is; writes the marker anew if told to, and notes
+-- how far its clock has come.
 --
 -- KEYS[1]  the node's marker
+-- KEYS[2]  how far its clock had come when it was noted last, in microseconds
 -- ARGV[1]  what is to be written in front of incarnation and time; empty to write nothing
 -- ARGV[2]  the marker that it may replace; empty for none
 -- ARGV[3]  how long ago its time is to be set, in microseconds
--- ARGV[4]  the time by the writer's clock, in microseconds; 0 where nothing can have been forgotten
+-- ARGV[4]  the time by the writer's clock, in microseconds, 0 where nothing can have been forgotten; and what every
+--          number is to be above
 --
--- Returns  {marker, incarnation, evicts, now}
+-- Returns  {marker, incarnation, evicts, now, latest, fences, length, memory}
 -- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation (see
--- below), 1 if keys are evicted when memory is full, and now in microseconds;
+-- below), 1 if keys are evicted when memory is full, now in microseconds, how far the clock had come before (0: not
+-- known), about how many fences are kept here, how long their keys are on average, and how many bytes of memory there are
+-- for all (0: no limit);
 -- or the error reply of a command that the server refused.
 
 local time = redis.call('TIME')
@@ -37,7 +42,8 @@ if swaps > 0 then
 end
 -- While it evicts it is not what it will be when it has stopped: CONFIG RESETSTAT forgets the count of evictions.
 local memory = redis.call('INFO', 'memory')
-local is_limited = string.match(memory, 'maxmemory:(%d+)') ~= '0'
+local limit = tonumber(string.match(memory, 'maxmemory:(%d+)')) or 0
+local is_limited = limit > 0
 local evicts = is_limited and string.match(memory, 'maxmemory_policy:([%a-]+)') ~= 'noeviction'
 if evicts then
     incarnation = incarnation .. ':evicts'
@@ -57,4 +63,33 @@ if ARGV[1] ~= '' and marker == ARGV[2] then
     redis.call('DEL', KEYS[1])
     redis.call('SET', KEYS[1], marker)
 end
-return {marker, incarnation, evicts and 1 or 0, now}
+
+-- Where no fence is left, numbers go on from the clock. One that was set back must be known for what it is. What the server
+-- refuses here costs no more than that.
+local latest = tonumber(redis.pcall('GET', KEYS[2])) or 0
+-- An infinity modulo 1 is not 0 either. What is above 2^53 - 2^40 was not written by us.
+if latest % 1 ~= 0 or latest < 0 or latest > 9006099743113216 then
+    latest = 0
+end
+local longest = string.match(marker, '^quorlock3 %x+ %d+ %d+ (%d+)')
+-- Four times in a longest ttl is often enough, and seldom enough for a disk.
+if longest and now > latest + longest * 250 then
+    redis.pcall('SET', KEYS[2], string.format('%.0f', now))
+end
+
+-- A page of the keys tells what share of all are fences.
+local page, fences, length = redis.pcall('SCAN', '0', 'COUNT', '50')[2] or {}, 0, 0
+for _, key in ipairs(page) do
+    if string.sub(key, 1, 15) == 'quorlock:fence:' then
+        fences, length = fences + 1, length + #key
+    end
+end
+if fences > 0 then
+    length = math.floor(length / fences)
+    -- Where it may not be counted, there are at least those.
+    local all = redis.pcall('DBSIZE')
+    if type(all) == 'number' then
+        fences = math.ceil(fences / #page * all)
+    end
+end
+return {marker, incarnation, evicts and 1 or 0, now, latest, fences, length, limit}

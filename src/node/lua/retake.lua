@@ -5,10 +5,11 @@
 -- KEYS[3]  the node's marker
 -- ARGV[1]  our token
 -- ARGV[2]  the time to live in milliseconds
--- ARGV[3]  for how long the fence is kept, in milliseconds
+-- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
+-- (One more goes with every ballot, and says nothing to this one.)
 --
 -- Returns  { 1, number, now}  ours again, and the fence stands at our number; now in microseconds
 --          { 0, left, now}    another's, for so many milliseconds; -1 for ever
@@ -40,7 +41,9 @@ local done = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if done.err then
     return done
 end
-local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
+-- A number ahead of this clock is kept until the clock has passed it by as much.
+local keep = string.format('%.0f', ARGV[3] + math.ceil(math.max(number - now, 0) / 1000))
+local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', keep)
 if kept.err then
     redis.call('DEL', KEYS[1])
     return kept

@@ -182,7 +182,10 @@ impl Seat {
 
     pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
         let replaces = self.look.as_ref().and_then(|look| look.marker.clone());
-        self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0 });
+        let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
+        let set_back = self.look.as_ref().filter(|look| look.latest_micros > look.micros);
+        let base_micros = set_back.map_or(before, |look| before.max(look.latest_micros));
+        self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
     pub(super) fn hold_back(&mut self, ends: Moment, doubt: Doubt, probation: Duration) {

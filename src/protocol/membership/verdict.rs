@@ -26,6 +26,8 @@ pub struct Badge {
     pub marker: Arc<str>,
     /// From when on it votes, in microseconds of its own clock.
     pub votes_from_micros: u64,
+    /// What every fencing number of it is above.
+    pub numbers_above: u64,
 }
 
 /// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
@@ -58,14 +60,19 @@ pub(super) fn verdict(
         Some(cluster) if cluster != marker.cluster => {
             Verdict::Barred(Bar::AnotherCluster("most of the nodes given belong to a different one".into()))
         }
-        // Another server, other data, or a clock that was set back behind the marker.
-        Some(_) if !marker.incarnation.is_same(&look.incarnation) || marker.since_micros > look.micros => {
+        // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
+        Some(_)
+            if !marker.incarnation.is_same(&look.incarnation)
+                || marker.since_micros > look.micros
+                || look.was_set_back(charter.retention()) && marker.base_micros < look.latest_micros =>
+        {
             Verdict::ToMark(Marker::identity(marker.cluster, charter))
         }
-        Some(_) => {
-            let text = look.marker.clone().unwrap_or_default();
-            Verdict::Member(Badge { marker: text, votes_from_micros: marker.votes_from_micros() })
-        }
+        Some(_) => Verdict::Member(Badge {
+            marker: look.marker.clone().unwrap_or_default(),
+            votes_from_micros: marker.votes_from_micros(),
+            numbers_above: marker.numbers_above(),
+        }),
         None if all_looked => Verdict::Barred(Bar::AnotherCluster(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"

@@ -18,6 +18,7 @@ promises![
     a_number_is_above_the_fence,
     a_number_is_above_the_floor,
     a_number_is_above_the_end_of_the_probation,
+    a_number_is_above_what_the_marker_says,
     large_numbers_stay_exact,
     what_is_held_is_told_with_what_is_left,
     a_key_that_has_run_out_is_granted,
@@ -110,12 +111,35 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
             node.set_fence(last);
         }
         let votes_from_micros = node.micros();
-        let badge = Badge { votes_from_micros, ..node.badge() };
+        let badge = Badge { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
         let ask = question(Phase::Grant, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.ask(&ask, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
         node.assert_fence(base + 1);
+    }
+}
+
+/// So far had the clock come before it was set back. (That the fence is kept as long is seen by every grant.)
+fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
+    let now = node.micros();
+    for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, LARGEST_FLOOR] {
+        for last in [None, Some(7), Some(now + 1_800_000_000)] {
+            for (hint, floor) in [(0, 0), (now, 0), (numbers_above + 2, numbers_above + 1)] {
+                node.reset();
+                if let Some(last) = last {
+                    node.set_fence(last);
+                }
+                let badge = Badge { numbers_above, ..node.badge() };
+                let ask = question(Phase::Grant, Some(Fence::Hint { hint, floor }));
+                let (vote, clock) = node.ask(&ask, Some(&badge), false);
+                let clock = clock.expect("a clock");
+                let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
+                let number = expected(base, hint, clock);
+                assert_eq!(vote, Vote::Fenced(number), "{last:?}, hint {hint}, floor {floor}");
+                node.assert_fence(number);
+            }
+        }
     }
 }
 

@@ -21,15 +21,19 @@ promises![
     another_process_is_another_incarnation,
     another_role_is_another_incarnation,
     a_look_that_is_not_known_writes_nothing_until_it_comes_as_text,
+    the_clock_is_noted_now_and_then_and_told_as_it_was_before,
+    a_clock_that_was_set_back_is_noted_for_how_far_it_had_come,
+    what_is_no_clock_is_none,
+    nothing_is_noted_under_a_marker_of_others,
 ];
 
-fn look(node: &mut dyn Subject) -> Look {
+fn look(node: &mut (dyn Subject + '_)) -> Look {
     node.look(None, false).expect("an answer")
 }
 
 fn write(replaces: Option<&[u8]>, backdate: Duration) -> Write {
     let replaces = replaces.map(|text| String::from_utf8_lossy(text).into());
-    Write { replaces, identity: identity(), backdate, written_micros: WRITTEN }
+    Write { replaces, identity: identity(), backdate, written_micros: WRITTEN, base_micros: 7 }
 }
 
 /// What the writer's clock shows.
@@ -61,7 +65,7 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
         }
         let seen = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
         let text = seen.marker.expect("what was written");
-        let expected = format!("{} {} {} {WRITTEN}", identity(), seen.incarnation.as_str(), seen.micros);
+        let expected = format!("{} {} {} {WRITTEN} 7", identity(), seen.incarnation.as_str(), seen.micros);
         assert_eq!(&*text, expected);
         assert!(Marker::parse(&text).is_some());
         let stands = node.stands(Place::Marker).and_then(|marker| marker.value);
@@ -160,4 +164,75 @@ fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn
     assert_eq!(node.unchanged(|node| node.look(Some(&order), false)), Err(Fault::NoScript));
     assert!(node.look(Some(&order), true).expect("an answer").marker.is_some());
     assert!(node.look(None, false).expect("it is known from then on").marker.is_some());
+}
+
+/// A marker of ours, of which nothing else is of interest.
+fn set_marker(node: &mut dyn Subject) {
+    node.set(Place::Marker, Some(format!("{} a:b 1 1 0", identity()).as_bytes()), None);
+}
+
+fn noted(node: &mut dyn Subject) -> Option<u64> {
+    let clock = node.stands(Place::Clock)?;
+    assert_eq!(clock.life, None, "it is kept");
+    String::from_utf8(clock.value?).ok()?.parse().ok()
+}
+
+/// A quarter of the longest ttl of these nodes.
+const NOTE_EVERY: u64 = 7_500_000;
+
+fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subject) {
+    set_marker(node);
+    let first = look(node);
+    assert_eq!((first.latest_micros, noted(node)), (0, Some(first.micros)));
+    let again = node.unchanged(look);
+    assert_eq!(again.latest_micros, first.micros, "it was noted just now");
+    for (ago, is_noted) in [(NOTE_EVERY / 2, false), (NOTE_EVERY, true), (NOTE_EVERY * 1_000, true)] {
+        let before = node.micros() - ago;
+        node.set(Place::Clock, Some(before.to_string().as_bytes()), None);
+        let seen = look(node);
+        assert_eq!(seen.latest_micros, before);
+        assert_eq!(noted(node), Some(if is_noted { seen.micros } else { before }), "{ago} us ago");
+    }
+    node.reset();
+    let written = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    assert_eq!(noted(node), Some(written.micros), "under a marker that was written just now, too");
+}
+
+fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Subject) {
+    set_marker(node);
+    for ahead in [1_000_000_000, 86_400_000_000, 365 * 86_400_000_000] {
+        let latest = node.micros() + ahead;
+        node.set(Place::Clock, Some(latest.to_string().as_bytes()), None);
+        assert_eq!(node.unchanged(look).latest_micros, latest);
+    }
+}
+
+fn what_is_no_clock_is_none(node: &mut dyn Subject) {
+    let junk: [Option<&[u8]>; 8] = [
+        Some(b""),
+        Some(b"noon"),
+        Some(b"1.5"),
+        Some(b"-7"),
+        Some(b"inf"),
+        Some(b"nan"),
+        Some(b"9007199254740991"),
+        None,
+    ];
+    for value in junk {
+        set_marker(node);
+        node.set(Place::Clock, value, None);
+        let seen = look(node);
+        assert_eq!((seen.latest_micros, noted(node)), (0, Some(seen.micros)), "{value:?}");
+    }
+}
+
+fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn Subject) {
+    for marker in [None, Some(MARKER), Some(b"quorlock2 00ab 5 4 30000 a:b 1 1" as &[u8])] {
+        node.reset();
+        if marker.is_some() {
+            node.set(Place::Marker, marker, None);
+        }
+        assert_eq!(look(node).latest_micros, 0);
+        assert_eq!(node.stands(Place::Clock), None);
+    }
 }

@@ -45,12 +45,13 @@ pub(crate) trait Subject {
     fn change_role(&mut self);
 }
 
-/// Where something may stand: the key of all cases, what belongs to it, and the marker.
+/// Where something may stand: the key of all cases, what belongs to it, the marker, and what is noted of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Lock,
     Fence,
     Marker,
+    Clock,
 }
 
 /// What stands there: no value for a key of another type, no life for one that never expires.
@@ -116,7 +117,7 @@ impl dyn Subject + '_ {
             self.set(Place::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
-        Badge { marker, votes_from_micros: 0 }
+        Badge { marker, votes_from_micros: 0, numbers_above: 0 }
     }
 
     fn set_fence(&mut self, number: u64) {
@@ -138,11 +139,18 @@ impl dyn Subject + '_ {
     fn assert_fence(&mut self, number: u64) {
         let fence = self.stands(Place::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-        assert_about(fence.life, Some(KEEP));
+        self.assert_kept(fence.life, number);
     }
 
-    fn everything(&mut self) -> [Option<Stands>; 3] {
-        [Place::Lock, Place::Fence, Place::Marker].map(|place| self.stands(place))
+    /// Until the node's own clock has passed this number by what is asked for.
+    fn assert_kept(&mut self, life: Option<Duration>, number: u64) {
+        let ahead = Duration::from_micros(number.saturating_sub(self.micros()));
+        // Its clock went on after it told the life.
+        assert_about(life, Some(KEEP + ahead + Duration::from_secs(1)));
+    }
+
+    fn everything(&mut self) -> [Option<Stands>; 4] {
+        [Place::Lock, Place::Fence, Place::Marker, Place::Clock].map(|place| self.stands(place))
     }
 
     /// Does this, and nothing is different for it.

@@ -13,6 +13,7 @@ promises![
     what_somebody_has_is_not_taken_again,
     a_key_that_has_run_out_is_taken_again,
     nothing_is_taken_again_over_a_fence_of_another_type,
+    a_number_ahead_of_the_clock_is_kept_until_the_clock_has_passed_it,
 ];
 
 const NUMBER: u64 = 5_000;
@@ -71,6 +72,12 @@ fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
     node.badge();
     node.set(Place::Fence, None, Some(TTL));
     assert_refused(&node.unchanged(retake));
+}
+
+fn a_number_ahead_of_the_clock_is_kept_until_the_clock_has_passed_it(node: &mut dyn Subject) {
+    let number = node.micros() + 3_600_000_000;
+    assert_eq!(node.ballot(Phase::Retake, Fence::Number(number)), Vote::Granted);
+    node.assert_fence(number);
 }
 
 fn retake(node: &mut (dyn Subject + '_)) -> Vote {

@@ -121,6 +121,7 @@ impl World {
             incarnation: Incarnation::new("run:data"),
             since_micros: wide_of(micros(tick)),
             written_micros: 0,
+            base_micros: 0,
         };
         Self {
             bounds,

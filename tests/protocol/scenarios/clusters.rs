@@ -8,7 +8,7 @@ use crate::node::{Data, Node, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
-use crate::protocol::marker::{Charter, ClusterId, Marker};
+use crate::protocol::marker::{Charter, ClusterId, Marker, usual_retention};
 use crate::protocol::membership::{Declared, Standing};
 use crate::protocol::quorum::Quorum;
 use crate::protocol::vote::{Bar, Doubt, Fault, Vote};
@@ -217,7 +217,7 @@ fn two_clusters_never_share_a_node() {
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2));
+    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, usual_retention(LONGEST_TTL)));
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
     assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
@@ -229,7 +229,7 @@ fn two_clusters_never_share_a_node() {
     let mut ours = World::guarded(3);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text =
-        format!("{} a:b 1 1", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
+        format!("{} a:b 1 1 0", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);
@@ -327,7 +327,7 @@ fn memory_gives_way_to_a_node_that_says_otherwise() {
     let mut world = World::guarded(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
     let identity = Marker::identity(ClusterId::new(9), Charter::new(world.quorum(), LONGEST_TTL));
-    let other = format!("{identity} {} 1 1", world.servers[0].node.incarnation().as_str());
+    let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
     set_marker(&mut world, 0, &other);
     world.cut(BOB, 0);
     world.connect(ALICE, 0);

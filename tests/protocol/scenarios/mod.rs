@@ -14,5 +14,6 @@ mod redundancy;
 mod releasing;
 mod renewing;
 mod retaking;
+mod retention;
 mod roles;
 mod undoing;

@@ -84,7 +84,7 @@ impl Sim<'_> {
     pub(super) fn evict(&mut self, node: usize) {
         let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
         let (mut gone, mut forgot) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| *slot != Slot::Marker) {
+        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock)) {
             if self.chance.permille(600) {
                 forgot |= matches!(slot, Slot::Fence(_));
                 gone.push(slot);

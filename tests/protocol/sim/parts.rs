@@ -176,7 +176,7 @@ impl Peer {
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
         self.board = if self.is_guarded {
             let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
-            let charter = Charter::new(plan.quorum, longest);
+            let charter = Charter::new(plan.quorum, longest).keeping(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);
             Board::guarded(plan.quorum, plan.limits, members)
         } else {

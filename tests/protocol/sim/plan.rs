@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::chance::Chance;
 use crate::node::Mistake;
 use crate::protocol::board::Limits;
-use crate::protocol::marker::Charter;
+use crate::protocol::marker::{Charter, least_retention};
 use crate::protocol::mutant::Mutant;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::Drift;
@@ -318,8 +318,9 @@ impl Plan {
         self.longest_nanos() * 3 / 10 + silence + 50_000_000
     }
 
-    pub(super) const fn charter(&self) -> Charter {
-        Charter::new(self.quorum, self.longest_ttl)
+    /// Fences are kept for as short as may be, so that they run out in a history.
+    pub(super) fn charter(&self) -> Charter {
+        Charter::new(self.quorum, self.longest_ttl).keeping(least_retention(self.longest_ttl))
     }
 
     /// By true time, for how long a node is kept from voting, at least.

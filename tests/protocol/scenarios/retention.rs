@@ -1,0 +1,202 @@
+//! Numbers grow although nodes forget them after an hour: however far clocks are apart, and when they are set back.
+//!
+//! Every client is a new one that knows nothing, as `quorlock run` is: all that tells it of the past is on the nodes.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::fencing::won;
+use super::memory::{is_on_terms, marker};
+use crate::node::Mistake;
+use crate::protocol::marker::usual_retention;
+use crate::protocol::mutant::{Mutant, with};
+use crate::world::{ALICE, LONGEST_TTL, World, ms};
+
+const NODES: usize = 3;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A client comes after a while, looks at the nodes that it reaches, and may take the lock.
+#[derive(Clone, Debug)]
+struct Visit {
+    after: Duration,
+    /// The node that it does not reach, if there is one of this number.
+    misses: usize,
+    takes: bool,
+    /// Before it comes, this node's clock is set back by so much.
+    set_back: Option<(usize, Duration)>,
+}
+
+fn visits(sets_back: bool) -> impl Strategy<Value = Vec<Visit>> {
+    let minutes = |most: u64| (0..most).prop_map(|minutes| Duration::from_secs(minutes * 60 + 1));
+    // Where clocks are set, each node is looked at often enough, and most visits leave the fences to run out.
+    let (after, takes) = if sets_back { (minutes(20), 0.2) } else { (minutes(300), 1.0) };
+    let set_back = prop::option::weighted(0.1, (0..NODES, minutes(300)));
+    let visit = (after, 0..=NODES, prop::bool::weighted(takes), set_back).prop_map(
+        move |(after, misses, takes, set_back)| {
+            let set_back = set_back.filter(|_| sets_back);
+            Visit { after, misses, takes, set_back }
+        },
+    );
+    prop::collection::vec(visit, 1..100)
+}
+
+fn apart() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(-26 * 3600..26 * 3600_i64, NODES)
+}
+
+/// Lives it through. How many locks were had, or two numbers that are not in order.
+fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
+    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
+    for (node, ahead) in ahead_secs.iter().enumerate() {
+        world.set_clock(node, ahead * 1_000);
+        world.servers[node].node.mistake = mistake;
+    }
+    world.declare();
+    // No set-back is told by the marker's own time.
+    world.pass(HOUR * 100);
+    let (mut numbers, mut unseen) = (Vec::new(), [Duration::MAX; NODES]);
+    for visit in visits {
+        world.pass(visit.after);
+        unseen = unseen.map(|unseen| unseen.saturating_add(visit.after));
+        if let Some((node, by)) = visit.set_back {
+            // A set-back is seen by a look at what the last one noted.
+            if unseen[node] < usual_retention(LONGEST_TTL) / 2 - ms(1_000) {
+                world.set_clock(node, -(by.as_millis() as i64));
+                unseen[node] = Duration::MAX;
+            }
+        }
+        begin_anew(&mut world, visit.misses);
+        (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
+        if !visit.takes {
+            continue;
+        }
+        let lock = world.acquire(ALICE);
+        world.drive();
+        if let Some((number, _)) = won(&mut world, ALICE) {
+            numbers.push(number);
+            world.release(ALICE, lock);
+            world.drive();
+        }
+    }
+    match numbers.windows(2).find(|pair| pair[1] <= pair[0]) {
+        Some(pair) => Err(format!("{} after {}", pair[1], pair[0])),
+        None => Ok(numbers.len()),
+    }
+}
+
+/// Another client, which reaches all nodes but this.
+fn begin_anew(world: &mut World, misses: usize) {
+    for node in 0..NODES {
+        if world.is_up(ALICE, node) {
+            world.cut(ALICE, node);
+        }
+    }
+    let quorum = world.quorum();
+    is_on_terms(world, ALICE, quorum, LONGEST_TTL, true);
+    (0..NODES).filter(|node| *node != misses).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+}
+
+proptest! {
+    #[test]
+    fn numbers_grow_however_far_clocks_are_apart(ahead in apart(), visits in visits(false)) {
+        prop_assert_eq!(live(&ahead, &visits, None), Ok(visits.len()), "every client had the lock");
+    }
+
+    #[test]
+    fn numbers_grow_though_clocks_are_set_back(ahead in apart(), visits in visits(true)) {
+        let had = live(&ahead, &visits, None);
+        prop_assert!(had.is_ok(), "{:?}", had);
+    }
+}
+
+/// After so many random lives, always the same ones.
+fn is_caught(sets_back: bool, mistake: Option<Mistake>, mutant: Option<Mutant>) {
+    let (mut runner, lives) = (TestRunner::deterministic(), (apart(), visits(sets_back)));
+    let caught = (0..1_000).find_map(|after| {
+        let (ahead, visits) = lives.new_tree(&mut runner).expect("a life").current();
+        let outcome = with(mutant, || live(&ahead, &visits, mistake));
+        outcome.err().map(|words| (after, words))
+    });
+    println!("caught after {:?}", caught.expect("the mistake is caught"));
+}
+
+#[test]
+fn mutant_fences_kept_from_now_on() {
+    is_caught(false, Some(Mistake::KeptFromNow), None);
+}
+
+#[test]
+fn mutant_set_back_ignored() {
+    is_caught(true, None, Some(Mutant::IgnoresSetBack));
+}
+
+/// The counterexample to the simple rule: no clock is ever set.
+#[test]
+fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
+    let visit = |after, misses| Visit { after, misses, takes: true, set_back: None };
+    let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
+    assert_eq!(live(&[7_200, 0, 0], &visits, None), Ok(2));
+    assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::KeptFromNow)).is_err());
+}
+
+#[test]
+fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
+    let mut world = World::guarded(NODES);
+    world.live(ms(31_000));
+    let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
+    world.set_clock(0, -2 * 3_600_000);
+    begin_anew(&mut world, NODES);
+    let base = marker(&world, 0).expect("a marker").base_micros;
+    assert!(base <= before && before - base < 10_000_000, "{base} is where it was noted last, {before} where it was");
+    assert_eq!(marker(&world, 1).map(|marker| marker.base_micros), Some(0));
+    // Less than half of what fences are kept for is none of its business.
+    let mut world = World::guarded(NODES);
+    world.pass(HOUR);
+    begin_anew(&mut world, NODES);
+    world.set_clock(0, -1_000_000);
+    begin_anew(&mut world, NODES);
+    assert_eq!(marker(&world, 0).map(|marker| marker.base_micros), Some(0));
+}
+
+/// The counterexample to retention by the clock alone.
+#[test]
+fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gone() {
+    let looks = Visit { after: HOUR / 6, misses: NODES, takes: false, set_back: None };
+    let mut visits = vec![Visit { misses: 2, takes: true, ..looks.clone() }];
+    visits.extend((0..8).map(|_| looks.clone()));
+    visits.push(Visit { misses: 1, takes: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
+    // The node is on probation, so that the last one has to come again.
+    visits.push(Visit { misses: 1, takes: true, after: LONGEST_TTL * 2, ..looks });
+    let live = || live(&[36_000, 0, 0], &visits, None);
+    assert_eq!(live(), Ok(2));
+    assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
+}
+
+#[test]
+fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
+    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
+    world.set_clock(0, 36_000_000);
+    world.declare();
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    let lock = world.hold(ALICE);
+    let before = world.number(ALICE, lock);
+    world.release(ALICE, lock);
+    world.live(HOUR * 4 / 3);
+    assert_eq!((world.fence(0), world.fence(1)), (None, Some(before)), "80 minutes later");
+    world.cut(ALICE, 1);
+    world.connect(ALICE, 2);
+    world.drive();
+    world.set_clock(0, -7_200_000);
+    let lock = world.acquire(ALICE);
+    world.drive();
+    assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
+    world.abandon(ALICE, lock);
+    world.live(LONGEST_TTL * 3);
+    let lock = world.hold(ALICE);
+    assert!(world.number(ALICE, lock) > before);
+}
