@@ -84,6 +84,7 @@ mod protocol;
 
 pub use driver::{NodeState, NodeStatus, Probation};
 pub use lock::*;
+pub use node::Fences;
 pub use observe::{Event, Observer};
 pub use protocol::attempt::Why;
 pub use protocol::claim::{Mark, Phase};

@@ -239,7 +239,8 @@ async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
     let check = |keep| nodes(1).longest_ttl(hour).keep_fences(keep);
     check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
     assert!(check(hour * 2).lazy().is_ok());
-    let short = |millis| nodes(1).longest_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
+    let short =
+        |millis| nodes(1).longest_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
     check_refused(short(999), &["at least 1s"]);
     assert!(short(1_000).lazy().is_ok());
 }

@@ -23,6 +23,7 @@ use crate::host::{clock, entropy};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
 use crate::protocol::board::{Action, Board, Limits};
+use crate::protocol::marker::Charter;
 use crate::protocol::membership::Membership;
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
 use crate::protocol::time::Moment;
@@ -64,8 +65,8 @@ pub(crate) struct Options {
     pub(crate) events: Events,
     /// Which nodes may vote; nothing in plain mode.
     pub(crate) members: Option<Membership>,
-    /// For how long nodes keep the largest number of a key.
-    pub(crate) keep_fences: Duration,
+    /// What all clients of the nodes agree on.
+    pub(crate) charter: Charter,
 }
 
 impl Driver {
@@ -75,7 +76,7 @@ impl Driver {
         inbox: Inbox,
         listener: Box<dyn Listener>,
     ) -> (Self, watch::Receiver<View>) {
-        let Options { quorum, node_timeout, addresses, settings, events, members, keep_fences } = options;
+        let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
         let Inbox { orders, ids } = inbox;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
@@ -94,7 +95,7 @@ impl Driver {
             events,
             view,
             is_news: false,
-            packer: Packer::new(keep_fences, waiter),
+            packer: Packer::new(charter, waiter),
             unsent: NodeSet::EMPTY,
             listener,
             ids,

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::nodes::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, Profile, Ready, Refusal, Settings, dial};
+use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
 use crate::protocol::backoff;
 use crate::protocol::claim::Token;
 use crate::protocol::line;
@@ -26,6 +26,8 @@ pub(super) struct Link {
     line_seed: u64,
     state: State,
     failures: u32,
+    /// What is among the warnings for the fencing numbers on it.
+    fences_warned_of: Option<String>,
     pub(super) status: NodeStatus,
 }
 
@@ -51,7 +53,16 @@ pub(super) enum Happening {
 impl Link {
     pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: Token) -> Self {
         let status = NodeStatus::new(address.to_string());
-        Self { address, settings, waiter, line_seed: 0, state: State::Resting(0), failures: 0, status }
+        Self {
+            address,
+            settings,
+            waiter,
+            line_seed: 0,
+            state: State::Resting(0),
+            failures: 0,
+            fences_warned_of: None,
+            status,
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -140,6 +151,23 @@ impl Link {
         self.status.persistence = profile.persistence();
         self.status.warnings = profile.warnings();
         self.status.probation = None;
+        self.fences_warned_of = None;
+        if let Some(fences) = profile.fences {
+            self.has_fences(fences);
+        }
+    }
+
+    /// What fencing numbers cost the node by now. The words, if it has become too much.
+    pub(super) fn has_fences(&mut self, fences: Fences) -> Option<String> {
+        self.status.fences = Some(fences);
+        let warning = fences.warning();
+        let is_news = warning.is_some() && self.fences_warned_of.is_none();
+        if let Some(old) = self.fences_warned_of.take() {
+            self.status.warnings.retain(|warning| *warning != old);
+        }
+        self.status.warnings.extend(warning.clone());
+        self.fences_warned_of.clone_from(&warning);
+        warning.filter(|_| is_news)
     }
 
     /// What the node's memory and clock are worth. Its connection stays.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::clock;
+use crate::node::Fences;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Doubt, Fault};
 
@@ -29,6 +30,8 @@ pub struct NodeStatus {
     pub persistence: String,
     /// What endangers locks on it, in words that say what to do.
     pub warnings: Vec<String>,
+    /// What the fencing numbers on it cost; nothing until it was reached once, and in plain mode.
+    pub fences: Option<Fences>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.
     pub probation: Option<Probation>,
 }
@@ -78,6 +81,7 @@ impl NodeStatus {
             clock_ahead_micros: None,
             persistence: String::new(),
             warnings: Vec::new(),
+            fences: None,
             probation: None,
         }
     }

@@ -293,7 +293,7 @@ impl Builder {
         let charter = Charter::new(quorum, self.longest_ttl).keeping(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = Queue::new(orders.clone());
-        let options = Options { quorum, node_timeout, addresses, settings, events, members, keep_fences };
+        let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {

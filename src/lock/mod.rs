@@ -4,6 +4,7 @@ mod acquire;
 mod builder;
 mod client;
 mod error;
+mod forget;
 mod guard;
 mod init;
 mod inspect;
@@ -18,6 +19,7 @@ pub use error::{
     AcquireError, ConnectError, ExtendError, InitError, InspectError, Invalid, ReleaseError, RunError,
     ShutdownError,
 };
+pub use forget::ForgetError;
 pub use guard::{Guard, Held, Lost};
 pub use init::Init;
 pub use inspect::{Inspection, Sight};

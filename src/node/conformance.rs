@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
 use redis::{Cmd, Value};
-use suite::{KEEP, KEY, Place, Stands, Subject};
+use suite::{KEY, Place, Stands, Subject, charter};
 
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
@@ -40,7 +40,7 @@ fn a_real_server_keeps_every_promise() {
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    suite::check(&mut Real { server, connection, packer: Packer::new(KEEP, Token::new(7)) });
+    suite::check(&mut Real { server, connection, packer: Packer::new(charter(), Token::new(7)) });
 }
 
 impl Real {

@@ -11,7 +11,7 @@ use super::dial::{Refusal, Settings, down};
 use super::profile::Profile;
 use super::reply::Reply;
 use super::script;
-use super::vote::look;
+use super::vote::{fences, look};
 use crate::host::clock;
 use crate::protocol::claim::Token;
 use crate::protocol::vote::Bar;
@@ -46,7 +46,7 @@ pub(super) async fn shake_hands(
     }
     let sent = clock::now();
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
-    let (mut profile, mut first_look) = (None, None);
+    let (mut profile, mut first_look, mut first_fences) = (None, None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
     let mut is_upgraded = address.resp3;
@@ -93,12 +93,15 @@ pub(super) async fn shake_hands(
                 let text = text_of(&reply).ok_or_else(not_redis)?;
                 profile = Some(Profile::read(&text, sent, clock::now()));
             }
-            (Step::Look, reply) => first_look = Some(look(&reply).map_err(|_| not_redis())?),
+            (Step::Look, reply) => {
+                first_look = Some(look(&reply).map_err(|_| not_redis())?);
+                first_fences = fences(&reply);
+            }
             (Step::Login | Step::Database | Step::Script | Step::Run, _) => {}
         }
     }
     let mut profile = profile.ok_or_else(not_redis)?;
-    profile.look = first_look;
+    (profile.look, profile.fences) = (first_look, first_fences);
     match profile.bar() {
         Some(bar) => return Err(Refusal::Barred(bar)),
         None if profile.is_loading() => return Err(Refusal::Down("it is still loading its data".into())),

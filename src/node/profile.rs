@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::fences::Fences;
 use crate::protocol::marker::Look;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::Bar;
@@ -16,6 +17,8 @@ pub(crate) struct Profile {
     pub(crate) clock_ahead_micros: Option<i64>,
     /// What it remembers of its cluster; nothing in plain mode.
     pub(crate) look: Option<Look>,
+    /// What the fencing numbers on it cost; nothing in plain mode.
+    pub(crate) fences: Option<Fences>,
     /// Why it cannot keep lines for those who wait; nothing if it can.
     pub(crate) no_lines: Option<String>,
     info: HashMap<String, String>,
@@ -36,6 +39,7 @@ impl Profile {
             round_trip,
             clock_ahead_micros,
             look: None,
+            fences: None,
             no_lines: None,
             info,
         }

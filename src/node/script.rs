@@ -6,8 +6,9 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use crate::protocol::claim::{Ask, Phase, Token};
+use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::fence::Fence;
+use crate::protocol::marker::Charter;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
 
@@ -21,8 +22,9 @@ pub(crate) enum Form {
 /// Packs questions, one at a time, into buffers that are used again.
 pub(crate) struct Packer {
     bytes: Vec<u8>,
-    /// For how long a fence is kept past the last grant or renewal, in milliseconds.
+    /// For how long a fence is kept past its number, and of a name that is to be forgotten, in milliseconds.
     keep_millis: u64,
+    forget_millis: u64,
     fence_key: String,
     line_key: Vec<u8>,
     /// The token that was packed last, and its digits: a lock's questions come in a row.
@@ -40,11 +42,12 @@ struct PackedBadge {
 }
 
 impl Packer {
-    /// A packer that asks nodes to keep their fences for this long.
-    pub(crate) fn new(keep: Duration, waiter: Token) -> Self {
+    /// A packer for a client on these terms.
+    pub(crate) fn new(charter: Charter, waiter: Token) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
-            keep_millis: keep.as_millis() as u64,
+            keep_millis: charter.retention().as_millis() as u64,
+            forget_millis: charter.forgets_after().as_millis() as u64,
             fence_key: String::new(),
             line_key: Vec::new(),
             token: (waiter, waiter.digits()),
@@ -62,6 +65,9 @@ impl Packer {
         if let Some(fence) = ask.fence.filter(|_| needs_badge(ask)) {
             self.pack_ballot(ask, fence, form);
             return;
+        }
+        if ask.phase == Phase::Forget {
+            self.set_fence_key(&ask.key);
         }
         let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
         match ask.phase {
@@ -98,6 +104,10 @@ impl Packer {
                 }
             }
             Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
+            Phase::Forget => {
+                let past = digits(self.forget_millis);
+                put_call(bytes, &FORGET, form, &[key, self.fence_key.as_bytes(), past.digits()]);
+            }
             // A number belongs to every raise, and a look has a packing of its own.
             Phase::Raise | Phase::Look => {}
         }
@@ -132,10 +142,14 @@ impl Packer {
         &packed.bytes
     }
 
-    fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
+    fn set_fence_key(&mut self, key: &Key) {
         self.fence_key.clear();
         self.fence_key.push_str(FENCE_PREFIX);
-        self.fence_key.push_str(ask.key.as_str());
+        self.fence_key.push_str(key.as_str());
+    }
+
+    fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
+        self.set_fence_key(&ask.key);
         let script = match ask.phase {
             Phase::Grant => &GRANT,
             Phase::Retake => &RETAKE,
@@ -278,6 +292,7 @@ const GRANT_TEXT: &str = include_str!("lua/grant.lua");
 const HOLD_TEXT: &str = include_str!("lua/hold.lua");
 const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
+const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = include_str!("lua/stand.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
@@ -289,6 +304,7 @@ static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"3"));
 static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
 static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
 static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
+static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"2"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
@@ -296,8 +312,13 @@ static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::claim::{Key, Token};
     use crate::protocol::fence::TOLERANCE_MICROS;
+    use crate::protocol::quorum::Quorum;
+
+    fn packer() -> Packer {
+        let quorum = Quorum::new(3, None).expect("a usual quorum");
+        Packer::new(Charter::new(quorum, Duration::from_secs(30)), Token::new(7))
+    }
 
     #[test]
     fn a_grant_is_literally_set_nx_px() {
@@ -308,7 +329,7 @@ mod tests {
             ttl: Duration::from_secs(10),
             fence: None,
         };
-        let mut packer = Packer::new(Duration::from_secs(60), Token::new(7));
+        let mut packer = packer();
         packer.pack(&ask, Form::Hash);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
@@ -322,7 +343,6 @@ mod tests {
 
     #[test]
     fn a_ballot_and_its_badge_are_one_command() {
-        let keep = Duration::from_secs(60);
         for (phase, fence, args) in [
             (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 14),
             (Phase::Raise, Fence::Number(7), 13),
@@ -336,7 +356,7 @@ mod tests {
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
-            let mut packer = Packer::new(keep, Token::new(7));
+            let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = Badge { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.pack(&ask, Form::Hash);

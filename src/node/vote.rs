@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::fences::Fences;
 use super::reply::Reply;
 use crate::protocol::claim::{Mark, Phase};
 use crate::protocol::marker::{Incarnation, Look};
@@ -81,6 +82,16 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
     }
 }
 
+/// About how many fences the node keeps, how long their keys are, and how much memory it has for all: at the end of the
+/// answer to a look.
+pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
+    let Reply::Other(Value::Array(items)) = reply else { return None };
+    let [.., Value::Int(count @ 0..), Value::Int(length @ 0..), Value::Int(memory @ 0..)] = &items[..] else {
+        return None;
+    };
+    Some(Fences::new(*count as u64, *length as u64, *memory as u64))
+}
+
 /// Whether what the handshake learnt no longer holds, so that the node must be dialed anew.
 pub(crate) fn wants_redial(reply: &Reply) -> bool {
     match reply {
@@ -95,10 +106,10 @@ fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
     match (phase, verdict) {
         (Phase::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
         (Phase::Raise | Phase::Renew | Phase::Retake, 1) => Vote::Granted,
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, 0) | (Phase::Stand, 1) => {
-            Vote::Held { remaining: span }
-        }
-        (Phase::Raise | Phase::Renew, -1) | (Phase::Stand, 0) => Vote::Missing,
+        (Phase::Forget, 1) => Vote::Granted,
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, 0)
+        | (Phase::Stand, 1) => Vote::Held { remaining: span },
+        (Phase::Raise | Phase::Renew | Phase::Forget, -1) | (Phase::Stand, 0) => Vote::Missing,
         (Phase::Raise | Phase::Renew | Phase::Retake, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
@@ -132,7 +143,8 @@ mod tests {
     use super::super::complaint::Complaint;
     use super::*;
 
-    const PHASES: [Phase; 13] = [
+    const PHASES: [Phase; 14] = [
+        Phase::Forget,
         Phase::HandOver,
         Phase::KeepTurn,
         Phase::Stand,

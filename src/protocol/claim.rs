@@ -163,6 +163,8 @@ pub enum Phase {
     Inspect,
     /// Delete, whoever has it.
     Break,
+    /// Forget the number of a key that is free.
+    Forget,
     /// What the node remembers of its cluster. About no key.
     Look,
 }

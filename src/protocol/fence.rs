@@ -150,7 +150,6 @@ impl Fence {
 pub const LARGEST_FLOOR: u64 = (1 << 53) - (1 << 40);
 /// How far a node lets a hint be ahead of its own clock, and how far behind its clock a key begins that it has no
 /// number of.
-#[cfg(test)]
 pub const TOLERANCE_MICROS: u64 = 250_000;
 /// Above this nodes give none. A fence that is as large was not made by us, or is the last one.
 pub const LARGEST_NUMBER: u64 = (1 << 53) - 1;

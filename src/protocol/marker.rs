@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fence::LARGEST_FLOOR;
+use super::fence::{LARGEST_FLOOR, TOLERANCE_MICROS};
 use super::mutant::{Mutant, is};
 use super::quorum::Quorum;
 
@@ -25,7 +25,8 @@ impl Charter {
     /// [usual](usual_retention).
     #[must_use]
     pub fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
-        let charter = Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
+        let charter =
+            Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
         charter.keeping(usual_retention(longest_ttl))
     }
 
@@ -52,6 +53,13 @@ impl Charter {
     #[must_use]
     pub const fn retention(&self) -> Duration {
         Duration::from_millis(self.retention_millis)
+    }
+
+    /// How far a node's clock must have passed a number before a name may be forgotten: past it, no holder of before is
+    /// left who does not know that it has lost the lock, and numbers go on from the clock.
+    #[must_use]
+    pub const fn forgets_after(&self) -> Duration {
+        Duration::from_millis(self.longest_ttl_millis + TOLERANCE_MICROS / 1000)
     }
 }
 
@@ -179,7 +187,11 @@ impl Marker {
         let (nodes, need) = (charter.quorum.nodes(), charter.quorum.need());
         // Writing to a string cannot fail.
         let Charter { longest_ttl_millis, retention_millis, .. } = charter;
-        let _ = write!(text, "{VERSION} {:032x} {nodes} {need} {longest_ttl_millis} {retention_millis}", cluster.0);
+        let _ = write!(
+            text,
+            "{VERSION} {:032x} {nodes} {need} {longest_ttl_millis} {retention_millis}",
+            cluster.0
+        );
         text.into()
     }
 

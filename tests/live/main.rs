@@ -15,6 +15,7 @@ mod nodes;
 mod probation;
 mod redundancy;
 mod refusal;
+mod retention;
 mod rolling;
 mod store;
 #[cfg(feature = "tls-rustls")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::protocol::claim::{Ask, Key, Mark, Phase};
 use crate::protocol::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
-use crate::protocol::marker::{Incarnation, Look};
+use crate::protocol::marker::{Charter, Incarnation, Look};
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::mutant::{Mutant, is};
 use crate::protocol::vote::{Doubt, Fault, Holder, Sighting, Vote};
@@ -30,8 +30,9 @@ pub(crate) struct Node {
     swaps: u64,
     pub(crate) evicts: bool,
     pub(crate) mistake: Option<Mistake>,
-    /// For how long it keeps a fence past its number.
+    /// For how long it keeps a fence past its number, and of a name that is to be forgotten.
     retention_millis: u64,
+    forget_millis: u64,
 }
 
 /// What a node remembers, and may lose.
@@ -120,12 +121,13 @@ enum Script {
     Grant,
     Hold,
     Retake,
+    Forget,
     Look,
 }
 
 impl Node {
-    /// One whose clients ask it to keep fences for this long.
-    pub(crate) fn new(place: usize, retention: Duration) -> Self {
+    /// One whose clients agreed on this.
+    pub(crate) fn new(place: usize, charter: Charter) -> Self {
         Self {
             place,
             data: Data::new(),
@@ -137,7 +139,8 @@ impl Node {
             swaps: 0,
             evicts: false,
             mistake: None,
-            retention_millis: retention.as_millis() as u64,
+            retention_millis: charter.retention().as_millis() as u64,
+            forget_millis: charter.forgets_after().as_millis() as u64,
         }
     }
 
@@ -163,6 +166,10 @@ impl Node {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
                 Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
+            }
+            (_, Phase::Forget) => {
+                let now = self.micros(nanos);
+                Answer::Vote(self.forget(&command.ask.key, now), Some(now))
             }
             _ => Answer::Vote(self.plain(&command.ask, nanos), None),
         }
@@ -367,6 +374,7 @@ impl Node {
             (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
             (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave, _) => Vote::Unknown(Fault::Odd),
             (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
+            (Phase::Forget, _) => unreachable!("a script of its own"),
         }
     }
 
@@ -481,6 +489,25 @@ impl Node {
         if is_outranked { Vote::Outranked { fence: told(stands_at) } } else { Vote::Granted }
     }
 
+    fn forget(&mut self, key: &Key, now: u64) -> Vote {
+        if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
+            return held;
+        }
+        let slot = Slot::Fence(key.clone());
+        let Some(entry) = self.data.get_mut(&slot) else { return Vote::Missing };
+        let number = entry.value.as_deref().and_then(number_in).filter(|number| number % 1.0 == 0.0);
+        let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
+        let forgotten_at = (number / 1000 + self.forget_millis).max(now / 1000);
+        let is_sooner = entry.expires.is_none_or(|expires| expires > forgotten_at);
+        if is_sooner {
+            entry.expires = Some(forgotten_at);
+        }
+        if forgotten_at <= now / 1000 {
+            self.data.remove(&slot);
+        }
+        Vote::Granted
+    }
+
     fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
         let entry = self.data.get(slot)?;
         let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
@@ -574,6 +601,7 @@ const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
         (Phase::Grant, true) => Some(Script::Grant),
         (Phase::Raise | Phase::Renew, true) => Some(Script::Hold),
         (Phase::Retake, true) => Some(Script::Retake),
+        (Phase::Forget, _) => Some(Script::Forget),
         (Phase::Renew, false) => Some(Script::Renew),
         _ => None,
     }

@@ -3,7 +3,7 @@
 use std::panic;
 use std::time::Duration;
 
-use crate::conformance::{self, KEEP, KEY, Place, Stands, Subject};
+use crate::conformance::{self, KEY, Place, Stands, Subject, charter};
 use crate::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::marker::Look;
@@ -41,7 +41,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 
 impl Simulated {
     fn new(mistake: Option<Mistake>) -> Self {
-        let mut node = Node::new(0, KEEP);
+        let mut node = Node::new(0, charter());
         node.mistake = mistake;
         Self { node, nanos: 5_000_000_000 }
     }

@@ -12,7 +12,7 @@ use crate::protocol::attempt::Refusal;
 use crate::protocol::board::{Action, Board, Id, Limits, News};
 use crate::protocol::claim::{Ask, Claim, Key, Phase, Token};
 use crate::protocol::lease::{Loss, Tenure};
-use crate::protocol::marker::{Charter, ClusterId, Marker, usual_retention};
+use crate::protocol::marker::{Charter, ClusterId, Marker};
 use crate::protocol::membership::{Declared, Membership, Standing, Write};
 use crate::protocol::quorum::{NodeId, Quorum};
 use crate::protocol::sentinel::Oddity;
@@ -161,7 +161,7 @@ impl World {
             is_paused: false,
         };
         let server = |place| Server {
-            node: Node::new(place, usual_retention(LONGEST_TTL)),
+            node: Node::new(place, Charter::new(quorum, LONGEST_TTL)),
             hangs: false,
             excuses: VecDeque::new(),
             ghosts: VecDeque::new(),

@@ -6,7 +6,7 @@ use super::super::link::Happening;
 use super::super::nodes::NodeStatus;
 use super::super::order::Heard;
 use super::Driver;
-use crate::node::{Profile, Refusal, Reply, clock as clock_of, look, vote, wants_redial};
+use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, vote, wants_redial};
 use crate::observe::Event;
 use crate::protocol::claim::Phase;
 use crate::protocol::membership::Standing;
@@ -43,6 +43,13 @@ impl Driver {
             let is_stale = wants_redial(&reply);
             if phase == Phase::Look {
                 self.board.on_look(node, look(&reply), now);
+                if let Some(fences) = fences(&reply) {
+                    self.is_news |= link.status.fences != Some(fences);
+                    if let Some(warning) = link.has_fences(fences) {
+                        self.events
+                            .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
+                    }
+                }
                 if is_stale {
                     break ROLE_CHANGED.to_owned();
                 }

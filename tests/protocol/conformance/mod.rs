@@ -5,6 +5,7 @@
 //! delay decides a case; numbers are reckoned from the clock that the very answer told.
 
 mod ballot;
+mod forget;
 mod grant;
 mod hold;
 mod look;
@@ -66,8 +67,9 @@ type Case = (&'static str, fn(&mut dyn Subject));
 
 /// Looks at every promise. A failure names it on standard output.
 pub(crate) fn check(subject: &mut dyn Subject) {
-    let suite = [plain::CASES, ballot::CASES, grant::CASES, hold::CASES, retake::CASES, look::CASES];
-    for (promise, case) in suite.into_iter().flatten() {
+    let ballots = [ballot::CASES, grant::CASES, hold::CASES, retake::CASES];
+    let suite = [plain::CASES, look::CASES, forget::CASES].into_iter().chain(ballots);
+    for (promise, case) in suite.flatten() {
         println!("{promise}");
         subject.reset();
         case(subject);
@@ -83,7 +85,7 @@ use promises;
 
 pub(crate) const KEY: &str = "orders:42";
 /// For how long nodes are asked to keep a fence.
-pub(crate) const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 const TTL: Duration = Duration::from_secs(3600);
 /// What a real clock may go on while a case runs, and what no two spans of a case differ by.
 const SLACK: Duration = Duration::from_secs(120);
@@ -210,8 +212,13 @@ fn assert_refused(vote: &Vote) {
 }
 
 fn identity() -> std::sync::Arc<str> {
+    Marker::identity(ClusterId::new(0xc1), charter())
+}
+
+/// What the clients of the node agreed on.
+pub(crate) fn charter() -> Charter {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
-    Marker::identity(ClusterId::new(0xc1), Charter::new(quorum, Duration::from_secs(30)))
+    Charter::new(quorum, Duration::from_secs(30)).keeping(KEEP)
 }
 
 const MARKER: &[u8] = b"what we agreed on";

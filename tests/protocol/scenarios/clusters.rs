@@ -8,7 +8,7 @@ use crate::node::{Data, Node, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
-use crate::protocol::marker::{Charter, ClusterId, Marker, usual_retention};
+use crate::protocol::marker::{Charter, ClusterId, Marker};
 use crate::protocol::membership::{Declared, Standing};
 use crate::protocol::quorum::Quorum;
 use crate::protocol::vote::{Bar, Doubt, Fault, Vote};
@@ -217,7 +217,8 @@ fn two_clusters_never_share_a_node() {
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, usual_retention(LONGEST_TTL)));
+    let charter = Charter::new(ours.quorum(), LONGEST_TTL);
+    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
     assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
@@ -228,8 +229,10 @@ fn two_clusters_never_share_a_node() {
     // The other two are a cluster of their own, and the shared node is in the way of nobody.
     let mut ours = World::guarded(3);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    let text =
-        format!("{} a:b 1 1 0", Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL)));
+    let text = format!(
+        "{} a:b 1 1 0",
+        Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL))
+    );
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);

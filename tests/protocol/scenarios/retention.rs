@@ -11,8 +11,11 @@ use proptest::test_runner::TestRunner;
 use super::fencing::won;
 use super::memory::{is_on_terms, marker};
 use crate::node::Mistake;
+use crate::protocol::board::News;
+use crate::protocol::claim::Phase;
 use crate::protocol::marker::usual_retention;
 use crate::protocol::mutant::{Mutant, with};
+use crate::protocol::vote::Vote;
 use crate::world::{ALICE, LONGEST_TTL, World, ms};
 
 const NODES: usize = 3;
@@ -25,6 +28,8 @@ struct Visit {
     /// The node that it does not reach, if there is one of this number.
     misses: usize,
     takes: bool,
+    /// It has the name forgotten, after that.
+    forgets: bool,
     /// Before it comes, this node's clock is set back by so much.
     set_back: Option<(usize, Duration)>,
 }
@@ -34,12 +39,13 @@ fn visits(sets_back: bool) -> impl Strategy<Value = Vec<Visit>> {
     // Where clocks are set, each node is looked at often enough, and most visits leave the fences to run out.
     let (after, takes) = if sets_back { (minutes(20), 0.2) } else { (minutes(300), 1.0) };
     let set_back = prop::option::weighted(0.1, (0..NODES, minutes(300)));
-    let visit = (after, 0..=NODES, prop::bool::weighted(takes), set_back).prop_map(
-        move |(after, misses, takes, set_back)| {
-            let set_back = set_back.filter(|_| sets_back);
-            Visit { after, misses, takes, set_back }
-        },
-    );
+    let chances = (prop::bool::weighted(takes), prop::bool::weighted(0.3));
+    let visit =
+        (after, 0..=NODES, chances, set_back).prop_map(move |(after, misses, (takes, forgets), set_back)| {
+            // A name that is forgotten sooner is known for less long after its clock was set back.
+            let (set_back, forgets) = (set_back.filter(|_| sets_back), forgets && !sets_back);
+            Visit { after, misses, takes, forgets, set_back }
+        });
     prop::collection::vec(visit, 1..100)
 }
 
@@ -70,14 +76,17 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         }
         begin_anew(&mut world, visit.misses);
         (0..NODES).filter(|node| *node != visit.misses).for_each(|node| unseen[node] = Duration::ZERO);
-        if !visit.takes {
-            continue;
+        if visit.takes {
+            let lock = world.acquire(ALICE);
+            world.drive();
+            if let Some((number, _)) = won(&mut world, ALICE) {
+                numbers.push(number);
+                world.release(ALICE, lock);
+                world.drive();
+            }
         }
-        let lock = world.acquire(ALICE);
-        world.drive();
-        if let Some((number, _)) = won(&mut world, ALICE) {
-            numbers.push(number);
-            world.release(ALICE, lock);
+        if visit.forgets {
+            world.survey(ALICE, Phase::Forget);
             world.drive();
         }
     }
@@ -85,6 +94,16 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         Some(pair) => Err(format!("{} after {}", pair[1], pair[0])),
         None => Ok(numbers.len()),
     }
+}
+
+/// A client, and nodes whose clocks are ahead by so many milliseconds.
+fn apart_by(ahead_millis: &[i64]) -> World {
+    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
+    ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.set_clock(node, *ahead));
+    world.declare();
+    (0..NODES).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    world
 }
 
 /// Another client, which reaches all nodes but this.
@@ -137,7 +156,7 @@ fn mutant_set_back_ignored() {
 /// The counterexample to the simple rule: no clock is ever set.
 #[test]
 fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
-    let visit = |after, misses| Visit { after, misses, takes: true, set_back: None };
+    let visit = |after, misses| Visit { after, misses, takes: true, forgets: false, set_back: None };
     let visits = [visit(HOUR, 2), visit(HOUR * 11 / 10, 0)];
     assert_eq!(live(&[7_200, 0, 0], &visits, None), Ok(2));
     assert!(live(&[7_200, 0, 0], &visits, Some(Mistake::KeptFromNow)).is_err());
@@ -151,7 +170,10 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     world.set_clock(0, -2 * 3_600_000);
     begin_anew(&mut world, NODES);
     let base = marker(&world, 0).expect("a marker").base_micros;
-    assert!(base <= before && before - base < 10_000_000, "{base} is where it was noted last, {before} where it was");
+    assert!(
+        base <= before && before - base < 10_000_000,
+        "{base} is where it was noted last, {before} where it was"
+    );
     assert_eq!(marker(&world, 1).map(|marker| marker.base_micros), Some(0));
     // Less than half of what fences are kept for is none of its business.
     let mut world = World::guarded(NODES);
@@ -165,7 +187,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
 /// The counterexample to retention by the clock alone.
 #[test]
 fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gone() {
-    let looks = Visit { after: HOUR / 6, misses: NODES, takes: false, set_back: None };
+    let looks = Visit { after: HOUR / 6, misses: NODES, takes: false, forgets: false, set_back: None };
     let mut visits = vec![Visit { misses: 2, takes: true, ..looks.clone() }];
     visits.extend((0..8).map(|_| looks.clone()));
     visits.push(Visit { misses: 1, takes: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
@@ -177,12 +199,37 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
 }
 
 #[test]
-fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
-    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
-    world.set_clock(0, 36_000_000);
-    world.declare();
-    (0..2).for_each(|node| world.connect(ALICE, node));
+fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
+    let mut world = apart_by(&[0, 1_000, 0]);
+    let lock = world.hold(ALICE);
+    world.survey(ALICE, Phase::Forget);
     world.drive();
+    let surveyed = world.news(ALICE).into_iter().find_map(|news| match news {
+        News::Surveyed(votes) => Some(votes),
+        _ => None,
+    });
+    assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::Held { .. }))));
+    let before = world.number(ALICE, lock);
+    world.release(ALICE, lock);
+    world.drive();
+    world.survey(ALICE, Phase::Forget);
+    world.drive();
+    assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "nobody's clock has passed it");
+    // Taken again meanwhile, it is kept as ever.
+    let lock = world.hold(ALICE);
+    assert!(world.number(ALICE, lock) > before);
+    world.release(ALICE, lock);
+    world.live(LONGEST_TTL * 3);
+    assert!((0..NODES).all(|node| world.fence(node).is_some()));
+    world.survey(ALICE, Phase::Forget);
+    world.drive();
+    assert!((0..NODES).all(|node| world.fence(node).is_none()));
+}
+
+#[test]
+fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
+    let mut world = apart_by(&[36_000_000, 0, 0]);
+    world.cut(ALICE, 2);
     let lock = world.hold(ALICE);
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);

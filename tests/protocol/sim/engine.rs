@@ -130,7 +130,7 @@ impl<'a> Sim<'a> {
         let plan = Plan::draw(profile, &mut chance);
         let most_haste = plan.most_node_haste();
         let sites = (0..plan.quorum.nodes()).map(|place| {
-            let mut node = Node::new(place, plan.charter().retention());
+            let mut node = Node::new(place, plan.charter());
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_haste(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
@@ -177,7 +177,13 @@ impl<'a> Sim<'a> {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
             for site in &mut self.sites {
                 let backdate = self.plan.longest_ttl;
-                let write = Write { replaces: None, identity: identity.clone(), backdate, written_micros: 0, base_micros: 0 };
+                let write = Write {
+                    replaces: None,
+                    identity: identity.clone(),
+                    backdate,
+                    written_micros: 0,
+                    base_micros: 0,
+                };
                 site.node.look(Some(&write), START);
             }
         }

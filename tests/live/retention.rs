@@ -1,0 +1,181 @@
+//! What nodes remember of names that are not locked any more, and how they forget it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quorlock::{Event, ForgetError, NodeStatus, Redlock};
+use quorlock_chaos::{ClockLibrary, Fleet, Setup};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::world::{
+    bare, brief, builder, client, declare, eventually, fleet, fleet_with, keys, plain, secs, votes,
+};
+
+/// How many fences there are on each node.
+fn fences(fleet: &Fleet) -> Vec<usize> {
+    let count = |server: &quorlock_chaos::Server| {
+        server.command::<Vec<String>>(&["KEYS", "quorlock:fence:*"]).expect("it is up").len()
+    };
+    fleet.servers().iter().map(count).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number() {
+    let fleet = brief(3, Duration::from_millis(300));
+    let redlock = client(&fleet).await;
+    let lock = || redlock.mutex("order:1").ttl(Duration::from_millis(300));
+    let guard = lock().acquire().await.expect("free");
+    let first = guard.fencing_token().expect("guarded").number;
+    match redlock.forget("order:1").await {
+        Err(error @ ForgetError::Held { .. }) => assert!(error.to_string().contains("order:1"), "{error}"),
+        other => panic!("{other:?} of a lock that is held"),
+    }
+    guard.release().await.expect("released");
+    assert_eq!(fences(&fleet), [1; 3], "what is held is not forgotten");
+    redlock.forget("order:1").await.expect("it is free");
+    let guard = lock().acquire().await.expect("free");
+    assert!(guard.fencing_token().expect("guarded").number > first, "numbers go on at once");
+    guard.release().await.expect("released");
+    redlock.forget("order:1").await.expect("it is free again");
+    eventually("no node knows the name", || async { fences(&fleet) == [0; 3] }).await;
+    let report = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
+    assert_eq!(report.nodes().iter().filter(|it| it.vote == quorlock::Vote::Missing).count(), 3);
+    let guard = lock().acquire().await.expect("free");
+    assert!(guard.fencing_token().expect("guarded").number > first, "and ever after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
+    let mut servers = fleet(3);
+    let redlock = client(&servers).await;
+    drop(redlock.mutex("k").acquire().await.expect("free"));
+    (0..2).for_each(|node| servers[node].kill());
+    match redlock.forget("k").await {
+        Err(ForgetError::NoQuorum { report, .. }) => assert_eq!(report.nodes().len(), 3),
+        other => panic!("{other:?} with one node of three"),
+    }
+    let bad = redlock.forget("").await;
+    assert!(matches!(bad, Err(ForgetError::Invalid(_))), "{bad:?}");
+    let servers = plain(1);
+    let bad = client(&servers).await.forget("k").await;
+    assert!(matches!(&bad, Err(ForgetError::Invalid(bad)) if bad.to_string().contains("plain")), "{bad:?}");
+}
+
+/// A fence that is in the way of every lock of its name, because it holds no number of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_whose_fences_are_spoilt_is_of_use_again_when_it_is_forgotten() {
+    let servers = fleet(3);
+    let redlock = client(&servers).await;
+    for server in servers.servers() {
+        server.command::<()>(&["SET", "quorlock:fence:k", "a poem"]).expect("set");
+    }
+    assert!(redlock.mutex("k").try_acquire().await.is_err());
+    redlock.forget("k").await.expect("it is free");
+    assert!(redlock.mutex("k").try_acquire().await.expect("all are up").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_shortens_for_others_how_long_numbers_are_kept() {
+    let servers = fleet(3);
+    let redlock = client(&servers).await;
+    drop(redlock.mutex("k").acquire().await.expect("free"));
+    let other = builder(&servers).keep_fences(secs(120)).connect().await;
+    let words = other.expect_err("it would shorten the others' hour").to_string();
+    assert!(words.contains("fences kept for 3600s") && words.contains("fences kept for 120s"), "{words}");
+    let life: i64 = servers[0].command(&["PTTL", "quorlock:fence:k"]).expect("it is up");
+    assert!((3_590_000..=3_600_000).contains(&life), "{life} ms");
+}
+
+/// As `quorlock run` is: it knows nothing of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() {
+    let Ok(library) = ClockLibrary::build().inspect_err(|error| eprintln!("skipped: {error}")) else {
+        return;
+    };
+    let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
+    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(2)).keep_fences(secs(4));
+    declare(builder.clone());
+    let base = || {
+        let marker: String = servers[0].command(&["GET", "quorlock:node"]).expect("it is up");
+        marker.rsplit(' ').next().expect("a base").parse::<u64>().expect("a number")
+    };
+    let redlock = builder.clone().connect().await.expect("all are up");
+    let noted =
+        || async { servers[0].command::<Option<u64>>(&["GET", "quorlock:clock"]).expect("up").is_some() };
+    eventually("the clock is noted", noted).await;
+    // Older than what it is set back by, so that the marker's own time says nothing.
+    sleep(secs(4)).await;
+    let _ = redlock.shutdown(secs(1)).await;
+    assert_eq!(base(), 0);
+    let before: u64 = servers[0].command(&["GET", "quorlock:clock"]).expect("noted");
+    servers[0].clock().expect("its own").step(-3_000_000).expect("written");
+    let redlock = builder.connect().await.expect("two vote");
+    eventually("it has a marker of after", || async { base() >= before }).await;
+    eventually("it votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
+    let setup = Setup::new().args(["--maxmemory", "20mb", "--maxmemory-policy", "noeviction"]);
+    let servers = fleet_with(1, &setup, false);
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let listener = Arc::clone(&heard);
+    let connect = || {
+        let listener = Arc::clone(&listener);
+        builder(&servers).longest_ttl(secs(60)).observer(move |event: &Event<'_>| {
+            if let Event::NodeWarning { warning, .. } = event {
+                listener.lock().expect("whole").push((*warning).to_owned());
+            }
+        })
+    };
+    let status = |redlock: &Redlock| {
+        let redlock = redlock.clone();
+        async move { redlock.nodes().await.remove(0) }
+    };
+    let redlock = connect().connect().await.expect("it is up");
+    let few: NodeStatus = status(&redlock).await;
+    assert_eq!((few.fences.map(|fences| fences.count), few.warnings.len()), (Some(0), 0));
+    // As many as make 45 % of it.
+    let fill =
+        "for i = 1, 60000 do redis.call('SET', 'quorlock:fence:order:' .. i, 1.7e15 + i, 'PX', 3600000) end";
+    servers[0].command::<()>(&["EVAL", fill, "0"]).expect("there is room");
+    let redlock = connect().connect().await.expect("it is up");
+    let many = status(&redlock).await;
+    let fences = many.fences.expect("a guarded client knows");
+    assert!((45_000..=62_000).contains(&fences.count) && fences.memory == Some(20 << 20), "{fences:?}");
+    assert!(many.warnings.iter().any(|words| words.contains("fencing numbers take")), "{:?}", many.warnings);
+    assert!(heard.lock().expect("whole").iter().any(|words| words.contains("quorlock forget")));
+    assert!(redlock.mutex("k").try_acquire().await.expect("there is room").is_some(), "it is a warning");
+}
+
+/// A thousand in every run; `QUORLOCK_NAMES=1000000` for the long one.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_used_once_leave_nothing_behind() {
+    let count = std::env::var("QUORLOCK_NAMES").map_or(1_000, |count| count.parse().expect("a number"));
+    let servers = bare(3);
+    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(1)).keep_fences(secs(2));
+    declare(builder.clone());
+    let redlock = builder.connect().await.expect("all are up");
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let redlock = redlock.clone();
+        tasks.spawn(async move {
+            for order in (task..count).step_by(TASKS) {
+                let lock = redlock.mutex(format!("order:{order}")).ttl(secs(1));
+                lock.acquire().await.expect("free").release().await.expect("released");
+                if order % 100_000 == 99_999 {
+                    println!("{} names", order + 1);
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let most = fences(&servers);
+    println!("{count} names; {most:?} are remembered at the end");
+    assert!(most.iter().all(|most| *most > 0), "numbers are kept for a while: {most:?}");
+    eventually("all are forgotten", || async { fences(&servers) == [0; 3] }).await;
+    assert!(keys(&servers).iter().all(Vec::is_empty), "{:?}", keys(&servers));
+}
+
+const TASKS: usize = 32;
