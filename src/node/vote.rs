@@ -105,8 +105,7 @@ fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
         (Phase::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
-        (Phase::Raise | Phase::Renew | Phase::Retake, 1) => Vote::Granted,
-        (Phase::Forget, 1) => Vote::Granted,
+        (Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, 1) => Vote::Granted,
         (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, 0)
         | (Phase::Stand, 1) => Vote::Held { remaining: span },
         (Phase::Raise | Phase::Renew | Phase::Forget, -1) | (Phase::Stand, 0) => Vote::Missing,

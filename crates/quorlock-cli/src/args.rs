@@ -32,6 +32,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
+    /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
+    /// each node keeps of them goes at once, instead of after --keep-fences. Exit code 0: forgotten; 69: too few nodes
+    /// answered; 75: one is held.
+    Forget(ForgetArgs),
     /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
     Doctor(DoctorArgs),
     /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
@@ -77,6 +81,10 @@ pub(crate) struct NodeArgs {
     /// vote: the same for all clients. [default: 30s]
     #[arg(long, env = "QUORLOCK_LONGEST_TTL", value_name = "DUR", value_parser = humantime::parse_duration)]
     pub(crate) longest_ttl: Option<Duration>,
+    /// How long nodes keep the last fencing number of a name that is not locked any more: the same for all clients, and at
+    /// least twice the longest ttl. [default: 1h, or twice the longest ttl if that is more]
+    #[arg(long, env = "QUORLOCK_KEEP_FENCES", value_name = "DUR", value_parser = humantime::parse_duration)]
+    pub(crate) keep_fences: Option<Duration>,
     /// Do without fencing tokens and probation: nothing but SET NX PX and the textbook's release. Such clients make
     /// the others' locks less safe too. [default: false]
     #[arg(long, env = "QUORLOCK_PLAIN", value_name = "BOOL", num_args = 0..=1, require_equals = true)]
@@ -187,6 +195,19 @@ pub(crate) struct BreakArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = FORGET_HELP)]
+pub(crate) struct ForgetArgs {
+    /// Print one JSON object a line, for each name.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+    /// The locks' names.
+    #[arg(help_heading = None, required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
     #[arg(long, default_value = "doctor-probe", value_name = "NAME")]
@@ -285,9 +306,20 @@ Exit codes:
   126  the command cannot be executed
   127  the command was not found";
 
+const FORGET_HELP: &str = "\
+Each name that was locked costs each node some 140 bytes for --keep-fences: with
+names that are used once, N a second, N x 3600 x 140 bytes for an hour. A name
+that is forgotten costs them for the longest ttl at most: a node drops its
+number when its clock has passed it by that much. Numbers go on to grow if the
+name is locked again, as long as no node's clock is set back by more.
+
+Example:
+  quorlock run order:81723 -- ./ship 81723 && quorlock forget order:81723";
+
 const INIT_HELP: &str = "\
 Every node keeps a marker (the key quorlock:node): which cluster it belongs to
-and on what terms, namely the number of nodes, the quorum and the longest ttl.
+and on what terms, namely the number of nodes, the quorum, the longest ttl, and
+how long fencing numbers are kept.
 A node whose marker is gone, or was written before a restart, may have
 forgotten locks, so it casts no vote for the longest ttl. Servers that are new
 have nothing to forget; this says so, and they vote at once. Without it the
@@ -300,9 +332,9 @@ are an error. But nodes that have all lost their data look new: after that,
 wait for the longest ttl first, or leave it to the first client.
 
 --force makes any nodes a new cluster. It is the way to change the number of
-nodes, the quorum or the longest ttl of a living cluster:
+nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
   1. stop all its clients: locks held meanwhile are not respected
-  2. quorlock init --force, with the new --nodes, --quorum, --longest-ttl
+  2. quorlock init --force, with the new --nodes, --quorum, --longest-ttl, …
   3. start the clients, with just the same
 
 Exit codes:

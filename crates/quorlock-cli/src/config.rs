@@ -22,6 +22,8 @@ struct Settings {
     plain: Option<bool>,
     #[serde(deserialize_with = "span")]
     longest_ttl: Option<Duration>,
+    #[serde(deserialize_with = "span")]
+    keep_fences: Option<Duration>,
     drift: Option<f64>,
     #[serde(deserialize_with = "span")]
     node_timeout: Option<Duration>,
@@ -75,6 +77,9 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     }
     if let Some(need) = need {
         builder = builder.quorum(need);
+    }
+    if let Some(keep) = args.keep_fences.or(file.keep_fences) {
+        builder = builder.keep_fences(keep);
     }
     if is_plain {
         builder = builder.plain();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Bar, NodeState, NodeStatus, Vote};
+use quorlock::{AcquireError, Bar, Fences, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::DoctorArgs;
@@ -34,6 +34,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         Err(error) => Err(error.to_string()),
     };
     let probe = redlock.inspect(&args.probe).await?;
+    // Plain clients have nothing to forget.
+    let _ = redlock.forget(&args.probe).await;
     let nodes = redlock.nodes().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_undeclared = nodes::are_undeclared(&nodes);
@@ -154,7 +156,7 @@ fn remedy(bar: &Bar) -> String {
     let what = match bar {
         Bar::Login(_) => "check user and password (--username, --password-file, or the URL)",
         Bar::AnotherCluster(_) => {
-            "give all clients the same --nodes, --quorum and --longest-ttl; to change these, stop all clients of these \
+            "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }
         Bar::Evicts => "until then it casts no vote",
@@ -166,18 +168,19 @@ fn remedy(bar: &Bar) -> String {
 fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding], is_well: bool) -> String {
     let width = nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
     let mut lines = vec![format!(
-        "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {}",
-        "node", "state", "server", "round trip", "clock", "persistence"
+        "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {:>9}  {}",
+        "node", "state", "server", "round trip", "clock", "fences", "persistence"
     )];
     for (node, findings) in nodes.iter().zip(findings) {
         lines.push(format!(
-            "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {}",
+            "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {:>9}  {}",
             node.address,
             if node.state == NodeState::Up && !node.votes() { "waits" } else { state_of(node) },
             dash(&node.server),
             node.round_trip.map_or_else(|| "-".to_owned(), millis),
             node.clock_ahead_micros
                 .map_or_else(|| "-".to_owned(), |micros| format!("{:+.1} ms", micros as f64 / 1e3)),
+            node.fences.map_or_else(|| "-".to_owned(), about),
             dash(&node.persistence),
         ));
         for finding in findings {
@@ -209,6 +212,7 @@ fn json_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding],
                 ("round_trip_us", json!(node.round_trip.map(|it| it.as_micros() as u64))),
                 ("clock_ahead_us", json!(node.clock_ahead_micros)),
                 ("persistence", json!(node.persistence)),
+                ("fences", json!(node.fences.map(|it| json!({ "count": it.count, "bytes": it.bytes })))),
                 ("findings", json!(list(findings))),
             ];
             let mut fields = nodes::json_of(node);
@@ -235,6 +239,11 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
+/// How many, as well as fifty keys of all tell.
+fn about(fences: Fences) -> String {
+    if fences.count < 50 { fences.count.to_string() } else { format!("~{}", fences.count) }
+}
+
 fn millis(span: Duration) -> String {
     format!("{:.2} ms", span.as_secs_f64() * 1e3)
 }
@@ -242,7 +251,7 @@ fn millis(span: Duration) -> String {
 /// All rights, so that nobody is told of one after the other.
 const RIGHTS: &str = "grant the user all that locks need: ACL SETUSER … ~* &quorlock:line:* +set +get +del +pexpire +pttl \
                       +time +eval +evalsha +script|load +info +client|setname +subscribe +publish +zadd +zrange \
-                      +zrem +zscore";
+                      +zrem +zscore +scan +dbsize";
 const PROBE_TTL: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(1);
 /// By how much clocks may differ before they choose different fencing numbers.

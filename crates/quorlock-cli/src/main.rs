@@ -7,6 +7,7 @@ mod config;
 mod dev;
 mod doctor;
 mod exit;
+mod forget;
 mod group;
 mod init;
 mod nodes;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Init(args) => runtime.block_on(init::init(args)),
         Command::Status(args) => runtime.block_on(status::status(args)),
         Command::Break(args) => runtime.block_on(status::break_lock(args)),
+        Command::Forget(args) => runtime.block_on(forget::forget(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),
         Command::Bench(args) => runtime.block_on(bench::bench(args)),

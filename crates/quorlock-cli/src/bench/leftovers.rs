@@ -1,8 +1,8 @@
-//! Whether anything of ours is left on the nodes.
+//! Whether anything of ours is left on the nodes; and what is remembered of our names is forgotten.
 
 use std::time::Duration;
 
-use quorlock::{Builder, Holder, Vote};
+use quorlock::{Builder, Holder, InspectError, Vote};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -30,11 +30,16 @@ pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftover
     let mut asking = JoinSet::new();
     for name in names {
         let redlock = redlock.clone();
-        asking.spawn(async move { redlock.inspect(&name).await.map(|seen| (name, seen)) });
+        asking.spawn(async move {
+            let seen = redlock.inspect(&name).await?;
+            // Plain clients have nothing to forget. What is left is told by the look.
+            let _ = redlock.forget(&name).await;
+            Ok::<_, InspectError>((name, seen))
+        });
     }
     let mut found = Leftovers {
         fences: setting.longest_ttl.map_or(0, |_| setting.keys),
-        fences_expire_in_seconds: setting.keeps_fences().map_or(0, |keep| keep.as_secs()),
+        fences_expire_in_seconds: setting.longest_ttl.map_or(0, |longest| longest.as_secs() + 1),
         ..Leftovers::default()
     };
     while let Some(asked) = asking.join_next().await {

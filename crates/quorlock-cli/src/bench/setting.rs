@@ -51,11 +51,6 @@ impl Setting {
     pub(super) fn is_contended(&self) -> bool {
         self.tasks > self.keys
     }
-
-    /// For how long the nodes keep the numbers of our locks: as short as the library lets us.
-    pub(super) fn keeps_fences(&self) -> Option<Duration> {
-        self.longest_ttl.map(|longest| longest.max(Duration::from_secs(60)))
-    }
 }
 
 /// Checks it all, and then starts servers if some are wanted.
@@ -105,10 +100,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let quorum = cluster.quorum;
     let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, longest_ttl, quorum, prefix };
-    let mut builder = cluster.builder.client_name("quorlock-bench");
-    if let Some(keep) = setting.keeps_fences() {
-        builder = builder.keep_fences(keep);
-    }
+    let builder = cluster.builder.client_name("quorlock-bench");
     Ok((setting, Place { builder, urls: cluster.urls, fleet }))
 }
 

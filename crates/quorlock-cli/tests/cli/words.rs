@@ -16,9 +16,18 @@ fn the_help_of_run_lists_every_exit_code() {
 fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
     let help = end(&mut quorlock(&["--help"]));
     assert_eq!(help.code, Some(0));
-    for word in
-        ["quorlock dev", "quorlock init", "quorlock run", "run", "init", "status", "break", "doctor", "dev"]
-    {
+    for word in [
+        "quorlock dev",
+        "quorlock init",
+        "quorlock run",
+        "run",
+        "init",
+        "status",
+        "break",
+        "forget",
+        "doctor",
+        "dev",
+    ] {
         assert!(help.out.contains(word), "{word} is missing");
     }
     assert!(!help.out.contains("__reap"), "what is for us alone is not shown");

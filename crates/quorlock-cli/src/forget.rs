@@ -1,0 +1,59 @@
+//! `quorlock forget`: names that do not come again take no room on the nodes.
+
+use std::time::Duration;
+
+use quorlock::{ForgetError, Report, Vote};
+use serde_json::json;
+
+use crate::args::ForgetArgs;
+use crate::config;
+use crate::exit::{self, Failure};
+use crate::status::print;
+
+pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
+    let redlock = config::cluster(args.nodes)?.builder.look_only().lazy()?;
+    redlock.nodes().await;
+    let mut code = 0;
+    for name in &args.names {
+        let forgotten = redlock.forget(name).await;
+        let (outcome, report, why) = match &forgotten {
+            Ok(report) => ("forgotten", report, None),
+            Err(error @ ForgetError::Held { report, .. }) => ("held", report, Some((exit::HELD, error))),
+            Err(error @ ForgetError::NoQuorum { report, .. }) => {
+                ("no quorum", report, Some((exit::NO_QUORUM, error)))
+            }
+            Err(error @ ForgetError::Invalid(_)) => return Err(Failure::new(exit::USAGE, error.to_string())),
+            Err(error) => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
+        };
+        if args.json {
+            print(&json_of(name, outcome, report));
+        } else if let Some((_, error)) = why {
+            exit::say(&error.to_string());
+        } else {
+            let (done, all) = (done(report), report.nodes().len());
+            print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
+        }
+        // One that is held is the more telling.
+        code = code.max(why.map_or(0, |(code, _)| code));
+    }
+    // What slow nodes have not answered yet must still be written before this process ends.
+    let _ = redlock.shutdown(DRAIN).await;
+    Ok(code)
+}
+
+fn done(report: &Report) -> usize {
+    report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing)).count()
+}
+
+/// A line for each name.
+fn json_of(name: &str, outcome: &str, report: &Report) -> String {
+    let nodes: Vec<_> = (report.nodes().iter())
+        .map(|it| {
+            let is_forgotten = matches!(it.vote, Vote::Granted | Vote::Missing);
+            json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.vote.to_string() })
+        })
+        .collect();
+    format!("{}\n", json!({ "name": name, "outcome": outcome, "nodes": nodes }))
+}
+
+const DRAIN: Duration = Duration::from_secs(1);
