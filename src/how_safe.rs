@@ -40,13 +40,43 @@
 //! do not enter into that argument. (Clocks only choose *which* larger number is installed, so that all nodes choose
 //! the same and one round is enough.)
 //!
-//! *What it hangs on.* That fewer than 2q − N nodes lose the number of that key (so none may with a plain majority of
-//! an odd number of nodes; two may with 4 of 5). A node that lost it goes on from its clock, above the end of its
-//! probation. So order holds even past that, unless node clocks are also wrong by more
-//! than half of the probation less 250 ms, were set back by more than the time since
-//! the number was given out, or the number was asked for far ahead of them with [`Mutex::floor`](crate::Mutex::floor). The nonce covers
-//! what is left: should a number ever come twice, two holders cannot both write with it. A resource that has seen a
-//! larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
+//! *What it hangs on.* Fewer than 2q − N nodes may lose the number of that key to a data loss: none with a plain
+//! majority of an odd number of nodes, two with 4 of 5. A node that lost it goes on from its clock, above the end of its
+//! probation. So order holds even past that, unless one of three things comes on top:
+//!
+//! - node clocks are wrong by more than (probation − 250 ms) / 2, which is nothing at all for a longest ttl below 250 ms;
+//! - a node's clock was set back by more than the time since the number was given out;
+//! - the number was far ahead of the clocks, because it was asked for with [`Mutex::floor`](crate::Mutex::floor). Then
+//!   numbers fall to what the clocks say.
+//!
+//! The nonce covers what is left: should a number ever come twice, two holders cannot both write with it. A resource that
+//! has seen a larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
+//!
+//! *Numbers are forgotten, in order.* A node drops the number of a name when its **own** clock has passed it by
+//! [`keep_fences`](crate::Builder::keep_fences) (an hour), which is a term of the lock cluster that no client shortens. A
+//! node without a number goes on from its clock, which has passed the old number. So how far clocks are apart does not
+//! matter, whether by seconds or by hours. A clock that is set back does, if it goes behind what it has forgotten: each
+//! client that looks at a node has it note how far its clock has come, four times in a longest ttl at most. A client that
+//! finds the clock behind that by more than half of `keep_fences` gives the node a new marker, and the node then gives only
+//! numbers above the time that was noted. So order holds whatever clocks do, provided that a client looks at a node at
+//! least once in half of `keep_fences`, or that no clock is set back by more than half of it between two looks.
+//! [`forget`](crate::Redlock::forget) drops the number of a name when the clock has passed it by the longest ttl: for that
+//! name, no clock may be set back by more than that.
+//!
+//! # What it costs the nodes
+//!
+//! A held lock is one string key with the name's length and 32 bytes. In guarded mode each name that was locked is
+//! remembered for `keep_fences` after its last lock, at 105 bytes and the length of `quorlock:fence:NAME` (measured on Redis
+//! 7.0: 128 bytes for a name of 8 bytes, 144 for 24, 176 for 60):
+//!
+//! > bytes on each node = new names per second × `keep_fences` in seconds × (120 + length of the name)
+//!
+//! Ten fixed names cost nothing worth a thought. A hundred new names a second (queue items, orders) cost 50 MB with the
+//! default of an hour. At `maxmemory` a node with `noeviction` refuses every lock, so leave room, or
+//! [`forget`](crate::Redlock::forget) names that do not come again: that costs them for the longest ttl only.
+//! `quorlock doctor` shows how many names each node remembers, and warns, as does
+//! [`NodeWarning`](crate::Event::NodeWarning), when they take a quarter of `maxmemory`. A node whose clock was once far ahead
+//! remembers the names of that time until its clock has come there again.
 //!
 //! # At most one holder
 //!
@@ -54,10 +84,12 @@
 //!
 //! | condition | what breaks it | what we do about it |
 //! |---|---|---|
-//! | every client of the name uses the same nodes, database, quorum and longest ttl | two configurations | each node remembers its cluster and serves no other; a differing client gets an error (unless its list shares q nodes and is blank elsewhere: see below) |
+//! | every client of the name uses the same nodes, database, quorum and longest ttl, and an address is one server | two configurations; a DNS name, a service or a virtual IP with two servers behind it, or one that moves to a blank server while the old one lives on | each node remembers its cluster and serves no other; a differing client gets an error (unless its list, or what is behind its addresses, shares q nodes and is blank elsewhere: see below) |
 //! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
 //! | clocks differ in speed by less than the [drift](crate::Builder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
-//! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left |
+//! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left. A step of less than 20 ms is not seen: for a ttl below 2.7 s it may be more than the drift allows |
+//! | the client's own clock goes on | a virtual machine of the *client* that is paused, or moved, without its wall clock being set forward at once | both clocks of the client stood still, so [`is_valid`](crate::Held::is_valid) itself says yes after the resume, until the next answer shows that all nodes have gone on: a third of the ttl and a round trip at most. Only the resource can refuse such a holder: fencing |
+//! | one process has the guard | a `fork` | a guard in the child of a fork is of no use: see [`Guard`](crate::Guard) |
 //! | no keys are deleted or evicted | `FLUSHALL` of locks only, `maxmemory` with eviction | evicting nodes do not vote |
 //! | nodes are independent | replicas, shared disks, one server named twice | replicas and the same server twice are refused |
 //! | the holder stops when the lock says so | ignoring [`lost`](crate::Held::lost) | [`Mutex::run`](crate::Mutex::run), `quorlock run` |
@@ -119,12 +151,22 @@
 //! - a role that changes there and back within a quarter of the longest ttl, without a restart, through a replica
 //!   that had this very node's data: the string is the same, and `INFO` is asked only that often;
 //! - a node behind an address that is replaced by a blank one while clients with the old *and* the new list are at
-//!   work, if both lists share q nodes. Stop the clients first.
+//!   work, if both lists share q nodes. Stop the clients first. The same list everywhere does not help where the *address*
+//!   moves (DNS, a virtual IP, two pods behind one name): connections to the old server stay, new ones reach the new one,
+//!   which is taken in as a repair, and both vote for one place. Shut the old server down before its address moves.
 //!
 //! A node that restarts with all its data is on probation too: nobody can tell from outside that nothing is missing. So
 //! restart one at a time, and wait the longest ttl in between. The same costs a node that gets its *first* replica: it
 //! takes a new replication id then, as it does when its role changes, and again when the backlog of the last replica is freed
-//! (`repl-backlog-ttl`, an hour). `redis-cli --rdb` is such a replica for a moment: do not back up all nodes at once.
+//! (`repl-backlog-ttl`, an hour). `redis-cli --rdb` is such a replica for a moment: do not back up all nodes at once, or every
+//! held lock is lost, and again an hour later. Back up one, wait until it votes, and stagger them by more than an hour.
+//!
+//! A clock that is set *back* makes keys live longer by as much: the key of a holder that died stands until the old time has
+//! come again. No living lock has more than the longest ttl left; `quorlock status` shows such a key, and
+//! [`break_lock`](crate::Redlock::break_lock) removes it.
+//!
+//! Servers that restart while the first two clients of a new lock cluster look at them may be left with two ids. No lock can
+//! be had then, and `quorlock init --force` ends it.
 //!
 //! # Use something else
 //!

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::Redlock;
 use super::error::InspectError;
 use super::report::Report;
-use crate::driver::{Order, Surveyed};
+use crate::driver::{NodeStatus, Order, Surveyed};
 use crate::protocol::claim::{Key, Mark, Phase};
 use crate::protocol::vote::{Holder, Vote};
 
@@ -29,6 +29,9 @@ pub struct Sight {
     pub vote: Vote,
     /// Whether the holder is a guard or an attempt of this client.
     pub is_ours: bool,
+    /// Whether the node votes, so that its word counts: one that may have forgotten keys shows none of them. Known to a client
+    /// that stays connected after a quarter of the longest ttl at the latest.
+    pub votes: bool,
 }
 
 impl Inspection {
@@ -56,14 +59,15 @@ impl Inspection {
         self.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Seen(_))).count()
     }
 
-    /// Whether a quorum of nodes show no key at all, so that the lock can be had.
+    /// Whether the lock can be had, as far as these answers tell: nobody holds it, and a quorum of nodes that vote show no
+    /// key at all. A node that may have forgotten the holder's key, or where it was deleted, shows none either: the first
+    /// kind does not count, and one owner on a quorum of the others is a holder whatever they show.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        let free = self
-            .nodes
-            .iter()
-            .filter(|sight| matches!(&sight.vote, Vote::Seen(sighting) if sighting.holder == Holder::Nobody));
-        free.count() >= self.quorum
+        let is_bare = |sight: &&Sight| {
+            sight.votes && matches!(&sight.vote, Vote::Seen(it) if it.holder == Holder::Nobody)
+        };
+        self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
 }
 
@@ -90,8 +94,11 @@ impl Redlock {
     /// result.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let Surveyed { votes, ours } = self.survey(Phase::Inspect, name.as_ref()).await?;
-        let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours);
-        let nodes = sights.map(|((node, vote), is_ours)| Sight { node, vote, is_ours }).collect();
+        // Asked afterwards: a node that was found to have forgotten meanwhile is no witness.
+        let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::votes).collect();
+        let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
+        let nodes =
+            sights.map(|(((node, vote), is_ours), votes)| Sight { node, vote, is_ours, votes }).collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.need() })
     }
 

@@ -93,6 +93,22 @@ async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
     assert!(seen.holder().is_none() && seen.is_free(), "one of three is no lock");
 }
 
+/// One node was flushed, on another somebody deleted the key: two of three show none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free() {
+    let servers = fleet(3);
+    let redlock = client(&servers).await;
+    let guard = redlock.mutex("k").auto_renew(false).acquire().await.expect("free");
+    servers[1].command::<()>(&["FLUSHALL"]).expect("it is up");
+    servers[2].command::<()>(&["DEL", "k"]).expect("it is up");
+    // Its votes tell that it is another than it was.
+    drop(redlock.mutex("other").try_acquire().await);
+    eventually("it casts no vote", || async { !redlock.nodes().await[1].votes() }).await;
+    let seen = redlock.inspect("k").await.expect("asked");
+    assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
+    assert_eq!(seen.nodes.iter().map(|sight| sight.votes).collect::<Vec<_>>(), [true, false, true]);
+}
+
 #[tokio::test]
 async fn a_key_of_another_type_is_held_and_can_be_broken() {
     let fleet = fleet(3);

@@ -93,8 +93,8 @@ impl Scene {
 
     /// What nodes show whose word counts: one that may have forgotten the key shows none too.
     fn voices(&self) -> impl Iterator<Item = &Sighting> {
-        self.seen.nodes.iter().zip(&self.nodes).filter_map(|(sight, node)| match &sight.vote {
-            Vote::Seen(sighting) if node.votes() => Some(sighting),
+        self.seen.nodes.iter().filter_map(|sight| match &sight.vote {
+            Vote::Seen(sighting) if sight.votes => Some(sighting),
             _ => None,
         })
     }
