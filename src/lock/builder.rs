@@ -137,7 +137,7 @@ impl Builder {
 
     /// For how long the nodes keep the largest fencing number of a name that is not locked any more: a matter of the
     /// cluster, the same for all its clients, so that none shortens it for the others. From twice the
-    /// [longest ttl](Self::longest_ttl), and a second, to a year; of no use to plain clients. Defaults to an hour, or twice
+    /// [longest ttl](Self::longest_ttl), and a second more than it, to a year; of no use to plain clients. Defaults to an hour, or twice
     /// the longest ttl if that is more.
     ///
     /// A node forgets a number when its own clock has passed it by this much, and goes on from its clock then, so numbers
@@ -337,7 +337,7 @@ impl Builder {
         let least = least_retention(self.longest_ttl);
         if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
             return Err(Invalid::new(format!(
-                "fences kept for {keep:?} cannot work: take at least {least:?} (twice the longest ttl, and a second), and \
+                "fences kept for {keep:?} cannot work: take at least {least:?} (twice the longest ttl, and a second more than it), and \
                  at most a year"
             )));
         }

@@ -77,10 +77,11 @@ pub fn usual_retention(longest_ttl: Duration) -> Duration {
     least_retention(longest_ttl).max(Duration::from_secs(3600))
 }
 
-/// For how long fences are kept at the least: twice the longest ttl, and a second.
+/// For how long fences are kept at the least: twice the longest ttl, and a second more than it. Half of it then covers
+/// what a clock goes on between two looks that note it, half the longest ttl, and twice the tolerance.
 #[must_use]
 pub fn least_retention(longest_ttl: Duration) -> Duration {
-    (longest_ttl * 2).max(Duration::from_secs(1))
+    longest_ttl + longest_ttl.max(Duration::from_secs(1))
 }
 
 /// Which cluster: random, or made of the random run ids of the servers that were its first nodes.
@@ -276,7 +277,7 @@ mod tests {
     fn fences_are_kept_for_twice_the_longest_ttl_at_the_least() {
         let of = |longest_secs| usual_retention(Duration::from_secs(longest_secs)).as_secs();
         assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
-        assert_eq!(least_retention(Duration::from_millis(10)), Duration::from_secs(1));
+        assert_eq!(least_retention(Duration::from_millis(10)), Duration::from_millis(1_010));
         assert_eq!(least_retention(Duration::from_secs(30)), Duration::from_secs(60));
     }
 
