@@ -118,8 +118,8 @@ impl Floor {
                     &hint,
                     "0",
                 ];
-                // Each node's badge adds two.
-                pack(&mut self.common, words.len() + 2, &words);
+                // Each node's badge adds three.
+                pack(&mut self.common, words.len() + 3, &words);
             }
         }
         if self.ask(self.mode == Mode::Guarded)? { Ok(()) } else { Err("no quorum for a free key".into()) }
@@ -180,14 +180,16 @@ impl Floor {
     }
 }
 
-/// The end of a ballot: the marker that this node has, and when its probation is over.
+/// The end of a ballot: the marker that this node has, when its probation is over, and what its numbers are above.
 fn badge(marker: &str) -> Outcome<Vec<u8>> {
-    let [.., longest_millis, _, since_micros] = marker.split(' ').collect::<Vec<_>>()[..] else {
+    let words: Vec<&str> = marker.split(' ').collect();
+    let ["quorlock3", _, _, _, longest_millis, _, _, since_micros, _, base_micros] = words[..] else {
         return Err(format!("a marker of another kind: {marker:?}").into());
     };
     let votes_from = since_micros.parse::<u64>()? + longest_millis.parse::<u64>()? * 1000;
+    let above = votes_from.max(base_micros.parse()?);
     let mut bytes = Vec::new();
-    pack_words(&mut bytes, &[marker, &votes_from.to_string()]);
+    pack_words(&mut bytes, &[marker, &votes_from.to_string(), &above.to_string()]);
     Ok(bytes)
 }
 
@@ -204,11 +206,42 @@ fn pack_words(out: &mut Vec<u8>, words: &[&str]) {
 }
 
 const TTL_MILLIS: &str = "10000";
-/// Seven days, as by default.
-const KEEP_MILLIS: &str = "604800000";
+/// An hour, as by default.
+const KEEP_MILLIS: &str = "3600000";
 const MARKER: &str = "quorlock:node";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// The very scripts of the library.
 const GRANT: &str = include_str!("../../../src/node/lua/grant.lua");
 const RELEASE: &str = include_str!("../../../src/node/lua/release.lua");
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorlock::{Init, Redlock};
+    use quorlock_chaos::Fleet;
+
+    use super::*;
+    use crate::worker::Threads;
+
+    /// It speaks the library's language by heart, so it must hear when that has changed.
+    #[tokio::test]
+    async fn the_floor_takes_and_gives_back_what_the_library_would() {
+        let fleet = Fleet::start(3).expect("a redis-server is installed (scripts/setup)");
+        let builder = Redlock::builder().nodes(fleet.urls()).connect_timeout(Duration::from_secs(20));
+        assert_eq!(builder.init(false).await.expect("all are up and blank"), Init::Fresh);
+        let job = Job { name: "floor".to_owned(), threads: Threads::One, urls: fleet.urls() };
+        for mode in [Mode::Plain, Mode::Guarded] {
+            let mut floor = Floor::connect(&job, mode).expect("all are up");
+            floor.acquire().expect("free");
+            let is_held =
+                |it: &quorlock_chaos::Server| it.command::<usize>(&["EXISTS", &floor.key]).expect("it is up");
+            let held: usize = fleet.servers().iter().map(is_held).sum();
+            assert!(held >= 2, "{mode:?}: {held}");
+            floor.release().expect("held");
+            floor.acquire().expect("free again");
+            floor.release().expect("held");
+        }
+    }
+}
