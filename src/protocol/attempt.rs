@@ -45,6 +45,8 @@ pub struct Attempt {
     /// Nodes that granted, and did not say since that the key is gone.
     laid: NodeSet,
     rounds: u8,
+    /// Whether its patience was over before it was decided.
+    ran_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +89,7 @@ impl Attempt {
             to_raise: NodeSet::EMPTY,
             laid: NodeSet::EMPTY,
             rounds: 1,
+            ran_out: false,
             state: State::Voting,
             claim,
             round,
@@ -117,7 +120,7 @@ impl Attempt {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
-                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.votes().cloned().collect() }),
+                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.report(self.ran_out) }),
             });
         }
         None
@@ -147,6 +150,7 @@ impl Attempt {
             return;
         }
         if matches!(self.state, State::Voting | State::Raising) {
+            self.ran_out = true;
             self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
         if let State::Questioning(why) = self.state {
