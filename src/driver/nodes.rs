@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::clock;
+use crate::node::DialStep;
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Doubt, Fault};
 
@@ -29,6 +30,9 @@ pub struct NodeStatus {
     pub persistence: String,
     /// What endangers locks on it, in words that say what to do.
     pub warnings: Vec<String>,
+    /// In which step the last dial failed, where nothing of use came back: `None` while the node is connected, and where
+    /// the server said itself why it does not serve.
+    pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.
     pub probation: Option<Probation>,
 }
@@ -57,8 +61,9 @@ impl Probation {
 pub enum NodeState {
     /// The first dial is under way.
     Connecting,
-    /// Connected, and too few nodes are, to tell which cluster it votes in. Never in plain mode.
-    Undecided,
+    /// Connected, and too few nodes are, to tell which cluster it votes in; or, with a fault, it did not tell what it
+    /// remembers, or would not be told. It is asked again by itself. Never in plain mode.
+    Undecided(Option<Fault>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
     /// Not connected, for this reason; it is dialed again by itself.
@@ -78,6 +83,7 @@ impl NodeStatus {
             clock_ahead_micros: None,
             persistence: String::new(),
             warnings: Vec::new(),
+            failed_step: None,
             probation: None,
         }
     }
@@ -90,7 +96,7 @@ impl NodeStatus {
 
     /// Whether its first dial has ended, one way or the other, and it is known whether it votes.
     pub(crate) fn is_known(&self) -> bool {
-        !matches!(self.state, NodeState::Connecting | NodeState::Undecided)
+        !matches!(self.state, NodeState::Connecting | NodeState::Undecided(None))
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -106,7 +112,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Undecided => Fault::Undecided.fmt(f),
+            NodeState::Undecided(fault) => fault.as_ref().unwrap_or(&Fault::Undecided).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

@@ -22,10 +22,11 @@ mod words;
 
 pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;
+pub use dial::DialStep;
 pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub(crate) use profile::Profile;
 pub(crate) use reply::Reply;
 pub(crate) use script::{Form, Packer, needs_badge};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use vote::{clock, look, vote, wants_redial};
+pub(crate) use vote::{clock, look, redials_for, vote};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Bar, Init, InitError, NodeState, NodeStatus};
+use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::InitArgs;
@@ -43,10 +43,16 @@ fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Fa
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
-        InitError::Unreachable { nodes } if nodes.iter().all(is_met) => {
-            let head = "some node was changed by others meanwhile, or refuses writes";
-            let tail = "run it again; with --force, if it then says that not all nodes are blank";
-            ("unreachable", nodes, exit::NO_QUORUM, head, tail)
+        InitError::Rejected { nodes, report } => {
+            let lines: String =
+                report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote))).collect();
+            let words = format!(
+                "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
+                 with --force, if it then says that not all nodes are blank"
+            );
+            let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_)));
+            let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
+            return Ok(("rejected", nodes, Some(Failure::new(code, words))));
         }
         InitError::Unreachable { nodes } => {
             let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
@@ -62,15 +68,18 @@ fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Fa
     Ok((state, nodes, Some(Failure::new(code, words))))
 }
 
-/// Whether it told what it remembers, whatever that is.
-fn is_met(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Up | NodeState::Barred(Bar::Blank | Bar::AnotherCluster(_) | Bar::Evicts))
+fn answer_of(vote: &Vote) -> String {
+    match vote {
+        Vote::Granted => "took it".to_owned(),
+        Vote::Unknown(Fault::Changed) => "was changed by others meanwhile".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Barred(Bar::Blank) => "blank".to_owned(),
-        NodeState::Undecided => "up".to_owned(),
+        NodeState::Undecided(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }
 }

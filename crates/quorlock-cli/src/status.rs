@@ -116,7 +116,9 @@ impl Scene {
             // What is no sight says itself what is wrong.
             let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
-            format!("{:width$}  {}{trouble}\n", sight.node, sight.vote)
+            // Without this, the advice to declare a cluster leads round in a circle.
+            let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
+            format!("{:width$}  {}{trouble}{refusal}\n", sight.node, sight.vote)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }

@@ -5,6 +5,7 @@ mod chaos;
 mod dev;
 mod exit_codes;
 mod fence;
+mod founding;
 mod hold;
 mod init;
 mod look;
