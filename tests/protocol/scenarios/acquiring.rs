@@ -125,9 +125,9 @@ fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
         world.servers[2].hangs = true;
         for node in 0..2 {
             if is_away {
-                world.cut(ALICE, node)
+                world.cut(ALICE, node);
             } else {
-                world.plant(node, Some(b"somebody else"), Some(TTL))
+                world.plant(node, Some(b"somebody else"), Some(TTL));
             }
         }
         world.acquire(ALICE);
