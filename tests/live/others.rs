@@ -6,7 +6,7 @@ use quorlock_chaos::{Server, Setup};
 use crate::stand_in::{
     DRAGONFLY, ENTERPRISE, GARNET, Guise, KEYDB_ACTIVE, KVROCKS, PROXY, StandIn, VALKEY_SENTINEL,
 };
-use crate::world::declare;
+use crate::world::{declare, secs};
 
 fn over(url: &str) -> Builder {
     Redlock::builder().nodes([url.to_owned()])
@@ -25,8 +25,8 @@ async fn check_barred(builder: Builder, words: &[&str]) {
 /// Locks are taken, renewed and released there, and nothing stays.
 async fn check_locks(builder: Builder, real: &Server) {
     let redlock = builder.connect().await.expect("let in");
-    let guard = redlock.mutex("k").acquire().await.expect("free");
-    guard.extend(std::time::Duration::from_secs(20)).await.expect("renewed");
+    let guard = redlock.mutex("k").wait(secs(5)).acquire().await.expect("free");
+    guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
     assert!(!real.command::<bool>(&["EXISTS", "k"]).expect("asked"));
 }
@@ -95,7 +95,7 @@ async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is
 async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_either() {
     let server = Server::start(&renamed("SET")).expect("started");
     let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
-    let refused = redlock.mutex("k").acquire().await.expect_err("waiting does not help");
+    let refused = redlock.mutex("k").wait(secs(5)).acquire().await.expect_err("waiting does not help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains("'SET'"), "{refused}");
 }
