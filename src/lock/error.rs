@@ -37,8 +37,8 @@ pub enum ConnectError {
     /// An option or a URL cannot work.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Too few nodes could be reached in time.
-    #[error("no quorum of nodes could be reached: {}", list(nodes))]
+    /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
+    #[error("no quorum of nodes is ready: {}", list(nodes))]
     NoQuorum {
         /// How each node stands.
         nodes: Vec<NodeStatus>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
 use crate::config::{self, Cluster};
@@ -17,17 +17,20 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
         return Err(Failure::new(exit::CONFIG, words));
     };
-    let (state, nodes, failure) = match builder.clone().init(args.force).await {
+    let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
         Ok(init) => {
             // As a client finds them, that changes nothing.
             let nodes = builder.look_only().lazy()?.nodes().await;
-            (if init == Init::Fresh { "fresh" } else { "already" }, nodes, None)
+            let list = nodes.iter().map(nodes::json_of).collect();
+            (if init == Init::Fresh { "fresh" } else { "already" }, nodes, list, None)
         }
-        Err(error) => refused(error)?,
+        Err(error) => {
+            let (state, list, failure) = refused(error)?;
+            (state, Vec::new(), list, Some(failure))
+        }
     };
     if args.json {
         let millis = longest_ttl.as_millis() as u64;
-        let list: Vec<_> = nodes.iter().map(nodes::json_of).collect();
         let all = json!({ "state": state, "quorum": quorum, "longest_ttl_ms": millis, "nodes": list });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
@@ -37,7 +40,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
 }
 
 /// What stands in the way, node by node.
-fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Failure>), Failure> {
+fn refused(error: InitError) -> Result<(&'static str, Vec<Map<String, Value>>, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
         InitError::NotBlank { nodes } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
@@ -52,7 +55,13 @@ fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Fa
             );
             let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_)));
             let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
-            return Ok(("rejected", nodes, Some(Failure::new(code, words))));
+            let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
+                let mut fields = nodes::json_of(node);
+                let refusal = (it.vote != Vote::Granted).then(|| answer_of(&it.vote));
+                fields.insert("refusal".to_owned(), json!(refusal));
+                fields
+            });
+            return Ok(("rejected", list.collect(), Failure::new(code, words)));
         }
         InitError::Unreachable { nodes } => {
             let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
@@ -65,7 +74,7 @@ fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Fa
     };
     let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, standing_of(node)));
     let words = format!("{head}:{}\n{tail}", lines.collect::<String>());
-    Ok((state, nodes, Some(Failure::new(code, words))))
+    Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, words)))
 }
 
 fn answer_of(vote: &Vote) -> String {

@@ -134,7 +134,10 @@ impl Driver {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
             }
-            Standing::Undecided(_) | Standing::Voting => {}
+            Standing::Undecided(Some(fault)) => {
+                self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
+            }
+            Standing::Undecided(None) | Standing::Voting => {}
         }
         self.is_news = true;
     }

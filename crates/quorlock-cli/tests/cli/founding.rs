@@ -40,6 +40,10 @@ fn servers_that_refuse_writes_are_told_in_their_own_words() {
         }
         check(&world, None, word, &LOOKS);
         check(&world, None, word, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
+        let json = world.end(&["init", "--json"]).out;
+        let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let refusal = told["nodes"][2]["refusal"].as_str().expect("a refusal");
+        assert!(told["state"] == "rejected" && refusal.contains(word), "{told}");
         check(&world, None, word, &LOOKS);
     }
 }

@@ -107,6 +107,20 @@ fn doctor_names_the_dead_node_and_the_replica() {
     assert!(world.end(&["doctor"]).out.contains("no lock can be had"));
 }
 
+#[test]
+fn status_of_a_key_that_is_denied_is_a_refusal_and_no_outage() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];
+        server.command::<()>(&user).expect("an answer");
+    }
+    for (name, code) in [("mine:a", 0), ("theirs:a", 77)] {
+        let mut status = world.quorlock(&["status", name, "--username", "some"]);
+        let status = end(status.env("QUORLOCK_PASSWORD", "secret"));
+        assert_eq!(status.code, Some(code), "{status:?}");
+    }
+}
+
 /// What a server says itself is no reason to ask whether it runs.
 #[test]
 fn doctor_does_not_doubt_that_a_server_runs_which_answers() {
