@@ -87,11 +87,12 @@ pub(super) async fn shake_hands(
             (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
-                match (step, &later) {
-                    (Step::Login | Step::Courtesy | Step::Upgrade | Step::Info, _) => return Err(refusal),
-                    // What passes says nothing, where something else does not.
-                    (_, None | Some(Refusal::Down(_))) => later = Some(refusal),
-                    (_, Some(_)) => {}
+                if matches!(step, Step::Login | Step::Courtesy | Step::Upgrade | Step::Info) {
+                    return Err(refusal);
+                }
+                // What may pass says nothing, where something else does not.
+                if matches!((&later, &refusal), (None, _) | (Some(Refusal::Down(_)), Refusal::Barred(_))) {
+                    later = Some(refusal);
                 }
             }
             (Step::Info, reply) => {

@@ -92,7 +92,7 @@ impl Profile {
             ));
         }
         if let Some(words) = &self.refuses_writes {
-            warnings.push(format!("refuses writes: {words}"));
+            warnings.push(format!("refuses writes, or did when it was dialed: {words}"));
         } else if let Some(why) = &self.no_lines {
             warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
         }

@@ -99,7 +99,10 @@ fn unusable(file: &Path, why: &dyn ToString) -> BadTls {
 fn refusal(error: &io::Error) -> Refusal {
     let failed = || {
         let step = DialStep::Tls;
-        Refusal::Unreachable(step, format!("{step}: {error}{NO_TLS}").into())
+        // An alert is TLS.
+        let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
+        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
+        Refusal::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
     bar(error).map_or_else(failed, Refusal::Barred)
 }

@@ -157,6 +157,22 @@ mod tests {
     ];
 
     #[test]
+    fn what_makes_a_node_be_dialed_anew_is_kept_in_its_words() {
+        let of = |text: &str| redials_for(&Reply::Error(Complaint::new(text.as_bytes())));
+        let words = "READONLY You can't write against a read only replica.";
+        assert_eq!(of(words).as_deref(), Some(words));
+        assert_eq!(of("BUSY Redis is busy running a script"), None);
+    }
+
+    #[test]
+    fn errors_that_do_not_pass_bar_the_node() {
+        let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
+        assert!(matches!(of("ERR unknown command 'SET', with args"), Vote::Barred(Bar::Unfit(_))));
+        assert!(matches!(of("NOPERM No permissions to access a key"), Vote::Barred(Bar::NoPermission(_))));
+        assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(Fault::Refused(_))));
+    }
+
+    #[test]
     fn no_error_and_no_odd_shape_is_ever_a_grant() {
         let errors = [
             "LOADING x",
