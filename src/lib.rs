@@ -82,7 +82,7 @@ mod node;
 mod observe;
 mod protocol;
 
-pub use driver::{NodeState, NodeStatus, Probation};
+pub use driver::{DialStep, NodeState, NodeStatus, Probation};
 pub use lock::*;
 pub use node::Fences;
 pub use observe::{Event, Observer};

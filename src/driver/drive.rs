@@ -22,7 +22,7 @@ use super::order::{Ids, Inbox, Listener, Order};
 use crate::host::{clock, entropy};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
-use crate::protocol::board::{Action, Board, Limits};
+use crate::protocol::board::{Action, Board, Limits, News};
 use crate::protocol::marker::Charter;
 use crate::protocol::membership::Membership;
 use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
@@ -253,7 +253,13 @@ impl Driver {
                 Action::Standing(node, standing) => self.stands(node, &standing, now),
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
-                Action::Tell(id, news) => self.desk.tell(id, news, &mut self.board, now),
+                Action::Tell(id, news) => {
+                    if matches!(news, News::Declared(_)) {
+                        // Who is told so looks at the nodes next, to say which were in the way.
+                        self.publish();
+                    }
+                    self.desk.tell(id, news, &mut self.board, now);
+                }
             }
         }
     }

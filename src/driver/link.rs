@@ -142,7 +142,7 @@ impl Link {
     pub(super) fn up(&mut self, profile: &Profile) {
         self.failures = 0;
         // A guarded client hears in the same turn what the node's memory is worth.
-        self.status.state = if profile.look.is_some() { NodeState::Undecided } else { NodeState::Up };
+        self.status.state = if profile.look.is_some() { NodeState::Undecided(None) } else { NodeState::Up };
         self.status.server = profile.server();
         self.line_seed = line::seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);
@@ -151,6 +151,7 @@ impl Link {
         self.status.persistence = profile.persistence();
         self.status.warnings = profile.warnings();
         self.status.probation = None;
+        self.status.failed_step = None;
         self.fences_warned_of = None;
         if let Some(fences) = profile.fences {
             self.has_fences(fences);
@@ -179,7 +180,7 @@ impl Link {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, doubt: *doubt });
             }
-            Standing::Undecided => self.status.state = NodeState::Undecided,
+            Standing::Undecided(fault) => self.status.state = NodeState::Undecided(fault.clone()),
             Standing::Voting => self.status.state = NodeState::Up,
         }
     }
@@ -195,6 +196,7 @@ impl Link {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.state = State::Resting(now.plus(pause).boot_nanos());
+        self.status.failed_step = None;
         let is_news = !matches!(self.status.state, NodeState::Down(_));
         self.status.state = NodeState::Down(why.to_owned());
         is_news
@@ -210,6 +212,7 @@ impl Link {
             backoff::redial_barred(entropy::jitter())
         };
         self.state = State::Resting(now.plus(pause).boot_nanos());
+        self.status.failed_step = None;
         let is_news = self.status.state != NodeState::Barred(bar.clone());
         self.status.state = NodeState::Barred(bar);
         is_news

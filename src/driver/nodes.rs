@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::host::clock;
-use crate::node::Fences;
+use crate::node::{DialStep, Fences};
 use crate::protocol::time::Moment;
 use crate::protocol::vote::{Bar, Doubt, Fault};
 
@@ -32,6 +32,9 @@ pub struct NodeStatus {
     pub warnings: Vec<String>,
     /// What the fencing numbers on it cost; nothing until it was reached once, and in plain mode.
     pub fences: Option<Fences>,
+    /// In which step the last dial failed, where nothing of use came back: `None` while the node is connected, and where
+    /// the server said itself why it does not serve.
+    pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.
     pub probation: Option<Probation>,
 }
@@ -60,8 +63,9 @@ impl Probation {
 pub enum NodeState {
     /// The first dial is under way.
     Connecting,
-    /// Connected, and too few nodes are, to tell which cluster it votes in. Never in plain mode.
-    Undecided,
+    /// Connected, and too few nodes are, to tell which cluster it votes in; or, with a fault, it did not tell what it
+    /// remembers, or would not be told. It is asked again by itself. Never in plain mode.
+    Undecided(Option<Fault>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
     /// Not connected, for this reason; it is dialed again by itself.
@@ -82,6 +86,7 @@ impl NodeStatus {
             persistence: String::new(),
             warnings: Vec::new(),
             fences: None,
+            failed_step: None,
             probation: None,
         }
     }
@@ -94,7 +99,7 @@ impl NodeStatus {
 
     /// Whether its first dial has ended, one way or the other, and it is known whether it votes.
     pub(crate) fn is_known(&self) -> bool {
-        !matches!(self.state, NodeState::Connecting | NodeState::Undecided)
+        !matches!(self.state, NodeState::Connecting | NodeState::Undecided(None))
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -110,7 +115,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Undecided => Fault::Undecided.fmt(f),
+            NodeState::Undecided(fault) => fault.as_ref().unwrap_or(&Fault::Undecided).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

@@ -255,7 +255,11 @@ async fn attempt(
         // ticket, dropped open, undoes what is not.
         Some(Ok(hold)) if !hold.is_valid() => {
             let vote = |node| {
-                if hold.confirmed().contains(node) { Vote::Granted } else { Vote::Unknown(Fault::Silent) }
+                if hold.confirmed().contains(node) {
+                    Vote::Granted
+                } else {
+                    Vote::Unknown(Fault::NotWaitedFor)
+                }
             };
             let votes = client.shared.quorum.all().iter().map(vote).collect();
             Ok(Err(Refusal { why: Why::TooLate, votes }))

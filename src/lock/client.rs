@@ -80,6 +80,11 @@ impl Redlock {
         let mut view = self.shared.view.clone();
         let known = view.wait_for(|nodes| are_known(nodes));
         let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, known).await;
+        self.known()
+    }
+
+    /// The same, without waiting.
+    pub(super) fn known(&self) -> Vec<NodeStatus> {
         self.shared.view.borrow().to_vec()
     }
 

@@ -37,8 +37,8 @@ pub enum ConnectError {
     /// An option or a URL cannot work.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// Too few nodes could be reached in time.
-    #[error("no quorum of nodes could be reached: {}", list(nodes))]
+    /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
+    #[error("no quorum of nodes is ready: {}", list(nodes))]
     NoQuorum {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -70,12 +70,21 @@ pub enum InitError {
     /// The nodes cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Some node cannot be reached, or answered oddly; a cluster is declared on all its nodes. Declare again when all are
-    /// up: what was begun is finished then (with force, if some of it was done).
+    /// Some node cannot be reached; a cluster is declared on all its nodes. Declare again when all are up: what was begun
+    /// is finished then (with force, if some of it was done).
     #[error("all nodes must be up to declare a cluster: {}", list(nodes))]
     Unreachable {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
+    },
+    /// Some node would not be told of its cluster, as one that refuses writes; or others told it something else meanwhile.
+    /// Declare again when it takes writes: what was begun is finished then (with force, if some of it was done).
+    #[error("a cluster is declared on all its nodes, and not all would be told: {report}")]
+    Rejected {
+        /// How each node stands.
+        nodes: Vec<NodeStatus>,
+        /// What each node answered: [`Granted`](crate::Vote::Granted) where it remembers the new cluster.
+        report: Report,
     },
     /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
     /// stop them first, then use force.

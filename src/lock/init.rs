@@ -29,7 +29,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// An [`InitError`]; all nodes must be up, and without force all blank.
+    /// An [`InitError`]; all nodes must be up and take writes, and without force all must be blank.
     ///
     /// # Cancel safety
     ///
@@ -43,7 +43,10 @@ impl Builder {
             Some(Declared::Fresh) => Ok(Init::Fresh),
             Some(Declared::Already) => Ok(Init::Already),
             Some(Declared::NotBlank) => Err(InitError::NotBlank { nodes }),
-            Some(Declared::Unreachable) => Err(InitError::Unreachable { nodes }),
+            Some(Declared::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Some(Declared::Rejected(votes)) => {
+                Err(InitError::Rejected { nodes: client.known(), report: client.report(votes) })
+            }
             None => Err(ConnectError::Closed.into()),
         }
     }

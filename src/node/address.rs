@@ -44,6 +44,11 @@ impl Address {
         matches!(self.place, Place::Tcp { tls: true, .. })
     }
 
+    /// Whether it is reached over bare TCP, where a server may expect TLS.
+    pub(super) fn is_bare(&self) -> bool {
+        matches!(self.place, Place::Tcp { tls: false, .. })
+    }
+
     /// Reads a URL; `login` stands in for what it leaves out.
     pub(crate) fn parse(url: &str, login: &Login) -> Result<Self, BadAddress> {
         let bad = |why: &str| BadAddress { url: redacted(url), why: why.to_owned() };

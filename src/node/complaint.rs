@@ -40,6 +40,42 @@ impl Complaint {
         self.is("NOAUTH") || self.is("WRONGPASS")
     }
 
+    /// Whether the user may run the command, and may not touch the key that it came with.
+    pub(super) fn is_about_a_key(&self) -> bool {
+        // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
+        // run the 'eval' command".
+        self.is_no_permission() && self.0.contains("key") && !self.0.contains(" command")
+    }
+
+    /// Whether the server has no such command, renamed it away, or lets nobody run it: that does not pass.
+    pub(super) fn is_no_such_command(&self) -> bool {
+        let words = self.0.to_ascii_lowercase();
+        NO_SUCH_COMMAND.iter().any(|said| words.contains(said)) || self.is_not_for_scripts()
+    }
+
+    /// Whether scripts may not run the command, though clients may.
+    pub(super) fn is_not_for_scripts(&self) -> bool {
+        self.0.contains("not allowed from script")
+    }
+
+    /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
+    pub(super) fn refuses_writes(&self) -> bool {
+        ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.is(code))
+    }
+
+    /// What is said of a server that does not pass by itself, and needs no login or right that it names.
+    pub(super) fn unfit(&self) -> Option<Arc<str>> {
+        let words = &self.0;
+        if let Some(why) = words.strip_prefix("UNFIT ") {
+            return Some(format!("{why}; use plain mode").into());
+        }
+        if self.is_not_for_scripts() {
+            return Some(format!("scripts may not run what fencing needs: {words}; use plain mode").into());
+        }
+        self.is_no_such_command()
+            .then(|| format!("a command is missing that locks need: {words}; was it renamed?").into())
+    }
+
     /// The words, fit for logs.
     pub(super) fn words(&self) -> Arc<str> {
         Arc::clone(&self.0)
@@ -55,6 +91,16 @@ fn looks_secret(word: &str) -> bool {
     })
 }
 
+/// What servers and proxies say of a command that they do not have.
+const NO_SUCH_COMMAND: [&str; 5] = [
+    "unknown command",
+    // In a script.
+    "unknown redis command",
+    "unsupported command",
+    "command is not available",
+    "command not supported",
+];
+
 const MAX_CHARS: usize = 160;
 
 #[cfg(test)]
@@ -68,6 +114,37 @@ mod tests {
         assert_eq!(&*Complaint::new(echo).words(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
         assert_eq!(&*Complaint::new(quoted).words(), "ERR odd … here");
+    }
+
+    #[test]
+    fn what_does_not_pass_is_told_from_what_may() {
+        let of = |text: &str| Complaint::new(text.as_bytes());
+        for text in [
+            "ERR unknown command 'EVAL', with args beginning with: 'return 1' ",
+            "ERR unknown command `INFO`, with args beginning with: ",
+            "ERR Unknown Redis command called from script script: f_0, on @user_script:14.",
+            "ERR Error running script (call to f_0): @user_script:9: @user_script: 9: Unknown Redis command called from Lua script",
+            "ERR This Redis command is not allowed from script script: f_0, on @user_script:16.",
+            "unsupported command 'info'",
+        ] {
+            assert!(of(text).is_no_such_command() && of(text).unfit().is_some(), "{text}");
+        }
+        for text in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "BUSY Redis is busy",
+            "ERR DB index is out of range",
+        ] {
+            assert!(of(text).unfit().is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_denied_is_told_from_a_command_that_is() {
+        let of = |text: &str| Complaint::new(text.as_bytes()).is_about_a_key();
+        assert!(of("NOPERM this user has no permissions to access one of the keys used as arguments"));
+        assert!(of("NOPERM No permissions to access a key"));
+        assert!(!of("NOPERM User monkey has no permissions to run the 'eval' command"));
+        assert!(!of("NOPERM this user has no permissions to access one of the channels used as arguments"));
     }
 
     #[test]

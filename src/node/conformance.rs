@@ -20,7 +20,7 @@ use crate::protocol::claim::{Ask, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
-use crate::protocol::vote::{Fault, Vote};
+use crate::protocol::vote::Vote;
 
 struct Real {
     server: Server,
@@ -77,7 +77,7 @@ impl Subject for Real {
         (vote(ask.phase, &reply), clock(&reply))
     }
 
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Fault> {
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
         self.packer.pack_look(write, form(as_text));
         look(&self.connection.ask(self.packer.bytes()))
     }

@@ -1,11 +1,13 @@
-//! From an address to a connection that may vote, within a time-out.
+//! From an address to a connection that may vote, step by step, within a time-out.
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Place};
 use super::connection::Connection;
@@ -38,54 +40,125 @@ pub(crate) struct Ready {
 pub(crate) enum Refusal {
     /// Somebody must mend it first.
     Barred(Bar),
-    /// It may be different soon.
+    /// It may be different soon: it said so itself.
     Down(Arc<str>),
+    /// Nothing of use came back in this step.
+    Unreachable(DialStep, Arc<str>),
+}
+
+/// A step on the way to a node, each of which can fail in its own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DialStep {
+    /// The host's name is looked up.
+    Lookup,
+    /// A connection is made.
+    Connection,
+    /// TLS is agreed on.
+    Tls,
+    /// The first questions are asked: login, `INFO`, scripts.
+    Login,
+}
+
+impl fmt::Display for DialStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lookup => "name look-up",
+            Self::Connection => "connection",
+            Self::Tls => "TLS handshake",
+            Self::Login => "login",
+        })
+    }
+}
+
+/// When a dial must be through, and how long it had.
+#[derive(Clone, Copy)]
+struct End {
+    at: Instant,
+    span: Duration,
 }
 
 /// Connects and introduces us, by the name that others call us by.
 pub(crate) async fn dial(address: &Address, settings: &Settings, waiter: Token) -> Result<Ready, Refusal> {
-    let ready = async {
-        let mut connection = Connection::new(connect(address, settings).await?);
-        let profile = shake_hands(&mut connection, address, settings, waiter).await?;
-        Ok(Ready { connection, profile })
-    };
-    let Ok(outcome) = timeout(settings.connect_timeout, ready).await else {
-        return Err(Refusal::Down(format!("no answer within {:?}", settings.connect_timeout).into()));
-    };
-    outcome
+    let span = settings.connect_timeout;
+    let end = End { at: Instant::now() + span, span };
+    let mut connection = Connection::new(connect(address, settings, end).await?);
+    let hands = shake_hands(&mut connection, address, settings, waiter);
+    let profile = within(DialStep::Login, end, hands).await?;
+    Ok(Ready { connection, profile })
 }
 
-async fn connect(address: &Address, settings: &Settings) -> Result<Stream, Refusal> {
+/// Does this before the end, or says in which step the time was over.
+async fn within<T>(
+    step: DialStep,
+    end: End,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    timeout_at(end.at, work).await.unwrap_or_else(|_| {
+        let hint = if step == DialStep::Tls { NO_TLS } else { "" };
+        Err(Refusal::Unreachable(step, format!("{step}: no answer within {:?}{hint}", end.span).into()))
+    })
+}
+
+async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, Refusal> {
     match &address.place {
         Place::Unix(path) => {
-            let stream = UnixStream::connect(path).await;
-            stream.map(Stream::Unix).map_err(|error| down(&error))
+            let stream = async { UnixStream::connect(path).await.map_err(|error| refused(words_of(&error))) };
+            within(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
         Place::Tcp { host, port, tls } => {
-            let stream = connect_tcp(host, *port, settings).await.map_err(|error| down(&error))?;
-            if *tls { wrap(stream, host, settings).await } else { Ok(Stream::Tcp(stream)) }
+            let addresses = within(DialStep::Lookup, end, look_up(host, *port)).await?;
+            let stream = within(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
+            if !*tls {
+                return Ok(Stream::Tcp(stream));
+            }
+            within(DialStep::Tls, end, wrap(stream, host, settings)).await
         }
     }
+}
+
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
+    let step = DialStep::Lookup;
+    let failed = |words: &str| Refusal::Unreachable(step, format!("{step}: {words}").into());
+    let found: Vec<_> =
+        lookup_host((host, port)).await.map_err(|error| failed(&error.to_string()))?.collect();
+    if found.is_empty() { Err(failed("the host has no address")) } else { Ok(found) }
 }
 
 /// Tries the host's addresses one after another: one URL is one server, however many addresses it has.
-async fn connect_tcp(host: &str, port: u16, settings: &Settings) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    for address in &addresses {
+async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStream, Refusal> {
+    let mut failures: Vec<String> = Vec::new();
+    for address in addresses {
         // Each has its share of the time, so that one that swallows everything leaves some to the next.
-        let share = settings.connect_timeout / addresses.len() as u32;
-        let timed_out = io::Error::new(io::ErrorKind::TimedOut, "no answer to the connection");
-        match timeout(share, TcpStream::connect(address)).await.unwrap_or(Err(timed_out)) {
-            Ok(stream) => {
-                tune(&stream)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
+        let share = span / addresses.len() as u32;
+        let failure = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => match tune(&stream) {
+                Ok(()) => return Ok(stream),
+                Err(error) => words_of(&error),
+            },
+            Ok(Err(error)) => words_of(&error),
+            Err(_) => format!("{}: no answer within {share:?}", DialStep::Connection),
+        };
+        if !failures.contains(&failure) {
+            failures.push(failure);
         }
     }
-    Err(failure)
+    Err(refused(failures.join(", ")))
 }
+
+fn refused(words: String) -> Refusal {
+    Refusal::Unreachable(DialStep::Connection, words.into())
+}
+
+fn words_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// What a failure in the TLS handshake may mean.
+pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
 async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, Refusal> {
@@ -102,15 +175,22 @@ async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, Refusal> {
     Err(Refusal::Barred(Bar::Unfit("TLS needs the feature `tls-rustls` of this crate".into())))
 }
 
-/// What a broken connection means before it is ready.
-pub(super) fn down(error: &io::Error) -> Refusal {
-    // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
-    #[cfg(feature = "tls-rustls")]
-    if let Some(bar) = super::tls::bar(error) {
-        return Refusal::Barred(bar);
-    }
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Refusal::Down("connection refused".into()),
-        _ => Refusal::Down(error.to_string().into()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_step_that_takes_too_long_says_which_it_is() {
+        for (step, words) in [
+            (DialStep::Lookup, "name look-up: no answer within 10ms"),
+            (DialStep::Connection, "connection: no answer within 10ms"),
+            (DialStep::Tls, "TLS handshake: no answer within 10ms: does it speak TLS? if not, use redis://"),
+            (DialStep::Login, "login: no answer within 10ms"),
+        ] {
+            let span = Duration::from_millis(10);
+            let end = End { at: Instant::now() + span, span };
+            let never = std::future::pending::<Result<(), Refusal>>();
+            assert_eq!(within(step, end, never).await, Err(Refusal::Unreachable(step, words.into())));
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The first words with a server: login, name, database, `INFO`, scripts, all in one write.
 
 use std::future::poll_fn;
+use std::io;
 
 use redis::{Cmd, Value, cmd};
 
 use super::address::Address;
 use super::complaint::Complaint;
 use super::connection::Connection;
-use super::dial::{Refusal, Settings, down};
+use super::dial::{DialStep, Refusal, Settings};
 use super::profile::Profile;
 use super::reply::Reply;
 use super::script;
@@ -29,8 +30,17 @@ enum Step {
     Script,
     /// Whether we may run scripts at all: a node that grants locks and refuses their release must not vote.
     Run,
-    /// The same, and what the node remembers of its cluster.
+    /// The same by their hash; no matter, where they are sent in full.
+    Hash,
+    /// What the node remembers of its cluster.
     Look,
+}
+
+/// Why no reply can be had any more.
+enum Failure {
+    Broken(io::Error),
+    /// Bytes that are no reply.
+    Garbage,
 }
 
 /// Introduces us, and learns whom we speak to.
@@ -45,13 +55,18 @@ pub(super) async fn shake_hands(
         connection.queue(&command.get_packed_command());
     }
     let sent = clock::now();
-    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
+    let may_want_tls = address.is_bare();
+    let written = poll_fn(|cx| connection.poll_flush(cx)).await;
+    written.map_err(|error| Failure::Broken(error).refusal(may_want_tls))?;
     let (mut profile, mut first_look, mut first_fences) = (None, None, None);
     // A cluster member refuses SELECT, a Sentinel our scripts. INFO says what they are, so it is heard first.
     let mut later = None;
     let mut is_upgraded = address.resp3;
-    for (step, _) in &steps {
-        match (step, next_reply(connection).await?) {
+    for (place, (step, _)) in steps.iter().enumerate() {
+        // Once it has answered, it speaks what we speak.
+        let may_want_tls = may_want_tls && place == 0;
+        let reply = next_reply(connection).await.map_err(|failure| failure.refusal(may_want_tls))?;
+        match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
                 return Err(Refusal::Down(complaint.words()));
@@ -62,45 +77,36 @@ pub(super) async fn shake_hands(
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::Courtesy, _) => {}
-            (Step::Script, Reply::Error(complaint)) if complaint.is_no_permission() => {
+            (Step::Script, Reply::Error(complaint))
+                if complaint.is_no_permission() || complaint.is_no_such_command() =>
+            {
                 connection.set_sends_text();
             }
+            (Step::Hash, Reply::Error(_)) if connection.sends_text() => {}
+            // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
+            (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
             (step, Reply::Error(complaint)) => {
-                let words = complaint.words();
-                let refusal = if complaint.is_login() || *step == Step::Login {
-                    Refusal::Barred(Bar::Login(words))
-                } else if complaint.is_no_permission() {
-                    let right = match step {
-                        Step::Info => NEEDS_INFO,
-                        Step::Run => "grant the user +eval and +evalsha",
-                        Step::Look => NEEDS_LOOK,
-                        _ => "grant the user +select",
-                    };
-                    Refusal::Barred(Bar::NoPermission(format!("{words} ({right})").into()))
-                } else if *step == Step::Database {
-                    Refusal::Barred(Bar::Unfit(words))
-                } else {
-                    Refusal::Down(words)
-                };
-                match step {
-                    Step::Database | Step::Script | Step::Run | Step::Look => {
-                        later.get_or_insert(refusal);
-                    }
-                    Step::Login | Step::Courtesy | Step::Upgrade | Step::Info => return Err(refusal),
+                let refusal = refusal(*step, &complaint);
+                if matches!(step, Step::Login | Step::Courtesy | Step::Upgrade | Step::Info) {
+                    return Err(refusal);
+                }
+                // What may pass says nothing, where something else does not.
+                if matches!((&later, &refusal), (None, _) | (Some(Refusal::Down(_)), Refusal::Barred(_))) {
+                    later = Some(refusal);
                 }
             }
             (Step::Info, reply) => {
-                let text = text_of(&reply).ok_or_else(not_redis)?;
+                let text = text_of(&reply).ok_or_else(|| not_redis(false))?;
                 profile = Some(Profile::read(&text, sent, clock::now()));
             }
             (Step::Look, reply) => {
-                first_look = Some(look(&reply).map_err(|_| not_redis())?);
+                first_look = Some(look(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
-            (Step::Login | Step::Database | Step::Script | Step::Run, _) => {}
+            (Step::Login | Step::Database | Step::Script | Step::Run | Step::Hash, _) => {}
         }
     }
-    let mut profile = profile.ok_or_else(not_redis)?;
+    let mut profile = profile.ok_or_else(|| not_redis(false))?;
     (profile.look, profile.fences) = (first_look, first_fences);
     match profile.bar() {
         Some(bar) => return Err(Refusal::Barred(bar)),
@@ -110,52 +116,82 @@ pub(super) async fn shake_hands(
     if let Some(refusal) = later {
         return Err(refusal);
     }
-    profile.no_lines = if is_upgraded {
-        try_line(connection, waiter).await?
+    if is_upgraded {
+        try_line(connection, &mut profile, waiter).await.map_err(|failure| failure.refusal(false))??;
     } else {
-        Some("it does not speak the protocol's third version".to_owned())
-    };
+        profile.no_lines = Some("it does not speak the protocol's third version".to_owned());
+    }
     Ok(profile)
 }
 
-/// Whether the node can keep lines for us; if not, why. Whoever may not be called asks again and again, as anybody does
-/// who waits for a lock of others.
-async fn try_line(connection: &mut Connection, waiter: Token) -> Result<Option<String>, Refusal> {
+/// What an error reply to this step means.
+fn refusal(step: Step, complaint: &Complaint) -> Refusal {
+    let words = complaint.words();
+    if let Some(why) = complaint.unfit() {
+        Refusal::Barred(Bar::Unfit(why))
+    } else if complaint.is_login() || step == Step::Login {
+        Refusal::Barred(Bar::Login(words))
+    } else if complaint.is_no_permission() {
+        let right = match step {
+            Step::Info => NEEDS_INFO,
+            Step::Run | Step::Hash => "grant the user +eval and +evalsha",
+            Step::Look => NEEDS_LOOK,
+            _ => "grant the user +select",
+        };
+        Refusal::Barred(Bar::NoPermission(format!("{words} ({right})").into()))
+    } else if step == Step::Database {
+        Refusal::Barred(Bar::Unfit(words))
+    } else {
+        Refusal::Down(words)
+    }
+}
+
+/// Finds out whether the node can keep lines for us; if not, why. Whoever may not be called asks again and again, as
+/// anybody does who waits for a lock of others. It is the first time that the node is asked to write.
+async fn try_line(
+    connection: &mut Connection,
+    profile: &mut Profile,
+    waiter: Token,
+) -> Result<Result<(), Refusal>, Failure> {
     for text in script::LINE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
-    for command in script::try_line(waiter) {
+    let trial = script::try_line(waiter);
+    // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one.
+    let certain = trial.len() - 1;
+    for command in trial.iter().chain(&[script::end_of_trial()]) {
         connection.queue(&command.get_packed_command());
     }
-    let mut end = cmd("EVAL");
-    connection.queue(&end.arg("return 'end'").arg(0).get_packed_command());
-    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(|error| down(&error))?;
+    poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
     for _ in script::LINE_TEXTS {
         // Whoever may not load them sends them in full.
         next_reply(connection).await?;
     }
-    let mut no_lines = None;
-    // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one. So the replies
-    // are not counted.
-    loop {
+    for place in 0.. {
         match next_reply(connection).await? {
             Reply::Error(complaint) if is_passing(&complaint) => {
-                return Err(Refusal::Down(complaint.words()));
+                return Ok(Err(Refusal::Down(complaint.words())));
             }
-            Reply::Error(complaint) if no_lines.is_none() => {
+            // The end, which a user without our own keys may not run, but is known to.
+            Reply::Error(complaint) if place >= certain && complaint.is_about_a_key() => break,
+            Reply::Error(complaint) => {
                 let words = complaint.words();
+                if complaint.refuses_writes() {
+                    profile.refuses_writes.get_or_insert_with(|| words.clone());
+                }
                 let lacks_rights = complaint.is_no_permission();
-                no_lines =
-                    Some(if lacks_rights { format!("{words} ({NEEDS_LINES})") } else { words.to_string() });
+                profile.no_lines.get_or_insert_with(|| {
+                    if lacks_rights { format!("{words} ({NEEDS_LINES})") } else { words.to_string() }
+                });
             }
             reply if text_of(&reply).as_deref() == Some("end") => break,
             _ => {}
         }
     }
-    if no_lines.is_none() {
+    if profile.no_lines.is_none() {
         connection.set_keeps_lines();
     }
-    Ok(no_lines)
+    Ok(Ok(()))
 }
 
 fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
@@ -201,22 +237,39 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         load.arg("LOAD").arg(*text);
         steps.push((Step::Script, load));
     }
+    let [run, by_hash] = script::trials();
+    steps.push((Step::Run, run));
+    steps.push((Step::Hash, by_hash));
     if settings.is_guarded {
         steps.push((Step::Look, script::first_look()));
-    } else {
-        let mut run = cmd("EVAL");
-        run.arg("return 1").arg(0);
-        steps.push((Step::Run, run));
     }
     steps
 }
 
-async fn next_reply(connection: &mut Connection) -> Result<Reply, Refusal> {
+async fn next_reply(connection: &mut Connection) -> Result<Reply, Failure> {
     loop {
-        if let Some(reply) = connection.next_reply().map_err(|_| not_redis())? {
+        if let Some(reply) = connection.next_reply().map_err(|_| Failure::Garbage)? {
             return Ok(reply);
         }
-        poll_fn(|cx| connection.poll_read(cx)).await.map_err(|error| down(&error))?;
+        poll_fn(|cx| connection.poll_read(cx)).await.map_err(Failure::Broken)?;
+    }
+}
+
+impl Failure {
+    /// What it means before the connection is ready. It `may_want_tls` as long as it has not answered.
+    fn refusal(self, may_want_tls: bool) -> Refusal {
+        let error = match self {
+            Self::Garbage => return not_redis(may_want_tls),
+            Self::Broken(error) => error,
+        };
+        // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
+        #[cfg(feature = "tls-rustls")]
+        if let Some(bar) = super::tls::bar(&error) {
+            return Refusal::Barred(bar);
+        }
+        let hint =
+            if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };
+        Refusal::Unreachable(DialStep::Login, format!("{error}{hint}").into())
     }
 }
 
@@ -235,9 +288,12 @@ const NEEDS_LOOK: &str = "grant the user +eval, +evalsha, +info, +time, +get and
 const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:line:*`";
 
-fn not_redis() -> Refusal {
-    Refusal::Barred(Bar::Unfit("it does not speak the Redis protocol (or wants TLS: rediss://)".into()))
+fn not_redis(may_want_tls: bool) -> Refusal {
+    let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
+    Refusal::Barred(Bar::Unfit(format!("it does not speak the Redis protocol{hint}").into()))
 }
+
+const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
 fn is_passing(complaint: &Complaint) -> bool {

@@ -23,6 +23,7 @@ mod words;
 
 pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;
+pub use dial::DialStep;
 pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub use fences::Fences;
 pub(crate) use profile::Profile;
@@ -30,4 +31,4 @@ pub(crate) use reply::Reply;
 pub(crate) use script::{Form, Packer, needs_badge};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use vote::{clock, fences, look, vote, wants_redial};
+pub(crate) use vote::{clock, fences, look, redials_for, vote};

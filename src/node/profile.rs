@@ -1,6 +1,7 @@
 //! What the handshake learnt about a server.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fences::Fences;
@@ -21,6 +22,8 @@ pub(crate) struct Profile {
     pub(crate) fences: Option<Fences>,
     /// Why it cannot keep lines for those who wait; nothing if it can.
     pub(crate) no_lines: Option<String>,
+    /// Why it takes no writes, in its own words, if it was seen to take none.
+    pub(crate) refuses_writes: Option<Arc<str>>,
     info: HashMap<String, String>,
 }
 
@@ -41,19 +44,23 @@ impl Profile {
             look: None,
             fences: None,
             no_lines: None,
+            refuses_writes: None,
             info,
         }
     }
 
     /// What bars this server from voting, if anything does.
     pub(super) fn bar(&self) -> Option<Bar> {
-        if self.field("redis_mode") == "cluster" || self.field("cluster_enabled") == "1" {
+        // Valkey calls it so from version 8 on.
+        let modes = [self.field("redis_mode"), self.field("server_mode")];
+        if modes.contains(&"cluster") || self.field("cluster_enabled") == "1" {
             return Some(Bar::Cluster);
         }
-        if self.field("redis_mode") == "sentinel" {
+        if modes.contains(&"sentinel") {
             return Some(Bar::Unfit("a Sentinel, which stores nothing: name the master it watches".into()));
         }
-        (self.field("role") == "slave").then_some(Bar::Replica)
+        // "slave", "replica", "active-replica": what any of them says may be undone by another.
+        (!matches!(self.field("role"), "" | "master")).then_some(Bar::Replica)
     }
 
     /// Whether it is still reading its data from disk.
@@ -63,8 +70,11 @@ impl Profile {
 
     /// Such as `Redis 7.0.15`.
     pub(crate) fn server(&self) -> String {
-        match self.info.get("valkey_version") {
-            Some(version) => format!("Valkey {version}"),
+        let own = OWN_VERSIONS.iter().find_map(|(field, name)| Some((name, self.info.get(*field)?)));
+        match own {
+            Some((name, version)) => format!("{name} {}", version.trim_start_matches("df-v")),
+            // It gives the version of Redis that it is like, and counts what no other server does.
+            None if self.info.contains_key("mvcc_depth") => format!("KeyDB {}", self.field("redis_version")),
             None => format!("Redis {}", self.field("redis_version")),
         }
     }
@@ -85,7 +95,9 @@ impl Profile {
                 "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
             ));
         }
-        if let Some(why) = &self.no_lines {
+        if let Some(words) = &self.refuses_writes {
+            warnings.push(format!("refuses writes, or did when it was dialed: {words}"));
+        } else if let Some(why) = &self.no_lines {
             warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
         }
         warnings
@@ -95,6 +107,15 @@ impl Profile {
         self.info.get(name).map_or("", String::as_str)
     }
 }
+
+/// Servers that speak Redis' protocol and are none, by the field with their own version.
+const OWN_VERSIONS: [(&str, &str); 5] = [
+    ("valkey_version", "Valkey"),
+    ("dragonfly_version", "Dragonfly"),
+    ("dfly_version", "Dragonfly"),
+    ("kvrocks_version", "Kvrocks"),
+    ("garnet_version", "Garnet"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -114,8 +135,25 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_called_by_its_own_name() {
+        for (info, name) in [
+            ("redis_version:7.2.4\r\nvalkey_version:8.0.1", "Valkey 8.0.1"),
+            ("redis_version:7.4.0\r\ndragonfly_version:df-v1.31.0", "Dragonfly 1.31.0"),
+            ("version:2.9.0\r\nkvrocks_version:2.9.0\r\nredis_version:4.0.0", "Kvrocks 2.9.0"),
+            ("garnet_version:1.0.50\r\nredis_version:7.2.5", "Garnet 1.0.50"),
+            ("redis_version:6.3.4\r\n# KeyDB\r\nmvcc_depth:0", "KeyDB 6.3.4"),
+        ] {
+            assert_eq!(profile(info).server(), name);
+        }
+    }
+
+    #[test]
     fn servers_that_may_not_vote_are_barred() {
-        assert_eq!(profile("role:slave").bar(), Some(Bar::Replica));
+        for role in ["slave", "replica", "active-replica"] {
+            assert_eq!(profile(&format!("role:{role}")).bar(), Some(Bar::Replica), "{role}");
+        }
+        assert_eq!(profile("server_mode:cluster\r\nrole:master").bar(), Some(Bar::Cluster));
+        assert!(matches!(profile("server_mode:sentinel").bar(), Some(Bar::Unfit(_))));
         assert_eq!(profile("redis_mode:cluster\r\nrole:master").bar(), Some(Bar::Cluster));
         assert!(matches!(profile("redis_mode:sentinel").bar(), Some(Bar::Unfit(_))));
     }

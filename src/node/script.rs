@@ -185,10 +185,20 @@ pub(super) fn first_look() -> Cmd {
     look(Form::Text, None)
 }
 
+/// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
+pub(super) fn trials() -> [Cmd; 2] {
+    let mut run = redis::cmd("EVAL");
+    run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
+    let mut by_hash = redis::cmd("EVALSHA");
+    by_hash.arg(Script::new(TRIAL_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
+    [run, by_hash]
+}
+
 /// The scripts of lines, for nodes that keep them.
 pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT];
 
-/// What a node that keeps lines must let us do: hear a channel, and say something on it. Nothing stays of it.
+/// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
+/// each, but for the subscription, which is last and whose confirmation is none.
 pub(super) fn try_line(waiter: Token) -> [Cmd; 5] {
     let waiter = waiter.digits();
     let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
@@ -205,7 +215,14 @@ pub(super) fn try_line(waiter: Token) -> [Cmd; 5] {
     // The one command that those two have no need of in an empty line.
     let mut place = redis::cmd("ZSCORE");
     place.arg(&channel).arg(&waiter[..]);
-    [subscribe, enter, go, publish, place]
+    [enter, go, publish, place, subscribe]
+}
+
+/// What ends the trial: it runs wherever [`trials`] do.
+pub(super) fn end_of_trial() -> Cmd {
+    let mut end = redis::cmd("EVAL");
+    end.arg("return 'end'").arg(1).arg(MARKER_KEY);
+    end
 }
 
 fn stand(command: &mut Cmd, waited: Duration) {
@@ -285,6 +302,7 @@ const LINE_LIFE: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.
 const CALL_GRACE: Duration = Duration::from_millis(100);
 
+const TRIAL_TEXT: &str = "return 1";
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");

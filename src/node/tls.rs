@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::dial::Refusal;
+use super::dial::{DialStep, NO_TLS, Refusal};
 use crate::protocol::vote::Bar;
 
 /// The files a user names.
@@ -97,7 +97,14 @@ fn unusable(file: &Path, why: &dyn ToString) -> BadTls {
 }
 
 fn refusal(error: &io::Error) -> Refusal {
-    bar(error).map_or_else(|| Refusal::Down(format!("TLS: {error}").into()), Refusal::Barred)
+    let failed = || {
+        let step = DialStep::Tls;
+        // An alert is TLS.
+        let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
+        let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
+        Refusal::Unreachable(step, format!("{step}: {error}{hint}").into())
+    };
+    bar(error).map_or_else(failed, Refusal::Barred)
 }
 
 /// A certificate that does not fit will not fit in a second either; everything else may pass.

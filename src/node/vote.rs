@@ -1,9 +1,11 @@
 //! What a reply is worth: a total match on question and shape. Only a well-formed grant is a grant.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 
+use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
 use crate::protocol::claim::{Mark, Phase};
@@ -13,12 +15,7 @@ use crate::protocol::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
     match (phase, reply) {
-        (_, Reply::Error(complaint)) if complaint.is("NOSCRIPT") => Vote::Unknown(Fault::NoScript),
-        (_, Reply::Error(complaint)) if complaint.is_no_permission() => {
-            Vote::Barred(Bar::NoPermission(complaint.words()))
-        }
-        (_, Reply::Error(complaint)) if complaint.is_login() => Vote::Barred(Bar::Login(complaint.words())),
-        (_, Reply::Error(complaint)) => Vote::Unknown(Fault::Refused(complaint.words())),
+        (_, Reply::Error(complaint)) => refusal(complaint),
 
         // Two, if another process waits.
         (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
@@ -45,6 +42,22 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
     }
 }
 
+/// The vote in an error reply.
+fn refusal(complaint: &Complaint) -> Vote {
+    let words = complaint.words();
+    if complaint.is("NOSCRIPT") {
+        Vote::Unknown(Fault::NoScript)
+    } else if complaint.is_no_permission() {
+        Vote::Barred(Bar::NoPermission(words))
+    } else if complaint.is_login() {
+        Vote::Barred(Bar::Login(words))
+    } else if let Some(why) = complaint.unfit() {
+        Vote::Barred(Bar::Unfit(why))
+    } else {
+        Vote::Unknown(Fault::Refused(words))
+    }
+}
+
 /// The node's clock, in microseconds, where the reply tells it.
 pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
     match reply {
@@ -53,11 +66,10 @@ pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
     }
 }
 
-/// What a node told of what it remembers, or why it did not.
-pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
+/// What a node told of what it remembers; or the vote that it is worth, because it did not.
+pub(crate) fn look(reply: &Reply) -> Result<Look, Vote> {
     match reply {
-        Reply::Error(complaint) if complaint.is("NOSCRIPT") => Err(Fault::NoScript),
-        Reply::Error(complaint) => Err(Fault::Refused(complaint.words())),
+        Reply::Error(complaint) => Err(refusal(complaint)),
         Reply::Other(Value::Array(items)) => match &items[..] {
             [
                 Value::BulkString(marker),
@@ -76,9 +88,9 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Fault> {
                     latest_micros: *latest as u64,
                 })
             }
-            _ => Err(Fault::Odd),
+            _ => Err(Vote::Unknown(Fault::Odd)),
         },
-        _ => Err(Fault::Odd),
+        _ => Err(Vote::Unknown(Fault::Odd)),
     }
 }
 
@@ -92,11 +104,11 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
     Some(Fences::new(*count as u64, *length as u64, *memory as u64))
 }
 
-/// Whether what the handshake learnt no longer holds, so that the node must be dialed anew.
-pub(crate) fn wants_redial(reply: &Reply) -> bool {
+/// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed anew.
+pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     match reply {
-        Reply::Error(complaint) => STALE.iter().any(|code| complaint.is(code)),
-        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Ballot(_) | Reply::Other(_) => false,
+        Reply::Error(complaint) => STALE.iter().any(|code| complaint.is(code)).then(|| complaint.words()),
+        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Ballot(_) | Reply::Other(_) => None,
     }
 }
 
@@ -139,7 +151,6 @@ const STALE: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED"
 
 #[cfg(test)]
 mod tests {
-    use super::super::complaint::Complaint;
     use super::*;
 
     const PHASES: [Phase; 14] = [
@@ -158,6 +169,22 @@ mod tests {
         Phase::Inspect,
         Phase::Break,
     ];
+
+    #[test]
+    fn what_makes_a_node_be_dialed_anew_is_kept_in_its_words() {
+        let of = |text: &str| redials_for(&Reply::Error(Complaint::new(text.as_bytes())));
+        let words = "READONLY You can't write against a read only replica.";
+        assert_eq!(of(words).as_deref(), Some(words));
+        assert_eq!(of("BUSY Redis is busy running a script"), None);
+    }
+
+    #[test]
+    fn errors_that_do_not_pass_bar_the_node() {
+        let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
+        assert!(matches!(of("ERR unknown command 'SET', with args"), Vote::Barred(Bar::Unfit(_))));
+        assert!(matches!(of("NOPERM No permissions to access a key"), Vote::Barred(Bar::NoPermission(_))));
+        assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(Fault::Refused(_))));
+    }
 
     #[test]
     fn no_error_and_no_odd_shape_is_ever_a_grant() {

@@ -1,11 +1,11 @@
 //! One acquire round over all nodes, with its undo.
 
+mod reason;
 mod step;
 
 pub use step::{AttemptStep, Refusal, Why};
 
 use std::cmp::Ordering;
-use std::time::Duration;
 
 use super::claim::{Claim, Phase, Token};
 use super::fence::Fence;
@@ -45,6 +45,8 @@ pub struct Attempt {
     /// Nodes that granted, and did not say since that the key is gone.
     laid: NodeSet,
     rounds: u8,
+    /// Whether its patience was over before it was decided.
+    ran_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +89,7 @@ impl Attempt {
             to_raise: NodeSet::EMPTY,
             laid: NodeSet::EMPTY,
             rounds: 1,
+            ran_out: false,
             state: State::Voting,
             claim,
             round,
@@ -117,7 +120,7 @@ impl Attempt {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
-                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.votes().cloned().collect() }),
+                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.report(self.ran_out) }),
             });
         }
         None
@@ -147,6 +150,7 @@ impl Attempt {
             return;
         }
         if matches!(self.state, State::Voting | State::Raising) {
+            self.ran_out = true;
             self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
         if let State::Questioning(why) = self.state {
@@ -350,49 +354,5 @@ impl Attempt {
         } else {
             State::Questioning(why)
         };
-    }
-
-    /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
-    /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
-    fn reason(&self, absent: usize) -> Why {
-        let quorum = self.round.quorum();
-        let doubtful = self.round.doubtful().len();
-        if quorum.is_out_of_reach(self.round.barred().len()) {
-            Why::Barred
-        } else if !self.round.missing().is_empty() {
-            // Keys of ours went while their number was settled.
-            Why::TooLate
-        } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
-            Why::OnProbation { retry_after: None }
-        } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
-            Why::NoQuorum
-        } else {
-            Why::Contended { retry_after: None }
-        }
-    }
-
-    /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
-    fn with_retry(&self, why: Why) -> Why {
-        let is_doubt = matches!(why, Why::OnProbation { .. });
-        if !matches!(why, Why::Contended { .. } | Why::OnProbation { .. }) {
-            return why;
-        }
-        let mut free_after: Vec<Duration> = self
-            .round
-            .votes()
-            .filter_map(|vote| match vote {
-                Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } | Vote::Missing => {
-                    Some(Duration::ZERO)
-                }
-                Vote::Held { remaining } => *remaining,
-                Vote::Doubtful { remaining, .. } => Some(*remaining),
-                // Not asked, since so many others are in doubt that it could not matter.
-                Vote::Unknown(Fault::Silent) if is_doubt => Some(Duration::ZERO),
-                Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
-            })
-            .collect();
-        free_after.sort_unstable();
-        let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
-        if is_doubt { Why::OnProbation { retry_after } } else { Why::Contended { retry_after } }
     }
 }

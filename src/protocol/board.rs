@@ -188,7 +188,7 @@ impl Board {
                 Some((of, phase))
             }
             Pending::Look { .. } => {
-                self.on_seen(node, Err(Fault::Odd), now);
+                self.on_seen(node, Err(Vote::Unknown(Fault::Odd)), now);
                 None
             }
             Pending::Undo(undo) => {

@@ -80,7 +80,10 @@ struct Seldom {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum News {
     Renewed,
-    Unconfirmed,
+    /// Whether the time for answers was over.
+    Unconfirmed {
+        ran_out: bool,
+    },
     Lost(Loss),
     Released,
 }
@@ -132,12 +135,12 @@ impl Lease {
         }
         match self.news.take()? {
             News::Renewed => Some(LeaseStep::Renewed(self.deadline)),
-            News::Unconfirmed => Some(LeaseStep::Unconfirmed(
-                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.votes().cloned().collect()),
+            News::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
             )),
             News::Lost(loss) => Some(LeaseStep::Lost(loss)),
             News::Released => match std::mem::replace(&mut self.state, State::Ended) {
-                State::Releasing(releasing) => Some(LeaseStep::Released(releasing.round.into_votes())),
+                State::Releasing(releasing) => Some(LeaseStep::Released(releasing.report())),
                 State::Held(_) | State::Lost | State::Ended => None,
             },
         }

@@ -68,7 +68,7 @@ pub struct Write {
 }
 
 /// How a declaration ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Declared {
     /// The nodes are a new cluster, and vote at once.
     Fresh,
@@ -78,6 +78,9 @@ pub enum Declared {
     NotBlank,
     /// Some node cannot be reached. Nothing was changed, or not all of it: declare again.
     Unreachable,
+    /// Some node would not be told, or was told something else by others meanwhile: what each answered, a grant where it
+    /// remembers the new cluster. Declare again.
+    Rejected(Vec<Vote>),
 }
 
 /// How we know which cluster the nodes are.
@@ -98,6 +101,8 @@ struct Declaring {
     is_forced: bool,
     /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
     waiting: Option<NodeSet>,
+    /// What each answered.
+    answers: Vec<Vote>,
 }
 
 impl Membership {
@@ -111,9 +116,6 @@ impl Membership {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, now: Moment) -> Option<MemberStep> {
-        if let Some((id, declared)) = self.declared.take() {
-            return Some(MemberStep::Declared(id, declared));
-        }
         for node in self.charter.quorum().all().iter() {
             let seat = &mut self.seats[node.index()];
             if seat.must_look(now) {
@@ -126,7 +128,8 @@ impl Membership {
                 return Some(MemberStep::Changed(node, standing));
             }
         }
-        None
+        // Last, so that who asked for it finds the nodes as they stand by now.
+        self.declared.take().map(|(id, declared)| MemberStep::Declared(id, declared))
     }
 
     /// When to [`poll`](Self::poll) again, if ever.
@@ -147,10 +150,9 @@ impl Membership {
         self.end_declaring(Declared::Unreachable);
     }
 
-    /// The node's answer to a look, or why it gave none of use. Poll next.
-    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
-        let marker = look.as_ref().ok().and_then(|look| look.marker.clone());
-        self.heard_of(node, marker);
+    /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+        self.heard_of(node, &look);
         let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
@@ -210,9 +212,7 @@ impl Membership {
                 }
                 _ => None,
             },
-            Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => {
-                seat.refusal.clone().map(Vote::Unknown)
-            }
+            Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
             Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
             Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
             Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
@@ -241,7 +241,8 @@ impl Membership {
             self.declared = Some((of, Declared::Unreachable));
             return;
         }
-        self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None });
+        let answers = vec![Vote::Unknown(Fault::Silent); self.seats.len()];
+        self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None, answers });
         self.begin_declaring();
     }
 
@@ -286,17 +287,24 @@ impl Membership {
         self.seats.iter().filter_map(|seat| seat.look.as_ref())
     }
 
-    fn heard_of(&mut self, node: NodeId, marker: Option<Arc<str>>) {
-        let Some(Declaring { cluster, waiting: Some(waiting), .. }) = &mut self.declaring else { return };
-        let is_done = marker
-            .and_then(|marker| Marker::parse(&marker))
-            .is_some_and(|marker| marker.cluster == *cluster && marker.charter == self.charter);
+    /// All are heard before the declaration ends, so that what each is to be mended is told at once.
+    fn heard_of(&mut self, node: NodeId, look: &Result<Look, Vote>) {
+        let Some(Declaring { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
+            return;
+        };
+        let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
+        answers[node.index()] = match look {
+            Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
+            Ok(_) => Vote::Unknown(Fault::Changed),
+            Err(refusal) => refusal.clone(),
+        };
         waiting.remove(node);
-        if !is_done {
-            self.end_declaring(Declared::Unreachable);
-        } else if waiting.is_empty() {
-            self.end_declaring(Declared::Fresh);
+        if !waiting.is_empty() {
+            return;
         }
+        let answers = std::mem::take(answers);
+        let is_done = answers.iter().all(Vote::is_grant);
+        self.end_declaring(if is_done { Declared::Fresh } else { Declared::Rejected(answers) });
     }
 
     /// Which cluster these nodes are, and how we know.

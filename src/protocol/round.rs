@@ -209,13 +209,15 @@ impl Round {
         self.quorum.all().iter().map(|node| self.vote(node))
     }
 
-    /// The same, when the round is over.
+    /// The same for a report. A node without an answer was silent if the round ended because the time was over
+    /// (`was_waited_for`); else the others had decided before it.
     #[must_use]
-    pub fn into_votes(self) -> Vec<Vote> {
-        match self.votes {
-            Votes::Known(votes) => votes,
-            Votes::Implied | Votes::Forgotten => self.votes().cloned().collect(),
-        }
+    pub fn report(&self, was_waited_for: bool) -> Vec<Vote> {
+        let told = |node| match self.vote(node) {
+            Vote::Unknown(Fault::Silent) if !was_waited_for => Vote::Unknown(Fault::NotWaitedFor),
+            vote => vote.clone(),
+        };
+        self.quorum.all().iter().map(told).collect()
     }
 }
 

@@ -51,8 +51,10 @@ pub enum Vote {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Not asked yet, or still silent when the round was settled.
+    /// Not asked yet, or still silent when the time for an answer was over.
     Silent,
+    /// The others had decided before it answered, or before it was asked.
+    NotWaitedFor,
     /// It owes earlier answers for longer than the node time-out, so it was not asked.
     Slow,
     /// Not connected: why, in words.
@@ -165,6 +167,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("no answer in time"),
+            Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
             Self::Slow => f.write_str("owes earlier answers, so it was not asked"),
             Self::Down(why) => write!(f, "not connected: {why}"),
             Self::Cut => f.write_str("connection lost before the answer"),

@@ -5,6 +5,7 @@ mod bypass;
 mod cancel;
 mod chaos;
 mod clock;
+mod dialing;
 mod exclusion;
 mod fencing;
 mod lease;
@@ -12,11 +13,14 @@ mod line;
 mod membership;
 mod mutex;
 mod nodes;
+mod others;
 mod probation;
 mod redundancy;
 mod refusal;
 mod retention;
 mod rolling;
+#[path = "../support/stand_in.rs"]
+mod stand_in;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;

@@ -4,11 +4,11 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quorlock::{ConnectError, Redlock};
+use quorlock::{ConnectError, DialStep, Redlock};
 use quorlock_chaos::{Server, Setup};
 use tempfile::TempDir;
 
-use crate::world::declare;
+use crate::world::{declare, millis, secs};
 
 /// An authority, a server's and a client's certificate.
 struct Papers {
@@ -97,6 +97,29 @@ async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
     let refused = Redlock::builder().nodes([url]).connect().await;
     let Err(ConnectError::Refused { nodes }) = refused else { panic!("expected Refused, got {refused:?}") };
     assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_mix_up_of_ports_is_named_both_ways() {
+    let papers = Papers::new();
+    let (server, tls) = server(&papers, false);
+    let refused = Redlock::builder()
+        .nodes([server.url().replace("redis://", "rediss://")])
+        .tls_ca_file(papers.path("ca.crt"))
+        .connect_timeout(millis(500))
+        .startup_timeout(secs(2))
+        .connect()
+        .await;
+    let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    assert_eq!(nodes[0].failed_step, Some(DialStep::Tls), "{nodes:?}");
+    assert!(nodes[0].to_string().ends_with(": does it speak TLS? if not, use redis://"), "{nodes:?}");
+
+    // A server may answer with an alert first, or hang up on the first byte.
+    let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).startup_timeout(secs(2));
+    let Err(ConnectError::NoQuorum { nodes } | ConnectError::Refused { nodes }) = bare.connect().await else {
+        panic!("nothing to be had there")
+    };
+    assert!(nodes[0].to_string().ends_with(": does it want TLS? use rediss://"), "{nodes:?}");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ enum Input {
     Barred(u8),
     Reply(u8, Vote),
     Clock(u8, u64),
-    Look(u8, Result<Sight, Fault>),
+    Look(u8, Result<Sight, Vote>),
     Wake { boot: u64, wall: u64 },
     Poll,
 }
@@ -137,11 +137,12 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
     prop::collection::vec(input, 1..200)
 }
 
-fn looks() -> impl Strategy<Value = Result<Sight, Fault>> {
+fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
     prop_oneof![
         8 => sights().prop_map(Ok),
-        1 => Just(Err(Fault::NoScript)),
-        1 => Just(Err(Fault::Refused("BUSY".into()))),
+        1 => Just(Err(Vote::Unknown(Fault::NoScript))),
+        1 => Just(Err(Vote::Unknown(Fault::Refused("BUSY".into())))),
+        1 => Just(Err(Vote::Barred(Bar::NoPermission("NOPERM".into())))),
     ]
 }
 
@@ -253,7 +254,7 @@ proptest! {
                     if look.is_some() {
                         seen[node.index()].clone_from(&look);
                     }
-                    members.on_look(node, look.ok_or(Fault::Odd), now);
+                    members.on_look(node, look.ok_or(Vote::Unknown(Fault::Odd)), now);
                 }
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_changed(node, now),

@@ -86,7 +86,7 @@ pub(crate) struct Command {
 pub(crate) enum Answer {
     /// A vote, and the node's clock where the reply tells it.
     Vote(Vote, Option<u64>),
-    Look(Result<Look, Fault>),
+    Look(Result<Look, Vote>),
 }
 
 /// A mistake in one of the scripts, made on purpose.
@@ -151,9 +151,10 @@ impl Node {
             if command.as_text {
                 self.scripts.insert(script);
             } else if !self.scripts.contains(&script) {
+                let unknown = Vote::Unknown(Fault::NoScript);
                 return match phase {
-                    Phase::Look => Answer::Look(Err(Fault::NoScript)),
-                    _ => Answer::Vote(Vote::Unknown(Fault::NoScript), None),
+                    Phase::Look => Answer::Look(Err(unknown)),
+                    _ => Answer::Vote(unknown, None),
                 };
             }
         }

@@ -8,7 +8,7 @@ use crate::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
-use crate::protocol::vote::{Fault, Vote};
+use crate::protocol::vote::Vote;
 
 struct Simulated {
     node: Node,
@@ -67,7 +67,7 @@ impl Subject for Simulated {
         }
     }
 
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Fault> {
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
         let (key, token) = (Key::new(""), Token::new(0));
         let ask = Ask { phase: Phase::Look, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {

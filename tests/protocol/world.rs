@@ -68,6 +68,8 @@ pub(crate) struct Client {
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
     pub(crate) standings: Vec<Option<Standing>>,
+    /// How often it was told.
+    pub(crate) changes: usize,
     /// What it was told of clocks.
     pub(crate) oddities: Vec<(usize, Oddity)>,
     /// Whether its board asks nodes what they remember.
@@ -156,6 +158,7 @@ impl World {
             holds: BTreeMap::new(),
             redials: Vec::new(),
             standings: vec![None; nodes],
+            changes: 0,
             oddities: Vec::new(),
             wall_ahead: 0,
             is_paused: false,
@@ -599,6 +602,7 @@ impl World {
                 }
                 Action::Standing(node, standing) => {
                     self.clients[who].standings[node.index()] = Some(standing);
+                    self.clients[who].changes += 1;
                 }
                 Action::Clock(node, oddity) => self.clients[who].oddities.push((node.index(), oddity)),
                 Action::Redial(node) => {
@@ -660,7 +664,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Answer {
         match self.excuses.pop_front() {
-            Some(Vote::Unknown(fault)) if command.ask.phase == Phase::Look => Answer::Look(Err(fault)),
+            Some(excuse) if command.ask.phase == Phase::Look => Answer::Look(Err(excuse)),
             Some(excuse) => Answer::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

@@ -301,7 +301,7 @@ Exit codes:
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
   75   others hold the lock (or what -E says; 0 with --on-conflict skip)
-  77   Redis refuses us: password, permission, role
+  77   Redis refuses us: password, permission, role, missing command
   78   the configuration cannot work, or the nodes are another cluster
   126  the command cannot be executed
   127  the command was not found";
@@ -340,7 +340,7 @@ nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
 Exit codes:
   0    the nodes are a cluster on these terms
   69   not all nodes could be reached; all must be
-  77   Redis refuses us: password, permission, role
+  77   Redis refuses us: password, permission, role, missing command
   78   a node is not blank (without --force), or the configuration cannot work
 
 Examples:

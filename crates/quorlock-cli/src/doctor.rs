@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Bar, Fences, NodeState, NodeStatus, Vote};
+use quorlock::{AcquireError, Bar, DialStep, Fences, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::DoctorArgs;
@@ -97,16 +97,15 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> 
 fn examine(node: &NodeStatus, is_undeclared: bool, longest_ttl: Option<Duration>) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
-        NodeState::Down(why) => {
-            findings.push(fault(format!("{why}: is it running, and may this machine reach it?")));
-        }
+        NodeState::Down(why) => findings.push(fault(format!("{why}{}", way_to(node.failed_step)))),
         // Said once for all.
         NodeState::Barred(Bar::Blank) if is_undeclared => {}
         // Said below, with the policy's name.
         NodeState::Barred(Bar::Evicts) if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Barred(bar) => findings.push(fault(remedy(bar))),
+        NodeState::Undecided(Some(refusal)) => findings.push(fault(refusal.to_string())),
         // It passes by itself.
-        NodeState::Up | NodeState::Undecided => findings.extend(nodes::trouble_of(node).map(note)),
+        NodeState::Up | NodeState::Undecided(None) => findings.extend(nodes::trouble_of(node).map(note)),
         _ => findings.push(fault("no answer yet: is it hung?".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(fault));
@@ -145,6 +144,16 @@ fn clock_finding(ahead_micros: i64, longest_ttl: Option<Duration>) -> Option<Fin
             TOLERANCE.as_millis()
         ))
     })
+}
+
+/// What to look after where a dial failed in this step. What servers themselves say needs nothing added.
+fn way_to(failed_step: Option<DialStep>) -> &'static str {
+    match failed_step {
+        Some(DialStep::Lookup) => "; is the name right, and does the name service answer?",
+        Some(DialStep::Connection) => "; is it running, and may this machine reach it?",
+        Some(DialStep::Login) => "; is it hung?",
+        _ => "",
+    }
 }
 
 /// Whether a node lets the user do too little. What exactly, the node has said: of one right at a time, in words of its own.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use quorlock::{Bar, Init, InitError, NodeState, NodeStatus};
-use serde_json::json;
+use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
+use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
 use crate::config::{self, Cluster};
@@ -17,17 +17,20 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
         return Err(Failure::new(exit::CONFIG, words));
     };
-    let (state, nodes, failure) = match builder.clone().init(args.force).await {
+    let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
         Ok(init) => {
             // As a client finds them, that changes nothing.
             let nodes = builder.look_only().lazy()?.nodes().await;
-            (if init == Init::Fresh { "fresh" } else { "already" }, nodes, None)
+            let list = nodes.iter().map(nodes::json_of).collect();
+            (if init == Init::Fresh { "fresh" } else { "already" }, nodes, list, None)
         }
-        Err(error) => refused(error)?,
+        Err(error) => {
+            let (state, list, failure) = refused(error)?;
+            (state, Vec::new(), list, Some(failure))
+        }
     };
     if args.json {
         let millis = longest_ttl.as_millis() as u64;
-        let list: Vec<_> = nodes.iter().map(nodes::json_of).collect();
         let all = json!({ "state": state, "quorum": quorum, "longest_ttl_ms": millis, "nodes": list });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
@@ -37,16 +40,28 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
 }
 
 /// What stands in the way, node by node.
-fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Failure>), Failure> {
+fn refused(error: InitError) -> Result<(&'static str, Vec<Map<String, Value>>, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
         InitError::NotBlank { nodes } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
-        InitError::Unreachable { nodes } if nodes.iter().all(is_met) => {
-            let head = "some node was changed by others meanwhile, or refuses writes";
-            let tail = "run it again; with --force, if it then says that not all nodes are blank";
-            ("unreachable", nodes, exit::NO_QUORUM, head, tail)
+        InitError::Rejected { nodes, report } => {
+            let lines: String =
+                report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote))).collect();
+            let words = format!(
+                "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
+                 with --force, if it then says that not all nodes are blank"
+            );
+            let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_)));
+            let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
+            let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
+                let mut fields = nodes::json_of(node);
+                let refusal = (it.vote != Vote::Granted).then(|| answer_of(&it.vote));
+                fields.insert("refusal".to_owned(), json!(refusal));
+                fields
+            });
+            return Ok(("rejected", list.collect(), Failure::new(code, words)));
         }
         InitError::Unreachable { nodes } => {
             let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
@@ -59,18 +74,21 @@ fn refused(error: InitError) -> Result<(&'static str, Vec<NodeStatus>, Option<Fa
     };
     let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, standing_of(node)));
     let words = format!("{head}:{}\n{tail}", lines.collect::<String>());
-    Ok((state, nodes, Some(Failure::new(code, words))))
+    Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, words)))
 }
 
-/// Whether it told what it remembers, whatever that is.
-fn is_met(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Up | NodeState::Barred(Bar::Blank | Bar::AnotherCluster(_) | Bar::Evicts))
+fn answer_of(vote: &Vote) -> String {
+    match vote {
+        Vote::Granted => "took it".to_owned(),
+        Vote::Unknown(Fault::Changed) => "was changed by others meanwhile".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Barred(Bar::Blank) => "blank".to_owned(),
-        NodeState::Undecided => "up".to_owned(),
+        NodeState::Undecided(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }
 }

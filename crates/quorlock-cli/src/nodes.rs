@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
-        NodeState::Undecided => "undecided",
+        NodeState::Undecided(_) => "undecided",
         NodeState::Down(_) => "down",
         NodeState::Barred(_) => "barred",
         _ => "silent",
@@ -22,6 +22,11 @@ pub(crate) fn trouble_of(node: &NodeStatus) -> Option<String> {
     let words = text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
     let words = words.strip_prefix("up, and ").unwrap_or(words);
     (!node.votes()).then(|| words.to_owned())
+}
+
+/// That it takes no writes, in its own words, if it does not.
+pub(crate) fn refusal_of(node: &NodeStatus) -> Option<&str> {
+    node.warnings.iter().map(String::as_str).find(|warning| warning.starts_with("refuses writes"))
 }
 
 /// For programs: whether it votes, and what keeps it from that.
@@ -49,12 +54,17 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         }),
         _ => None,
     };
+    let refusal = match &node.state {
+        NodeState::Undecided(Some(fault)) => Some(fault.to_string()),
+        _ => None,
+    };
     let fields = [
         ("node", json!(node.address)),
         ("state", json!(state_of(node))),
         ("votes", json!(node.votes())),
         ("probation", json!(probation)),
         ("bar", json!(bar)),
+        ("refusal", json!(refusal)),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

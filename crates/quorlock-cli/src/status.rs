@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
+use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sight, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
@@ -77,14 +77,14 @@ impl Scene {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
             // A wrong list and a refusal do not pass by themselves, where too few others are left.
-            let bars: Vec<NodeStatus> = self
-                .nodes
-                .iter()
-                .filter(|node| matches!(node.state, NodeState::Barred(_)))
-                .cloned()
-                .collect();
-            let is_refused = bars.len() > self.nodes.len() - quorum;
-            let code = exit::of_bars(&bars).filter(|_| is_refused).unwrap_or(exit::NO_QUORUM);
+            // A node that lets us in may still refuse this very question.
+            let is_barred = |(sight, node): &(&Sight, &NodeStatus)| {
+                matches!(node.state, NodeState::Barred(_)) || matches!(sight.vote, Vote::Barred(_))
+            };
+            let count = self.seen.nodes.iter().zip(&self.nodes).filter(is_barred).count();
+            let is_refused = count > self.nodes.len() - quorum;
+            let refused = || exit::of_bars(&self.nodes).unwrap_or(exit::REFUSED);
+            let code = if is_refused { refused() } else { exit::NO_QUORUM };
             (format!("unknown: {}", self.why_unknown()), code)
         } else {
             ("held: keys in the way, though nobody has a quorum".to_owned(), 1)
@@ -116,7 +116,9 @@ impl Scene {
             // What is no sight says itself what is wrong.
             let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
-            format!("{:width$}  {}{trouble}\n", sight.node, sight.vote)
+            // Without this, the advice to declare a cluster leads round in a circle.
+            let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
+            format!("{:width$}  {}{trouble}{refusal}\n", sight.node, sight.vote)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }

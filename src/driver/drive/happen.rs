@@ -6,7 +6,7 @@ use super::super::link::Happening;
 use super::super::nodes::NodeStatus;
 use super::super::order::Heard;
 use super::Driver;
-use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, vote, wants_redial};
+use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
 use crate::protocol::claim::Phase;
 use crate::protocol::membership::Standing;
@@ -23,6 +23,10 @@ impl Driver {
                 self.take_calls(node, now);
             }
             Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
+            Happening::Refused(Refusal::Unreachable(step, why)) => {
+                self.down(node, why, now);
+                self.links[node.index()].status.failed_step = Some(step);
+            }
             Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
             Happening::Dialed(profile) => self.up(node, &profile, now),
         }
@@ -40,7 +44,7 @@ impl Driver {
             let Some(phase) = self.board.expects(node) else {
                 break "an answer to nothing that was asked".to_owned();
             };
-            let is_stale = wants_redial(&reply);
+            let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == Phase::Look {
                 self.board.on_look(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
@@ -50,10 +54,10 @@ impl Driver {
                             .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
                     }
                 }
-                if is_stale {
-                    break ROLE_CHANGED.to_owned();
+                match stale {
+                    Some(why) => break why,
+                    None => continue,
                 }
-                continue;
             }
             if let Some(micros) = clock_of(&reply) {
                 self.board.on_clock(node, micros, now);
@@ -78,8 +82,8 @@ impl Driver {
                 let key = self.desk.key_of(id).map_or("", |key| key.as_str());
                 self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
             }
-            if is_stale {
-                break ROLE_CHANGED.to_owned();
+            if let Some(why) = stale {
+                break why;
             }
         };
         self.down(node, failure.into(), now);
@@ -137,7 +141,10 @@ impl Driver {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
             }
-            Standing::Undecided | Standing::Voting => {}
+            Standing::Undecided(Some(fault)) => {
+                self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
+            }
+            Standing::Undecided(None) | Standing::Voting => {}
         }
         self.is_news = true;
     }

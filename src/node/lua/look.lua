@@ -14,19 +14,25 @@
 -- below), 1 if keys are evicted when memory is full, now in microseconds, how far the clock had come before (0: not
 -- known), about how many fences are kept here, how long their keys are on average, and how many bytes of memory there are
 -- for all (0: no limit);
--- or the error reply of a command that the server refused.
+-- or the error reply of a command that the server refused, or one that begins with UNFIT: what INFO must show is not there.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- One section at a time: 6.2 cannot be asked for two.
 local replication = redis.call('INFO', 'replication')
-if string.match(replication, 'role:(%a+)') ~= 'master' then
+local role = string.match(replication, 'role:(%S+)')
+if role and role ~= 'master' then
     return redis.error_reply('READONLY this node is a replica')
 end
 -- Whatever may have cost this database a key changes its incarnation. A restart changes the run id, a change of role the
 -- replication id. What else is counted is named only where there is something to count.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local incarnation = run .. ':' .. string.match(replication, 'master_replid:(%x+)')
+local data = string.match(replication, 'master_replid:(%x+)')
+if not (role and run and data) then
+    local missing = not role and 'role' or not run and 'run_id' or 'master_replid'
+    return redis.error_reply('UNFIT cannot tell a restart: INFO shows no ' .. missing)
+end
+local incarnation = run .. ':' .. data
 -- Memory may have been limited while nobody looked: what was evicted then is forgotten, as after a restart.
 local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
 if evicted and evicted ~= '0' then

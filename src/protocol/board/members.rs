@@ -25,10 +25,10 @@ impl Board {
     }
 
     /// The node's answer to `Look`: what it remembers, or why it does not tell.
-    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
-            (Pending::Look { write, as_text: false }, Err(Fault::NoScript)) => {
+            (Pending::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
                 self.look(node, write, true, now);
             }
             (Pending::Look { .. }, look) => self.on_seen(node, look, now),
@@ -81,7 +81,7 @@ impl Board {
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<Look, Fault>, now: Moment) {
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         if let Some(members) = &mut self.members {
             members.on_look(node, look, now);
             self.follow_members(now);
@@ -139,7 +139,9 @@ impl Board {
                 return match absence {
                     None => vote,
                     Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
-                    Some(_) => Vote::Unknown(Fault::Undecided),
+                    Some(undecided @ Vote::Unknown(Fault::Undecided)) => undecided,
+                    // Whatever keeps it from voting was learnt while this grant was on its way.
+                    Some(_) => Vote::Unknown(Fault::Changed),
                 };
             }
             _ => return vote,

@@ -43,11 +43,21 @@ impl Lease {
         if let State::Releasing(releasing) = &mut self.state {
             let round = &mut releasing.round;
             round.record(node, vote);
-            // Deleted, or not ours (any more): both are a plain answer.
-            let confirmed = round.granted().or(round.missing()).len();
-            if self.quorum.is_met(confirmed) || round.is_complete() {
+            if releasing.is_confirmed() || releasing.round.is_complete() {
                 self.news = Some(News::Released);
             }
         }
+    }
+}
+
+impl Releasing {
+    /// Whether a quorum has none of our keys any more: deleted, or not ours, are both a plain answer.
+    fn is_confirmed(&self) -> bool {
+        self.round.quorum().is_met(self.round.granted().or(self.round.missing()).len())
+    }
+
+    /// Every node's answer. Once a quorum has confirmed, the rest is not waited for.
+    pub(super) fn report(&self) -> Vec<Vote> {
+        self.round.report(!self.is_confirmed())
     }
 }

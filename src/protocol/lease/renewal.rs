@@ -232,9 +232,10 @@ impl Lease {
     pub(super) fn settle_unknown(&mut self, now: Moment) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
+        let ran_out = now.is_due(renewal.settle_by());
         let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
         self.renew_at(now.boot().plus(pause));
-        self.news = Some(News::Unconfirmed);
+        self.news = Some(News::Unconfirmed { ran_out });
     }
 }
 

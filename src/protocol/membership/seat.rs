@@ -7,7 +7,7 @@ use super::super::marker::{Look, Marker};
 use super::super::mutant::{Mutant, is};
 use super::super::sentinel::Sentinel;
 use super::super::time::Moment;
-use super::super::vote::{Bar, Doubt, Fault};
+use super::super::vote::{Bar, Doubt, Fault, Vote};
 use super::Write;
 use super::verdict::{Badge, Verdict};
 
@@ -29,8 +29,9 @@ pub struct Seat {
     seen_at: Option<Moment>,
     look_at: Option<Moment>,
     is_looking: bool,
-    /// Why it did not tell, or would not be told, when it was asked last.
-    pub(super) refusal: Option<Fault>,
+    /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
+    /// again.
+    pub(super) refusal: Option<Vote>,
     /// What it must be told to remember.
     to_write: Option<Write>,
     told: Standing,
@@ -50,11 +51,10 @@ pub struct HoldBack {
 }
 
 /// How a node stands, for people to see.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// Not decided yet.
-    #[default]
-    Undecided,
+    /// Not decided yet; if the node itself is in the way, how it failed.
+    Undecided(Option<Fault>),
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.
@@ -120,7 +120,7 @@ impl Seat {
         }
         let standing = match (&self.verdict, self.holds_back) {
             (Verdict::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
-            (Verdict::Undecided | Verdict::ToMark(_), _) => Standing::Undecided,
+            (Verdict::Undecided | Verdict::ToMark(_), _) => self.undecided(),
             (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
             (Verdict::Member(_), None) => Standing::Voting,
         };
@@ -135,6 +135,14 @@ impl Seat {
             self.told = standing.clone();
             standing
         })
+    }
+
+    fn undecided(&self) -> Standing {
+        match &self.refusal {
+            Some(Vote::Barred(bar)) => Standing::Barred(bar.clone()),
+            Some(Vote::Unknown(fault)) => Standing::Undecided(Some(fault.clone())),
+            _ => Standing::Undecided(None),
+        }
     }
 
     pub(super) fn is_voting(&self) -> bool {
@@ -157,10 +165,10 @@ impl Seat {
         self.to_write = None;
         self.look_at = None;
         // Whoever comes back is told of anew.
-        self.told = Standing::Undecided;
+        self.told = Standing::default();
     }
 
-    pub(super) fn see(&mut self, look: Result<Look, Fault>, now: Moment, again: Moment) {
+    pub(super) fn see(&mut self, look: Result<Look, Vote>, now: Moment, again: Moment) {
         self.is_looking = false;
         self.look_at = Some(again);
         match look {
@@ -168,9 +176,8 @@ impl Seat {
                 self.was_blank |= self.known.is_none() && look.marker.is_none();
                 self.look = Some(look);
                 self.seen_at = Some(now);
-                self.refusal = None;
             }
-            Err(fault) => self.refusal = Some(fault),
+            Err(refusal) => self.refusal = Some(refusal),
         }
     }
 
@@ -202,6 +209,9 @@ impl Seat {
             && self.to_write.is_none()
         {
             self.write(identity.clone(), Duration::ZERO);
+        }
+        if !matches!(verdict, Verdict::ToMark(_)) {
+            self.refusal = None;
         }
         let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
         self.verdict = match verdict {
@@ -240,6 +250,12 @@ impl Seat {
         }
         self.was_blank &= self.known.is_none();
         self.known = Some(badge.marker.clone());
+    }
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self::Undecided(None)
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) trait Subject {
     /// Nothing stands there, and every script is known.
     fn reset(&mut self);
     fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Fault>;
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote>;
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
     fn stands(&mut self, place: Place) -> Option<Stands>;

@@ -118,6 +118,28 @@ fn a_late_grant_is_given_back() {
 }
 
 #[test]
+fn a_node_that_need_not_answer_any_more_is_not_called_silent() {
+    // Two refuse, so the third decides nothing; and where two are away, it is not even asked.
+    for is_away in [false, true] {
+        let mut world = World::new(3);
+        world.servers[2].hangs = true;
+        for node in 0..2 {
+            if is_away {
+                world.cut(ALICE, node);
+            } else {
+                world.plant(node, Some(b"somebody else"), Some(TTL));
+            }
+        }
+        world.acquire(ALICE);
+        for node in 0..2 {
+            world.step(ALICE, node);
+        }
+        let refusal = world.refusal(ALICE).expect("two decide");
+        assert_eq!(refusal.votes[2].to_string(), "not waited for: the others had decided");
+    }
+}
+
+#[test]
 fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);

@@ -64,6 +64,33 @@ fn founding_waits_until_every_node_was_met() {
 }
 
 #[test]
+fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
+    let mut world = blank(3, 1);
+    let full = Fault::Refused("OOM command not allowed".into());
+    let denied = Bar::NoPermission("NOPERM".into());
+    world.connect_all();
+    for (node, excuse) in [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())].into_iter().enumerate()
+    {
+        world.servers[node].excuses.extend((0..20).map(|_| excuse.clone()));
+    }
+    world.drive();
+    // Asked again and again, it stands no other way in between.
+    for _ in 0..3 {
+        assert_eq!(standing(&world, ALICE, 0), Standing::Undecided(Some(full.clone())));
+        assert_eq!(standing(&world, ALICE, 1), Standing::Barred(denied.clone()));
+        let votes = try_to_take(&mut world, ALICE).votes;
+        assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())]);
+        world.live(ms(700));
+    }
+    let changes = world.clients[ALICE].changes;
+    world.live(ms(3_000));
+    assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
+    world.servers.iter_mut().for_each(|server| server.excuses.clear());
+    world.live(ms(2_000));
+    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(Doubt::New)), "told at last");
+}
+
+#[test]
 fn one_node_alone_is_a_cluster_too() {
     let mut world = blank(1, 1);
     connect(&mut world, ALICE);
@@ -144,6 +171,25 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already), "two say what the third is");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+}
+
+#[test]
+fn a_declaration_that_nodes_reject_tells_what_each_said() {
+    for is_forced in [false, true] {
+        let mut world = if is_forced { World::guarded(3) } else { blank(3, 1) };
+        if !is_forced {
+            let quorum = world.quorum();
+            is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+            connect(&mut world, ALICE);
+        }
+        let full = Vote::Unknown(Fault::Refused("OOM command not allowed".into()));
+        let denied = Vote::Barred(Bar::NoPermission("NOPERM".into()));
+        world.servers[0].excuses.push_back(full.clone());
+        world.servers[2].excuses.push_back(denied.clone());
+        let told = world.declare_as(ALICE, 7, is_forced);
+        assert_eq!(told, Some(Declared::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
+        assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh), "and it is finished later");
+    }
 }
 
 #[test]

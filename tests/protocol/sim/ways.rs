@@ -137,11 +137,11 @@ impl Sim<'_> {
             None
         };
         if let Some(words) = refusal {
-            let failing = Failing::Refused(words.into());
+            let failing = Vote::Unknown(Failing::Refused(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", ask.phase);
             return match ask.phase {
                 Phase::Look => Answer::Look(Err(failing)),
-                _ => Answer::Vote(Vote::Unknown(failing), None),
+                _ => Answer::Vote(failing, None),
             };
         }
         let before = self.before(node, ask);
@@ -196,7 +196,8 @@ impl Sim<'_> {
             }
             Reply::Call(key, has_others) => self.be_called(who, node, key, has_others),
             Reply::Answer(Answer::Look(look)) => {
-                let is_stale = matches!(&look, Err(Failing::Refused(words)) if &**words == "READONLY");
+                let is_stale =
+                    matches!(&look, Err(Vote::Unknown(Failing::Refused(words))) if &**words == "READONLY");
                 peer.board.on_look(id, look, now);
                 if is_stale {
                     self.act(who);

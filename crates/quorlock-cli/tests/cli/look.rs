@@ -3,7 +3,7 @@
 use quorlock_chaos::{Server, Setup};
 use serde_json::Value;
 
-use crate::world::{End, World, end};
+use crate::world::{End, World, end, until};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
@@ -105,6 +105,48 @@ fn doctor_names_the_dead_node_and_the_replica() {
     assert!(!ill.out.contains("no lock can be had"), "three of five still lock: {ill:?}");
     world.fleet[2].kill();
     assert!(world.end(&["doctor"]).out.contains("no lock can be had"));
+}
+
+#[test]
+fn status_of_a_key_that_is_denied_is_a_refusal_and_no_outage() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];
+        server.command::<()>(&user).expect("an answer");
+    }
+    for (name, code) in [("mine:a", 0), ("theirs:a", 77)] {
+        let mut status = world.quorlock(&["status", name, "--username", "some"]);
+        let status = end(status.env("QUORLOCK_PASSWORD", "secret"));
+        assert_eq!(status.code, Some(code), "{status:?}");
+    }
+}
+
+/// What a server says itself is no reason to ask whether it runs.
+#[test]
+fn doctor_does_not_doubt_that_a_server_runs_which_answers() {
+    let world = World::with(3, &Setup::new().args(["--lua-time-limit", "10"]));
+    let busy = world.fleet[0].url();
+    let mut busy = quorlock_chaos::redis::Client::open(busy).and_then(|it| it.get_connection()).expect("up");
+    let script = quorlock_chaos::redis::cmd("EVAL").arg("while true do end").arg(0).get_packed_command();
+    busy.send_packed_command(&script).expect("sent");
+    until("it is busy", || world.fleet[0].command::<()>(&["PING"]).is_err());
+    let ill = world.end(&["doctor"]);
+    world.fleet[0].command::<()>(&["SCRIPT", "KILL"]).expect("ended");
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("BUSY") && !ill.out.contains("is it running"), "{ill:?}");
+}
+
+#[test]
+fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
+    let world = World::undeclared_with(1, &Setup::new().args(["--rename-command", "EVAL", ""]), None);
+    let ill = world.end(&["doctor"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("unknown command 'EVAL'") && !ill.out.contains("is it running"), "{ill:?}");
+    for plain in [&[][..], &["--plain"]] {
+        let refused = world.end(&[&["run"], plain, &["-w", "10s", "a", "--", "true"]].concat());
+        assert_eq!(refused.code, Some(77), "{refused:?}");
+        assert!(refused.err.contains("'EVAL'") && !refused.err.contains("waiting"), "{refused:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod dev;
 mod exit_codes;
 mod fence;
 mod forget;
+mod founding;
 mod hold;
 mod init;
 mod look;

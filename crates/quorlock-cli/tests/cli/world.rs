@@ -38,7 +38,7 @@ impl World {
         Self::undeclared_with(servers, &Setup::new(), longest_ttl)
     }
 
-    fn undeclared_with(servers: usize, setup: &Setup, longest_ttl: Option<&'static str>) -> Self {
+    pub(crate) fn undeclared_with(servers: usize, setup: &Setup, longest_ttl: Option<&'static str>) -> Self {
         let fleet = Fleet::start_with(servers, setup).expect("redis-servers");
         Self { fleet, folder: tempfile::tempdir().expect("a temp folder"), longest_ttl }
     }

@@ -1,0 +1,78 @@
+//! Servers that refuse while a cluster is founded on them: what they say, every command tells.
+
+use quorlock_chaos::{Server, Setup};
+
+use crate::world::{World, end, until};
+
+const LOOKS: [(&[&str], i32); 2] = [(&["doctor"], 1), (&["status", "a"], 69)];
+const RUN: &[&str] = &["run", "-w", "1s", "a", "--", "true"];
+
+/// Runs these commands, as this user if one is named. Each ends with its code, and tells this word of each of the three
+/// servers.
+fn check(world: &World, user: Option<&str>, word: &str, commands: &[(&[&str], i32)]) {
+    for (words, code) in commands.iter().copied() {
+        let mut command = world.quorlock(words);
+        if let Some(user) = user {
+            command.env("QUORLOCK_USERNAME", user).env("QUORLOCK_PASSWORD", "secret");
+        }
+        let ended = end(&mut command);
+        assert_eq!(ended.code, Some(code), "{words:?}: {ended:?}");
+        let text = format!("{}{}", ended.out, ended.err);
+        let says = |server: &&Server| {
+            let (_, told) = text.split_once(&format!("127.0.0.1:{}", server.port())).expect("told of each");
+            // Up to the next node's words.
+            told.split("127.0.0.1:").next().unwrap_or_default().contains(word)
+        };
+        // Where two decide, nobody waits for the third.
+        let count = world.fleet.servers().iter().filter(says).count();
+        assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {word:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn servers_that_refuse_writes_are_told_in_their_own_words() {
+    let too_few = ["--min-replicas-to-write", "1"];
+    let unsaved = ["--save", "3600 1"];
+    for (args, word) in [(too_few, "NOREPLICAS"), (unsaved, "MISCONF")] {
+        let world = World::undeclared_with(3, &Setup::new().args(args), None);
+        if word == "MISCONF" {
+            world.fleet.servers().iter().for_each(fail_to_save);
+        }
+        check(&world, None, word, &LOOKS);
+        check(&world, None, word, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
+        let json = world.end(&["init", "--json"]).out;
+        let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let refusal = told["nodes"][2]["refusal"].as_str().expect("a refusal");
+        assert!(told["state"] == "rejected" && refusal.contains(word), "{told}");
+        check(&world, None, word, &LOOKS);
+    }
+}
+
+/// There is something in the way of its snapshot, so it takes no writes until it has made one.
+fn fail_to_save(server: &Server) {
+    std::fs::create_dir(server.dir().join("data").join("dump.rdb")).expect("a folder");
+    server.command::<()>(&["BGSAVE"]).expect("an answer");
+    until("it has failed", || {
+        let info: String = server.command(&["INFO", "persistence"]).expect("an answer");
+        info.contains("rdb_last_bgsave_status:err")
+    });
+}
+
+/// They let a cluster be declared, for what goes into the place of something else needs no room.
+#[test]
+fn servers_without_memory_are_told_in_their_own_words() {
+    let world = World::undeclared_with(3, &Setup::new().args(["--maxmemory", "1"]), None);
+    check(&world, None, "OOM", &LOOKS);
+    let init = world.end(&["init"]);
+    assert_eq!(init.code, Some(0), "{init:?}");
+    check(&world, None, "OOM", &[(RUN, 69), (&["doctor"], 1)]);
+}
+
+#[test]
+fn a_user_who_may_not_write_the_marker_is_told_so() {
+    let world = World::undeclared(3, None);
+    let rights = ["ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all", "-set"];
+    let grant = |server: &Server| server.command::<()>(&rights).expect("an answer");
+    world.fleet.servers().iter().for_each(grant);
+    check(&world, Some("reader"), "permission missing", &[(RUN, 77), (&["init"], 77)]);
+}

@@ -1,0 +1,75 @@
+//! Dials that come to nothing say in which step, and what to look after.
+
+use quorlock::{ConnectError, DialStep, NodeState, NodeStatus, Redlock};
+use tokio::net::TcpListener;
+
+use crate::world::{millis, secs};
+
+/// How a node stands that cannot be reached, and why.
+async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
+    let builder = Redlock::builder().nodes([url]).connect_timeout(millis(500)).startup_timeout(secs(2));
+    let refused = builder.connect().await;
+    let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let NodeStatus { state: NodeState::Down(why), failed_step, .. } = &nodes[0] else { panic!("{nodes:?}") };
+    assert_eq!(*failed_step, Some(step), "{why}");
+    for word in words {
+        assert!(why.contains(word), "{why:?} does not say {word:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_told_from_a_server_that_is_away() {
+    let url = "redis://nowhere.invalid:6379".to_owned();
+    check_unreachable(url, DialStep::Lookup, &["name look-up: "]).await;
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("redis://{}", listener.local_addr().expect("bound"));
+    drop(listener);
+    check_unreachable(url, DialStep::Connection, &["connection refused"]).await;
+}
+
+/// A queue of connections that nobody takes: once it is full, the system answers no more.
+#[tokio::test]
+async fn a_connection_that_is_not_answered_is_told() {
+    use socket2::{Domain, Socket, Type};
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    listener.listen(0).expect("it listens");
+    let address = listener.local_addr().expect("bound").as_socket().expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(stream) =
+        std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
+    {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "its queue is never full");
+    }
+    let url = format!("redis://{address}");
+    check_unreachable(url, DialStep::Connection, &["connection: no answer within 500ms"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_says_nothing_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &["login: no answer within 500ms"])
+        .await;
+    #[cfg(feature = "tls-rustls")]
+    check_unreachable(
+        format!("rediss://{address}"),
+        DialStep::Tls,
+        &["TLS handshake: no answer within 500ms: does it speak TLS? if not, use redis://"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_at_once_may_want_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    let words = [" before its first answer: does it want TLS? use rediss://"];
+    check_unreachable(format!("redis://{address}"), DialStep::Login, &words).await;
+}

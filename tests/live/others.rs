@@ -1,0 +1,115 @@
+//! Servers that are like Redis and are none, and servers that lack commands: told apart, and told why.
+
+use quorlock::{AcquireError, Bar, Builder, ConnectError, NodeState, Redlock};
+use quorlock_chaos::{Server, Setup};
+
+use crate::stand_in::{
+    DRAGONFLY, ENTERPRISE, GARNET, Guise, KEYDB_ACTIVE, KVROCKS, PROXY, StandIn, VALKEY_SENTINEL,
+};
+use crate::world::{declare, secs};
+
+fn over(url: &str) -> Builder {
+    Redlock::builder().nodes([url.to_owned()])
+}
+
+/// No lock is to be had there, and it is said at once that waiting does not help; why, in all of these words.
+async fn check_barred(builder: Builder, words: &[&str]) {
+    let refused = builder.connect().await;
+    let Err(ConnectError::Refused { nodes }) = &refused else { panic!("expected Refused, got {refused:?}") };
+    let NodeState::Barred(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
+    for word in words {
+        assert!(bar.to_string().contains(word), "{bar} does not say {word:?}");
+    }
+}
+
+/// Locks are taken, renewed and released there, and nothing stays.
+async fn check_locks(builder: Builder, real: &Server) {
+    let redlock = builder.connect().await.expect("let in");
+    let guard = redlock.mutex("k").wait(secs(5)).acquire().await.expect("free");
+    guard.extend(secs(20)).await.expect("renewed");
+    guard.release().await.expect("released");
+    assert!(!real.command::<bool>(&["EXISTS", "k"]).expect("asked"));
+}
+
+#[tokio::test]
+async fn a_server_whose_restarts_cannot_be_told_is_barred_and_serves_plain_locks() {
+    let cases: [(Guise, &[&str], &str); 3] = [
+        (DRAGONFLY, &["restart", "run_id", "plain mode"], "Dragonfly 1.31.0"),
+        (KVROCKS, &["restart", "run_id", "plain mode"], "Kvrocks 2.9.0"),
+        (ENTERPRISE, &["not allowed from script", "plain mode"], "Redis 7.4.0"),
+    ];
+    for (guise, words, name) in cases {
+        let stand_in = StandIn::start(guise);
+        check_barred(over(&stand_in.url()), words).await;
+        check_locks(over(&stand_in.url()).plain(), stand_in.server()).await;
+        let plain = over(&stand_in.url()).plain().connect().await.expect("let in");
+        assert_eq!(plain.nodes().await[0].server, name);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_tells_no_limit_of_its_memory_does_not_evict() {
+    let stand_in = StandIn::start(GARNET);
+    declare(over(&stand_in.url()));
+    check_locks(over(&stand_in.url()), stand_in.server()).await;
+}
+
+#[tokio::test]
+async fn whoever_is_no_master_does_not_vote_in_either_mode() {
+    let stand_in = StandIn::start(KEYDB_ACTIVE);
+    for builder in [over(&stand_in.url()), over(&stand_in.url()).plain()] {
+        check_barred(builder, &[&Bar::Replica.to_string()]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sentinel_of_valkey_is_known_as_one() {
+    let stand_in = StandIn::start(VALKEY_SENTINEL);
+    for builder in [over(&stand_in.url()), over(&stand_in.url()).plain()] {
+        check_barred(builder, &["Sentinel"]).await;
+    }
+}
+
+#[tokio::test]
+async fn plain_locks_go_through_a_proxy_that_routes_by_key() {
+    let stand_in = StandIn::start(PROXY);
+    check_locks(over(&stand_in.url()).plain(), stand_in.server()).await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is_named() {
+    let check = async |url: &str, command: &str| {
+        for builder in [over(url), over(url).plain()] {
+            check_barred(builder, &["a command is missing", &format!("'{command}'")]).await;
+        }
+    };
+    for command in ["EVAL", "EVALSHA"] {
+        let server = Server::start(&renamed(command)).expect("started");
+        check(&server.url(), command).await;
+    }
+    // By its INFO a real server is known to have started.
+    check(&StandIn::start(Guise { missing: &["INFO"], ..PROXY }).url(), "INFO").await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_either() {
+    let server = Server::start(&renamed("SET")).expect("started");
+    let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
+    let refused = redlock.mutex("k").wait(secs(5)).acquire().await.expect_err("waiting does not help");
+    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("'SET'"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_what_only_saves_bytes_or_serves_people_locks_are_taken_all_the_same() {
+    for command in ["SCRIPT", "CLIENT", "SUBSCRIBE", "PUBLISH", "HELLO"] {
+        let server = Server::start(&renamed(command)).expect("started");
+        declare(over(&server.url()));
+        check_locks(over(&server.url()), &server).await;
+        check_locks(over(&server.url()).plain(), &server).await;
+    }
+}
+
+fn renamed(command: &str) -> Setup {
+    Setup::new().args(["--rename-command", command, ""])
+}
