@@ -1,4 +1,4 @@
-//! Our questions as bytes: Lua scripts and three plain commands.
+//! Our questions as bytes: Lua scripts and two plain commands.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -72,7 +72,6 @@ impl Packer {
                 put_word(bytes, millis(ask.ttl).digits());
             }
             Phase::Remaining => put(bytes, &[b"PTTL", key]),
-            Phase::Break => put(bytes, &[b"DEL", key]),
             Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
@@ -98,9 +97,24 @@ impl Packer {
                 }
             }
             Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
-            // A number belongs to every raise, and a look has a packing of its own.
-            Phase::Raise | Phase::Look => {}
+            // A number belongs to every raise; a look and a break have packings of their own.
+            Phase::Raise | Phase::Look | Phase::Break => {}
         }
+    }
+
+    /// Packs a break, for a node that keeps lines or keeps none. Always in full: it is rare, so no node has it loaded.
+    pub(crate) fn pack_break(&mut self, ask: &Ask, keeps_lines: bool) {
+        let key = ask.key.as_str();
+        let [line, fence] = [LINE_PREFIX, FENCE_PREFIX].map(|prefix| format!("{prefix}{key}"));
+        let line = if keeps_lines { &line } else { key };
+        let mut command = redis::cmd("EVAL");
+        command.arg(BREAK_TEXT);
+        match ask.fence {
+            Some(_) => command.arg(3).arg(key).arg(line).arg(fence),
+            None => command.arg(2).arg(key).arg(line),
+        };
+        self.bytes.clear();
+        command.write_packed_command(&mut self.bytes);
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
@@ -145,6 +159,8 @@ impl Packer {
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
+            // A break is no ballot.
+            Fence::Next => return,
         };
         // The head counts the two that each node's badge adds, so that all else is packed once for all nodes.
         put_length(&mut self.bytes, b'*', if floor.is_some() { 13 } else { 12 });
@@ -276,6 +292,7 @@ const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = include_str!("lua/stand.lua");
+const BREAK_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/break.lua"));
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));

@@ -161,7 +161,7 @@ pub enum Phase {
     Leave,
     /// Whose is it, and for how long.
     Inspect,
-    /// Delete, whoever has it.
+    /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
     Break,
     /// What the node remembers of its cluster. About no key.
     Look,

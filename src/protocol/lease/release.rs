@@ -43,8 +43,8 @@ impl Lease {
         if let State::Releasing(releasing) = &mut self.state {
             let round = &mut releasing.round;
             round.record(node, vote);
-            // Deleted, or not ours (any more): both are a plain answer.
-            let confirmed = round.granted().or(round.missing()).len();
+            // Deleted, not there, or another's: each is a plain answer.
+            let confirmed = round.granted().or(round.missing()).or(round.held()).len();
             if self.quorum.is_met(confirmed) || round.is_complete() {
                 self.news = Some(News::Released);
             }

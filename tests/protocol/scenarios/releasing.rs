@@ -33,7 +33,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     let votes = world.released(ALICE).expect("both are plain answers");
-    assert_eq!(votes, [Vote::Missing, Vote::Missing, Vote::Unknown(Fault::Silent)]);
+    assert_eq!(votes, [Vote::Missing, Vote::Held { remaining: None }, Vote::Unknown(Fault::Silent)]);
 }
 
 #[test]
