@@ -31,6 +31,8 @@ pub struct NodeStatus {
     pub warnings: Vec<String>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.
     pub probation: Option<Probation>,
+    /// Whether its connection has broken, and the first dial since has not ended.
+    pub(crate) is_returning: bool,
 }
 
 /// The time in which a node casts no vote, because it may have forgotten locks, or because its clock jumped.
@@ -79,6 +81,7 @@ impl NodeStatus {
             persistence: String::new(),
             warnings: Vec::new(),
             probation: None,
+            is_returning: false,
         }
     }
 

@@ -15,8 +15,8 @@ mod shutdown;
 pub use builder::Builder;
 pub use client::Redlock;
 pub use error::{
-    AcquireError, ConnectError, ExtendError, InitError, InspectError, Invalid, ReleaseError, RunError,
-    ShutdownError,
+    AcquireError, ConnectError, ExtendError, InitError, InspectError, Invalid, NoDriver, ReleaseError,
+    RunError, ShutdownError,
 };
 pub use guard::{Guard, Held, Lost};
 pub use init::Init;

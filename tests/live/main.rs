@@ -19,4 +19,6 @@ mod rolling;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;
+mod told;
+mod unanswered;
 mod world;
