@@ -315,7 +315,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
                         let _ = set(builder, span).startup_timeout(Duration::from_millis(20)).connect().await;
                     }
                     Err(ConnectError::Invalid(invalid)) => {
-                        assert!(invalid.to_string().contains("take"), "{invalid}")
+                        assert!(invalid.to_string().contains("take"), "{invalid}");
                     }
                     Err(other) => panic!("{span:?}: {other}"),
                 }

@@ -23,7 +23,7 @@ pub(crate) struct Hold {
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
     state: AtomicU8,
-    /// The process that has it. Nobody renews the copy that a fork makes.
+    /// The process that has it. In the child of a fork its copy is not renewed.
     process: u32,
     /// What to hand to the guarded resource; nothing in plain mode.
     token: Option<Compact>,

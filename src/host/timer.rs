@@ -1,7 +1,7 @@
 //! Timers for callers, on whatever executor they are.
 //!
-//! Inside a Tokio runtime they are Tokio's. Elsewhere there are none, so a thread of our own rings them. It is started
-//! for the first who waits, and ends when nobody has for a while.
+//! Inside a Tokio runtime they are Tokio's. Elsewhere Tokio has none, so a thread of this library rings them. It starts
+//! with the first timer, and ends one second after the last.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,7 +38,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
     }
 }
 
-/// The same, also inside a Tokio runtime that nobody runs: always by our own thread.
+/// The same by this library's thread in any case: also inside a Tokio runtime that is not running.
 pub(crate) async fn timeout_anywhere<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
     match select(pin!(future), Alarm::after(span)).await {
         Either::Left((output, _)) => Ok(output),
@@ -51,7 +51,7 @@ pub(crate) async fn timeout_at<F: Future>(end: Instant, future: F) -> Result<F::
     timeout(end.saturating_duration_since(Instant::now()), future).await
 }
 
-/// A timer that our own thread rings.
+/// A timer that this library's thread rings.
 struct Alarm {
     rings_at: u64,
     /// Its place among the others, once it was polled.
@@ -83,7 +83,7 @@ impl Future for Alarm {
         self.place = Some(place);
         alarms.waiting.insert(place, cx.waker().clone());
         if !alarms.has_thread() {
-            // Without a thread whoever waits looks at the clock again and again.
+            // If the system refuses a thread, the future looks at the clock again and again.
             alarms.rung_in = thread::Builder::new()
                 .name("quorlock-timer".to_owned())
                 .spawn(ring_all)
@@ -110,7 +110,7 @@ impl Drop for Alarm {
 struct Alarms {
     waiting: BTreeMap<Place, Waker>,
     count: u64,
-    /// Until when the thread sleeps, if nobody wakes it.
+    /// Until when the thread sleeps, if no earlier timer is set.
     sleeps_until: u64,
     /// In which process the thread runs. A fork leaves it behind.
     rung_in: Option<u32>,
@@ -148,7 +148,7 @@ static ALARMS: Mutex<Alarms> =
     Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, rung_in: None });
 static CHANGED: Condvar = Condvar::new();
 
-/// How long the thread stays when nobody waits.
+/// How long the thread stays without a timer.
 const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! One small enum per operation. Variants are there to branch on; the report in them is for people. What is about one
 //! lock names it first.
 
+mod key;
+mod unanswered;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +13,9 @@ use crate::driver::NodeStatus;
 use crate::protocol::claim::Key;
 use crate::protocol::quorum::BadQuorum;
 use crate::protocol::terms::BadTerms;
+use key::lock;
+pub(super) use unanswered::NoAnswer;
+pub use unanswered::NoDriver;
 
 /// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,29 +56,6 @@ impl From<BadQuorum> for Invalid {
     fn from(bad: BadQuorum) -> Self {
         Self::new(bad.to_string())
     }
-}
-
-/// Why the driver of a client, which does all that has to do with its nodes, does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoDriver {
-    /// It did not run for as long as the call may take. It goes on as soon as it runs, and undoes what was asked of it in
-    /// vain.
-    #[error(
-        "the client's driver did not answer in time: the runtime that the client was built in is blocked, or nobody runs \
-         it; keep it running, or build the client with `dedicated_thread()`"
-    )]
-    Stalled,
-    /// This process is the child of a fork. Connections and locks are its parent's.
-    #[error("the client was built before this process was forked: build a client of its own after the fork")]
-    Forked,
-}
-
-/// What a caller hears in place of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoAnswer {
-    Closed,
-    NoDriver(NoDriver),
 }
 
 /// Why no client could be built.
@@ -311,93 +294,6 @@ pub enum RunError {
     },
 }
 
-impl Invalid {
-    /// The lock's key on the nodes, prefix and name, if it is about one.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
-    }
-}
-
-impl AcquireError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        match self {
-            Self::Held { key, .. }
-            | Self::NoQuorum { key, .. }
-            | Self::OnProbation { key, .. }
-            | Self::Refused { key, .. }
-            | Self::TooLate { key, .. }
-            | Self::NoDriver { key, .. }
-            | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
-        }
-    }
-}
-
-impl ExtendError {
-    /// The lock's key on the nodes, prefix and name.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        match self {
-            Self::Lost { key }
-            | Self::Unconfirmed { key, .. }
-            | Self::NoDriver { key, .. }
-            | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
-        }
-    }
-}
-
-impl ReleaseError {
-    /// The lock's key on the nodes, prefix and name.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        match self {
-            Self::NoQuorum { key, .. } | Self::NoDriver { key, .. } | Self::Closed { key } => key,
-        }
-    }
-}
-
-impl InspectError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        match self {
-            Self::NoDriver { key, .. } | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
-        }
-    }
-}
-
-impl RunError {
-    /// The lock's key on the nodes, prefix and name; none where no name was given.
-    #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        match self {
-            Self::Acquire(error) => error.key(),
-            Self::Lost { key } => Some(key),
-        }
-    }
-}
-
-/// Each error of an operation on a lock has the same two ways not to be answered.
-macro_rules! unanswered {
-    ($($error:ident),+) => {
-        $(impl $error {
-            pub(super) fn unanswered(why: NoAnswer, key: &Key) -> Self {
-                let key = key.shared();
-                match why {
-                    NoAnswer::Closed => Self::Closed { key },
-                    NoAnswer::NoDriver(reason) => Self::NoDriver { key, reason },
-                }
-            }
-        })+
-    };
-}
-unanswered!(AcquireError, ExtendError, ReleaseError, InspectError);
-
 /// What was still open when the time for a shutdown was over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -412,34 +308,20 @@ pub struct ShutdownError {
 
 impl fmt::Display for ShutdownError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.no_driver {
-            Some(why) => write!(f, "not shut down: {why}"),
-            None => {
-                let (undone, kept) = (self.undone.len(), self.kept.len());
-                write!(f, "shut down with {undone} undos owed to nodes and {kept} locks still held")
-            }
+        if let Some(why) = self.no_driver {
+            return write!(f, "not shut down: {why}");
         }
+        let (undone, kept) = (self.undone.len(), self.kept.len());
+        write!(f, "shut down with {undone} undos owed to nodes and {kept} locks still held")
     }
 }
 
 impl std::error::Error for ShutdownError {}
 
-/// A lock as messages name it: quoted, and not in full where that would be most of the message.
-pub(super) fn lock(key: &str) -> String {
-    let mut ends = key.char_indices().skip(LONGEST_SHOWN).map(|(end, _)| end);
-    match ends.next() {
-        Some(end) => format!("lock {:?}… ({} bytes)", &key[..end], key.len()),
-        None => format!("lock {key:?}"),
-    }
-}
-
 fn list(nodes: &[NodeStatus]) -> String {
     let words: Vec<String> = nodes.iter().map(ToString::to_string).collect();
     words.join("; ")
 }
-
-/// In characters.
-const LONGEST_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
@@ -449,14 +331,5 @@ mod tests {
     fn errors_are_small_for_they_are_in_every_result() {
         assert!(size_of::<AcquireError>() <= 64, "{} bytes", size_of::<AcquireError>());
         assert!(size_of::<ReleaseError>() <= 56 && size_of::<ExtendError>() <= 56);
-    }
-
-    #[test]
-    fn a_long_name_is_not_all_of_a_message() {
-        assert_eq!(lock("nightly"), "lock \"nightly\"");
-        let long = "é".repeat(30_000);
-        let shown = lock(&long);
-        assert!(shown.len() < 500 && shown.ends_with("é\"… (60000 bytes)"), "{shown}");
-        assert_eq!(lock(&"é".repeat(200)).matches('é').count(), 200);
     }
 }

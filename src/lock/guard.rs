@@ -31,6 +31,8 @@ use crate::protocol::vote::Vote;
 ///
 /// # Safety of the lock
 ///
+/// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
+///
 /// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
 /// [`lost`](Held::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else: hand
@@ -208,7 +210,9 @@ impl Held {
     }
 
     /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
-    /// tenth of the ttl if that is less) when no renewal got through, and at once when others have taken the nodes.
+    /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
+    /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
+    /// [broken](super::Redlock::break_lock).
     pub fn lost(&self) -> Lost {
         Lost::of(&self.hold)
     }

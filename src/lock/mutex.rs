@@ -75,7 +75,7 @@ impl Mutex {
     }
 
     /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Reaching the nodes counts as waiting
-    /// too. Defaults to waiting for ever.
+    /// too, but no wait is too short for one dial of each node. Zero tries once. Defaults to waiting for ever.
     pub const fn wait(mut self, wait: Duration) -> Self {
         self.wait = if wait.is_zero() { Wait::No } else { Wait::For(wait) };
         self
@@ -115,7 +115,8 @@ impl Mutex {
     /// # Errors
     ///
     /// When the wait is over, what stood in the way last: [`Held`](AcquireError::Held) by others, or
-    /// [`NoQuorum`](AcquireError::NoQuorum). At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
+    /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
+    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
     /// [`Invalid`](AcquireError::Invalid), [`Closed`](AcquireError::Closed).
     ///
     /// # Cancel safety
@@ -127,7 +128,8 @@ impl Mutex {
     }
 
     /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
-    /// for it. Of the [`wait`](Self::wait) nothing is used.
+    /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
+    /// servers close them, it waits for the next dial of these nodes, within its [`patience`](Self::patience).
     ///
     /// # Errors
     ///

@@ -16,7 +16,7 @@ use suite::{KEEP, KEY, Place, Stands, Subject};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use crate::protocol::claim::{Ask, Phase, Token};
+use crate::protocol::claim::{Ask, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
@@ -68,10 +68,7 @@ impl Subject for Real {
     }
 
     fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
-        match ask.phase {
-            Phase::Break => self.packer.pack_break(ask, true),
-            _ => self.packer.pack(ask, form(as_text)),
-        }
+        self.packer.pack(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_badge(ask) {
             bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));

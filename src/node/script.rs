@@ -1,4 +1,4 @@
-//! Our questions as bytes: Lua scripts and two plain commands.
+//! Our questions as bytes: Lua scripts and three plain commands.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -72,6 +72,12 @@ impl Packer {
                 put_word(bytes, millis(ask.ttl).digits());
             }
             Phase::Remaining => put(bytes, &[b"PTTL", key]),
+            Phase::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
+            Phase::Break => {
+                let fence = [FENCE_PREFIX.as_bytes(), key].concat();
+                // It is rare, so no node is made to keep it loaded.
+                put_call(bytes, &BREAK, Form::Text, &[key, &fence]);
+            }
             Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
@@ -97,24 +103,9 @@ impl Packer {
                 }
             }
             Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
-            // A number belongs to every raise; a look and a break have packings of their own.
-            Phase::Raise | Phase::Look | Phase::Break => {}
+            // A number belongs to every raise, and a look has a packing of its own.
+            Phase::Raise | Phase::Look => {}
         }
-    }
-
-    /// Packs a break, for a node that keeps lines or keeps none. Always in full: it is rare, so no node has it loaded.
-    pub(crate) fn pack_break(&mut self, ask: &Ask, keeps_lines: bool) {
-        let key = ask.key.as_str();
-        let [line, fence] = [LINE_PREFIX, FENCE_PREFIX].map(|prefix| format!("{prefix}{key}"));
-        let line = if keeps_lines { &line } else { key };
-        let mut command = redis::cmd("EVAL");
-        command.arg(BREAK_TEXT);
-        match ask.fence {
-            Some(_) => command.arg(3).arg(key).arg(line).arg(fence),
-            None => command.arg(2).arg(key).arg(line),
-        };
-        self.bytes.clear();
-        command.write_packed_command(&mut self.bytes);
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
@@ -292,7 +283,7 @@ const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = include_str!("lua/stand.lua");
-const BREAK_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/break.lua"));
+const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));
@@ -303,6 +294,7 @@ static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
 static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
 static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"1"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
+static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"2"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 

@@ -72,10 +72,6 @@ impl Driver {
         places.into_iter().flatten().flatten().collect()
     }
 
-    pub(super) fn nodes_with_lines(&self) -> NodeSet {
-        self.line_keepers().map(|(node, _)| node).collect()
-    }
-
     fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
         self.line_keepers().filter(|(node, _)| self.board.may_keep_lines(*node))
     }

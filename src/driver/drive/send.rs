@@ -18,28 +18,20 @@ impl Driver {
     /// Packs the question once, and copies its bytes to every node it goes to.
     pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let to_call = match ask.phase {
-            Phase::HandOver | Phase::KeepTurn => self.lines_to_call(&ask.key),
-            // It is rare, and those who wait may stand anywhere.
-            Phase::Break => self.nodes_with_lines(),
-            _ => nodes,
-        };
+        let calls = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn);
+        let to_call = if calls { self.lines_to_call(&ask.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
             let Some(connection) = self.links[node.index()].connection() else { continue };
             let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-            let calls = to_call.contains(node);
-            if !calls && ask.phase != Phase::Break {
+            if !to_call.contains(node) {
                 // Where the line is not, there is nobody to call. All that follow are such.
                 ask.phase = Phase::Release;
             }
-            if packed != Some((form, calls)) {
-                match ask.phase {
-                    Phase::Break => self.packer.pack_break(&ask, calls),
-                    _ => self.packer.pack(&ask, form),
-                }
-                packed = Some((form, calls));
+            if packed != Some((form, ask.phase)) {
+                self.packer.pack(&ask, form);
+                packed = Some((form, ask.phase));
             }
             connection.queue(self.packer.bytes());
             self.unsent.insert(node);

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
 use super::Builder;
 use crate::driver::timer::timeout_anywhere;
-use crate::driver::{NodeState, NodeStatus};
+use crate::driver::{NodeState, NodeStatus, now};
 use crate::protocol::vote::Bar;
 
 impl Builder {
@@ -20,11 +18,11 @@ impl Builder {
     /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
     /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
     /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over;
-    /// [`ConnectError::NoDriver`] if nothing was dialed by then, because nobody runs the runtime.
+    /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (startup_timeout, connect_timeout) = (self.startup_timeout, self.connect_timeout);
         let client = self.lazy()?;
-        let deadline = Instant::now() + startup_timeout;
+        let deadline = now().plus(startup_timeout);
         let mut view = client.shared.view.clone();
         let quorum = client.shared.quorum;
         let mut ready_since = None;
@@ -35,18 +33,18 @@ impl Builder {
             let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
             let up = nodes.iter().filter(|node| node.is_up()).count();
             let until = if quorum.is_met(up) {
-                let ready_since = *ready_since.get_or_insert_with(Instant::now);
-                if is_known || ready_since.elapsed() >= GRACE {
+                let ready_since = *ready_since.get_or_insert_with(now);
+                if is_known || now().since(ready_since) >= GRACE {
                     return Ok(client);
                 }
-                ready_since + GRACE
+                ready_since.plus(GRACE)
             } else {
                 deadline
             };
             if quorum.is_out_of_reach(barred) {
                 return Err(ConnectError::Refused { nodes: nodes.to_vec() });
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.since(now());
             match timeout_anywhere(left, view.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ConnectError::Closed),
