@@ -338,7 +338,7 @@ impl Node {
     }
 
     /// The script `break`.
-    fn break_open(&mut self, key: &Key, is_guarded: bool) -> Vote {
+    pub(crate) fn break_open(&mut self, key: &Key, is_guarded: bool) -> Vote {
         let fence = self.data.get_mut(&Slot::Fence(key.clone())).filter(|_| is_guarded);
         let number = fence.as_ref().and_then(|entry| number_in(entry.value.as_deref()?));
         if let (Some(fence), Some(number)) = (fence, number)
