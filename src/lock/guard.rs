@@ -15,6 +15,7 @@ use super::client::Redlock;
 use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
+use crate::driver::timer::sleep;
 use crate::driver::{Extended, Hold, Order};
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
@@ -56,8 +57,11 @@ pub struct Held {
 /// Completes when a lock is lost; never, if it is released first.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Lost {
+    hold: Arc<Hold>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Rings at the deadline that was known last, for the driver may not run.
+    alarm: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Guard {
@@ -212,16 +216,18 @@ impl Held {
     /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
     /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
     /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
-    /// [broken](super::Redlock::break_lock).
+    /// [broken](super::Redlock::break_lock). The future comes at the deadline also where the driver does not run; the token
+    /// then comes with the next look at the lock.
     pub fn lost(&self) -> Lost {
         Lost::of(&self.hold)
     }
 }
 
 impl Lost {
-    fn of(hold: &Hold) -> Self {
+    fn of(hold: &Arc<Hold>) -> Self {
         let token = hold.lost();
-        Self { waiting: Box::pin(token.clone().cancelled_owned()), token }
+        let waiting = Box::pin(token.clone().cancelled_owned());
+        Self { hold: Arc::clone(hold), waiting, token, alarm: None }
     }
 
     /// The same signal as a token, to hand to code that takes one. Cancelling it is of no use to anybody.
@@ -235,7 +241,19 @@ impl Future for Lost {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.waiting.as_mut().poll(cx)
+        while self.waiting.as_mut().poll(cx).is_pending() {
+            // Looks at the clock, and gives the signal if the deadline has passed. A lock that was released has no loss.
+            if !self.hold.is_valid() && !self.hold.is_lost() {
+                return Poll::Pending;
+            }
+            let left = self.hold.remaining();
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(left)));
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.alarm = None;
+        }
+        Poll::Ready(())
     }
 }
 

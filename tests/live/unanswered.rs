@@ -89,6 +89,31 @@ fn no_call_waits_for_a_driver_that_nobody_runs() {
 }
 
 #[test]
+fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
+    let cluster = fleet(3);
+    for with_runtime in [true, false] {
+        let home = runtime();
+        let name = format!("k{with_runtime}");
+        let (redlock, guard) = home.block_on(async {
+            let redlock = builder(&cluster).connect().await.expect("all nodes are up");
+            let guard = redlock.mutex(&name).ttl(secs(1)).acquire().await.expect("free");
+            (redlock, guard)
+        });
+        let (guard, took) = in_time("the loss", move || {
+            let lost = guard.lost();
+            if with_runtime {
+                runtime().block_on(lost)
+            } else {
+                block_on(lost)
+            }
+            guard
+        });
+        assert!(!guard.is_valid() && took < secs(5), "{took:?}");
+        drop((redlock, guard, home));
+    }
+}
+
+#[test]
 fn a_client_that_is_built_where_nobody_runs_it_says_so() {
     let cluster = fleet(3);
     let builder = builder(&cluster).startup_timeout(secs(2));
