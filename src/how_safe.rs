@@ -58,7 +58,7 @@
 //! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
 //! | clocks differ in speed by less than the [drift](crate::Builder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
 //! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left |
-//! | no keys are deleted or evicted | `FLUSHALL` of locks only, `maxmemory` with eviction | evicting nodes do not vote |
+//! | no keys are deleted or evicted | `FLUSHALL` of locks only, `maxmemory` with eviction | evicting nodes do not vote; a holder whose keys others took or deleted is told at its next renewal, or at the release |
 //! | nodes are independent | replicas, shared disks, one server named twice | replicas and the same server twice are refused |
 //! | the holder stops when the lock says so | ignoring [`lost`](crate::Held::lost) | [`Mutex::run`](crate::Mutex::run), `quorlock run` |
 //! | no plain client or other library takes the same names | they know nothing of probation | do not mix them, or count on the margin alone |
