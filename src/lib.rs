@@ -51,7 +51,14 @@
 //! ```
 //!
 //! [`Mutex::run`] does just that. Where the runtime itself may be blocked for long, build the client with
-//! [`dedicated_thread`](Builder::dedicated_thread), so that renewals go on.
+//! [`dedicated_thread`](Builder::dedicated_thread), so that renewals go on. Such a client also works without a Tokio
+//! runtime, on any executor.
+//!
+//! A lock whose keys were stolen or deleted is told lost at the next renewal, or else at the release:
+//! [`ReleaseReport::was_lost`].
+//!
+//! After a fork only the parent has the client and its locks. In the child every call ends at once with
+//! [`NoDriver::Forked`], and no guard is valid: build a client of its own there.
 //!
 //! # Safety of the lock
 //!

@@ -286,6 +286,71 @@ async fn max_hold_is_no_less_than_the_ttl() {
     check_mutex_refused(mutex, &["max_hold", "4s"]).await;
 }
 
+/// What can be given for a span, from nothing to more than there is.
+const SPANS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_nanos(1),
+    Duration::from_millis(1),
+    Duration::from_secs(3600),
+    Duration::from_secs(u64::MAX),
+    Duration::MAX,
+];
+
+#[tokio::test]
+async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
+    let setters: [fn(Builder, Duration) -> Builder; 5] = [
+        Builder::longest_ttl,
+        Builder::keep_fences,
+        Builder::node_timeout,
+        Builder::connect_timeout,
+        Builder::startup_timeout,
+    ];
+    let mut taken = 0;
+    for set in setters {
+        for span in SPANS {
+            for builder in [nodes(3), nodes(3).plain()] {
+                match set(builder.clone(), span).lazy() {
+                    Ok(redlock) => {
+                        taken += 1;
+                        let refused = redlock.mutex("a").no_wait().acquire().await;
+                        assert!(refused.is_err_and(|error| !error.to_string().is_empty()), "{span:?}");
+                        redlock.nodes().await;
+                        // Some are refused once more where they meet others.
+                        let _ = set(builder, span).startup_timeout(Duration::from_millis(20)).connect().await;
+                    }
+                    Err(ConnectError::Invalid(invalid)) => {
+                        assert!(invalid.to_string().contains("take"), "{invalid}");
+                    }
+                    Err(other) => panic!("{span:?}: {other}"),
+                }
+            }
+        }
+    }
+    assert!(taken > 10, "{taken}");
+}
+
+#[tokio::test]
+async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
+    let setters: [fn(Mutex, Duration) -> Mutex; 3] = [Mutex::ttl, Mutex::patience, Mutex::max_hold];
+    for redlock in [client(), nodes(3).plain().lazy().expect("a client that will reach nobody")] {
+        for set in setters {
+            for span in SPANS {
+                let refused = set(redlock.mutex("a"), span).no_wait().acquire().await;
+                let error = refused.expect_err("nobody is there");
+                assert!(error.to_string().starts_with("lock \"a\": "), "{span:?}: {error}");
+            }
+        }
+        for wait in SPANS {
+            let acquire = redlock.mutex("a").wait(wait).acquire();
+            let within = tokio::time::timeout(Duration::from_millis(400), acquire).await;
+            assert_eq!(within.is_err(), wait > Duration::from_secs(1), "{wait:?}: {within:?}");
+        }
+        for limit in SPANS {
+            let _ = redlock.shutdown(limit).await;
+        }
+    }
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn a_fencing_token_goes_through_json_and_comes_back() {

@@ -200,7 +200,7 @@ impl Desk {
             }
             News::Released(votes) => {
                 let Some(record) = self.records.remove(&id) else { return };
-                let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing));
+                let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
                 if let Caller::Releasing(Some(reply)) = record.caller {
                     self.courtesy.on_answered();

@@ -19,7 +19,7 @@ use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
 use super::order::{Ids, Inbox, Listener, Order};
-use crate::host::{clock, entropy};
+use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
 use crate::protocol::board::{Action, Board, Limits, News};
@@ -54,6 +54,8 @@ pub(crate) struct Driver {
     rings_at: u64,
     /// When this task ran last, by the boot clock.
     ran_at: u64,
+    /// The process whose connections these are.
+    process: u32,
 }
 
 /// What a driver is made of.
@@ -106,6 +108,7 @@ impl Driver {
             timer: Box::pin(sleep(Duration::ZERO)),
             rings_at: 0,
             ran_at: 0,
+            process: process::id(),
         };
         (driver, watcher)
     }
@@ -119,6 +122,11 @@ impl Driver {
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if process::id() != self.process {
+            // In the child of a fork, which has the same connections: whatever is written, read or closed here, is so for
+            // the parent.
+            return Poll::Pending;
+        }
         let now = clock::boot_nanos();
         let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
         if self.must_listen_first(gap, cx) {

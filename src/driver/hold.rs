@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::host::clock;
+use crate::host::{clock, process};
 use crate::protocol::claim::Key;
 use crate::protocol::fence::FencingToken;
 use crate::protocol::quorum::NodeSet;
@@ -23,6 +23,8 @@ pub(crate) struct Hold {
     wall_nanos: AtomicU64,
     confirmed: AtomicU16,
     state: AtomicU8,
+    /// The process that has it. In the child of a fork its copy is not renewed.
+    process: u32,
     /// What to hand to the guarded resource; nothing in plain mode.
     token: Option<Compact>,
     end: Mutex<End>,
@@ -58,6 +60,7 @@ impl Hold {
     pub(crate) fn new(key: Key, deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
         Self {
             key,
+            process: process::id(),
             boot_nanos: AtomicU64::new(deadline.boot_nanos()),
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
@@ -77,9 +80,12 @@ impl Hold {
         Moment::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
     }
 
-    /// Whether the lock may be trusted now. Latches the loss when the deadline has passed.
+    /// Whether the lock may be trusted now. Latches the loss when the deadline has passed, and in the child of a fork.
     pub(crate) fn is_valid(&self) -> bool {
-        if clock::now().is_past(self.deadline()) {
+        if self.state.load(Ordering::Acquire) != HELD {
+            return false;
+        }
+        if clock::now().is_past(self.deadline()) || process::id() != self.process {
             self.lose();
         }
         self.state.load(Ordering::Acquire) == HELD

@@ -141,6 +141,7 @@ impl Link {
     /// The connection is in use from here on.
     pub(super) fn up(&mut self, profile: &Profile) {
         self.failures = 0;
+        self.status.is_returning = false;
         // A guarded client hears in the same turn what the node's memory is worth.
         self.status.state = if profile.look.is_some() { NodeState::Undecided(None) } else { NodeState::Up };
         self.status.server = profile.server();
@@ -195,6 +196,7 @@ impl Link {
     pub(super) fn down(&mut self, why: &str, now: Moment) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
+        self.status.is_returning = self.is_connected();
         self.state = State::Resting(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
         let is_news = !matches!(self.status.state, NodeState::Down(_));
@@ -211,6 +213,7 @@ impl Link {
         } else {
             backoff::redial_barred(entropy::jitter())
         };
+        self.status.is_returning = false;
         self.state = State::Resting(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
         let is_news = self.status.state != NodeState::Barred(bar.clone());

@@ -17,6 +17,7 @@ mod record;
 // What a driver is made of, for those who build one.
 pub(crate) use crate::host::clock::now;
 pub(crate) use crate::host::entropy::jitter;
+pub(crate) use crate::host::{process, timer};
 pub use crate::node::DialStep;
 pub(crate) use crate::node::{Address, Login, Settings};
 #[cfg(feature = "tls-rustls")]

@@ -37,6 +37,8 @@ pub struct NodeStatus {
     pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.
     pub probation: Option<Probation>,
+    /// Whether its connection has broken, and the first dial since has not ended.
+    pub(crate) is_returning: bool,
 }
 
 /// The time in which a node casts no vote, because it may have forgotten locks, or because its clock jumped.
@@ -88,6 +90,7 @@ impl NodeStatus {
             fences: None,
             failed_step: None,
             probation: None,
+            is_returning: false,
         }
     }
 

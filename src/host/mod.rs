@@ -1,4 +1,6 @@
-//! The only doors to time and chance.
+//! The only doors to time and chance, and to what process this is.
 
 pub(crate) mod clock;
 pub(crate) mod entropy;
+pub(crate) mod process;
+pub(crate) mod timer;

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::error::Elapsed;
-use tokio::time::{sleep, timeout, timeout_at};
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::AcquireError;
+use super::error::{AcquireError, NoAnswer};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Turn;
 use super::report::Report;
+use crate::driver::timer::{Elapsed, sleep, timeout, timeout_at};
 use crate::driver::{Hold, Order, jitter};
 use crate::protocol::attempt::{Refusal, Why};
 use crate::protocol::backoff;
@@ -30,11 +29,9 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     async {
         let limit = Limit::of(mutex.wait);
         let client = &mutex.client;
-        match mutex.wait {
-            // Reaching the nodes counts as waiting.
-            Wait::For(span) => drop(timeout(span, client.ready()).await),
-            Wait::No | Wait::Forever => client.ready().await,
-        }
+        is_here(client, &claim)?;
+        // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
+        client.ready().await;
         let turn = take_turn(client, &claim, limit).await?;
         limit.pause(turn.pause).await;
         let mut line = InLine::new(client, &claim, &turn, limit);
@@ -55,7 +52,11 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
             let claim = Claim { curious: word == Word::None || limit.is_over(), ..claim.clone() };
-            let refusal = match attempt(client, &claim, tenure).await? {
+            let tried = match mutex.wait {
+                Wait::No => last_attempt(client, &claim, tenure).await?,
+                Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
+            };
+            let refusal = match tried {
                 Ok(won) => {
                     turn.on_taken();
                     return Ok(won.into_guard(client, &claim, turn));
@@ -75,7 +76,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let is_taken = matches!(refusal.why, Why::Contended { .. });
             next = is_taken.then(|| turn.share(|share, _| share.next_of_refused()));
         };
-        Err(error_of(client, refusal))
+        Err(error_of(client, &claim, refusal))
     }
     .instrument(span)
     .await
@@ -87,15 +88,16 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
         let client = &mutex.client;
+        is_here(client, &claim)?;
         client.ready().await;
         let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
-        match attempt(client, &claim, tenure).await? {
+        match last_attempt(client, &claim, tenure).await? {
             Ok(won) => {
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
             }
             Err(Refusal { why: Why::Contended { .. }, .. }) => Ok(None),
-            Err(refusal) => Err(error_of(client, refusal)),
+            Err(refusal) => Err(error_of(client, &claim, refusal)),
         }
     }
     .instrument(span)
@@ -116,6 +118,14 @@ impl Limit {
             Wait::No => Self::At(now),
             Wait::For(span) => now.checked_add(span).map_or(Self::Never, Self::At),
             Wait::Forever => Self::Never,
+        }
+    }
+
+    /// What is left of the wait; nothing if it has no end.
+    fn left(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::At(end) => Some(end.saturating_duration_since(tokio::time::Instant::now())),
         }
     }
 
@@ -216,8 +226,10 @@ impl<'a> InLine<'a> {
 
     async fn stand(&self) -> Option<Vote> {
         let (key, waited, is_aside) = (self.claim.key.clone(), self.since.elapsed(), self.trust.is_aside());
-        let orders = &self.client.shared.orders;
-        self.client.shared.ask(|reply| Order::Stand { id: orders.id(), key, waited, is_aside, reply }).await
+        let shared = &self.client.shared;
+        let span = self.limit.left().map(|left| left.saturating_add(shared.node_timeout));
+        let order = |reply| Order::Stand { id: shared.orders.id(), key, waited, is_aside, reply };
+        shared.ask(span, order).await.ok()
     }
 }
 
@@ -230,30 +242,64 @@ async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn
         Limit::Never => Some(queue.turn(&claim.key).await),
         Limit::At(end) => timeout_at(end, queue.turn(&claim.key)).await.ok(),
     };
-    turn.ok_or_else(|| AcquireError::Held { retry_after: None, report: Report::empty() })
+    turn.ok_or_else(|| {
+        let key = claim.key.shared();
+        AcquireError::Held { key, retry_after: None, report: Report::empty() }
+    })
 }
 
-/// One attempt, watched: dropped half-way, it tells the driver to undo it.
-async fn attempt(
+/// The child of a fork has neither driver nor locks.
+fn is_here(client: &Redlock, claim: &Claim) -> Result<(), AcquireError> {
+    let here = client.shared.is_here();
+    here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &claim.key))
+}
+
+/// The attempt of a caller who does not wait. Where connections have just broken, as idle ones do all at once when the
+/// servers close them, it is made again when they are back, within the time that one attempt may take.
+async fn last_attempt(
     client: &Redlock,
     claim: &Claim,
     tenure: Tenure,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
-    let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
-    let (id, claim) = (ticket.id, claim.clone());
-    let answer = client.shared.ask(|reply| Order::Acquire { id, claim, tenure, reply }).await;
-    match answer {
-        None => {
-            ticket.is_open = false;
-            Err(AcquireError::Closed)
+    let now = tokio::time::Instant::now();
+    let patience = Limit::At(now + claim.terms.patience());
+    let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
+    loop {
+        let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
+        let Err(Refusal { why: Why::NoQuorum, votes }) = &tried else { return Ok(tried) };
+        let left = patience.left().unwrap_or_default();
+        let is_over = left.is_zero() || !votes.iter().any(has_broken);
+        if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
+            return Ok(tried);
         }
-        Some(Err(refusal)) => {
+    }
+}
+
+/// One attempt, watched: dropped half-way, it tells the driver to undo it. The caller waits for so long, and for as long
+/// as the attempt may take, if there is an end to it.
+async fn attempt(
+    client: &Redlock,
+    claim: &Claim,
+    tenure: Tenure,
+    left: Option<Duration>,
+) -> Result<Result<Won, Refusal>, AcquireError> {
+    let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
+    let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
+    let span = left.map(|left| left.saturating_add(claim.terms.patience()));
+    let answer = client.shared.ask(span, |reply| Order::Acquire { id, claim, tenure, reply }).await;
+    match answer {
+        Err(why) => {
+            // A driver that goes on one day undoes it.
+            ticket.is_open = matches!(why, NoAnswer::NoDriver(_));
+            Err(AcquireError::unanswered(why, key))
+        }
+        Ok(Err(refusal)) => {
             ticket.is_open = false;
             Ok(Err(refusal))
         }
         // Between the last answer and here this task may have slept for long. What is handed over must be good; the
         // ticket, dropped open, undoes what is not.
-        Some(Ok(hold)) if !hold.is_valid() => {
+        Ok(Ok(hold)) if !hold.is_valid() => {
             let vote = |node| {
                 if hold.confirmed().contains(node) {
                     Vote::Granted
@@ -264,7 +310,7 @@ async fn attempt(
             let votes = client.shared.quorum.all().iter().map(vote).collect();
             Ok(Err(Refusal { why: Why::TooLate, votes }))
         }
-        Some(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
+        Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
     }
 }
 
@@ -296,13 +342,13 @@ impl Drop for Ticket {
     }
 }
 
-fn error_of(client: &Redlock, refusal: Refusal) -> AcquireError {
-    let report = client.report(refusal.votes);
+fn error_of(client: &Redlock, claim: &Claim, refusal: Refusal) -> AcquireError {
+    let (key, report) = (claim.key.shared(), client.report(refusal.votes));
     match refusal.why {
-        Why::Contended { retry_after } => AcquireError::Held { retry_after, report },
-        Why::NoQuorum => AcquireError::NoQuorum { report },
-        Why::OnProbation { retry_after } => AcquireError::OnProbation { retry_after, report },
-        Why::Barred => AcquireError::Refused { report },
-        Why::TooLate => AcquireError::TooLate { report },
+        Why::Contended { retry_after } => AcquireError::Held { key, retry_after, report },
+        Why::NoQuorum => AcquireError::NoQuorum { key, report },
+        Why::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
+        Why::Barred => AcquireError::Refused { key, report },
+        Why::TooLate => AcquireError::TooLate { key, report },
     }
 }

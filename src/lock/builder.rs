@@ -1,5 +1,7 @@
 //! The way to a client: everything is checked once, when it is built.
 
+mod connect;
+
 use std::fmt;
 #[cfg(feature = "tls-rustls")]
 use std::path::PathBuf;
@@ -9,20 +11,19 @@ use std::time::Duration;
 
 use tokio::runtime;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 
 use super::client::{RESERVED, Redlock, Shared};
 use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
-use crate::driver::{Address, Driver, Login, NodeState, NodeStatus, Options, Orders, Settings, View};
+use crate::driver::{Address, Driver, Login, Options, Orders, Settings, View, process};
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Tls, TlsFiles};
 use crate::observe::{Event, Events, Observer};
+use crate::protocol::claim::LONGEST_KEY;
 use crate::protocol::marker::{Charter, least_retention, usual_retention};
 use crate::protocol::membership::Membership;
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::Drift;
-use crate::protocol::vote::Bar;
 
 /// Sets up a client. Begin with [`Redlock::builder`].
 #[derive(Clone)]
@@ -202,7 +203,8 @@ impl Builder {
     }
 
     /// Runs the driver on a thread and runtime of its own, so that locks are renewed and losses told even where the
-    /// caller's runtime is blocked. Defaults to the caller's runtime.
+    /// caller's runtime is blocked, and so that locks can be taken where there is no Tokio runtime: on any executor.
+    /// Defaults to the caller's runtime.
     pub const fn dedicated_thread(mut self) -> Self {
         self.dedicated_thread = true;
         self
@@ -214,54 +216,17 @@ impl Builder {
         self
     }
 
-    /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
-    /// tenth of a second to say that they may not be in the list).
-    ///
-    /// # Errors
-    ///
-    /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
-    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
-    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over.
-    pub async fn connect(self) -> Result<Redlock, ConnectError> {
-        let startup_timeout = self.startup_timeout;
-        let client = self.lazy()?;
-        let deadline = Instant::now() + startup_timeout;
-        let mut view = client.shared.view.clone();
-        let quorum = client.shared.quorum;
-        let mut ready_since = None;
-        loop {
-            let nodes = view.borrow_and_update().clone();
-            misplaced(&nodes)?;
-            let is_known = nodes.iter().all(NodeStatus::is_known);
-            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
-            let up = nodes.iter().filter(|node| node.is_up()).count();
-            let until = if quorum.is_met(up) {
-                let ready_since = *ready_since.get_or_insert_with(Instant::now);
-                if is_known || ready_since.elapsed() >= GRACE {
-                    return Ok(client);
-                }
-                ready_since + GRACE
-            } else {
-                deadline
-            };
-            if quorum.is_out_of_reach(barred) {
-                return Err(ConnectError::Refused { nodes: nodes.to_vec() });
-            }
-            match timeout_at(until, view.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(ConnectError::Closed),
-                Err(_) if quorum.is_met(up) => return Ok(client),
-                Err(_) => return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() }),
-            }
-        }
-    }
-
     /// Gives back a client at once and dials in the background. The first attempt at a lock waits until a quorum of
     /// nodes is ready or every node was dialed once.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Invalid`] for options that cannot work, and where there is no Tokio runtime to run on.
+    /// [`ConnectError::Invalid`] for options that cannot work, and where there is no Tokio runtime to run on (without
+    /// [`dedicated_thread`](Self::dedicated_thread)).
+    ///
+    /// # Panics
+    ///
+    /// If the Tokio runtime was built without `enable_all`.
     pub fn lazy(self) -> Result<Redlock, ConnectError> {
         let quorum = Quorum::new(self.nodes.len(), self.quorum).map_err(Invalid::from)?;
         let drift = Drift::new(self.drift).map_err(Invalid::from)?;
@@ -308,6 +273,7 @@ impl Builder {
             connect_timeout,
             key_prefix: self.key_prefix,
             longest_ttl,
+            process: process::id(),
         };
         Ok(Redlock { shared: Arc::new(shared) })
     }
@@ -320,6 +286,12 @@ impl Builder {
         }
         if self.key_prefix.starts_with(RESERVED) {
             return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken")));
+        }
+        if self.key_prefix.len() >= LONGEST_KEY {
+            return Err(Invalid::new(format!(
+                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {LONGEST_KEY}",
+                self.key_prefix.len()
+            )));
         }
         if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
             return Err(Invalid::new(format!(
@@ -364,17 +336,6 @@ impl fmt::Debug for Builder {
     }
 }
 
-fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
-    for node in nodes {
-        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
-            &node.state
-        {
-            return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
-        }
-    }
-    Ok(())
-}
-
 fn on_runtime(
     launch: impl FnOnce() -> (Driver, watch::Receiver<View>),
 ) -> Result<watch::Receiver<View>, ConnectError> {
@@ -401,7 +362,5 @@ fn on_thread(
     Ok(view)
 }
 
-/// How long nodes beyond the quorum have to say that they may not be in the list.
-const GRACE: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
 
 use super::builder::Builder;
-use super::error::Invalid;
+use super::error::{Invalid, NoAnswer, NoDriver};
 use super::mutex::Mutex;
 use super::queue::Queue;
 use super::report::Report;
-use crate::driver::{NodeState, NodeStatus, Orders, View};
-use crate::protocol::claim::Key;
+use crate::driver::timer::{timeout, timeout_anywhere};
+use crate::driver::{NodeState, NodeStatus, Orders, View, now, process};
+use crate::protocol::claim::{Key, LONGEST_KEY};
 use crate::protocol::quorum::Quorum;
 use crate::protocol::terms::{Drift, Terms};
 use crate::protocol::vote::Vote;
@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) key_prefix: String,
     /// None in plain mode.
     pub(super) longest_ttl: Option<Duration>,
+    /// The process that the client was built in.
+    pub(super) process: u32,
 }
 
 impl Redlock {
@@ -68,8 +70,8 @@ impl Redlock {
 
     /// A lock of this name, to be set up further and then acquired.
     ///
-    /// The name is the key on every node, verbatim (behind the client's key prefix). Anything goes but an empty name
-    /// and names that start with `quorlock:`, which are this library's own.
+    /// The name is the key on every node, verbatim (behind the client's key prefix). Anything goes but an empty name,
+    /// names that start with `quorlock:`, which are this library's own, and more than 65,536 bytes, prefix included.
     pub fn mutex(&self, name: impl AsRef<str>) -> Mutex {
         Mutex::new(self.clone(), name.as_ref())
     }
@@ -77,9 +79,11 @@ impl Redlock {
     /// How each node stands, in the order of the client's list. Waits until every node was dialed once, so at most
     /// the connect time-out.
     pub async fn nodes(&self) -> Vec<NodeStatus> {
-        let mut view = self.shared.view.clone();
-        let known = view.wait_for(|nodes| are_known(nodes));
-        let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, known).await;
+        if self.shared.is_here().is_ok() {
+            let mut view = self.shared.view.clone();
+            let known = view.wait_for(|nodes| are_known(nodes));
+            let _ = timeout_anywhere(self.shared.one_dial(), known).await;
+        }
         self.known()
     }
 
@@ -101,8 +105,26 @@ impl Redlock {
         };
         let mut view = self.shared.view.clone();
         let ready = view.wait_for(is_ready);
-        let _ = timeout(self.shared.connect_timeout + DIAL_SLACK, ready).await;
+        let _ = timeout_anywhere(self.shared.one_dial(), ready).await;
         self.shared.has_waited.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits, for this span at most, until enough nodes vote, as long as some that have just lost their connection may be
+    /// among them when they are dialed again. Whether one of these nodes, which had lost it, is among them now.
+    pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
+        let need = self.shared.quorum.need();
+        let count = |nodes: &View, is: fn(&NodeStatus) -> bool| nodes.iter().filter(|node| is(node)).count();
+        let is_settled = |nodes: &View| {
+            count(nodes, NodeStatus::votes) >= need || count(nodes, |it| it.votes() || it.is_returning) < need
+        };
+        let mut view = self.shared.view.clone();
+        match timeout(span, view.wait_for(is_settled)).await {
+            Ok(Ok(nodes)) => {
+                let is_back = nodes.iter().enumerate().any(|(place, node)| node.votes() && had_lost(place));
+                is_back && count(&nodes, NodeStatus::votes) >= need
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {
@@ -113,8 +135,15 @@ impl Redlock {
         let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
         if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
             return Err(Invalid::new(format!(
-                "the name {name:?} starts with `{RESERVED}`, which is kept for this library's own keys"
-            )));
+                "the name starts with `{RESERVED}`, which is kept for this library's own keys"
+            ))
+            .about(&key));
+        }
+        if key.as_str().len() > LONGEST_KEY {
+            return Err(Invalid::new(format!(
+                "the name is too long: with its prefix it may take at most {LONGEST_KEY} bytes"
+            ))
+            .about(&key));
         }
         Ok(key)
     }
@@ -137,14 +166,48 @@ impl Redlock {
 }
 
 impl Shared {
-    /// Sends an order that answers, and waits for the answer; `None` if the driver has ended.
+    /// Sends an order that answers, and waits for the answer: for this span, if there is one, and a little longer. The
+    /// driver keeps to it by itself, if it runs.
     pub(super) async fn ask<T>(
         &self,
+        span: Option<Duration>,
         order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::Order,
-    ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.orders.send(order(reply));
-        answer.await.ok()
+    ) -> Result<T, NoAnswer> {
+        self.ask_by(span, |reply| self.orders.send(order(reply))).await
+    }
+
+    /// The same, where the order is sent by others.
+    pub(super) async fn ask_by<T>(
+        &self,
+        span: Option<Duration>,
+        send: impl FnOnce(oneshot::Sender<T>),
+    ) -> Result<T, NoAnswer> {
+        self.is_here().map_err(NoAnswer::NoDriver)?;
+        let (reply, mut answer) = oneshot::channel();
+        send(reply);
+        let Some(span) = span else { return answer.await.map_err(|_| NoAnswer::Closed) };
+        // Where driver and caller were stopped together, the driver gets its time again. A timer that rings early, as in
+        // tests that stop Tokio's clock, proves nothing.
+        for span in [span.saturating_add(ANSWER_SLACK), ANSWER_SLACK] {
+            let end = now().plus(span);
+            while !now().is_due(end) {
+                let left = Duration::from_nanos(end.boot_nanos() - now().boot_nanos().min(end.boot_nanos()));
+                if let Ok(answered) = timeout(left, &mut answer).await {
+                    return answered.map_err(|_| NoAnswer::Closed);
+                }
+            }
+        }
+        Err(NoAnswer::NoDriver(NoDriver::Stalled))
+    }
+
+    /// Whether this is the process that the client was built in.
+    pub(super) fn is_here(&self) -> Result<(), NoDriver> {
+        if process::id() == self.process { Ok(()) } else { Err(NoDriver::Forked) }
+    }
+
+    /// How long it takes until every node was dialed once.
+    pub(super) fn one_dial(&self) -> Duration {
+        self.connect_timeout + DIAL_SLACK
     }
 }
 
@@ -168,6 +231,8 @@ fn are_known(nodes: &[NodeStatus]) -> bool {
 }
 
 /// A dial ends by itself at the connect time-out; this is for the way back.
-const DIAL_SLACK: Duration = Duration::from_millis(250);
+pub(super) const DIAL_SLACK: Duration = Duration::from_millis(250);
+/// How long the driver may take beyond the time that it gives the nodes.
+const ANSWER_SLACK: Duration = Duration::from_millis(250);
 /// Names of our own.
 pub(super) const RESERVED: &str = "quorlock:";

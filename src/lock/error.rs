@@ -1,32 +1,62 @@
-//! One small enum per operation. Variants are there to branch on; the report in them is for people.
+//! One small enum per operation. Variants are there to branch on; the report in them is for people. What is about one
+//! lock names it first.
 
+mod forget;
+mod key;
+mod unanswered;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
 use crate::driver::NodeStatus;
+use crate::protocol::claim::Key;
 use crate::protocol::quorum::BadQuorum;
 use crate::protocol::terms::BadTerms;
+pub use forget::ForgetError;
+use key::lock;
+pub(super) use unanswered::NoAnswer;
+pub use unanswered::NoDriver;
 
 /// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    key: Option<Arc<str>>,
+    words: String,
+}
 
 impl Invalid {
     pub(super) fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+        Self { key: None, words: words.into() }
+    }
+
+    /// The same, of the lock with this key.
+    pub(super) fn about(self, key: &Key) -> Self {
+        Self { key: Some(key.shared()), ..self }
     }
 }
 
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            write!(f, "{}: ", lock(key))?;
+        }
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
 impl From<BadTerms> for Invalid {
     fn from(bad: BadTerms) -> Self {
-        Self(bad.to_string())
+        Self::new(bad.to_string())
     }
 }
 
 impl From<BadQuorum> for Invalid {
     fn from(bad: BadQuorum) -> Self {
-        Self(bad.to_string())
+        Self::new(bad.to_string())
     }
 }
 
@@ -58,6 +88,9 @@ pub enum ConnectError {
         /// Why.
         why: String,
     },
+    /// The driver does not run, although it was started.
+    #[error("{0}")]
+    NoDriver(NoDriver),
     /// The task that drives the locks could not be started, or ended at once.
     #[error("the driver has ended")]
     Closed,
@@ -100,8 +133,10 @@ pub enum InitError {
 #[non_exhaustive]
 pub enum AcquireError {
     /// Others have it.
-    #[error("held by others: {report}")]
+    #[error("{}: held by others: {report}", lock(key))]
     Held {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// When trying again may succeed, if the nodes told: by then the keys in the way have expired, unless
         /// their holder renews or releases them.
         retry_after: Option<Duration>,
@@ -109,39 +144,58 @@ pub enum AcquireError {
         report: Report,
     },
     /// Too few nodes answered.
-    #[error("no quorum of nodes answered: {report}")]
+    #[error("{}: no quorum of nodes answered: {report}", lock(key))]
     NoQuorum {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// What each node answered.
         report: Report,
     },
     /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
     /// again when it cannot matter any more. A cluster that is new can be declared so: [`Builder::init`](super::Builder::init),
     /// `quorlock init`.
-    #[error("too many nodes are on probation: {report}")]
+    #[error("{}: too many nodes are on probation: {report}", lock(key))]
     OnProbation {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// When enough of them vote again.
         retry_after: Option<Duration>,
         /// What each node answered.
         report: Report,
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("too many nodes refuse to serve: {report}")]
+    #[error("{}: too many nodes refuse to serve: {report}", lock(key))]
     Refused {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// What each node answered.
         report: Report,
     },
     /// The grants came too late to be worth anything: the ttl is too short for this network.
-    #[error("granted too late to be of use: {report}")]
+    #[error("{}: granted too late to be of use: {report}", lock(key))]
     TooLate {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// What each node answered.
         report: Report,
     },
     /// The name or an option cannot work.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The client's driver does not answer. If it goes on, it undoes the attempt.
+    #[error("{}: {reason}", lock(key))]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+        /// Why not.
+        reason: NoDriver,
+    },
     /// The client was shut down, or its runtime has ended.
-    #[error("the client is closed")]
-    Closed,
+    #[error("{}: the client is closed", lock(key))]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
 }
 
 /// Why a lock was not extended.
@@ -149,20 +203,37 @@ pub enum AcquireError {
 #[non_exhaustive]
 pub enum ExtendError {
     /// The lock is lost. Stop what it protects.
-    #[error("the lock is lost")]
-    Lost,
+    #[error("{}: the lock is lost", lock(key))]
+    Lost {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
     /// Too few nodes answered. The lock stands until the deadline it had.
-    #[error("no quorum of nodes answered, so the deadline stays: {report}")]
+    #[error("{}: no quorum of nodes answered, so the deadline stays: {report}", lock(key))]
     Unconfirmed {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// What each node answered.
         report: Report,
     },
     /// The ttl cannot work. The lock stands until the deadline it had.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The client's driver does not answer. The lock stands until the deadline it had, unless this is the child of a fork,
+    /// whose parent has it.
+    #[error("{}: {reason}", lock(key))]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+        /// Why not.
+        reason: NoDriver,
+    },
     /// The driver has ended. The lock stands until the deadline it had, and cannot be extended any more.
-    #[error("the client is closed")]
-    Closed,
+    #[error("{}: the client is closed", lock(key))]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
 }
 
 /// Why a release is not confirmed. The lock is no longer ours to use in any case.
@@ -171,16 +242,29 @@ pub enum ExtendError {
 pub enum ReleaseError {
     /// Fewer than a quorum confirmed in time. The rest is still owed to the nodes and goes on in the background;
     /// at worst the keys stand until they expire.
-    #[error("too few nodes confirmed the release: {report}")]
+    #[error("{}: too few nodes confirmed the release: {report}", lock(key))]
     NoQuorum {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
         /// What each node answered.
         report: Report,
         /// Whether the lock was lost before this.
         was_lost: bool,
     },
+    /// The client's driver does not answer. The lock is released if it goes on; else the keys stand until they expire.
+    #[error("{}: {reason}", lock(key))]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+        /// Why not.
+        reason: NoDriver,
+    },
     /// The driver has ended. The keys stand until they expire.
-    #[error("the client is closed")]
-    Closed,
+    #[error("{}: the client is closed", lock(key))]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
 }
 
 /// Why a key could not be looked at, or broken.
@@ -190,9 +274,20 @@ pub enum InspectError {
     /// The name cannot work.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The client's driver does not answer.
+    #[error("{}: {reason}", lock(key))]
+    NoDriver {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+        /// Why not.
+        reason: NoDriver,
+    },
     /// The client was shut down, or its runtime has ended.
-    #[error("the client is closed")]
-    Closed,
+    #[error("{}: the client is closed", lock(key))]
+    Closed {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
 }
 
 /// Why work under a lock has no result.
@@ -203,22 +298,49 @@ pub enum RunError {
     #[error(transparent)]
     Acquire(#[from] AcquireError),
     /// The lock was lost while the work ran. The work was cancelled, or ended too late to be trusted.
-    #[error("the lock was lost before the work was done")]
-    Lost,
+    #[error("{}: lost before the work was done", lock(key))]
+    Lost {
+        /// The lock's key on the nodes: prefix and name.
+        key: Arc<str>,
+    },
 }
 
 /// What was still open when the time for a shutdown was over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("shut down with {} undos owed to nodes and {} locks still held", undone.len(), kept.len())]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownError {
     /// Node and key of every undo not known done. Such keys stand until they expire.
     pub undone: Vec<(String, String)>,
     /// Locks whose guards were still alive. Their guards are told that they are lost.
     pub kept: Vec<String>,
+    /// Why the client's driver did not answer; what is open is not known then.
+    pub no_driver: Option<NoDriver>,
 }
+
+impl fmt::Display for ShutdownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = self.no_driver {
+            return write!(f, "not shut down: {why}");
+        }
+        let (undone, kept) = (self.undone.len(), self.kept.len());
+        write!(f, "shut down with {undone} undos owed to nodes and {kept} locks still held")
+    }
+}
+
+impl std::error::Error for ShutdownError {}
 
 fn list(nodes: &[NodeStatus]) -> String {
     let words: Vec<String> = nodes.iter().map(ToString::to_string).collect();
     words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_small_for_they_are_in_every_result() {
+        assert!(size_of::<AcquireError>() <= 64, "{} bytes", size_of::<AcquireError>());
+        assert!(size_of::<ReleaseError>() <= 56 && size_of::<ExtendError>() <= 56);
+    }
 }

@@ -1,39 +1,10 @@
 //! Forgetting a name: its last number goes from the nodes before its time.
 
 use super::client::Redlock;
-use super::error::Invalid;
+use super::error::{ForgetError, Invalid};
 use super::report::Report;
-use crate::driver::Order;
 use crate::protocol::claim::{Key, Phase};
 use crate::protocol::vote::Vote;
-
-/// Why a name was not forgotten.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ForgetError {
-    /// The name cannot be a lock's, or the client is plain and knows no numbers.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("lock {name:?} is not forgotten: held: {report}; release it first, or wait until it has run out")]
-    Held {
-        /// The lock's name.
-        name: String,
-        /// What each node said.
-        report: Report,
-    },
-    /// Too few nodes answered. Those that did have forgotten it; forget it again later.
-    #[error("lock {name:?} is not forgotten on a quorum of nodes: {report}; try again")]
-    NoQuorum {
-        /// The lock's name.
-        name: String,
-        /// What each node said.
-        report: Report,
-    },
-    /// The client was shut down.
-    #[error("the client is closed")]
-    Closed,
-}
 
 impl Redlock {
     /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as
@@ -49,7 +20,7 @@ impl Redlock {
     ///
     /// [`Held`](ForgetError::Held) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
     /// quorum of nodes answered, [`Invalid`](ForgetError::Invalid) for a bad name and for a plain client,
-    /// [`Closed`](ForgetError::Closed).
+    /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
     ///
@@ -66,23 +37,19 @@ impl Redlock {
     /// # Ok(()) }
     /// ```
     pub async fn forget(&self, name: impl AsRef<str>) -> Result<Report, ForgetError> {
-        let name = name.as_ref();
-        let key = self.key(&Key::new(name))?;
+        let key = self.key(&Key::new(name.as_ref()))?.shared();
         if self.shared.longest_ttl.is_none() {
             return Err(
                 Invalid::new("a plain client knows no fencing numbers: there is nothing to forget").into()
             );
         }
-        self.ready().await;
-        let (id, phase) = (self.shared.orders.id(), Phase::Forget);
-        let asked = self.shared.ask(|reply| Order::Survey { id, phase, key, reply }).await;
-        let votes = asked.ok_or(ForgetError::Closed)?.votes;
+        let votes = self.survey(Phase::Forget, name.as_ref()).await?.votes;
         let is_held = votes.iter().any(|vote| matches!(vote, Vote::Held { .. }));
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
-        let (name, report) = (name.to_owned(), self.report(votes));
+        let report = self.report(votes);
         match () {
-            () if is_held => Err(ForgetError::Held { name, report }),
-            () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { name, report }),
+            () if is_held => Err(ForgetError::Held { key, report }),
+            () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, report }),
             () => Ok(report),
         }
     }

@@ -12,9 +12,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::{ExtendError, Invalid, ReleaseError};
+use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
+use crate::driver::timer::sleep;
 use crate::driver::{Extended, Hold, Order};
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
@@ -30,6 +31,8 @@ use crate::protocol::vote::Vote;
 /// [`release`](Self::release), or [`Redlock::shutdown`] before the end, to be sure.
 ///
 /// # Safety of the lock
+///
+/// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
 ///
 /// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
 /// [`lost`](Held::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
@@ -54,8 +57,11 @@ pub struct Held {
 /// Completes when a lock is lost; never, if it is released first.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Lost {
+    hold: Arc<Hold>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Rings at the deadline that was known last, for the driver may not run.
+    alarm: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl Guard {
@@ -98,54 +104,58 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
-        let terms =
-            Terms::new(ttl, self.client.shared.drift, None, Duration::from_nanos(self.patience_nanos))
-                .map_err(Invalid::from)?;
-        self.client.check_ttl(&terms)?;
+        let (shared, key) = (&self.client.shared, self.held.hold.key());
+        let terms = Terms::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
+        let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
+        self.client.check_ttl(&terms).map_err(|bad| bad.about(key))?;
+        shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
+        let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {
-            return Err(ExtendError::Lost);
+            return Err(lost());
         }
         let id = self.id;
-        match self.client.shared.ask(|reply| Order::Extend { id, terms, reply }).await {
+        match shared.ask(Some(terms.patience()), |reply| Order::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
-            Some(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
-            Some(Extended::Unconfirmed(votes)) => {
-                Err(ExtendError::Unconfirmed { report: self.client.report(votes) })
+            Ok(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
+            Ok(Extended::Unconfirmed(votes)) => {
+                Err(ExtendError::Unconfirmed { key: key.shared(), report: self.client.report(votes) })
             }
-            Some(Extended::Renewed(_) | Extended::Lost) => Err(ExtendError::Lost),
-            None => Err(ExtendError::Closed),
+            Ok(Extended::Renewed(_) | Extended::Lost) => Err(lost()),
+            Err(why) => Err(ExtendError::unanswered(why, key)),
         }
     }
 
     /// Gives the lock up and says what each node answered. The guard is dead from the first moment on; the answer
     /// comes when a quorum has confirmed, or at the node time-out, and the rest goes on in the background.
     ///
-    /// Releasing a lock that was lost is no error; the report says so.
+    /// Releasing a lock that was lost is no error; the report says so, also where only the answers show it: another had
+    /// taken the keys, or they were deleted.
     ///
     /// # Errors
     ///
     /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has
-    /// ended. The lock is given up all the same; at worst its keys stand until they expire.
+    /// ended, [`ReleaseError::NoDriver`] if it does not run. The lock is given up all the same; at worst its keys stand until they expire.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future releases the lock all the same.
     pub async fn release(self) -> Result<ReleaseReport, ReleaseError> {
-        let was_lost = !self.is_valid();
-        let client = self.client.clone();
-        let span = debug_span!("release", key = self.key());
-        let answer = async {
-            let (reply, answer) = tokio::sync::oneshot::channel();
-            self.give_up(Some(reply));
-            answer.await
-        };
-        let votes = answer.instrument(span).await.map_err(|_| ReleaseError::Closed)?;
-        let confirmed = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
-        let nodes = client.report(votes);
-        if client.shared.quorum.is_met(confirmed) {
-            Ok(ReleaseReport { nodes, was_lost })
+        let has_passed = !self.is_valid();
+        let (client, key) = (self.client.clone(), self.held.hold.key().clone());
+        let shared = &client.shared;
+        let span = debug_span!("release", key = key.as_str());
+        let release = shared.ask_by(Some(shared.node_timeout), |reply| self.give_up(Some(reply)));
+        let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
+        let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
+        // Nodes that never had the key are among those where it is not there: they are too few to matter.
+        let gone = count(|vote| matches!(vote, Vote::Missing | Vote::Held { .. }));
+        let was_lost = has_passed || shared.quorum.is_out_of_reach(gone);
+        let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
+        let report = client.report(votes);
+        if is_confirmed {
+            Ok(ReleaseReport { nodes: report, was_lost })
         } else {
-            Err(ReleaseError::NoQuorum { report: nodes, was_lost })
+            Err(ReleaseError::NoQuorum { key: key.shared(), report, was_lost })
         }
     }
 
@@ -204,16 +214,20 @@ impl Held {
     }
 
     /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
-    /// tenth of the ttl if that is less) when no renewal got through, and at once when others have taken the nodes.
+    /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
+    /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
+    /// [broken](super::Redlock::break_lock). The future comes at the deadline also where the driver does not run; the token
+    /// then comes with the next look at the lock.
     pub fn lost(&self) -> Lost {
         Lost::of(&self.hold)
     }
 }
 
 impl Lost {
-    fn of(hold: &Hold) -> Self {
+    fn of(hold: &Arc<Hold>) -> Self {
         let token = hold.lost();
-        Self { waiting: Box::pin(token.clone().cancelled_owned()), token }
+        let waiting = Box::pin(token.clone().cancelled_owned());
+        Self { hold: Arc::clone(hold), waiting, token, alarm: None }
     }
 
     /// The same signal as a token, to hand to code that takes one. Cancelling it is of no use to anybody.
@@ -227,7 +241,19 @@ impl Future for Lost {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.waiting.as_mut().poll(cx)
+        while self.waiting.as_mut().poll(cx).is_pending() {
+            // Looks at the clock, and gives the signal if the deadline has passed. A lock that was released has no loss.
+            if !self.hold.is_valid() && !self.hold.is_lost() {
+                return Poll::Pending;
+            }
+            let left = self.hold.remaining();
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(left)));
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.alarm = None;
+        }
+        Poll::Ready(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Declaring a cluster.
 
 use super::builder::Builder;
-use super::error::{ConnectError, InitError};
+use super::error::{ConnectError, InitError, NoAnswer};
 use crate::driver::Order;
 use crate::protocol::membership::Declared;
 
@@ -38,16 +38,19 @@ impl Builder {
         let client = self.guarded().look_only().lazy()?;
         let nodes = client.nodes().await;
         let id = client.shared.orders.id();
-        let answer = client.shared.ask(|reply| Order::Declare { id, is_forced: force, reply }).await;
+        // Each node is looked at and written to, and its connection given up if it owes an answer for too long.
+        let span = Some(client.shared.one_dial() + client.shared.node_timeout * 16);
+        let answer = client.shared.ask(span, |reply| Order::Declare { id, is_forced: force, reply }).await;
         match answer {
-            Some(Declared::Fresh) => Ok(Init::Fresh),
-            Some(Declared::Already) => Ok(Init::Already),
-            Some(Declared::NotBlank) => Err(InitError::NotBlank { nodes }),
-            Some(Declared::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
-            Some(Declared::Rejected(votes)) => {
+            Ok(Declared::Fresh) => Ok(Init::Fresh),
+            Ok(Declared::Already) => Ok(Init::Already),
+            Ok(Declared::NotBlank) => Err(InitError::NotBlank { nodes }),
+            Ok(Declared::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Ok(Declared::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.known(), report: client.report(votes) })
             }
-            None => Err(ConnectError::Closed.into()),
+            Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),
+            Err(NoAnswer::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),
         }
     }
 }

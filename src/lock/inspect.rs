@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::InspectError;
+use super::error::{InspectError, NoAnswer};
 use super::report::Report;
 use crate::driver::{NodeStatus, Order, Surveyed};
 use crate::protocol::claim::{Key, Mark, Phase};
@@ -90,7 +90,7 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// Only for a bad name, or a closed client. Nodes that do not answer within the node time-out say so in the
+    /// Only for a bad name, a closed client, or a driver that does not run. Nodes that do not answer within the node time-out say so in the
     /// result.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let Surveyed { votes, ours } = self.survey(Phase::Inspect, name.as_ref()).await?;
@@ -102,23 +102,35 @@ impl Redlock {
         Ok(Inspection { nodes, quorum: self.shared.quorum.need() })
     }
 
-    /// Deletes this name's key on every node, **whoever holds it**: for a key that nobody will ever free (one
-    /// without expiry, or of another type). A living holder is not asked, and a second one may get in beside it.
+    /// Deletes this name's key on every node, **whoever holds it**: for a holder that hangs, and for a key that nobody will
+    /// ever free (one without expiry, or of another type). The process that has waited longest gets the lock at once.
+    ///
+    /// A living holder is not asked, and works on until its next renewal, at a third of its ttl, while a second one may be
+    /// in. Then it is told that the lock is lost: its number is a smaller one from here on, where the break reached a
+    /// quorum. A break that reached fewer nodes does the lock no harm.
+    ///
+    /// **In plain mode** there are no numbers: a living holder takes the missing key again at its next renewal, unless
+    /// another has it by then. Stop the holder first.
     ///
     /// # Errors
     ///
-    /// Only for a bad name, or a closed client. The report says [`Granted`](Vote::Granted) where a key was deleted,
+    /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
     /// [`Missing`](Vote::Missing) where there was none.
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let Surveyed { votes, .. } = self.survey(Phase::Break, name.as_ref()).await?;
+        // Leaving a line calls the next in it where the key is free. Not before all nodes have answered: the break would
+        // delete the keys of whoever is called too soon.
+        self.shared.orders.send(Order::Leave { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
     }
 
-    async fn survey(&self, phase: Phase, name: &str) -> Result<Surveyed, InspectError> {
+    pub(super) async fn survey(&self, phase: Phase, name: &str) -> Result<Surveyed, InspectError> {
         let key = self.key(&Key::new(name))?;
+        let of = |why| InspectError::unanswered(why, &key);
+        self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
         self.ready().await;
-        let id = self.shared.orders.id();
-        let answer = self.shared.ask(|reply| Order::Survey { id, phase, key, reply }).await;
-        answer.ok_or(InspectError::Closed)
+        let (id, asked) = (self.shared.orders.id(), key.clone());
+        let order = |reply| Order::Survey { id, phase, key: asked, reply };
+        self.shared.ask(Some(self.shared.node_timeout), order).await.map_err(of)
     }
 }

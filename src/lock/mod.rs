@@ -16,10 +16,9 @@ mod shutdown;
 pub use builder::Builder;
 pub use client::Redlock;
 pub use error::{
-    AcquireError, ConnectError, ExtendError, InitError, InspectError, Invalid, ReleaseError, RunError,
-    ShutdownError,
+    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, Invalid, NoDriver,
+    ReleaseError, RunError, ShutdownError,
 };
-pub use forget::ForgetError;
 pub use guard::{Guard, Held, Lost};
 pub use init::Init;
 pub use inspect::{Inspection, Sight};

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 
 use super::client::Redlock;
-use super::error::{AcquireError, Invalid, RunError};
+use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
+use super::report::ReleaseReport;
 use crate::protocol::claim::{Claim, Key};
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
@@ -73,7 +75,7 @@ impl Mutex {
     }
 
     /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Reaching the nodes counts as waiting
-    /// too. Defaults to waiting for ever.
+    /// too, but no wait is too short for one dial of each node. Zero tries once. Defaults to waiting for ever.
     pub const fn wait(mut self, wait: Duration) -> Self {
         self.wait = if wait.is_zero() { Wait::No } else { Wait::For(wait) };
         self
@@ -113,7 +115,8 @@ impl Mutex {
     /// # Errors
     ///
     /// When the wait is over, what stood in the way last: [`Held`](AcquireError::Held) by others, or
-    /// [`NoQuorum`](AcquireError::NoQuorum). At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
+    /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
+    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
     /// [`Invalid`](AcquireError::Invalid), [`Closed`](AcquireError::Closed).
     ///
     /// # Cancel safety
@@ -125,7 +128,8 @@ impl Mutex {
     }
 
     /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
-    /// for it. Of the [`wait`](Self::wait) nothing is used.
+    /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
+    /// servers close them, it waits for the next dial of these nodes, within its [`patience`](Self::patience).
     ///
     /// # Errors
     ///
@@ -151,7 +155,7 @@ impl Mutex {
     /// # Errors
     ///
     /// [`RunError::Acquire`] if the lock was not acquired, so that nothing was begun; [`RunError::Lost`] if it was
-    /// lost before the work had ended. A release that is not confirmed is no error: the work is done, and the keys
+    /// lost before the work had ended, or if the release shows that others had taken or deleted its keys. A release that is not confirmed is no error: the work is done, and the keys
     /// expire.
     ///
     /// # Cancel safety
@@ -163,13 +167,18 @@ impl Mutex {
         Fut: Future<Output = T>,
     {
         let guard = self.acquire().await?;
+        let key: Arc<str> = guard.key().into();
         let outcome = match select(pin!(work(guard.held())), guard.lost()).await {
-            Either::Left((value, _)) if guard.is_valid() => Ok(value),
-            Either::Left(_) | Either::Right(_) => Err(RunError::Lost),
+            Either::Left((value, _)) if guard.is_valid() => Some(value),
+            Either::Left(_) | Either::Right(_) => None,
         };
-        // The event log has what went wrong; nothing the caller does would change it.
-        let _ = guard.release().await;
-        outcome
+        // Only what the answers show of the lock before the release is of interest. The rest is in the event log, and
+        // nothing the caller does would change it.
+        let was_lost = match guard.release().await {
+            Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
+            Err(_) => false,
+        };
+        outcome.filter(|_| !was_lost).ok_or(RunError::Lost { key })
     }
 
     /// The name it was made with.
@@ -181,6 +190,10 @@ impl Mutex {
     /// Checks everything once; `curious` attempts ask a refusing node for how long.
     pub(super) fn claim(&self, curious: bool) -> Result<(Claim, Tenure), Invalid> {
         let key = self.client.key(&self.name)?;
+        self.claim_of(key.clone(), curious).map_err(|bad| bad.about(&key))
+    }
+
+    fn claim_of(&self, key: Key, curious: bool) -> Result<(Claim, Tenure), Invalid> {
         let shared = &self.client.shared;
         let ttl =
             self.ttl.unwrap_or_else(|| shared.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));

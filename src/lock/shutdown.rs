@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::Redlock;
-use super::error::ShutdownError;
+use super::error::{NoAnswer, ShutdownError};
 use crate::driver::{Order, now};
 
 impl Redlock {
@@ -23,13 +23,26 @@ impl Redlock {
     pub async fn shutdown(&self, limit: Duration) -> Result<(), ShutdownError> {
         let deadline = now().plus(limit);
         // A driver that has ended already has nothing left.
-        let answer = self.shared.ask(|reply| Order::Shutdown { deadline, reply }).await;
-        let Some(left) = answer else { return Ok(()) };
+        let span = Some(limit.saturating_add(CLOSE_SLACK));
+        let left = match self.shared.ask(span, |reply| Order::Shutdown { deadline, reply }).await {
+            Ok(left) => left,
+            Err(NoAnswer::Closed) => return Ok(()),
+            Err(NoAnswer::NoDriver(why)) => {
+                return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
+            }
+        };
         if left.undone.is_empty() && left.kept.is_empty() {
             return Ok(());
         }
         let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
         let undone = left.undone.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
-        Err(ShutdownError { undone, kept: left.kept.iter().map(ToString::to_string).collect() })
+        Err(ShutdownError {
+            undone,
+            kept: left.kept.iter().map(ToString::to_string).collect(),
+            no_driver: None,
+        })
     }
 }
+
+/// How long the driver may take to close its connections.
+const CLOSE_SLACK: Duration = Duration::from_millis(250);

@@ -78,7 +78,12 @@ impl Packer {
                 put_word(bytes, millis(ask.ttl).digits());
             }
             Phase::Remaining => put(bytes, &[b"PTTL", key]),
-            Phase::Break => put(bytes, &[b"DEL", key]),
+            Phase::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
+            Phase::Break => {
+                let fence = [FENCE_PREFIX.as_bytes(), key].concat();
+                // It is rare, so no node is made to keep it loaded.
+                put_call(bytes, &BREAK, Form::Text, &[key, &fence]);
+            }
             Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
@@ -161,6 +166,8 @@ impl Packer {
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
+            // A break is no ballot.
+            Fence::Next => return,
         };
         // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
         put_length(&mut self.bytes, b'*', if floor.is_some() { 14 } else { 13 });
@@ -313,6 +320,7 @@ const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = include_str!("lua/stand.lua");
+const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));
@@ -324,6 +332,7 @@ static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
 static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
 static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"2"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
+static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"2"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 

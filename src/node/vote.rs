@@ -20,11 +20,11 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         // Two, if another process waits.
         (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
         | (Phase::Grant | Phase::Retake, Reply::Ok)
-        | (Phase::Renew, Reply::Int(1))
-        | (Phase::Leave, Reply::Int(0 | 1))
-        | (Phase::Break, Reply::Int(1..)) => Vote::Granted,
+        | (Phase::Renew | Phase::Break, Reply::Int(1))
+        | (Phase::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
-        (Phase::Grant | Phase::Retake, Reply::Nil) | (Phase::Renew, Reply::Int(0)) => {
+        (Phase::Grant | Phase::Retake, Reply::Nil)
+        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0)) => {
             Vote::Held { remaining: None }
         }
         (Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
@@ -33,8 +33,8 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         }
 
         (Phase::Remaining, Reply::Int(-2))
-        | (Phase::Renew, Reply::Int(-1))
-        | (Phase::Release | Phase::HandOver | Phase::KeepTurn | Phase::Break, Reply::Int(0)) => Vote::Missing,
+        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(-1))
+        | (Phase::Break, Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),

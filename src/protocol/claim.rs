@@ -33,6 +33,12 @@ impl Key {
         Self(Arc::from(key))
     }
 
+    /// The same key, to be kept by others.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The key as it stands on the nodes.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -51,6 +57,10 @@ impl fmt::Display for Key {
         f.write_str(self.as_str())
     }
 }
+
+/// The longest key, in bytes. Each question about a lock carries it two or three times, before those of all other locks on
+/// the same connection.
+pub const LONGEST_KEY: usize = 1 << 16;
 
 /// The value that shows whose a key is: random, and fresh for **every attempt**.
 ///
@@ -161,7 +171,7 @@ pub enum Phase {
     Leave,
     /// Whose is it, and for how long.
     Inspect,
-    /// Delete, whoever has it.
+    /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
     Break,
     /// Forget the number of a key that is free.
     Forget,

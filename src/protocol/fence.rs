@@ -133,6 +133,8 @@ pub enum Fence {
     },
     /// Everything later: the lock's number.
     Number(u64),
+    /// A break: the number after the one that stands there, whatever that is.
+    Next,
 }
 
 impl Fence {

@@ -182,6 +182,12 @@ impl NodeSet {
         Self(self.0 | other.0)
     }
 
+    /// The nodes in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The nodes in this set but not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {

@@ -217,6 +217,13 @@ impl Vote {
         matches!(self, Self::Granted | Self::Fenced(_))
     }
 
+    /// Whether nothing of ours stands there after this answer to a release: it was deleted, was not there, or another's
+    /// key is.
+    #[must_use]
+    pub const fn confirms_release(&self) -> bool {
+        matches!(self, Self::Granted | Self::Missing | Self::Held { .. })
+    }
+
     /// The fencing number that came with a grant.
     #[must_use]
     pub const fn number(&self) -> Option<u64> {

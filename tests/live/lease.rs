@@ -67,7 +67,7 @@ async fn when_all_nodes_are_paused_the_signal_comes_before_the_deadline() {
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
     timeout(secs(5), guard.lost()).await.expect("the signal comes");
     assert!(!guard.is_valid());
-    assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost)));
+    assert!(matches!(guard.extend(secs(1)).await, Err(ExtendError::Lost { .. })));
     fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
     let report = guard.release().await;
     assert!(report.map_or(true, |report| report.was_lost));
@@ -86,7 +86,7 @@ async fn work_is_dropped_when_its_lock_is_lost() {
         }
     });
     let outcome = timeout(secs(10), running).await.expect("it does not hang");
-    assert!(matches!(outcome, Err(RunError::Lost)), "{outcome:?}");
+    assert!(matches!(outcome, Err(RunError::Lost { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn a_driver_that_ends_tells_its_guards() {
     .expect("no panic");
     timeout(secs(1), guard.lost()).await.expect("told by the drop");
     assert!(!guard.is_valid());
-    assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed)));
+    assert!(matches!(guard.release().await, Err(quorlock::ReleaseError::Closed { .. })));
 }
 
 #[tokio::test]

@@ -24,4 +24,6 @@ mod stand_in;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;
+mod told;
+mod unanswered;
 mod world;

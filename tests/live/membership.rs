@@ -34,7 +34,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
     let redlock = over(fleet.urls()).longest_ttl(secs(2)).connect().await.expect("all are up");
     eventually("all have met", || async { redlock.nodes().await.iter().all(is_up) }).await;
     let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
-    let AcquireError::OnProbation { retry_after: Some(retry_after), report } = &refused else {
+    let AcquireError::OnProbation { retry_after: Some(retry_after), report, .. } = &refused else {
         panic!("expected OnProbation, got {refused:?}")
     };
     assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");

@@ -29,7 +29,7 @@ async fn who_comes_second_is_told_for_how_long() {
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
     eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
     let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
-    let AcquireError::Held { retry_after: Some(retry_after), report } = refused else {
+    let AcquireError::Held { retry_after: Some(retry_after), report, .. } = refused else {
         panic!("expected `Held` with a time, got {refused:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");

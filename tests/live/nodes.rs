@@ -61,7 +61,9 @@ async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_wh
         let began = Instant::now();
         let refused = redlock.mutex("k").wait(secs(1)).acquire().await.expect_err("two of five");
         assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
-        let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+        let AcquireError::NoQuorum { report, .. } = refused else {
+            panic!("expected NoQuorum, got {refused:?}")
+        };
         assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::Unknown(_))).count() >= 3);
 
         let waiting = tokio::spawn({
@@ -118,7 +120,7 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
     fleet.servers_mut().iter_mut().for_each(Server::kill);
     let redlock = builder(&fleet).lazy().expect("built");
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
-    let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
     assert!(report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(Fault::Down(_)))), "{report}");
 }
 

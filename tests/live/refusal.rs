@@ -110,7 +110,7 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
-    let AcquireError::Refused { report } = refused else { panic!("expected Refused, got {refused:?}") };
+    let AcquireError::Refused { report, .. } = refused else { panic!("expected Refused, got {refused:?}") };
     assert!(
         report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(Bar::NoPermission(_)))),
         "{report}"
@@ -142,7 +142,9 @@ async fn full_memory_is_no_vote_now_and_a_release_still_works() {
             server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
         }
         let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
-        let AcquireError::NoQuorum { report } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+        let AcquireError::NoQuorum { report, .. } = refused else {
+            panic!("expected NoQuorum, got {refused:?}")
+        };
         let full =
             |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Refused(words)) if words.contains("OOM"));
         assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");

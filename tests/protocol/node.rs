@@ -163,6 +163,7 @@ impl Node {
             return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
+            (fence, Phase::Break) => Answer::Vote(self.break_open(&command.ask.key, fence.is_some()), None),
             (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -327,7 +328,7 @@ impl Node {
         self.data.retain(|_, entry| !is_over(entry, millis));
     }
 
-    /// `SET`, `PTTL`, `DEL` and the scripts `renew`, `release` and `inspect`.
+    /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
     fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
         let Ask { phase, key, token, ttl, .. } = ask;
         // Whom a release calls is nothing to the votes.
@@ -356,9 +357,9 @@ impl Node {
             }
             (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
             (Phase::Release, Some(_)) if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) => {
-                Vote::Missing
+                Vote::Held { remaining: None }
             }
-            (Phase::Release | Phase::Break, Some(_)) => {
+            (Phase::Release, Some(_)) => {
                 self.data.remove(&slot);
                 Vote::Granted
             }
@@ -372,11 +373,26 @@ impl Node {
                 };
                 Vote::Seen(Sighting { holder, remaining: left })
             }
-            (Phase::Remaining | Phase::Renew | Phase::Release | Phase::Break, None) => Vote::Missing,
-            (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave, _) => Vote::Unknown(Fault::Odd),
+            (Phase::Remaining | Phase::Renew | Phase::Release, None) => Vote::Missing,
+            (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave | Phase::Break, _) => {
+                Vote::Unknown(Fault::Odd)
+            }
             (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
             (Phase::Forget, _) => unreachable!("a script of its own"),
         }
+    }
+
+    /// The script `break`.
+    pub(crate) fn break_open(&mut self, key: &Key, is_guarded: bool) -> Vote {
+        let fence = self.data.get_mut(&Slot::Fence(key.clone())).filter(|_| is_guarded);
+        let number = fence.as_ref().and_then(|entry| number_in(entry.value.as_deref()?));
+        if let (Some(fence), Some(number)) = (fence, number)
+            && number % 1.0 == 0.0
+            && number < LAST_NUMBER as f64
+        {
+            fence.value = Some(format!("{:.0}", number + 1.0).into_bytes());
+        }
+        if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::Missing }
     }
 
     /// The scripts `grant`, `hold` and `retake`.

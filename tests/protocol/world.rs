@@ -537,6 +537,12 @@ impl World {
         self.servers[node].node.data_mut().remove(&lock());
     }
 
+    /// The node has this fence for the key.
+    pub(crate) fn set_fence(&mut self, node: usize, fence: &str) {
+        let entry = Entry { value: Some(fence.into()), expires: None };
+        self.servers[node].node.data_mut().insert(Slot::Fence(Key::new(KEY)), entry);
+    }
+
     /// Everything on the node is gone, and nobody notices: `FLUSHALL`.
     pub(crate) fn flush(&mut self, node: usize) {
         self.servers[node].node.data_mut().clear();

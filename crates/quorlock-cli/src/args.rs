@@ -30,7 +30,7 @@ pub(crate) enum Command {
     /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 77: Redis refuses us; 78:
     /// the nodes are not one cluster on these terms.
     Status(StatusArgs),
-    /// Free a lock that nobody will: deletes its key on every node, whoever holds it.
+    /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
     /// each node keeps of them goes at once, instead of after --keep-fences. Exit code 0: forgotten; 69: too few nodes
@@ -117,7 +117,8 @@ pub(crate) struct RunArgs {
     /// the longest ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
     pub(crate) ttl: Option<Duration>,
-    /// Give up when the lock was not to be had for so long; reaching the nodes counts. [default: wait for ever]
+    /// How long to wait for the lock, connecting included; then exit 75. 0s tries once, as --nonblock does. [default:
+    /// wait for ever]
     #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
     /// Do not wait: fail at once when others hold the lock.
@@ -186,6 +187,7 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = BREAK_HELP)]
 pub(crate) struct BreakArgs {
     /// Yes, even if somebody still works under it.
     #[arg(long)]
@@ -347,6 +349,25 @@ Examples:
   quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
   quorlock init --quorum 4 --longest-ttl 10s
   quorlock init --json";
+
+const BREAK_HELP: &str = "\
+A holder that still lives is not asked: it works on until its next renewal, at a
+third of its ttl, while the next one may be in. Then it is told that the lock is
+lost (`quorlock run` ends its command), and does not take it again. Whoever has
+waited longest gets the lock at once.
+
+With --plain nothing keeps a living holder from taking the lock again at its
+next renewal, if nobody else has it by then: stop the holder first.
+
+Exit codes:
+  0    no key is left on a majority of the nodes
+  64   --yes is missing
+  69   too few nodes answered
+  78   the configuration cannot work
+
+Examples:
+  quorlock status nightly
+  quorlock break --yes nightly";
 
 const CHAOS_HELP: &str = "\
 Starts servers of its own on this machine, each behind a proxy of its own, and

@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) quorum: usize,
     /// None for plain clients.
     pub(crate) longest_ttl: Option<Duration>,
+    /// How long one dial of one node may take.
+    pub(crate) connect_timeout: Duration,
 }
 
 /// A client to be, from all sources. Its locks are renewed whatever our runtime is busy with.
@@ -90,9 +92,8 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     if let Some(timeout) = args.node_timeout.or(file.node_timeout) {
         builder = builder.node_timeout(timeout);
     }
-    if let Some(timeout) = args.connect_timeout.or(file.connect_timeout) {
-        builder = builder.connect_timeout(timeout);
-    }
+    let connect_timeout = args.connect_timeout.or(file.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
+    builder = builder.connect_timeout(connect_timeout);
     if let Some(ca) = args.tls_ca.or(file.tls_ca) {
         builder = builder.tls_ca_file(ca);
     }
@@ -101,7 +102,8 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
         (None, None) => {}
         _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
     }
-    Ok(Cluster { builder, urls, quorum, longest_ttl: (!is_plain).then_some(longest_ttl) })
+    let longest_ttl = (!is_plain).then_some(longest_ttl);
+    Ok(Cluster { builder, urls, quorum, longest_ttl, connect_timeout })
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
@@ -125,3 +127,4 @@ fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error
 
 /// What the library takes too where nothing is said.
 pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

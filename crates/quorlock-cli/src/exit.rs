@@ -89,6 +89,14 @@ pub(crate) fn say(words: &str) {
     let _ = writeln!(std::io::stderr(), "quorlock: {words}");
 }
 
+/// A lock as messages name it, first of all, as the library does.
+pub(crate) fn lock(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("lock {:?}…", &name[..end]),
+        None => format!("lock {name:?}"),
+    }
+}
+
 /// A child's status as a shell tells it: its code, or 128 + the signal.
 pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
@@ -98,3 +106,6 @@ pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
         (None, None) => SOFTWARE,
     }
 }
+
+/// In characters.
+const LONGEST_SHOWN: usize = 200;

@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, Why};
+use quorlock::{
+    AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport, Why,
+};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -11,18 +13,19 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::{OnConflict, RunArgs};
 use crate::config::{self, Cluster};
-use crate::exit::{self, Failure, code_of};
+use crate::exit::{self, Failure, code_of, lock};
 use crate::group::{Group, Signals};
 use crate::reaper::boot_nanos;
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes.clone())?;
+    let Cluster { builder, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
+    let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let mut client = None;
     let outcome = tokio::select! {
-        outcome = take(&args, builder, ttl, &mut client) => outcome,
+        outcome = take(&args, builder, (ttl, one_dial), &mut client) => outcome,
         signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
     let guard = match outcome {
@@ -45,12 +48,17 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         Ok(group) => watch(group, &guard, &args, ttl, &mut signals).await,
         Err(failure) => Err(failure),
     };
+    let was_valid = guard.is_valid();
     // Awaited, because a release that is not written when the process ends is never written.
-    let _ = guard.release().await;
+    let was_lost = match guard.release().await {
+        Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
+        Err(_) => false,
+    };
     if let Some(redlock) = client {
         let _ = redlock.shutdown(DRAIN).await;
     }
-    outcome
+    // Others had taken or deleted the keys, and only the answers to the release show it.
+    if was_valid && was_lost { outcome.and_then(|_| Err(lost(&args.name))) } else { outcome }
 }
 
 /// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
@@ -58,7 +66,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 async fn take(
     args: &RunArgs,
     builder: Builder,
-    ttl: Duration,
+    (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
 ) -> Result<Guard, Failure> {
     let (tell, mut news) = watch::channel(None);
@@ -67,19 +75,22 @@ async fn take(
             tell.send_replace(*retry_after);
         }
     });
-    let end = args.wait.map(|wait| Instant::now() + wait);
+    // A wait past the end of time has none.
+    let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
+    let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
+    // However short the wait is for others, the nodes get the time for one dial.
+    let mut least = one_dial;
     let redlock = loop {
-        let startup =
-            if args.nonblock { FIRST_TRY } else { left().unwrap_or(STARTUP).clamp(LEAST_TRY, STARTUP) };
+        let startup = left().unwrap_or(STARTUP).min(STARTUP).max(least);
+        least = LEAST_TRY;
         match builder.clone().startup_timeout(startup).connect().await {
-            Err(ConnectError::NoQuorum { nodes })
-                if args.nonblock || left().is_some_and(|left| left.is_zero()) =>
-            {
-                return Err(ConnectError::NoQuorum { nodes }.into());
+            Err(error @ ConnectError::NoQuorum { .. }) if left().is_some_and(|left| left.is_zero()) => {
+                let failure = Failure::from(error);
+                return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
             Err(error @ ConnectError::NoQuorum { .. }) if !args.quiet => {
-                exit::say(&format!("waiting: {error}"));
+                exit::say(&format!("{}: waiting: {error}", lock(&args.name)));
             }
             Err(ConnectError::NoQuorum { .. }) => {}
             outcome => break outcome?,
@@ -88,7 +99,6 @@ async fn take(
     let redlock = client.insert(redlock);
     let mutex = redlock.mutex(&args.name).ttl(ttl).floor(args.floor);
     let mutex = match left() {
-        _ if args.nonblock => mutex.no_wait(),
         Some(left) => mutex.wait(left),
         None => mutex,
     };
@@ -98,23 +108,22 @@ async fn take(
         acquired = &mut acquiring => acquired,
         Ok(()) = news.changed(), if !args.quiet && !args.nonblock => {
             let retry_after = *news.borrow();
-            exit::say(&format!("waiting: {}", on_probation(retry_after)));
+            exit::say(&format!("{}: waiting: {}", lock(&args.name), on_probation(retry_after)));
             acquiring.await
         }
     };
     match acquired {
         Ok(guard) => Ok(guard),
         Err(error) => {
+            let name = lock(error.key().unwrap_or(&args.name));
             let words = match &error {
                 AcquireError::Held { retry_after: Some(left), .. } => {
-                    format!(
-                        "{:?} is held by others (for {:.1} s more, unless renewed)",
-                        args.name,
-                        left.as_secs_f64()
-                    )
+                    format!("{name}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
                 }
-                AcquireError::OnProbation { retry_after, .. } => on_probation(*retry_after),
-                AcquireError::Held { .. } => format!("{:?} is held by others", args.name),
+                AcquireError::OnProbation { retry_after, .. } => {
+                    format!("{name}: {}", on_probation(*retry_after))
+                }
+                AcquireError::Held { .. } => format!("{name}: held by others"),
                 _ => error.to_string(),
             };
             Err(Failure { words, ..error.into() })
@@ -180,10 +189,13 @@ async fn watch(
     let is_lost = is_ending || left_until(deadline) <= lead || !guard.is_valid();
     group.end().await;
     if is_lost {
-        let words = format!("the lock {:?} was lost before the command had ended", args.name);
-        return Err(Failure::new(exit::LOST, words));
+        return Err(lost(&args.name));
     }
     status.map(code_of).map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))
+}
+
+fn lost(name: &str) -> Failure {
+    Failure::new(exit::LOST, format!("{}: lost before the command had ended", lock(name)))
 }
 
 async fn until_told_to_stop(signals: &mut Signals) -> Signal {
@@ -209,8 +221,10 @@ const TTL: Duration = Duration::from_secs(15);
 /// How long before the deadline everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const STARTUP: Duration = Duration::from_secs(5);
-/// Even who does not wait gives the nodes time for one dial.
-const FIRST_TRY: Duration = Duration::from_millis(1250);
+/// A longer one would be refused.
+const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
+/// A dial ends by itself at the connect time-out; this is for the way back.
+const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// A time-out of nothing would be refused.
 const LEAST_TRY: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@ use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sight, Sighting, Vote}
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
-use crate::config;
+use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::nodes;
 
@@ -30,13 +30,14 @@ pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
 pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Result<u8, Failure> {
     if !yes {
         let words = format!(
-            "this would delete {:?} on every node, whoever holds it, and a second holder could get in beside the \
+            "{}: breaking it deletes its key on every node, whoever holds it, and a second holder may get in beside the \
              first: say --yes if you mean it",
-            args.name
+            exit::lock(&args.name)
         );
         return Err(Failure::new(exit::USAGE, words));
     }
-    let redlock = config::cluster(args.nodes)?.builder.look_only().lazy()?;
+    let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes)?;
+    let redlock = builder.look_only().lazy()?;
     redlock.nodes().await;
     let report = redlock.break_lock(&args.name).await?;
     // What slow nodes have not answered yet must still be written before this process ends.
@@ -58,6 +59,10 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
             format!("{}  {words}\n", it.node)
         });
         print(&lines.collect::<Vec<_>>().concat());
+        if longest_ttl.is_none() && freed > 0 {
+            let words = "plain: a holder that still lives takes it again at its next renewal: stop it";
+            exit::say(&format!("{}: {words}", exit::lock(&args.name)));
+        }
     }
     // A key that stays on a minority can still be in the way; a key on a majority is a lock.
     if answers().count() * 2 > report.nodes().len() { Ok(0) } else { Ok(exit::NO_QUORUM) }

@@ -8,7 +8,8 @@
 --
 -- Returns   2  it was ours and is gone, and somebody waits here, who was called if that was asked
 --           1  it was ours and is gone, and nobody waits here
---           0  it is not ours: not there, another's, or of another type
+--           0  it is another's, or of another type
+--          -1  it is not there
 -- or the error reply of a command that the server refused.
 
 local value = redis.pcall('GET', KEYS[1])
@@ -20,7 +21,7 @@ if type(value) == 'table' then
     return value
 end
 if value ~= ARGV[1] then
-    return 0
+    return value and 0 or -1
 end
 -- pcall hands a refusal on with its own code in front (6.2 buries it when the script itself fails).
 local done = redis.pcall('DEL', KEYS[1])

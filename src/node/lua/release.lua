@@ -4,7 +4,8 @@
 -- ARGV[1]  our token
 --
 -- Returns   1  it was ours and is gone
---           0  it is not ours: not there, another's, or of another type
+--           0  it is another's, or of another type
+--          -1  it is not there
 -- or the error reply of a command that the server refused.
 
 local value = redis.pcall('GET', KEYS[1])
@@ -16,7 +17,7 @@ if type(value) == 'table' then
     return value
 end
 if value ~= ARGV[1] then
-    return 0
+    return value and 0 or -1
 end
 -- pcall hands a refusal on with its own code in front (6.2 buries it when the script itself fails).
 return redis.pcall('DEL', KEYS[1])

@@ -80,7 +80,7 @@ impl Board {
                 },
                 Machine::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Ask(phase, nodes)) => {
-                        let ask = ask_for_survey(survey, phase);
+                        let ask = ask_for_survey(survey, phase, self.members.is_some());
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {

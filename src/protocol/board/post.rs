@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::attempt::Attempt;
 use super::super::claim::{Ask, Phase, Token};
+use super::super::fence::Fence;
 use super::super::lane::{Awaiting, Link, Pending, Undo};
 use super::super::lease::Lease;
 use super::super::quorum::{NodeId, NodeSet};
@@ -97,7 +98,7 @@ impl Board {
             Some(Machine::Lease(lease)) if lease.is_held() && phase != Phase::Grant => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }
-            Some(Machine::Survey(survey)) => ask_for_survey(survey, phase),
+            Some(Machine::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
             _ => return false,
         };
         let pending = Pending::Vote { of: id, phase, round };
@@ -134,7 +135,7 @@ impl Board {
     pub(super) fn on_undone(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
         let of = undo.of;
         match vote {
-            Vote::Granted | Vote::Missing => {}
+            Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
             Vote::Unknown(Fault::NoScript) => return self.send_undo(node, undo, true, now),
             // The node answered, but has not done it.
@@ -164,8 +165,9 @@ pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
     Ask { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn ask_for_survey(survey: &Survey, phase: Phase) -> Ask {
-    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence: None }
+pub(super) fn ask_for_survey(survey: &Survey, phase: Phase, is_guarded: bool) -> Ask {
+    let fence = (is_guarded && phase == Phase::Break).then_some(Fence::Next);
+    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

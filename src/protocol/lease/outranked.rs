@@ -8,6 +8,9 @@
 //! So when q nodes have our key and nothing above our number, *after* a node told its larger one, no client won with
 //! that. Such a node is cleared up to the number that it told: where our key still stands it counts; where it went
 //! missing it is taken again in the name of that number. A number above that is new, and has to be proved again.
+//!
+//! Where so many nodes lack our key and have a larger number that q nodes with our key are out of reach, nothing can show
+//! that any more: no renewal gets through, and none of those nodes takes the key again. Then the lock is lost.
 
 use std::time::Duration;
 
@@ -17,7 +20,8 @@ use super::super::quorum::{NodeId, NodeSet};
 use super::super::round::Round;
 use super::super::time::Moment;
 use super::super::vote::Vote;
-use super::{Lease, State};
+use super::renewal::Renewal;
+use super::{Lease, Loss, State};
 
 /// Larger numbers of nodes that have our key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -34,6 +38,8 @@ pub(super) struct Outranked {
     now: Vec<Larger>,
     /// In how many rounds before this one some node told a larger number, without a pause.
     rounds: u8,
+    /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
+    at_the_end: NodeSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,7 +107,13 @@ impl Outranked {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.rounds.saturating_add(1);
-        (!self.now.is_empty()).then(|| Box::new(Self { before: self.now, now: Vec::new(), rounds }))
+        let next = Self { before: self.now, rounds, ..Self::default() };
+        (!next.before.is_empty()).then(|| Box::new(next))
+    }
+
+    /// The nodes that told a larger number.
+    fn nodes(&self) -> NodeSet {
+        self.before.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.at))
     }
 
     pub(super) fn was_told_before(&self, node: NodeId) -> bool {
@@ -129,6 +141,14 @@ impl Outranked {
         let next = self.before.iter_mut().find(is_due)?;
         next.is_asked = true;
         Some((next.at, next.fence))
+    }
+}
+
+impl Renewal {
+    /// Whether so many nodes lack our key and have a larger number that no quorum is left.
+    pub(super) fn is_outranked(&self) -> bool {
+        let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, Outranked::nodes);
+        self.round.quorum().is_out_of_reach(told.and(self.round.missing()).len())
     }
 }
 
@@ -187,8 +207,15 @@ impl Lease {
     pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
-        let is_known = fence < LARGEST_NUMBER && !is(Mutant::OutrankedForGood);
-        if is_known && renewal.outranked.get_or_insert_default().add(node, fence, round) {
+        let told = renewal.outranked.get_or_insert_default();
+        let is_last = fence >= LARGEST_NUMBER || is(Mutant::OutrankedForGood);
+        let goes_on = !is_last && told.add(node, fence, round);
+        if is_last {
+            told.at_the_end.insert(node);
+        }
+        if renewal.is_outranked() {
+            self.lose(Loss::Taken);
+        } else if goes_on {
             self.renew_at(now.boot());
         }
     }

@@ -51,9 +51,10 @@ impl Lease {
 }
 
 impl Releasing {
-    /// Whether a quorum has none of our keys any more: deleted, or not ours, are both a plain answer.
+    /// Whether a quorum has none of our keys any more: deleted, not there, or another's, each is a plain answer.
     fn is_confirmed(&self) -> bool {
-        self.round.quorum().is_met(self.round.granted().or(self.round.missing()).len())
+        let confirmed = self.round.granted().or(self.round.missing()).or(self.round.held());
+        self.round.quorum().is_met(confirmed.len())
     }
 
     /// Every node's answer. Once a quorum has confirmed, the rest is not waited for.

@@ -102,6 +102,11 @@ impl dyn Subject + '_ {
         vote
     }
 
+    /// Breaks the lock as a guarded client does.
+    fn break_open(&mut self) -> Vote {
+        self.ask(&question(Phase::Break, Some(Fence::Next)), None, false).0
+    }
+
     /// Puts a guarded question in our name, to a node that remembers what it should.
     fn ballot(&mut self, phase: Phase, fence: Fence) -> Vote {
         self.timed(phase, fence).0

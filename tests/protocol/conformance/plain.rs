@@ -1,9 +1,10 @@
-//! `SET`, `PTTL`, `DEL`, and the scripts `renew`, `release` and `inspect`.
+//! `SET`, `PTTL`, and the scripts `renew`, `release`, `break` and `inspect`.
 
 use std::time::Duration;
 
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
 use crate::protocol::claim::{Mark, Phase};
+use crate::protocol::fence::Fence;
 use crate::protocol::vote::{Fault, Holder, Sighting, Vote};
 
 promises![
@@ -18,6 +19,10 @@ promises![
     what_nearly_is_our_token_is_not,
     an_inspection_tells_whose_it_is,
     breaking_asks_nobody,
+    a_plain_break_leaves_the_fence,
+    a_break_makes_the_fence_the_next_number_and_keeps_its_life,
+    a_fence_that_cannot_be_raised_keeps_no_break,
+    a_holder_does_not_take_a_broken_key_again,
     a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
     commands_need_no_script,
 ];
@@ -101,10 +106,11 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
 fn only_our_own_key_is_released(node: &mut dyn Subject) {
     for phase in RELEASES {
         assert_eq!(node.plain(phase), Vote::Missing);
-        for value in [Some(&THEIRS.digits()[..]), None] {
+        for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Place::Lock, value, Some(TTL));
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Missing);
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
         }
+        node.reset();
         for life in [None, Some(TTL)] {
             node.set_lock(OURS, life);
             assert_eq!(node.plain(phase), Vote::Granted);
@@ -121,7 +127,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
         node.set(Place::Lock, Some(nearly), Some(TTL));
         for phase in RELEASES {
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Missing);
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
         }
         assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
     }
@@ -157,6 +163,68 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
         assert_eq!(node.plain(Phase::Break), Vote::Granted);
         assert_eq!(node.stands(Place::Lock), None);
     }
+}
+
+fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
+    node.set_fence(7);
+    node.set_lock(OURS, Some(TTL));
+    assert_eq!(node.plain(Phase::Break), Vote::Granted);
+    node.unchanged(|node| assert_eq!(node.plain(Phase::Break), Vote::Missing));
+    assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
+}
+
+fn a_break_makes_the_fence_the_next_number_and_keeps_its_life(node: &mut dyn Subject) {
+    for life in [None, Some(TTL)] {
+        for (fence, next) in
+            [("0", "1"), ("7", "8"), ("0x10", "17"), ("9007199254740990", "9007199254740991")]
+        {
+            for (lock, vote) in [(None, Vote::Missing), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
+                node.reset();
+                node.set(Place::Fence, Some(fence.as_bytes()), life);
+                if lock.is_some() {
+                    node.set(Place::Lock, lock, Some(TTL));
+                }
+                assert_eq!(node.break_open(), vote);
+                assert_eq!(node.stands(Place::Lock), None);
+                let fence = node.stands(Place::Fence).expect("a fence");
+                assert_eq!(fence.value, Some(next.as_bytes().to_vec()));
+                assert_about(fence.life, life);
+            }
+        }
+    }
+}
+
+fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
+    let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
+    for fence in odd.into_iter().map(Some).chain([None]) {
+        for lock in [Some(&THEIRS.digits()[..]), None] {
+            node.reset();
+            node.set(Place::Fence, fence.map(str::as_bytes), Some(TTL));
+            node.set(Place::Lock, lock, Some(TTL));
+            let before = node.stands(Place::Fence).and_then(|it| it.value);
+            assert_eq!(node.break_open(), Vote::Granted, "{fence:?}");
+            assert_eq!(node.stands(Place::Lock), None);
+            assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), before);
+        }
+    }
+    node.reset();
+    node.set_lock(THEIRS, None);
+    assert_eq!(node.break_open(), Vote::Granted);
+    assert_eq!(node.everything(), [const { None }; 4], "where no number was given, none is made");
+}
+
+fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
+    node.badge();
+    node.set_fence(7);
+    node.set_lock(OURS, Some(TTL));
+    assert_eq!(node.break_open(), Vote::Granted);
+    assert_eq!(node.ballot(Phase::Renew, Fence::Number(7)), Vote::Missing);
+    assert_eq!(node.ballot(Phase::Retake, Fence::Number(7)), Vote::Outranked { fence: 8 });
+    assert_eq!(
+        node.ballot(Phase::Retake, Fence::Number(8)),
+        Vote::Granted,
+        "in the name of the number there"
+    );
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {

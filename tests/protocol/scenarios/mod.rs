@@ -6,6 +6,7 @@ mod clock_watch;
 mod clocks;
 mod clusters;
 mod fencing;
+mod losing;
 mod memory;
 mod nodes;
 mod probation;

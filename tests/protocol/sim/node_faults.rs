@@ -176,11 +176,14 @@ impl Sim<'_> {
             }
             Fault::KeyDeleted => {
                 let key = self.keys[self.chance.place(self.keys.len())].clone();
-                let slot = Slot::Lock(key);
-                if self.sites[node].node.data_mut().remove(&slot).is_none() {
+                let slot = Slot::Lock(key.clone());
+                if !self.sites[node].node.data().contains_key(&slot) {
                     return false;
                 }
-                tell!(self, "somebody deletes {slot:?} on node {node}");
+                // Every other time by a break, which also makes the fence a larger number that nobody was given.
+                let is_break = self.nanos % 2 == 1;
+                self.sites[node].node.break_open(&key, is_break);
+                tell!(self, "somebody deletes {slot:?} on node {node}; a break: {is_break}");
                 self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
             }
             Fault::Replica => {

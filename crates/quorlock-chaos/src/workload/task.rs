@@ -87,7 +87,8 @@ impl Task {
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
             Err(AcquireError::Held { .. }) => Why::Held,
-            Err(AcquireError::NoQuorum { .. }) => Why::NoQuorum,
+            // A busy machine may keep the driver from its answer.
+            Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => Why::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
             Err(AcquireError::Refused { .. }) => Why::Barred,
             Err(AcquireError::TooLate { .. }) => Why::Expired,
@@ -179,7 +180,7 @@ impl Task {
         let patience = self.patience(10, 0, 3);
         let ttl = Duration::from_millis(self.spec.ttl_ms);
         let extended = until_dropped(patience, guard.extend(ttl)).await;
-        if let Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed))) = extended {
+        if let Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed { .. }))) = extended {
             return Err(error.to_string());
         }
         // Extended, unconfirmed, lost, or dropped half-way: this tells.
@@ -197,7 +198,7 @@ impl Task {
         let patience = self.patience(8, 0, 3);
         let confirmed = match until_dropped(patience, guard.release()).await {
             Some(Ok(_)) => true,
-            Some(Err(ReleaseError::NoQuorum { .. })) => false,
+            Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
                 self.teller.tell(What::Abandoned);

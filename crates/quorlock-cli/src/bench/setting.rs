@@ -148,7 +148,8 @@ async fn of_its_own(
     }
     let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
     let longest_ttl = (!is_plain).then_some(longest_ttl);
-    Ok((Cluster { builder, urls, quorum, longest_ttl }, Some(fleet)))
+    let connect_timeout = config::CONNECT_TIMEOUT;
+    Ok((Cluster { builder, urls, quorum, longest_ttl, connect_timeout }, Some(fleet)))
 }
 
 /// What the library takes too where nothing is said.

@@ -130,3 +130,125 @@ fn everything_may_stand_in_a_file_and_the_environment_wins_over_it() {
     command.current_dir(world.file("")).env("QUORLOCK_NODES", "redis://127.0.0.1:99999");
     assert_eq!(end(&mut command).code, Some(78));
 }
+
+#[test]
+fn a_wait_of_nothing_and_the_shortest_ones_try_once() {
+    let world = World::of(3);
+    for wait in ["0", "0s", "1ns", "1ms", "20ms"] {
+        let end = world.end(&["run", "free", "--wait", wait, "--", "true"]);
+        assert_eq!(
+            (end.code, end.err.as_str()),
+            (Some(0), ""),
+            "--wait {wait}: all nodes are up, and it is free"
+        );
+    }
+    world.take("held");
+    for wait in ["0", "1ns", "1ms"] {
+        let end = world.end(&["run", "held", "--wait", wait, "--", "true"]);
+        assert_eq!(end.code, Some(75), "--wait {wait}: {end:?}");
+        assert!(end.err.starts_with("quorlock: lock \"held\": held by others"), "{end:?}");
+    }
+}
+
+#[test]
+fn a_wait_longer_than_time_itself_has_no_end() {
+    let world = World::of(3);
+    let args = ["run", "a", "--wait", "18446744073709551615s", "--", "true"];
+    check(&world, &args, 0);
+    world.take("a");
+    let child = world.quorlock(&args).spawn().expect("a process");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    for server in world.fleet.servers() {
+        server.command::<()>(&["DEL", "a"]).expect("deleted");
+    }
+    let end = crate::world::end_of(child);
+    assert_eq!(end.code, Some(0), "{end:?}");
+}
+
+#[test]
+fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
+    let world = World::of(1);
+    let spans = ["0s", "1ns", "1ms", "1h", "365days", "18446744073709551615s", "18446744073709551615years"];
+    let commands: [(&[&str], &[&str], &[&str]); 8] = [
+        (
+            &["run", "a", "-n"],
+            &["--ttl", "--kill-after", "--longest-ttl", "--node-timeout", "--connect-timeout"],
+            &["--", "true"],
+        ),
+        (&["run", "a"], &["--wait"], &["--", "true"]),
+        (&["run", "a", "-n", "--plain"], &["--ttl", "--kill-after"], &["--", "true"]),
+        (&["status", "a"], &["--longest-ttl", "--node-timeout", "--connect-timeout"], &[]),
+        (&["break", "a", "--yes"], &["--longest-ttl", "--node-timeout", "--connect-timeout"], &[]),
+        (&["doctor"], &["--longest-ttl", "--node-timeout", "--connect-timeout"], &[]),
+        (&["init"], &["--longest-ttl", "--node-timeout", "--connect-timeout"], &[]),
+        (
+            &["bench", "--seconds", "1", "--tasks", "1"],
+            &["--hold", "--ttl", "--node-timeout", "--connect-timeout"],
+            &[],
+        ),
+    ];
+    for (command, flags, rest) in commands {
+        for flag in flags {
+            for span in spans {
+                let works = command[0] == "bench"
+                    && ["1ns", "1ms", "1h", "0s"].contains(&span)
+                    && flag.ends_with("timeout");
+                if works {
+                    // Measured for a second each; that these work elsewhere is enough.
+                    continue;
+                }
+                check_span(&world, &[command, &[*flag, span], rest].concat());
+            }
+        }
+    }
+    for span in spans {
+        check_span(&world, &["dev", "-q", "-n", "1", "--longest-ttl", span, "--", "true"]);
+        fs::write(world.file("conf.toml"), format!("node_timeout = '{span}'\nconnect_timeout = '{span}'"))
+            .expect("a file");
+        check_span(&world, &["run", "a", "-n", "--config", "conf.toml", "--", "true"]);
+    }
+}
+
+/// It ends in any way that its help tells, and with words if that is no success. No panic is one.
+#[track_caller]
+fn check_span(world: &World, args: &[&str]) {
+    let end = world.end(args);
+    let code = end.code.expect("it was not killed");
+    assert!([0, 1, 64, 69, 78].contains(&code), "{args:?}: {end:?}");
+    assert!(!end.err.contains("panicked"), "{args:?}: {end:?}");
+    assert!(code == 0 || !end.err.is_empty() || !end.out.is_empty(), "{args:?}: {end:?}");
+}
+
+#[test]
+fn a_name_that_is_too_long_is_refused_in_words() {
+    let world = World::of(1);
+    let name = "n".repeat((1 << 16) + 1);
+    for args in [&["run", &name, "--", "touch", "ran"][..], &["status", &name], &["break", "--yes", &name]] {
+        let end = world.end(args);
+        assert_eq!(end.code, Some(64), "{:?}: {}", args[0], end.err);
+        assert!(end.err.contains("65536 bytes") && end.err.len() < 1_000, "{:?}: {}", args[0], end.err);
+    }
+    let longest = &name[1..];
+    check(&world, &["run", longest, "--", "true"], 0);
+    let prefix = world.end(&["run", "a", "--key-prefix", &name, "--", "true"]);
+    assert_eq!(prefix.code, Some(78), "{prefix:?}");
+    assert!(!world.has("ran"));
+}
+
+#[test]
+fn what_is_said_of_a_lock_names_it_first_and_once() {
+    let mut world = World::of(3);
+    world.take("nightly");
+    let first_and_once = |end: &crate::world::End| {
+        assert!(end.err.starts_with("quorlock: lock \"nightly\": "), "{end:?}");
+        assert_eq!(end.err.matches("nightly").count(), end.err.lines().count(), "{end:?}");
+    };
+    first_and_once(&world.end(&["run", "nightly", "-n", "--", "true"]));
+    first_and_once(&world.end(&["run", "nightly", "-n", "--ttl", "1ms", "--", "true"]));
+    first_and_once(&world.end(&["break", "nightly"]));
+    for server in world.fleet.servers_mut() {
+        server.kill();
+    }
+    first_and_once(&world.end(&["run", "nightly", "-n", "--", "true"]));
+    first_and_once(&world.end(&["run", "nightly", "--wait", "1500ms", "--", "true"]));
+}

@@ -152,3 +152,17 @@ fn in_the_foreground_the_command_is_dead_before_the_deadline_too() {
     assert_eq!(end.code, Some(70), "{end:?}");
     assert!(touched(&world.file("proof")) < deadline, "it lived past the deadline");
 }
+
+#[test]
+fn a_lock_that_was_stolen_meanwhile_is_told_at_the_end() {
+    let world = World::of(3);
+    let script = "touch began; while [ ! -e enough ]; do sleep 0.02; done";
+    let child =
+        world.quorlock(&["run", "a", "--ttl", "30s", "--", "sh", "-c", script]).spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    world.take("a");
+    std::fs::write(world.file("enough"), "").expect("a file");
+    let end = end_of(child);
+    assert_eq!(end.code, Some(70), "no renewal has come, and only the release tells: {end:?}");
+    assert!(end.err.starts_with("quorlock: lock \"a\": lost"), "{end:?}");
+}

@@ -1,0 +1,190 @@
+//! Timers for callers, on whatever executor they are.
+//!
+//! Inside a Tokio runtime they are Tokio's. Elsewhere Tokio has none, so a thread of this library rings them. It starts
+//! with the first timer, and ends one second after the last.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::{clock, process};
+
+/// The time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// Completes after this span.
+pub(crate) async fn sleep(span: Duration) {
+    if Handle::try_current().is_ok() {
+        tokio::time::sleep(span).await;
+    } else {
+        Alarm::after(span).await;
+    }
+}
+
+/// Waits for this future, for this span at most.
+pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
+    match select(pin!(future), pin!(sleep(span))).await {
+        Either::Left((output, _)) => Ok(output),
+        Either::Right(_) => Err(Elapsed),
+    }
+}
+
+/// The same by this library's thread in any case: also inside a Tokio runtime that is not running.
+pub(crate) async fn timeout_anywhere<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
+    match select(pin!(future), Alarm::after(span)).await {
+        Either::Left((output, _)) => Ok(output),
+        Either::Right(_) => Err(Elapsed),
+    }
+}
+
+/// Waits for this future, and not past this instant.
+pub(crate) async fn timeout_at<F: Future>(end: Instant, future: F) -> Result<F::Output, Elapsed> {
+    timeout(end.saturating_duration_since(Instant::now()), future).await
+}
+
+/// A timer that this library's thread rings.
+struct Alarm {
+    rings_at: u64,
+    /// Its place among the others, once it was polled.
+    place: Option<Place>,
+}
+
+/// When it rings, by the boot clock, and a number of its own.
+type Place = (u64, u64);
+
+impl Alarm {
+    fn after(span: Duration) -> Self {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self { rings_at: clock::boot_nanos().saturating_add(nanos), place: None }
+    }
+}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if clock::boot_nanos() >= self.rings_at {
+            return Poll::Ready(());
+        }
+        let mut alarms = lock();
+        let place = self.place.unwrap_or_else(|| {
+            alarms.count += 1;
+            (self.rings_at, alarms.count)
+        });
+        self.place = Some(place);
+        alarms.waiting.insert(place, cx.waker().clone());
+        if !alarms.has_thread() {
+            // If the system refuses a thread, the future looks at the clock again and again.
+            alarms.rung_in = thread::Builder::new()
+                .name("quorlock-timer".to_owned())
+                .spawn(ring_all)
+                .ok()
+                .map(|_| process::id());
+            if alarms.rung_in.is_none() {
+                cx.waker().wake_by_ref();
+            }
+        } else if place.0 < alarms.sleeps_until {
+            CHANGED.notify_one();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            lock().waiting.remove(&place);
+        }
+    }
+}
+
+struct Alarms {
+    waiting: BTreeMap<Place, Waker>,
+    count: u64,
+    /// Until when the thread sleeps, if no earlier timer is set.
+    sleeps_until: u64,
+    /// In which process the thread runs. A fork leaves it behind.
+    rung_in: Option<u32>,
+}
+
+impl Alarms {
+    fn has_thread(&self) -> bool {
+        self.rung_in == Some(process::id())
+    }
+}
+
+fn lock() -> MutexGuard<'static, Alarms> {
+    ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn ring_all() {
+    let mut alarms = lock();
+    let mut has_rested = false;
+    while !(has_rested && alarms.waiting.is_empty()) {
+        let now = clock::boot_nanos();
+        while let Some(due) = alarms.waiting.first_entry().filter(|first| first.key().0 <= now) {
+            due.remove().wake();
+        }
+        let rest = now.saturating_add(REST.as_nanos() as u64);
+        let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| *rings_at);
+        has_rested = alarms.waiting.is_empty();
+        alarms.sleeps_until = next;
+        let pause = Duration::from_nanos(next - now);
+        alarms = CHANGED.wait_timeout(alarms, pause).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    alarms.rung_in = None;
+}
+
+static ALARMS: Mutex<Alarms> =
+    Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, rung_in: None });
+static CHANGED: Condvar = Condvar::new();
+
+/// How long the thread stays without a timer.
+const REST: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::executor::block_on;
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[test]
+    fn alarms_ring_in_their_order_and_not_before_their_time_without_a_runtime() {
+        let start = clock::boot_nanos();
+        let spans = [90_u64, 10, 50, 0, 30].map(Duration::from_millis);
+        let passed = block_on(join_all(spans.map(|span| async move {
+            sleep(span).await;
+            Duration::from_nanos(clock::boot_nanos() - start)
+        })));
+        for (span, passed) in spans.into_iter().zip(passed) {
+            assert!(passed >= span && passed < span + Duration::from_secs(20), "{span:?}: {passed:?}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_was_dropped_is_forgotten() {
+        let long = Duration::from_secs(3600);
+        assert_eq!(block_on(timeout(long, ready(7))), Ok(7));
+        assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
+        let late = clock::boot_nanos() + Duration::from_secs(1800).as_nanos() as u64;
+        assert!(lock().waiting.keys().all(|(rings_at, _)| *rings_at < late));
+    }
+
+    #[test]
+    fn a_span_without_end_is_one() {
+        assert_eq!(block_on(timeout(Duration::MAX, ready(7))), Ok(7));
+        assert_eq!(block_on(timeout(Duration::from_millis(5), sleep(Duration::MAX))), Err(Elapsed));
+    }
+}

@@ -1,0 +1,78 @@
+//! A client that has met its nodes.
+
+use std::time::Duration;
+
+use super::super::client::{DIAL_SLACK, Redlock};
+use super::super::error::{ConnectError, NoDriver};
+use super::Builder;
+use crate::driver::timer::timeout_anywhere;
+use crate::driver::{NodeState, NodeStatus, now};
+use crate::protocol::vote::Bar;
+
+impl Builder {
+    /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
+    /// tenth of a second to say that they may not be in the list).
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
+    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
+    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over;
+    /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
+    pub async fn connect(self) -> Result<Redlock, ConnectError> {
+        let (startup_timeout, connect_timeout) = (self.startup_timeout, self.connect_timeout);
+        let client = self.lazy()?;
+        let deadline = now().plus(startup_timeout);
+        let mut view = client.shared.view.clone();
+        let quorum = client.shared.quorum;
+        let mut ready_since = None;
+        loop {
+            let nodes = view.borrow_and_update().clone();
+            misplaced(&nodes)?;
+            let is_known = nodes.iter().all(NodeStatus::is_known);
+            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
+            let up = nodes.iter().filter(|node| node.is_up()).count();
+            let until = if quorum.is_met(up) {
+                let ready_since = *ready_since.get_or_insert_with(now);
+                if is_known || now().since(ready_since) >= GRACE {
+                    return Ok(client);
+                }
+                ready_since.plus(GRACE)
+            } else {
+                deadline
+            };
+            if quorum.is_out_of_reach(barred) {
+                return Err(ConnectError::Refused { nodes: nodes.to_vec() });
+            }
+            let left = until.since(now());
+            match timeout_anywhere(left, view.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(ConnectError::Closed),
+                Err(_) if quorum.is_met(up) => return Ok(client),
+                Err(_) if startup_timeout > connect_timeout + DIAL_SLACK && nodes.iter().all(is_untried) => {
+                    return Err(ConnectError::NoDriver(NoDriver::Stalled));
+                }
+                Err(_) => return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() }),
+            }
+        }
+    }
+}
+
+fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
+    for node in nodes {
+        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
+            &node.state
+        {
+            return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether its first dial has not ended, which it does by itself at the connect time-out.
+fn is_untried(node: &NodeStatus) -> bool {
+    node.state == NodeState::Connecting
+}
+
+/// How long nodes beyond the quorum have to say that they may not be in the list.
+const GRACE: Duration = Duration::from_millis(100);

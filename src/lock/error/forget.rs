@@ -1,0 +1,56 @@
+//! Why a name was not forgotten.
+
+use std::sync::Arc;
+
+use super::key::lock;
+use super::{InspectError, Invalid, NoDriver};
+use crate::lock::report::Report;
+
+/// Why a name was not forgotten.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// The name cannot be a lock's, or the client is plain and knows no numbers.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A node shows a key of this name: the lock is held, or something is left of it.
+    #[error("{}: not forgotten, for it is held: {report}; release it first, or wait until it has run out", lock(.key))]
+    Held {
+        /// The lock's key on the nodes.
+        key: Arc<str>,
+        /// What each node said.
+        report: Report,
+    },
+    /// Too few nodes answered. Those that did have forgotten it; forget it again later.
+    #[error("{}: not forgotten on a quorum of nodes: {report}; try again", lock(.key))]
+    NoQuorum {
+        /// The lock's key on the nodes.
+        key: Arc<str>,
+        /// What each node said.
+        report: Report,
+    },
+    /// The client's driver does not run, or not in this process.
+    #[error("{}: {reason}", lock(.key))]
+    NoDriver {
+        /// The lock's key on the nodes.
+        key: Arc<str>,
+        /// Why.
+        reason: NoDriver,
+    },
+    /// The client was shut down.
+    #[error("{}: the client is closed", lock(.key))]
+    Closed {
+        /// The lock's key on the nodes.
+        key: Arc<str>,
+    },
+}
+
+impl From<InspectError> for ForgetError {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::Invalid(invalid) => Self::Invalid(invalid),
+            InspectError::NoDriver { key, reason } => Self::NoDriver { key, reason },
+            InspectError::Closed { key } => Self::Closed { key },
+        }
+    }
+}

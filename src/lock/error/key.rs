@@ -1,0 +1,113 @@
+//! Which lock an error is about.
+
+use super::{AcquireError, ExtendError, ForgetError, InspectError, Invalid, ReleaseError, RunError};
+
+impl Invalid {
+    /// The lock's key on the nodes, prefix and name, if it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+}
+
+impl AcquireError {
+    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Held { key, .. }
+            | Self::NoQuorum { key, .. }
+            | Self::OnProbation { key, .. }
+            | Self::Refused { key, .. }
+            | Self::TooLate { key, .. }
+            | Self::NoDriver { key, .. }
+            | Self::Closed { key } => Some(key),
+            Self::Invalid(invalid) => invalid.key(),
+        }
+    }
+}
+
+impl ExtendError {
+    /// The lock's key on the nodes, prefix and name.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Lost { key }
+            | Self::Unconfirmed { key, .. }
+            | Self::NoDriver { key, .. }
+            | Self::Closed { key } => Some(key),
+            Self::Invalid(invalid) => invalid.key(),
+        }
+    }
+}
+
+impl ReleaseError {
+    /// The lock's key on the nodes, prefix and name.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::NoQuorum { key, .. } | Self::NoDriver { key, .. } | Self::Closed { key } => key,
+        }
+    }
+}
+
+impl InspectError {
+    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::NoDriver { key, .. } | Self::Closed { key } => Some(key),
+            Self::Invalid(invalid) => invalid.key(),
+        }
+    }
+}
+
+impl ForgetError {
+    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Held { key, .. }
+            | Self::NoQuorum { key, .. }
+            | Self::NoDriver { key, .. }
+            | Self::Closed { key } => Some(key),
+            Self::Invalid(invalid) => invalid.key(),
+        }
+    }
+}
+
+impl RunError {
+    /// The lock's key on the nodes, prefix and name; none where no name was given.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Acquire(error) => error.key(),
+            Self::Lost { key } => Some(key),
+        }
+    }
+}
+
+/// A lock as messages name it: quoted, and not in full where that would be most of the message.
+pub(super) fn lock(key: &str) -> String {
+    match key.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("lock {:?}… ({} bytes)", &key[..end], key.len()),
+        None => format!("lock {key:?}"),
+    }
+}
+
+/// In characters.
+const LONGEST_SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::lock;
+
+    #[test]
+    fn a_long_name_is_not_all_of_a_message() {
+        assert_eq!(lock("nightly"), "lock \"nightly\"");
+        let long = "é".repeat(30_000);
+        let shown = lock(&long);
+        assert!(shown.len() < 500 && shown.ends_with("é\"… (60000 bytes)"), "{shown}");
+        assert_eq!(lock(&"é".repeat(200)).matches('é').count(), 200);
+    }
+}

@@ -1,0 +1,301 @@
+//! What callers are told: of locks that were stolen, deleted or broken, of nodes that come back in a moment, and of which
+//! lock it is.
+
+use std::sync::{Arc, Mutex};
+
+use quorlock::{AcquireError, Event, ExtendError, Loss, Observer, ReleaseError, RunError, Vote};
+use quorlock_chaos::redis::FromRedisValue;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{Cluster, builder, client, eventually, fleet, millis, plain, secs, standing};
+
+fn on_all<T>(cluster: &Cluster, words: &[&str], nodes: usize) -> Vec<T>
+where
+    T: FromRedisValue,
+{
+    let servers = cluster.servers().iter().take(nodes);
+    servers.map(|server| server.command(words).expect("the node answers")).collect()
+}
+
+#[tokio::test]
+async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
+    for cluster in [fleet(3), plain(3), fleet(5), plain(5)] {
+        let (redlock, count) = (client(&cluster).await, cluster.servers().len());
+        let majority = count / 2 + 1;
+        for (nodes, is_lost) in [(count, true), (majority, true), (count - majority, false), (0, false)] {
+            for stolen in [true, false] {
+                let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("free");
+                eventually("it stands everywhere", || async { standing(&cluster, "k") == count }).await;
+                if stolen {
+                    on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], nodes);
+                } else {
+                    on_all::<()>(&cluster, &["DEL", "k"], nodes);
+                }
+                assert!(guard.is_valid(), "no clock tells");
+                // Which nodes answer first is a matter of chance, and any quorum will do.
+                let report = guard.release().await.expect("each is a plain answer");
+                let proofs = report.nodes.nodes().iter();
+                let gone = proofs.filter(|it| matches!(it.vote, Vote::Missing | Vote::Held { .. })).count();
+                assert_eq!(report.was_lost, gone > count - majority, "{nodes} of {count}: {report:?}");
+                if nodes == count {
+                    let expected = if stolen { Vote::Held { remaining: None } } else { Vote::Missing };
+                    assert!(report.nodes.nodes().iter().any(|it| it.vote == expected), "{report:?}");
+                    assert!(report.was_lost, "{report:?}");
+                }
+                assert!(is_lost || !report.was_lost, "{nodes} of {count}: {report:?}");
+                on_all::<()>(&cluster, &["DEL", "k"], count);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_release_of_a_lock_that_a_minority_never_had_is_no_loss() {
+    for mut cluster in [fleet(3), plain(3)] {
+        cluster[0].pause();
+        let redlock = builder(&cluster).connect().await.expect("two of three");
+        let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("two of three");
+        let report = guard.release().await.expect("confirmed");
+        assert!(!report.was_lost, "{report:?}");
+        cluster[0].resume();
+    }
+}
+
+#[tokio::test]
+async fn work_whose_lock_was_stolen_has_no_result() {
+    let cluster = fleet(3);
+    let redlock = client(&cluster).await;
+    let steal = |_| async { on_all::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], 3) };
+    let outcome = redlock.mutex("k").ttl(secs(30)).run(steal).await;
+    assert!(matches!(&outcome, Err(RunError::Lost { key }) if &**key == "k"), "{outcome:?}");
+}
+
+/// Hears of losses.
+#[derive(Clone, Default)]
+struct Losses(Arc<Mutex<Vec<Loss>>>);
+
+impl Observer for Losses {
+    fn on_event(&self, event: &Event<'_>) {
+        if let Event::Lost { loss, .. } = event {
+            self.0.lock().expect("whole").push(*loss);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
+    for nodes in [1, 3, 5] {
+        let cluster = fleet(nodes);
+        let losses = Losses::default();
+        let holder = builder(&cluster).observer(losses.clone()).connect().await.expect("all nodes are up");
+        let operator = client(&cluster).await;
+        let ttl = millis(900);
+        let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
+        let report = operator.break_lock("k").await.expect("an answer");
+        assert!(report.nodes().iter().all(|it| it.vote == Vote::Granted), "{report:?}");
+        timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
+        assert!(!guard.is_valid());
+        sleep(ttl * 2).await;
+        assert_eq!(losses.0.lock().expect("whole")[..], [Loss::Taken]);
+        assert_eq!(standing(&cluster, "k"), 0, "nobody has taken it again");
+        let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
+        assert!(
+            next.fencing_token().expect("guarded").number > guard.fencing_token().expect("guarded").number
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_break_that_reached_only_a_minority_leaves_the_holder_unharmed() {
+    let cluster = fleet(5);
+    let holder = client(&cluster).await;
+    let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
+    eventually("it stands everywhere", || async { standing(&cluster, "k") == 5 }).await;
+    // What a break does there.
+    for server in cluster.servers().iter().take(2) {
+        server.command::<()>(&["DEL", "k"]).expect("deleted");
+        server.command::<()>(&["INCR", "quorlock:fence:k"]).expect("raised");
+    }
+    eventually("it stands everywhere again", || async { standing(&cluster, "k") == 5 }).await;
+    sleep(millis(1_800)).await;
+    assert!(guard.is_valid() && guard.margin() == 2);
+    assert!(!guard.release().await.expect("confirmed").was_lost);
+}
+
+#[tokio::test]
+async fn a_broken_plain_lock_is_taken_again_by_a_holder_that_lives() {
+    let cluster = plain(3);
+    let (holder, operator) = (client(&cluster).await, client(&cluster).await);
+    let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
+    operator.break_lock("k").await.expect("an answer");
+    eventually("it is back", || async { standing(&cluster, "k") == 3 }).await;
+    assert!(guard.is_valid());
+}
+
+#[tokio::test]
+async fn whoever_waits_gets_a_broken_lock_at_once() {
+    for cluster in [fleet(3), plain(3)] {
+        let (holder, waiter, operator) =
+            (client(&cluster).await, client(&cluster).await, client(&cluster).await);
+        let mut quickest = secs(3600);
+        for round in 0..5 {
+            let name = format!("k{round}");
+            let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
+            let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
+            let line = format!("quorlock:line:{name}");
+            eventually("it stands in line", || async { standing(&cluster, &line) > 0 }).await;
+            let began = Instant::now();
+            operator.break_lock(&name).await.expect("an answer");
+            let next = waiting.await.expect("no panic").expect("had");
+            quickest = quickest.min(began.elapsed());
+            assert!(next.is_valid());
+            drop(guard);
+        }
+        // Those who are not called look twice a second or so.
+        assert!(quickest < millis(50), "{quickest:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_another_had_meanwhile_is_told_at_the_next_renewal() {
+    let cluster = fleet(3);
+    let (holder, other) = (client(&cluster).await, client(&cluster).await);
+    let guard = holder.mutex("k").ttl(secs(6)).acquire().await.expect("free");
+    on_all::<()>(&cluster, &["DEL", "k"], 3);
+    other
+        .mutex("k")
+        .try_acquire()
+        .await
+        .expect("an answer")
+        .expect("free")
+        .release()
+        .await
+        .expect("confirmed");
+    // The renewal comes at two seconds, the deadline at six.
+    timeout(secs(4), guard.lost()).await.expect("at the next renewal");
+}
+
+#[tokio::test]
+async fn one_who_does_not_wait_for_others_waits_for_connections_that_come_back_in_a_moment() {
+    for cluster in [fleet(3), plain(3)] {
+        let redlock = client(&cluster).await;
+        for round in 0..40 {
+            // As a server with a time limit for idle connections does it.
+            on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "normal"], 3);
+            on_all::<i64>(&cluster, &["CLIENT", "KILL", "TYPE", "pubsub"], 3);
+            // In the moment itself, or when the client has noticed.
+            sleep(millis(round % 4 * 3)).await;
+            let mutex = redlock.mutex("k").ttl(secs(4));
+            let had = if round % 2 == 0 {
+                mutex.try_acquire().await.map(|guard| guard.expect("free"))
+            } else {
+                mutex.no_wait().acquire().await
+            };
+            let guard = had.unwrap_or_else(|error| panic!("round {round}: {error}"));
+            guard.release().await.expect("confirmed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_nodes_that_do_not_come_back() {
+    let mut cluster = fleet(3);
+    let redlock = client(&cluster).await;
+    cluster[0].kill();
+    cluster[1].kill();
+    eventually("they are seen to be away", || async {
+        redlock.nodes().await.iter().filter(|node| node.votes()).count() == 1
+    })
+    .await;
+    sleep(millis(300)).await;
+    let began = Instant::now();
+    for _ in 0..20 {
+        let refused = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
+        assert!(matches!(refused, Err(AcquireError::NoQuorum { .. })), "{refused:?}");
+    }
+    // Twenty times the patience of half a second, if it was waited for.
+    assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_shortest_wait_has_time_for_one_dial() {
+    let cluster = fleet(3);
+    for wait in [millis(0), millis(1), std::time::Duration::from_nanos(1)] {
+        let fresh = || builder(&cluster).lazy().expect("a client");
+        let guard = fresh().mutex("k").wait(wait).acquire().await.expect("all nodes are up, and it is free");
+        let refused = fresh().mutex("k").wait(wait).acquire().await;
+        assert!(matches!(refused, Err(AcquireError::Held { .. })), "{refused:?}");
+        guard.release().await.expect("confirmed");
+    }
+}
+
+#[tokio::test]
+async fn every_error_says_which_lock_it_is_about() {
+    let mut cluster = fleet(3);
+    let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
+    let check = |said: String, key: Option<&str>| {
+        assert!(said.starts_with("lock \"app:nightly\": "), "{said}");
+        assert_eq!(said.matches("nightly").count(), 1, "{said}");
+        assert_eq!(key, Some("app:nightly"));
+    };
+    let mutex = || redlock.mutex("nightly").ttl(secs(4));
+    let guard = mutex().acquire().await.expect("free");
+    let held = mutex().no_wait().acquire().await.expect_err("held");
+    check(held.to_string(), held.key());
+    let other = builder(&cluster).key_prefix("app:").connect().await.expect("all nodes are up");
+    let held = other.mutex("nightly").no_wait().acquire().await.expect_err("held");
+    check(held.to_string(), held.key());
+    let invalid = mutex().ttl(millis(1)).try_acquire().await.expect_err("too short");
+    check(invalid.to_string(), invalid.key());
+    let invalid = guard.extend(millis(1)).await.expect_err("too short");
+    check(invalid.to_string(), invalid.key());
+    let lost = mutex().ttl(millis(100)).auto_renew(false);
+    guard.release().await.expect("confirmed");
+    let lost = lost.run(|_| sleep(millis(200))).await.expect_err("lost");
+    check(lost.to_string(), lost.key());
+    let guard = mutex().auto_renew(false).ttl(millis(200)).acquire().await.expect("free");
+    sleep(millis(250)).await;
+    let lost = guard.extend(millis(200)).await.expect_err("lost");
+    assert!(matches!(lost, ExtendError::Lost { .. }));
+    check(lost.to_string(), lost.key());
+    let guard = mutex().ttl(secs(20)).acquire().await.expect("free");
+    for server in cluster.servers_mut() {
+        server.pause();
+    }
+    let unconfirmed = guard.extend(secs(20)).await.expect_err("nobody answers");
+    check(unconfirmed.to_string(), unconfirmed.key());
+    let unconfirmed = guard.release().await.expect_err("nobody answers");
+    assert!(matches!(unconfirmed, ReleaseError::NoQuorum { .. }));
+    check(unconfirmed.to_string(), Some(unconfirmed.key()));
+    let nobody = mutex().no_wait().acquire().await.expect_err("nobody answers");
+    check(nobody.to_string(), nobody.key());
+    let _ = redlock.shutdown(millis(1)).await;
+    let closed = mutex().acquire().await.expect_err("closed");
+    check(closed.to_string(), closed.key());
+    let closed = redlock.inspect("nightly").await.expect_err("closed");
+    check(closed.to_string(), closed.key());
+}
+
+#[tokio::test]
+async fn a_name_may_take_64_kib_and_not_a_byte_more() {
+    let cluster = fleet(1);
+    let redlock = builder(&cluster).key_prefix("app:").connect().await.expect("the node is up");
+    let longest = "n".repeat((1 << 16) - 4);
+    let guard = redlock.mutex(&longest).acquire().await.expect("free");
+    assert!(redlock.inspect(&longest).await.expect("an answer").holder().is_some());
+    guard.release().await.expect("confirmed");
+    let before: String = cluster[0].command(&["INFO", "commandstats"]).expect("an answer");
+    let longer = format!("{longest}n");
+    let check = |said: String| {
+        assert!(said.contains("65536 bytes") && said.contains("too long") && said.len() < 1_000, "{said}");
+    };
+    check(redlock.mutex(&longer).acquire().await.expect_err("too long").to_string());
+    check(redlock.mutex(&longer).try_acquire().await.expect_err("too long").to_string());
+    check(redlock.inspect(&longer).await.expect_err("too long").to_string());
+    check(redlock.break_lock(&longer).await.expect_err("too long").to_string());
+    let after: String = cluster[0].command(&["INFO", "commandstats"]).expect("an answer");
+    let scripts = |stats: &str| {
+        stats.lines().filter(|line| line.starts_with("cmdstat_eval")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(scripts(&before), scripts(&after), "nothing has reached the node");
+}

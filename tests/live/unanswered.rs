@@ -1,0 +1,264 @@
+//! Every wait has an end that the waiter keeps itself, also where the client's driver does not run: on a runtime that
+//! nobody drives, in the child of a fork; and locks work where there is no runtime at all.
+
+use std::process::exit;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fork::{Fork, fork, waitpid};
+use futures::executor::block_on;
+use quorlock::{
+    AcquireError, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, ReleaseError,
+    ShutdownError,
+};
+use quorlock_chaos::redis;
+use tokio::runtime::{self, Runtime};
+use tokio::time::Instant;
+
+use crate::world::{Cluster, Worker, builder, eventually, fleet, keys, millis, plain, secs, standing};
+
+fn runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Does this within a time that only a wait without end takes, and says how long it took. On a thread of its own, which is
+/// left behind if it does not end.
+#[track_caller]
+fn in_time<T: Send + 'static>(what: &str, deed: impl FnOnce() -> T + Send + 'static) -> (T, Duration) {
+    let (tell, told) = mpsc::channel();
+    let began = Instant::now();
+    std::thread::spawn(move || tell.send(deed()));
+    let done = told.recv_timeout(secs(40)).unwrap_or_else(|_| panic!("{what} does not end"));
+    (done, began.elapsed())
+}
+
+/// A client and a lock of its, built in a runtime that nobody drives from now on.
+fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
+    let home = runtime();
+    let (redlock, guard) = home.block_on(async {
+        let redlock = builder(cluster).connect().await.expect("all nodes are up");
+        let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
+        (redlock, guard)
+    });
+    (home, redlock, guard)
+}
+
+#[test]
+fn no_call_waits_for_a_driver_that_nobody_runs() {
+    let cluster = fleet(3);
+    // From another runtime, and from none.
+    for with_runtime in [true, false] {
+        let (home, redlock, guard) = idle(&cluster);
+        // Eight calls, each of which ends by itself.
+        in_time("some call", move || {
+            let calls = async move {
+                let begun = Instant::now();
+                let wait = redlock.mutex("k").ttl(secs(4)).wait(millis(300)).acquire().await;
+                assert!(
+                    matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
+                    "{wait:?}"
+                );
+                let words = wait.expect_err("stalled").to_string();
+                assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
+                assert!(begun.elapsed() >= millis(300), "the wait is kept");
+                let tried = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
+                assert!(matches!(tried, Err(AcquireError::NoDriver { .. })), "{tried:?}");
+                let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
+                assert!(ran.is_err());
+                let inspected = redlock.inspect("k").await;
+                assert!(matches!(inspected, Err(InspectError::NoDriver { .. })), "{inspected:?}");
+                let broken = redlock.break_lock("k").await;
+                assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
+                let extended = guard.extend(secs(55)).await;
+                assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
+                assert!(guard.is_valid(), "until the deadline that it had");
+                let released = guard.release().await;
+                assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
+                let shut = redlock.shutdown(millis(100)).await;
+                let is_told = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
+                assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
+                assert_eq!(redlock.nodes().await.len(), 3);
+            };
+            if with_runtime { runtime().block_on(calls) } else { block_on(calls) }
+        });
+        // Where it goes on one day, what was asked for in vain is undone.
+        home.block_on(eventually("nothing is left", || async {
+            keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
+        }));
+    }
+}
+
+#[test]
+fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
+    let cluster = fleet(3);
+    for with_runtime in [true, false] {
+        let home = runtime();
+        let name = format!("k{with_runtime}");
+        let (redlock, guard) = home.block_on(async {
+            let redlock = builder(&cluster).connect().await.expect("all nodes are up");
+            let guard = redlock.mutex(&name).ttl(secs(1)).acquire().await.expect("free");
+            (redlock, guard)
+        });
+        let (guard, took) = in_time("the loss", move || {
+            let lost = guard.lost();
+            if with_runtime {
+                runtime().block_on(lost);
+            } else {
+                block_on(lost);
+            }
+            guard
+        });
+        assert!(!guard.is_valid() && took < secs(5), "{took:?}");
+        drop((redlock, guard, home));
+    }
+}
+
+#[test]
+fn a_client_that_is_built_where_nobody_runs_it_says_so() {
+    let cluster = fleet(3);
+    let builder = builder(&cluster).startup_timeout(secs(2));
+    let (refused, _) = in_time("connect", move || {
+        let home = runtime();
+        let _inside = home.enter();
+        block_on(builder.connect())
+    });
+    assert!(matches!(refused, Err(ConnectError::NoDriver(NoDriver::Stalled))), "{refused:?}");
+}
+
+#[test]
+fn without_a_runtime_the_advice_to_take_a_thread_can_be_followed() {
+    for cluster in [fleet(3), plain(3)] {
+        let refused = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
+        assert!(refused.contains("dedicated_thread()"), "{refused}");
+        let builder = builder(&cluster).dedicated_thread();
+        in_time("a lock's life", move || {
+            block_on(async {
+                let redlock = builder.clone().connect().await.expect("all nodes are up");
+                assert_eq!(redlock.nodes().await.len(), 3);
+                let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
+                assert!(guard.extend(secs(10)).await.is_ok());
+                let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
+                assert!(tried.is_none());
+                let other = builder.connect().await.expect("all nodes are up");
+                let began = Instant::now();
+                let waited = other.mutex("k").wait(millis(200)).acquire().await;
+                assert!(matches!(waited, Err(AcquireError::Held { .. })), "{waited:?}");
+                assert!(began.elapsed() >= millis(200));
+                assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
+                guard.release().await.expect("confirmed");
+                assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
+                redlock.break_lock("k").await.expect("an answer");
+                redlock.shutdown(secs(2)).await.expect("nothing is left");
+            });
+        });
+    }
+}
+
+/// As another process: what is forked is this one, with all its threads but one left behind.
+#[test]
+fn worker_that_forks() {
+    let Ok(nodes) = std::env::var("FORK_NODES") else { return };
+    let home =
+        runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let (redlock, guard) = home.block_on(async {
+        let builder = Redlock::builder().nodes(nodes.split(',')).longest_ttl(secs(60));
+        let redlock = builder.connect().await.expect("all nodes are up");
+        let guard = redlock.mutex("held").ttl(secs(3)).acquire().await.expect("free");
+        (redlock, guard)
+    });
+    match fork().expect("a fork") {
+        Fork::Child => {
+            let is_well =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| in_child(&redlock, &guard)));
+            // Nothing is dropped, as in a child that goes on with its work.
+            exit(i32::from(is_well.is_err()));
+        }
+        Fork::Parent(child) => {
+            let status = waitpid(child).expect("its end");
+            assert_eq!(status, 0, "the child failed; its words are above");
+            home.block_on(async {
+                // Renewed meanwhile, and afterwards, on the connections that the child had too.
+                tokio::time::sleep(secs(4)).await;
+                assert!(guard.is_valid());
+                assert_eq!(redlock.inspect("held").await.expect("an answer").answers(), 3);
+                let report = guard.release().await.expect("confirmed");
+                assert!(!report.was_lost, "{report:?}");
+                redlock.shutdown(secs(2)).await.expect("nothing is left");
+            });
+        }
+    }
+}
+
+fn in_child(redlock: &Redlock, guard: &Guard) {
+    assert!(!guard.is_valid() && guard.remaining().is_zero(), "it is the parent's");
+    let began = Instant::now();
+    let forked = |reason: NoDriver| reason == NoDriver::Forked;
+    block_on(async {
+        let held = redlock.mutex("k").wait(secs(5)).acquire().await;
+        assert!(matches!(&held, Err(AcquireError::NoDriver { reason, .. }) if forked(*reason)), "{held:?}");
+        assert!(held.expect_err("forked").to_string().contains("after the fork"));
+        let held = redlock.mutex("k").acquire().await;
+        assert!(matches!(&held, Err(AcquireError::NoDriver { reason, .. }) if forked(*reason)), "{held:?}");
+        let held = redlock.mutex("k").try_acquire().await;
+        assert!(matches!(&held, Err(AcquireError::NoDriver { reason, .. }) if forked(*reason)), "{held:?}");
+        let inspected = redlock.inspect("k").await;
+        assert!(
+            matches!(&inspected, Err(InspectError::NoDriver { reason, .. }) if forked(*reason)),
+            "{inspected:?}"
+        );
+        assert!(redlock.break_lock("held").await.is_err());
+        let extended = guard.extend(secs(5)).await;
+        assert!(
+            matches!(&extended, Err(ExtendError::NoDriver { reason, .. }) if forked(*reason)),
+            "{extended:?}"
+        );
+        assert_eq!(redlock.nodes().await.len(), 3);
+        let shut = redlock.shutdown(secs(5)).await;
+        assert!(shut.is_err_and(|error| error.no_driver == Some(NoDriver::Forked)));
+    });
+    assert!(began.elapsed() < secs(1), "every call ends at once");
+}
+
+#[test]
+fn the_child_of_a_fork_is_told_so_and_its_parent_keeps_the_lock() {
+    let cluster = fleet(3);
+    let nodes = cluster.urls().join(",");
+    Worker::start("unanswered::worker_that_forks", &[("FORK_NODES", nodes)]).end();
+    assert_eq!(standing(&cluster, "held"), 0);
+}
+
+/// The child goes on with the very runtime that drives the client: it writes nothing to its parent's connections.
+#[test]
+fn worker_that_forks_inside_its_runtime() {
+    let Ok(nodes) = std::env::var("FORK_INSIDE_NODES") else { return };
+    runtime().block_on(async {
+        let builder = Redlock::builder().nodes(nodes.split(',')).longest_ttl(secs(60));
+        let redlock = builder.connect().await.expect("all nodes are up");
+        let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
+        match fork().expect("a fork") {
+            Fork::Child => {
+                drop(guard);
+                // Everything else of the runtime works here, so a driver that went on would release what was dropped.
+                for _ in 0..100 {
+                    tokio::time::sleep(millis(5)).await;
+                }
+                exit(0);
+            }
+            Fork::Parent(child) => assert_eq!(waitpid(child).expect("its end"), 0),
+        }
+        assert!(guard.is_valid());
+        for node in nodes.split(',') {
+            let mut connection =
+                redis::Client::open(node).and_then(|node| node.get_connection()).expect("a node");
+            assert!(redis::cmd("EXISTS").arg("held").query::<bool>(&mut connection).expect("an answer"));
+        }
+        exit(0);
+    });
+}
+
+#[test]
+fn a_driver_that_was_forked_with_its_runtime_leaves_the_parents_lock_alone() {
+    let cluster = fleet(3);
+    let nodes = cluster.urls().join(",");
+    Worker::start("unanswered::worker_that_forks_inside_its_runtime", &[("FORK_INSIDE_NODES", nodes)]).end();
+}
