@@ -55,7 +55,11 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
             let claim = Claim { curious: word == Word::None || limit.is_over(), ..claim.clone() };
-            let refusal = match attempt(client, &claim, tenure).await? {
+            let attempt = match mutex.wait {
+                Wait::No => attempt_past_splits(client, &claim, tenure).await?,
+                Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure).await?,
+            };
+            let refusal = match attempt {
                 Ok(won) => {
                     turn.on_taken();
                     return Ok(won.into_guard(client, &claim, turn));
@@ -63,11 +67,11 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Err(refusal) => refusal,
             };
             turn.share(|share, _| share.on_refused());
-            line.retry_after = match refusal.why {
+            line.on_refused(match refusal.why {
                 Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
                 Why::NoQuorum | Why::TooLate => None,
                 Why::Barred => break refusal,
-            };
+            });
             if limit.is_over() {
                 break refusal;
             }
@@ -81,7 +85,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     .await
 }
 
-/// Tries once.
+/// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
     let (claim, tenure) = mutex.claim(false)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
@@ -89,7 +93,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         let client = &mutex.client;
         client.ready().await;
         let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
-        match attempt(client, &claim, tenure).await? {
+        match attempt_past_splits(client, &claim, tenure).await? {
             Ok(won) => {
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
@@ -150,6 +154,8 @@ struct InLine<'a> {
     since: tokio::time::Instant,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
+    /// From when on it tries though the node with the line calls the lock taken.
+    doubts_at: tokio::time::Instant,
     /// Whether the node with the line is believed.
     trust: Trust,
 }
@@ -161,6 +167,8 @@ enum Word {
     Called,
     /// Nobody has the lock, or nobody has said so yet.
     Free,
+    /// The node with the line calls it taken, and has for long been the only one to say so.
+    Doubt,
     /// Nothing is known: no node keeps lines, or the time is up.
     None,
 }
@@ -174,8 +182,15 @@ impl<'a> InLine<'a> {
             limit,
             since: tokio::time::Instant::now(),
             retry_after: None,
+            doubts_at: tokio::time::Instant::now() + backoff::doubt(None, jitter()),
             trust: Trust::default(),
         }
+    }
+
+    /// An attempt came to nothing; the keys in the way of a quorum expire after this, if the nodes told.
+    fn on_refused(&mut self, retry_after: Option<Duration>) {
+        self.retry_after = retry_after;
+        self.doubts_at = tokio::time::Instant::now() + backoff::doubt(retry_after, jitter());
     }
 
     /// Waits until it makes sense to try, and not past the limit.
@@ -203,9 +218,15 @@ impl<'a> InLine<'a> {
             if self.limit.is_over() {
                 return Word::None;
             }
-            let is_quiet = self.limit.listen(&bell, patience).await.is_err();
-            word = Word::Called;
-            next = match self.turn.share(|share, _| share.next_of_refused()) {
+            let doubts_in = self.doubts_at.saturating_duration_since(tokio::time::Instant::now());
+            let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
+            let (after, was_found) = self.turn.share(|share, _| (share.next_of_refused(), share.was_found()));
+            word = if was_found { Word::Free } else { Word::Called };
+            next = match after {
+                // One node may be wrong, and delays an attempt; it prevents none.
+                Next::Wait if is_quiet && tokio::time::Instant::now() >= self.doubts_at => {
+                    return Word::Doubt;
+                }
                 // Whoever had the lock may be gone without a word.
                 Next::Wait if is_quiet => Next::Stand,
                 next => next,
@@ -231,6 +252,22 @@ async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn
         Limit::At(end) => timeout_at(end, queue.turn(&claim.key)).await.ok(),
     };
     turn.ok_or_else(|| AcquireError::Held { retry_after: None, report: Report::empty() })
+}
+
+/// One attempt, and one or two more where votes may have been split: of those who try once at the same instant one is to
+/// have the lock. Who was granted nothing leaves it to the others.
+async fn attempt_past_splits(
+    client: &Redlock,
+    claim: &Claim,
+    tenure: Tenure,
+) -> Result<Result<Won, Refusal>, AcquireError> {
+    for _ in 0..MOST_SPLITS {
+        match attempt(client, claim, tenure).await? {
+            Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
+            outcome => return Ok(outcome),
+        }
+    }
+    attempt(client, claim, tenure).await
 }
 
 /// One attempt, watched: dropped half-way, it tells the driver to undo it.
@@ -302,3 +339,6 @@ fn error_of(client: &Redlock, refusal: Refusal) -> AcquireError {
         Why::TooLate => AcquireError::TooLate { report },
     }
 }
+
+/// How often one who tries once tries again where votes may have been split.
+const MOST_SPLITS: u32 = 2;

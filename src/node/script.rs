@@ -275,7 +275,7 @@ const HOLD_TEXT: &str = include_str!("lua/hold.lua");
 const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
-const STAND_TEXT: &str = include_str!("lua/stand.lua");
+const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));

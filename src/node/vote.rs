@@ -19,7 +19,7 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         (_, Reply::Error(complaint)) if complaint.is_login() => Vote::Barred(Bar::Login(complaint.words())),
         (_, Reply::Error(complaint)) => Vote::Unknown(Fault::Refused(complaint.words())),
 
-        // Two, if another process waits.
+        // Two, and three, if another process waits.
         (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
         | (Phase::Grant | Phase::Retake, Reply::Ok)
         | (Phase::Renew, Reply::Int(1))
@@ -36,7 +36,8 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
 
         (Phase::Remaining, Reply::Int(-2))
         | (Phase::Renew, Reply::Int(-1))
-        | (Phase::Release | Phase::HandOver | Phase::KeepTurn | Phase::Break, Reply::Int(0)) => Vote::Missing,
+        | (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0 | 3))
+        | (Phase::Break, Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),

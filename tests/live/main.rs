@@ -16,7 +16,9 @@ mod probation;
 mod redundancy;
 mod refusal;
 mod rolling;
+mod splits;
 mod store;
 #[cfg(feature = "tls-rustls")]
 mod tls;
+mod waiting;
 mod world;

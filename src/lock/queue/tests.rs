@@ -12,7 +12,7 @@ fn queue() -> (Arc<Queue>, Inbox, Key) {
 
 impl Queue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true })
+        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true, is_found: false })
     }
 }
 
@@ -218,7 +218,7 @@ mod at_random {
                     }
                     Deed::Hear(what) => {
                         let heard = match what {
-                            0 => Heard::Called { key: &key, has_others: true },
+                            0 => Heard::Called { key: &key, has_others: true, is_found: false },
                             1 => Heard::HasOthers(&key),
                             _ => Heard::Displaced,
                         };

@@ -26,6 +26,15 @@ pub struct Refusal {
     pub votes: Vec<Vote>,
 }
 
+impl Refusal {
+    /// Whether the votes may have been split, so that none has the lock: some node granted it, and others have too many. A
+    /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
+    #[must_use]
+    pub fn may_be_split(&self) -> bool {
+        matches!(self.why, Why::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
+    }
+}
+
 /// The reason an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
