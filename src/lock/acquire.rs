@@ -20,7 +20,7 @@ use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
-use crate::protocol::line::{Next, Reaction, Trust};
+use crate::protocol::line::{Next, Reaction, Refused, Trust};
 use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -66,12 +66,13 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(refusal) => refusal,
             };
-            turn.share(|share, _| share.on_refused());
-            line.on_refused(match refusal.why {
+            let was_called = turn.share(|share, _| share.on_refused());
+            let retry_after = match refusal.why {
                 Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
                 Why::NoQuorum | Why::TooLate => None,
                 Why::Barred => break refusal,
-            });
+            };
+            line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }
@@ -182,15 +183,16 @@ impl<'a> InLine<'a> {
             limit,
             since: tokio::time::Instant::now(),
             retry_after: None,
-            doubts_at: tokio::time::Instant::now() + backoff::doubt(None, jitter()),
+            doubts_at: tokio::time::Instant::now() + backoff::first_doubt(jitter()),
             trust: Trust::default(),
         }
     }
 
     /// An attempt came to nothing; the keys in the way of a quorum expire after this, if the nodes told.
-    fn on_refused(&mut self, retry_after: Option<Duration>) {
+    fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
-        self.doubts_at = tokio::time::Instant::now() + backoff::doubt(retry_after, jitter());
+        let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
+        self.doubts_at = tokio::time::Instant::now() + doubts_in;
     }
 
     /// Waits until it makes sense to try, and not past the limit.

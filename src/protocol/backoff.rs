@@ -43,6 +43,12 @@ pub fn doubt(expiry: Option<Duration>, random: u64) -> Duration {
     }
 }
 
+/// The same for one that let others go first, and has not tried yet.
+#[must_use]
+pub fn first_doubt(random: u64) -> Duration {
+    between(FIRST_DOUBT / 2, LAST_DOUBT / 2, random)
+}
+
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
 /// have split the votes with others like it, so that nobody has the lock.
 #[must_use]

@@ -7,7 +7,7 @@ mod trust;
 
 use std::time::Duration;
 
-pub use trust::{Reaction, Trust};
+pub use trust::{Reaction, Refused, Trust};
 
 use super::backoff;
 use super::quorum::NodeId;
@@ -123,11 +123,14 @@ impl Share {
         self.begin(waiting);
     }
 
-    /// An attempt failed: the call, if there was one, came to nothing. Unless we stand in line again, it is the next one's.
-    pub fn on_refused(&mut self) {
-        if self.standing == Standing::Called {
+    /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
+    /// one's.
+    pub fn on_refused(&mut self) -> bool {
+        let was_called = self.standing == Standing::Called;
+        if was_called {
             self.standing = Standing::Spent;
         }
+        was_called
     }
 
     /// Our release called another process.

@@ -86,6 +86,7 @@ impl Sim<'_> {
     fn calm_down(&mut self) {
         tell!(self, "from here on nothing goes wrong any more");
         self.stage = Stage::Calm;
+        self.remove_stale_keys();
         for node in 0..self.sites.len() {
             let ends =
                 [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];

@@ -149,7 +149,7 @@ impl Sim<'_> {
             Phase::Stand | Phase::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
             _ => self.sites[node].node.run(command, self.nanos),
         };
-        if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted, _)) {
+        if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted | Vote::Missing, _)) {
             self.hand_over_at(node, who, &ask.key);
         }
         if self.story.is_some() {
@@ -194,7 +194,9 @@ impl Sim<'_> {
                 self.drop_wire(who, node);
                 self.peers[who].board.on_down(id, "nobody there".into(), now);
             }
-            Reply::Call(key, has_others) => self.be_called(who, node, key, has_others),
+            Reply::Call { key, has_others, is_found } => {
+                self.be_called(who, node, key, (has_others, is_found));
+            }
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale = matches!(&look, Err(Failing::Refused(words)) if &**words == "READONLY");
                 peer.board.on_look(id, look, now);
