@@ -183,7 +183,7 @@ impl<'a> InLine<'a> {
             limit,
             since: tokio::time::Instant::now(),
             retry_after: None,
-            doubts_at: tokio::time::Instant::now() + backoff::first_doubt(jitter()),
+            doubts_at: tokio::time::Instant::now() + Trust::at_first(jitter()),
             trust: Trust::default(),
         }
     }

@@ -103,6 +103,8 @@ pub(crate) enum Mistake {
     EvictionsUncounted,
     /// That it evicts is no part of what it is.
     EvictingUnmarked,
+    /// A release calls only where the key was the lock's.
+    CallsForOwnKeyOnly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

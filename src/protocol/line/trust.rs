@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::mutant::{Mutant, is};
 use super::backoff;
 
 /// How far the node with the line is believed. Every vain attempt that its word *free* leads to may keep the holder from
@@ -54,13 +55,21 @@ impl Trust {
         if self.free_in_vain > BELIEVED { Reaction::Hesitate } else { Reaction::Believe }
     }
 
+    /// For how long to believe that the key is taken, before the first attempt.
+    #[must_use]
+    pub fn at_first(random: u64) -> Duration {
+        if is(Mutant::LineIsFinal) { FOR_EVER } else { backoff::first_doubt(random) }
+    }
+
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
     /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
     /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
     pub fn on_refused(&mut self, refused: Refused, expiry: Option<Duration>, random: u64) -> Duration {
         let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
-        if (1..=MOST_SPLITS).contains(&self.splits) {
+        if is(Mutant::LineIsFinal) {
+            FOR_EVER
+        } else if (1..=MOST_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)
         } else {
             backoff::doubt(expiry, random)
@@ -71,6 +80,8 @@ impl Trust {
 /// How often in a row a node is believed at once that calls the key free, and how often at all.
 const BELIEVED: u8 = 2;
 const MOST_IN_VAIN: u8 = 4;
+/// As good as that.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
 const MOST_SPLITS: u8 = 3;
 

@@ -167,6 +167,8 @@ impl Sim<'_> {
         let board = &self.peers[who].board;
         let places = self.places_of(who, &name);
         let beyond: NodeSet = board.touched(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
+        // Where nobody stands in line there is nobody to hear of it.
+        let beyond = if self.plan.waiters > 0 { beyond } else { NodeSet::EMPTY };
         let beyond: NodeSet = beyond.iter().filter(|node| board.answers(*node, now)).collect();
         self.peers[who].board.release(id, now);
         for node in beyond.iter() {

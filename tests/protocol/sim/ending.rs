@@ -207,6 +207,11 @@ impl Sim<'_> {
             if left > 0 {
                 self.violate(Invariant::Clean, &format!("{left} keys are left on node {node}"));
             }
+            // Where nothing went wrong, whoever stood in line was called, or has left.
+            let waits = self.keys.iter().any(|key| !self.queue_of(node, key).is_empty());
+            if self.profile.faults.is_empty() && self.profile.beyond == 0 && waits {
+                self.violate(Invariant::Clean, &format!("clients stand in line on node {node}"));
+            }
         }
         self.stage = Stage::Over;
     }

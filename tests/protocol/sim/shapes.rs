@@ -54,7 +54,7 @@ const HANDED_ON: Profile = Profile {
 };
 /// The same, and a key that is nobody's stands where they stand in line. Who has had the lock and lets others go first has no
 /// word of a release to wait for, and tries by itself.
-const STALE_KEYS: Profile = Profile {
+pub(super) const STALE_KEYS: Profile = Profile {
     pin: Some(|plan| {
         (HANDED_ON.pin.expect("there is one"))(plan);
         plan.has_stale_keys = true;

@@ -137,7 +137,7 @@ impl Sim<'_> {
         }
     }
 
-    fn queue_of(&self, node: usize, key: &Key) -> Queue {
+    pub(super) fn queue_of(&self, node: usize, key: &Key) -> Queue {
         let entry = self.sites[node].node.living(&Slot::WaitQueue(key.clone()), self.nanos);
         let text =
             entry.and_then(|entry| std::str::from_utf8(entry.value.as_deref()?).ok()).unwrap_or_default();

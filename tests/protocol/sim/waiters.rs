@@ -51,7 +51,7 @@ impl Sim<'_> {
         self.tally.waits += 1;
         let longest = self.plan.longest_nanos();
         let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
-        let doubts_at = self.nanos + backoff::first_doubt(self.chance.draw()).as_nanos() as u64;
+        let doubts_at = self.nanos + Trust::at_first(self.chance.draw()).as_nanos() as u64;
         let wait = &mut self.peers[who].tasks[key].wait;
         *wait =
             Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
@@ -87,8 +87,12 @@ impl Sim<'_> {
     pub(super) fn go_on_waiting(&mut self, who: usize, key: usize, then: Then) {
         self.check_starvation(key);
         let wait = &self.peers[who].tasks[key].wait;
-        if self.nanos >= wait.until || self.stage != Stage::Storm {
+        if self.stage != Stage::Storm {
             return self.give_up_waiting(who, key);
+        }
+        if self.nanos >= wait.until {
+            // The last attempt comes right at the end.
+            return self.try_it(who, key);
         }
         match then {
             Then::Try => self.try_it(who, key),
@@ -192,6 +196,9 @@ impl Sim<'_> {
         let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
         wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
         wait.doubts_a_split = refused != Refused::default();
+        if self.nanos >= wait.until {
+            return self.give_up_waiting(who, key);
+        }
         if matches!(refusal.why, Why::Contended { .. }) {
             let next = wait.share.next_of_refused();
             self.check_patience(who, key);
