@@ -112,8 +112,9 @@ impl Planner {
 
     /// Notes from when on its nodes vote again.
     fn doubt(&mut self, step: &Step) {
-        let is_network = parts(step.act.kind()) == [Part::Network];
-        let probation = if is_network { Duration::ZERO } else { self.scope.longest_ttl };
+        let kind = step.act.kind();
+        let keeps_all = kind == Kind::StaleKey || parts(kind) == [Part::Network];
+        let probation = if keeps_all { Duration::ZERO } else { self.scope.longest_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
             self.votes[*node] = self.votes[*node].max(over);
@@ -155,10 +156,13 @@ impl Planner {
 
     fn step(&mut self, kind: Kind, at: Duration, many: usize) -> Option<Step> {
         let (act, lasts) = self.act(kind);
+        let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = parts(kind);
         let many = match kind {
             // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
             Kind::Failover | Kind::Jump => 1,
+            // Where they stand on more nodes than may be missed, a lock cannot be had, and nothing is shown.
+            Kind::StaleKey => spare,
             _ => many,
         };
         // What is done before or after takes its time too.
@@ -200,7 +204,7 @@ impl Planner {
     }
 
     fn act(&mut self, kind: Kind) -> (Act, Duration) {
-        let lasts = self.millis(300, 2200);
+        let mut lasts = self.millis(300, 2200);
         let sides = match self.chance.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
             _ => Sides::Both,
@@ -228,6 +232,11 @@ impl Planner {
             Kind::HalfOpen => Act::HalfOpen { sides },
             Kind::Stall => Act::Stall { sides },
             Kind::Tear => Act::Tear { sides },
+            Kind::StaleKey => {
+                // Long enough for who waits to be seen waiting.
+                lasts = self.millis(3_500, 5_000);
+                Act::StaleKey { life: coin.then_some(lasts * 2) }
+            }
             Kind::Skew => Act::Skew { millionths: if coin { SKEW } else { -SKEW } },
             Kind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;

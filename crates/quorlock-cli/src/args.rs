@@ -342,6 +342,8 @@ Faults:
   half-open     clients keep connections of which the server knows nothing
   stall         nobody takes what clients send, until they can send no more
   tear          connections end in the middle of a reply
+  stale-key     keys that are nobody's stand where locks' keys would, on a minority of the
+                servers
   skew          a server's clock runs 10 % too fast or too slow
   jump          a server's clock is set ahead or back, and put right later
   clock-offset  all servers' clocks but one are behind, steadily, from the start

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::act::NO_EVICTION;
-use super::{Act, Sides};
+use super::{Act, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
 
@@ -14,6 +14,8 @@ use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
     spare: Mutex<Server>,
+    /// The names of the locks' keys.
+    keys: Vec<String>,
 }
 
 struct Node {
@@ -37,7 +39,7 @@ pub(crate) enum NotBroken {
 }
 
 impl Nodes {
-    pub(crate) fn start(count: usize, setup: &Setup) -> Result<Self, NotBroken> {
+    pub(crate) fn start(count: usize, setup: &Setup, keys: Vec<String>) -> Result<Self, NotBroken> {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
         let node = |server: Server| {
@@ -45,7 +47,7 @@ impl Nodes {
             Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
         };
         let nodes = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self { nodes, spare })
+        Ok(Self { nodes, spare, keys })
     }
 
     /// Where clients of this side dial.
@@ -81,6 +83,7 @@ impl Nodes {
                 | Act::Scripts
                 | Act::Failover { .. }
                 | Act::Memory { .. }
+                | Act::StaleKey { .. }
         );
         is_of_server.then(|| self.nodes[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -140,6 +143,7 @@ impl Nodes {
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
+            Act::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Act::Skew { millionths } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?,
             Act::Jump { micros } | Act::Offset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
@@ -170,6 +174,7 @@ impl Nodes {
                 sides.each().for_each(|side| proxy.set(side, Flow::OPEN));
             }
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Act::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
             // These are over as soon as they are done, or never, or done to clients.

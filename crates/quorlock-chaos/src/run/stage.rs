@@ -65,7 +65,7 @@ impl Stage<'_> {
         &self,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
-        let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
+        let nodes = Nodes::start(self.config.nodes, &self.terms.setup, self.keys().collect())?;
         let server = nodes.with(0, server_name)?;
         for step in self.lasting() {
             for node in &step.nodes {
@@ -99,6 +99,10 @@ impl Stage<'_> {
         Ok(scene.log.history())
     }
 
+    fn keys(&self) -> impl Iterator<Item = String> {
+        (0..self.keys).map(|key| format!("chaos:{key}"))
+    }
+
     /// What is broken before anybody is there.
     fn lasting(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
@@ -118,6 +122,7 @@ impl Stage<'_> {
             guarded: self.terms.is_guarded,
             probation: self.terms.is_guarded,
             recovery_ms: millis(LONGEST_TTL + RECOVERY),
+            starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
             judges_redundancy: self.judges_redundancy,
             controls: self.controls.clone(),
@@ -149,7 +154,7 @@ impl Scene<'_> {
     }
 
     fn keys(&self) -> impl Iterator<Item = String> {
-        (0..self.stage.keys).map(|key| format!("chaos:{key}"))
+        self.stage.keys()
     }
 
     /// Does what is planned, each fault on a thread of its own, so that they overlap.
@@ -338,6 +343,8 @@ pub(super) const LONGEST_TTL: Duration = Duration::from_secs(2);
 const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);
+/// Beyond a lock's ttl.
+const STARVATION: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(600);
 /// A third of a second.
 const TARGET_TRIES: u32 = 60;
