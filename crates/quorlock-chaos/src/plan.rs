@@ -37,6 +37,8 @@ struct Planner {
     whole: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
     votes: Vec<Duration>,
+    /// From when on no key that is nobody's stands anywhere.
+    unoccupied: Duration,
     /// By how much each clock has been made to go wrong, in microseconds.
     gained: Vec<i64>,
     steps: Vec<Step>,
@@ -48,6 +50,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
         chance: Chance::of_part(scope.seed, 1),
         whole: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
+        unoccupied: Duration::ZERO,
         gained: vec![0; scope.nodes],
         steps: Vec::new(),
         scope: scope.clone(),
@@ -161,7 +164,6 @@ impl Planner {
         let many = match kind {
             // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
             Kind::Failover | Kind::Jump => 1,
-            // Where they stand on more nodes than may be missed, a lock cannot be had, and nothing is shown.
             Kind::StaleKey => spare,
             _ => many,
         };
@@ -176,6 +178,13 @@ impl Planner {
         free.sort_unstable();
         if free.is_empty() || at + lasts > self.end() {
             return None;
+        }
+        if kind == Kind::StaleKey {
+            // Where they stand on more nodes than may be missed, no lock can be had.
+            if at < self.unoccupied {
+                return None;
+            }
+            self.unoccupied = until;
         }
         let act = self.bend(act, &free, lasts);
         for node in &free {
@@ -340,6 +349,17 @@ mod tests {
                     assert!(!(shared && same), "seed {seed}: {step:?} and {later:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_that_are_nobodys_stand_on_a_minority() {
+        for seed in 0..50 {
+            let steps = plan(&scope(seed));
+            let stale: Vec<_> = steps.iter().filter(|step| step.act.kind() == Kind::StaleKey).collect();
+            assert!(!stale.is_empty() && stale.iter().all(|step| step.nodes.len() <= 2), "seed {seed}");
+            let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + BETWEEN <= pair[1].at);
+            assert!(apart, "seed {seed}: {stale:?}");
         }
     }
 

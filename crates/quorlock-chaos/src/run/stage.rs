@@ -35,6 +35,8 @@ pub(super) struct Stage<'a> {
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,
+    /// Whether clients always wait for long.
+    pub(super) are_patient: bool,
     /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
     pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
@@ -133,7 +135,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
@@ -149,6 +151,7 @@ impl Scene<'_> {
             long_holds: *long_holds,
             lasting_holds: *lasting_holds,
             drops: *drops,
+            is_patient: *are_patient,
             stores: self.stores.clone(),
         })
     }

@@ -55,7 +55,8 @@ impl Task {
     /// From asking to giving up. An error is one that nobody has planned for.
     async fn turn(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
-        let wait_ms = *self.chance.pick(&WAITS_MS);
+        let waits = if self.spec.is_patient { &PATIENT_WAITS_MS[..] } else { &WAITS_MS[..] };
+        let wait_ms = *self.chance.pick(waits);
         let is_renewed = self.chance.percent(85);
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
@@ -233,5 +234,6 @@ fn in_words(store: &Store, error: &std::io::Error) -> String {
 }
 
 const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
+const PATIENT_WAITS_MS: [u64; 2] = [5000, 8000];
 /// How long a signal is waited for that must come.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
