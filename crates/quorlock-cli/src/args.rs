@@ -112,7 +112,8 @@ pub(crate) struct RunArgs {
     /// Give up when the lock was not to be had for so long; reaching the nodes counts. [default: wait for ever]
     #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once when others hold the lock.
+    /// Do not wait: fail at once when others hold the lock. Where several try at the same instant and split the servers,
+    /// so that none has it, they try again once or twice, within some 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
     /// Ask for a fencing token above this number: the largest that the guarded resource has seen, if it refuses ours

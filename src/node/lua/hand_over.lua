@@ -1,5 +1,6 @@
--- Deletes a key if it is still ours, and calls the process that has waited longest for it, or tells that one waits. Whose
--- the key is here decides nothing about that: the lock was held, and is given up now.
+-- Deletes a key if it is still ours, and calls the process that has waited longest for it, or tells that one waits.
+--
+-- Whose the key is here decides nothing about the call: the lock was held, and is given up now.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its line: the processes that wait for it here

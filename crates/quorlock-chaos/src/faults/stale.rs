@@ -1,18 +1,18 @@
 //! Keys that are nobody's: left behind by a program that is long gone, or of one that has nothing to do with the locks.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::Server;
 use crate::redis::{Cmd, RedisResult, Value};
+use crate::{Server, history};
 
 /// Puts such a key under each of these names that is free at some moment of the next while: a lock's own key is never
 /// replaced, for that would be a node that forgets.
 pub(super) fn set(server: &Server, keys: &[String], life: Option<Duration>) -> RedisResult<()> {
     let mut connection = server.connect(PATIENCE)?;
     let mut missing: Vec<&String> = keys.iter().collect();
-    let end = Instant::now() + TRIES;
-    while !missing.is_empty() && Instant::now() < end {
+    let end = history::now() + TRIES.as_nanos() as u64;
+    while !missing.is_empty() && history::now() < end {
         let mut held = Vec::new();
         for key in missing {
             let mut set = Cmd::new();

@@ -35,7 +35,7 @@ pub(super) struct Stage<'a> {
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,
-    /// Whether clients always wait for long.
+    /// Whether clients always wait for long. One that gives up tries once more before, and so has what it waited for.
     pub(super) are_patient: bool,
     /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
     pub(super) judges_redundancy: bool,
@@ -151,7 +151,7 @@ impl Scene<'_> {
             long_holds: *long_holds,
             lasting_holds: *lasting_holds,
             drops: *drops,
-            is_patient: *are_patient,
+            waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
             stores: self.stores.clone(),
         })
     }
@@ -343,6 +343,8 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
 /// How long a lock lives; and how long a node is on probation.
 pub(super) const TTL: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(2);
+const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
+const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
 const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);

@@ -42,8 +42,8 @@ pub(crate) struct Spec {
     pub(crate) lasting_holds: u64,
     /// Whether it drops futures now and then.
     pub(crate) drops: bool,
-    /// Whether its tasks always wait for long: one that gives up tries once more before, and so has what it would wait for.
-    pub(crate) is_patient: bool,
+    /// How long it may wait for a lock, in milliseconds, one as likely as the other.
+    pub(crate) waits_ms: Vec<u64>,
     /// The folder of the guarded stores.
     pub(crate) stores: PathBuf,
 }

@@ -55,8 +55,7 @@ impl Task {
     /// From asking to giving up. An error is one that nobody has planned for.
     async fn turn(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
-        let waits = if self.spec.is_patient { &PATIENT_WAITS_MS[..] } else { &WAITS_MS[..] };
-        let wait_ms = *self.chance.pick(waits);
+        let wait_ms = *self.chance.pick(&self.spec.waits_ms);
         let is_renewed = self.chance.percent(85);
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
@@ -233,7 +232,5 @@ fn in_words(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
-const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
-const PATIENT_WAITS_MS: [u64; 2] = [5000, 8000];
 /// How long a signal is waited for that must come.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);
