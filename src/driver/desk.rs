@@ -142,6 +142,11 @@ impl Desk {
         self.records.insert(id, Record::new(key, Caller::Standing(node, reply)));
     }
 
+    /// Nobody waits for it, but whether others want the key is of interest.
+    pub(super) fn release_beyond(&mut self, id: Id, key: Key) {
+        self.records.insert(id, Record::new(key, Caller::Releasing(None)));
+    }
+
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
     pub(super) fn close(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
         if let Some(closing) = &mut self.closing {

@@ -240,6 +240,13 @@ impl Driver {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
                 Order::Leave { key } => self.leave(&key, now),
+                Order::Release { id, keeps_turn, .. } => {
+                    let beyond = self.lines_beyond(id, now);
+                    self.desk.take(order, &mut self.board, now);
+                    if let Some((key, nodes)) = beyond {
+                        self.release_beyond(&key, nodes, keeps_turn, now);
+                    }
+                }
                 order => {
                     if matches!(order, Order::Shutdown { .. }) {
                         self.leave_all(now);

@@ -19,7 +19,7 @@ use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
-use crate::protocol::line::{Next, Reaction, Trust};
+use crate::protocol::line::{Next, Reaction, Refused, Trust};
 use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -53,7 +53,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
             let claim = Claim { curious: word == Word::None || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait {
-                Wait::No => last_attempt(client, &claim, tenure).await?,
+                Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
             };
             let refusal = match tried {
@@ -63,12 +63,13 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(refusal) => refusal,
             };
-            turn.share(|share, _| share.on_refused());
-            line.retry_after = match refusal.why {
+            let was_called = turn.share(|share, _| share.on_refused());
+            let retry_after = match refusal.why {
                 Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
                 Why::NoQuorum | Why::TooLate => None,
                 Why::Barred => break refusal,
             };
+            line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }
@@ -82,7 +83,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     .await
 }
 
-/// Tries once.
+/// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
     let (claim, tenure) = mutex.claim(false)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
@@ -91,7 +92,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         is_here(client, &claim)?;
         client.ready().await;
         let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
-        match last_attempt(client, &claim, tenure).await? {
+        match attempt_past_splits(client, &claim, tenure).await? {
             Ok(won) => {
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
@@ -160,6 +161,8 @@ struct InLine<'a> {
     since: tokio::time::Instant,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
+    /// From when on it tries though the node with the line calls the lock taken.
+    doubts_at: tokio::time::Instant,
     /// Whether the node with the line is believed.
     trust: Trust,
 }
@@ -171,6 +174,8 @@ enum Word {
     Called,
     /// Nobody has the lock, or nobody has said so yet.
     Free,
+    /// The node with the line calls it taken, and has for long been the only one to say so.
+    Doubt,
     /// Nothing is known: no node keeps lines, or the time is up.
     None,
 }
@@ -184,8 +189,16 @@ impl<'a> InLine<'a> {
             limit,
             since: tokio::time::Instant::now(),
             retry_after: None,
+            doubts_at: tokio::time::Instant::now() + Trust::at_first(jitter()),
             trust: Trust::default(),
         }
+    }
+
+    /// An attempt came to nothing; the keys in the way of a quorum expire after this, if the nodes told.
+    fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
+        self.retry_after = retry_after;
+        let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
+        self.doubts_at = tokio::time::Instant::now() + doubts_in;
     }
 
     /// Waits until it makes sense to try, and not past the limit.
@@ -213,9 +226,15 @@ impl<'a> InLine<'a> {
             if self.limit.is_over() {
                 return Word::None;
             }
-            let is_quiet = self.limit.listen(&bell, patience).await.is_err();
-            word = Word::Called;
-            next = match self.turn.share(|share, _| share.next_of_refused()) {
+            let doubts_in = self.doubts_at.saturating_duration_since(tokio::time::Instant::now());
+            let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
+            let (after, was_found) = self.turn.share(|share, _| (share.next_of_refused(), share.was_found()));
+            word = if was_found { Word::Free } else { Word::Called };
+            next = match after {
+                // One node may be wrong, and delays an attempt; it prevents none.
+                Next::Wait if is_quiet && tokio::time::Instant::now() >= self.doubts_at => {
+                    return Word::Doubt;
+                }
                 // Whoever had the lock may be gone without a word.
                 Next::Wait if is_quiet => Next::Stand,
                 next => next,
@@ -252,6 +271,22 @@ async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn
 fn is_here(client: &Redlock, claim: &Claim) -> Result<(), AcquireError> {
     let here = client.shared.is_here();
     here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &claim.key))
+}
+
+/// One attempt, and one or two more where votes may have been split: of those who try once at the same instant one is to
+/// have the lock. Who was granted nothing leaves it to the others.
+async fn attempt_past_splits(
+    client: &Redlock,
+    claim: &Claim,
+    tenure: Tenure,
+) -> Result<Result<Won, Refusal>, AcquireError> {
+    for _ in 0..MOST_SPLITS {
+        match last_attempt(client, claim, tenure).await? {
+            Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
+            outcome => return Ok(outcome),
+        }
+    }
+    last_attempt(client, claim, tenure).await
 }
 
 /// The attempt of a caller who does not wait. Where connections have just broken, as idle ones do all at once when the
@@ -352,3 +387,6 @@ fn error_of(client: &Redlock, claim: &Claim, refusal: Refusal) -> AcquireError {
         Why::TooLate => AcquireError::TooLate { key, report },
     }
 }
+
+/// How often one who tries once tries again where votes may have been split.
+const MOST_SPLITS: u32 = 2;

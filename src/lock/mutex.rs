@@ -81,7 +81,8 @@ impl Mutex {
         self
     }
 
-    /// Makes [`acquire`](Self::acquire) try once. Defaults to waiting for ever.
+    /// Makes [`acquire`](Self::acquire) try once, in the sense of [`try_acquire`](Self::try_acquire). Defaults to waiting for
+    /// ever.
     pub const fn no_wait(mut self) -> Self {
         self.wait = Wait::No;
         self
@@ -109,8 +110,9 @@ impl Mutex {
 
     /// Takes the lock, waiting for it as long as [`wait`](Self::wait) says.
     ///
-    /// Tasks of one client are served first come, first served. Between processes it is a matter of chance, but
-    /// each gets its chance.
+    /// Tasks of one client are served first come, first served. Processes stand in a wait queue on one of the nodes, and the
+    /// release of the lock notifies the first of them. What stands on a minority of the nodes, that one among them, may
+    /// delay an attempt by a second or two, and never prevents it.
     ///
     /// # Errors
     ///
@@ -130,6 +132,12 @@ impl Mutex {
     /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
     /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
     /// servers close them, it waits for the next dial of these nodes, within its [`patience`](Self::patience).
+    ///
+    /// Several clients that try at the same instant may split the nodes, so that none of them gets a quorum. So a try that
+    /// some node granted, and too many refused, is repeated up to twice, each time after a random pause of 5 to 30 ms. One of the
+    /// clients then has the lock, almost always; it is not promised. A try that every node refuses, as the nodes do while the
+    /// lock is held, is not repeated. Where a held lock does not stand on all nodes (it was taken a moment ago, or a node has
+    /// just come back) a refusal takes up to two more attempts.
     ///
     /// # Errors
     ///

@@ -225,10 +225,10 @@ impl Listener for Ear {
     fn hear(&self, heard: Heard<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
-            Heard::Called { key, has_others } => match lines.get_mut(key) {
+            Heard::Called { key, has_others, is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
-                    line.head().share.on_called(has_others, waiting);
+                    line.head().share.on_called(has_others, is_found, waiting);
                     line.head().streak_since = now().boot();
                     line.ring();
                 }

@@ -5,12 +5,14 @@ use redis::{PushKind, Value};
 use super::reply::Reply;
 use crate::protocol::claim::Key;
 
-/// We have waited longest for a key, and it was given up.
+/// We have waited longest for a key, and it was given up or found free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) key: Key,
     /// Whether other processes want it too, as far as the line tells.
     pub(crate) has_others: bool,
+    /// Whether one who came by found it free, and nobody gave it up.
+    pub(crate) is_found: bool,
 }
 
 impl Call {
@@ -18,8 +20,8 @@ impl Call {
     pub(super) fn of(reply: &Reply) -> Option<Self> {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
         let [_, Value::BulkString(message)] = &data[..] else { return None };
-        let (others, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
-        Some(Self { key: Key::new(key), has_others: others != "0" })
+        let (word, key) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+        Some(Self { key: Key::new(key), has_others: word != "0", is_found: word == "2" })
     }
 }
 
@@ -37,8 +39,10 @@ mod tests {
         };
         let message =
             |text: &str| of(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()));
-        assert_eq!(message("1 a key"), Some(Call { key: Key::new("a key"), has_others: true }));
-        assert_eq!(message("0 k"), Some(Call { key: Key::new("k"), has_others: false }));
+        let call = |key, has_others, is_found| Some(Call { key: Key::new(key), has_others, is_found });
+        assert_eq!(message("1 a key"), call("a key", true, false));
+        assert_eq!(message("0 k"), call("k", false, false));
+        assert_eq!(message("2 k"), call("k", true, true));
         assert_eq!(message(""), None);
         assert_eq!(of(">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"), None);
         assert_eq!(of(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"), None);

@@ -16,7 +16,7 @@ use suite::{KEY, Place, Stands, Subject, charter};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use crate::protocol::claim::{Ask, Token};
+use crate::protocol::claim::{Ask, Key, Phase, Token};
 use crate::protocol::marker::Look;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
@@ -43,7 +43,114 @@ fn a_real_server_keeps_every_promise() {
     suite::check(&mut Real { server, connection, packer: Packer::new(charter(), Token::new(7)) });
 }
 
+/// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
+/// (`tests/protocol/sim/wait_queues.rs`).
+#[test]
+fn the_first_in_line_is_called_whatever_stands_under_the_key() {
+    let server = Server::start(&Setup::new()).expect("a redis-server to start");
+    let connection = Connection::to(&server);
+    let mut node = Real { server, connection, packer: Packer::new(charter(), Token::new(7)) };
+    let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, Token::new(name)));
+    let is_taken = |vote: &Vote| matches!(vote, Vote::Held { .. });
+    for theirs in [Some(&b"nobody's"[..]), None] {
+        node.reset();
+        node.set(Place::Lock, theirs, None);
+        assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+        // A release of a lock that does not stand here.
+        assert_eq!(node.say(&Waiter::nobody(), Phase::HandOver), Vote::Held { remaining: None });
+        assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
+        // Who was called and goes without the lock.
+        assert_eq!(node.say(&first, Phase::Leave), Vote::Granted);
+        assert_eq!((first.hears(), second.hears()), (None, Some("1 orders:42".to_owned())));
+        assert_eq!(node.say(&second, Phase::Leave), Vote::Granted);
+        // Who waits, and was not called, takes nobody's place.
+        assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+        assert_eq!(node.say(&first, Phase::Leave), Vote::Granted);
+        assert_eq!((first.hears(), second.hears()), (None, None));
+    }
+    node.reset();
+    node.set(Place::Lock, Some(b"a holder"), None);
+    assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    node.command(&[b"DEL", KEY.as_bytes()]);
+    // A release that finds its key gone.
+    assert_eq!(node.say(&Waiter::nobody(), Phase::HandOver), Vote::Missing);
+    assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
+    node.reset();
+    node.set(Place::Lock, Some(b"a holder"), None);
+    assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    node.command(&[b"DEL", KEY.as_bytes()]);
+    // Who comes by calls the first, and lets it go before itself.
+    let Vote::Held { remaining: Some(grace) } = node.say(&second, Phase::Stand) else {
+        panic!("not its turn")
+    };
+    assert!(grace <= Duration::from_millis(100), "{grace:?}");
+    assert_eq!((first.hears(), second.hears()), (Some("2 orders:42".to_owned()), None));
+    assert_eq!(node.say(&first, Phase::Stand), Vote::Missing, "and that one is the next");
+    // The dead are passed over.
+    drop(first);
+    node.reset();
+    let gone = Waiter::on(&node.server, Token::new(3));
+    node.set(Place::Lock, Some(b"a holder"), None);
+    assert!(is_taken(&node.say(&gone, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    drop(gone);
+    node.command(&[b"DEL", KEY.as_bytes()]);
+    while node.command(&[b"PUBSUB", b"NUMSUB", channel(Token::new(3)).as_bytes()])
+        != Value::Array(vec![Value::BulkString(channel(Token::new(3)).into()), Value::Int(0)])
+    {
+        thread::yield_now();
+    }
+    assert_eq!(node.say(&second, Phase::Stand), Vote::Missing);
+}
+
+/// A process that stands in line.
+struct Waiter {
+    name: Token,
+    /// Where it hears that it is called.
+    ear: Option<Connection>,
+}
+
+impl Waiter {
+    fn on(server: &Server, name: Token) -> Self {
+        let mut ear = Connection::to(server);
+        let mut subscribe = Cmd::new();
+        subscribe.arg("SUBSCRIBE").arg(channel(name));
+        ear.ask(&subscribe.get_packed_command());
+        // A call has come by the time the script that made it has answered.
+        ear.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit on how long to wait");
+        Self { name, ear: Some(ear) }
+    }
+
+    fn nobody() -> Self {
+        Self { name: Token::new(7), ear: None }
+    }
+
+    /// What it was called with, if it was.
+    fn hears(&mut self) -> Option<String> {
+        let ear = self.ear.as_mut()?;
+        let mut bytes = [0; 4096];
+        let count = ear.stream.read(&mut bytes).ok()?;
+        let (reply, length) = parse(&bytes[..count]).expect("the protocol").expect("a whole message");
+        assert_eq!(length, count, "called once");
+        let Reply::Other(Value::Array(parts)) = reply else { panic!("{reply:?}") };
+        match &parts[..] {
+            [_, _, Value::BulkString(word)] => Some(String::from_utf8_lossy(word).into_owned()),
+            odd => panic!("{odd:?}"),
+        }
+    }
+}
+
+fn channel(name: Token) -> String {
+    format!("quorlock:line:{}", String::from_utf8_lossy(&name.digits()))
+}
+
 impl Real {
+    /// What the node answers to a process that stands in line, or does not.
+    fn say(&mut self, waiter: &Waiter, phase: Phase) -> Vote {
+        self.packer = Packer::new(charter(), waiter.name);
+        let ask = Ask { phase, key: Key::new(KEY), token: Token::new(5), ttl: Duration::ZERO, fence: None };
+        self.ask(&ask, None, false).0
+    }
+
     fn command(&mut self, words: &[&[u8]]) -> Value {
         let mut command = Cmd::new();
         for word in words {

@@ -319,7 +319,7 @@ const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
-const STAND_TEXT: &str = include_str!("lua/stand.lua");
+const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
 const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 

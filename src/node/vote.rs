@@ -17,23 +17,23 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
     match (phase, reply) {
         (_, Reply::Error(complaint)) => refusal(complaint),
 
-        // Two, if another process waits.
+        // Two, three and four, if another process waits.
         (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
         | (Phase::Grant | Phase::Retake, Reply::Ok)
         | (Phase::Renew | Phase::Break, Reply::Int(1))
         | (Phase::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
         (Phase::Grant | Phase::Retake, Reply::Nil)
-        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0)) => {
-            Vote::Held { remaining: None }
-        }
-        (Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
+        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0))
+        | (Phase::HandOver | Phase::KeepTurn, Reply::Int(3))
+        | (Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
         (Phase::Remaining, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
         }
 
         (Phase::Remaining, Reply::Int(-2))
         | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(-1))
+        | (Phase::HandOver | Phase::KeepTurn, Reply::Int(4))
         | (Phase::Break, Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),

@@ -29,6 +29,33 @@ pub fn look(expiry: Option<Duration>, random: u64) -> Duration {
     }
 }
 
+/// For how long one who stands in line goes by what the node with the line says, from when the keys in the way of a quorum
+/// expire, if the nodes told. The key there may be nobody's, or its holder may have given the lock up and not reached that
+/// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
+#[must_use]
+pub fn doubt(expiry: Option<Duration>, random: u64) -> Duration {
+    let doubt = between(FIRST_DOUBT, LAST_DOUBT, random);
+    match expiry {
+        Some(expiry) => {
+            doubt.min((expiry + between(FIRST_DOUBT / 4, FIRST_DOUBT / 2, random)).max(FIRST_DOUBT))
+        }
+        None => doubt,
+    }
+}
+
+/// The same for one that let others go first, and has not tried yet.
+#[must_use]
+pub fn first_doubt(random: u64) -> Duration {
+    between(FIRST_DOUBT / 2, LAST_DOUBT / 2, random)
+}
+
+/// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
+/// have split the votes with others like it, so that nobody has the lock.
+#[must_use]
+pub fn split(random: u64) -> Duration {
+    between(FIRST_RETRY / 2, FIRST_RETRY * 3, random)
+}
+
 /// The pause before the next dial of a node that could not be reached, from how many dials have failed.
 #[must_use]
 pub fn redial(failures: u32, random: u64) -> Duration {
@@ -52,6 +79,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(150);
 const FIRST_LOOK: Duration = Duration::from_millis(400);
 const LAST_LOOK: Duration = Duration::from_millis(800);
+const FIRST_DOUBT: Duration = Duration::from_millis(800);
+const LAST_DOUBT: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const FIRST_DIAL: Duration = Duration::from_millis(40);
 const LAST_DIAL: Duration = Duration::from_secs(2);

@@ -296,6 +296,12 @@ impl Lease {
         self.confirmed
     }
 
+    /// The nodes where a key of ours may stand.
+    #[must_use]
+    pub const fn touched(&self) -> NodeSet {
+        self.touched
+    }
+
     /// Whether the node may be without our key, and so worth a renewal.
     #[must_use]
     pub const fn lacks(&self, node: NodeId) -> bool {

@@ -3,7 +3,11 @@
 //! A line only advises. Whoever gets the key is decided by the nodes' votes, so nothing in here can be wrong in a way
 //! that gives a lock to two; at worst somebody waits for longer than they need.
 
+mod trust;
+
 use std::time::Duration;
+
+pub use trust::{Reaction, Refused, Trust};
 
 use super::backoff;
 use super::quorum::NodeId;
@@ -22,7 +26,7 @@ pub struct Share {
     taken: u8,
     /// How often we may.
     allowed: u8,
-    /// Whether the key was last found free without a call: whoever had it does not call.
+    /// Whether the key was last found free, by us or another: whoever had it does not call.
     is_silent: bool,
 }
 
@@ -35,6 +39,9 @@ enum Standing {
     Waiting,
     /// At its head, called.
     Called,
+    /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
+    /// that broke.
+    Spent,
 }
 
 /// What whoever contends for us does next.
@@ -56,7 +63,7 @@ impl Share {
             _ if !self.is_over() => Next::Try,
             Standing::Called => Next::Try,
             Standing::Waiting => Next::Wait,
-            Standing::Nowhere => Next::Stand,
+            Standing::Nowhere | Standing::Spent => Next::Stand,
         }
     }
 
@@ -66,7 +73,7 @@ impl Share {
         match self.standing {
             Standing::Called => Next::Try,
             Standing::Waiting => Next::Wait,
-            Standing::Nowhere => Next::Stand,
+            Standing::Nowhere | Standing::Spent => Next::Stand,
         }
     }
 
@@ -80,7 +87,7 @@ impl Share {
             self.allow(waiting);
         }
         self.taken = self.taken.saturating_add(1);
-        let stands = self.standing == Standing::Nowhere && waiting > 0 && self.is_over();
+        let stands = self.standing != Standing::Waiting && waiting > 0 && self.is_over();
         if stands {
             self.standing = Standing::Waiting;
         }
@@ -92,12 +99,19 @@ impl Share {
         self.standing = Standing::Waiting;
     }
 
-    /// We were called. Besides whoever contends so many tasks here wait.
-    pub fn on_called(&mut self, has_others: bool, waiting: usize) {
+    /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
+    /// tasks here wait.
+    pub fn on_called(&mut self, has_others: bool, is_found: bool, waiting: usize) {
         self.standing = Standing::Called;
         self.has_others = has_others;
-        self.is_silent = false;
+        self.is_silent = is_found;
         self.begin(waiting);
+    }
+
+    /// Whether the key was last found free, and not given up.
+    #[must_use]
+    pub const fn was_found(self) -> bool {
+        self.is_silent
     }
 
     /// The key was found free when we came to stand in line, or to look after we had stood there for long.
@@ -109,11 +123,14 @@ impl Share {
         self.begin(waiting);
     }
 
-    /// An attempt failed: the call, if there was one, came to nothing.
-    pub fn on_refused(&mut self) {
-        if self.standing == Standing::Called {
-            self.standing = Standing::Nowhere;
+    /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
+    /// one's.
+    pub fn on_refused(&mut self) -> bool {
+        let was_called = self.standing == Standing::Called;
+        if was_called {
+            self.standing = Standing::Spent;
         }
+        was_called
     }
 
     /// Our release called another process.
@@ -124,7 +141,7 @@ impl Share {
     /// The node with the line is gone, or did not answer.
     pub fn on_displaced(&mut self) {
         if self.standing == Standing::Waiting {
-            self.standing = Standing::Nowhere;
+            self.standing = Standing::Spent;
         }
     }
 
@@ -157,46 +174,6 @@ impl Share {
 
     fn allow(&mut self, tasks: usize) {
         self.allowed = tasks.clamp(1, usize::from(MOST_IN_A_TURN)) as u8;
-    }
-}
-
-/// How far the node with the line is believed when it calls the key free. Every vain attempt that its word leads to may
-/// keep the holder from taking the key again there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Trust {
-    /// How often in a row the key was called free, and then refused by a quorum.
-    free_in_vain: u8,
-    /// Whether we stand in line on the next node instead.
-    is_aside: bool,
-}
-
-/// What to do when the key is called free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Try at once.
-    Believe,
-    /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
-    Hesitate,
-    /// Stand in line on the other node: this one lacks the holder's key.
-    StepAside,
-}
-
-impl Trust {
-    /// Whether we stand in line on the next node.
-    #[must_use]
-    pub const fn is_aside(self) -> bool {
-        self.is_aside
-    }
-
-    /// A wait has ended, because the key was called free or for another reason.
-    pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
-        self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
-        if self.free_in_vain > MOST_IN_VAIN {
-            // The other node is not believed at once either: where votes are split, chance must go on to help.
-            *self = Self { free_in_vain: BELIEVED, is_aside: !self.is_aside };
-            return Reaction::StepAside;
-        }
-        if self.free_in_vain > BELIEVED { Reaction::Hesitate } else { Reaction::Believe }
     }
 }
 
@@ -236,9 +213,6 @@ fn mix(hash: u64) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// How often in a row a node is believed at once that calls the key free, and how often at all.
-const BELIEVED: u8 = 2;
-const MOST_IN_VAIN: u8 = 4;
 /// How many tasks of a process have a key in one turn at most, while other processes wait.
 pub const MOST_IN_A_TURN: u8 = 8;
 
@@ -249,7 +223,7 @@ mod tests {
     fn called(waiting: usize) -> Share {
         let mut share = Share::default();
         share.on_stood();
-        share.on_called(true, waiting);
+        share.on_called(true, false, waiting);
         share
     }
 
@@ -297,33 +271,19 @@ mod tests {
         assert_eq!(share.next_of_refused(), Next::Wait);
         share.on_displaced();
         assert_eq!(share.next_of_refused(), Next::Stand);
-        assert!(!share.on_idle());
     }
 
     #[test]
     fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
         let mut waiting = Share::default();
         waiting.on_stood();
-        for mut share in [waiting, called(2)] {
+        let (mut in_vain, mut displaced) = (called(2), waiting);
+        in_vain.on_refused();
+        displaced.on_displaced();
+        for mut share in [waiting, called(2), in_vain, displaced] {
             assert!(share.on_idle());
             assert!(!share.on_idle());
         }
-    }
-
-    #[test]
-    fn a_node_that_calls_free_what_a_quorum_refuses_is_left_for_the_other_and_that_one_likewise() {
-        let mut trust = Trust::default();
-        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
-        for is_aside in [false, true, false] {
-            assert_eq!(trust.is_aside(), is_aside);
-            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
-            assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
-        }
-        trust.on_end_of_wait(false);
-        trust.on_end_of_wait(true);
-        trust.on_end_of_wait(true);
-        assert_eq!(trust.on_end_of_wait(false), Reaction::Believe, "called, or told to wait");
-        assert_eq!(trust.on_end_of_wait(true), Reaction::Believe);
     }
 
     #[test]
@@ -332,7 +292,7 @@ mod tests {
         let calm = share.patience(1, None, 0);
         share.on_free(true, 0);
         assert!(share.patience(1, None, u64::MAX) < calm);
-        share.on_called(true, 0);
+        share.on_called(true, false, 0);
         assert_eq!(share.patience(1, None, 0), calm);
         let expiry = Duration::from_millis(3);
         assert!(

@@ -37,6 +37,8 @@ pub enum Mutant {
     NoWriterClock,
     /// Who knew a node when it changed goes by the node's clock alone for how long ago that was.
     NoOwnClockWait,
+    /// Who stands in line goes by what the node with the line says, for ever.
+    LineIsFinal,
     /// A change of role, which replaces the data, is not seen as a change of the node.
     IgnoresReplication,
     /// A clock that was set back behind what its node remembers of it is taken as it is.

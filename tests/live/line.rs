@@ -11,10 +11,10 @@ use crate::world::{
     Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, plain, secs, standing,
 };
 
-const LINE: &str = "quorlock:line:k";
+pub(crate) const LINE: &str = "quorlock:line:k";
 
 /// A task that waits for `k`, for now in vain, and whose client stands in line for it.
-async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
+pub(crate) async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
     let before = in_line(fleet);
     let redlock = redlock.clone();
     let waiter = tokio::spawn(async move { redlock.mutex("k").acquire().await.expect("waits for ever") });
@@ -23,17 +23,17 @@ async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {
 }
 
 /// How many stand in line for `k`, on all nodes together; none on one that is dead.
-fn in_line(fleet: &Fleet) -> i64 {
+pub(crate) fn in_line(fleet: &Fleet) -> i64 {
     let ask = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
     fleet.servers().iter().map(ask).sum()
 }
 
-fn has_line(server: &quorlock_chaos::Server) -> bool {
+pub(crate) fn has_line(server: &quorlock_chaos::Server) -> bool {
     server.command(&["EXISTS", LINE]).expect("the node answers")
 }
 
 /// How often somebody was called, or would have been, on all nodes together.
-fn calls(fleet: &Fleet) -> u64 {
+pub(crate) fn calls(fleet: &Fleet) -> u64 {
     let of = |server: &quorlock_chaos::Server| {
         let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
         let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
@@ -42,7 +42,7 @@ fn calls(fleet: &Fleet) -> u64 {
     fleet.servers().iter().map(of).sum()
 }
 
-async fn has_it(waiter: JoinHandle<Guard>) -> Guard {
+pub(crate) async fn has_it(waiter: JoinHandle<Guard>) -> Guard {
     timeout(secs(20), waiter).await.expect("its turn comes").expect("no panic")
 }
 

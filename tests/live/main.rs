@@ -19,6 +19,7 @@ mod redundancy;
 mod refusal;
 mod retention;
 mod rolling;
+mod splits;
 #[path = "../support/stand_in.rs"]
 mod stand_in;
 mod store;
@@ -26,4 +27,5 @@ mod store;
 mod tls;
 mod told;
 mod unanswered;
+mod waiting;
 mod world;

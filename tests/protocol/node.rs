@@ -110,6 +110,8 @@ pub(crate) enum Mistake {
     EvictingUnmarked,
     /// A fence is kept for as long from now on, whatever its number.
     KeptFromNow,
+    /// A release calls only where the key was the lock's.
+    CallsForOwnKeyOnly,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 
 mod act;
 mod nodes;
+mod stale;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,6 +46,8 @@ pub enum Kind {
     Stall,
     /// Connections end in the middle of a reply.
     Tear,
+    /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
+    StaleKey,
     /// A server's clock runs a tenth too fast or too slow.
     Skew,
     /// A server's clock is set.
@@ -71,7 +74,7 @@ pub struct UnknownFault {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::Empty,
         Self::Old,
@@ -88,6 +91,7 @@ impl Kind {
         Self::HalfOpen,
         Self::Stall,
         Self::Tear,
+        Self::StaleKey,
         Self::Skew,
         Self::Jump,
         Self::ClockOffset,
@@ -147,6 +151,10 @@ impl Kind {
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
             Self::Stall => ("stall", "nobody takes what clients send, until they can send no more"),
             Self::Tear => ("tear", "connections end in the middle of a reply"),
+            Self::StaleKey => (
+                "stale-key",
+                "keys that are nobody's stand where locks' keys would, on a minority of the servers",
+            ),
             Self::Skew => ("skew", "a server's clock runs 10 % too fast or too slow"),
             Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
             Self::ClockOffset => {

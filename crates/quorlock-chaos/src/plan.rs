@@ -37,6 +37,8 @@ struct Planner {
     whole: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
     votes: Vec<Duration>,
+    /// From when on no key that is nobody's stands anywhere.
+    unoccupied: Duration,
     /// By how much each clock has been made to go wrong, in microseconds.
     gained: Vec<i64>,
     steps: Vec<Step>,
@@ -48,6 +50,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
         chance: Chance::of_part(scope.seed, 1),
         whole: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
+        unoccupied: Duration::ZERO,
         gained: vec![0; scope.nodes],
         steps: Vec::new(),
         scope: scope.clone(),
@@ -112,8 +115,9 @@ impl Planner {
 
     /// Notes from when on its nodes vote again.
     fn doubt(&mut self, step: &Step) {
-        let is_network = parts(step.act.kind()) == [Part::Network];
-        let probation = if is_network { Duration::ZERO } else { self.scope.longest_ttl };
+        let kind = step.act.kind();
+        let keeps_all = kind == Kind::StaleKey || parts(kind) == [Part::Network];
+        let probation = if keeps_all { Duration::ZERO } else { self.scope.longest_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
             self.votes[*node] = self.votes[*node].max(over);
@@ -155,10 +159,12 @@ impl Planner {
 
     fn step(&mut self, kind: Kind, at: Duration, many: usize) -> Option<Step> {
         let (act, lasts) = self.act(kind);
+        let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = parts(kind);
         let many = match kind {
             // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
             Kind::Failover | Kind::Jump => 1,
+            Kind::StaleKey => spare,
             _ => many,
         };
         // What is done before or after takes its time too.
@@ -172,6 +178,13 @@ impl Planner {
         free.sort_unstable();
         if free.is_empty() || at + lasts > self.end() {
             return None;
+        }
+        if kind == Kind::StaleKey {
+            // Where they stand on more nodes than may be missed, no lock can be had.
+            if at < self.unoccupied {
+                return None;
+            }
+            self.unoccupied = until;
         }
         let act = self.bend(act, &free, lasts);
         for node in &free {
@@ -200,7 +213,7 @@ impl Planner {
     }
 
     fn act(&mut self, kind: Kind) -> (Act, Duration) {
-        let lasts = self.millis(300, 2200);
+        let mut lasts = self.millis(300, 2200);
         let sides = match self.chance.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
             _ => Sides::Both,
@@ -228,6 +241,11 @@ impl Planner {
             Kind::HalfOpen => Act::HalfOpen { sides },
             Kind::Stall => Act::Stall { sides },
             Kind::Tear => Act::Tear { sides },
+            Kind::StaleKey => {
+                // Long enough for who waits to be seen waiting.
+                lasts = self.millis(3_500, 5_000);
+                Act::StaleKey { life: coin.then_some(lasts * 2) }
+            }
             Kind::Skew => Act::Skew { millionths: if coin { SKEW } else { -SKEW } },
             Kind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
@@ -331,6 +349,17 @@ mod tests {
                     assert!(!(shared && same), "seed {seed}: {step:?} and {later:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_that_are_nobodys_stand_on_a_minority() {
+        for seed in 0..50 {
+            let steps = plan(&scope(seed));
+            let stale: Vec<_> = steps.iter().filter(|step| step.act.kind() == Kind::StaleKey).collect();
+            assert!(!stale.is_empty() && stale.iter().all(|step| step.nodes.len() <= 2), "seed {seed}");
+            let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + BETWEEN <= pair[1].at);
+            assert!(apart, "seed {seed}: {stale:?}");
         }
     }
 

@@ -123,6 +123,10 @@ pub fn run(
         breaks: Promise::NoStaleWrite,
     };
     let stops = kinds.contains(&Kind::ClientStop) || kinds.contains(&Kind::Block);
+    // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
+    // broken there are many keys for few tasks, which hold them for long and wait for long.
+    let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == Kind::StaleKey)
+        && kinds.contains(&Kind::StaleKey);
     let main = Stage {
         config,
         name: "chaos",
@@ -131,9 +135,10 @@ pub fn run(
         drops: kinds.contains(&Kind::Drop),
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
-        keys: 5,
-        long_holds: 3,
+        keys: if is_sparse { 40 } else { 5 },
+        long_holds: if is_sparse { 40 } else { 3 },
         lasting_holds: 6,
+        are_patient: is_sparse,
         // With few clients, or few kinds of faults, it may be that each lock is ended, or each node hit, too soon.
         judges_redundancy: config.controls && config.lasts >= LONG && config.clients >= MANY,
         controls: if stops && config.controls { vec![unfenced] } else { Vec::new() },
@@ -215,6 +220,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         keys: 1,
         long_holds: 60,
         lasting_holds: 0,
+        are_patient: false,
         judges_redundancy: false,
         controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
         terms,

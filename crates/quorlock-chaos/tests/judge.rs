@@ -298,6 +298,30 @@ fn waiting_for_ever_with_a_quorum_is_caught() {
 }
 
 #[test]
+fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have_it_on_a_minority() {
+    let stalled = |nodes: &[usize], to: u64, effect: Effect| {
+        let mut story = story();
+        story.settings.recovery_ms = 60_000;
+        story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).granted(2, 0, 4_000, 4_900, Some(11));
+        story.release(2, 0, 4_100).fault(1, "stale-key", nodes, 250, to, &[effect]);
+        story
+    };
+    let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Promise::Progress], &[]);
+    assert!(verdict.violations[0].words.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
+    // A ttl, a second, and what a busy machine needs.
+    check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
+    check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Promise::Progress], &[]);
+    check(&stalled(&[0, 1, 2], 5_000, Effect::Occupied), &[], &[]);
+    check(&stalled(&[0, 1], 5_000, Effect::Cut), &[], &[]);
+    let mut beside = stalled(&[0, 1], 5_000, Effect::Occupied);
+    beside.fault(2, "cut", &[2], 1_000, 2_000, &[Effect::Cut]);
+    check(&beside, &[], &[]);
+    let mut unasked = stalled(&[0, 1], 5_000, Effect::Occupied);
+    unasked.settings.starvation_ms = None;
+    check(&unasked, &[], &[]);
+}
+
+#[test]
 fn probation_is_no_stall() {
     // Restarted at 6 000, on probation until 8 000, granted 2.5 seconds later.
     let stalled = |probation: bool, kind: Effect| {

@@ -237,6 +237,18 @@ fn a_clock_that_is_steadily_off_excuses_nothing() {
 }
 
 #[test]
+fn a_node_where_a_key_stands_that_is_nobodys_is_excused_for_two_ttls() {
+    let occupied = |from: u64, to: u64| {
+        let mut story = gone(3_500);
+        story.fault(1, "stale-key", &[4], from, to, &[Effect::Occupied]);
+        story
+    };
+    check(&occupied(3_400, 7_000), &[], &[Promise::Redundancy]);
+    // The lock has had its time to come to stand there.
+    check(&occupied(50, 300), &BROKEN, &[]);
+}
+
+#[test]
 fn a_client_that_stands_still_is_excused() {
     let mut story = gone(3_500);
     story.stop(1, 3_000, 3_600).stop(1, 5_500, 6_100);

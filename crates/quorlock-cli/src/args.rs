@@ -121,7 +121,8 @@ pub(crate) struct RunArgs {
     /// wait for ever]
     #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once when others hold the lock.
+    /// Do not wait: fail at once when others hold the lock. Where several try at the same instant and split the servers,
+    /// so that none has it, they try again once or twice, within some 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
     /// Ask for a fencing token above this number: the largest that the guarded resource has seen, if it refuses ours
@@ -395,6 +396,8 @@ Faults:
   half-open     clients keep connections of which the server knows nothing
   stall         nobody takes what clients send, until they can send no more
   tear          connections end in the middle of a reply
+  stale-key     keys that are nobody's stand where locks' keys would, on a minority of the
+                servers
   skew          a server's clock runs 10 % too fast or too slow
   jump          a server's clock is set ahead or back, and put right later
   clock-offset  all servers' clocks but one are behind, steadily, from the start

@@ -62,7 +62,7 @@ impl Driver {
             if let Some(micros) = clock_of(&reply) {
                 self.board.on_clock(node, micros, now);
             }
-            let has_others = phase == Phase::Release && reply == Reply::Int(2);
+            let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);
             if let Vote::Barred(bar) = &vote
                 && link.complain(bar)

@@ -48,10 +48,32 @@ impl Driver {
     /// Passes on what the node said by itself.
     pub(super) fn take_calls(&mut self, node: NodeId, now: Moment) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
-            if !self.listener.hear(Heard::Called { key: &call.key, has_others: call.has_others }) {
+            let (has_others, is_found) = (call.has_others, call.is_found);
+            if !self.listener.hear(Heard::Called { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
                 self.board.line_up(self.ids.id(), node, (Phase::Leave, call.key, Duration::ZERO), now);
             }
+        }
+    }
+
+    /// Where others may stand in line for a lock of ours that does not stand there itself.
+    pub(super) fn lines_beyond(&self, id: Id, now: Moment) -> Option<(Key, NodeSet)> {
+        let touched = self.board.touched(id)?;
+        if touched.len() == self.links.len() {
+            return None;
+        }
+        let key = self.desk.key_of(id)?;
+        let beyond = self.lines_to_call(key).without(touched);
+        Some((key.clone(), beyond.iter().filter(|node| self.board.answers(*node, now)).collect()))
+    }
+
+    /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
+    pub(super) fn release_beyond(&mut self, key: &Key, nodes: NodeSet, keeps_turn: bool, now: Moment) {
+        let phase = if keeps_turn { Phase::KeepTurn } else { Phase::HandOver };
+        for node in nodes.iter() {
+            let id = self.ids.id();
+            self.desk.release_beyond(id, key.clone());
+            self.board.line_up(id, node, (phase, key.clone(), Duration::ZERO), now);
         }
     }
 

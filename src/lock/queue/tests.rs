@@ -12,7 +12,7 @@ fn queue() -> (Arc<Queue>, Inbox, Key) {
 
 impl Queue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true })
+        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true, is_found: false })
     }
 }
 
@@ -98,11 +98,17 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
     let turn = queue.try_turn(&key).expect("the turn");
     drop(turn);
     assert!(inbox.orders.try_recv().is_err(), "nobody stood anywhere");
-    for is_called in [false, true] {
+    for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
         let turn = queue.try_turn(&key).expect("the turn");
         turn.share(|share, _| share.on_stood());
         if is_called {
             assert!(queue.called(&key));
+        }
+        if is_refused {
+            assert!(
+                turn.share(|share, _| share.on_refused()),
+                "the call came to nothing, and is the next one's"
+            );
         }
         drop(turn);
         assert!(matches!(inbox.orders.try_recv(), Ok(Order::Leave { key: left, .. }) if left == key));
@@ -218,7 +224,7 @@ mod at_random {
                     }
                     Deed::Hear(what) => {
                         let heard = match what {
-                            0 => Heard::Called { key: &key, has_others: true },
+                            0 => Heard::Called { key: &key, has_others: true, is_found: false },
                             1 => Heard::HasOthers(&key),
                             _ => Heard::Displaced,
                         };

@@ -7,10 +7,11 @@
 -- KEYS[2]  its line: the processes that wait for it here
 -- ARGV     nothing
 --
--- Returns  1 if somebody was called, 0 if nobody waits.
+-- Returns  1 if a process was called, 0 if none waits. A call begins with 0 if nobody else wants the key, 1 if others do,
+--          2 if it was not given up but found free; then the caller itself may be the next, and hears so by a 2.
 -- It only advises, so it fails nothing: what the server refuses here leaves those who wait to their own clocks.
 
-local function call_next(caller)
+local function call_next(caller, is_found)
     while true do
         local line = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
         local head = line[1]
@@ -18,9 +19,12 @@ local function call_next(caller)
             return 0
         end
         if tonumber(line[2]) > 0 then
+            if is_found and head == caller then
+                return 2
+            end
             -- One who calls itself with nobody behind it is alone.
-            local others = (line[3] or head ~= caller) and '1 ' or '0 '
-            local heard = redis.pcall('PUBLISH', 'quorlock:line:' .. head, others .. KEYS[1])
+            local word = is_found and '2 ' or (line[3] or head ~= caller) and '1 ' or '0 '
+            local heard = redis.pcall('PUBLISH', 'quorlock:line:' .. head, word .. KEYS[1])
             if type(heard) == 'table' then
                 return 0
             end

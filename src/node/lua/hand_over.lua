@@ -1,35 +1,45 @@
 -- Deletes a key if it is still ours, and calls the process that has waited longest for it, or tells that one waits.
 --
+-- Whose the key is here decides nothing about the call: the lock was held, and is given up now.
+--
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its line: the processes that wait for it here
 -- ARGV[1]  our token
 -- ARGV[2]  our name in lines
 -- ARGV[3]  1 to call, 0 where the next in our own process takes the key first
 --
--- Returns   2  it was ours and is gone, and somebody waits here, who was called if that was asked
+-- Returns   4  it is not there, and somebody waits here, who was called if that was asked
+--           3  the same, but it is another's, or of another type
+--           2  the same, but it was ours and is gone
 --           1  it was ours and is gone, and nobody waits here
---           0  it is another's, or of another type
---          -1  it is not there
+--           0  it is another's, or of another type, and nobody waits here
+--          -1  it is not there, and nobody waits here
 -- or the error reply of a command that the server refused.
 
 local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'table' then
-    -- Only the wrong type says whose the key is. A missing right or a loading server says nothing about it.
-    if value.err and string.find(value.err, 'WRONGTYPE', 1, true) then
-        return 0
-    end
+-- Only the wrong type says whose the key is. A missing right or a loading server says nothing about it.
+if type(value) == 'table' and not (value.err and string.find(value.err, 'WRONGTYPE', 1, true)) then
     return value
 end
-if value ~= ARGV[1] then
-    return value and 0 or -1
+local was_ours = value == ARGV[1]
+if was_ours then
+    -- pcall hands a refusal on with its own code in front (6.2 buries it when the script itself fails).
+    local done = redis.pcall('DEL', KEYS[1])
+    if done ~= 1 then
+        return done
+    end
 end
--- pcall hands a refusal on with its own code in front (6.2 buries it when the script itself fails).
-local done = redis.pcall('DEL', KEYS[1])
-if done ~= 1 then
-    return done
-end
+local waits
 if ARGV[3] == '1' then
-    return 1 + call_next(ARGV[2])
+    waits = call_next(ARGV[2], false) == 1
+else
+    local head = redis.pcall('ZRANGE', KEYS[2], -1, -1)[1]
+    waits = head and head ~= ARGV[2]
 end
-local head = redis.pcall('ZRANGE', KEYS[2], -1, -1)[1]
-return head and head ~= ARGV[2] and 2 or 1
+if was_ours then
+    return waits and 2 or 1
+end
+if value then
+    return waits and 3 or 0
+end
+return waits and 4 or -1

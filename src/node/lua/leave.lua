@@ -8,12 +8,16 @@
 --           0  nobody was
 -- or the error reply of a command that the server refused.
 
+local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-if redis.call('PTTL', KEYS[1]) ~= -2 then
-    return 0
+-- A call is the next one's, whatever stands here: the key may be one that has nothing to do with the lock.
+if not place or tonumber(place) > 0 then
+    if redis.call('PTTL', KEYS[1]) ~= -2 then
+        return 0
+    end
+    local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+    if not head[1] or tonumber(head[2]) < 0 then
+        return 0
+    end
 end
-local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-if not head[1] or tonumber(head[2]) < 0 then
-    return 0
-end
-return call_next('')
+return call_next('', false)

@@ -1,5 +1,4 @@
--- Tells what this node remembers of its cluster and which server this is; writes the marker anew if told to, and notes
--- how far its clock has come.
+-- Tells what this node remembers and which server it is, writes the marker anew if told to, and notes its clock.
 --
 -- KEYS[1]  the node's marker
 -- KEYS[2]  how far its clock had come when it was noted last, in microseconds

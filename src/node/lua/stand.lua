@@ -1,4 +1,4 @@
--- Puts a process in line for a key that another holds, or lets it try if nobody does.
+-- Puts a process in line for a key that another holds. If nobody does, the first in line may try: whoever comes by calls it.
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  its line: the processes that wait for it here
@@ -15,22 +15,28 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local left = redis.call('PTTL', KEYS[1])
+local is_free = left == -2
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-if left == -2 then
-    local called = head[1] and head[1] ~= ARGV[1] and tonumber(head[2])
-    -- A clock that was set back leaves nobody called for long.
-    local ago = called and called < 0 and now + called
-    if not ago or ago < 0 or ago > tonumber(ARGV[4]) then
+local called = is_free and head[1] and head[1] ~= ARGV[1] and tonumber(head[2])
+-- A clock that was set back leaves nobody called for long.
+local ago = called and called < 0 and now + called
+if ago and ago >= 0 and ago <= tonumber(ARGV[4]) then
+    left = math.ceil((tonumber(ARGV[4]) - ago) / 1000)
+    is_free = false
+end
+local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
+local was_called = place and tonumber(place) < 0
+if not place or was_called and not is_free then
+    redis.call('ZADD', KEYS[2], now - tonumber(ARGV[2]), ARGV[1])
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+if is_free then
+    if was_called or call_next(ARGV[1], true) ~= 1 then
         -- As if called, so that whoever asks next gives us the time to take it.
         redis.call('ZADD', KEYS[2], -now, ARGV[1])
         redis.call('PEXPIRE', KEYS[2], ARGV[3])
         return {0, 0, now}
     end
-    left = math.ceil((tonumber(ARGV[4]) - ago) / 1000)
+    left = math.ceil(tonumber(ARGV[4]) / 1000)
 end
-local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
-if not place or tonumber(place) < 0 then
-    redis.call('ZADD', KEYS[2], now - tonumber(ARGV[2]), ARGV[1])
-end
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return {1, left, now}

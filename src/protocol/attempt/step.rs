@@ -26,6 +26,15 @@ pub struct Refusal {
     pub votes: Vec<Vote>,
 }
 
+impl Refusal {
+    /// Whether the votes may have been split, so that none has the lock: some node granted it, and others have too many. A
+    /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
+    #[must_use]
+    pub fn may_be_split(&self) -> bool {
+        matches!(self.why, Why::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
+    }
+}
+
 /// The reason an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -47,4 +56,26 @@ pub enum Why {
     Barred,
     /// The grants came, but too late to be worth anything.
     TooLate,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::vote::Fault;
+
+    #[test]
+    fn votes_may_be_split_where_some_node_granted_what_others_refused() {
+        let (held, silent) = (Vote::Held { remaining: None }, Vote::Unknown(Fault::Silent));
+        let contended = Why::Contended { retry_after: None };
+        for (why, votes, may_be) in [
+            (contended, vec![Vote::Fenced(7), held.clone(), held.clone()], true),
+            (contended, vec![held.clone(), Vote::Granted, held.clone()], true),
+            (contended, vec![held.clone(), held.clone(), silent.clone()], false),
+            (contended, vec![held.clone(), held.clone(), held.clone()], false),
+            (Why::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
+        ] {
+            let refusal = Refusal { why, votes };
+            assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");
+        }
+    }
 }

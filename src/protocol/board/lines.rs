@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::claim::{Key, Phase};
-use super::super::quorum::NodeId;
+use super::super::quorum::{NodeId, NodeSet};
 use super::super::survey::Survey;
 use super::super::time::Moment;
 use super::{Board, Id, Machine, voters};
@@ -17,7 +17,16 @@ impl Board {
         self.release(id, now)
     }
 
-    /// Asks one node to put us in line for a key, or to take us out of it. Tells `Surveyed`.
+    /// The nodes where a lock may stand that is still kept.
+    #[must_use]
+    pub fn touched(&self, id: Id) -> Option<NodeSet> {
+        match &self.running.get(&id)?.machine {
+            Machine::Lease(lease) if lease.is_kept() => Some(lease.touched()),
+            _ => None,
+        }
+    }
+
+    /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `Surveyed`.
     pub fn line_up(&mut self, id: Id, node: NodeId, asked: (Phase, Key, Duration), now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);

@@ -1,12 +1,15 @@
 //! What the programs do that use the locks, one task for each key and client.
 
+use std::time::Duration;
+
 use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::{Id, News};
-use crate::protocol::claim::Claim;
+use crate::protocol::claim::{Claim, Phase};
 use crate::protocol::lease::Tenure;
+use crate::protocol::quorum::NodeSet;
 use crate::protocol::terms::Terms;
 use crate::world::ms;
 
@@ -142,17 +145,36 @@ impl Sim<'_> {
     fn let_go(&mut self, who: usize, key: usize, id: Id, walks_away: bool) {
         let now = self.now(who);
         tell!(self, "client {who} {} lock {id}", if walks_away { "abandons" } else { "releases" });
+        if !walks_away && self.is_valid(id) {
+            self.oracle.free_since.insert(key, self.nanos);
+        }
         self.oracle.end(id);
         self.peers[who].tasks[key].state = State::Idle;
         self.leave_line(who, key);
         if walks_away {
             self.peers[who].board.abandon(id, now);
         } else {
-            self.peers[who].board.release(id, now);
+            self.give_up(who, key, id);
         }
         let later = self.chance.of_any_size(100_000, 200_000_000);
         self.next_step(who, key, later);
         self.act(who);
+    }
+
+    /// As `src/driver/drive/lines.rs` does it: also where the lock does not stand, those in line hear of it.
+    fn give_up(&mut self, who: usize, key: usize, id: Id) {
+        let (now, name) = (self.now(who), self.keys[key].clone());
+        let board = &self.peers[who].board;
+        let places = self.places_of(who, &name);
+        let beyond: NodeSet = board.touched(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
+        // Where nobody stands in line there is nobody to hear of it.
+        let beyond = if self.plan.waiters > 0 { beyond } else { NodeSet::EMPTY };
+        let beyond: NodeSet = beyond.iter().filter(|node| board.answers(*node, now)).collect();
+        self.peers[who].board.release(id, now);
+        for node in beyond.iter() {
+            let survey = self.survey();
+            self.peers[who].board.line_up(survey, node, (Phase::HandOver, name.clone(), Duration::ZERO), now);
+        }
     }
 
     /// What a task hears of its lock.
@@ -170,6 +192,9 @@ impl Sim<'_> {
                 let until = self.nanos + work;
                 let task = &mut self.peers[who].tasks[key];
                 task.state = State::Holding { id, until };
+                self.check_starvation(key);
+                self.oracle.free_since.remove(&key);
+                let task = &mut self.peers[who].tasks[key];
                 // Nobody else in this process waits for it.
                 task.wait.share.on_taken(0);
                 task.wait.is_on = false;
@@ -182,7 +207,7 @@ impl Sim<'_> {
             News::Refused(refusal) if task.state == State::Trying(id) => {
                 self.oracle.end(id);
                 if task.wait.is_on {
-                    self.wait_on(who, key, &refusal.why);
+                    self.wait_on(who, key, refusal);
                     return;
                 }
                 self.peers[who].tasks[key].state = State::Idle;

@@ -86,6 +86,7 @@ impl Sim<'_> {
     fn calm_down(&mut self) {
         tell!(self, "from here on nothing goes wrong any more");
         self.stage = Stage::Calm;
+        self.remove_stale_keys();
         for node in 0..self.sites.len() {
             let ends =
                 [Mend::NodeUp, Mend::Master, Mend::Errors, Mend::Evicts, Mend::Swap, Mend::ClockBehind];
@@ -205,6 +206,11 @@ impl Sim<'_> {
             let left = left.filter(|slot| self.sites[node].node.living(slot, self.nanos).is_some()).count();
             if left > 0 {
                 self.violate(Invariant::Clean, &format!("{left} keys are left on node {node}"));
+            }
+            // Where nothing went wrong, whoever stood in line was called, or has left.
+            let waits = self.keys.iter().any(|key| !self.queue_of(node, key).is_empty());
+            if self.profile.faults.is_empty() && self.profile.beyond == 0 && waits {
+                self.violate(Invariant::Clean, &format!("clients stand in line on node {node}"));
             }
         }
         self.stage = Stage::Over;

@@ -188,6 +188,9 @@ impl<'a> Sim<'a> {
             }
         }
         self.note_founders();
+        if self.plan.has_stale_keys {
+            self.set_stale_keys();
+        }
         for who in 0..self.peers.len() {
             self.bring_up(who);
         }

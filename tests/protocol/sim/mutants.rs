@@ -6,7 +6,7 @@
 use super::excuse_controls::BEHIND;
 use super::plan::{Fault, Profile, Slip};
 use super::runner;
-use super::shapes::{REDUNDANCY, STATISTICS};
+use super::shapes::{REDUNDANCY, STALE_KEYS, STATISTICS};
 use crate::node::Mistake;
 use crate::protocol::mutant::Mutant;
 use crate::protocol::terms::Drift;
@@ -141,6 +141,9 @@ const LARGER_IS_NOBODYS: Profile = Profile {
 const NO_WRITER_CLOCK: Profile = Profile { mutant: Some(Mutant::NoWriterClock), ..BEHIND };
 const EVICTING_UNMARKED: Profile =
     Profile { mistake: Some(Mistake::EvictingUnmarked), all: true, ..STATISTICS };
+
+const LINE_IS_FINAL: Profile = Profile { mutant: Some(Mutant::LineIsFinal), ..STALE_KEYS };
+const CALLS_FOR_OWN_KEY_ONLY: Profile = Profile { mistake: Some(Mistake::CallsForOwnKeyOnly), ..STALE_KEYS };
 
 #[test]
 fn mutant_sim_token_reused() {
@@ -280,6 +283,16 @@ fn mutant_sim_no_writer_clock() {
 #[test]
 fn mutant_sim_evicting_unmarked() {
     is_caught(&EVICTING_UNMARKED);
+}
+
+#[test]
+fn mutant_sim_line_is_final() {
+    is_caught(&LINE_IS_FINAL);
+}
+
+#[test]
+fn mutant_sim_calls_for_own_key_only() {
+    is_caught(&CALLS_FOR_OWN_KEY_ONLY);
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Who sees everything: true time, every node's data, every clock. It checks what must hold, and keeps book of what
 //! was done that may excuse that something does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::engine::Sim;
@@ -45,6 +45,8 @@ pub(super) struct Oracle {
     /// The clusters that the nodes would have been, when they were blank.
     pub(super) founder_ids: Vec<ClusterId>,
     /// How many surveys were begun.
+    /// Since when a key is free that was given up, while nobody has had it again.
+    pub(super) free_since: BTreeMap<usize, u64>,
     pub(super) surveys: u64,
     /// How often somebody tried to declare the cluster anew.
     pub(super) declarations: u32,

@@ -106,8 +106,12 @@ pub(super) enum Reply {
     Met(Look),
     Replica,
     NobodyThere,
-    /// The next in line for a key is called; whether others wait behind it.
-    Call(usize, bool),
+    /// The next in line for a key is called; whether others wait behind it, and whether nobody gave the key up.
+    Call {
+        key: usize,
+        has_others: bool,
+        is_found: bool,
+    },
     Answer(Answer),
 }
 

@@ -142,6 +142,8 @@ pub(super) struct Profile {
     pub(super) checks_redundancy: bool,
     /// Whether it is checked that those in line leave the nodes alone.
     pub(super) checks_patience: bool,
+    /// Within how many milliseconds those in line have a lock that was given up, if that is checked.
+    pub(super) starves_after: Option<u64>,
     /// Of a thousand histories, those where some claims want a number far ahead of all clocks.
     pub(super) far_floors: u64,
     /// What else must be so.
@@ -170,6 +172,7 @@ impl Profile {
         waiters: 250,
         checks_redundancy: true,
         checks_patience: true,
+        starves_after: None,
         far_floors: 100,
         pin: None,
         mutant: None,
@@ -215,6 +218,8 @@ pub(super) struct Plan {
     pub(super) has_clock_offsets: bool,
     /// Whether some claims want a number far ahead of all clocks.
     pub(super) has_far_floors: bool,
+    /// Whether a key that is nobody's stands on a minority of the nodes, where those wait who wait for a lock.
+    pub(super) has_stale_keys: bool,
     /// How late timers ring.
     pub(super) timer_late: u64,
     /// For how long a holder works, in hundredths of its ttl, at most.
@@ -271,6 +276,7 @@ impl Plan {
             waiters: if profile.waiters > 0 && chance.permille(profile.waiters) { 500 } else { 0 },
             has_clock_offsets: false,
             has_far_floors: profile.far_floors > 0 && chance.permille(profile.far_floors),
+            has_stale_keys: false,
         };
         if profile.clock_offsets > 0 && chance.permille(profile.clock_offsets) {
             plan.has_clock_offsets = true;

@@ -33,6 +33,35 @@ const WAITERS: Profile = Profile {
     }),
     ..REDUNDANCY
 };
+/// Locks are given up soon, and most callers stand in line, of whom many give up before they have one. Who is called tries
+/// before it would look by itself.
+const HANDED_ON: Profile = Profile {
+    clients: (3, 4),
+    faults: &[],
+    clock_offsets: 0,
+    far_floors: 0,
+    checks_redundancy: false,
+    starves_after: Some(400),
+    pin: Some(|plan| {
+        plan.storm_until = 10_000_000_000;
+        plan.work = 10;
+        plan.ill_timed = 0;
+        plan.way = plan.way.min(1_000_000);
+        plan.waiters = 900;
+        plan.has_stranger = false;
+    }),
+    ..REDUNDANCY
+};
+/// The same, and a key that is nobody's stands where they stand in line. Who has had the lock and lets others go first has no
+/// word of a release to wait for, and tries by itself.
+pub(super) const STALE_KEYS: Profile = Profile {
+    pin: Some(|plan| {
+        (HANDED_ON.pin.expect("there is one"))(plan);
+        plan.has_stale_keys = true;
+    }),
+    starves_after: Some(850),
+    ..HANDED_ON
+};
 /// What a node evicted stands in its statistics, which somebody resets.
 pub(super) const STATISTICS: Profile =
     Profile { plain: 0, mixed: 0, beyond: 0, faults: &[Fault::Evicts, Fault::ResetStat], ..Profile::GENERAL };
@@ -47,6 +76,18 @@ fn a_lock_stands_on_every_node_that_had_no_trouble_for_two_ttls() {
 fn a_waiter_does_not_poll_while_the_lock_is_held() {
     is_kept(&WAITERS);
     is_kept(&Profile { plain: 1000, mixed: 0, ..WAITERS });
+}
+
+#[test]
+fn who_waits_for_a_lock_has_it_soon_after_it_is_given_up() {
+    is_kept(&HANDED_ON);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..HANDED_ON });
+}
+
+#[test]
+fn who_waits_for_a_lock_has_it_soon_also_where_keys_stand_that_are_nobodys() {
+    is_kept(&STALE_KEYS);
+    is_kept(&Profile { plain: 1000, mixed: 0, ..STALE_KEYS });
 }
 
 #[test]

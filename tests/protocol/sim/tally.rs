@@ -50,6 +50,8 @@ pub(super) enum Invariant {
     Redundancy,
     /// Who stands in line for a lock that is held leaves the nodes alone.
     Patience,
+    /// Who waits for a lock that was given up has it soon, whatever stands on a minority of the nodes.
+    Starvation,
     /// A renewal says that nobody else had the lock meanwhile.
     Continuity,
     /// A loss is told before it is one.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::caller::State;
 use super::engine::{Sim, Stage, tell};
 use super::tally::Invariant;
-use crate::protocol::attempt::Why;
+use crate::protocol::attempt::{Refusal, Why};
 use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Phase;
-use crate::protocol::line::{self, Next, Reaction, Share, Trust};
+use crate::protocol::line::{self, Next, Reaction, Refused, Share, Trust};
 use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::Vote;
 
@@ -25,7 +25,13 @@ pub(super) struct Wait {
     failures: u32,
     retry_after: Option<Duration>,
     survey: Option<Id>,
-    /// How often it tried while somebody had the lock, and all was well.
+    /// From when on it tries though it is told that the lock is taken, when it did so last, and whether it does so now.
+    doubts_at: u64,
+    doubted_at: u64,
+    is_doubting: bool,
+    /// Whether that would be because votes may have been split, which counts as an attempt like any other.
+    doubts_a_split: bool,
+    /// How often it tried while somebody had the lock, and all was well, and it had been told to.
     in_vain: u32,
 }
 
@@ -45,8 +51,10 @@ impl Sim<'_> {
         self.tally.waits += 1;
         let longest = self.plan.longest_nanos();
         let until = self.nanos + self.chance.of_any_size(longest / 2, 6 * longest);
+        let doubts_at = self.nanos + Trust::at_first(self.chance.draw()).as_nanos() as u64;
         let wait = &mut self.peers[who].tasks[key].wait;
-        *wait = Wait { is_on: true, share: wait.share, since: self.nanos, until, ..Wait::default() };
+        *wait =
+            Wait { is_on: true, share: wait.share, since: self.nanos, until, doubts_at, ..Wait::default() };
         let next = wait.share.next();
         self.follow(who, key, next);
     }
@@ -65,9 +73,10 @@ impl Sim<'_> {
     }
 
     fn be_patient(&mut self, who: usize, key: usize) {
-        let Wait { share, looks, retry_after, .. } = self.peers[who].tasks[key].wait;
+        let Wait { share, looks, retry_after, doubts_at, .. } = self.peers[who].tasks[key].wait;
         let patience = share.patience(looks, retry_after, self.chance.draw());
-        self.then(who, key, Then::Look, patience);
+        let doubts_in = Duration::from_nanos(doubts_at.saturating_sub(self.nanos));
+        self.then(who, key, Then::Look, patience.min(doubts_in));
     }
 
     fn pause(&mut self, who: usize, key: usize) -> Duration {
@@ -76,9 +85,14 @@ impl Sim<'_> {
     }
 
     pub(super) fn go_on_waiting(&mut self, who: usize, key: usize, then: Then) {
+        self.check_starvation(key);
         let wait = &self.peers[who].tasks[key].wait;
-        if self.nanos >= wait.until || self.stage != Stage::Storm {
+        if self.stage != Stage::Storm {
             return self.give_up_waiting(who, key);
+        }
+        if self.nanos >= wait.until {
+            // The last attempt comes right at the end.
+            return self.try_it(who, key);
         }
         match then {
             Then::Try => self.try_it(who, key),
@@ -86,10 +100,26 @@ impl Sim<'_> {
             Then::Stand => self.stand(who, key),
             Then::Look => match wait.share.next_of_refused() {
                 Next::Try => self.try_it(who, key),
+                // One node may be wrong.
+                Next::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
                 // Whoever had the lock may be gone without a word.
                 Next::Wait | Next::Stand => self.stand(who, key),
             },
         }
+    }
+
+    fn doubt(&mut self, who: usize, key: usize) {
+        let wait = &mut self.peers[who].tasks[key].wait;
+        wait.trust.on_end_of_wait(false);
+        let is_soon = wait.doubted_at + LEAST_DOUBT > self.nanos;
+        if !wait.doubts_a_split {
+            wait.doubted_at = self.nanos;
+            wait.is_doubting = true;
+        }
+        if is_soon && !wait.doubts_a_split {
+            self.violate(Invariant::Patience, &format!("client {who} doubts again too soon"));
+        }
+        self.try_it(who, key);
     }
 
     fn stand(&mut self, who: usize, key: usize) {
@@ -102,14 +132,18 @@ impl Sim<'_> {
         let Some(node) = next.filter(|_| is_aside).or(first) else {
             return self.hear_of_place(who, key, None);
         };
-        self.oracle.surveys += 1;
-        let id = SURVEYS + self.oracle.surveys;
+        let id = self.survey();
         let wait = &mut self.peers[who].tasks[key].wait;
         wait.survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
         self.peers[who].board.line_up(id, node, (Phase::Stand, name, waited), now);
         self.act(who);
+    }
+
+    pub(super) const fn survey(&mut self) -> Id {
+        self.oracle.surveys += 1;
+        SURVEYS + self.oracle.surveys
     }
 
     pub(super) fn be_told_of_line(&mut self, who: usize, id: Id, votes: &[Vote]) {
@@ -137,12 +171,7 @@ impl Sim<'_> {
             }
             Some(_) => {
                 wait.share.on_free(wait.looks > 0, 0);
-                let (then, pause) = match wait.trust.on_end_of_wait(true) {
-                    Reaction::Believe => (Then::Try, Duration::ZERO),
-                    Reaction::Hesitate => (Then::Try, self.pause(who, key)),
-                    Reaction::StepAside => (Then::Stand, Duration::ZERO),
-                };
-                self.then(who, key, then, pause);
+                self.react(who, key, true);
             }
             None => {
                 wait.share.on_displaced();
@@ -154,15 +183,23 @@ impl Sim<'_> {
     }
 
     /// An attempt of this wait was refused.
-    pub(super) fn wait_on(&mut self, who: usize, key: usize, why: &Why) {
+    pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &Refusal) {
         let wait = &mut self.peers[who].tasks[key].wait;
-        wait.share.on_refused();
+        let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
-        wait.retry_after = match why {
-            Why::Contended { retry_after } | Why::OnProbation { retry_after } => *retry_after,
+        wait.retry_after = match refusal.why {
+            Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
             Why::NoQuorum | Why::TooLate | Why::Barred => None,
         };
-        if matches!(why, Why::Contended { .. }) {
+        let random = self.chance.draw();
+        let wait = &mut self.peers[who].tasks[key].wait;
+        let doubts_in = wait.trust.on_refused(refused, wait.retry_after, random);
+        wait.doubts_at = self.nanos + doubts_in.as_nanos() as u64;
+        wait.doubts_a_split = refused != Refused::default();
+        if self.nanos >= wait.until {
+            return self.give_up_waiting(who, key);
+        }
+        if matches!(refusal.why, Why::Contended { .. }) {
             let next = wait.share.next_of_refused();
             self.check_patience(who, key);
             self.follow(who, key, next);
@@ -195,22 +232,37 @@ impl Sim<'_> {
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
         let places = node.map_or_else(|| line::places(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
-            self.oracle.surveys += 1;
-            let id = SURVEYS + self.oracle.surveys;
+            let id = self.survey();
             self.peers[who].board.line_up(id, node, (Phase::Leave, name.clone(), Duration::ZERO), now);
         }
     }
 
-    pub(super) fn be_called(&mut self, who: usize, node: usize, key: usize, has_others: bool) {
+    /// Whether others want it too, and whether it was found free, go with the call.
+    pub(super) fn be_called(
+        &mut self,
+        who: usize,
+        node: usize,
+        key: usize,
+        (others, is_found): (bool, bool),
+    ) {
         let task = &mut self.peers[who].tasks[key];
         match task.state {
             State::Idle => return self.leave(who, key, Some(NodeId(node as u8))),
-            _ => task.wait.share.on_called(has_others, 0),
+            _ => task.wait.share.on_called(others, is_found, 0),
         }
         if task.state == State::Waiting(Then::Look) {
-            task.wait.trust.on_end_of_wait(false);
-            self.then(who, key, Then::Try, Duration::ZERO);
+            self.react(who, key, is_found);
         }
+    }
+
+    /// A wait ends, because the key was found free or for another reason.
+    fn react(&mut self, who: usize, key: usize, is_free: bool) {
+        let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
+            Reaction::Believe => (Then::Try, Duration::ZERO),
+            Reaction::Hesitate => (Then::Try, self.pause(who, key)),
+            Reaction::StepAside => (Then::Stand, Duration::ZERO),
+        };
+        self.then(who, key, then, pause);
     }
 
     /// A connection is gone, and perhaps a place in line with it.
@@ -224,8 +276,29 @@ impl Sim<'_> {
         }
     }
 
+    /// The lock was given up, some time ago, and nobody has it.
+    pub(super) fn check_starvation(&mut self, key: usize) {
+        let (Some(free), Some(millis)) = (self.oracle.free_since.get(&key), self.profile.starves_after)
+        else {
+            return;
+        };
+        let starves = |who: &usize| {
+            let task = &self.peers[*who].tasks[key];
+            task.wait.is_on && self.nanos > (*free).max(task.wait.since) + millis * 1_000_000
+        };
+        if self.stage == Stage::Storm
+            && let Some(who) = (0..self.peers.len()).find(starves)
+        {
+            let words = format!("client {who} waits for key {key}, which nobody has had for {millis} ms");
+            self.violate(Invariant::Starvation, &words);
+        }
+    }
+
     /// While a lock is held, renews itself and stands where all is well, those in line for it do not try time and again.
     fn check_patience(&mut self, who: usize, key: usize) {
+        if std::mem::take(&mut self.peers[who].tasks[key].wait.is_doubting) {
+            return;
+        }
         let is_kept = |id: &Id| {
             let record = &self.oracle.records[*id as usize];
             record.key == key
@@ -251,5 +324,7 @@ impl Sim<'_> {
 }
 
 const MOST_IN_VAIN: u32 = 6;
+/// As `protocol/backoff.rs` has it.
+const LEAST_DOUBT: u64 = 800_000_000;
 /// Surveys have names of their own.
 const SURVEYS: Id = 1 << 40;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::engine::{Deed, Sim, Stage, tell};
 use super::parts::{Conn, Message, Reply, Site, Way};
 use super::plan::Slip;
-use crate::node::{Answer, Command};
+use crate::node::{Answer, Command, Mistake};
 use crate::protocol::claim::Phase;
 use crate::protocol::quorum::NodeId;
 use crate::protocol::vote::{Bar, Fault as Failing, Vote};
@@ -149,7 +149,14 @@ impl Sim<'_> {
             Phase::Stand | Phase::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
             _ => self.sites[node].node.run(command, self.nanos),
         };
-        if ask.phase == Phase::HandOver && matches!(answer, Answer::Vote(Vote::Granted, _)) {
+        let calls = match &answer {
+            Answer::Vote(Vote::Granted, _) => true,
+            Answer::Vote(Vote::Missing, _) => {
+                self.sites[node].node.mistake != Some(Mistake::CallsForOwnKeyOnly)
+            }
+            _ => false,
+        };
+        if ask.phase == Phase::HandOver && calls {
             self.hand_over_at(node, who, &ask.key);
         }
         if self.story.is_some() {
@@ -194,7 +201,9 @@ impl Sim<'_> {
                 self.drop_wire(who, node);
                 self.peers[who].board.on_down(id, "nobody there".into(), now);
             }
-            Reply::Call(key, has_others) => self.be_called(who, node, key, has_others),
+            Reply::Call { key, has_others, is_found } => {
+                self.be_called(who, node, key, (has_others, is_found));
+            }
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale =
                     matches!(&look, Err(Vote::Unknown(Failing::Refused(words))) if &**words == "READONLY");

@@ -64,6 +64,10 @@ pub(crate) enum Act {
     Tear {
         sides: Sides,
     },
+    /// Under the names of locks that are free at that moment. With this life, or without end.
+    StaleKey {
+        life: Option<Duration>,
+    },
     Skew {
         millionths: i64,
     },
@@ -123,6 +127,7 @@ impl Act {
             Self::HalfOpen { .. } => Kind::HalfOpen,
             Self::Stall { .. } => Kind::Stall,
             Self::Tear { .. } => Kind::Tear,
+            Self::StaleKey { .. } => Kind::StaleKey,
             Self::Skew { .. } => Kind::Skew,
             Self::Jump { .. } => Kind::Jump,
             Self::Offset { .. } => Kind::ClockOffset,
@@ -171,6 +176,7 @@ impl Act {
             | Self::HalfOpen { .. }
             | Self::Stall { .. }
             | Self::Tear { .. } => vec![Effect::Cut],
+            Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::Jump { micros } => vec![Effect::Steps { micros }],
             Self::Offset { micros } => vec![Effect::Offset { micros }],
@@ -197,6 +203,8 @@ impl fmt::Display for Act {
             | Self::HalfOpen { sides }
             | Self::Stall { sides }
             | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
+            Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
+            Self::StaleKey { life: None } => f.write_str("without a ttl"),
             Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),
             Self::Jump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),

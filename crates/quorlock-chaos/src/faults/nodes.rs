@@ -6,14 +6,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::act::NO_EVICTION;
-use super::{Act, Sides};
+use super::{Act, Sides, stale};
 use crate::redis::RedisError;
 use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
 
 /// The servers, their networks, and one more server that stands in as a replica.
 pub(crate) struct Nodes {
-    nodes: Vec<Node>,
+    all: Vec<Node>,
     spare: Mutex<Server>,
+    /// The names of the locks' keys.
+    keys: Vec<String>,
 }
 
 struct Node {
@@ -37,34 +39,34 @@ pub(crate) enum NotBroken {
 }
 
 impl Nodes {
-    pub(crate) fn start(count: usize, setup: &Setup) -> Result<Self, NotBroken> {
+    pub(crate) fn start(count: usize, setup: &Setup, keys: Vec<String>) -> Result<Self, NotBroken> {
         let mut servers = Fleet::start_with(count + 1, setup)?.into_servers();
         let spare = Mutex::new(servers.pop().expect("one more than was asked for"));
         let node = |server: Server| {
             let proxy = Proxy::before(&server, Sides::COUNT)?;
             Ok(Node { server: Mutex::new(server), fault: Mutex::new(()), proxy })
         };
-        let nodes = servers.into_iter().map(node).collect::<io::Result<_>>()?;
-        Ok(Self { nodes, spare })
+        let all = servers.into_iter().map(node).collect::<io::Result<_>>()?;
+        Ok(Self { all, spare, keys })
     }
 
     /// Where clients of this side dial.
     pub(crate) fn urls(&self, side: usize) -> Vec<String> {
-        self.nodes.iter().map(|node| node.proxy.url(side)).collect()
+        self.all.iter().map(|node| node.proxy.url(side)).collect()
     }
 
     /// Past the proxies.
     pub(crate) fn direct_urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| lock(&node.server).url()).collect()
+        self.all.iter().map(|node| lock(&node.server).url()).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.nodes.len()
+        self.all.len()
     }
 
     /// Asks a node, past its proxy.
     pub(crate) fn with<T>(&self, node: usize, ask: impl FnOnce(&Server) -> T) -> T {
-        ask(&lock(&self.nodes[node].server))
+        ask(&lock(&self.all[node].server))
     }
 
     /// Waits until no other fault has its hands on the server itself: restarts and replicas take what time they take,
@@ -81,13 +83,14 @@ impl Nodes {
                 | Act::Scripts
                 | Act::Failover { .. }
                 | Act::Memory { .. }
+                | Act::StaleKey { .. }
         );
-        is_of_server.then(|| self.nodes[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
+        is_of_server.then(|| self.all[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What must be done before a fault begins, so that it can.
     pub(crate) fn prepare(&self, node: usize, act: Act) -> Result<Prepared<'_>, NotBroken> {
-        let server = lock(&self.nodes[node].server);
+        let server = lock(&self.all[node].server);
         match act {
             Act::Old { lag } => {
                 let snapshot = server.snapshot()?;
@@ -114,7 +117,7 @@ impl Nodes {
         lasts: Duration,
         prepared: &Prepared<'_>,
     ) -> Result<(), NotBroken> {
-        let Node { server, proxy, .. } = &self.nodes[node];
+        let Node { server, proxy, .. } = &self.all[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
             Act::Kill | Act::Empty | Act::Old { .. } => lock(server).kill(),
@@ -140,6 +143,7 @@ impl Nodes {
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
+            Act::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Act::Skew { millionths } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?,
             Act::Jump { micros } | Act::Offset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
@@ -151,7 +155,7 @@ impl Nodes {
 
     /// Mends it.
     pub(crate) fn heal(&self, node: usize, act: Act, prepared: Prepared<'_>) -> Result<(), NotBroken> {
-        let Node { server, proxy, .. } = &self.nodes[node];
+        let Node { server, proxy, .. } = &self.all[node];
         match act {
             Act::Kill | Act::Empty | Act::Old { .. } => {
                 if let Prepared::Data(data) = prepared {
@@ -170,6 +174,7 @@ impl Nodes {
                 sides.each().for_each(|side| proxy.set(side, Flow::OPEN));
             }
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Act::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
             // These are over as soon as they are done, or never, or done to clients.

@@ -61,6 +61,8 @@ pub enum Effect {
         /// Fencing numbers given out.
         counters: bool,
     },
+    /// Keys that are nobody's stand there where locks' keys would, so that it grants no lock.
+    Occupied,
     /// The node's clock is set by that much; healing sets it back.
     Steps {
         /// Microseconds; negative if back.

@@ -30,6 +30,10 @@ pub struct Settings {
     /// Within what time a key must be granted again that is wanted and not held, once a quorum of nodes votes: the
     /// longest ttl (its last holder may have died), and what a busy machine needs.
     pub recovery_ms: u64,
+    /// The same while keys that are nobody's stand on a minority of the nodes, beside those that vote: the lock's own ttl,
+    /// and this. Nothing is asked where nothing is said.
+    #[serde(default)]
+    pub starvation_ms: Option<u64>,
     /// How much later than its time a signal or an answer may come on a busy machine.
     pub slack_ms: u64,
     /// Whether it is long and lively enough that some lock must have been judged for redundancy.

@@ -7,9 +7,11 @@ use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
+    let occupied = world.occupied();
     for (key, turns) in by_key(turns) {
         for stall in stalls(world, &turns) {
             stalled(world, key, stall, &votes, &turns, findings);
+            starved(world, key, stall, (&votes, &occupied), &turns, findings);
             recovered(world, stall, &present, &turns, findings);
         }
     }
@@ -118,6 +120,31 @@ fn stalled(
         world.settings.recovery_ms,
     );
     findings.broken(Promise::Progress, usable.from + bound, events, words);
+}
+
+/// What stands on a minority of the nodes keeps nobody from a key that is free on a quorum. Its last holder may have died.
+fn starved(
+    world: &World<'_>,
+    key: &str,
+    stall: Span,
+    (votes, occupied): (&[Span], &[Span]),
+    turns: &[&Turn<'_>],
+    findings: &mut Findings,
+) {
+    let Some(starvation_ms) = world.settings.starvation_ms else { return };
+    let ttl_ms = turns.iter().map(|turn| turn.ttl_ms).max().unwrap_or(0);
+    let bound_ms = ttl_ms + starvation_ms + world.settings.slack_ms;
+    let usable = votes.iter().filter_map(|span| span.and(stall));
+    let usable = usable.flat_map(|span| occupied.iter().filter_map(move |other| other.and(span)));
+    let Some(usable) = usable.max_by_key(Span::len).filter(|span| span.len() > bound_ms * MS) else { return };
+    let waiting = turns.iter().filter(|turn| turn.waited(world).meets(usable));
+    let events: Vec<usize> = waiting.filter_map(|turn| turn.places.first().copied()).take(8).collect();
+    let words = format!(
+        "{key}: wanted, free, and not granted from {} for {:.0} ms, though a quorum of nodes was voting beside those where keys stood that were nobody's (the bound is {bound_ms} ms)",
+        clock(world, usable.from),
+        millis(usable.len()),
+    );
+    findings.broken(Promise::Progress, usable.from + bound_ms * MS, events, words);
 }
 
 /// How long it took from when something was mended, a quorum being there, to the grant that ended the stall.

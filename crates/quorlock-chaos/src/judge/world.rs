@@ -180,7 +180,9 @@ impl<'a> World<'a> {
 
     /// When a quorum of nodes could be reached.
     pub(crate) fn quorum_present(&self) -> Vec<Span> {
-        self.quorum_spans(|bout, _| bout.is_away(self.settings).then_some(bout.span))
+        self.quorum_spans(|bout, settings| {
+            (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
+        })
     }
 
     /// When a quorum of nodes was there and voted: those that may have forgotten, or whose clock was touched, do not
@@ -192,9 +194,24 @@ impl<'a> World<'a> {
             if bout.is_doubtful(settings) {
                 Some(Span { from, to: to.saturating_add(probation) })
             } else {
-                bout.is_away(settings).then_some(bout.span)
+                (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
             }
         })
+    }
+
+    /// When keys that are nobody's stood on some node: in order, and apart from each other.
+    pub(crate) fn occupied(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> =
+            self.bouts.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
+        spans.sort_by_key(|span| span.from);
+        spans.dedup_by(|next, last| {
+            let meets = next.from <= last.to;
+            if meets {
+                last.to = last.to.max(next.to);
+            }
+            meets
+        });
+        spans
     }
 
     fn quorum_spans(&self, out: impl Fn(&Bout<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
@@ -253,10 +270,17 @@ impl Bout<'_> {
             Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
             // Later than clients wait, or so nearly so that a busy machine does the rest.
             Effect::Slow { ms } => *ms * 2 >= settings.node_timeout_ms,
-            Effect::Forgets { .. } | Effect::Steps { .. } | Effect::Offset { .. } | Effect::Runs { .. } => {
-                false
-            }
+            Effect::Forgets { .. }
+            | Effect::Occupied
+            | Effect::Steps { .. }
+            | Effect::Offset { .. }
+            | Effect::Runs { .. } => false,
         })
+    }
+
+    /// Whether the node is there, and grants no lock.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.fault.effects.contains(&Effect::Occupied)
     }
 
     /// Whether the node does not vote for a while even when it is healed.

@@ -35,6 +35,8 @@ pub(super) struct Stage<'a> {
     pub(super) long_holds: u64,
     /// How many locks, out of a hundred, are held for some three ttls and more.
     pub(super) lasting_holds: u64,
+    /// Whether clients always wait for long. One that gives up tries once more before, and so has what it waited for.
+    pub(super) are_patient: bool,
     /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
     pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
@@ -65,7 +67,7 @@ impl Stage<'_> {
         &self,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<History, RunError> {
-        let nodes = Nodes::start(self.config.nodes, &self.terms.setup)?;
+        let nodes = Nodes::start(self.config.nodes, &self.terms.setup, self.keys().collect())?;
         let server = nodes.with(0, server_name)?;
         for step in self.lasting() {
             for node in &step.nodes {
@@ -99,6 +101,10 @@ impl Stage<'_> {
         Ok(scene.log.history())
     }
 
+    fn keys(&self) -> impl Iterator<Item = String> {
+        (0..self.keys).map(|key| format!("chaos:{key}"))
+    }
+
     /// What is broken before anybody is there.
     fn lasting(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
@@ -118,6 +124,7 @@ impl Stage<'_> {
             guarded: self.terms.is_guarded,
             probation: self.terms.is_guarded,
             recovery_ms: millis(LONGEST_TTL + RECOVERY),
+            starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
             judges_redundancy: self.judges_redundancy,
             controls: self.controls.clone(),
@@ -128,7 +135,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, .. } = self.stage;
+        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
@@ -144,12 +151,13 @@ impl Scene<'_> {
             long_holds: *long_holds,
             lasting_holds: *lasting_holds,
             drops: *drops,
+            waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
             stores: self.stores.clone(),
         })
     }
 
     fn keys(&self) -> impl Iterator<Item = String> {
-        (0..self.stage.keys).map(|key| format!("chaos:{key}"))
+        self.stage.keys()
     }
 
     /// Does what is planned, each fault on a thread of its own, so that they overlap.
@@ -335,9 +343,13 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
 /// How long a lock lives; and how long a node is on probation.
 pub(super) const TTL: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_TTL: Duration = Duration::from_secs(2);
+const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
+const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
 const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);
+/// Beyond a lock's ttl.
+const STARVATION: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_millis(600);
 /// A third of a second.
 const TARGET_TRIES: u32 = 60;

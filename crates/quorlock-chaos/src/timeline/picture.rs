@@ -142,7 +142,7 @@ fn state(effect: Effect) -> State {
         Effect::Slow { .. } => State::Slow,
         Effect::Mute => State::Mute,
         Effect::Forgets { .. } => State::Forgot,
-        Effect::Offset { .. } => State::Touched,
+        Effect::Offset { .. } | Effect::Occupied => State::Touched,
         Effect::Steps { .. } | Effect::Runs { .. } => State::Clock,
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Spec {
     pub(crate) lasting_holds: u64,
     /// Whether it drops futures now and then.
     pub(crate) drops: bool,
+    /// How long it may wait for a lock, in milliseconds, one as likely as the other.
+    pub(crate) waits_ms: Vec<u64>,
     /// The folder of the guarded stores.
     pub(crate) stores: PathBuf,
 }

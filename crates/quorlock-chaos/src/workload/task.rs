@@ -55,7 +55,7 @@ impl Task {
     /// From asking to giving up. An error is one that nobody has planned for.
     async fn turn(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
-        let wait_ms = *self.chance.pick(&WAITS_MS);
+        let wait_ms = *self.chance.pick(&self.spec.waits_ms);
         let is_renewed = self.chance.percent(85);
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
@@ -233,6 +233,5 @@ fn in_words(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
-const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
 /// How long a signal is waited for that must come.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(5);

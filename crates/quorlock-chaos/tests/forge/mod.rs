@@ -61,6 +61,7 @@ pub fn story() -> Story {
             guarded: true,
             probation: true,
             recovery_ms: 3_000,
+            starvation_ms: Some(1_000),
             slack_ms: 1_000,
             judges_redundancy: false,
             controls: Vec::new(),

@@ -1,0 +1,252 @@
+//! What one node says of a lock may delay those who wait for it, and keeps nobody from it.
+
+use std::time::Duration;
+
+use quorlock::Redlock;
+use quorlock_chaos::{Fleet, Flow, Proxy, Server};
+use tokio::time::{sleep, timeout};
+
+use crate::line::{LINE, calls, has_it, has_line, in_line, in_vain};
+use crate::world::{
+    Cluster, builder, client, count, eventually, fleet, keys, millis, plain, secs, standing, votes,
+};
+
+/// The node where clients stand in line for `k`.
+async fn place_of_line(fleet: &Cluster, one: &Redlock, other: &Redlock) -> usize {
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let waiter = in_vain(fleet, other).await;
+    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    waiter.abort();
+    guard.release().await.expect("released");
+    eventually("nothing is left", || async { count(fleet) == 0 }).await;
+    place
+}
+
+fn set_stale(server: &Server, life: Option<Duration>) {
+    server.command::<()>(&["SET", "k", "stale"]).expect("set");
+    if let Some(life) = life {
+        server.command::<()>(&["PEXPIRE", "k", &life.as_millis().to_string()]).expect("set");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_key_on_the_node_with_the_line_holds_nobody_up() {
+    for (fleet, life) in
+        [(fleet(3), None), (plain(3), None), (fleet(5), Some(secs(60))), (plain(5), Some(secs(60)))]
+    {
+        let (one, other) = (client(&fleet).await, client(&fleet).await);
+        let place = place_of_line(&fleet, &one, &other).await;
+        set_stale(&fleet[place], life);
+        for _ in 0..5 {
+            let guard = one.mutex("k").acquire().await.expect("had on the others");
+            let waiter = in_vain(&fleet, &other).await;
+            let before = calls(&fleet);
+            guard.release().await.expect("a quorum confirms");
+            let guard = has_it(waiter).await;
+            assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+            guard.release().await.expect("a quorum confirms");
+            eventually("nothing is left", || async { in_line(&fleet) == 0 }).await;
+        }
+    }
+}
+
+/// Nobody calls: the lock was that of a client which knows nothing of lines.
+#[tokio::test]
+async fn who_waits_where_a_stale_key_stands_tries_all_the_same() {
+    for fleet in [fleet(3), plain(3), plain(5)] {
+        let (one, other) = (client(&fleet).await, client(&fleet).await);
+        let place = place_of_line(&fleet, &one, &other).await;
+        for server in fleet.servers() {
+            set_stale(server, None);
+        }
+        let waiter = in_vain(&fleet, &other).await;
+        for server in fleet.servers() {
+            if server.port() != fleet[place].port() {
+                server.command::<()>(&["DEL", "k"]).expect("deleted");
+            }
+        }
+        let guard = timeout(secs(5), waiter).await.expect("it does not wait for ever").expect("no panic");
+        assert_eq!(standing(&fleet, "k"), fleet.servers().len(), "the stale one, and ours");
+        guard.release().await.expect("a quorum confirms");
+    }
+}
+
+/// The holder alone does not reach the node with the line: its key stays there for the rest of its ttl.
+#[tokio::test]
+async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_there_and_no_more() {
+    for fleet in [fleet(3), plain(3)] {
+        let walls: Vec<Proxy> =
+            fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
+        let (one, other) = (client(&fleet).await, client(&fleet).await);
+        let place = place_of_line(&fleet, &one, &other).await;
+        let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0)));
+        let holder = holder.connect().await.expect("up");
+        eventually("all vote", || async { holder.nodes().await.iter().all(votes) }).await;
+        let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
+        eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
+        let waiter = in_vain(&fleet, &other).await;
+        walls[place].set(0, Flow::CUT);
+        guard.release().await.expect("two of three confirm");
+        let guard = timeout(secs(8), waiter).await.expect("long before the ttl").expect("no panic");
+        guard.release().await.expect("two of three confirm");
+    }
+}
+
+/// The node with the line refused the lock, for a key that was gone when the lock was given up.
+#[tokio::test]
+async fn a_lock_that_does_not_stand_on_the_node_with_the_line_is_handed_over_there_all_the_same() {
+    for fleet in [fleet(3), plain(3), fleet(5)] {
+        let (one, other) = (client(&fleet).await, client(&fleet).await);
+        let place = place_of_line(&fleet, &one, &other).await;
+        for _ in 0..5 {
+            set_stale(&fleet[place], None);
+            let guard = one.mutex("k").acquire().await.expect("had on the others");
+            let waiter = in_vain(&fleet, &other).await;
+            let before = calls(&fleet);
+            fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
+            guard.release().await.expect("a quorum confirms");
+            let guard = has_it(waiter).await;
+            assert_eq!(calls(&fleet), before + 1, "called, and not left to look for itself");
+            guard.release().await.expect("released");
+            eventually("nothing is left", || async { in_line(&fleet) == 0 }).await;
+        }
+    }
+}
+
+/// A process with more tasks than one hears that others wait, though its lock never stands where they do.
+#[tokio::test]
+async fn tasks_of_one_process_do_not_keep_a_lock_among_themselves_that_does_not_stand_where_others_wait() {
+    let fleet = plain(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let place = place_of_line(&fleet, &one, &other).await;
+    set_stale(&fleet[place], None);
+    let guard = one.mutex("k").acquire().await.expect("had on the others");
+    let tasks: Vec<_> = (0..3)
+        .map(|_| {
+            let one = one.clone();
+            tokio::spawn(async move {
+                loop {
+                    let guard = one.mutex("k").acquire().await.expect("waits for ever");
+                    sleep(millis(1)).await;
+                    let _ = guard.release().await;
+                }
+            })
+        })
+        .collect();
+    let waiter = in_vain(&fleet, &other).await;
+    guard.release().await.expect("a quorum confirms");
+    has_it(waiter).await.release().await.expect("a quorum confirms");
+    for _ in 0..20 {
+        let wants = other.mutex("k").wait(secs(10)).acquire();
+        wants.await.expect("its turn comes").release().await.expect("a quorum confirms");
+    }
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A key that stays where it is is asked for a few times per second, by whoever waits, in all.
+#[tokio::test]
+async fn waiting_for_a_lock_that_is_held_costs_a_few_commands_per_second() {
+    const SPAN: u64 = 8;
+    let (fenced, plain) = (fleet(5), plain(5));
+    // Scripts, and in plain mode what is no script: there the line's scripts ask once more inside.
+    let asked = |fleet: &Fleet, is_plain: bool| {
+        let of = |server: &Server| {
+            let info: String = server.command(&["INFO", "commandstats"]).expect("the node answers");
+            let calls = |name: &str| {
+                let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":calls="));
+                line.and_then(|line| line.split(',').next())
+                    .map_or(0, |it| it.parse::<u64>().expect("a number"))
+            };
+            calls("cmdstat_evalsha") + if is_plain { calls("cmdstat_set") + calls("cmdstat_pttl") } else { 0 }
+        };
+        fleet.servers().iter().map(of).sum::<u64>()
+    };
+    let mut held = Vec::new();
+    for fleet in [&fenced, &plain] {
+        let (one, other) = (client(fleet).await, client(fleet).await);
+        let guard = one.mutex("k").ttl(secs(50)).acquire().await.expect("free");
+        let waiter = in_vain(fleet, &other).await;
+        held.push((one, other, guard, waiter));
+    }
+    let count = || [asked(&fenced, false), asked(&plain, true)];
+    let before = count();
+    sleep(secs(SPAN)).await;
+    let after = count();
+    for (before, after) in before.into_iter().zip(after) {
+        let cost = after - before;
+        assert!(cost <= 10 * SPAN, "{cost} commands in {SPAN} s, on five nodes together");
+        assert!(cost >= 2 * SPAN, "{cost} commands in {SPAN} s: it tries now and then, and looks");
+    }
+    for (_, _, guard, waiter) in held {
+        assert!(!waiter.is_finished() && guard.is_valid());
+        waiter.abort();
+    }
+}
+
+/// Waits that end in the very moment of the release, as loops of short waits have them by themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_those_who_give_up_when_they_are_called_nothing_is_left() {
+    for fleet in [fleet(1), plain(3)] {
+        let (one, hasty) = (client(&fleet).await, client(&fleet).await);
+        for round in 0..200_u64 {
+            let name = format!("{round}");
+            let guard = one.mutex(&name).acquire().await.expect("free");
+            let gives_up = hasty.mutex(&name).wait(millis(15));
+            let first = tokio::spawn(async move { drop(gives_up.acquire().await) });
+            sleep(Duration::from_micros(13_500 + 15 * round)).await;
+            drop(guard);
+            first.await.expect("no panic");
+        }
+        for redlock in [one, hasty] {
+            redlock.shutdown(secs(10)).await.expect("nothing is owed");
+        }
+        assert_eq!(count(&fleet), 0, "{:?}", keys(&fleet));
+    }
+}
+
+/// Holders die, and eight clients wait: whoever came first has it first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
+    const TTL: Duration = millis(300);
+    for fleet in [fleet(3), plain(3)] {
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(client(&fleet).await);
+        }
+        let holder = client(&fleet).await;
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let mutex = |redlock: &Redlock| redlock.mutex("k").ttl(TTL).auto_renew(false);
+            // Nobody is in a hurry until all are there.
+            let first = holder.mutex("k").ttl(millis(1_500)).auto_renew(false).acquire().await.expect("free");
+            std::mem::forget(first);
+            let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+            for (place, redlock) in clients.iter().enumerate() {
+                let before = in_line(&fleet);
+                let (wants, served) = (mutex(redlock), served.clone());
+                tokio::spawn(async move {
+                    std::mem::forget(wants.acquire().await.expect("waits for ever"));
+                    served.send(place).expect("it is heard");
+                });
+                eventually("it stands in line", || async { in_line(&fleet) > before }).await;
+            }
+            let mut places = Vec::new();
+            for _ in 0..clients.len() {
+                places.push(timeout(secs(20), order.recv()).await.expect("its turn comes").expect("told"));
+            }
+            sleep(TTL).await;
+            for server in fleet.servers() {
+                server.command::<()>(&["DEL", LINE]).expect("deleted: nobody releases here");
+            }
+            told.push(places);
+        }
+        let inversions = |places: &[usize]| {
+            let later = |at: usize| places[at + 1..].iter().filter(move |later| **later < places[at]).count();
+            (0..places.len()).map(later).sum::<usize>()
+        };
+        let all: usize = told.iter().map(|places| inversions(places)).sum();
+        assert!(told.iter().filter(|places| places[0] == 0).count() >= 2, "the first is the first: {told:?}");
+        // Of 84 pairs, half of which are the wrong way round where chance decides.
+        assert!(all <= 20, "{all} pairs are the wrong way round: {told:?}");
+    }
+}
