@@ -9,7 +9,7 @@ const RUN: &[&str] = &["run", "-w", "1s", "a", "--", "true"];
 
 /// Runs these commands, as this user if one is named. Each ends with its code, and tells this word of each of the three
 /// servers.
-fn check(world: &World, user: Option<&str>, word: &str, commands: &[(&[&str], i32)]) {
+fn check(world: &World, user: Option<&str>, told_as: &str, commands: &[(&[&str], i32)]) {
     for (words, code) in commands.iter().copied() {
         let mut command = world.quorlock(words);
         if let Some(user) = user {
@@ -21,11 +21,11 @@ fn check(world: &World, user: Option<&str>, word: &str, commands: &[(&[&str], i3
         let says = |server: &&Server| {
             let (_, told) = text.split_once(&format!("127.0.0.1:{}", server.port())).expect("told of each");
             // Up to the next node's words.
-            told.split("127.0.0.1:").next().unwrap_or_default().contains(word)
+            told.split("127.0.0.1:").next().unwrap_or_default().contains(told_as)
         };
         // Where two decide, nobody waits for the third.
         let count = world.fleet.servers().iter().filter(says).count();
-        assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {word:?}: {ended:?}");
+        assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {told_as:?}: {ended:?}");
     }
 }
 
