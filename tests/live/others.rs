@@ -80,7 +80,7 @@ async fn plain_locks_go_through_a_proxy_that_routes_by_key() {
 async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is_named() {
     let check = async |url: &str, command: &str| {
         for builder in [over(url), over(url).plain()] {
-            check_barred(builder, &["a command is missing", &format!("'{command}'")]).await;
+            check_barred(builder, &["a command is missing", command]).await;
         }
     };
     for command in ["EVAL", "EVALSHA"] {
@@ -97,7 +97,7 @@ async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_eithe
     let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
     let refused = redlock.mutex("k").wait(secs(5)).acquire().await.expect_err("waiting does not help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("'SET'"), "{refused}");
+    assert!(refused.to_string().contains("unknown command"), "{refused}");
 }
 
 #[tokio::test]

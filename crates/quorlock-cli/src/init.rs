@@ -39,16 +39,19 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     failure.map_or(Ok(0), Err)
 }
 
+/// Each node, for programs.
+type List = Vec<Map<String, Value>>;
+
 /// What stands in the way, node by node.
-fn refused(error: InitError) -> Result<(&'static str, Vec<Map<String, Value>>, Failure), Failure> {
+fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
         InitError::NotBlank { nodes } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
         InitError::Rejected { nodes, report } => {
-            let lines: String =
-                report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote))).collect();
+            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote)));
+            let lines = lines.collect::<Vec<_>>().concat();
             let words = format!(
                 "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
                  with --force, if it then says that not all nodes are blank"

@@ -9,7 +9,7 @@ const RUN: &[&str] = &["run", "-w", "1s", "a", "--", "true"];
 
 /// Runs these commands, as this user if one is named. Each ends with its code, and tells this word of each of the three
 /// servers.
-fn check(world: &World, user: Option<&str>, word: &str, commands: &[(&[&str], i32)]) {
+fn check(world: &World, user: Option<&str>, told_as: &str, commands: &[(&[&str], i32)]) {
     for (words, code) in commands.iter().copied() {
         let mut command = world.quorlock(words);
         if let Some(user) = user {
@@ -21,23 +21,19 @@ fn check(world: &World, user: Option<&str>, word: &str, commands: &[(&[&str], i3
         let says = |server: &&Server| {
             let (_, told) = text.split_once(&format!("127.0.0.1:{}", server.port())).expect("told of each");
             // Up to the next node's words.
-            told.split("127.0.0.1:").next().unwrap_or_default().contains(word)
+            told.split("127.0.0.1:").next().unwrap_or_default().contains(told_as)
         };
         // Where two decide, nobody waits for the third.
         let count = world.fleet.servers().iter().filter(says).count();
-        assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {word:?}: {ended:?}");
+        assert!(count >= if words == RUN { 2 } else { 3 }, "{words:?} does not say {told_as:?}: {ended:?}");
     }
 }
 
 #[test]
 fn servers_that_refuse_writes_are_told_in_their_own_words() {
-    let too_few = ["--min-replicas-to-write", "1"];
-    let unsaved = ["--save", "3600 1"];
-    for (args, word) in [(too_few, "NOREPLICAS"), (unsaved, "MISCONF")] {
-        let world = World::undeclared_with(3, &Setup::new().args(args), None);
-        if word == "MISCONF" {
-            world.fleet.servers().iter().for_each(fail_to_save);
-        }
+    for (word, spoil) in [("NOREPLICAS", lack_replicas as fn(&Server)), ("MISCONF", fail_to_save)] {
+        let world = World::undeclared(3, None);
+        world.fleet.servers().iter().for_each(spoil);
         check(&world, None, word, &LOOKS);
         check(&world, None, word, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
         let json = world.end(&["init", "--json"]).out;
@@ -48,9 +44,14 @@ fn servers_that_refuse_writes_are_told_in_their_own_words() {
     }
 }
 
+fn lack_replicas(server: &Server) {
+    server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("an answer");
+}
+
 /// There is something in the way of its snapshot, so it takes no writes until it has made one.
 fn fail_to_save(server: &Server) {
     std::fs::create_dir(server.dir().join("data").join("dump.rdb")).expect("a folder");
+    server.command::<()>(&["CONFIG", "SET", "save", "3600 1"]).expect("an answer");
     server.command::<()>(&["BGSAVE"]).expect("an answer");
     until("it has failed", || {
         let info: String = server.command(&["INFO", "persistence"]).expect("an answer");

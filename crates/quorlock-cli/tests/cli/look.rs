@@ -170,11 +170,13 @@ fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
     let world = World::undeclared_with(1, &Setup::new().args(["--rename-command", "EVAL", ""]), None);
     let ill = world.end(&["doctor"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
-    assert!(ill.out.contains("unknown command 'EVAL'") && !ill.out.contains("is it running"), "{ill:?}");
+    // Redis 6.2 quotes otherwise.
+    let names = |text: &str| text.replace('`', "'").contains("unknown command 'EVAL'");
+    assert!(names(&ill.out) && !ill.out.contains("is it running"), "{ill:?}");
     for plain in [&[][..], &["--plain"]] {
         let refused = world.end(&[&["run"], plain, &["-w", "10s", "a", "--", "true"]].concat());
         assert_eq!(refused.code, Some(77), "{refused:?}");
-        assert!(refused.err.contains("'EVAL'") && !refused.err.contains("waiting"), "{refused:?}");
+        assert!(names(&refused.err) && !refused.err.contains("waiting"), "{refused:?}");
     }
 }
 
