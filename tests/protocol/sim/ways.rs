@@ -151,7 +151,7 @@ impl Sim<'_> {
         };
         let calls = match &answer {
             Answer::Vote(Vote::Granted, _) => true,
-            Answer::Vote(Vote::Missing, _) => {
+            Answer::Vote(Vote::Missing | Vote::Held { .. }, _) => {
                 self.sites[node].node.mistake != Some(Mistake::CallsForOwnKeyOnly)
             }
             _ => false,
