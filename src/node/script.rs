@@ -1,5 +1,7 @@
 //! Our questions as bytes: Lua scripts and three plain commands.
 
+mod trials;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use crate::protocol::fence::Fence;
 use crate::protocol::marker::Charter;
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::NodeId;
+pub(super) use trials::{end_of_trial, trials, try_line};
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,52 +195,8 @@ pub(super) fn first_look() -> Cmd {
     look(Form::Text, None)
 }
 
-/// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
-pub(super) fn trials() -> [Cmd; 2] {
-    let mut run = redis::cmd("EVAL");
-    run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
-    let mut by_hash = redis::cmd("EVALSHA");
-    by_hash.arg(Script::new(TRIAL_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
-    [run, by_hash]
-}
-
 /// The scripts of lines, for nodes that keep them.
 pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT];
-
-/// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
-/// each, but for the subscription, which is last and whose confirmation is none.
-pub(super) fn try_line(waiter: Token) -> [Cmd; 5] {
-    let waiter = waiter.digits();
-    let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
-    let mut subscribe = redis::cmd("SUBSCRIBE");
-    subscribe.arg(&channel);
-    // Any key will do that is nobody's lock; its line is our own.
-    let keys = [channel.as_slice(), channel.as_slice()];
-    let mut enter = redis::cmd("EVAL");
-    stand(enter.arg(STAND_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
-    let mut go = redis::cmd("EVAL");
-    go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
-    let mut publish = redis::cmd("PUBLISH");
-    publish.arg(&channel).arg("");
-    // The one command that those two have no need of in an empty line.
-    let mut place = redis::cmd("ZSCORE");
-    place.arg(&channel).arg(&waiter[..]);
-    [enter, go, publish, place, subscribe]
-}
-
-/// What ends the trial: it runs wherever [`trials`] do.
-pub(super) fn end_of_trial() -> Cmd {
-    let mut end = redis::cmd("EVAL");
-    end.arg("return 'end'").arg(1).arg(MARKER_KEY);
-    end
-}
-
-fn stand(command: &mut Cmd, waited: Duration) {
-    command
-        .arg(waited.as_micros() as u64)
-        .arg(LINE_LIFE.as_millis() as u64)
-        .arg(CALL_GRACE.as_micros() as u64);
-}
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
@@ -309,7 +268,6 @@ const LINE_LIFE: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.
 const CALL_GRACE: Duration = Duration::from_millis(100);
 
-const TRIAL_TEXT: &str = "return 1";
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");

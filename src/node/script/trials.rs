@@ -1,0 +1,54 @@
+//! What the handshake tries, to see what a node lets us do. Nothing stays of it on the node.
+
+use std::time::Duration;
+
+use redis::{Cmd, Script};
+
+use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, LINE_PREFIX, MARKER_KEY, STAND_TEXT};
+use crate::protocol::claim::Token;
+
+/// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
+pub(in super::super) fn trials() -> [Cmd; 2] {
+    let mut run = redis::cmd("EVAL");
+    run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
+    let mut by_hash = redis::cmd("EVALSHA");
+    by_hash.arg(Script::new(TRIAL_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
+    [run, by_hash]
+}
+
+/// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
+/// each, but for the subscription, which is last and whose confirmation is none.
+pub(in super::super) fn try_line(waiter: Token) -> [Cmd; 5] {
+    let waiter = waiter.digits();
+    let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
+    let mut subscribe = redis::cmd("SUBSCRIBE");
+    subscribe.arg(&channel);
+    // Any key will do that is nobody's lock; its line is our own.
+    let keys = [channel.as_slice(), channel.as_slice()];
+    let mut enter = redis::cmd("EVAL");
+    stand(enter.arg(STAND_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
+    let mut go = redis::cmd("EVAL");
+    go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
+    let mut publish = redis::cmd("PUBLISH");
+    publish.arg(&channel).arg("");
+    // The one command that those two have no need of in an empty line.
+    let mut place = redis::cmd("ZSCORE");
+    place.arg(&channel).arg(&waiter[..]);
+    [enter, go, publish, place, subscribe]
+}
+
+/// What ends the trial: it runs wherever [`trials`] do.
+pub(in super::super) fn end_of_trial() -> Cmd {
+    let mut end = redis::cmd("EVAL");
+    end.arg("return 'end'").arg(1).arg(MARKER_KEY);
+    end
+}
+
+fn stand(command: &mut Cmd, waited: Duration) {
+    command
+        .arg(waited.as_micros() as u64)
+        .arg(LINE_LIFE.as_millis() as u64)
+        .arg(CALL_GRACE.as_micros() as u64);
+}
+
+const TRIAL_TEXT: &str = "return 1";
