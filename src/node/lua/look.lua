@@ -11,8 +11,8 @@
 -- Returns  {marker, incarnation, evicts, now, latest, fences, length, memory}
 -- with an empty marker if there is none (and no marker of ours in place of a key of another type), an incarnation (see
 -- below), 1 if keys are evicted when memory is full, now in microseconds, how far the clock had come before (0: not
--- known), about how many fences are kept here, how long their keys are on average, and how many bytes of memory there are
--- for all (0: no limit);
+-- known), about how many fences are kept here (-1: not known), how long their keys are on average, and how many bytes of
+-- memory there are for all (0: no limit);
 -- or the error reply of a command that the server refused, or one that begins with UNFIT: what INFO must show is not there.
 
 local time = redis.call('TIME')
@@ -82,18 +82,18 @@ if longest and now > latest + longest * 250 then
     redis.pcall('SET', KEYS[2], string.format('%.0f', now))
 end
 
--- A page of the keys tells what share of all are fences.
-local page, fences, length = redis.pcall('SCAN', '0', 'COUNT', '50')[2] or {}, 0, 0
-for _, key in ipairs(page) do
-    if string.sub(key, 1, 15) == 'quorlock:fence:' then
-        fences, length = fences + 1, length + #key
+-- A page of the keys tells what share of all are fences, to users who may look.
+local page, all = redis.pcall('SCAN', '0', 'COUNT', '50')[2], redis.pcall('DBSIZE')
+local fences, length = -1, 0
+if page and type(all) == 'number' then
+    fences = 0
+    for _, key in ipairs(page) do
+        if string.sub(key, 1, 15) == 'quorlock:fence:' then
+            fences, length = fences + 1, length + #key
+        end
     end
-end
-if fences > 0 then
-    length = math.floor(length / fences)
-    -- Where it may not be counted, there are at least those.
-    local all = redis.pcall('DBSIZE')
-    if type(all) == 'number' then
+    if fences > 0 then
+        length = math.floor(length / fences)
         fences = math.ceil(fences / #page * all)
     end
 end

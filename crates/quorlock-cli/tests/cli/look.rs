@@ -237,7 +237,16 @@ fn the_rights_that_the_readme_names_are_enough_and_none_is_too_many() {
     let fine = doctor_as(&world, "locks", &rights);
     assert!(fine.out.contains("all is well"), "{fine:?}");
     // It says of these what they are good for.
-    let needed = rights.iter().filter(|it| !["+select", "+script|load", "+client|setname"].contains(it));
+    let good_to_have = ["+select", "+script|load", "+client|setname", "+scan", "+dbsize"];
+    for lacking in ["+scan", "+dbsize"] {
+        let others: Vec<&str> = rights.iter().copied().filter(|other| *other != lacking).collect();
+        let blind = doctor_as(&world, "locks", &others);
+        assert!(
+            blind.code == Some(0) && blind.out.contains("  -  append-only"),
+            "without {lacking}: {blind:?}"
+        );
+    }
+    let needed = rights.iter().filter(|it| !good_to_have.contains(it));
     for one in needed {
         let others: Vec<&str> = rights.iter().copied().filter(|other| other != one).collect();
         let ill = doctor_as(&world, "locks", &others);
