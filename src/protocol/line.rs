@@ -26,8 +26,10 @@ pub struct Share {
     taken: u8,
     /// How often we may.
     allowed: u8,
-    /// Whether the key was last found free, by us or another: whoever had it does not call.
+    /// Whether we last found the key free without a call: whoever had it does not call.
     is_silent: bool,
+    /// Whether we were last called by one who found the key free, and not by who had it.
+    was_found: bool,
 }
 
 /// Where we stand.
@@ -104,14 +106,15 @@ impl Share {
     pub fn on_called(&mut self, has_others: bool, is_found: bool, waiting: usize) {
         self.standing = Standing::Called;
         self.has_others = has_others;
-        self.is_silent = is_found;
+        self.is_silent &= is_found;
+        self.was_found = is_found;
         self.begin(waiting);
     }
 
-    /// Whether the key was last found free, and not given up.
+    /// Whether the last call came from one who found the key free.
     #[must_use]
     pub const fn was_found(self) -> bool {
-        self.is_silent
+        self.was_found
     }
 
     /// The key was found free when we came to stand in line, or to look after we had stood there for long.
@@ -131,6 +134,11 @@ impl Share {
             self.standing = Standing::Spent;
         }
         was_called
+    }
+
+    /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
+    pub fn on_misled(&mut self) {
+        self.is_silent = false;
     }
 
     /// Our release called another process.
@@ -290,10 +298,16 @@ mod tests {
     fn a_holder_who_does_not_call_is_polled() {
         let mut share = Share::default();
         let calm = share.patience(1, None, 0);
-        share.on_free(true, 0);
-        assert!(share.patience(1, None, u64::MAX) < calm);
-        share.on_called(true, false, 0);
-        assert_eq!(share.patience(1, None, 0), calm);
+        for calms in
+            [|share: &mut Share| share.on_called(true, false, 0), |share: &mut Share| share.on_misled()]
+        {
+            share.on_free(true, 0);
+            assert!(share.patience(1, None, u64::MAX) < calm);
+            share.on_called(true, true, 0);
+            assert!(share.was_found() && share.patience(1, None, u64::MAX) < calm, "found free once more");
+            calms(&mut share);
+            assert_eq!(share.patience(1, None, 0), calm);
+        }
         let expiry = Duration::from_millis(3);
         assert!(
             share.patience(1, Some(expiry), u64::MAX) < expiry * 4,

@@ -250,3 +250,29 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
         assert!(all <= 20, "{all} pairs are the wrong way round: {told:?}");
     }
 }
+
+/// The first holder lost its keys, and releases when another has the lock: who waits is called, in vain, and no more.
+#[tokio::test]
+async fn a_release_that_comes_when_another_has_the_lock_calls_in_vain_and_does_no_harm() {
+    for fleet in [fleet(3), plain(3)] {
+        let clients = [(); 4].map(|()| client(&fleet));
+        let [late, holder, first, second] = clients;
+        let (late, holder, first, second) = (late.await, holder.await, first.await, second.await);
+        let lost = late.mutex("k").ttl(secs(30)).acquire().await.expect("free");
+        for server in fleet.servers() {
+            server.command::<()>(&["DEL", "k"]).expect("deleted");
+        }
+        let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
+        let (first, second) = (in_vain(&fleet, &first).await, in_vain(&fleet, &second).await);
+        let before = calls(&fleet);
+        lost.release().await.expect("nothing of it stands anywhere");
+        assert_eq!(calls(&fleet), before + 1, "the first in line, once");
+        eventually("both stand in line", || async { in_line(&fleet) == 2 }).await;
+        assert!(guard.is_valid() && !first.is_finished() && !second.is_finished());
+        guard.release().await.expect("released");
+        let guard = has_it(first).await;
+        assert!(!second.is_finished(), "the first has kept its place");
+        guard.release().await.expect("released");
+        has_it(second).await.release().await.expect("released");
+    }
+}

@@ -260,7 +260,10 @@ impl Sim<'_> {
         let (then, pause) = match self.peers[who].tasks[key].wait.trust.on_end_of_wait(is_free) {
             Reaction::Believe => (Then::Try, Duration::ZERO),
             Reaction::Hesitate => (Then::Try, self.pause(who, key)),
-            Reaction::StepAside => (Then::Stand, Duration::ZERO),
+            Reaction::StepAside => {
+                self.peers[who].tasks[key].wait.share.on_misled();
+                (Then::Stand, Duration::ZERO)
+            }
         };
         self.then(who, key, then, pause);
     }
