@@ -81,7 +81,7 @@ impl Future for Alarm {
             (self.rings_at, alarms.count)
         });
         self.place = Some(place);
-        alarms.waiting.insert(place, cx.waker().clone());
+        let before = alarms.waiting.insert(place, cx.waker().clone());
         if !alarms.has_thread() {
             // If the system refuses a thread, the future looks at the clock again and again.
             alarms.rung_in = thread::Builder::new()
@@ -95,15 +95,17 @@ impl Future for Alarm {
         } else if place.0 < alarms.sleeps_until {
             CHANGED.notify_one();
         }
+        drop(alarms);
+        drop(before);
         Poll::Pending
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            lock().waiting.remove(&place);
-        }
+        // A waker may drop what it wakes, with alarms in it: not while the lock is held.
+        let waker = self.place.map(|place| lock().waiting.remove(&place));
+        drop(waker);
     }
 }
 
@@ -131,14 +133,19 @@ fn ring_all() {
     let mut has_rested = false;
     while !(has_rested && alarms.waiting.is_empty()) {
         let now = clock::boot_nanos();
-        while let Some(due) = alarms.waiting.first_entry().filter(|first| first.key().0 <= now) {
-            due.remove().wake();
+        let later = alarms.waiting.split_off(&(now + 1, 0));
+        let due = std::mem::replace(&mut alarms.waiting, later);
+        if !due.is_empty() {
+            // Some executors run what they wake at once, and that may set alarms.
+            drop(alarms);
+            due.into_values().for_each(Waker::wake);
+            alarms = lock();
         }
         let rest = now.saturating_add(REST.as_nanos() as u64);
         let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| *rings_at);
         has_rested = alarms.waiting.is_empty();
         alarms.sleeps_until = next;
-        let pause = Duration::from_nanos(next - now);
+        let pause = Duration::from_nanos(next.saturating_sub(now));
         alarms = CHANGED.wait_timeout(alarms, pause).unwrap_or_else(PoisonError::into_inner).0;
     }
     alarms.rung_in = None;
