@@ -65,7 +65,7 @@ impl Packer {
         if self.token.0 != ask.token {
             self.token = (ask.token, ask.token.digits());
         }
-        if let Some(fence) = ask.fence.filter(|_| needs_badge(ask)) {
+        if let Some(fence) = ask.fence.filter(|_| is_ballot(ask)) {
             self.pack_ballot(ask, fence, form);
             return;
         }
@@ -113,8 +113,11 @@ impl Packer {
             }
             Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
             Phase::Forget => {
-                let past = digits(self.forget_millis);
-                put_call(bytes, &FORGET, form, &[key, self.fence_key.as_bytes(), past.digits()]);
+                // The head counts the three that each node's badge adds.
+                put_length(bytes, b'*', 10);
+                FORGET.put(bytes, form);
+                put_words(bytes, &[key, self.fence_key.as_bytes(), MARKER_KEY.as_bytes()]);
+                put_word(bytes, digits(self.forget_millis).digits());
             }
             // A number belongs to every raise, and a look has a packing of its own.
             Phase::Raise | Phase::Look => {}
@@ -184,10 +187,14 @@ impl Packer {
     }
 }
 
-/// Whether this question is a vote that hangs on what the node remembers.
+/// Whether the answer to this question hangs on what the node remembers of its cluster.
 pub(crate) fn needs_badge(ask: &Ask) -> bool {
-    let is_ballot = matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake);
-    ask.fence.is_some() && is_ballot
+    is_ballot(ask) || ask.phase == Phase::Forget
+}
+
+fn is_ballot(ask: &Ask) -> bool {
+    let may_be = matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake);
+    may_be && ask.fence.is_some()
 }
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
@@ -288,7 +295,7 @@ static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"3"));
 static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
 static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
 static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
-static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"2"));
+static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
 static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"2"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));

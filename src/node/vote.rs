@@ -124,7 +124,9 @@ fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
         (Phase::Raise | Phase::Renew | Phase::Retake, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -3) => Vote::Unknown(Fault::Changed),
+        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, -3) => {
+            Vote::Unknown(Fault::Changed)
+        }
         (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -4) => {
             Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
         }

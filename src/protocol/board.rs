@@ -140,10 +140,14 @@ impl Board {
 
     /// Asks every node about a key. Tells `Surveyed`.
     pub fn survey(&mut self, id: Id, phase: Phase, key: Key, now: Moment) {
-        // Whoever may not vote may still be looked at.
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
-        let survey = Survey::new(phase, key, self.quorum, |node| voters.absence(node, now), settle_by);
+        // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
+        // probation.
+        let terms = self.members.as_ref().filter(|_| phase == Phase::Forget);
+        let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
+        let absence = |node| voters.absence(node, now).or_else(|| stranger(node));
+        let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
         self.start(id, Machine::Survey(Box::new(survey)), now);
     }
 

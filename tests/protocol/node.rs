@@ -173,7 +173,7 @@ impl Node {
             }
             (_, Phase::Forget) => {
                 let now = self.micros(nanos);
-                Answer::Vote(self.forget(&command.ask.key, now), Some(now))
+                Answer::Vote(self.forget(&command.ask.key, command.badge.as_ref(), now), Some(now))
             }
             _ => Answer::Vote(self.plain(&command.ask, nanos), None),
         }
@@ -508,7 +508,10 @@ impl Node {
         if is_outranked { Vote::Outranked { fence: told(stands_at) } } else { Vote::Granted }
     }
 
-    fn forget(&mut self, key: &Key, now: u64) -> Vote {
+    fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {
+        if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
+            return Vote::Unknown(Fault::Changed);
+        }
         if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
             return held;
         }

@@ -2,15 +2,22 @@
 --
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
+-- KEYS[3]  the node's marker
 -- ARGV[1]  how far the clock must have passed the number, in milliseconds
+-- ARGV[2]  the marker as we know it
+-- (Two more go with every question that hangs on the marker, and say nothing to this one.)
 --
 -- Returns  { 1, left, now}  the fence goes in so many milliseconds, 0 if it is gone; now in microseconds
 --          { 0, left, now}  the key is held, for so many milliseconds; -1 for ever
 --          {-1, 0, now}     there is no fence
+--          {-3, 0, now}     the marker is not the one we know: others may have agreed on longer locks
 -- or the error reply of a command that the server refused.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then
+    return {-3, 0, now}
+end
 local held = redis.call('PTTL', KEYS[1])
 if held ~= -2 then
     return {0, held, now}

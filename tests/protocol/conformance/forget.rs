@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
 use crate::protocol::claim::Phase;
+use crate::protocol::membership::Badge;
 use crate::protocol::vote::{Fault, Vote};
 
 promises![
@@ -13,12 +14,14 @@ promises![
     what_is_held_is_not_forgotten,
     where_nothing_is_known_there_is_nothing_to_forget,
     what_is_no_number_is_gone_at_once,
+    a_node_forgets_on_its_own_terms_only,
     a_forget_that_is_not_known_does_nothing_until_it_comes_as_text,
 ];
 
 fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     // No handshake loads it.
-    let (vote, clock) = node.ask(&question(Phase::Forget, None), None, true);
+    let badge = node.badge();
+    let (vote, clock) = node.ask(&question(Phase::Forget, None), Some(&badge), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
 }
@@ -52,12 +55,14 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
 }
 
 fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
+    node.badge();
     let number = node.micros() + 3_600_000_000;
     node.set(Place::Fence, Some(number.to_string().as_bytes()), Some(TTL / 2));
     assert_eq!(node.unchanged(forget), Vote::Granted);
 }
 
 fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
+    node.badge();
     for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Place::Lock, value, life);
@@ -68,6 +73,7 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
 }
 
 fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
+    node.badge();
     assert_eq!(node.unchanged(forget), Vote::Missing);
     node.set(Place::Fence, Some(b"7"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
@@ -84,10 +90,25 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
     }
 }
 
+/// Others may have agreed on longer locks, whose holders would not know yet that they have lost them.
+fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
+    node.badge();
+    node.set_fence(7);
+    let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
+    for badge in [None, Some(&theirs)] {
+        let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), badge, true));
+        assert_eq!(vote, Vote::Unknown(Fault::Changed));
+    }
+    // On probation, too: what it has forgotten already does no harm.
+    let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };
+    assert_eq!(node.ask(&question(Phase::Forget, None), Some(&badge), true).0, Vote::Granted);
+}
+
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.set_fence(7);
     node.forget_scripts();
-    let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), None, false));
+    let badge = node.badge();
+    let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), Some(&badge), false));
     assert_eq!(vote, Vote::Unknown(Fault::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }
