@@ -52,16 +52,17 @@
 //! The nonce covers what is left: should a number ever come twice, two holders cannot both write with it. A resource that
 //! has seen a larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
 //!
-//! *Numbers are forgotten, in order.* A node drops the number of a name when its **own** clock has passed it by
-//! [`keep_fences`](crate::Builder::keep_fences) (an hour), which is a term of the lock cluster that no client shortens. A
-//! node without a number goes on from its clock, which has passed the old number. So how far clocks are apart does not
-//! matter, whether by seconds or by hours. A clock that is set back does, if it goes behind what it has forgotten: each
-//! client that looks at a node has it note how far its clock has come, four times in a longest ttl at most. A client that
-//! finds the clock behind that by more than half of `keep_fences` gives the node a new marker, and the node then gives only
-//! numbers above the time that was noted. So order holds whatever clocks do, provided that a client looks at a node at
-//! least once in half of `keep_fences`, or that no clock is set back by more than half of it between two looks.
-//! [`forget`](crate::Redlock::forget) drops the number of a name when the clock has passed it by the longest ttl: for that
-//! name, no clock may be set back by more than that.
+//! *Numbers are forgotten, in order.* A node drops the number of a name [`keep_fences`](crate::Builder::keep_fences) (an
+//! hour) after its last lock. That is a term of the lock cluster, which no client shortens. A node without a number goes on
+//! from its **own** clock, which has passed the old number by then. Where it has not, because the number came from a clock
+//! hours ahead, the node goes on from the largest such number of any name, which it keeps for good. So how far clocks are
+//! apart does not matter. A clock that is set back does, if it goes behind what the node has forgotten: each client that
+//! looks at a node has it note how far its clock has come, four times in a longest ttl at most. A client that finds the
+//! clock behind that by more than half of `keep_fences` gives the node a new marker, and the node then gives only numbers
+//! above the time that was noted; a client that has met the node sees it in the very vote. So order holds whatever clocks
+//! do, provided that a client looks at a node at least once in half of `keep_fences`, or that no clock is set back by more
+//! than half of it between two looks. [`forget`](crate::Redlock::forget) drops the number of a name within the longest ttl:
+//! for that name, no clock may be set back by more than that.
 //!
 //! # What it costs the nodes
 //!
@@ -75,8 +76,8 @@
 //! default of an hour. At `maxmemory` a node with `noeviction` refuses every lock, so leave room, or
 //! [`forget`](crate::Redlock::forget) names that do not come again: that costs them for the longest ttl only.
 //! `quorlock doctor` shows how many names each node remembers, and warns, as does
-//! [`NodeWarning`](crate::Event::NodeWarning), when they take a quarter of `maxmemory`. A node whose clock was once far ahead
-//! remembers the names of that time until its clock has come there again.
+//! [`NodeWarning`](crate::Event::NodeWarning), when they take a quarter of `maxmemory`. A clock that was once
+//! far ahead changes nothing of this: numbers go on from where it was, at the price of a second round.
 //!
 //! # At most one holder
 //!
@@ -184,7 +185,7 @@
 //! | six processes, locks of 10 to 30 ms that run out while they are taken | 6,300 locks in every run | no number twice, none out of order |
 //! | a holder stopped past its time that wakes up writing, to a file and to `PostgreSQL` | in every run of the tests; `scripts/postgres` | refused with a token, an update lost without |
 //!
-//! Twenty-eight known mistakes, put into the same code one at a time, are each caught in every run: `tests/README.md` in the
+//! Thirty-two known mistakes, put into the same code one at a time, are each caught in every run: `tests/README.md` in the
 //! repository has the table, and how to run it all.
 //!
 //! *Not tried:* virtual machines restored with their memory, servers that lie, proxies that rewrite or repeat commands,

@@ -16,7 +16,7 @@ use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::sleep;
-use crate::driver::{Extended, Hold, Order};
+use crate::driver::{Extended, Hold, NodeStatus, Order};
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::fence::FencingToken;
@@ -147,9 +147,16 @@ impl Guard {
         let release = shared.ask_by(Some(shared.node_timeout), |reply| self.give_up(Some(reply)));
         let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
-        // Nodes that never had the key are among those where it is not there: they are too few to matter.
-        let gone = count(|vote| matches!(vote, Vote::Missing | Vote::Held { .. }));
-        let was_lost = has_passed || shared.quorum.is_out_of_reach(gone);
+        // A quorum without our key may have given the lock to another. A node that casts no vote has not; one that never
+        // had the key may have.
+        let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::votes).collect();
+        let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
+            Vote::Held { .. } => true,
+            Vote::Missing => *votes,
+            _ => false,
+        };
+        let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();
+        let was_lost = has_passed || shared.quorum.is_met(gone);
         let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
         let report = client.report(votes);
         if is_confirmed {

@@ -298,5 +298,6 @@ fn key(place: Place) -> Vec<u8> {
         Place::Fence => format!("quorlock:fence:{KEY}").into(),
         Place::Marker => "quorlock:node".into(),
         Place::Clock => "quorlock:clock".into(),
+        Place::High => "quorlock:high".into(),
     }
 }

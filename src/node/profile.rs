@@ -13,6 +13,8 @@ use crate::protocol::vote::Bar;
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) run_id: String,
+    /// When it was asked for what it told.
+    pub(crate) asked: Moment,
     pub(crate) round_trip: Duration,
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
@@ -39,6 +41,7 @@ impl Profile {
         let clock_ahead_micros = theirs.map(|theirs| theirs - middle_micros as i64);
         Self {
             run_id: info.get("run_id").cloned().unwrap_or_default(),
+            asked: sent,
             round_trip,
             clock_ahead_micros,
             look: None,

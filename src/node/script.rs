@@ -85,7 +85,8 @@ impl Packer {
             Phase::Break => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // It is rare, so no node is made to keep it loaded.
-                put_call(bytes, &BREAK, Form::Text, &[key, &fence]);
+                let keep = digits(self.keep_millis);
+                put_call(bytes, &BREAK, Form::Text, &[key, &fence, HIGH_KEY.as_bytes(), keep.digits()]);
             }
             Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
@@ -176,10 +177,13 @@ impl Packer {
             Fence::Next => return,
         };
         // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
-        put_length(&mut self.bytes, b'*', if floor.is_some() { 14 } else { 13 });
+        put_length(&mut self.bytes, b'*', if floor.is_some() { 15 } else { 14 });
         script.put(&mut self.bytes, form);
         let (key, fence_key) = (ask.key.as_str().as_bytes(), self.fence_key.as_bytes());
-        put_words(&mut self.bytes, &[key, fence_key, MARKER_KEY.as_bytes(), &self.token.1]);
+        put_words(
+            &mut self.bytes,
+            &[key, fence_key, MARKER_KEY.as_bytes(), HIGH_KEY.as_bytes(), &self.token.1],
+        );
         put_words(&mut self.bytes, &[ttl.digits(), keep.digits(), digits(number).digits()]);
         if let Some(floor) = floor {
             put_word(&mut self.bytes, floor.digits());
@@ -262,10 +266,11 @@ fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: Form, words: &[&[u8]]) {
     put_words(bytes, words);
 }
 
-/// What each node remembers of its cluster, how far its clock has come, and the prefix of the largest number given out
-/// for a key.
+/// What each node remembers of its cluster, how far its clock has come, the largest number that was ahead of it, and the
+/// prefix of the largest number given out for a key.
 const MARKER_KEY: &str = "quorlock:node";
 const CLOCK_KEY: &str = "quorlock:clock";
+const HIGH_KEY: &str = "quorlock:high";
 /// What no node remembers.
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
@@ -291,13 +296,13 @@ const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua
 static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));
 static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RELEASE_TEXT, b"1"));
 static INSPECT: LazyLock<Lua> = LazyLock::new(|| Lua::new(INSPECT_TEXT, b"1"));
-static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"3"));
-static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"3"));
-static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"3"));
+static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"4"));
+static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"4"));
+static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"4"));
 static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
 static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
-static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"2"));
+static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"3"));
 static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 
@@ -330,16 +335,16 @@ mod tests {
 
     #[test]
     fn the_grant_knows_the_tolerance_that_the_protocol_states() {
-        assert_eq!(GRANT_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 2);
+        assert_eq!(GRANT_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]
     fn a_ballot_and_its_badge_are_one_command() {
         for (phase, fence, args) in [
-            (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 14),
-            (Phase::Raise, Fence::Number(7), 13),
-            (Phase::Renew, Fence::Number(7), 13),
-            (Phase::Retake, Fence::Number(7), 13),
+            (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 15),
+            (Phase::Raise, Fence::Number(7), 14),
+            (Phase::Renew, Fence::Number(7), 14),
+            (Phase::Retake, Fence::Number(7), 14),
         ] {
             let ask = Ask {
                 phase,

@@ -17,7 +17,7 @@ use super::board::Id;
 use super::marker::{Charter, ClusterId, Look, Marker};
 use super::mutant::{Mutant, is};
 use super::quorum::{NodeId, NodeSet, Quorum};
-use super::sentinel::Oddity;
+use super::sentinel::{Oddity, Sentinel};
 use super::terms::Drift;
 use super::time::Moment;
 use super::vote::{Doubt, Fault, Vote};
@@ -189,6 +189,16 @@ impl Membership {
             seat.hold_back(now.plus(span), Doubt::Clock, span);
         }
         Some(found)
+    }
+
+    /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
+    pub fn on_first_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) {
+        let (drift, span) = (self.drift, self.charter.longest_ttl());
+        let clock = &mut self.seats[node.index()].clock;
+        if *clock == Sentinel::default() {
+            // A single reading shows nothing.
+            let _ = clock.watch(asked, now, micros, drift, span);
+        }
     }
 
     /// The vote of a node that need not be asked for a lock, because it may not vote.

@@ -118,7 +118,8 @@ impl Drop for Worker {
 pub(crate) fn keys(fleet: &Fleet) -> Vec<Vec<String>> {
     let keys = |server: &Server| {
         let mut keys: Vec<String> = server.command(&["KEYS", "*"]).expect("the node answers");
-        let is_memory = |key: &String| ["quorlock:node", "quorlock:clock"].contains(&key.as_str());
+        let is_memory =
+            |key: &String| ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&key.as_str());
         keys.retain(|key| !is_memory(key) && !key.starts_with("quorlock:fence:"));
         keys
     };

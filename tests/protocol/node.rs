@@ -48,6 +48,8 @@ pub(crate) enum Slot {
     Marker,
     /// How far the node's clock had come when it was noted last.
     Clock,
+    /// The largest number of any key that was ahead of the clock when it was given.
+    High,
 }
 
 /// What stands there.
@@ -108,8 +110,8 @@ pub(crate) enum Mistake {
     EvictionsUncounted,
     /// That it evicts is no part of what it is.
     EvictingUnmarked,
-    /// A fence is kept for as long from now on, whatever its number.
-    KeptFromNow,
+    /// A number that is ahead of the clock is forgotten with its fence.
+    HighForgotten,
     /// A release calls only where the key was the lock's.
     CallsForOwnKeyOnly,
 }
@@ -165,7 +167,9 @@ impl Node {
             return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
-            (fence, Phase::Break) => Answer::Vote(self.break_open(&command.ask.key, fence.is_some()), None),
+            (fence, Phase::Break) => {
+                Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
+            }
             (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -202,6 +206,11 @@ impl Node {
             self.data.insert(Slot::Clock, Entry { value, expires: None });
         }
         Look { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
+    }
+
+    fn high(&self) -> u64 {
+        let high = self.data.get(&Slot::High).and_then(|entry| number_in(entry.value.as_deref()?));
+        high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
     }
 
     fn latest_micros(&self) -> u64 {
@@ -385,14 +394,15 @@ impl Node {
     }
 
     /// The script `break`.
-    pub(crate) fn break_open(&mut self, key: &Key, is_guarded: bool) -> Vote {
-        let fence = self.data.get_mut(&Slot::Fence(key.clone())).filter(|_| is_guarded);
-        let number = fence.as_ref().and_then(|entry| number_in(entry.value.as_deref()?));
-        if let (Some(fence), Some(number)) = (fence, number)
-            && number % 1.0 == 0.0
-            && number < LAST_NUMBER as f64
-        {
-            fence.value = Some(format!("{:.0}", number + 1.0).into_bytes());
+    pub(crate) fn break_open(&mut self, key: &Key, is_guarded: bool, nanos: u64) -> Vote {
+        let (slot, now) = (Slot::Fence(key.clone()), self.micros(nanos));
+        let number = match self.data.get(&slot) {
+            None => Some(0.0),
+            Some(entry) => entry.value.as_deref().and_then(number_in),
+        };
+        let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
+        if let Some(number) = number.filter(|_| is_guarded) {
+            self.keep(slot, (number as u64 + 1).max(now), now);
         }
         if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::Missing }
     }
@@ -441,18 +451,14 @@ impl Node {
                 last as u64
             }
             None if self.mistake == Some(Mistake::FenceFromOne) => 0,
-            None => now - TOLERANCE_MICROS,
+            None => (now - TOLERANCE_MICROS).max(self.high()),
         };
         let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
         let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
-        self.keep(fence.clone(), number, now);
-        if is_taken && let Some(entry) = self.data.get_mut(&fence) {
-            // A hint is ahead by no more than the tolerance.
-            entry.expires = Some(now / 1000 + self.retention_millis);
-        }
+        self.keep(fence, number, now);
         Vote::Fenced(number)
     }
 
@@ -519,7 +525,7 @@ impl Node {
         let Some(entry) = self.data.get_mut(&slot) else { return Vote::Missing };
         let number = entry.value.as_deref().and_then(number_in).filter(|number| number % 1.0 == 0.0);
         let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
-        let forgotten_at = (number / 1000 + self.forget_millis).max(now / 1000);
+        let forgotten_at = (number.min(now) / 1000 + self.forget_millis).max(now / 1000);
         let is_sooner = entry.expires.is_none_or(|expires| expires > forgotten_at);
         if is_sooner {
             entry.expires = Some(forgotten_at);
@@ -548,22 +554,20 @@ impl Node {
     }
 
     fn prolong(&mut self, slot: &Slot, now: u64) {
-        let expires = Some(self.kept_until(told(self.fence(slot)), now));
+        let expires = Some(now / 1000 + self.retention_millis);
         if let Some(entry) = self.data.get_mut(slot) {
             entry.expires = expires;
         }
     }
 
     fn keep(&mut self, slot: Slot, number: u64, now: u64) {
-        let expires = Some(self.kept_until(number, now));
-        self.data.insert(slot, Entry { value: Some(number.to_string().into_bytes()), expires });
-    }
-
-    /// Until this clock has passed the number by the retention.
-    fn kept_until(&self, number: u64, now: u64) -> u64 {
-        let is_naive = self.mistake == Some(Mistake::KeptFromNow);
-        let ahead = if is_naive { 0 } else { number.saturating_sub(now).div_ceil(1000) };
-        now / 1000 + self.retention_millis + ahead
+        let expires = Some(now / 1000 + self.retention_millis);
+        let value = Some(number.to_string().into_bytes());
+        self.data.insert(slot, Entry { value: value.clone(), expires });
+        let is_high = number > now + TOLERANCE_MICROS && number > self.high();
+        if is_high && self.mistake != Some(Mistake::HighForgotten) {
+            self.data.insert(Slot::High, Entry { value, expires: None });
+        }
     }
 }
 

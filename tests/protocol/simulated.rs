@@ -32,7 +32,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
         Mistake::EvictionsUncounted,
         Mistake::SwapsUncounted,
         Mistake::EvictingUnmarked,
-        Mistake::KeptFromNow,
+        Mistake::HighForgotten,
     ] {
         let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
         assert!(outcome.is_err(), "{mistake:?} breaks no promise");
@@ -131,5 +131,6 @@ fn slot(place: Place) -> Slot {
         Place::Fence => Slot::Fence(Key::new(KEY)),
         Place::Marker => Slot::Marker,
         Place::Clock => Slot::Clock,
+        Place::High => Slot::High,
     }
 }

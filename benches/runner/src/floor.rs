@@ -108,10 +108,11 @@ impl Floor {
                 let words = [
                     "EVALSHA",
                     &self.grant,
-                    "3",
+                    "4",
                     &self.key,
                     &fence,
                     MARKER,
+                    HIGH,
                     &self.token,
                     TTL_MILLIS,
                     KEEP_MILLIS,
@@ -209,6 +210,7 @@ const TTL_MILLIS: &str = "10000";
 /// An hour, as by default.
 const KEEP_MILLIS: &str = "3600000";
 const MARKER: &str = "quorlock:node";
+const HIGH: &str = "quorlock:high";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// The very scripts of the library.

@@ -3,7 +3,7 @@
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
--- ARGV[1]  how far the clock must have passed the number, in milliseconds
+-- ARGV[1]  how far the clock must have passed the number, in milliseconds; if the number is ahead, this is what it stays
 -- ARGV[2]  the marker as we know it
 -- (Two more go with every question that hangs on the marker, and say nothing to this one.)
 --
@@ -35,7 +35,8 @@ local number = tonumber(fence)
 if not number or number % 1 ~= 0 or number >= 9007199254740991 then
     number = 0
 end
-local left = math.ceil((number - now) / 1000) + ARGV[1]
+-- One that is ahead of the clock is known without its fence (see the grant), so that it need not stay for longer.
+local left = math.ceil(math.min(number - now, 0) / 1000) + ARGV[1]
 if left <= 0 then
     redis.call('DEL', KEYS[2])
     return {1, 0, now}

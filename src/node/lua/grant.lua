@@ -3,9 +3,10 @@
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
+-- KEYS[4]  the largest number here, of any key, that was ahead of the clock when it was given
 -- ARGV[1]  our token
 -- ARGV[2]  the time to live in milliseconds
--- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
+-- ARGV[3]  for how long the fence is kept, in milliseconds: at least a second
 -- ARGV[4]  the number we would like
 -- ARGV[5]  what the number must be above, whatever the clocks say; far below 2^53
 -- ARGV[6]  the marker as we know it
@@ -52,12 +53,18 @@ if old then
         redis.call('DEL', KEYS[1])
         return old
     end
+else
+    -- A fence that has run out is behind the clock, or was ahead of it and is behind this.
+    local high = tonumber(redis.pcall('GET', KEYS[4]))
+    if high and high > last and high < 9007199254740991 then
+        last = high
+    end
 end
 if number <= last or number <= base or number <= floor or number > now + 250000 then
     number = math.max(last, base, floor) + 1
-    -- A number ahead of this clock is kept until the clock has passed it by as much: where no fence is left, numbers go on
-    -- from the clock.
-    local ahead = math.ceil(math.max(number - now, 0) / 1000)
-    redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', string.format('%.0f', ARGV[3] + ahead))
+    redis.call('SET', KEYS[2], string.format('%.0f', number), 'PX', ARGV[3])
+    if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 0) then
+        redis.call('SET', KEYS[4], string.format('%.0f', number))
+    end
 end
 return {1, number, now}

@@ -7,9 +7,10 @@
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
+-- KEYS[4]  the largest number here, of any key, that was ahead of the clock when it was given
 -- ARGV[1]  our token
 -- ARGV[2]  the new time to live in milliseconds; 0 leaves it as it is
--- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
+-- ARGV[3]  for how long the fence is kept, in milliseconds: at least a second
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
@@ -46,17 +47,15 @@ if value ~= ARGV[1] then
 end
 
 local fence = tonumber(redis.call('GET', KEYS[2])) or 0
--- A fence that we did not make may be larger than a reply can say, or than a key can live.
-local top, keep = math.min(math.max(number, fence), 9007199254740991), ARGV[3]
-if top > now then
-    -- A number ahead of this clock is kept until the clock has passed it by as much.
-    keep = string.format('%.0f', keep + math.ceil((top - now) / 1000))
+if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 0) then
+    -- Where no fence is left, numbers go on from the clock, which is not past this one then.
+    redis.call('SET', KEYS[4], ARGV[4])
 end
 if fence >= number then
     -- As good as writing the same number anew, but cheaper, and a server that is out of memory does not refuse it.
-    redis.call('PEXPIRE', KEYS[2], keep)
+    redis.call('PEXPIRE', KEYS[2], ARGV[3])
 else
-    redis.call('SET', KEYS[2], ARGV[4], 'PX', keep)
+    redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 end
 
 -- Redis 6.2 has no PEXPIRE ... GT. A left of -1 is our own key that somebody made permanent: it is given an expiry
@@ -65,6 +64,7 @@ if ttl > 0 and redis.call('PTTL', KEYS[1]) < ttl then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 if fence > number then
-    return {-2, top, now}
+    -- A fence that we did not make may be larger than a reply can say.
+    return {-2, math.min(fence, 9007199254740991), now}
 end
 return {1, number, now}

@@ -3,9 +3,10 @@
 -- KEYS[1]  the lock's key
 -- KEYS[2]  the key's fence: the largest number given out for it here
 -- KEYS[3]  the node's marker
+-- KEYS[4]  the largest number here, of any key, that was ahead of the clock when it was given
 -- ARGV[1]  our token
 -- ARGV[2]  the time to live in milliseconds
--- ARGV[3]  for how long the fence is kept past the time that its number stands for, in milliseconds
+-- ARGV[3]  for how long the fence is kept, in milliseconds: at least a second
 -- ARGV[4]  our number
 -- ARGV[5]  the marker as we know it
 -- ARGV[6]  when its probation ends, in microseconds of this node's clock
@@ -41,11 +42,13 @@ local done = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if done.err then
     return done
 end
--- A number ahead of this clock is kept until the clock has passed it by as much.
-local keep = string.format('%.0f', ARGV[3] + math.ceil(math.max(number - now, 0) / 1000))
-local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', keep)
+local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 if kept.err then
     redis.call('DEL', KEYS[1])
     return kept
+end
+if number > now + 250000 and number > (tonumber(redis.pcall('GET', KEYS[4])) or 0) then
+    -- Where no fence is left, numbers go on from the clock, which is not past this one then.
+    redis.call('SET', KEYS[4], ARGV[4])
 end
 return {1, number, now}

@@ -15,10 +15,11 @@ use super::super::vote::{Fault, Vote};
 use super::{Action, Board, Entry, Id, Machine, News};
 
 impl Board {
-    /// A node that was just reached tells what it remembers. To be called before [`on_up`](Self::on_up); of no effect
-    /// in plain mode.
-    pub fn on_met(&mut self, node: NodeId, look: Look, now: Moment) {
+    /// A node that was just reached tells what it remembers; it was asked then. To be called before
+    /// [`on_up`](Self::on_up); of no effect in plain mode.
+    pub fn on_met(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {
         if let Some(members) = &mut self.members {
+            members.on_first_clock(node, asked, look.micros, now);
             members.on_up(node, look, now);
             self.follow_members(now);
         }
@@ -45,9 +46,8 @@ impl Board {
         let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
             return;
         };
-        let Some(oddity) =
-            self.members.as_mut().and_then(|members| members.on_clock(node, sent, micros, now))
-        else {
+        let members = self.members.as_mut();
+        let Some(oddity) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
             return;
         };
         self.actions.push_back(Action::Clock(node, oddity));

@@ -51,10 +51,11 @@ impl Lease {
 }
 
 impl Releasing {
-    /// Whether a quorum has none of our keys any more: deleted, not there, or another's, each is a plain answer.
+    /// Whether a quorum has deleted our key, or a quorum shows that it was gone, so that the lock had been lost. Where
+    /// some of both have answered, the others are waited for: they decide which it was.
     fn is_confirmed(&self) -> bool {
-        let confirmed = self.round.granted().or(self.round.missing()).or(self.round.held());
-        self.round.quorum().is_met(confirmed.len())
+        let gone = self.round.missing().or(self.round.held());
+        [self.round.granted(), gone].into_iter().any(|nodes| self.round.quorum().is_met(nodes.len()))
     }
 
     /// Every node's answer. Once a quorum has confirmed, the rest is not waited for.

@@ -19,6 +19,7 @@ promises![
     a_number_is_above_the_floor,
     a_number_is_above_the_end_of_the_probation,
     a_number_is_above_what_the_marker_says,
+    where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock,
     large_numbers_stay_exact,
     what_is_held_is_told_with_what_is_left,
     a_key_that_has_run_out_is_granted,
@@ -120,7 +121,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
     }
 }
 
-/// So far had the clock come before it was set back. (That the fence is kept as long is seen by every grant.)
+/// So far had the clock come before it was set back.
 fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
     let now = node.micros();
     for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, LARGEST_FLOOR] {
@@ -140,6 +141,30 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                 node.assert_fence(number);
             }
         }
+    }
+}
+
+/// Of whichever key: its fence is gone after a while, and the clock may not have come so far.
+fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_clock(node: &mut dyn Subject) {
+    let ahead = node.micros() + 3_600_000_000;
+    node.set_fence(ahead);
+    assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");
+    again(node);
+    node.set(Place::Fence, Some(b"7"), Some(TTL));
+    let (number, clock) = grant(node, 0, 0);
+    assert_eq!(number, 8, "a key has its own while it is remembered; {clock}");
+    again(node);
+    node.set(Place::Fence, Some(b"7"), Some(Duration::from_millis(1)));
+    node.wait(Duration::from_millis(20));
+    assert_eq!(grant(node, 0, 0).0, ahead + 2);
+    again(node);
+    for (junk, base) in
+        [("noon", None), ("inf", None), ("nan", None), ("1e300", None), ("7", None), ("-7", None)]
+    {
+        node.reset();
+        node.set(Place::High, Some(junk.as_bytes()), None);
+        let (number, clock) = grant(node, 0, 0);
+        assert_eq!(number, base.unwrap_or(clock - TOLERANCE_MICROS) + 1, "{junk}");
     }
 }
 

@@ -16,7 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::protocol::claim::{Ask, Key, Phase, Token};
-use crate::protocol::fence::Fence;
+use crate::protocol::fence::{Fence, TOLERANCE_MICROS};
 use crate::protocol::marker::{Charter, ClusterId, Look, Marker};
 use crate::protocol::membership::{Badge, Write};
 use crate::protocol::quorum::Quorum;
@@ -46,13 +46,15 @@ pub(crate) trait Subject {
     fn change_role(&mut self);
 }
 
-/// Where something may stand: the key of all cases, what belongs to it, the marker, and what is noted of the clock.
+/// Where something may stand: the key of all cases, what belongs to it, the marker, what is noted of the clock, and the
+/// largest number that was ahead of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Lock,
     Fence,
     Marker,
     Clock,
+    High,
 }
 
 /// What stands there: no value for a key of another type, no life for one that never expires.
@@ -142,22 +144,20 @@ impl dyn Subject + '_ {
         assert_about(lock.life, Some(life));
     }
 
-    /// The fence is this number in plain digits, and is kept.
+    /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
     fn assert_fence(&mut self, number: u64) {
         let fence = self.stands(Place::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-        self.assert_kept(fence.life, number);
+        assert_about(fence.life, Some(KEEP));
+        if number > self.micros() + TOLERANCE_MICROS {
+            let high = self.stands(Place::High).expect("it is noted");
+            let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
+            assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
+        }
     }
 
-    /// Until the node's own clock has passed this number by what is asked for.
-    fn assert_kept(&mut self, life: Option<Duration>, number: u64) {
-        let ahead = Duration::from_micros(number.saturating_sub(self.micros()));
-        // Its clock went on after it told the life.
-        assert_about(life, Some(KEEP + ahead + Duration::from_secs(1)));
-    }
-
-    fn everything(&mut self) -> [Option<Stands>; 4] {
-        [Place::Lock, Place::Fence, Place::Marker, Place::Clock].map(|place| self.stands(place))
+    fn everything(&mut self) -> [Option<Stands>; 5] {
+        [Place::Lock, Place::Fence, Place::Marker, Place::Clock, Place::High].map(|place| self.stands(place))
     }
 
     /// Does this, and nothing is different for it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
+use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
 use crate::protocol::claim::{Mark, Phase};
 use crate::protocol::fence::Fence;
 use crate::protocol::vote::{Fault, Holder, Sighting, Vote};
@@ -20,7 +20,7 @@ promises![
     an_inspection_tells_whose_it_is,
     breaking_asks_nobody,
     a_plain_break_leaves_the_fence,
-    a_break_makes_the_fence_the_next_number_and_keeps_its_life,
+    a_break_makes_the_fence_one_of_now_and_never_a_smaller_one,
     a_fence_that_cannot_be_raised_keeps_no_break,
     a_holder_does_not_take_a_broken_key_again,
     a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
@@ -173,29 +173,36 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
-fn a_break_makes_the_fence_the_next_number_and_keeps_its_life(node: &mut dyn Subject) {
-    for life in [None, Some(TTL)] {
-        for (fence, next) in
-            [("0", "1"), ("7", "8"), ("0x10", "17"), ("9007199254740990", "9007199254740991")]
-        {
-            for (lock, vote) in [(None, Vote::Missing), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
-                node.reset();
-                node.set(Place::Fence, Some(fence.as_bytes()), life);
-                if lock.is_some() {
-                    node.set(Place::Lock, lock, Some(TTL));
-                }
-                assert_eq!(node.break_open(), vote);
-                assert_eq!(node.stands(Place::Lock), None);
-                let fence = node.stands(Place::Fence).expect("a fence");
-                assert_eq!(fence.value, Some(next.as_bytes().to_vec()));
-                assert_about(fence.life, life);
+fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
+    for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
+        for (lock, vote) in [(None, Vote::Missing), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
+            node.reset();
+            if let Some(fence) = fence {
+                node.set(Place::Fence, Some(fence.as_bytes()), None);
             }
+            if lock.is_some() {
+                node.set(Place::Lock, lock, Some(TTL));
+            }
+            let before = node.micros();
+            assert_eq!(node.break_open(), vote);
+            assert_eq!(node.stands(Place::Lock), None);
+            let number = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+            let number: u64 = number.expect("a fence").parse().expect("plain digits");
+            assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
+            node.assert_fence(number);
         }
+    }
+    for ahead in [node.micros() + 3_600_000_000, LAST_NUMBER - 1] {
+        node.reset();
+        node.set_fence(ahead);
+        node.break_open();
+        node.assert_fence(ahead + 1);
     }
 }
 
 fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
     let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
+    // None is a key of another type.
     for fence in odd.into_iter().map(Some).chain([None]) {
         for lock in [Some(&THEIRS.digits()[..]), None] {
             node.reset();
@@ -207,10 +214,6 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
             assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), before);
         }
     }
-    node.reset();
-    node.set_lock(THEIRS, None);
-    assert_eq!(node.break_open(), Vote::Granted);
-    assert_eq!(node.everything(), [const { None }; 4], "where no number was given, none is made");
 }
 
 fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
@@ -219,9 +222,11 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
     assert_eq!(node.ballot(Phase::Renew, Fence::Number(7)), Vote::Missing);
-    assert_eq!(node.ballot(Phase::Retake, Fence::Number(7)), Vote::Outranked { fence: 8 });
+    let Vote::Outranked { fence } = node.ballot(Phase::Retake, Fence::Number(7)) else {
+        panic!("it is taken")
+    };
     assert_eq!(
-        node.ballot(Phase::Retake, Fence::Number(8)),
+        node.ballot(Phase::Retake, Fence::Number(fence)),
         Vote::Granted,
         "in the name of the number there"
     );

@@ -13,7 +13,7 @@ promises![
     what_somebody_has_is_not_taken_again,
     a_key_that_has_run_out_is_taken_again,
     nothing_is_taken_again_over_a_fence_of_another_type,
-    a_number_ahead_of_the_clock_is_kept_until_the_clock_has_passed_it,
+    a_number_ahead_of_the_clock_is_noted,
 ];
 
 const NUMBER: u64 = 5_000;
@@ -74,7 +74,7 @@ fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
     assert_refused(&node.unchanged(retake));
 }
 
-fn a_number_ahead_of_the_clock_is_kept_until_the_clock_has_passed_it(node: &mut dyn Subject) {
+fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
     let number = node.micros() + 3_600_000_000;
     assert_eq!(node.ballot(Phase::Retake, Fence::Number(number)), Vote::Granted);
     node.assert_fence(number);

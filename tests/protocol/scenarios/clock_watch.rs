@@ -1,6 +1,6 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
-use super::memory::{LAST_MOMENT, NO_VOTE};
+use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
 use crate::node::{Entry, Slot};
 use crate::protocol::attempt::Why;
 use crate::protocol::board::Id;
@@ -265,9 +265,20 @@ fn a_renewal_that_reveals_a_jump_does_not_count() {
 }
 
 #[test]
+fn a_client_that_only_met_the_nodes_knows_their_clocks() {
+    let mut world = seen(3, None);
+    meet_anew(&mut world, BOB, 0..3);
+    world.live(ms(1_000));
+    world.set_clock(1, -5_000);
+    glance(&mut world, BOB);
+    assert_eq!(world.clients[BOB].oddities, [(1, Oddity::Jumped { by_micros: -5_000_000 })]);
+}
+
+#[test]
 fn a_client_that_never_saw_the_clock_before_it_jumped_has_nothing_to_tell() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
+    meet_anew(&mut world, BOB, 0..3);
     glance(&mut world, BOB);
     assert_eq!(world.clients[BOB].oddities, []);
     world.live(ms(1_000));

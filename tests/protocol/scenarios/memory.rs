@@ -84,3 +84,19 @@ pub(super) fn try_to_take(world: &mut World, who: usize) -> Refusal {
     world.drive();
     world.refusal(who).expect("it may not be had")
 }
+
+/// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
+pub(super) fn meet_anew(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
+    for node in 0..world.servers.len() {
+        if world.is_up(who, node) {
+            world.cut(who, node);
+        }
+    }
+    let quorum = world.quorum();
+    is_on_terms(world, who, quorum, LONGEST_TTL, true);
+    world.clients[who].oddities.clear();
+    for node in nodes {
+        world.connect(who, node);
+        while world.step(who, node) {}
+    }
+}

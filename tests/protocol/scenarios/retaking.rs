@@ -1,5 +1,6 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
+use super::memory::meet_anew;
 use crate::protocol::board::News;
 use crate::protocol::claim::Phase;
 use crate::protocol::lease::Loss;
@@ -57,8 +58,9 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     world.sleep(ms(600));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
     let loss = world.loss(ALICE);
-    // Bob, who has not asked node 0 before, sees nothing odd there. What Alice still asks of it is slow.
+    // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
     world.sleep(ms(1_100));
+    meet_anew(&mut world, BOB, 0..3);
     let theirs = world.acquire(BOB);
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));

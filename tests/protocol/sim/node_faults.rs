@@ -84,7 +84,8 @@ impl Sim<'_> {
     pub(super) fn evict(&mut self, node: usize) {
         let slots: Vec<Slot> = self.sites[node].node.data().keys().cloned().collect();
         let (mut gone, mut forgot) = (Vec::new(), false);
-        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock)) {
+        for slot in slots.into_iter().filter(|slot| !matches!(slot, Slot::Marker | Slot::Clock | Slot::High))
+        {
             if self.chance.permille(600) {
                 forgot |= matches!(slot, Slot::Fence(_));
                 gone.push(slot);
@@ -182,7 +183,7 @@ impl Sim<'_> {
                 }
                 // Every other time by a break, which also makes the fence a larger number that nobody was given.
                 let is_break = self.nanos % 2 == 1;
-                self.sites[node].node.break_open(&key, is_break);
+                self.sites[node].node.break_open(&key, is_break, self.nanos);
                 tell!(self, "somebody deletes {slot:?} on node {node}; a break: {is_break}");
                 self.oracle.hurt(node, self.nanos, Cause::KeyDeleted);
             }

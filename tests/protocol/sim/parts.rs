@@ -10,6 +10,7 @@ use crate::node::{Answer, Command, Data, Node};
 use crate::protocol::board::Board;
 use crate::protocol::marker::{Charter, Look};
 use crate::protocol::membership::Membership;
+use crate::protocol::time::Moment;
 
 /// A node and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
@@ -86,6 +87,8 @@ pub(super) struct Conn {
     pub(super) to_client: VecDeque<Reply>,
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
+    /// When the client dialed, by its own clocks.
+    pub(super) asked: Moment,
     /// On it came a look since the node evicts.
     pub(super) looked_while_evicting: bool,
 }

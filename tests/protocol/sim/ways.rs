@@ -27,6 +27,7 @@ impl Sim<'_> {
             to_client: VecDeque::new(),
             out_clear: self.nanos,
             in_clear: self.nanos,
+            asked: self.now(who),
             looked_while_evicting: false,
         });
         let patience = self.plan.limits.redial_after.as_nanos() as u64;
@@ -186,9 +187,10 @@ impl Sim<'_> {
         match reply {
             Reply::Met(look) => {
                 conn.state = Way::Up;
+                let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_guarded {
-                    peer.board.on_met(id, look, now);
+                    peer.board.on_met(id, look, asked, now);
                 }
                 peer.board.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
