@@ -149,6 +149,57 @@ async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
     assert!(redlock.mutex("k").try_acquire().await.expect("there is room").is_some(), "it is a warning");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
+    let servers = brief(3, secs(1));
+    let (redlock, operator) = (client(&servers).await, client(&servers).await);
+    let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
+    // Its number is then older than the longest ttl.
+    sleep(Duration::from_millis(1_600)).await;
+    assert!(guard.is_valid(), "it is renewed");
+    operator.break_lock("k").await.expect("asked");
+    operator.forget("k").await.expect("it is free");
+    eventually("the holder is told", || async { !guard.is_valid() }).await;
+    sleep(secs(1)).await;
+    assert!(operator.inspect("k").await.expect("asked").is_free());
+}
+
+/// As after a boot with a wrong clock, which a client met.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
+    let servers = bare(3);
+    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(1)).keep_fences(secs(2));
+    declare(builder.clone());
+    servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
+    let redlock = builder.connect().await.expect("all are up");
+    let base = || {
+        let marker: String = servers[0].command(&["GET", "quorlock:node"]).expect("it is up");
+        marker.ends_with(" 1900000000000000")
+    };
+    eventually("it has a marker of after", || async { base() }).await;
+    eventually("it votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    let numbers = |last: u64| {
+        let lock = redlock.mutex("order:1").ttl(secs(1));
+        async move {
+            let guard = lock.acquire().await.expect("free");
+            let number = guard.fencing_token().expect("guarded").number;
+            guard.release().await.expect("released");
+            assert!(number > last, "{number} after {last}");
+            number
+        }
+    };
+    let mut last = 0;
+    for _ in 0..5 {
+        last = numbers(last).await;
+    }
+    for server in servers.servers() {
+        let life: i64 = server.command(&["PTTL", "quorlock:fence:order:1"]).expect("it is up");
+        assert!(life <= 2_000, "{life} ms");
+    }
+    eventually("no node remembers the name", || async { fences(&servers) == [0; 3] }).await;
+    assert!(numbers(last).await > 1_900_000_000_000_000, "and numbers go on from there");
+}
+
 /// A thousand in every run; `QUORLOCK_NAMES=1000000` for the long one.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_used_once_leave_nothing_behind() {
