@@ -27,11 +27,13 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.
     let ttl = longest_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
-        Ok(Some(guard)) => guard.release().await.map(drop).map_err(|error| error.to_string()),
+        Ok(Some(guard)) => {
+            guard.release().await.map(drop).map_err(|error| Broken::Release(error.to_string()))
+        }
         // Another doctor is at it.
         Ok(None) => Ok(()),
         Err(error @ AcquireError::Invalid(_)) => return Err(error.into()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Broken::Acquire(error.to_string())),
     };
     let probe = redlock.inspect(&args.probe).await?;
     // Plain clients have nothing to forget.
@@ -76,8 +78,14 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     Ok(u8::from(!is_well))
 }
 
-/// Why no lock can be had at all, if none can.
-fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> Option<Finding> {
+/// What a lock that is taken for a moment comes to grief over.
+enum Broken {
+    Acquire(String),
+    Release(String),
+}
+
+/// Why no lock can be had at all, or given back, if none can.
+fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), Broken>) -> Option<Finding> {
     let up = nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let (voting, all) = (nodes::voting(nodes), nodes.len());
     if up < quorum {
@@ -91,7 +99,16 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> 
              nothing is locked on it, `quorlock init --force` ends that"
         )));
     }
-    probed.err().map(|words| fault(format!("no lock can be had though enough nodes vote: {words}")))
+    probed.err().map(|broken| {
+        fault(match broken {
+            Broken::Acquire(words) => format!("no lock can be had though enough nodes vote: {words}"),
+            Broken::Release(words) => {
+                format!(
+                    "a lock can be had and not given back, so that it stands until its ttl is over: {words}"
+                )
+            }
+        })
+    })
 }
 
 fn examine(node: &NodeStatus, is_undeclared: bool, longest_ttl: Option<Duration>) -> Vec<Finding> {

@@ -277,6 +277,15 @@ fn doctor_names_the_rights_that_lines_need() {
 }
 
 #[test]
+fn a_lock_that_can_be_had_and_not_given_back_is_told_as_that() {
+    let world = World::of(3);
+    let ill = doctor_as(&world, "keeper", &["~*", "&*", "+@all", "-del"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("a lock can be had and not given back"), "{ill:?}");
+    assert!(!ill.out.contains("no lock can be had"), "{ill:?}");
+}
+
+#[test]
 fn doctor_finds_one_server_named_twice() {
     let world = World::of(3);
     let nodes = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());
