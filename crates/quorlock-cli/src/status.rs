@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sight, Sighting, Vote};
+use quorlock::{Bar, Holder, Inspection, NodeState, NodeStatus, Sight, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
@@ -106,24 +106,39 @@ impl Scene {
 
     fn why_unknown(&self) -> String {
         if nodes::are_undeclared(&self.nodes) {
-            return "nobody declared these nodes a cluster (`quorlock init`)".to_owned();
+            return match nodes::first_to_mend(&self.nodes) {
+                Some(first) => {
+                    format!("nobody declared these nodes a cluster; {first}; then run `quorlock init`")
+                }
+                None => "nobody declared these nodes a cluster (`quorlock init`)".to_owned(),
+            };
         }
         let (count, all, quorum) = (self.voices().count(), self.nodes.len(), self.seen.quorum);
         let verb = if count == 1 { "votes" } else { "vote" };
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
-        format!("{count} of {all} nodes {verb}, {quorum} must{wait}")
+        let first = if self.nodes.iter().any(nodes::waits_for_others) {
+            nodes::first_to_mend(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
+        } else {
+            String::new()
+        };
+        format!("{count} of {all} nodes {verb}, {quorum} must{wait}{first}")
     }
 
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
+        let is_to_mend = nodes::first_to_mend(&self.nodes).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
+            let said = match &sight.vote {
+                Vote::Barred(Bar::Blank) if is_to_mend => nodes::BLANK.to_owned(),
+                vote => vote.to_string(),
+            };
             // What is no sight says itself what is wrong.
             let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
-            format!("{:width$}  {}{trouble}{refusal}\n", sight.node, sight.vote)
+            format!("{:width$}  {said}{trouble}{refusal}\n", sight.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }
