@@ -137,14 +137,15 @@ impl Builder {
     }
 
     /// For how long the nodes keep the largest fencing number of a name that is not locked any more: a matter of the
-    /// cluster, the same for all its clients, so that none shortens it for the others. From twice the
-    /// [longest ttl](Self::longest_ttl), and a second more than it, to a year; of no use to plain clients. Defaults to an hour, or twice
-    /// the longest ttl if that is more.
+    /// cluster, the same for all its clients, so that none shortens it for the others. At least twice the
+    /// [longest ttl](Self::longest_ttl), or the longest ttl and a second if that is more; at most a year; of no use to plain
+    /// clients. Defaults to an hour, or twice the longest ttl if that is more.
     ///
     /// A node forgets a number when its own clock has passed it by this much, and goes on from its clock then, so numbers
     /// grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
-    /// of it, before a client has looked at the node again. Each name costs each node about 140 bytes meanwhile
-    /// ([how much in all](crate::how_safe#what-it-costs-the-nodes)); [`forget`](crate::Redlock::forget) frees them at once.
+    /// of it, before a client has looked at the node again. Each name costs each node 120 bytes and the
+    /// length of the name meanwhile ([how much in all](crate::how_safe#what-it-costs-the-nodes));
+    /// [`forget`](crate::Redlock::forget) frees them early.
     pub const fn keep_fences(mut self, keep: Duration) -> Self {
         self.keep_fences = Some(keep);
         self
@@ -309,8 +310,8 @@ impl Builder {
         let least = least_retention(self.longest_ttl);
         if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
             return Err(Invalid::new(format!(
-                "fences kept for {keep:?} cannot work: take at least {least:?} (twice the longest ttl, and a second more than it), and \
-                 at most a year"
+                "fences kept for {keep:?} cannot work: take at least {least:?}: twice the longest ttl, or the longest ttl and a \
+                 second if that is more; at most a year"
             )));
         }
         let spans = [

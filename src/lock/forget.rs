@@ -9,7 +9,8 @@ use crate::protocol::vote::Vote;
 impl Redlock {
     /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as
     /// that is safe, instead of after [`keep_fences`](super::Builder::keep_fences). For names that are used once, such as
-    /// those of queue items or orders: each that is remembered costs each node about 140 bytes.
+    /// those of queue items or orders: each that is remembered
+    /// [costs each node](crate::how_safe#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///
     /// A node forgets the number when its clock has passed it by the longest ttl, so this never waits, and numbers go on
     /// to grow if the name is locked again, at once or ever. Only a node's clock that is set back by more than the

@@ -17,8 +17,7 @@ impl Complaint {
         let text = text.split(", with args").next().unwrap_or_default();
         let words: Vec<&str> =
             text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();
-        let words = words.join(" ");
-        Self(words.chars().filter(|char| !char.is_control()).take(MAX_CHARS).collect::<String>().into())
+        Self(shortened(words.join(" ").chars().filter(|char| !char.is_control()).collect()).into())
     }
 
     /// Whether it is of this class: its first word, or the word in the error of a script that failed
@@ -82,6 +81,17 @@ impl Complaint {
     }
 }
 
+/// All of it, or as many whole words as there is room for.
+fn shortened(text: String) -> String {
+    let Some((end, _)) = text.char_indices().nth(MAX_CHARS - 1) else { return text };
+    if text[end..].chars().nth(1).is_none() {
+        return text;
+    }
+    // The "…" takes the last place, so what stands before it may be as long as what lies before `end`.
+    let kept = text[..end].rfind(' ').map_or(&text[..end], |space| &text[..=space]);
+    format!("{kept}…")
+}
+
 /// A run of hexadecimal digits as long as a token, or longer.
 fn looks_secret(word: &str) -> bool {
     let mut run = 0;
@@ -101,7 +111,8 @@ const NO_SUCH_COMMAND: [&str; 5] = [
     "command not supported",
 ];
 
-const MAX_CHARS: usize = 160;
+/// So that the longest that Redis says (`MISCONF`) keeps the setting that it names.
+const MAX_CHARS: usize = 300;
 
 #[cfg(test)]
 mod tests {
@@ -114,6 +125,23 @@ mod tests {
         assert_eq!(&*Complaint::new(echo).words(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
         assert_eq!(&*Complaint::new(quoted).words(), "ERR odd … here");
+    }
+
+    #[test]
+    fn what_is_long_is_cut_between_words_and_shows_it() {
+        let misconf = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+                       Commands that may modify the data set are disabled, because this instance is configured to \
+                       report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
+                       Please check the Redis logs for details about the RDB error.";
+        let words = Complaint::new(misconf.as_bytes()).words();
+        assert!(words.ends_with("(stop-writes-on-bgsave-error option). Please check the …"), "{words}");
+        assert!(words.chars().count() <= MAX_CHARS);
+        let one = Complaint::new("é".repeat(500).as_bytes()).words();
+        assert!(one.ends_with("é…") && one.chars().count() == MAX_CHARS, "{one}");
+        for length in [MAX_CHARS - 1, MAX_CHARS] {
+            let fits = "x".repeat(length);
+            assert_eq!(*Complaint::new(fits.as_bytes()).words(), fits);
+        }
     }
 
     #[test]

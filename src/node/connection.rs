@@ -146,6 +146,11 @@ impl Connection {
         }
     }
 
+    /// Whether what was read last, and was no reply, is how an HTTP server begins its answer.
+    pub(super) fn has_read_http(&self) -> bool {
+        self.inbox[self.head..self.tail].starts_with(b"HTTP/")
+    }
+
     /// Closes in order, after all that was written. Dropping resets the connection instead.
     pub(crate) async fn close(self) {
         self.stream.close().await;

@@ -84,8 +84,13 @@ pub(crate) async fn dial(address: &Address, settings: &Settings, waiter: Token) 
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?);
     let hands = shake_hands(&mut connection, address, settings, waiter);
-    let profile = within(DialStep::Login, end, hands).await?;
-    Ok(Ready { connection, profile })
+    match within(DialStep::Login, end, hands).await {
+        Ok(profile) => Ok(Ready { connection, profile }),
+        Err(Refusal::Barred(Bar::Unfit(_))) if connection.has_read_http() => {
+            Err(Refusal::Barred(Bar::Unfit("it answers HTTP, not Redis: is the port right?".into())))
+        }
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Does this before the end, or says in which step the time was over.

@@ -172,7 +172,10 @@ impl fmt::Display for Fault {
             Self::Down(why) => write!(f, "not connected: {why}"),
             Self::Cut => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
-            Self::Undecided => f.write_str("too few nodes are up to tell which cluster it votes in"),
+            Self::Undecided => f.write_str(
+                "not known yet in which cluster it votes: a new one takes all its nodes, a known one more nodes that \
+                 remember it; look at the other nodes",
+            ),
             Self::Changed => f.write_str("is not what we know; being asked again"),
             Self::Refused(words) => write!(f, "cannot vote now: {words}"),
             Self::Odd => f.write_str("an answer that does not fit the question"),

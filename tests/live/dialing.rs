@@ -1,6 +1,7 @@
 //! Dials that come to nothing say in which step, and what to look after.
 
 use quorlock::{ConnectError, DialStep, NodeState, NodeStatus, Redlock};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::world::{millis, secs};
@@ -63,6 +64,24 @@ async fn a_server_that_takes_connections_and_says_nothing_is_told() {
         &["TLS handshake: no answer within 500ms: does it speak TLS? if not, use redis://"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_port_where_http_is_spoken_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = [0; 1];
+            let _ = stream.read_exact(&mut asked).await;
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let refused = Redlock::builder().nodes([format!("redis://{address}")]).connect().await;
+    let Err(ConnectError::Refused { nodes }) = refused else { panic!("expected Refused, got {refused:?}") };
+    let words = nodes[0].to_string();
+    assert!(words.contains("it answers HTTP") && !words.contains("TLS"), "{words}");
 }
 
 #[tokio::test]

@@ -34,8 +34,8 @@ pub(crate) enum Command {
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
-    /// each node keeps of them goes at once, instead of after --keep-fences. Exit code 0: forgotten; 69: too few nodes
-    /// answered; 75: one is held.
+    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences. Exit code 0: forgotten; 69: too
+    /// few nodes answered; 75: one is held; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
     Forget(ForgetArgs),
     /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
     Doctor(DoctorArgs),
@@ -240,7 +240,8 @@ When renewals stay
 unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its
 whole group a KILL 200 ms before the deadline (a tenth of the ttl if that is
 less): nothing of it outlives the lock, not even when quorlock itself is
-killed. With --foreground, only the command itself is ended, not what it
+killed. A lock that others have broken or taken is lost already: then it gets the
+KILL at once. With --foreground, only the command itself is ended, not what it
 started.
 
 Exit codes:
@@ -255,11 +256,22 @@ Exit codes:
   127  the command was not found";
 
 const FORGET_HELP: &str = "\
-Each name that was locked costs each node some 140 bytes for --keep-fences: with
-names that are used once, N a second, N x 3600 x 140 bytes for an hour. A name
-that is forgotten costs them for the longest ttl at most: a node drops its
-number when its clock has passed it by that much. Numbers go on to grow if the
-name is locked again, as long as no node's clock is set back by more.
+Each name that was locked costs each node 120 bytes and the length of the name
+for --keep-fences. A name that is forgotten costs them for the longest ttl at
+most: a node drops its number when its clock has passed it by that much. Numbers
+go on to grow if the name is locked again, as long as no node's clock is set
+back by more.
+
+Only nodes of this lock cluster forget. `break` asks every node of the list,
+whatever lock cluster it belongs to.
+
+Exit codes:
+  0    forgotten on a quorum of the nodes
+  64   what was typed cannot work
+  69   too few nodes answered
+  75   one of the names is held
+  77   Redis refuses us: password, permission, role, missing command
+  78   the configuration cannot work, or the nodes are another cluster
 
 Example:
   quorlock run order:81723 -- ./ship 81723 && quorlock forget order:81723";
@@ -299,8 +311,11 @@ Examples:
 const BREAK_HELP: &str = "\
 A holder that still lives is not asked: it works on until its next renewal, at a
 third of its ttl, while the next one may be in. Then it is told that the lock is
-lost (`quorlock run` ends its command), and does not take it again. Whoever has
-waited longest gets the lock at once.
+lost, and does not take it again. `quorlock run` ends its command with a KILL at
+once, without a TERM: others may have the lock. Whoever has waited longest gets
+the lock at once.
+
+Every node of the list is asked, whatever lock cluster it belongs to.
 
 With --plain nothing keeps a living holder from taking the lock again at its
 next renewal, if nobody else has it by then: stop the holder first.
@@ -309,7 +324,8 @@ Exit codes:
   0    no key is left on a majority of the nodes
   64   --yes is missing
   69   too few nodes answered
-  78   the configuration cannot work
+  77   Redis refuses us: password, permission, role, missing command
+  78   the configuration cannot work, or a node is a Redis Cluster member
 
 Examples:
   quorlock status nightly

@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     pub(crate) quorum: usize,
     /// None for plain clients.
     pub(crate) longest_ttl: Option<Duration>,
+    /// How long nodes keep the fences of names that are free. Of no use to plain clients.
+    pub(crate) keep_fences: Duration,
     /// How long one dial of one node may take.
     pub(crate) connect_timeout: Duration,
 }
@@ -80,9 +82,11 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     if let Some(need) = need {
         builder = builder.quorum(need);
     }
-    if let Some(keep) = args.keep_fences.or(file.keep_fences) {
+    let keep_fences = args.keep_fences.or(file.keep_fences);
+    if let Some(keep) = keep_fences {
         builder = builder.keep_fences(keep);
     }
+    let keep_fences = keep_fences.unwrap_or_else(|| usual_keep_fences(longest_ttl));
     if is_plain {
         builder = builder.plain();
     }
@@ -103,7 +107,12 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
         _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
     }
     let longest_ttl = (!is_plain).then_some(longest_ttl);
-    Ok(Cluster { builder, urls, quorum, longest_ttl, connect_timeout })
+    Ok(Cluster { builder, urls, quorum, longest_ttl, keep_fences, connect_timeout })
+}
+
+/// What the library takes too where nothing is said.
+pub(crate) fn usual_keep_fences(longest_ttl: Duration) -> Duration {
+    Duration::from_secs(3600).max(longest_ttl.saturating_mul(2))
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {

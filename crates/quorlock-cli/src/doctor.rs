@@ -27,11 +27,13 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.
     let ttl = longest_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
-        Ok(Some(guard)) => guard.release().await.map(drop).map_err(|error| error.to_string()),
+        Ok(Some(guard)) => {
+            guard.release().await.map(drop).map_err(|error| Broken::Release(error.to_string()))
+        }
         // Another doctor is at it.
         Ok(None) => Ok(()),
         Err(error @ AcquireError::Invalid(_)) => return Err(error.into()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Broken::Acquire(error.to_string())),
     };
     let probe = redlock.inspect(&args.probe).await?;
     // Plain clients have nothing to forget.
@@ -39,7 +41,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let nodes = redlock.nodes().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_undeclared = nodes::are_undeclared(&nodes);
-    let examined = nodes.iter().map(|node| examine(node, is_undeclared, longest_ttl));
+    let to_mend = nodes::first_to_mend(&nodes);
+    let examined = nodes.iter().map(|node| examine(node, (is_undeclared, to_mend.is_some()), longest_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();
     for (place, sight) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, Vote::Barred(bar)) = (&nodes[place].state, &sight.vote) {
@@ -47,14 +50,21 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         }
     }
     let mut general = Vec::new();
-    if is_undeclared {
+    if let (true, Some(first)) = (is_undeclared, &to_mend) {
+        let words = "nobody declared these nodes a cluster";
+        general.push(fault(format!("{words}; {first}; then run `quorlock init` once")));
+    } else if is_undeclared {
         let longest = humantime::format_duration(longest_ttl.unwrap_or_default());
         general.push(fault(format!(
             "nobody declared these nodes a cluster: run `quorlock init` once; else the first client does it, and no \
              lock can be had for the longest ttl ({longest})"
         )));
     } else {
-        general.extend(no_locks(&nodes, quorum, probed));
+        let first = to_mend.filter(|_| nodes.iter().any(nodes::waits_for_others));
+        general.extend(no_locks(&nodes, quorum, probed).map(|finding| match first {
+            Some(first) => fault(format!("{}; {first}", finding.words)),
+            None => finding,
+        }));
     }
     if findings.iter().flatten().any(lacks_rights) {
         general.push(fault(RIGHTS.to_owned()));
@@ -76,8 +86,14 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     Ok(u8::from(!is_well))
 }
 
-/// Why no lock can be had at all, if none can.
-fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> Option<Finding> {
+/// What a lock that is taken for a moment comes to grief over.
+enum Broken {
+    Acquire(String),
+    Release(String),
+}
+
+/// Why no lock can be had at all, or given back, if none can.
+fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), Broken>) -> Option<Finding> {
     let up = nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let (voting, all) = (nodes::voting(nodes), nodes.len());
     if up < quorum {
@@ -91,15 +107,31 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), String>) -> 
              nothing is locked on it, `quorlock init --force` ends that"
         )));
     }
-    probed.err().map(|words| fault(format!("no lock can be had though enough nodes vote: {words}")))
+    probed.err().map(|broken| {
+        fault(match broken {
+            Broken::Acquire(words) => format!("no lock can be had though enough nodes vote: {words}"),
+            Broken::Release(words) => {
+                format!(
+                    "a lock can be had and not given back, so that it stands until its ttl is over: {words}"
+                )
+            }
+        })
+    })
 }
 
-fn examine(node: &NodeStatus, is_undeclared: bool, longest_ttl: Option<Duration>) -> Vec<Finding> {
+/// What is to be said of a node, beside others of which none knows a cluster, or some are to be mended first.
+fn examine(
+    node: &NodeStatus,
+    (is_undeclared, is_to_mend): (bool, bool),
+    longest_ttl: Option<Duration>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
         NodeState::Down(why) => findings.push(fault(format!("{why}{}", way_to(node.failed_step)))),
         // Said once for all.
         NodeState::Barred(Bar::Blank) if is_undeclared => {}
+        NodeState::Barred(Bar::Blank) if is_to_mend => findings.push(fault(nodes::BLANK.to_owned())),
+        NodeState::Undecided(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
         // Said below, with the policy's name.
         NodeState::Barred(Bar::Evicts) if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Barred(bar) => findings.push(fault(remedy(bar))),

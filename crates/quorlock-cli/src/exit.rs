@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus};
+use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus, Vote};
 
 /// Something is to be mended, or a promise was broken.
 pub(crate) const BROKEN: u8 = 1;
@@ -82,6 +82,17 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     };
     // A wrong list first: until it is right, nothing else needs mending.
     nodes.iter().filter_map(code).max()
+}
+
+/// The end of a question that fewer nodes answered than it needs: a refusal, where those that refuse us are too many for
+/// the others to be enough.
+pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &'a Vote>, need: usize) -> u8 {
+    // A node that lets us in may still refuse this very question.
+    let is_barred = |(node, vote): &(&NodeStatus, &Vote)| {
+        matches!(node.state, NodeState::Barred(_)) || matches!(vote, Vote::Barred(_))
+    };
+    let count = nodes.iter().zip(votes).filter(is_barred).count();
+    if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
 /// One line for people. A stderr that nobody reads any more is no reason to panic while a lock is held.

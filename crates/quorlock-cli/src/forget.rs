@@ -6,12 +6,13 @@ use quorlock::{ForgetError, Report, Vote};
 use serde_json::json;
 
 use crate::args::ForgetArgs;
-use crate::config;
+use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::status::print;
 
 pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
-    let redlock = config::cluster(args.nodes)?.builder.look_only().lazy()?;
+    let Cluster { builder, quorum, .. } = config::cluster(args.nodes)?;
+    let redlock = builder.look_only().lazy()?;
     redlock.nodes().await;
     let mut code = 0;
     for name in &args.names {
@@ -20,7 +21,10 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             Ok(report) => ("forgotten", report, None),
             Err(error @ ForgetError::Held { report, .. }) => ("held", report, Some((exit::HELD, error))),
             Err(error @ ForgetError::NoQuorum { report, .. }) => {
-                ("no quorum", report, Some((exit::NO_QUORUM, error)))
+                // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
+                let votes = report.nodes().iter().map(|it| &it.vote);
+                let code = exit::of_too_few(&redlock.nodes().await, votes, quorum);
+                ("no quorum", report, Some((code, error)))
             }
             Err(error @ ForgetError::Invalid(_)) => return Err(Failure::new(exit::USAGE, error.to_string())),
             Err(error) => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
@@ -33,7 +37,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             let (done, all) = (done(report), report.nodes().len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
         }
-        // One that is held is the more telling.
+        // The larger is the more telling: a refusal, before one that is held, before an outage.
         code = code.max(why.map_or(0, |(code, _)| code));
     }
     // What slow nodes have not answered yet must still be written before this process ends.

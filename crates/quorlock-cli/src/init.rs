@@ -12,7 +12,7 @@ use crate::nodes;
 use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, longest_ttl, keep_fences, .. } = config::cluster(args.nodes)?;
     let Some(longest_ttl) = longest_ttl else {
         let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
         return Err(Failure::new(exit::CONFIG, words));
@@ -30,11 +30,13 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         }
     };
     if args.json {
-        let millis = longest_ttl.as_millis() as u64;
-        let all = json!({ "state": state, "quorum": quorum, "longest_ttl_ms": millis, "nodes": list });
+        let [longest, keep] = [longest_ttl, keep_fences].map(|span| span.as_millis() as u64);
+        let all = json!({
+            "state": state, "quorum": quorum, "longest_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
+        });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
-        print(&words_of(state, &nodes, quorum, longest_ttl));
+        print(&words_of(state, &nodes, quorum, [longest_ttl, keep_fences]));
     }
     failure.map_or(Ok(0), Err)
 }
@@ -96,14 +98,15 @@ fn standing_of(node: &NodeStatus) -> String {
     }
 }
 
-fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, longest_ttl: Duration) -> String {
+fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
     let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was declared" };
-    let longest = humantime::format_duration(longest_ttl);
+    let [longest, keep] = spans.map(humantime::format_duration);
     let count = nodes.len();
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
     let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
-        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}: give all clients the same\n{}",
+        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}, fences kept for {keep}: give all \
+         clients the same\n{}",
         lines.collect::<String>()
     );
     if state == "already" && nodes::voting(nodes) < quorum {

@@ -15,6 +15,7 @@ mod progress;
 mod reaper;
 mod run;
 mod status;
+mod waiting;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

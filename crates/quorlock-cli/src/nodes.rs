@@ -74,6 +74,24 @@ pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
     nodes.iter().all(|node| node.state == NodeState::Barred(Bar::Blank))
 }
 
+/// What keeps blank nodes from being made a lock cluster, or being told of theirs: the nodes that are away, refuse us, or take no
+/// writes.
+pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
+    let is_to_be_mended = |node: &&NodeStatus| match &node.state {
+        NodeState::Up | NodeState::Undecided(None) | NodeState::Barred(Bar::Blank) => {
+            refusal_of(node).is_some()
+        }
+        _ => true,
+    };
+    let addresses: Vec<&str> = nodes.iter().filter(is_to_be_mended).map(|node| &*node.address).collect();
+    (!addresses.is_empty()).then(|| format!("mend these first: {}", addresses.join(", ")))
+}
+
+/// Whether it waits for others to know in which lock cluster it votes.
+pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
+    matches!(node.state, NodeState::Barred(Bar::Blank) | NodeState::Undecided(None))
+}
+
 /// How many vote.
 pub(crate) fn voting(nodes: &[NodeStatus]) -> usize {
     nodes.iter().filter(|node| node.votes()).count()
@@ -90,3 +108,6 @@ pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration>
     waits.sort_unstable();
     waits.get(quorum - 1).copied()
 }
+
+/// Of a blank node beside others that are to be mended: what that node itself says would blame it.
+pub(crate) const BLANK: &str = "blank, and too few others say which cluster it belongs to: mend those first";

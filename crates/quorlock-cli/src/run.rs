@@ -3,9 +3,7 @@
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{
-    AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport, Why,
-};
+use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -16,16 +14,17 @@ use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, code_of, lock};
 use crate::group::{Group, Signals};
 use crate::reaper::boot_nanos;
+use crate::waiting::{self, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    let Cluster { builder, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
+    let Cluster { builder, quorum, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let mut client = None;
     let outcome = tokio::select! {
-        outcome = take(&args, builder, (ttl, one_dial), &mut client) => outcome,
+        outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
         signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
     let guard = match outcome {
@@ -65,18 +64,15 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 /// when this is dropped half-way.
 async fn take(
     args: &RunArgs,
-    builder: Builder,
+    (builder, quorum): (Builder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
 ) -> Result<Guard, Failure> {
-    let (tell, mut news) = watch::channel(None);
-    let builder = builder.observer(move |event: &Event<'_>| {
-        if let Event::Refused { why: Why::OnProbation { retry_after }, .. } = event {
-            tell.send_replace(*retry_after);
-        }
-    });
+    let (tell, mut news) = watch::channel(News::default());
+    let builder = builder.observer(move |event: &Event<'_>| News::hear(&tell, event));
     // A wait past the end of time has none.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
+    let mut teller = Teller::new(&args.name, args.quiet || wait == Some(Duration::ZERO));
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
@@ -89,10 +85,9 @@ async fn take(
                 let failure = Failure::from(error);
                 return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
-            Err(error @ ConnectError::NoQuorum { .. }) if !args.quiet => {
-                exit::say(&format!("{}: waiting: {error}", lock(&args.name)));
+            Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
+                teller.tell(waiting::reasons(nodes), &error.to_string());
             }
-            Err(ConnectError::NoQuorum { .. }) => {}
             outcome => break outcome?,
         }
     };
@@ -103,13 +98,23 @@ async fn take(
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    let acquired = tokio::select! {
-        biased;
-        acquired = &mut acquiring => acquired,
-        Ok(()) = news.changed(), if !args.quiet && !args.nonblock => {
-            let retry_after = *news.borrow();
-            exit::say(&format!("{}: waiting: {}", lock(&args.name), on_probation(retry_after)));
-            acquiring.await
+    let acquired = loop {
+        let what_keeps = async {
+            if news.changed().await.is_err() {
+                // Nothing comes any more.
+                std::future::pending::<()>().await;
+            }
+            // What is known of a node that was just cut off is known when it was dialed again.
+            (news.borrow_and_update().clone(), redlock.nodes().await)
+        };
+        tokio::select! {
+            biased;
+            acquired = &mut acquiring => break acquired,
+            (news, nodes) = what_keeps => {
+                if let Some((reasons, words)) = news.words(&nodes, quorum) {
+                    teller.tell(reasons, &words);
+                }
+            }
         }
     };
     match acquired {
@@ -132,7 +137,7 @@ async fn take(
 }
 
 /// What keeps nodes from voting, for how long, and what may be done.
-fn on_probation(retry_after: Option<Duration>) -> String {
+pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
     let span = retry_after.map_or_else(String::new, |left| {
         let now = clock_gettime(ClockId::Realtime);
         let until = UNIX_EPOCH + Duration::new(now.tv_sec as u64, now.tv_nsec as u32) + left;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use quorlock::{Holder, Inspection, NodeState, NodeStatus, Sight, Sighting, Vote};
+use quorlock::{Bar, Holder, Inspection, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::{BreakArgs, StatusArgs};
@@ -38,11 +38,14 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
     }
     let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes)?;
     let redlock = builder.look_only().lazy()?;
-    redlock.nodes().await;
+    let stand = redlock.nodes().await;
     let report = redlock.break_lock(&args.name).await?;
     // What slow nodes have not answered yet must still be written before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
-    let answers = || report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing));
+    let answers = report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing)).count();
+    let all = report.nodes().len();
+    // A key that stays on a minority can still be in the way; a key on a majority is a lock.
+    let need = all / 2 + 1;
     let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();
     if args.json {
         let nodes: Vec<_> = (report.nodes().iter())
@@ -59,13 +62,30 @@ pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Resu
             format!("{}  {words}\n", it.node)
         });
         print(&lines.collect::<Vec<_>>().concat());
+        if answers >= need {
+            let name = &args.name;
+            print(&match freed {
+                0 => format!("{name:?} was not locked: none of {answers} nodes had its key\n"),
+                _ => format!("{name:?} is broken: its key was deleted on {freed} of {all} nodes\n"),
+            });
+        }
         if longest_ttl.is_none() && freed > 0 {
             let words = "plain: a holder that still lives takes it again at its next renewal: stop it";
             exit::say(&format!("{}: {words}", exit::lock(&args.name)));
         }
     }
-    // A key that stays on a minority can still be in the way; a key on a majority is a lock.
-    if answers().count() * 2 > report.nodes().len() { Ok(0) } else { Ok(exit::NO_QUORUM) }
+    if answers >= need {
+        return Ok(0);
+    }
+    let code = exit::of_too_few(&stand, report.nodes().iter().map(|it| &it.vote), need);
+    let way = if code == exit::NO_QUORUM {
+        "break it again when the others are back"
+    } else {
+        "the others refuse us"
+    };
+    let words =
+        format!("not broken: {answers} of {all} nodes deleted its key, or had none, and {need} must; {way}");
+    Err(Failure::new(code, format!("{}: {words}", exit::lock(&args.name))))
 }
 
 impl Scene {
@@ -82,14 +102,8 @@ impl Scene {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
             // A wrong list and a refusal do not pass by themselves, where too few others are left.
-            // A node that lets us in may still refuse this very question.
-            let is_barred = |(sight, node): &(&Sight, &NodeStatus)| {
-                matches!(node.state, NodeState::Barred(_)) || matches!(sight.vote, Vote::Barred(_))
-            };
-            let count = self.seen.nodes.iter().zip(&self.nodes).filter(is_barred).count();
-            let is_refused = count > self.nodes.len() - quorum;
-            let refused = || exit::of_bars(&self.nodes).unwrap_or(exit::REFUSED);
-            let code = if is_refused { refused() } else { exit::NO_QUORUM };
+            let votes = self.seen.nodes.iter().map(|sight| &sight.vote);
+            let code = exit::of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.why_unknown()), code)
         } else {
             ("held: keys in the way, though nobody has a quorum".to_owned(), 1)
@@ -106,24 +120,39 @@ impl Scene {
 
     fn why_unknown(&self) -> String {
         if nodes::are_undeclared(&self.nodes) {
-            return "nobody declared these nodes a cluster (`quorlock init`)".to_owned();
+            return match nodes::first_to_mend(&self.nodes) {
+                Some(first) => {
+                    format!("nobody declared these nodes a cluster; {first}; then run `quorlock init`")
+                }
+                None => "nobody declared these nodes a cluster (`quorlock init`)".to_owned(),
+            };
         }
         let (count, all, quorum) = (self.voices().count(), self.nodes.len(), self.seen.quorum);
         let verb = if count == 1 { "votes" } else { "vote" };
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
-        format!("{count} of {all} nodes {verb}, {quorum} must{wait}")
+        let first = if self.nodes.iter().any(nodes::waits_for_others) {
+            nodes::first_to_mend(&self.nodes).map_or_else(String::new, |first| format!("; {first}"))
+        } else {
+            String::new()
+        };
+        format!("{count} of {all} nodes {verb}, {quorum} must{wait}{first}")
     }
 
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
+        let is_to_mend = nodes::first_to_mend(&self.nodes).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
+            let said = match &sight.vote {
+                Vote::Barred(Bar::Blank) if is_to_mend => nodes::BLANK.to_owned(),
+                vote => vote.to_string(),
+            };
             // What is no sight says itself what is wrong.
             let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
-            format!("{:width$}  {}{trouble}{refusal}\n", sight.node, sight.vote)
+            format!("{:width$}  {said}{trouble}{refusal}\n", sight.node)
         });
         nodes.chain([format!("{name:?} is {verdict}\n")]).collect()
     }

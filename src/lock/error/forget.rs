@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::key::lock;
 use super::{InspectError, Invalid, NoDriver};
 use crate::lock::report::Report;
+use crate::protocol::vote::Vote;
 
 /// Why a name was not forgotten.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -14,15 +15,15 @@ pub enum ForgetError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("{}: not forgotten, for it is held: {report}; release it first, or wait until it has run out", lock(.key))]
+    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), way_to_free(.report))]
     Held {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.
         report: Report,
     },
-    /// Too few nodes answered. Those that did have forgotten it; forget it again later.
-    #[error("{}: not forgotten on a quorum of nodes: {report}; try again", lock(.key))]
+    /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
+    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), way_on(.report))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -43,6 +44,19 @@ pub enum ForgetError {
         /// The lock's key on the nodes.
         key: Arc<str>,
     },
+}
+
+fn way_to_free(report: &Report) -> &'static str {
+    if report.nodes().iter().any(|it| it.vote == (Vote::Held { remaining: None })) {
+        "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
+    } else {
+        "release it first, or wait until it has run out"
+    }
+}
+
+/// Trying again does not help where nodes refuse us.
+fn way_on(report: &Report) -> &'static str {
+    if report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_))) { "" } else { "; try again" }
 }
 
 impl From<InspectError> for ForgetError {

@@ -40,6 +40,12 @@ fn what_is_held_is_not_forgotten_and_the_rest_is() {
     let end = world.end(&["forget", "a"]);
     assert!(end.err.contains("lock \"a\": not forgotten, for it is held"), "{end:?}");
     assert_eq!(world.keys("a"), 3);
+    assert!(!end.err.contains("quorlock break"), "it runs out: {end:?}");
+    for server in world.fleet.servers() {
+        server.command::<()>(&["PERSIST", "a"]).expect("an answer");
+    }
+    let end = world.end(&["forget", "a"]);
+    assert!(end.err.contains("never runs out") && end.err.contains("`quorlock break`"), "{end:?}");
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn how_long_numbers_are_kept_is_the_same_for_all_clients() {
     assert!(other.err.contains("fences kept for 7200s"), "{other:?}");
     let bad = world.end(&["run", "-n", "--keep-fences", "59s", "a", "--", "true"]);
     assert_eq!(bad.code, Some(78), "{bad:?}");
-    assert!(bad.err.contains("twice the longest ttl"), "{bad:?}");
+    assert!(bad.err.contains("take at least 60s: twice the longest ttl, or "), "{bad:?}");
     assert_eq!(world.end(&["init", "--force", "--keep-fences", "2h"]).code, Some(0));
     assert_eq!(world.end(&["run", "-n", "--keep-fences", "2h", "a", "--", "true"]).code, Some(0));
 }

@@ -35,6 +35,11 @@ fn servers_that_refuse_writes_are_told_in_their_own_words() {
         let world = World::undeclared(3, None);
         world.fleet.servers().iter().for_each(spoil);
         check(&world, None, word, &LOOKS);
+        for (look, _) in LOOKS {
+            let told = world.end(look).out;
+            let advice = told.lines().find(|line| line.contains("nobody declared")).expect("advice");
+            assert!(advice.contains("mend these first: 127.0.0.1:"), "{told}");
+        }
         check(&world, None, word, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
         let json = world.end(&["init", "--json"]).out;
         let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
@@ -67,6 +72,19 @@ fn servers_without_memory_are_told_in_their_own_words() {
     let init = world.end(&["init"]);
     assert_eq!(init.code, Some(0), "{init:?}");
     check(&world, None, "OOM", &[(RUN, 69), (&["doctor"], 1)]);
+}
+
+#[test]
+fn blank_servers_beside_one_that_lacks_a_command_are_not_blamed() {
+    let world = World::undeclared(2, None);
+    let lacking = Server::start(&Setup::new().args(["--rename-command", "EVAL", ""])).expect("a server");
+    let nodes = format!("{},{}", world.fleet.nodes(), lacking.url());
+    for look in [&["doctor"][..], &["status", "a"]] {
+        let told = end(world.quorlock(look).env("QUORLOCK_NODES", &nodes));
+        let address = format!("127.0.0.1:{}", lacking.port());
+        assert!(told.out.contains(&format!("mend these first: {address}")), "{told:?}");
+        assert!(!told.out.contains("bring them up"), "{told:?}");
+    }
 }
 
 #[test]

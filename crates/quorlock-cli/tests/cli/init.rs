@@ -16,7 +16,7 @@ fn new_servers_vote_at_once_and_saying_it_again_changes_nothing() {
     let fresh = world.end(&["init"]);
     assert_eq!(fresh.code, Some(0), "{fresh:?}");
     assert!(fresh.out.contains("a new cluster") && fresh.out.contains("3 nodes, a quorum of 2"), "{fresh:?}");
-    assert!(fresh.out.contains("a longest ttl of 30s"), "{fresh:?}");
+    assert!(fresh.out.contains("a longest ttl of 30s, fences kept for 1h: give all"), "{fresh:?}");
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0), "nobody waits");
     let markers = world.markers();
     assert!(markers.iter().all(Option::is_some), "{markers:?}");
@@ -32,6 +32,7 @@ fn it_speaks_json() {
     let fresh = json(&world.end(&["init", "--json", "--quorum", "3"]).out);
     assert_eq!((&fresh["state"], &fresh["quorum"]), (&Value::from("fresh"), &Value::from(3)), "{fresh}");
     assert_eq!(fresh["longest_ttl_ms"], 20_000, "{fresh}");
+    assert_eq!(fresh["keep_fences_ms"], 3_600_000, "{fresh}");
     assert_eq!(
         (&fresh["nodes"][2]["state"], &fresh["nodes"][2]["votes"]),
         (&"up".into(), &true.into()),
@@ -61,6 +62,8 @@ fn other_terms_take_force_and_then_hold_for_all() {
     }
     assert!(refused.err.contains("--force") && refused.err.contains("stopped"), "{refused:?}");
     assert_eq!(world.markers(), before, "nothing was changed");
+    let forced = world.end(&["init", "--force", "--longest-ttl", "5s", "--keep-fences", "2h"]);
+    assert!(forced.out.contains("fences kept for 2h"), "{forced:?}");
     let forced = world.end(&["init", "--force", "--longest-ttl", "5s"]);
     assert_eq!(forced.code, Some(0), "{forced:?}");
     assert!(forced.out.contains("a new cluster"), "{forced:?}");

@@ -277,6 +277,59 @@ fn doctor_names_the_rights_that_lines_need() {
 }
 
 #[test]
+fn a_lock_that_can_be_had_and_not_given_back_is_told_as_that() {
+    let world = World::of(3);
+    let ill = doctor_as(&world, "keeper", &["~*", "&*", "+@all", "-del"]);
+    assert_eq!(ill.code, Some(1), "{ill:?}");
+    assert!(ill.out.contains("a lock can be had and not given back"), "{ill:?}");
+    assert!(!ill.out.contains("no lock can be had"), "{ill:?}");
+}
+
+/// As `status` ends, where so many nodes refuse us that no quorum is left.
+#[test]
+fn break_and_forget_tell_a_refusal_from_an_outage() {
+    let mut world = World::with(3, &Setup::new().password("right"));
+    let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
+    let bare = bare.collect::<Vec<_>>().join(",");
+    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+        let refused = end(world.quorlock(words).env("QUORLOCK_NODES", &bare));
+        assert_eq!(refused.code, Some(77), "{refused:?}");
+        assert!(refused.err.starts_with("quorlock: lock \"a\": not "), "{refused:?}");
+        assert!(!refused.err.contains("again"), "{refused:?}");
+    }
+    let other = world.end(&["forget", "a", "--longest-ttl", "5s"]);
+    assert_eq!(other.code, Some(78), "{other:?}");
+    for server in world.fleet.servers() {
+        let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];
+        server.command::<()>(&user).expect("an answer");
+    }
+    let urls = bare.replace("redis://", "redis://some:secret@");
+    for (name, code) in [("mine:a", 0), ("theirs:a", 77)] {
+        for words in [&["forget", name][..], &["break", name, "--yes"]] {
+            let ended = end(world.quorlock(words).env("QUORLOCK_NODES", &urls));
+            assert_eq!(ended.code, Some(code), "{ended:?}");
+        }
+    }
+    world.fleet[0].kill();
+    world.fleet[1].kill();
+    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+        let away = world.end(words);
+        assert_eq!(away.code, Some(69), "{away:?}");
+        assert!(away.err.starts_with("quorlock: lock \"a\": not ") && away.err.contains("again"), "{away:?}");
+    }
+}
+
+#[test]
+fn break_says_what_came_of_it() {
+    let world = World::of(3);
+    world.take("a");
+    let broken = world.end(&["break", "a", "--yes"]);
+    assert!(broken.out.ends_with("\"a\" is broken: its key was deleted on 3 of 3 nodes\n"), "{broken:?}");
+    let nothing = world.end(&["break", "a", "--yes"]);
+    assert!(nothing.out.ends_with("\"a\" was not locked: none of 3 nodes had its key\n"), "{nothing:?}");
+}
+
+#[test]
 fn doctor_finds_one_server_named_twice() {
     let world = World::of(3);
     let nodes = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());

@@ -12,5 +12,6 @@ mod init;
 mod look;
 mod lose;
 mod probation;
+mod waiting;
 mod words;
 mod world;

@@ -226,7 +226,9 @@ fn blank_nodes_beside_one_that_is_away_are_undecided() {
     world.fleet[0].kill();
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    assert!(said_of(&doctor, &world, 1).contains("too few nodes are up to tell"), "{doctor:?}");
+    let said = said_of(&doctor, &world, 1);
+    assert!(said.contains("a new one takes all its nodes") && said.contains("the other nodes"), "{doctor:?}");
+    assert!(said.contains('✗'), "it does not pass by itself: {doctor:?}");
     let status = world.end(&["status", "a"]);
     assert_eq!(status.code, Some(69), "two show no key, and may have forgotten it: {status:?}");
 }

@@ -46,6 +46,24 @@ fn the_help_of_init_says_when_to_force_and_what_to_stop_first() {
 }
 
 #[test]
+fn the_help_says_what_a_break_does_and_how_commands_end() {
+    let help = |name: &str| end(&mut quorlock(&[name, "--help"])).out.replace('\n', " ");
+    for (name, words) in [
+        ("break", "KILL at once"),
+        ("run", "KILL at once"),
+        ("break", "whatever lock cluster it belongs to"),
+        ("forget", "whatever lock cluster it belongs to"),
+        ("forget", "120 bytes"),
+    ] {
+        assert!(help(name).contains(words), "{name}: {words} is missing");
+    }
+    for name in ["break", "forget"] {
+        let codes = help(name).split_once("Exit codes:").expect("a section").1.to_owned();
+        assert!(["64", "69", "77", "78"].iter().all(|code| codes.contains(code)), "{name}: {codes}");
+    }
+}
+
+#[test]
 fn no_secret_is_shown() {
     let mut help = quorlock(&["--help"]);
     help.env("QUORLOCK_NODES", "redis://:hunter2@127.0.0.1");

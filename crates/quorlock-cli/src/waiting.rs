@@ -1,0 +1,118 @@
+//! What keeps a `run` waiting, other than that others hold the lock: said once, and again when it is something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorlock::{Event, Fault, NodeStatus, Phase, Vote, Why};
+use tokio::sync::watch;
+
+use crate::exit;
+use crate::nodes;
+use crate::run::on_probation;
+
+/// What the driver tells of attempts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct News {
+    /// Why the last one failed, if not because others hold the lock.
+    why: Option<Why>,
+    /// Who gave the last one any answer.
+    answered: BTreeSet<String>,
+    /// And the one that is under way.
+    answering: BTreeSet<String>,
+    /// What each node said that does not vote now, until it votes.
+    refusals: BTreeMap<String, String>,
+}
+
+impl News {
+    /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
+    pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
+        tell.send_if_modified(|news| match event {
+            Event::Voted { node, phase: Phase::Grant | Phase::Raise, vote, .. } => {
+                news.answering.insert((*node).to_owned());
+                match vote {
+                    Vote::Unknown(Fault::Refused(_) | Fault::Odd) | Vote::Barred(_) => {
+                        news.refusals.insert((*node).to_owned(), vote.to_string());
+                    }
+                    _ => drop(news.refusals.remove(*node)),
+                }
+                false
+            }
+            Event::Refused { why, .. } => {
+                news.answered = std::mem::take(&mut news.answering);
+                news.why = match why {
+                    Why::NoQuorum | Why::TooLate | Why::OnProbation { .. } => Some(**why),
+                    _ => None,
+                };
+                news.why.is_some()
+            }
+            _ => false,
+        });
+    }
+
+    /// In words, and by what another reason is told from the same one.
+    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(BTreeSet<String>, String)> {
+        match self.why.as_ref()? {
+            Why::OnProbation { retry_after } => {
+                Some((BTreeSet::from(["on probation".to_owned()]), on_probation(*retry_after)))
+            }
+            Why::TooLate => {
+                let words = "granted too late to be of use: a longer --ttl may help";
+                Some((BTreeSet::from([words.to_owned()]), words.to_owned()))
+            }
+            _ => self.too_few(nodes, quorum),
+        }
+    }
+
+    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(BTreeSet<String>, String)> {
+        let (mut troubles, mut silent) = (Vec::new(), Vec::new());
+        for node in nodes {
+            let address = &node.address;
+            if let Some(words) = nodes::trouble_of(node).or_else(|| self.refusals.get(address).cloned()) {
+                troubles.push((address, words));
+            } else if !self.answered.contains(address) {
+                silent.push((address, "no answer in time".to_owned()));
+            }
+        }
+        // Where the others had decided, nobody waited for the rest.
+        if troubles.len() <= nodes.len() - quorum {
+            troubles.append(&mut silent);
+        }
+        // Else all is well again.
+        (!troubles.is_empty()).then(|| {
+            let reasons = troubles.iter().map(|(_, words)| timeless(words)).collect();
+            let list: Vec<_> =
+                troubles.iter().map(|(address, words)| format!("{address}: {words}")).collect();
+            (reasons, format!("too few nodes vote: {}", list.join("; ")))
+        })
+    }
+}
+
+/// Says it.
+pub(crate) struct Teller<'a> {
+    name: &'a str,
+    is_quiet: bool,
+    last: Option<BTreeSet<String>>,
+}
+
+impl<'a> Teller<'a> {
+    pub(crate) fn new(name: &'a str, is_quiet: bool) -> Self {
+        Self { name, is_quiet, last: None }
+    }
+
+    /// Unless it is what was said last.
+    pub(crate) fn tell(&mut self, reasons: BTreeSet<String>, words: &str) {
+        if !self.is_quiet && self.last.as_ref() != Some(&reasons) {
+            exit::say(&format!("{}: waiting: {words}", exit::lock(self.name)));
+            self.last = Some(reasons);
+        }
+    }
+}
+
+/// What is wrong with these nodes, whichever has it.
+pub(crate) fn reasons(nodes: &[NodeStatus]) -> BTreeSet<String> {
+    nodes.iter().filter_map(nodes::trouble_of).map(|words| timeless(&words)).collect()
+}
+
+/// Without spans of time, which change all the time.
+fn timeless(words: &str) -> String {
+    words.chars().filter(|char| !char.is_ascii_digit()).collect()
+}
