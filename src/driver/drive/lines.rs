@@ -38,6 +38,13 @@ impl Driver {
         }
     }
 
+    /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
+    pub(super) fn call_next(&mut self, key: &Key, now: Moment) {
+        for node in self.lines_to_call(key).iter() {
+            self.board.line_up(self.ids.id(), node, (Phase::HandOver, key.clone(), Duration::ZERO), now);
+        }
+    }
+
     /// Nobody waits any more, and nothing of us stays.
     pub(super) fn leave_all(&mut self, now: Moment) {
         for key in self.listener.give_up() {
