@@ -167,6 +167,16 @@ mod tests {
         assert!(lock().waiting.keys().all(|(rings_at, _)| *rings_at < late));
     }
 
+    /// Its pause stands still in suspend, where alarms do not.
+    #[test]
+    fn the_thread_looks_at_the_clock_at_least_once_a_second() {
+        let mut long = sleep(Duration::from_secs(3600));
+        assert_eq!(block_on(timeout(Duration::from_millis(50), &mut long)), Err(Elapsed));
+        let sleeps_until = lock().sleeps_until;
+        assert!(sleeps_until <= clock::boot_nanos() + REST.as_nanos() as u64, "{sleeps_until}");
+        drop(long);
+    }
+
     #[test]
     fn a_span_without_end_is_one() {
         assert_eq!(block_on(timeout(Duration::MAX, ready(7))), Ok(7));
