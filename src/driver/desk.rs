@@ -128,7 +128,7 @@ impl Desk {
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
-            Order::Stand { .. } | Order::Leave { .. } => {}
+            Order::Stand { .. } | Order::Call { .. } | Order::Leave { .. } => {}
             Order::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
                 if let Some(closing) = &mut self.closing {

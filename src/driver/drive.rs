@@ -239,6 +239,7 @@ impl Driver {
                 Order::Stand { id, key, waited, is_aside, reply } => {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
+                Order::Call { key } => self.call_next(&key, now),
                 Order::Leave { key } => self.leave(&key, now),
                 Order::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +27,10 @@ pub(super) struct Link {
     line_seed: u64,
     state: State,
     failures: u32,
+    /// No line of ours is kept there before this, by the boot clock: it was seen to take no writes.
+    no_lines_before: u64,
+    /// What is among the warnings because it took no writes when it was dialed.
+    writes_warned_of: Option<String>,
     /// What is among the warnings for the fencing numbers on it.
     fences_warned_of: Option<String>,
     pub(super) status: NodeStatus,
@@ -60,6 +65,8 @@ impl Link {
             line_seed: 0,
             state: State::Resting(0),
             failures: 0,
+            no_lines_before: 0,
+            writes_warned_of: None,
             fences_warned_of: None,
             status,
         }
@@ -72,6 +79,22 @@ impl Link {
     /// What the server is known by in the choice of the node with a line, if it can have one.
     pub(super) fn line_seed(&self) -> Option<u64> {
         matches!(&self.state, State::Up(connection) if connection.keeps_lines()).then_some(self.line_seed)
+    }
+
+    /// Whether it is worth asking it for a place in a line now.
+    pub(super) fn may_take_lines(&self, now: Moment) -> bool {
+        now.boot_nanos() >= self.no_lines_before
+    }
+
+    /// A place in a line was asked for. True if what people are told of the node is another by that.
+    pub(super) fn heard_of_line(&mut self, is_refused: bool, now: Moment) -> bool {
+        if is_refused {
+            self.no_lines_before = now.plus(REFUSED_PAUSE).boot_nanos();
+            return false;
+        }
+        let Some(old) = self.writes_warned_of.take() else { return false };
+        self.status.warnings.retain(|warning| *warning != old);
+        true
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
@@ -153,6 +176,8 @@ impl Link {
         self.status.warnings = profile.warnings();
         self.status.probation = None;
         self.status.failed_step = None;
+        self.no_lines_before = 0;
+        self.writes_warned_of = profile.write_warning();
         self.fences_warned_of = None;
         if let Some(fences) = profile.fences {
             self.has_fences(fences);
@@ -238,3 +263,6 @@ impl Link {
         }
     }
 }
+
+/// How long a node that takes no writes is asked for no place in a line. Those who wait stand on the next one meanwhile.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);

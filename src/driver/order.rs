@@ -59,6 +59,10 @@ pub(crate) enum Order {
         is_aside: bool,
         reply: oneshot::Sender<Vote>,
     },
+    /// Call who has waited longest for a key that was made free. We may be that one.
+    Call {
+        key: Key,
+    },
     /// Leave the line again.
     Leave {
         key: Key,

@@ -1,7 +1,8 @@
 //! Timers for callers, on whatever executor they are.
 //!
-//! Inside a Tokio runtime they are Tokio's. Elsewhere Tokio has none, so a thread of this library rings them. It starts
-//! with the first timer, and ends one second after the last.
+//! A thread of this library rings them. Tokio's ring only where a runtime has them and somebody runs it just then, and
+//! nothing tells a future of that: a runtime can be entered and idle, or be blocked by the very task that waits. The
+//! thread starts with the first timer, and ends one second after the last.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,8 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use super::{clock, process};
 
@@ -22,37 +21,22 @@ use super::{clock, process};
 pub(crate) struct Elapsed;
 
 /// Completes after this span.
-pub(crate) async fn sleep(span: Duration) {
-    if Handle::try_current().is_ok() {
-        tokio::time::sleep(span).await;
-    } else {
-        Alarm::after(span).await;
-    }
+pub(crate) fn sleep(span: Duration) -> Alarm {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    Alarm { rings_at: clock::boot_nanos().saturating_add(nanos), place: None }
 }
 
 /// Waits for this future, for this span at most.
 pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
-    match select(pin!(future), pin!(sleep(span))).await {
+    match select(pin!(future), sleep(span)).await {
         Either::Left((output, _)) => Ok(output),
         Either::Right(_) => Err(Elapsed),
     }
-}
-
-/// The same by this library's thread in any case: also inside a Tokio runtime that is not running.
-pub(crate) async fn timeout_anywhere<F: Future>(span: Duration, future: F) -> Result<F::Output, Elapsed> {
-    match select(pin!(future), Alarm::after(span)).await {
-        Either::Left((output, _)) => Ok(output),
-        Either::Right(_) => Err(Elapsed),
-    }
-}
-
-/// Waits for this future, and not past this instant.
-pub(crate) async fn timeout_at<F: Future>(end: Instant, future: F) -> Result<F::Output, Elapsed> {
-    timeout(end.saturating_duration_since(Instant::now()), future).await
 }
 
 /// A timer that this library's thread rings.
-struct Alarm {
+#[must_use = "a future does nothing unless it is awaited"]
+pub(crate) struct Alarm {
     rings_at: u64,
     /// Its place among the others, once it was polled.
     place: Option<Place>,
@@ -60,13 +44,6 @@ struct Alarm {
 
 /// When it rings, by the boot clock, and a number of its own.
 type Place = (u64, u64);
-
-impl Alarm {
-    fn after(span: Duration) -> Self {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        Self { rings_at: clock::boot_nanos().saturating_add(nanos), place: None }
-    }
-}
 
 impl Future for Alarm {
     type Output = ();
@@ -141,8 +118,9 @@ fn ring_all() {
             due.into_values().for_each(Waker::wake);
             alarms = lock();
         }
+        // The pause stands still in suspend, and the clock does not: no pause is longer than a rest.
         let rest = now.saturating_add(REST.as_nanos() as u64);
-        let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| *rings_at);
+        let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| rest.min(*rings_at));
         has_rested = alarms.waiting.is_empty();
         alarms.sleeps_until = next;
         let pause = Duration::from_nanos(next.saturating_sub(now));
@@ -155,7 +133,7 @@ static ALARMS: Mutex<Alarms> =
     Mutex::new(Alarms { waiting: BTreeMap::new(), count: 0, sleeps_until: 0, rung_in: None });
 static CHANGED: Condvar = Condvar::new();
 
-/// How long the thread stays without a timer.
+/// How long the thread stays without a timer, and sleeps at most.
 const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -187,6 +165,16 @@ mod tests {
         assert_eq!(block_on(timeout(Duration::from_millis(5), timeout(long, pending::<()>()))), Err(Elapsed));
         let late = clock::boot_nanos() + Duration::from_secs(1800).as_nanos() as u64;
         assert!(lock().waiting.keys().all(|(rings_at, _)| *rings_at < late));
+    }
+
+    /// Its pause stands still in suspend, where alarms do not.
+    #[test]
+    fn the_thread_looks_at_the_clock_at_least_once_a_second() {
+        let mut long = sleep(Duration::from_secs(3600));
+        assert_eq!(block_on(timeout(Duration::from_millis(50), &mut long)), Err(Elapsed));
+        let sleeps_until = lock().sleeps_until;
+        assert!(sleeps_until <= clock::boot_nanos() + REST.as_nanos() as u64, "{sleeps_until}");
+        drop(long);
     }
 
     #[test]

@@ -12,14 +12,15 @@ use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Turn;
 use super::report::Report;
-use crate::driver::timer::{Elapsed, sleep, timeout, timeout_at};
-use crate::driver::{Hold, Order, jitter};
+use crate::driver::timer::{Elapsed, sleep, timeout};
+use crate::driver::{Hold, Order, jitter, now};
 use crate::protocol::attempt::{Refusal, Why};
 use crate::protocol::backoff;
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
 use crate::protocol::lease::Tenure;
 use crate::protocol::line::{Next, Reaction, Refused, Trust};
+use crate::protocol::time::Moment;
 use crate::protocol::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -110,15 +111,14 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
 #[derive(Clone, Copy)]
 enum Limit {
     Never,
-    At(tokio::time::Instant),
+    At(Moment),
 }
 
 impl Limit {
     fn of(wait: Wait) -> Self {
-        let now = tokio::time::Instant::now();
         match wait {
-            Wait::No => Self::At(now),
-            Wait::For(span) => now.checked_add(span).map_or(Self::Never, Self::At),
+            Wait::No => Self::At(now()),
+            Wait::For(span) => Self::At(now().plus(span)),
             Wait::Forever => Self::Never,
         }
     }
@@ -127,28 +127,28 @@ impl Limit {
     fn left(self) -> Option<Duration> {
         match self {
             Self::Never => None,
-            Self::At(end) => Some(end.saturating_duration_since(tokio::time::Instant::now())),
+            Self::At(end) => Some(end.since(now())),
         }
     }
 
     fn is_over(self) -> bool {
-        matches!(self, Self::At(end) if tokio::time::Instant::now() >= end)
+        matches!(self, Self::At(end) if now().is_due(end))
+    }
+
+    /// This span, cut off at the end.
+    fn cut(self, span: Duration) -> Duration {
+        self.left().map_or(span, |left| left.min(span))
     }
 
     /// Waits for the bell, for this span at most and not past the end.
     async fn listen(self, bell: &Notify, span: Duration) -> Result<(), Elapsed> {
-        match self {
-            Self::Never => timeout(span, bell.notified()).await,
-            Self::At(end) => timeout_at(end.min(tokio::time::Instant::now() + span), bell.notified()).await,
-        }
+        timeout(self.cut(span), bell.notified()).await
     }
 
     /// Sleeps, but not past the end: the last attempt comes right at it.
     async fn pause(self, span: Duration) {
-        match self {
-            _ if span.is_zero() => {}
-            Self::Never => sleep(span).await,
-            Self::At(end) => drop(timeout_at(end, sleep(span)).await),
+        if !span.is_zero() {
+            sleep(self.cut(span)).await;
         }
     }
 }
@@ -159,11 +159,11 @@ struct InLine<'a> {
     claim: &'a Claim,
     turn: &'a Turn,
     limit: Limit,
-    since: tokio::time::Instant,
+    since: Moment,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
     /// From when on it tries though the node with the line calls the lock taken.
-    doubts_at: tokio::time::Instant,
+    doubts_at: Moment,
     /// Whether the node with the line is believed.
     trust: Trust,
 }
@@ -188,9 +188,9 @@ impl<'a> InLine<'a> {
             claim,
             turn,
             limit,
-            since: tokio::time::Instant::now(),
+            since: now(),
             retry_after: None,
-            doubts_at: tokio::time::Instant::now() + Trust::at_first(jitter()),
+            doubts_at: now().plus(Trust::at_first(jitter())),
             trust: Trust::default(),
         }
     }
@@ -199,7 +199,7 @@ impl<'a> InLine<'a> {
     fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
         let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
-        self.doubts_at = tokio::time::Instant::now() + doubts_in;
+        self.doubts_at = now().plus(doubts_in);
     }
 
     /// Waits until it makes sense to try, and not past the limit.
@@ -227,13 +227,13 @@ impl<'a> InLine<'a> {
             if self.limit.is_over() {
                 return Word::None;
             }
-            let doubts_in = self.doubts_at.saturating_duration_since(tokio::time::Instant::now());
+            let doubts_in = self.doubts_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) = self.turn.share(|share, _| (share.next_of_refused(), share.was_found()));
             word = if was_found { Word::Free } else { Word::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
-                Next::Wait if is_quiet && tokio::time::Instant::now() >= self.doubts_at => {
+                Next::Wait if is_quiet && now().is_due(self.doubts_at) => {
                     return Word::Doubt;
                 }
                 // Whoever had the lock may be gone without a word.
@@ -245,7 +245,8 @@ impl<'a> InLine<'a> {
     }
 
     async fn stand(&self) -> Option<Vote> {
-        let (key, waited, is_aside) = (self.claim.key.clone(), self.since.elapsed(), self.trust.is_aside());
+        let (key, waited, is_aside) =
+            (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.node_timeout));
         let order = |reply| Order::Stand { id: shared.orders.id(), key, waited, is_aside, reply };
@@ -260,7 +261,7 @@ async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn
     }
     let turn = match limit {
         Limit::Never => Some(queue.turn(&claim.key).await),
-        Limit::At(end) => timeout_at(end, queue.turn(&claim.key)).await.ok(),
+        Limit::At(end) => timeout(end.since(now()), queue.turn(&claim.key)).await.ok(),
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();
@@ -297,8 +298,7 @@ async fn last_attempt(
     claim: &Claim,
     tenure: Tenure,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
-    let now = tokio::time::Instant::now();
-    let patience = Limit::At(now + claim.terms.patience());
+    let patience = Limit::At(now().plus(claim.terms.patience()));
     let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;

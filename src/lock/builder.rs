@@ -141,8 +141,8 @@ impl Builder {
     /// [longest ttl](Self::longest_ttl), or the longest ttl and a second if that is more; at most a year; of no use to plain
     /// clients. Defaults to an hour, or twice the longest ttl if that is more.
     ///
-    /// A node forgets a number when its own clock has passed it by this much, and goes on from its clock then, so numbers
-    /// grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
+    /// A node that has forgotten a number goes on from its own clock, which has passed it by then, or from the largest number
+    /// that it ever gave ahead of its clock. So numbers grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
     /// of it, before a client has looked at the node again. Each name costs each node 120 bytes and the
     /// length of the name meanwhile ([how much in all](crate::how_safe#what-it-costs-the-nodes));
     /// [`forget`](crate::Redlock::forget) frees them early.

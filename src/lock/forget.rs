@@ -12,9 +12,10 @@ impl Redlock {
     /// those of queue items or orders: each that is remembered
     /// [costs each node](crate::how_safe#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///
-    /// A node forgets the number when its clock has passed it by the longest ttl, so this never waits, and numbers go on
-    /// to grow if the name is locked again, at once or ever. Only a node's clock that is set back by more than the
-    /// longest ttl can then make them fall. Forgetting what is forgotten is no error. [`Granted`](Vote::Granted) in the
+    /// A node forgets the number a longest ttl after it was given, or the next time that the name was locked, so this never
+    /// waits, and numbers go on to grow if the name is locked again, at once or ever. Only a node's clock that is set back by
+    /// more than the longest ttl can then make them fall. Nodes of another lock cluster, or on other terms, forget nothing.
+    /// Forgetting what is forgotten is no error. [`Granted`](Vote::Granted) in the
     /// report is a node that has forgotten it, or will; [`Missing`](Vote::Missing) one that knew nothing.
     ///
     /// # Errors

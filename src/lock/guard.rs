@@ -15,7 +15,7 @@ use super::client::Redlock;
 use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
-use crate::driver::timer::sleep;
+use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{Extended, Hold, NodeStatus, Order};
 use crate::protocol::board::Id;
 use crate::protocol::claim::Claim;
@@ -61,7 +61,7 @@ pub struct Lost {
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Rings at the deadline that was known last, for the driver may not run.
-    alarm: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    alarm: Option<Alarm>,
 }
 
 impl Guard {
@@ -254,8 +254,8 @@ impl Future for Lost {
                 return Poll::Pending;
             }
             let left = self.hold.remaining();
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(left)));
-            if alarm.as_mut().poll(cx).is_pending() {
+            let alarm = self.alarm.get_or_insert_with(|| sleep(left));
+            if Pin::new(alarm).poll(cx).is_pending() {
                 return Poll::Pending;
             }
             self.alarm = None;

@@ -118,9 +118,8 @@ impl Redlock {
     /// [`Missing`](Vote::Missing) where there was none.
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let Surveyed { votes, .. } = self.survey(Phase::Break, name.as_ref()).await?;
-        // Leaving a line calls the next in it where the key is free. Not before all nodes have answered: the break would
-        // delete the keys of whoever is called too soon.
-        self.shared.orders.send(Order::Leave { key: self.key(&Key::new(name.as_ref()))? });
+        // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
+        self.shared.orders.send(Order::Call { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
     }
 

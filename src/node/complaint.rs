@@ -58,7 +58,7 @@ impl Complaint {
     }
 
     /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
-    pub(super) fn refuses_writes(&self) -> bool {
+    pub(crate) fn refuses_writes(&self) -> bool {
         ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.is(code))
     }
 

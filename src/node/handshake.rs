@@ -177,7 +177,9 @@ async fn try_line(
             Reply::Error(complaint) => {
                 let words = complaint.words();
                 if complaint.refuses_writes() {
-                    profile.refuses_writes.get_or_insert_with(|| words.clone());
+                    // It may take them again soon, and this connection may last for months.
+                    profile.refuses_writes.get_or_insert(words);
+                    continue;
                 }
                 let lacks_rights = complaint.is_no_permission();
                 profile.no_lines.get_or_insert_with(|| {

@@ -98,12 +98,18 @@ impl Profile {
                 "evicts keys when memory is full (maxmemory-policy {policy}), locks among them: set noeviction"
             ));
         }
-        if let Some(words) = &self.refuses_writes {
-            warnings.push(format!("refuses writes, or did when it was dialed: {words}"));
-        } else if let Some(why) = &self.no_lines {
+        warnings.extend(self.write_warning());
+        if let Some(why) = &self.no_lines {
             warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
         }
         warnings
+    }
+
+    /// What is among the warnings as long as it takes no writes.
+    pub(crate) fn write_warning(&self) -> Option<String> {
+        self.refuses_writes
+            .as_ref()
+            .map(|words| format!("refuses writes, or did when it was dialed: {words}"))
     }
 
     fn field(&self, name: &str) -> &str {

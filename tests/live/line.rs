@@ -269,3 +269,69 @@ async fn no_process_starves_beside_another() {
         );
     }
 }
+
+/// What a node refuses when it is dialed may pass, and its connection lasts: lines are kept there from then on.
+#[tokio::test]
+async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does() {
+    for fleet in [fleet(3), plain(3)] {
+        let set = |replicas: &str| {
+            for server in fleet.servers() {
+                let words = ["CONFIG", "SET", "min-replicas-to-write", replicas];
+                server.command::<()>(&words).expect("set");
+            }
+        };
+        set("1");
+        let other = builder(&fleet).connect().await.expect("reading needs no replica");
+        let is_warned = async || {
+            let nodes = other.nodes().await;
+            nodes.iter().any(|node| node.warnings.iter().any(|words| words.contains("refuses writes")))
+        };
+        eventually("people are told", || async { is_warned().await }).await;
+        set("0");
+        let one = client(&fleet).await;
+        let guard = one.mutex("k").acquire().await.expect("free");
+        let waiter = in_vain(&fleet, &other).await;
+        let before = (commands(&fleet), calls(&fleet));
+        tokio::time::sleep(secs(3)).await;
+        let asked = commands(&fleet) - before.0;
+        // One that asks again and again does so about two hundred times a second.
+        assert!(asked < 150, "{asked} commands in three seconds");
+        guard.release().await.expect("released");
+        let guard = has_it(waiter).await;
+        assert_eq!(calls(&fleet), before.1 + 1, "called, and not left to look for itself");
+        guard.release().await.expect("released");
+        eventually("the warning is gone where the line is", || async {
+            let nodes = other.nodes().await;
+            nodes.iter().any(|node| node.warnings.is_empty())
+        })
+        .await;
+    }
+}
+
+/// A waiter whose node with the line takes no writes stands on the next.
+#[tokio::test]
+async fn a_waiter_does_not_stay_with_a_node_that_takes_no_writes() {
+    let fleet = plain(3);
+    let (one, other) = (client(&fleet).await, client(&fleet).await);
+    let guard = one.mutex("k").acquire().await.expect("free");
+    let scout = in_vain(&fleet, &other).await;
+    let place = fleet.servers().iter().position(has_line).expect("somewhere");
+    scout.abort();
+    eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
+    fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("set");
+    let waiter = in_vain(&fleet, &other).await;
+    assert!(!has_line(&fleet[place]), "it stands elsewhere");
+    let _ = guard.release().await;
+    fleet[place].command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).expect("set");
+    has_it(waiter).await.release().await.expect("released");
+}
+
+/// How many commands clients have sent, on all nodes together.
+fn commands(fleet: &Fleet) -> u64 {
+    let of = |server: &quorlock_chaos::Server| {
+        let info: String = server.command(&["INFO", "stats"]).expect("the node answers");
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        line.expect("counted").trim().parse::<u64>().expect("a number")
+    };
+    fleet.servers().iter().map(of).sum()
+}

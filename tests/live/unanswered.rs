@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use fork::{Fork, fork, waitpid};
 use futures::executor::block_on;
+use futures::future::join;
 use quorlock::{
-    AcquireError, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, ReleaseError,
+    AcquireError, Builder, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, ReleaseError,
     ShutdownError,
 };
 use quorlock_chaos::redis;
 use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
 
-use crate::world::{Cluster, Worker, builder, eventually, fleet, keys, millis, plain, secs, standing};
+use crate::world::{
+    Cluster, Worker, builder, client, eventually, fleet, keys, millis, plain, secs, standing,
+};
 
 fn runtime() -> Runtime {
     runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
@@ -32,6 +35,53 @@ fn in_time<T: Send + 'static>(what: &str, deed: impl FnOnce() -> T + Send + 'sta
     (done, began.elapsed())
 }
 
+/// Where calls are made: on which executor, and beside which runtime.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    OtherRuntime,
+    NoRuntime,
+    /// Inside a runtime that nobody runs.
+    IdleRuntime,
+    /// In the main future of a runtime that has no timers.
+    NoTimers,
+    /// In a task of such a runtime.
+    TaskWithoutTimers,
+    /// In a task that blocks the one thread of its runtime meanwhile.
+    BlockedRuntime,
+}
+
+const PLACES: [Place; 6] = [
+    Place::OtherRuntime,
+    Place::NoRuntime,
+    Place::IdleRuntime,
+    Place::NoTimers,
+    Place::TaskWithoutTimers,
+    Place::BlockedRuntime,
+];
+
+impl Place {
+    fn run(self, calls: impl Future<Output = ()> + Send + 'static) {
+        let without_timers =
+            || runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        match self {
+            Self::OtherRuntime => runtime().block_on(calls),
+            Self::NoRuntime => block_on(calls),
+            Self::IdleRuntime => {
+                let idle = runtime();
+                let _inside = idle.enter();
+                block_on(calls);
+            }
+            Self::NoTimers => without_timers().block_on(calls),
+            Self::TaskWithoutTimers => {
+                without_timers().block_on(async { tokio::spawn(calls).await.expect("no panic") });
+            }
+            Self::BlockedRuntime => runtime().block_on(async {
+                tokio::spawn(async { block_on(calls) }).await.expect("no panic");
+            }),
+        }
+    }
+}
+
 /// A client and a lock of its, built in a runtime that nobody drives from now on.
 fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
     let home = runtime();
@@ -46,8 +96,7 @@ fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
 #[test]
 fn no_call_waits_for_a_driver_that_nobody_runs() {
     let cluster = fleet(3);
-    // From another runtime, and from none.
-    for with_runtime in [true, false] {
+    for place in PLACES {
         let (home, redlock, guard) = idle(&cluster);
         // Eight calls, each of which ends by itself.
         in_time("some call", move || {
@@ -79,7 +128,7 @@ fn no_call_waits_for_a_driver_that_nobody_runs() {
                 assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
                 assert_eq!(redlock.nodes().await.len(), 3);
             };
-            if with_runtime { runtime().block_on(calls) } else { block_on(calls) }
+            place.run(calls);
         });
         // Where it goes on one day, what was asked for in vain is undone.
         home.block_on(eventually("nothing is left", || async {
@@ -91,21 +140,16 @@ fn no_call_waits_for_a_driver_that_nobody_runs() {
 #[test]
 fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
     let cluster = fleet(3);
-    for with_runtime in [true, false] {
+    for place in PLACES {
         let home = runtime();
-        let name = format!("k{with_runtime}");
+        let name = format!("k{place:?}");
         let (redlock, guard) = home.block_on(async {
             let redlock = builder(&cluster).connect().await.expect("all nodes are up");
             let guard = redlock.mutex(&name).ttl(secs(1)).acquire().await.expect("free");
             (redlock, guard)
         });
         let (guard, took) = in_time("the loss", move || {
-            let lost = guard.lost();
-            if with_runtime {
-                runtime().block_on(lost);
-            } else {
-                block_on(lost);
-            }
+            place.run(guard.lost());
             guard
         });
         assert!(!guard.is_valid() && took < secs(5), "{took:?}");
@@ -126,32 +170,51 @@ fn a_client_that_is_built_where_nobody_runs_it_says_so() {
 }
 
 #[test]
-fn without_a_runtime_the_advice_to_take_a_thread_can_be_followed() {
+fn a_client_with_a_thread_of_its_own_works_wherever_its_calls_are_made() {
     for cluster in [fleet(3), plain(3)] {
         let refused = block_on(builder(&cluster).connect()).expect_err("no runtime here").to_string();
         assert!(refused.contains("dedicated_thread()"), "{refused}");
-        let builder = builder(&cluster).dedicated_thread();
-        in_time("a lock's life", move || {
-            block_on(async {
-                let redlock = builder.clone().connect().await.expect("all nodes are up");
-                assert_eq!(redlock.nodes().await.len(), 3);
-                let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
-                assert!(guard.extend(secs(10)).await.is_ok());
-                let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
-                assert!(tried.is_none());
-                let other = builder.connect().await.expect("all nodes are up");
-                let began = Instant::now();
-                let waited = other.mutex("k").wait(millis(200)).acquire().await;
-                assert!(matches!(waited, Err(AcquireError::Held { .. })), "{waited:?}");
-                assert!(began.elapsed() >= millis(200));
-                assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
-                guard.release().await.expect("confirmed");
-                assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
-                redlock.break_lock("k").await.expect("an answer");
-                redlock.shutdown(secs(2)).await.expect("nothing is left");
-            });
-        });
+        for place in PLACES {
+            let builder = builder(&cluster).dedicated_thread();
+            in_time(&format!("a lock's life in {place:?}"), move || place.run(a_locks_life(builder)));
+        }
     }
+}
+
+async fn a_locks_life(builder: Builder) {
+    let redlock = builder.clone().connect().await.expect("all nodes are up");
+    assert_eq!(redlock.nodes().await.len(), 3);
+    let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
+    assert!(guard.extend(secs(10)).await.is_ok());
+    let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
+    assert!(tried.is_none());
+    let other = builder.connect().await.expect("all nodes are up");
+    let began = Instant::now();
+    let waited = other.mutex("k").wait(millis(200)).acquire().await;
+    assert!(matches!(waited, Err(AcquireError::Held { .. })), "{waited:?}");
+    assert!(began.elapsed() >= millis(200));
+    assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
+    guard.release().await.expect("confirmed");
+    assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
+    redlock.break_lock("k").await.expect("an answer");
+    redlock.shutdown(secs(2)).await.expect("nothing is left");
+}
+
+/// Driver and caller are on one thread, which stands still for longer than any answer may take.
+#[test]
+fn a_runtime_that_was_blocked_is_no_driver_that_does_not_run() {
+    let mut cluster = fleet(3);
+    runtime().block_on(async {
+        let redlock = client(&cluster).await;
+        let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
+        cluster[0].pause();
+        cluster[1].pause();
+        let mutex = redlock.mutex("k").ttl(secs(4));
+        let (tried, ()) = join(mutex.try_acquire(), async { std::thread::sleep(millis(1_800)) }).await;
+        assert!(matches!(tried, Err(AcquireError::NoQuorum { .. })), "{tried:?}");
+        let (released, ()) = join(guard.release(), async { std::thread::sleep(millis(1_800)) }).await;
+        assert!(matches!(released, Err(ReleaseError::NoQuorum { .. })), "{released:?}");
+    });
 }
 
 /// As another process: what is forked is this one, with all its threads but one left behind.

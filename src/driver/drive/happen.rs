@@ -70,6 +70,11 @@ impl Driver {
                 self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
                 self.is_news = true;
             }
+            let link = &mut self.links[node.index()];
+            if phase == Phase::Stand {
+                let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
+                self.is_news |= link.heard_of_line(is_refused, now);
+            }
             let link = &self.links[node.index()];
             let seen = self.events.wants_votes().then(|| vote.clone());
             let asked = self.board.on_reply(node, vote, now);

@@ -38,6 +38,13 @@ impl Driver {
         }
     }
 
+    /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
+    pub(super) fn call_next(&mut self, key: &Key, now: Moment) {
+        for node in self.lines_to_call(key).iter() {
+            self.board.line_up(self.ids.id(), node, (Phase::HandOver, key.clone(), Duration::ZERO), now);
+        }
+    }
+
     /// Nobody waits any more, and nothing of us stays.
     pub(super) fn leave_all(&mut self, now: Moment) {
         for key in self.listener.give_up() {
@@ -79,7 +86,9 @@ impl Driver {
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
     fn lines_of(&self, key: &Key, now: Moment) -> [Option<NodeId>; 2] {
-        let answering = self.voting_keepers().filter(|(node, _)| self.board.answers(*node, now));
+        let takes_lines =
+            |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_take_lines(now);
+        let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
         line::places(key.as_str(), answering)
     }
 

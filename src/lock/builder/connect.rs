@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
 use super::Builder;
-use crate::driver::timer::timeout_anywhere;
+use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
 use crate::protocol::vote::Bar;
 
@@ -45,7 +45,7 @@ impl Builder {
                 return Err(ConnectError::Refused { nodes: nodes.to_vec() });
             }
             let left = until.since(now());
-            match timeout_anywhere(left, view.changed()).await {
+            match timeout(left, view.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ConnectError::Closed),
                 Err(_) if quorum.is_met(up) => return Ok(client),
