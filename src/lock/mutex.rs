@@ -68,7 +68,8 @@ impl Mutex {
     /// Asks for a fencing number above this: what the resource has seen already. At most 2^53 − 2^40. Of no use while
     /// the nodes remember, for then the number is larger anyway; the way on when they have forgotten, and the resource
     /// refuses the number they gave. One far ahead of the nodes' clocks is heeded for as long as fewer than 2q − N nodes lose
-    /// it: no clock puts them above it again. A node keeps it until its clock has passed it. Defaults to none.
+    /// it: no clock puts them above it again. The numbers of all names that are new to the nodes go on from there, too.
+    /// Defaults to none.
     pub const fn floor(mut self, seen: u64) -> Self {
         self.floor = seen;
         self

@@ -28,6 +28,13 @@ pub(crate) fn in_line(fleet: &Fleet) -> i64 {
     fleet.servers().iter().map(ask).sum()
 }
 
+/// How many of them are not called.
+pub(crate) fn waiting_in_line(fleet: &Fleet) -> i64 {
+    let ask =
+        |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCOUNT", LINE, "0", "+inf"]).unwrap_or(0);
+    fleet.servers().iter().map(ask).sum()
+}
+
 pub(crate) fn has_line(server: &quorlock_chaos::Server) -> bool {
     server.command(&["EXISTS", LINE]).expect("the node answers")
 }
