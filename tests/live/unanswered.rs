@@ -95,46 +95,52 @@ fn idle(cluster: &Cluster) -> (Runtime, Redlock, Guard) {
 
 #[test]
 fn no_call_waits_for_a_driver_that_nobody_runs() {
+    std::thread::scope(|scope| {
+        for place in PLACES {
+            scope.spawn(move || every_call_ends(place));
+        }
+    });
+}
+
+fn every_call_ends(place: Place) {
     let cluster = fleet(3);
-    for place in PLACES {
-        let (home, redlock, guard) = idle(&cluster);
-        // Eight calls, each of which ends by itself.
-        in_time("some call", move || {
-            let calls = async move {
-                let begun = Instant::now();
-                let wait = redlock.mutex("k").ttl(secs(4)).wait(millis(300)).acquire().await;
-                assert!(
-                    matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
-                    "{wait:?}"
-                );
-                let words = wait.expect_err("stalled").to_string();
-                assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
-                assert!(begun.elapsed() >= millis(300), "the wait is kept");
-                let tried = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
-                assert!(matches!(tried, Err(AcquireError::NoDriver { .. })), "{tried:?}");
-                let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
-                assert!(ran.is_err());
-                let inspected = redlock.inspect("k").await;
-                assert!(matches!(inspected, Err(InspectError::NoDriver { .. })), "{inspected:?}");
-                let broken = redlock.break_lock("k").await;
-                assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
-                let extended = guard.extend(secs(55)).await;
-                assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
-                assert!(guard.is_valid(), "until the deadline that it had");
-                let released = guard.release().await;
-                assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
-                let shut = redlock.shutdown(millis(100)).await;
-                let is_told = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
-                assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
-                assert_eq!(redlock.nodes().await.len(), 3);
-            };
-            place.run(calls);
-        });
-        // Where it goes on one day, what was asked for in vain is undone.
-        home.block_on(eventually("nothing is left", || async {
-            keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
-        }));
-    }
+    let (home, redlock, guard) = idle(&cluster);
+    // Eight calls, each of which ends by itself.
+    in_time(&format!("some call in {place:?}"), move || {
+        let calls = async move {
+            let begun = Instant::now();
+            let wait = redlock.mutex("k").ttl(secs(4)).wait(millis(300)).acquire().await;
+            assert!(
+                matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
+                "{wait:?}"
+            );
+            let words = wait.expect_err("stalled").to_string();
+            assert!(words.starts_with("lock \"k\": ") && words.contains("dedicated_thread()"), "{words}");
+            assert!(begun.elapsed() >= millis(300), "the wait is kept");
+            let tried = redlock.mutex("k").ttl(secs(4)).try_acquire().await;
+            assert!(matches!(tried, Err(AcquireError::NoDriver { .. })), "{tried:?}");
+            let ran = redlock.mutex("k").ttl(secs(4)).no_wait().run(|_| async {}).await;
+            assert!(ran.is_err());
+            let inspected = redlock.inspect("k").await;
+            assert!(matches!(inspected, Err(InspectError::NoDriver { .. })), "{inspected:?}");
+            let broken = redlock.break_lock("k").await;
+            assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
+            let extended = guard.extend(secs(55)).await;
+            assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
+            assert!(guard.is_valid(), "until the deadline that it had");
+            let released = guard.release().await;
+            assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
+            let shut = redlock.shutdown(millis(100)).await;
+            let is_told = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
+            assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
+            assert_eq!(redlock.nodes().await.len(), 3);
+        };
+        place.run(calls);
+    });
+    // Where it goes on one day, what was asked for in vain is undone.
+    home.block_on(eventually("nothing is left", || async {
+        keys(&cluster).iter().all(|keys| !keys.iter().any(|key| key == "k" || key == "held"))
+    }));
 }
 
 #[test]
