@@ -25,7 +25,7 @@ pub(crate) enum Form {
 /// Packs questions, one at a time, into buffers that are used again.
 pub(crate) struct Packer {
     bytes: Vec<u8>,
-    /// For how long a fence is kept past its number, and of a name that is to be forgotten, in milliseconds.
+    /// For how long a fence is kept, and one of a name that is to be forgotten, in milliseconds.
     keep_millis: u64,
     forget_millis: u64,
     fence_key: String,

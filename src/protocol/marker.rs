@@ -49,7 +49,7 @@ impl Charter {
         Duration::from_millis(self.longest_ttl_millis)
     }
 
-    /// For how long nodes keep a fence past the time that its number stands for.
+    /// For how long nodes keep a fence after the last grant or renewal.
     #[must_use]
     pub const fn retention(&self) -> Duration {
         Duration::from_millis(self.retention_millis)

@@ -20,6 +20,18 @@ fn fences(fleet: &Fleet) -> Vec<usize> {
     fleet.servers().iter().map(count).collect()
 }
 
+/// The words of a node's marker.
+fn marker(server: &quorlock_chaos::Server) -> Vec<String> {
+    let marker: String = server.command(&["GET", "quorlock:node"]).expect("it is up");
+    marker.split(' ').map(str::to_owned).collect()
+}
+
+/// What a node's clock shows.
+fn micros(server: &quorlock_chaos::Server) -> u64 {
+    let time: Vec<u64> = server.command(&["TIME"]).expect("it is up");
+    time[0] * 1_000_000 + time[1]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number() {
     let fleet = brief(3, Duration::from_millis(300));
@@ -96,16 +108,15 @@ async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() 
     let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
     let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(2)).keep_fences(secs(4));
     declare(builder.clone());
-    let base = || {
-        let marker: String = servers[0].command(&["GET", "quorlock:node"]).expect("it is up");
-        marker.rsplit(' ').next().expect("a base").parse::<u64>().expect("a number")
-    };
+    let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     let redlock = builder.clone().connect().await.expect("all are up");
     let noted =
         || async { servers[0].command::<Option<u64>>(&["GET", "quorlock:clock"]).expect("up").is_some() };
     eventually("the clock is noted", noted).await;
     // Older than what it is set back by, so that the marker's own time says nothing.
-    sleep(secs(4)).await;
+    let since = marker(&servers[0])[7].parse::<u64>().expect("a time");
+    let is_old = || async { micros(&servers[0]) > since + 3_500_000 };
+    eventually("the marker is old, and the clock was noted since", is_old).await;
     let _ = redlock.shutdown(secs(1)).await;
     assert_eq!(base(), 0);
     let before: u64 = servers[0].command(&["GET", "quorlock:clock"]).expect("noted");
@@ -154,12 +165,15 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
     let servers = brief(3, secs(1));
     let (redlock, operator) = (client(&servers).await, client(&servers).await);
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
-    // Its number is then older than the longest ttl.
-    sleep(Duration::from_millis(1_600)).await;
+    // Older than what a name must be to be forgotten at once: the longest ttl and 250 ms.
+    let number = guard.fencing_token().expect("guarded").number;
+    let is_old = || async { servers.servers().iter().all(|server| micros(server) > number + 1_250_000) };
+    eventually("its number is old", is_old).await;
     assert!(guard.is_valid(), "it is renewed");
     operator.break_lock("k").await.expect("asked");
     operator.forget("k").await.expect("it is free");
     eventually("the holder is told", || async { !guard.is_valid() }).await;
+    // That it does not come back is what is seen here: for a whole ttl, in which it would have renewed three times.
     sleep(secs(1)).await;
     assert!(operator.inspect("k").await.expect("asked").is_free());
 }
@@ -172,11 +186,8 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
     declare(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
     let redlock = builder.connect().await.expect("all are up");
-    let base = || {
-        let marker: String = servers[0].command(&["GET", "quorlock:node"]).expect("it is up");
-        marker.ends_with(" 1900000000000000")
-    };
-    eventually("it has a marker of after", || async { base() }).await;
+    let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
+    eventually("it has a marker of after", || async { base() == 1_900_000_000_000_000 }).await;
     eventually("it votes", || async { redlock.nodes().await.iter().all(votes) }).await;
     let numbers = |last: u64| {
         let lock = redlock.mutex("order:1").ttl(secs(1));

@@ -30,7 +30,7 @@ pub(crate) struct Node {
     swaps: u64,
     pub(crate) evicts: bool,
     pub(crate) mistake: Option<Mistake>,
-    /// For how long it keeps a fence past its number, and of a name that is to be forgotten.
+    /// For how long it keeps a fence, and one of a name that is to be forgotten.
     retention_millis: u64,
     forget_millis: u64,
 }
