@@ -46,14 +46,19 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
 }
 
 fn done(report: &Report) -> usize {
-    report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing)).count()
+    report.nodes().iter().filter(|it| has_forgotten(&it.vote)).count()
+}
+
+/// Or will have, within the longest ttl.
+const fn has_forgotten(vote: &Vote) -> bool {
+    matches!(vote, Vote::Granted | Vote::Missing)
 }
 
 /// A line for each name.
 fn json_of(name: &str, outcome: &str, report: &Report) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| {
-            let is_forgotten = matches!(it.vote, Vote::Granted | Vote::Missing);
+            let is_forgotten = has_forgotten(&it.vote);
             json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.vote.to_string() })
         })
         .collect();
