@@ -50,9 +50,6 @@ pub(crate) enum Command {
     /// A client of `chaos`.
     #[command(name = "__chaos-client", hide = true)]
     ChaosClient,
-    /// Ends the group of `run` when `run` is gone.
-    #[command(name = "__reap", hide = true)]
-    Reap,
 }
 
 #[derive(Debug, clap::Args)]

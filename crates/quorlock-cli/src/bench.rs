@@ -25,9 +25,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
-use crate::group::Signals;
 use crate::progress::Bar;
 use crate::reaper::boot_nanos;
+use crate::signals::Signals;
 use crate::status::print;
 use figures::{Counted, Figures};
 use live::{Live, Part, Watch};
@@ -77,7 +77,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
     let looks = looks?;
     if let Some(signal) = ended_by {
-        let code = 128 + signal.as_raw() as u8;
+        let code = 128 + signal.number as u8;
         return Err(Failure::new(code, "interrupted: nothing is told, and all locks were given back"));
     }
     if let Some(failure) = broke {

@@ -14,9 +14,9 @@ use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
-use crate::group::Signals;
 use crate::progress::Bar;
 use crate::reaper::{boot_nanos, this_program};
+use crate::signals::Signals;
 use crate::status::print;
 
 pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
@@ -56,7 +56,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     match outcome.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))? {
         Ok(outcome) => tell(&args, &config, &outcome),
         Err(RunError::Interrupted) => {
-            let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
+            let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.number as u8);
             Err(Failure::new(code, "interrupted: nothing was judged"))
         }
         Err(error @ RunError::Servers(_)) => Err(Failure::new(exit::NO_QUORUM, error.to_string())),

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 
 use quorlock::{ConnectError, InitError, Redlock};
 use quorlock_chaos::Fleet;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
 use crate::config::LONGEST_TTL;
 use crate::exit::{self, Failure, code_of};
-use crate::group::{Signals, comes_from_terminal};
+use crate::signals::Signals;
 
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -51,9 +51,11 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            signal = signals.next() => {
-                if !comes_from_terminal(signal)
+            caught = signals.next() => {
+                // What is typed, the command in our group has had already.
+                if !caught.is_typed
                     && let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32))
+                    && let Some(signal) = Signal::from_named_raw(caught.number)
                 {
                     let _ = kill_process(pid, signal);
                 }

@@ -108,6 +108,12 @@ pub(crate) fn lock(name: &str) -> String {
     }
 }
 
+/// Dies of a signal, where that ends this process. Else the exit code by which a shell tells it.
+pub(crate) fn by_signal(signal: rustix::process::Signal) -> u8 {
+    crate::signals::die_of(signal);
+    128_u8.wrapping_add(signal.as_raw() as u8)
+}
+
 /// A child's status as a shell tells it: its code, or 128 + the signal.
 pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;

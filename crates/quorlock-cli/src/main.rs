@@ -8,12 +8,12 @@ mod dev;
 mod doctor;
 mod exit;
 mod forget;
-mod group;
 mod init;
 mod nodes;
 mod progress;
 mod reaper;
 mod run;
+mod signals;
 mod status;
 mod waiting;
 
@@ -28,6 +28,13 @@ use args::{Args, Command};
 use exit::Failure;
 
 fn main() -> ExitCode {
+    // Parts of `run` that are to begin without delay, and take nothing from the environment.
+    match std::env::args_os().nth(1) {
+        Some(word) if word == reaper::ANCHOR => return ExitCode::SUCCESS,
+        Some(word) if word == reaper::REAP => return ExitCode::from(reaper::reap()),
+        _ => {}
+    }
+    signals::unblock();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -61,6 +68,9 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
+    // Where a parent ignores the end of its children, the system forgets it, and ours would be ignored too.
+    let _runtime = runtime.enter();
+    let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
     match command {
         Command::Run(args) => runtime.block_on(run::run(args)),
         Command::Init(args) => runtime.block_on(init::init(args)),
@@ -72,6 +82,5 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Bench(args) => runtime.block_on(bench::bench(args)),
         Command::Chaos(args) => runtime.block_on(chaos::chaos(args)),
         Command::ChaosClient => runtime.block_on(chaos::client()),
-        Command::Reap => runtime.block_on(reaper::reap()),
     }
 }

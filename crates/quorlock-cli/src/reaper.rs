@@ -1,172 +1,109 @@
-//! The one who ends a group when `run` cannot: killed, stopped, or too late.
+//! The one who ends the command when `run` cannot: killed, frozen, or too late.
 //!
-//! It leads the process group that the command runs in, so the group's number stays taken as long as it lives, and it
-//! cannot miss a child that was started a moment ago. It blocks on a pipe whose other end only `run` holds. What it
-//! reads is the moment, by the boot clock, at which everything must be over; the end of the pipe means now.
-//!
-//! With `--foreground` the command is in no group of the reaper's, and is named to it right after its start.
+//! It is a process between `run` and the command: it starts the command, waits for it, and tells `run` what becomes of
+//! it. On Linux it is a subreaper, so that whatever the command starts stays below it, in whatever group or session. It
+//! is in a process group of its own with all signals blocked, so that no signal to the command's group or to `run`'s
+//! stops or ends it. `run` tells it the moment, by the boot clock, at which everything must be over; the end of the
+//! socket between them means now.
 
-use std::io::{self, BufRead, Read, Write};
-#[cfg(target_os = "linux")]
-use std::os::fd::OwnedFd;
+mod descendants;
+mod process;
+mod wire;
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as Pair;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_current_process_group, kill_process};
-#[cfg(target_os = "linux")]
-use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
 
-use crate::exit::{self, Failure};
+pub(crate) use descendants::{in_words, of as descendants_of};
+pub(crate) use process::reap;
+pub(crate) use wire::{News, Order, Start};
+
+use wire::Inbox;
 
 /// `run`'s side of a reaper.
 pub(crate) struct Reaper {
-    process: Child,
-    /// The pipe: blocking and tiny lines, which always fit.
-    orders: Option<std::process::ChildStdin>,
-    pid: u32,
+    pub(crate) pid: Pid,
+    socket: UnixStream,
+    inbox: Inbox,
 }
 
 impl Reaper {
-    /// Starts one; returns when it can be relied upon.
-    pub(crate) fn start() -> io::Result<Self> {
-        let mut command = std::process::Command::new(this_program()?);
-        command.arg("__reap").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        // It needs nothing of all that, and should hold on to no file system and no password.
-        command.current_dir("/").env_clear();
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut command = Command::from(command);
-        let mut process = command.spawn()?;
-        let pid = process.id().unwrap_or_default();
-        // Until it has said so, it is not deaf yet, and a TERM for the group would end it.
-        if let Some(ready) = process.stdout.take() {
-            let mut ready = std::fs::File::from(ready.into_owned_fd()?);
-            ready.read_exact(&mut [0; READY.len()])?;
+    /// Starts one. The command that it will start has these variables in its environment, or has not.
+    pub(crate) fn start(name: &str, environment: &[(&str, Option<String>)]) -> io::Result<Self> {
+        let (ours, theirs) = Pair::pair()?;
+        let mut command = Command::new(this_program()?);
+        command.arg0(format!("quorlock: reaper of {name:?}")).arg(REAP).process_group(0);
+        command.stdin(Stdio::from(OwnedFd::from(theirs)));
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
-        let orders = match process.stdin.take() {
-            Some(pipe) => Some(std::process::ChildStdin::from(pipe.into_owned_fd()?)),
-            None => None,
-        };
-        Ok(Self { process, orders, pid })
+        let pid = Pid::from_child(&command.spawn()?);
+        ours.set_nonblocking(true)?;
+        Ok(Self { pid, socket: UnixStream::from_std(ours)?, inbox: Inbox::default() })
     }
 
-    /// The group it leads.
-    pub(crate) fn group(&self) -> u32 {
-        self.pid
+    /// Makes it start the command, with our stdin.
+    pub(crate) async fn order_start(&mut self, start: Start) -> io::Result<()> {
+        let bytes = Order::Start(start).encode();
+        let (first, rest) = bytes.split_at(1);
+        let stdin = io::stdin();
+        let files = [stdin.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        // The socket is empty as yet.
+        sendmsg(&self.socket, &[IoSlice::new(first)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        self.socket.write_all(rest).await
     }
 
-    /// Everything must be over at this moment of the boot clock.
-    pub(crate) fn end_at(&mut self, boot_nanos: u64) {
-        self.tell(&format!("at {boot_nanos}\n"));
+    /// What does not fit, because the reaper was stopped and hears nothing, is not said: it goes by what it heard last.
+    pub(crate) fn order(&self, order: Order) {
+        let _ = self.socket.try_write(&order.encode());
     }
 
-    /// Makes it end this one process instead of its own group. The process must not have been waited for.
-    pub(crate) fn end_only(&mut self, pid: u32) {
-        self.tell(&format!("only {pid}\n"));
-    }
-
-    fn tell(&mut self, line: &str) {
-        if let Some(orders) = &mut self.orders {
-            // One who cannot hear us was killed with its group.
-            let _ = orders.write_all(line.as_bytes());
-        }
-    }
-
-    /// Lets it go without ending anybody.
-    pub(crate) async fn dismiss(mut self) {
-        let _ = self.process.kill().await;
-    }
-
-    /// Ends everything now, itself included.
-    pub(crate) async fn end(mut self) {
-        self.orders = None;
-        let _ = self.process.wait().await;
-    }
-}
-
-/// The reaper itself.
-#[allow(clippy::unused_async, reason = "listening for signals needs the runtime")]
-pub(crate) async fn reap() -> Result<u8, Failure> {
-    // Signals for the group are not for us.
-    let _deaf: Vec<Listener> =
-        DEAF_TO.iter().filter_map(|kind| signal(SignalKind::from_raw(*kind)).ok()).collect();
-    let said = io::stdout().write_all(READY).and_then(|()| io::stdout().flush());
-    said.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-    let (sender, orders) = channel();
-    thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Some(order) = line.ok().as_deref().and_then(Order::parse) else { break };
-            if sender.send(order).is_err() {
-                break;
+    /// What it tells next; nothing once it has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(crate) async fn news(&mut self) -> Option<News> {
+        loop {
+            if let Some(words) = self.inbox.next() {
+                return News::decode(words);
+            }
+            self.socket.readable().await.ok()?;
+            let mut bytes = [0; 4096];
+            match self.socket.try_read(&mut bytes) {
+                Ok(0) => return None,
+                Ok(count) => self.inbox.take_in(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return None,
             }
         }
-    });
-    let mut end_at = u64::MAX;
-    let mut target = None;
-    loop {
-        let left = Duration::from_nanos(end_at.saturating_sub(boot_nanos()));
-        match orders.recv_timeout(left.min(LOOK)) {
-            Ok(Order::At(moment)) => end_at = moment,
-            Ok(Order::Only(pid)) => target = Some(Target::of(pid)),
-            Err(RecvTimeoutError::Timeout) if boot_nanos() < end_at => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    match target {
-        Some(target) => target.kill(),
-        // This ends us too.
-        None => kill_current_process_group(Signal::KILL),
-    }
-    .map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
-    Ok(0)
-}
-
-/// A line from `run`.
-enum Order {
-    /// Everything must be over at this moment of the boot clock.
-    At(u64),
-    /// It is only this process that must be.
-    Only(Pid),
-}
-
-impl Order {
-    fn parse(line: &str) -> Option<Self> {
-        match line.split_once(' ')? {
-            ("at", moment) => moment.parse().ok().map(Self::At),
-            ("only", pid) => pid.parse().ok().and_then(Pid::from_raw).map(Self::Only),
-            _ => None,
-        }
     }
 }
 
-/// The one process to end, held so that its number cannot pass to another meanwhile.
-enum Target {
-    #[cfg(target_os = "linux")]
-    Handle(OwnedFd),
-    Number(Pid),
-}
-
-impl Target {
-    fn of(pid: Pid) -> Self {
-        #[cfg(target_os = "linux")]
-        if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) {
-            return Self::Handle(handle);
-        }
-        Self::Number(pid)
-    }
-
-    fn kill(&self) -> rustix::io::Result<()> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::Handle(handle) => pidfd_send_signal(handle, Signal::KILL),
-            Self::Number(pid) => kill_process(*pid, Signal::KILL),
-        }
-    }
+/// A process group that the command can join without leading it: one that leads a group may not begin a session, and
+/// `setsid` then leaves its work to a child that nothing waits for. Its first member ends at once, and the number stays
+/// taken until it is waited for.
+pub(crate) fn new_group() -> io::Result<Pid> {
+    let mut command = Command::new(this_program()?);
+    command.arg(ANCHOR).process_group(0).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Pid::from_child(&command.spawn()?))
 }
 
 /// On Linux by a name that stays good when an upgrade has replaced the file.
@@ -186,15 +123,6 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-const READY: &[u8] = b"ready\n";
-/// Waits stop in suspend, so the clock is looked at now and then.
-const LOOK: Duration = Duration::from_millis(250);
-/// HUP, INT, QUIT, USR1, USR2, TERM.
-const DEAF_TO: [i32; 6] = [
-    Signal::HUP.as_raw(),
-    Signal::INT.as_raw(),
-    Signal::QUIT.as_raw(),
-    Signal::USR1.as_raw(),
-    Signal::USR2.as_raw(),
-    Signal::TERM.as_raw(),
-];
+/// What the program is called with to be a reaper, or the first of a group.
+pub(crate) const REAP: &str = "__reap";
+pub(crate) const ANCHOR: &str = "__anchor";

@@ -1,63 +1,97 @@
 //! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
 
+pub(crate) mod command;
+pub(crate) mod terminal;
+mod words;
+
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport};
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_current_process_group};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 use crate::args::{OnConflict, RunArgs};
 use crate::config::{self, Cluster};
-use crate::exit::{self, Failure, code_of, lock};
-use crate::group::{Group, Signals};
-use crate::reaper::boot_nanos;
+use crate::exit::{self, Failure, lock};
+use crate::signals::Signals;
 use crate::waiting::{self, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
-    let mut signals =
-        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let mut signals = Signals::listen_to_all()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let Cluster { builder, quorum, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
     let mut client = None;
     let outcome = tokio::select! {
         outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
-        signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
-    };
-    let guard = match outcome {
-        Ok(guard) => guard,
-        Err(failure) => {
+        signal = until_told_to_stop(&mut signals) => {
             // What an attempt may have left is undone by the driver, and this process must live until then.
-            if let Some(redlock) = client {
-                let _ = redlock.shutdown(DRAIN).await;
-            }
-            return match failure {
-                Failure { code: exit::HELD, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
-                Failure { code: exit::HELD, words } => Err(Failure::new(args.conflict_exit_code, words)),
-                Failure { code, words } if words.is_empty() => Ok(code),
-                failure => Err(failure),
-            };
+            shut_down(client, DRAIN).await;
+            return Ok(exit::by_signal(signal));
         }
     };
-    let token = guard.fencing_token();
-    let outcome = match Group::start(&args.command, &args.name, token, args.foreground) {
-        Ok(group) => watch(group, &guard, &args, ttl, &mut signals).await,
-        Err(failure) => Err(failure),
-    };
-    let was_valid = guard.is_valid();
-    // Awaited, because a release that is not written when the process ends is never written.
-    let was_lost = match guard.release().await {
-        Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
-        Err(_) => false,
-    };
-    if let Some(redlock) = client {
-        let _ = redlock.shutdown(DRAIN).await;
+    match outcome {
+        Ok(guard) => under_lock(&args, guard, client, ttl, &mut signals).await,
+        Err(failure) => {
+            shut_down(client, DRAIN).await;
+            match failure {
+                Failure { code: exit::HELD, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
+                Failure { code: exit::HELD, words } => Err(Failure::new(args.conflict_exit_code, words)),
+                failure => Err(failure),
+            }
+        }
     }
+}
+
+/// Runs the command, and releases.
+async fn under_lock(
+    args: &RunArgs,
+    guard: Guard,
+    client: Option<Redlock>,
+    ttl: Duration,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
+    let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
+    let (was_valid, left) = (guard.is_valid(), guard.remaining());
+    // A lock that is lost runs out by itself, also on nodes that are silent.
+    let drain = if was_valid { DRAIN } else { SHORT_DRAIN };
+    // Awaited, because a release that is not written when the process ends is never written.
+    let release = timeout(drain, guard.release()).await;
+    let is_drained = shut_down(Some(redlock), drain).await;
+    let was_lost = match &release {
+        Ok(Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. })) => *was_lost,
+        _ => false,
+    };
     // Others had taken or deleted the keys, and only the answers to the release show it.
-    if was_valid && was_lost { outcome.and_then(|_| Err(lost(&args.name))) } else { outcome }
+    if was_valid && was_lost {
+        outcome?;
+        return Err(Failure::new(exit::LOST, words::lost(&args.name, "before the command had ended")));
+    }
+    if was_valid && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
+        let left = left.as_secs_f64();
+        exit::say(&format!(
+            "{}: too few nodes confirmed the release: others may have to wait for it up to {left:.1} s more",
+            lock(&args.name)
+        ));
+    }
+    let ended = outcome?;
+    if let Some(signal) = ended.signal.filter(|_| ended.is_our_groups) {
+        let _ = kill_current_process_group(signal);
+    }
+    Ok(ended.signal.map_or(ended.code, exit::by_signal))
+}
+
+/// False if something stays on nodes that should not.
+async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
+    match client {
+        Some(redlock) => redlock.shutdown(limit).await.is_ok(),
+        None => true,
+    }
 }
 
 /// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
@@ -150,81 +184,22 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
     )
 }
 
-/// Waits for the command's end; sees to it that it comes before the lock's.
-async fn watch(
-    mut group: Group,
-    guard: &Guard,
-    args: &RunArgs,
-    ttl: Duration,
-    signals: &mut Signals,
-) -> Result<u8, Failure> {
-    let grace = args.kill_after.min(ttl / 3);
-    let lead = KILL_LEAD.min(ttl / 10);
-    // The reaper strikes after us, so that it does so only in our stead.
-    let last = lead / 2;
-    let mut deadline = guard.deadline().boot_nanos();
-    group.end_at(deadline.saturating_sub(nanos(last)));
-    let mut is_ending = false;
-    let status = loop {
-        // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
-        // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
-        let renewed = guard.deadline().boot_nanos();
-        if !is_ending && renewed != deadline && left_until(deadline) > lead {
-            deadline = renewed;
-            group.end_at(deadline.saturating_sub(nanos(last)));
-        }
-        let left = left_until(deadline);
-        if left <= lead || !guard.is_valid() {
-            group.signal(Signal::KILL);
-            is_ending = true;
-        } else if left <= grace.max(lead) && !is_ending {
-            group.signal(Signal::TERM);
-            is_ending = true;
-        }
-        let look = if is_ending { left.saturating_sub(lead) } else { left.saturating_sub(grace) };
-        tokio::select! {
-            biased;
-            status = group.wait() => break status,
-            signal = signals.next() => group.pass_on(signal),
-            () = sleep(look.clamp(LEAST_LOOK, LONGEST_LOOK)) => {}
-            () = guard.lost(), if !is_ending => {}
-        }
-    };
-    // If we were stopped, the reaper has ended the command in our stead, and only the clock tells.
-    let is_lost = is_ending || left_until(deadline) <= lead || !guard.is_valid();
-    group.end().await;
-    if is_lost {
-        return Err(lost(&args.name));
-    }
-    status.map(code_of).map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))
-}
-
-fn lost(name: &str) -> Failure {
-    Failure::new(exit::LOST, format!("{}: lost before the command had ended", lock(name)))
-}
-
+/// As long as there is no command to pass them on to, signals mean us.
 async fn until_told_to_stop(signals: &mut Signals) -> Signal {
     loop {
-        let signal = signals.next().await;
-        // There is nobody yet to whom the others could be passed on.
-        if !matches!(signal, Signal::USR1 | Signal::USR2) {
-            return signal;
+        let caught = signals.next().await;
+        match Signal::from_named_raw(caught.number) {
+            Some(signal) if caught.ends() => return signal,
+            Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {
+                signals.stop_ourselves(signal);
+            }
+            _ => {}
         }
     }
-}
-
-fn left_until(deadline: u64) -> Duration {
-    Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
-}
-
-fn nanos(span: Duration) -> u64 {
-    span.as_nanos() as u64
 }
 
 /// The ttl where nothing is said.
 const TTL: Duration = Duration::from_secs(15);
-/// How long before the deadline everything is killed.
-const KILL_LEAD: Duration = Duration::from_millis(200);
 const STARTUP: Duration = Duration::from_secs(5);
 /// A longer one would be refused.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
@@ -233,5 +208,4 @@ const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// A time-out of nothing would be refused.
 const LEAST_TRY: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(2);
-const LEAST_LOOK: Duration = Duration::from_millis(2);
-const LONGEST_LOOK: Duration = Duration::from_millis(100);
+const SHORT_DRAIN: Duration = Duration::from_millis(250);

@@ -1,0 +1,206 @@
+//! What `run` and its reaper say to each other, over a socket: words with a length before each message.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use rustix::process::Pid;
+
+/// From `run`.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Order {
+    /// Starts the command. Its stdin comes with the first byte of this.
+    Start(Start),
+    /// Everything must be over at this moment of the boot clock.
+    EndAt(u64),
+    /// A signal for the command.
+    Signal(i32),
+    /// The lock is being lost: the command is asked to end, and what cannot be ended is told.
+    Term,
+    /// Everything must be over now.
+    Kill,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) struct Start {
+    /// As for [`Order::EndAt`]; it is known before the command starts.
+    pub(crate) end_at: u64,
+    /// The process group that the command joins.
+    pub(crate) group: Pid,
+    /// It is not the command's own: only the command gets signals.
+    pub(crate) is_shared: bool,
+    /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
+    pub(crate) kill_after: u64,
+    pub(crate) command: Vec<OsString>,
+}
+
+/// From the reaper.
+#[derive(Debug, PartialEq)]
+pub(crate) enum News {
+    Started(Pid),
+    /// It could not be started: the system's error number, or none if the time was up already.
+    Failed(Option<i32>),
+    /// The command was stopped by this signal.
+    Stopped(i32),
+    /// The command has ended: the status as waiting for a child gives it.
+    Exited(i32),
+    /// Of what the command started, this still runs after its end and was asked to end.
+    Left(String),
+    /// This cannot be ended, because of that error.
+    CannotEnd(String, i32),
+    /// This was ended, and what it may have started on another machine or under another parent was not.
+    Elsewhere(String),
+    /// Nothing is left of it, but for what cannot be ended.
+    Done,
+}
+
+impl Order {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Start(start) => {
+                let numbers = [
+                    start.end_at.to_string(),
+                    start.group.as_raw_pid().to_string(),
+                    u8::from(start.is_shared).to_string(),
+                    start.kill_after.to_string(),
+                ];
+                let head = ["start".into()].into_iter().chain(numbers.map(OsString::from));
+                message(head.chain(start.command))
+            }
+            Self::EndAt(moment) => message(["at".into(), moment.to_string().into()]),
+            Self::Signal(number) => message(["signal".into(), number.to_string().into()]),
+            Self::Term => message(["term".into()]),
+            Self::Kill => message(["kill".into()]),
+        }
+    }
+
+    pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
+        let mut words = words.into_iter();
+        Some(match words.next()?.to_str()? {
+            "start" => Self::Start(Start {
+                end_at: number(words.next())?,
+                group: Pid::from_raw(number(words.next())?)?,
+                is_shared: number::<u8>(words.next())? != 0,
+                kill_after: number(words.next())?,
+                command: words.collect(),
+            }),
+            "at" => Self::EndAt(number(words.next())?),
+            "signal" => Self::Signal(number(words.next())?),
+            "term" => Self::Term,
+            "kill" => Self::Kill,
+            _ => return None,
+        })
+    }
+}
+
+impl News {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let (word, of) = match self {
+            Self::Started(pid) => ("started", vec![pid.as_raw_pid().to_string()]),
+            Self::Failed(error) => ("failed", error.iter().map(i32::to_string).collect()),
+            Self::Stopped(signal) => ("stopped", vec![signal.to_string()]),
+            Self::Exited(status) => ("exited", vec![status.to_string()]),
+            Self::Left(names) => ("left", vec![names]),
+            Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
+            Self::Elsewhere(names) => ("elsewhere", vec![names]),
+            Self::Done => ("done", vec![]),
+        };
+        message([word.into()].into_iter().chain(of.into_iter().map(OsString::from)))
+    }
+
+    pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
+        let mut words = words.into_iter();
+        let text = |word: Option<OsString>| word.map(|word| word.to_string_lossy().into_owned());
+        Some(match words.next()?.to_str()? {
+            "started" => Self::Started(Pid::from_raw(number(words.next())?)?),
+            "failed" => Self::Failed(number(words.next())),
+            "stopped" => Self::Stopped(number(words.next())?),
+            "exited" => Self::Exited(number(words.next())?),
+            "left" => Self::Left(text(words.next())?),
+            "cannot" => Self::CannotEnd(text(words.next())?, number(words.next())?),
+            "elsewhere" => Self::Elsewhere(text(words.next())?),
+            "done" => Self::Done,
+            _ => return None,
+        })
+    }
+}
+
+/// What has been read, until it makes a message.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox(Vec<u8>);
+
+impl Inbox {
+    pub(crate) fn take_in(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The words of the next whole message.
+    pub(crate) fn next(&mut self) -> Option<Vec<OsString>> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let body = rest.get(..length)?;
+        let words = body.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect();
+        self.0.drain(..4 + length);
+        Some(words)
+    }
+}
+
+/// Words cannot hold a zero byte: they are arguments of a command, or our own.
+fn message(words: impl IntoIterator<Item = OsString>) -> Vec<u8> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let body = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>().join(&0);
+    [&(body.len() as u32).to_le_bytes()[..], &body].concat()
+}
+
+fn number<T: std::str::FromStr>(word: Option<OsString>) -> Option<T> {
+    word?.to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_what_is_heard_however_it_comes_in() {
+        let pid = Pid::from_raw(7).expect("a number");
+        let start = |command: &[&[u8]]| {
+            let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
+            Order::Start(Start { end_at: u64::MAX, group: pid, is_shared: true, kill_after: 5, command })
+        };
+        let all = || {
+            let odd: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];
+            [start(odd), start(&[b"x"]), Order::EndAt(3), Order::Signal(64), Order::Term, Order::Kill]
+        };
+        let bytes: Vec<u8> = all().into_iter().flat_map(Order::encode).collect();
+        for size in [1, 3, bytes.len()] {
+            let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
+            for part in bytes.chunks(size) {
+                inbox.take_in(part);
+                heard.extend(std::iter::from_fn(|| inbox.next()).map(Order::decode));
+            }
+            assert_eq!(heard, all().map(Some));
+        }
+    }
+
+    #[test]
+    fn all_news_are_understood() {
+        let pid = Pid::from_raw(7).expect("a number");
+        let names = || "sleep 12, sh 13".to_owned();
+        let all = || {
+            [
+                News::Started(pid),
+                News::Failed(Some(2)),
+                News::Failed(None),
+                News::Stopped(21),
+                News::Exited(0x0f00),
+                News::Left(names()),
+                News::CannotEnd(names(), 1),
+                News::Elsewhere(names()),
+                News::Done,
+            ]
+        };
+        let mut inbox = Inbox::default();
+        all().into_iter().for_each(|news| inbox.take_in(&news.encode()));
+        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(News::decode).collect();
+        assert_eq!(heard, all().map(Some));
+    }
+}

@@ -1,0 +1,394 @@
+//! The command under the lock: started, watched, and over before the lock is.
+
+use std::io::{self, IsTerminal as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use quorlock::{Guard, Redlock};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, getsid, kill_process, kill_process_group,
+    set_child_subreaper, wait,
+};
+use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use super::terminal::Terminal;
+use super::words;
+use crate::args::RunArgs;
+use crate::exit::{self, Failure, code_of};
+use crate::reaper::{self, News, Order, Reaper, Start, boot_nanos, descendants_of, in_words};
+use crate::signals::{Caught, Signals};
+
+/// How the command ended, of which nothing is left.
+pub(crate) struct Ended {
+    /// As an exit code.
+    pub(crate) code: u8,
+    /// The signal that it died of, if that was meant for us too.
+    pub(crate) signal: Option<Signal>,
+    /// It was typed where only the command got it, and is our group's too.
+    pub(crate) is_our_groups: bool,
+}
+
+/// Runs the command to its end, which comes before the lock's.
+pub(crate) async fn run(
+    args: &RunArgs,
+    guard: &Guard,
+    redlock: &Redlock,
+    ttl: Duration,
+    signals: &mut Signals,
+) -> Result<Ended, Failure> {
+    let mut watch = Watch::begin(args, guard, redlock, ttl, signals)?;
+    let outcome = watch.to_the_end().await;
+    watch.give_back_terminal();
+    outcome
+}
+
+struct Watch<'a> {
+    args: &'a RunArgs,
+    guard: &'a Guard,
+    redlock: &'a Redlock,
+    signals: &'a mut Signals,
+    children: Listener,
+    reaper: Reaper,
+    terminal: Option<Terminal>,
+    /// The command's process group.
+    group: Pid,
+    command: Option<Pid>,
+    /// Of the command, once it has ended.
+    status: Option<ExitStatus>,
+    /// What was sent to us and passed on.
+    passed_on: Vec<i32>,
+    stage: Stage,
+    deadline: u64,
+    /// How long before the deadline the command gets TERM, and KILL.
+    grace: Duration,
+    lead: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Working,
+    /// The lock is being lost: TERM was sent, or KILL.
+    Losing,
+    Lost,
+    /// The command needs a terminal that nobody can give it.
+    Stuck(Signal),
+}
+
+impl<'a> Watch<'a> {
+    fn begin(
+        args: &'a RunArgs,
+        guard: &'a Guard,
+        redlock: &'a Redlock,
+        ttl: Duration,
+        signals: &'a mut Signals,
+    ) -> Result<Self, Failure> {
+        let failed = |error: io::Error| {
+            Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
+        };
+        // If the reaper is killed, what it has started is ours to end.
+        #[cfg(target_os = "linux")]
+        set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
+        let group = if args.foreground { getpgrp() } else { reaper::new_group().map_err(failed)? };
+        let environment = words::environment(&args.name, guard.fencing_token());
+        let reaper = Reaper::start(&args.name, &environment).map_err(failed)?;
+        let children = signal(SignalKind::child()).map_err(failed)?;
+        let lead = KILL_LEAD.min(ttl / 10);
+        let mut terminal = Terminal::open(getpgrp());
+        // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
+        // it wants it.
+        if let Some(terminal) =
+            terminal.as_mut().filter(|_| io::stdin().is_terminal() && io::stdout().is_terminal())
+        {
+            terminal.lend(group);
+        }
+        Ok(Self {
+            args,
+            guard,
+            redlock,
+            signals,
+            children,
+            reaper,
+            terminal,
+            group,
+            command: None,
+            status: None,
+            passed_on: Vec::new(),
+            stage: Stage::Working,
+            deadline: guard.deadline().boot_nanos(),
+            grace: args.kill_after.min(ttl / 3).max(lead),
+            lead,
+        })
+    }
+
+    async fn to_the_end(&mut self) -> Result<Ended, Failure> {
+        if !self.guard.is_valid() {
+            return Err(Failure::new(
+                exit::LOST,
+                words::lost(&self.args.name, "before the command was started"),
+            ));
+        }
+        let start = Start {
+            end_at: self.last_moment(),
+            group: self.group,
+            is_shared: self.args.foreground,
+            kill_after: self.args.kill_after.as_nanos() as u64,
+            command: self.args.command.clone(),
+        };
+        let ordered = self.reaper.order_start(start).await;
+        ordered
+            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
+        loop {
+            let look = self.look_at_the_clock().await;
+            tokio::select! {
+                biased;
+                news = self.reaper.news() => match news {
+                    Some(News::Done) => break,
+                    Some(News::Failed(error)) => return Err(self.not_started(error)),
+                    Some(news) => self.hear(news),
+                    None => return self.without_reaper().await,
+                },
+                caught = self.signals.next() => self.pass_on(caught),
+                _ = self.children.recv() => self.wait_for_children(),
+                () = sleep(look) => {}
+                () = self.guard.lost(), if self.stage == Stage::Working => {}
+            }
+        }
+        self.ended()
+    }
+
+    /// Sees to it that the end comes in time. Returns how long nothing need be done.
+    async fn look_at_the_clock(&mut self) -> Duration {
+        // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
+        // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
+        let renewed = self.guard.deadline().boot_nanos();
+        let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
+        if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
+            self.deadline = renewed;
+            self.reaper.order(Order::EndAt(self.last_moment()));
+        }
+        let left = left_until(self.deadline);
+        if self.stage == Stage::Lost {
+            return LONGEST_LOOK;
+        }
+        if left <= self.lead || !self.guard.is_valid() {
+            self.reaper.order(Order::Kill);
+            self.stage = Stage::Lost;
+            return LONGEST_LOOK;
+        }
+        if self.stage == Stage::Losing {
+            return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
+        }
+        if left <= self.grace {
+            self.reaper.order(Order::Term);
+            self.stage = Stage::Losing;
+            let nodes = timeout(LEAST_LOOK, self.redlock.nodes()).await.unwrap_or_default();
+            self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
+        }
+        self.follow_to_its_group();
+        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Started(pid) => {
+                self.command = Some(pid);
+                self.wait_for_children();
+            }
+            News::Stopped(number) => self.stopped(number),
+            News::Exited(status) => self.status = Some(ExitStatus::from_raw(status)),
+            News::Left(names) => self.say(&format!(
+                "the command has ended, and what it started still runs ({names}): it gets TERM, and KILL after {}",
+                humantime::format_duration(self.args.kill_after)
+            )),
+            News::CannotEnd(names, error) => {
+                let error = io::Error::from_raw_os_error(error);
+                self.say(&format!("cannot be ended, and may outlive the lock: {names}: {error}"));
+            }
+            News::Elsewhere(names) => {
+                self.say(&format!("ended: {names}; what it started elsewhere may run on without the lock"));
+            }
+            News::Done | News::Failed(_) => {}
+        }
+    }
+
+    /// A signal that was sent to us and means the command.
+    fn pass_on(&mut self, caught: Caught) {
+        // What is typed goes to all of the terminal's group, and so to a command that is in ours.
+        if self.args.foreground && caught.is_typed {
+            self.passed_on.push(caught.number);
+            return;
+        }
+        // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
+        if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
+            return;
+        }
+        self.passed_on.push(caught.number);
+        self.reaper.order(Order::Signal(caught.number));
+    }
+
+    /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
+    fn stopped(&mut self, number: i32) {
+        let Some(signal) = Signal::from_named_raw(number) else { return };
+        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
+        let Some(terminal) = self.terminal.as_mut().filter(|_| signal != Signal::STOP) else {
+            self.say(&format!(
+                "the command was stopped ({}), and the lock stays held",
+                words::name_of(signal)
+            ));
+            return;
+        };
+        let group = self.command.and_then(|pid| getpgid(Some(pid)).ok()).unwrap_or(self.group);
+        if wants_terminal && terminal.lend(group) {
+            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+            return;
+        }
+        let was_lent = terminal.is_lent();
+        // In the group of a session's first process, there is no shell that could continue us.
+        let can_stop = getsid(None) != Ok(getpgrp());
+        let went_on = can_stop && self.signals.stop_ourselves(signal);
+        if wants_terminal && !went_on {
+            self.stage = Stage::Stuck(signal);
+            self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
+            self.reaper.order(Order::Term);
+            return;
+        }
+        // In the foreground again, and as it was.
+        if was_lent {
+            terminal.lend(group);
+        }
+        self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+    }
+
+    /// A command that has made a group of its own, such as `timeout`, takes the terminal there with it.
+    fn follow_to_its_group(&mut self) {
+        let (Some(pid), None, Some(terminal)) = (self.command, self.status, &mut self.terminal) else {
+            return;
+        };
+        if terminal.is_lent() && getpgid(Some(pid)) == Ok(pid) && terminal.lend(pid) {
+            // It may have been stopped there meanwhile. Not waited for yet, it has its number.
+            let _ = kill_process_group(pid, Signal::CONT);
+        }
+    }
+
+    /// For whatever was given to us because its parent has ended: as the first process of a container, that is all
+    /// that is.
+    fn wait_for_children(&mut self) {
+        // The first of the group must stand until the command has joined it.
+        if self.command.is_none() {
+            return;
+        }
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            if pid == self.reaper.pid && status.stopped() {
+                let _ = kill_process(pid, Signal::CONT);
+            } else if Some(pid) == self.command && !status.stopped() {
+                self.status = Some(ExitStatus::from_raw(status.as_raw()));
+            }
+        }
+    }
+
+    /// The reaper was killed, so that nothing ends the command if we are too: we end it now.
+    async fn without_reaper(&mut self) -> Result<Ended, Failure> {
+        self.say(
+            "the reaper was killed, which ends the command if this process cannot: the command gets TERM",
+        );
+        let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
+        let mut signal = Signal::TERM;
+        loop {
+            self.wait_for_children();
+            let left = descendants_of(getpid());
+            let (out_of_reach, left): (Vec<_>, Vec<_>) =
+                left.into_iter().partition(|it| !it.can_be_signalled());
+            if left.is_empty() {
+                if !out_of_reach.is_empty() {
+                    let names = in_words(out_of_reach.iter());
+                    self.hear(News::CannotEnd(names, Errno::PERM.raw_os_error()));
+                }
+                break;
+            }
+            let deadline = self.guard.deadline().boot_nanos();
+            if boot_nanos() >= kill_at || left_until(deadline) <= self.lead || !self.guard.is_valid() {
+                signal = Signal::KILL;
+            }
+            if signal == Signal::KILL || self.stage == Stage::Working {
+                for process in &left {
+                    let _ = process.signal(signal).and_then(|()| process.signal(Signal::CONT));
+                }
+                self.stage = Stage::Losing;
+            }
+            sleep(REST).await;
+        }
+        let words =
+            format!("{}: the command was ended, because its reaper was killed", exit::lock(&self.args.name));
+        Err(Failure::new(exit::SOFTWARE, words))
+    }
+
+    fn ended(&self) -> Result<Ended, Failure> {
+        // If we were stopped, the reaper has ended the command in our stead, and only the clock tells.
+        let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
+            || left_until(self.deadline) <= self.lead
+            || !self.guard.is_valid();
+        if is_lost {
+            return Err(Failure::new(
+                exit::LOST,
+                words::lost(&self.args.name, "before the command had ended"),
+            ));
+        }
+        if let Stage::Stuck(signal) = self.stage {
+            return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
+        }
+        // Without a status it cannot be ended: that was said.
+        let Some(status) = self.status else { return Err(Failure::new(exit::SOFTWARE, "")) };
+        let died_of = status.signal().and_then(Signal::from_named_raw);
+        let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
+        let is_our_groups = self.terminal.as_ref().is_some_and(Terminal::is_lent)
+            && died_of
+                .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
+        let signal = died_of.filter(|signal| is_our_groups || (words::ends(*signal) && was_sent(signal)));
+        Ok(Ended { code: code_of(status), signal, is_our_groups })
+    }
+
+    fn not_started(&mut self, error: Option<i32>) -> Failure {
+        let Some(number) = error else {
+            return Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started"));
+        };
+        words::not_started(&self.args.command, &io::Error::from_raw_os_error(number))
+    }
+
+    /// Who was ended cannot see to the modes of the terminal itself.
+    fn give_back_terminal(&mut self) {
+        let was_ended =
+            self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
+        if let Some(terminal) = &mut self.terminal {
+            terminal.take_back(was_ended && self.command.is_some());
+            // One beside us that wanted it meanwhile was stopped for that.
+            if !self.args.foreground {
+                let _ = kill_process_group(getpgrp(), Signal::CONT);
+            }
+        }
+    }
+
+    fn last_moment(&self) -> u64 {
+        // The reaper strikes after us, so that it does so only in our stead.
+        self.deadline.saturating_sub((self.lead / 2).as_nanos() as u64)
+    }
+
+    fn say(&self, words: &str) {
+        if !self.args.quiet {
+            exit::say(&format!("{}: {words}", exit::lock(&self.args.name)));
+        }
+    }
+}
+
+fn left_until(deadline: u64) -> Duration {
+    Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
+}
+
+/// How long before the deadline everything is killed.
+const KILL_LEAD: Duration = Duration::from_millis(200);
+const LEAST_LOOK: Duration = Duration::from_millis(2);
+const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at what is still to be ended.
+const REST: Duration = Duration::from_millis(10);

@@ -1,0 +1,77 @@
+//! The terminal we were started from: lent to the command's process group as a shell does, and taken back.
+//!
+//! Who uses it while another group has it is stopped by the system. So we do it with the signals that stop blocked
+//! (see [`crate::signals`]), which the system takes for leave.
+
+use std::fs::{File, OpenOptions};
+
+use rustix::process::Pid;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
+
+pub(crate) struct Terminal {
+    tty: File,
+    /// As they were before.
+    modes: Termios,
+    /// Our process group.
+    ours: Pid,
+    /// The one that has it from us. Ours, if none has.
+    borrower: Pid,
+}
+
+impl Terminal {
+    /// Our controlling terminal, if there is one. Nothing is done with it yet.
+    pub(crate) fn open(ours: Pid) -> Option<Self> {
+        let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+        let modes = tcgetattr(&tty).ok()?;
+        Some(Self { tty, modes, ours, borrower: ours })
+    }
+
+    /// Whether what is typed goes to our group.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.foreground() == Some(self.ours)
+    }
+
+    /// Whether another group has it from us.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.borrower != self.ours && self.foreground() == Some(self.borrower)
+    }
+
+    /// Gives it to that group, if it is ours to give. True if it has it now and did not before.
+    pub(crate) fn lend(&mut self, group: Pid) -> bool {
+        let is_ours = self.is_ours() || self.is_lent();
+        if !is_ours || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
+            return false;
+        }
+        self.borrower = group;
+        true
+    }
+
+    /// Somebody else has lent it to that group.
+    pub(crate) fn lend_to(&mut self, group: Pid) {
+        self.borrower = group;
+    }
+
+    /// Takes it back from who has it from us. The modes too, if that was ended and could not see to them itself.
+    pub(crate) fn take_back(&mut self, with_modes: bool) {
+        if self.is_lent() {
+            let _ = tcsetpgrp(&self.tty, self.ours);
+        }
+        self.borrower = self.ours;
+        if with_modes && self.is_ours() {
+            let _ = tcsetattr(&self.tty, OptionalActions::Now, &self.modes);
+        }
+    }
+
+    fn foreground(&self) -> Option<Pid> {
+        tcgetpgrp(&self.tty).ok()
+    }
+}
+
+/// Whether the terminal sends such signals, and to us.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sends_to_us(number: i32) -> bool {
+    use rustix::process::{Signal, getpgrp};
+    let typed = [Signal::INT, Signal::QUIT, Signal::TSTP, Signal::WINCH];
+    typed.iter().any(|signal| signal.as_raw() == number)
+        && Terminal::open(getpgrp()).is_some_and(|terminal| terminal.is_ours())
+}
