@@ -108,7 +108,8 @@ impl Terminal {
     #[track_caller]
     pub(crate) fn status(&mut self) -> i32 {
         self.line("echo code=$?.");
-        self.until("\ncode=");
+        self.until("code=$?.");
+        self.until("code=");
         for _ in 0..TRIES {
             if let Some((code, _)) = self.unread().split_once('.') {
                 self.until(PROMPT);
