@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
+use crate::processes::{self, Process};
+
 /// Some servers and a folder.
 pub(crate) struct World {
     pub(crate) fleet: Fleet,
@@ -49,11 +51,31 @@ impl World {
         self
     }
 
+    /// Another program over our servers, in our folder, which finds `quorlock` and the system's `python3` by name.
+    pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,QUIT", name]).args(args);
+        let folder = Path::new(env!("CARGO_BIN_EXE_quorlock")).parent().expect("a folder");
+        let path = format!(
+            "{}:/usr/bin:/bin:/usr/sbin:/sbin:{}",
+            folder.display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        unset(&mut command).env("PATH", path);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.surround(&mut command);
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command.env("QUORLOCK_NODES", self.fleet.nodes()).current_dir(self.folder.path());
+        command.envs(self.longest_ttl.map(|longest| ("QUORLOCK_LONGEST_TTL", longest)));
+    }
+
     /// `quorlock` with these arguments, over our servers, in our folder.
     pub(crate) fn quorlock(&self, args: &[&str]) -> Command {
         let mut command = quorlock(args);
-        command.env("QUORLOCK_NODES", self.fleet.nodes()).current_dir(self.folder.path());
-        command.envs(self.longest_ttl.map(|longest| ("QUORLOCK_LONGEST_TTL", longest)));
+        self.surround(&mut command);
         command
     }
 
@@ -95,6 +117,28 @@ impl World {
         self.fleet.servers().iter().map(marker).collect()
     }
 
+    /// A file with this text, for `sh`, `bash` or `python3`.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.file(name), text).expect("a file");
+    }
+
+    /// The text of a file; empty as long as there is none.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    /// What runs of all that was started here, known by its environment or its folder.
+    pub(crate) fn running(&self) -> Vec<Process> {
+        let marker = format!("QUORLOCK_NODES={}", self.fleet.nodes());
+        let folder = self.folder.path();
+        processes::all().into_iter().filter(|process| process.is_of(&marker, folder)).collect()
+    }
+
+    /// Waits until the lock is on no server any more.
+    pub(crate) fn until_free(&self, name: &str) {
+        until("the lock is free", || self.keys(name) == 0);
+    }
+
     /// Makes somebody else hold it on all servers.
     pub(crate) fn take(&self, name: &str) {
         for server in self.fleet.servers() {
@@ -103,17 +147,29 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// What a failed test leaves running ends here.
+    fn drop(&mut self) {
+        processes::kill_until_none(|| self.running());
+    }
+}
+
 /// `quorlock`, with nothing set around it.
 pub(crate) fn quorlock(args: &[&str]) -> Command {
     let mut command = program();
+    unset(&mut command).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Takes away what is set around the tests.
+pub(crate) fn unset(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("QUORLOCK_") && name != "QUORLOCK_REDIS_SERVER" {
             command.env_remove(name);
         }
     }
-    command.env_remove("RUST_LOG").args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    command.env_remove("RUST_LOG")
 }
 
 /// The program, with no signal ignored, however the tests themselves were started: what runs in the background of a

@@ -1,0 +1,135 @@
+//! Ctrl-C and its like, typed or sent: each reaches the command once, and leaves the loop around it.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::Signal;
+
+use crate::processes::Process;
+use crate::programs::LISTENER;
+use crate::terminal::{CTRL_BACKSLASH, CTRL_C, PROMPT, Terminal};
+use crate::world::{World, until};
+
+/// The ways in which a command may stand at a terminal.
+const WAYS: [&str; 6] = [
+    "quorlock run a -- python3 listener INT USR1",
+    "echo x | quorlock run a -- python3 listener INT USR1",
+    "quorlock run a -- python3 listener INT USR1 | cat",
+    "quorlock run --foreground a -- python3 listener INT USR1",
+    "echo x | quorlock run --foreground a -- python3 listener INT USR1",
+    "quorlock run --foreground a -- python3 listener INT USR1 | cat",
+];
+
+/// Interrupts the listener in each of the ways, and counts what it hears.
+#[track_caller]
+fn check_heard_once(interrupt: impl Fn(&Terminal, &Process)) {
+    let world = World::of(3);
+    world.write("listener", LISTENER);
+    for way in WAYS {
+        let mut terminal = Terminal::bash(&world);
+        terminal.line(way);
+        until("the listener is ready", || world.read("signals") == "READY\n");
+        let run = terminal.run();
+        interrupt(&terminal, &run);
+        until("it hears the signal", || world.read("signals").contains("INT"));
+        // Passed on after all that came before it.
+        run.send(Signal::USR1);
+        until("it hears the next one", || world.read("signals").contains("USR1"));
+        run.send(Signal::TERM);
+        terminal.until(PROMPT);
+        let heard = world.read("signals");
+        assert_eq!(heard.matches("INT").count(), 1, "{way}: {heard}");
+        std::fs::remove_file(world.file("signals")).expect("a file");
+        world.until_free("a");
+    }
+}
+
+#[test]
+fn a_typed_interrupt_comes_once() {
+    check_heard_once(|terminal, _| terminal.type_keys(CTRL_C));
+}
+
+#[test]
+fn an_interrupt_sent_to_run_comes_once() {
+    check_heard_once(|_, run| run.send(Signal::INT));
+}
+
+/// A loop of three commands of which the second must never begin.
+const LOOP: &str =
+    "for i in 1 2 3; do echo round-$i; quorlock run a -- sh -c 'echo began-$$ >> began; exec sleep 60'; done";
+
+fn until_began(world: &World) {
+    until("the command runs", || world.read("began").ends_with('\n'));
+}
+
+#[test]
+fn an_interrupt_leaves_a_loop_of_an_interactive_shell() {
+    let world = World::of(3);
+    let mut terminal = Terminal::bash(&world);
+    for (line, keys, code) in [
+        (LOOP, CTRL_C, 130),
+        ("while :; do quorlock run a -- sh -c 'echo began >> began; exec sleep 60'; done", CTRL_C, 130),
+        (
+            "while :; do quorlock run --foreground a -- sh -c 'echo began >> began; exec sleep 60'; done",
+            CTRL_C,
+            130,
+        ),
+        ("quorlock run a -- sh -c 'echo began >> began; exec sleep 60'", CTRL_BACKSLASH, 131),
+    ] {
+        let _ = std::fs::remove_file(world.file("began"));
+        terminal.line(line);
+        until_began(&world);
+        terminal.type_keys(keys);
+        terminal.until(PROMPT);
+        assert_eq!(terminal.status(), code, "{line}");
+        assert_eq!(world.read("began").lines().count(), 1, "{line}");
+        assert_eq!(world.keys("a"), 0, "{line}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_script() {
+    let world = World::of(3);
+    let endless = "while :; do quorlock run a -- sh -c 'echo began >> began; exec sleep 60'; done";
+    for shell in ["bash", "sh"] {
+        for script in [LOOP, endless, &LOOP.replace("run a", "run --foreground a")] {
+            let _ = std::fs::remove_file(world.file("began"));
+            let mut terminal = Terminal::script(&world, shell, script);
+            until_began(&world);
+            terminal.type_keys(CTRL_C);
+            let status = terminal.end();
+            assert_eq!(status.signal(), Some(2), "{shell}: {script}: {status:?}");
+            assert_eq!(world.read("began").lines().count(), 1, "{shell}: {script}");
+            world.until_free("a");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_takes_the_interrupt_well_leaves_the_loop_going() {
+    let world = World::of(3);
+    let command = "trap 'exit 0' INT; echo began >> began; while :; do sleep 0.02; done";
+    world.write("command", command);
+    let script = "for i in 1 2 3; do quorlock run a -- bash command; echo code=$?; done";
+    let mut terminal = Terminal::script(&world, "bash", script);
+    for round in 1..=3 {
+        until("the command runs", || world.read("began").lines().count() == round);
+        terminal.type_keys(CTRL_C);
+        terminal.until("code=0");
+    }
+    assert_eq!(terminal.end().code(), Some(0));
+}
+
+#[test]
+fn run_dies_of_what_its_command_died_of() {
+    let world = World::of(3);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let script = "echo began >> began; exec sleep 60";
+        let mut terminal = Terminal::quorlock(&world, &["run", "a", "--", "sh", "-c", script]);
+        until_began(&world);
+        terminal.run().send(signal);
+        let status = terminal.end();
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?}");
+        assert_eq!(world.keys("a"), 0, "the lock was given up first");
+        std::fs::remove_file(world.file("began")).expect("a file");
+    }
+}
