@@ -27,7 +27,7 @@ use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
 use crate::progress::Bar;
 use crate::reaper::boot_nanos;
-use crate::signals::Signals;
+use crate::signals::handled::Handled;
 use crate::status::print;
 use figures::{Counted, Figures};
 use live::{Live, Part, Watch};
@@ -35,7 +35,7 @@ use setting::{Place, Setting};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
-        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+        Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let (setting, place) = setting::settle(&args).await?;
     let Place { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
@@ -77,7 +77,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
     let looks = looks?;
     if let Some(signal) = ended_by {
-        let code = 128 + signal.number as u8;
+        let code = 128 + signal.as_raw() as u8;
         return Err(Failure::new(code, "interrupted: nothing is told, and all locks were given back"));
     }
     if let Some(failure) = broke {

@@ -16,12 +16,12 @@ use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
 use crate::progress::Bar;
 use crate::reaper::{boot_nanos, this_program};
-use crate::signals::Signals;
+use crate::signals::handled::Handled;
 use crate::status::print;
 
 pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let mut signals =
-        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+        Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let config = config(&args)?;
     report::check(&args)?;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -56,7 +56,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     match outcome.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))? {
         Ok(outcome) => tell(&args, &config, &outcome),
         Err(RunError::Interrupted) => {
-            let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.number as u8);
+            let code = ended_by.map_or(exit::SOFTWARE, |signal| 128 + signal.as_raw() as u8);
             Err(Failure::new(code, "interrupted: nothing was judged"))
         }
         Err(error @ RunError::Servers(_)) => Err(Failure::new(exit::NO_QUORUM, error.to_string())),

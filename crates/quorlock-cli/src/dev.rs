@@ -4,17 +4,17 @@ use std::ffi::OsString;
 
 use quorlock::{ConnectError, InitError, Redlock};
 use quorlock_chaos::Fleet;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
 use crate::config::LONGEST_TTL;
 use crate::exit::{self, Failure, code_of};
-use crate::signals::Signals;
+use crate::signals::handled::{Handled, is_typed};
 
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let mut signals =
-        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+        Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let fleet = Fleet::start(usize::from(args.count))
         .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
     let longest_ttl = args.longest_ttl.unwrap_or(LONGEST_TTL);
@@ -51,11 +51,9 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,
-            caught = signals.next() => {
-                // What is typed, the command in our group has had already.
-                if !caught.is_typed
+            signal = signals.next() => {
+                if !is_typed(signal)
                     && let Some(pid) = child.id().and_then(|pid| Pid::from_raw(pid as i32))
-                    && let Some(signal) = Signal::from_named_raw(caught.number)
                 {
                     let _ = kill_process(pid, signal);
                 }

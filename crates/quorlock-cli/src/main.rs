@@ -29,9 +29,11 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     // Parts of `run` that are to begin without delay, and take nothing from the environment.
-    match std::env::args_os().nth(1) {
+    let mut words = std::env::args_os().skip(1);
+    match words.next() {
         Some(word) if word == reaper::ANCHOR => return ExitCode::SUCCESS,
         Some(word) if word == reaper::REAP => return ExitCode::from(reaper::reap()),
+        Some(word) if word == reaper::BECOME => return ExitCode::from(run::become_it::become_it(words)),
         _ => {}
     }
     signals::unblock();

@@ -123,6 +123,8 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-/// What the program is called with to be a reaper, or the first of a group.
+/// What the program is called with to be a reaper, to become the command, and to be the first of a group.
 pub(crate) const REAP: &str = "__reap";
+pub(crate) const BECOME: &str = "__become";
+pub(crate) const QUIETLY: &str = "-q";
 pub(crate) const ANCHOR: &str = "__anchor";

@@ -1,5 +1,6 @@
 //! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
 
+pub(crate) mod become_it;
 pub(crate) mod command;
 pub(crate) mod terminal;
 mod words;
@@ -20,8 +21,8 @@ use crate::signals::Signals;
 use crate::waiting::{self, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
-    let mut signals = Signals::listen_to_all()
-        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let Cluster { builder, quorum, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));

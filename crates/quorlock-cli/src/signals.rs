@@ -3,6 +3,8 @@
 //! So no signal ends or stops this process but KILL and STOP, each is seen with where it came from, and the default of
 //! one is a choice: [`die_of`], [`Signals::stop_ourselves`].
 
+pub(crate) mod handled;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -42,7 +44,7 @@ pub(crate) struct Blocked {
 }
 
 impl Blocked {
-    /// Blocks all in this thread, and in those that it starts. Processes that it starts have none blocked.
+    /// Blocks all in this thread, and in the threads and processes that it starts.
     pub(crate) fn all() -> io::Result<Self> {
         Self::but(&[])
     }
@@ -50,12 +52,8 @@ impl Blocked {
     fn but(left: &[Blockable]) -> io::Result<Self> {
         let mut set = SigSet::all();
         FAULTS.iter().chain(left).for_each(|signal| set.remove(*signal));
-        Self::those(&set)
-    }
-
-    fn those(set: &SigSet) -> io::Result<Self> {
         set.thread_set_mask()?;
-        Ok(Self { source: Source::of(set)?, ignored: ignored() })
+        Ok(Self { source: Source::of(&set)?, ignored: ignored() })
     }
 
     /// The next one that waits. Not one of those that the process which started us wants ignored: what `nohup` runs
@@ -90,13 +88,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on for those that ask a process to do something. Threads that run already are not covered.
+    /// Listens from now on. Threads that run already are not covered, and processes that are started have all of them
+    /// blocked, until they say otherwise.
     pub(crate) fn listen() -> io::Result<Self> {
-        Self::of(Blocked::those(&SigSet::from_iter(ASKING))?)
-    }
-
-    /// For all, but for those of children.
-    pub(crate) fn listen_to_all() -> io::Result<Self> {
         Self::of(Blocked::but(&[Blockable::SIGCHLD])?)
     }
 
@@ -266,13 +260,5 @@ const FAULTS: [Blockable; 7] = [
     Blockable::SIGSEGV,
     Blockable::SIGSYS,
     Blockable::SIGTRAP,
-];
-const ASKING: [Blockable; 6] = [
-    Blockable::SIGHUP,
-    Blockable::SIGINT,
-    Blockable::SIGQUIT,
-    Blockable::SIGTERM,
-    Blockable::SIGUSR1,
-    Blockable::SIGUSR2,
 ];
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];

@@ -1,18 +1,15 @@
 //! The reaper itself: starts the command, waits for it, and ends all that came of it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::Access;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
@@ -20,9 +17,9 @@ use rustix::process::{
     set_child_subreaper, wait,
 };
 
-use super::boot_nanos;
 use super::descendants::{self, Process};
 use super::wire::{Inbox, News, Order, Start};
+use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
 
@@ -343,34 +340,13 @@ impl Reaper {
     }
 }
 
-/// As a shell does, a file that is no program and names no interpreter is read by `sh`.
+/// By way of a process of ours, which lets the signals through that are blocked here, and becomes the command.
 fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
-    let (program, arguments) = start.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let command = |program: &OsString, stdin: Option<OwnedFd>| {
-        let mut command = Command::new(program);
-        command.process_group(start.group.as_raw_pid());
-        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-        command
-    };
-    let again = stdin.as_ref().map(OwnedFd::try_clone).transpose()?;
-    let child = match command(program, stdin).args(arguments).spawn() {
-        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
-            command(&"/bin/sh".into(), again).arg(found(program)).args(arguments).spawn()?
-        }
-        started => started?,
-    };
-    Ok(Pid::from_child(&child))
-}
-
-/// Where a program is that was named without a folder.
-fn found(program: &OsString) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |file: &PathBuf| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file();
-    let named =
-        Some(PathBuf::from(program)).filter(|path| path.components().count() > 1 || path.is_absolute());
-    named
-        .or_else(|| std::env::split_paths(&path).map(|folder| folder.join(program)).find(is_there))
-        .unwrap_or_else(|| program.into())
+    let mut command = Command::new(this_program()?);
+    command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" }).args(&start.command);
+    command.process_group(start.group.as_raw_pid());
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    Ok(Pid::from_child(&command.spawn()?))
 }
 
 /// A real-time signal, for which there is no name and no safe call: by the shell's.

@@ -30,6 +30,8 @@ pub(crate) struct Start {
     pub(crate) is_shared: bool,
     /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
     pub(crate) kill_after: u64,
+    /// Nothing is said if it cannot be started.
+    pub(crate) is_quiet: bool,
     pub(crate) command: Vec<OsString>,
 }
 
@@ -62,6 +64,7 @@ impl Order {
                     start.group.as_raw_pid().to_string(),
                     u8::from(start.is_shared).to_string(),
                     start.kill_after.to_string(),
+                    u8::from(start.is_quiet).to_string(),
                 ];
                 let head = ["start".into()].into_iter().chain(numbers.map(OsString::from));
                 message(head.chain(start.command))
@@ -81,6 +84,7 @@ impl Order {
                 group: Pid::from_raw(number(words.next())?)?,
                 is_shared: number::<u8>(words.next())? != 0,
                 kill_after: number(words.next())?,
+                is_quiet: number::<u8>(words.next())? != 0,
                 command: words.collect(),
             }),
             "at" => Self::EndAt(number(words.next())?),
@@ -164,7 +168,14 @@ mod tests {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
-            Order::Start(Start { end_at: u64::MAX, group: pid, is_shared: true, kill_after: 5, command })
+            Order::Start(Start {
+                end_at: u64::MAX,
+                group: pid,
+                is_shared: true,
+                kill_after: 5,
+                is_quiet: false,
+                command,
+            })
         };
         let all = || {
             let odd: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];

@@ -135,6 +135,7 @@ impl<'a> Watch<'a> {
             group: self.group,
             is_shared: self.args.foreground,
             kill_after: self.args.kill_after.as_nanos() as u64,
+            is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
         let ordered = self.reaper.order_start(start).await;
@@ -351,10 +352,10 @@ impl<'a> Watch<'a> {
     }
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {
-        let Some(number) = error else {
-            return Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started"));
-        };
-        words::not_started(&self.args.command, &io::Error::from_raw_os_error(number))
+        match error {
+            Some(number) => cannot_start(&io::Error::from_raw_os_error(number)),
+            None => Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started")),
+        }
     }
 
     /// Who was ended cannot see to the modes of the terminal itself.
@@ -380,6 +381,10 @@ impl<'a> Watch<'a> {
             exit::say(&format!("{}: {words}", exit::lock(&self.args.name)));
         }
     }
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
 }
 
 fn left_until(deadline: u64) -> Duration {

@@ -1,14 +1,11 @@
 //! What `run` says, and what it tells the command.
 
-use std::ffi::OsString;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use quorlock::{FencingToken, NodeStatus};
 use rustix::process::Signal;
 
-use crate::exit::{self, Failure};
+use crate::exit;
 use crate::nodes;
 
 /// What the command finds in its environment. Without a token, what was set around us must not be taken for ours.
@@ -32,23 +29,6 @@ pub(super) fn losing(nodes: &[NodeStatus], left: Duration) -> String {
         .collect();
     let why = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
     format!("no renewal was confirmed{why}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
-}
-
-pub(super) fn not_started(command: &[OsString], error: &io::Error) -> Failure {
-    let program = command.first().cloned().unwrap_or_default();
-    let shown = program.to_string_lossy();
-    if program.is_empty() {
-        return Failure::new(exit::NOT_FOUND, "the command's name is empty");
-    }
-    if error.kind() != io::ErrorKind::NotFound {
-        return Failure::new(exit::NOT_EXECUTABLE, format!("{shown}: {error}"));
-    }
-    let words = if Path::new(&program).is_file() {
-        format!("{shown}: its interpreter (the first line names it) was not found")
-    } else {
-        format!("{shown}: not found")
-    };
-    Failure::new(exit::NOT_FOUND, words)
 }
 
 /// The signals by which people and supervisors end a process.

@@ -1,0 +1,58 @@
+//! The last step on the way to the command: a process of ours that becomes it.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+
+use crate::exit;
+use crate::reaper::QUIETLY;
+use crate::signals;
+
+/// Becomes it. Returns, with the exit code, if that cannot be.
+///
+/// As by a shell, a file that is no program and names no interpreter is read by `sh`.
+pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
+    signals::unblock();
+    let is_quiet = words.next().is_some_and(|word| word == QUIETLY);
+    let program = words.next().unwrap_or_default();
+    let arguments: Vec<OsString> = words.collect();
+    let mut error = Command::new(&program).args(&arguments).exec();
+    if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
+        error = Command::new("/bin/sh").arg(found(&program)).args(&arguments).exec();
+    }
+    let (code, words) = in_words(&program, &error);
+    if !is_quiet {
+        exit::say(&words);
+    }
+    code
+}
+
+fn in_words(program: &OsStr, error: &io::Error) -> (u8, String) {
+    let shown = program.to_string_lossy();
+    if program.is_empty() {
+        return (exit::NOT_FOUND, "the command's name is empty".to_owned());
+    }
+    if error.kind() != io::ErrorKind::NotFound {
+        return (exit::NOT_EXECUTABLE, format!("{shown}: {error}"));
+    }
+    let words = if Path::new(program).is_file() {
+        format!("{shown}: its interpreter (the first line names it) was not found")
+    } else {
+        format!("{shown}: not found")
+    };
+    (exit::NOT_FOUND, words)
+}
+
+/// Where a program is that was named without a folder.
+fn found(program: &OsStr) -> PathBuf {
+    let named = Path::new(program);
+    let path = std::env::var_os("PATH").filter(|_| named.file_name() == Some(program));
+    let is_there = |file: &PathBuf| file.is_file() && access(file, Access::EXEC_OK).is_ok();
+    let in_path = path.and_then(|path| std::env::split_paths(&path).map(|it| it.join(named)).find(is_there));
+    in_path.unwrap_or_else(|| named.to_owned())
+}
