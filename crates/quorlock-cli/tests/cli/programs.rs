@@ -53,3 +53,33 @@ pub(crate) fn has(program: &str) -> bool {
     }
     has
 }
+
+/// For `sh`: writes to the file in its argument as long as it lives, and heeds no TERM and no HUP.
+pub(crate) const TICK: &str = "trap '' TERM HUP; while :; do echo >> \"$1\"; sleep 0.1; done";
+
+/// For `python3`: leaves `sh tick` behind as a daemon does, with two forks, in a session of its own.
+pub(crate) const DAEMON: &str = "
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp('sh', ['sh', 'tick', sys.argv[1]])
+    os._exit(0)
+os.wait()
+time.sleep(60)
+";
+
+/// For `python3`: starts `sh tick` in a session of its own and waits for it.
+pub(crate) const SESSION: &str = "
+import subprocess, sys
+subprocess.run(['sh', 'tick', sys.argv[1]], start_new_session=True)
+";
+
+/// Whether we may change users and make containers. What a test leaves out otherwise is printed.
+pub(crate) fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: this needs the rights of root");
+    }
+    is_root
+}

@@ -1,0 +1,125 @@
+//! The terminal after a command that could not put it in order itself; and signals that are no interrupts.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::programs::{EDITOR, LISTENER};
+use crate::terminal::Terminal;
+use crate::world::{World, until};
+
+#[test]
+fn an_editor_that_was_ended_with_a_lost_lock_leaves_a_usable_terminal() {
+    for options in ["", "--foreground"] {
+        let mut world = World::of(3);
+        world.write("editor", EDITOR);
+        let script =
+            format!("quorlock run --ttl 2s {options} a -- python3 editor; echo \"code=$?\"; read go");
+        let mut terminal = Terminal::script(&world, "sh", &script);
+        terminal.until("editing");
+        assert!(!terminal.is_sane());
+        for server in world.fleet.servers_mut() {
+            server.pause();
+        }
+        terminal.until("code=70");
+        assert!(terminal.is_sane(), "{options}");
+    }
+}
+
+#[test]
+fn an_editor_that_was_killed_before_the_deadline_leaves_a_usable_terminal() {
+    let mut world = World::of(3);
+    let deaf = format!("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{EDITOR}");
+    world.write("editor", &deaf);
+    let script = "quorlock run --ttl 2s a -- python3 editor; echo \"code=$?\"; read go";
+    let mut terminal = Terminal::script(&world, "sh", script);
+    terminal.until("editing");
+    for server in world.fleet.servers_mut() {
+        server.pause();
+    }
+    terminal.until("code=70");
+    assert!(terminal.is_sane());
+}
+
+/// The numbers of the signals that are passed on, beside those that tell to end; the real-time ones by number.
+const OTHERS: [&str; 10] = ["WINCH", "CONT", "ALRM", "VTALRM", "USR1", "USR2", "IO", "37", "50", "64"];
+
+fn number(name: &str) -> i32 {
+    match name {
+        "WINCH" => 28,
+        "CONT" => 18,
+        "ALRM" => 14,
+        "VTALRM" => 26,
+        "USR1" => 10,
+        "USR2" => 12,
+        "IO" => 29,
+        number => number.parse().expect("a number"),
+    }
+}
+
+#[test]
+fn signals_that_are_no_interrupts_reach_the_command_and_do_not_end_run() {
+    let world = World::of(3);
+    world.write("listener", LISTENER);
+    for options in [&[][..], &["--foreground"]] {
+        let command = [&["a", "--", "python3", "listener"][..], &OTHERS].concat();
+        let mut run = world.quorlock(&[&["run"], options, &command].concat()).spawn().expect("a process");
+        until("the listener is ready", || world.read("signals") == "READY\n");
+        for name in OTHERS {
+            let kill =
+                world.program("kill", &[&format!("-{}", number(name)), &run.id().to_string()]).status();
+            assert!(kill.expect("kill").success());
+            until(name, || world.read("signals").lines().any(|heard| heard == name));
+        }
+        crate::world::send(&run, Signal::TERM);
+        assert_eq!(crate::world::wait(&mut run).code(), Some(5), "{options:?}");
+        let heard = world.read("signals");
+        for name in OTHERS {
+            assert_eq!(
+                heard.lines().filter(|heard| *heard == name).count(),
+                1,
+                "{options:?} {name}: {heard}"
+            );
+        }
+        fs::remove_file(world.file("signals")).expect("a file");
+    }
+}
+
+#[test]
+fn a_stop_that_is_sent_to_run_stops_the_command_and_cont_continues_both() {
+    let world = World::of(3);
+    let script = "echo $$ > pid; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
+    let mut terminal = Terminal::bash(&world);
+    terminal.line(&format!("quorlock run --ttl 30s a -- sh -c '{script}'"));
+    let command =
+        crate::processes::Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
+    let run = terminal.run();
+    run.send(Signal::TSTP);
+    terminal.until("Stopped");
+    until("the command is stopped too", || command.is_stopped());
+    terminal.line("fg");
+    until("both go on", || !command.is_stopped() && !run.is_stopped());
+    world.write("enough", "");
+    terminal.until(crate::terminal::PROMPT);
+    terminal.until(crate::terminal::PROMPT);
+    assert_eq!(terminal.status(), 6);
+}
+
+#[test]
+fn a_resized_window_is_known_to_the_command() {
+    let world = World::of(3);
+    world.write("listener", LISTENER);
+    for line in [
+        "quorlock run a -- python3 listener WINCH",
+        "echo x | quorlock run a -- python3 listener WINCH",
+        "quorlock run --foreground a -- python3 listener WINCH",
+    ] {
+        let mut terminal = Terminal::script(&world, "sh", line);
+        until("the listener is ready", || world.read("signals") == "READY\n");
+        terminal.resize();
+        until("it knows", || world.read("signals").contains("WINCH"));
+        terminal.run().send(Signal::TERM);
+        assert_eq!(terminal.end().code(), Some(5), "{line}");
+        fs::remove_file(world.file("signals")).expect("a file");
+    }
+}
