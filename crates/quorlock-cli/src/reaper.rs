@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -53,6 +53,13 @@ impl Reaper {
         let pid = Pid::from_child(&command.spawn()?);
         ours.set_nonblocking(true)?;
         Ok(Self { pid, socket: UnixStream::from_std(ours)?, inbox: Inbox::default() })
+    }
+
+    /// Waits for its end, which has come or is to come now: what nobody waits for stays in the list of processes.
+    pub(crate) fn end(self) {
+        drop(self.socket);
+        let _ = kill_process(self.pid, Signal::CONT);
+        let _ = waitpid(Some(self.pid), WaitOptions::empty());
     }
 
     /// Makes it start the command, with our stdin.

@@ -352,7 +352,7 @@ fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
 /// A real-time signal, for which there is no name and no safe call: by the shell's.
 fn send_unnamed(number: i32, pid: Pid, group: Pid, to_group: bool) -> Result<(), Errno> {
     let target = if to_group { -group.as_raw_pid() } else { pid.as_raw_pid() };
-    let script = format!("kill -{number} -- {target}");
+    let script = format!("kill -{number} {target}");
     // It is waited for with all the others.
     let _ = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn();
     Ok(())

@@ -42,6 +42,7 @@ pub(crate) async fn run(
     let mut watch = Watch::begin(args, guard, redlock, ttl, signals)?;
     let outcome = watch.to_the_end().await;
     watch.give_back_terminal();
+    watch.reaper.end();
     outcome
 }
 
@@ -217,8 +218,10 @@ impl<'a> Watch<'a> {
 
     /// A signal that was sent to us and means the command.
     fn pass_on(&mut self, caught: Caught) {
-        // What is typed goes to all of the terminal's group, and so to a command that is in ours.
-        if self.args.foreground && caught.is_typed {
+        // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
+        // closed hangs up on the session's first process alone.
+        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && getsid(None) == Ok(getpid()));
+        if self.args.foreground && is_for_all {
             self.passed_on.push(caught.number);
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -200,7 +201,9 @@ pub(crate) fn end(command: &mut Command) -> End {
 /// Waits for it, within reason.
 pub(crate) fn end_of(mut child: Child) -> End {
     let status = wait(&mut child);
-    let mut end = End { code: status.code(), out: String::new(), err: String::new() };
+    // As a shell tells it.
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    let mut end = End { code, out: String::new(), err: String::new() };
     if let Some(mut out) = child.stdout.take() {
         out.read_to_string(&mut end.out).expect("text");
     }
