@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod forget;
+mod groups;
 mod init;
 mod nodes;
 mod progress;
@@ -18,6 +19,7 @@ mod status;
 mod waiting;
 
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,10 +31,12 @@ use exit::Failure;
 
 fn main() -> ExitCode {
     // Parts of `run` that are to begin without delay, and take nothing from the environment.
-    let mut words = std::env::args_os().skip(1);
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes())) {
+        return ExitCode::from(reaper::reap());
+    }
     match words.next() {
         Some(word) if word == reaper::ANCHOR => return ExitCode::SUCCESS,
-        Some(word) if word == reaper::REAP => return ExitCode::from(reaper::reap()),
         Some(word) if word == reaper::BECOME => return ExitCode::from(run::become_it::become_it(words)),
         _ => {}
     }

@@ -39,10 +39,18 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts one. The command that it will start has these variables in its environment, or has not.
-    pub(crate) fn start(name: &str, environment: &[(&str, Option<String>)]) -> io::Result<Self> {
+    /// It is in a group of its own, unless it is to hand ours on.
+    pub(crate) fn start(
+        name: &str,
+        environment: &[(&str, Option<String>)],
+        hands_on_group: bool,
+    ) -> io::Result<Self> {
         let (ours, theirs) = Pair::pair()?;
         let mut command = Command::new(this_program()?);
-        command.arg0(format!("quorlock: reaper of {name:?}")).arg(REAP).process_group(0);
+        command.arg0(format!("{REAPER_OF}{name:?}"));
+        if !hands_on_group {
+            command.process_group(0);
+        }
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
         for (name, value) in environment {
             match value {
@@ -130,8 +138,9 @@ const BOOT: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT: ClockId = ClockId::Monotonic;
 
-/// What the program is called with to be a reaper, to become the command, and to be the first of a group.
-pub(crate) const REAP: &str = "__reap";
+/// What a reaper is called, and so known by: the lock's name follows, and no argument, for people to see in `ps`.
+pub(crate) const REAPER_OF: &str = "quorlock: reaper of ";
+/// What the program is called with to become the command, and to be the first of a group.
 pub(crate) const BECOME: &str = "__become";
 pub(crate) const QUIETLY: &str = "-q";
 pub(crate) const ANCHOR: &str = "__anchor";

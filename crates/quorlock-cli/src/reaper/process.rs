@@ -13,13 +13,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgid, getpid, getppid, kill_process, kill_process_group,
-    set_child_subreaper, wait,
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper, wait,
 };
 
 use super::descendants::{self, Process};
 use super::wire::{Inbox, News, Order, Start};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
+use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
 
@@ -55,8 +55,15 @@ struct Reaper {
 /// A command that has not been waited for, so that its numbers are its own.
 struct Running {
     pid: Pid,
-    group: Pid,
-    is_shared: bool,
+    /// Its own: all of it gets what the command gets. None if it is in `run`'s.
+    group: Option<Pid>,
+}
+
+impl Running {
+    /// Its own group, if it is still in it: then the number is nobody else's.
+    fn living_group(&self) -> Option<Pid> {
+        self.group.filter(|_| group_of(Some(self.pid)) == self.group)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -91,7 +98,7 @@ impl Reaper {
             command: None,
             stage: Stage::Working,
             // It is ours if it is `run`'s.
-            terminal: getppid().and_then(|run| Terminal::open(getpgid(Some(run)).ok()?)),
+            terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: BTreeSet::new(),
             is_done: false,
         })
@@ -169,8 +176,8 @@ impl Reaper {
         self.end_at = start.end_at;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
-        if let Some(terminal) = &mut self.terminal {
-            terminal.lend_to(start.group);
+        if let (Some(terminal), Some(group)) = (&mut self.terminal, start.group) {
+            terminal.lend_to(group);
         }
         let stdin = self.stdin.take();
         if start.end_at <= boot_nanos() {
@@ -180,7 +187,7 @@ impl Reaper {
         }
         match spawn(&start, stdin) {
             Ok(pid) => {
-                self.command = Some(Running { pid, group: start.group, is_shared: start.is_shared });
+                self.command = Some(Running { pid, group: start.group.filter(|_| !start.is_shared) });
                 self.tell(News::Started(pid));
                 // It is not to keep a file system busy, now that the command has the folder from it.
                 let _ = rustix::process::chdir("/");
@@ -210,8 +217,9 @@ impl Reaper {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
                     // Where nothing tells what is left, the group is: it has its number as long as it has members.
-                    if !cfg!(target_os = "linux") && command.as_ref().is_some_and(|it| !it.is_shared) {
-                        let _ = command.map(|command| kill_process_group(command.group, Signal::KILL));
+                    if !cfg!(target_os = "linux") {
+                        let group = command.and_then(|command| command.group);
+                        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
                     }
                 }
                 Err(Errno::CHILD) if self.stage != Stage::Working => {
@@ -233,13 +241,13 @@ impl Reaper {
             return;
         };
         // Not waited for yet, so the number is still its own; and its group's, as long as it is in it.
-        let is_in_group = getpgid(Some(command.pid)) == Ok(command.group);
-        let (pid, group) = (command.pid, command.group);
-        let to_group = !command.is_shared && is_in_group;
-        let sent = match Signal::from_named_raw(number) {
-            None => send_unnamed(number, pid, group, to_group),
-            Some(signal) if to_group => kill_process_group(group, signal),
-            Some(signal) => kill_process(pid, signal),
+        let pid = command.pid;
+        let sent = match (Signal::from_named_raw(number), command.living_group()) {
+            (None, group) => {
+                send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()))
+            }
+            (Some(signal), Some(group)) => kill_process_group(group, signal),
+            (Some(signal), None) => kill_process(pid, signal),
         };
         if let Err(error @ Errno::PERM) = sent {
             let all = descendants::of(getpid());
@@ -272,12 +280,11 @@ impl Reaper {
     /// Kills all that live, again and again until none does.
     fn kill(&mut self) {
         if let Some(command) = &self.command {
-            if command.is_shared || getpgid(Some(command.pid)) != Ok(command.group) {
-                let _ = kill_process(command.pid, Signal::KILL);
-            } else {
-                // All at once, before any of them is found.
-                let _ = kill_process_group(command.group, Signal::KILL);
-            }
+            // All at once, before any of them is found.
+            let _ = match command.living_group() {
+                Some(group) => kill_process_group(group, Signal::KILL),
+                None => kill_process(command.pid, Signal::KILL),
+            };
         }
         let left = self.left();
         if self.stage != Stage::Killed {
@@ -344,14 +351,15 @@ impl Reaper {
 fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let mut command = Command::new(this_program()?);
     command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" }).args(&start.command);
-    command.process_group(start.group.as_raw_pid());
+    if let Some(group) = start.group {
+        command.process_group(group.as_raw_pid());
+    }
     command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     Ok(Pid::from_child(&command.spawn()?))
 }
 
 /// A real-time signal, for which there is no name and no safe call: by the shell's.
-fn send_unnamed(number: i32, pid: Pid, group: Pid, to_group: bool) -> Result<(), Errno> {
-    let target = if to_group { -group.as_raw_pid() } else { pid.as_raw_pid() };
+fn send_unnamed(number: i32, target: i32) -> Result<(), Errno> {
     let script = format!("kill -{number} {target}");
     // It is waited for with all the others.
     let _ = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn();

@@ -24,8 +24,8 @@ pub(crate) enum Order {
 pub(crate) struct Start {
     /// As for [`Order::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
-    /// The process group that the command joins.
-    pub(crate) group: Pid,
+    /// The process group that the command joins, if not the reaper's.
+    pub(crate) group: Option<Pid>,
     /// It is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,
     /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
@@ -61,7 +61,7 @@ impl Order {
             Self::Start(start) => {
                 let numbers = [
                     start.end_at.to_string(),
-                    start.group.as_raw_pid().to_string(),
+                    start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
                     start.kill_after.to_string(),
                     u8::from(start.is_quiet).to_string(),
@@ -81,7 +81,7 @@ impl Order {
         Some(match words.next()?.to_str()? {
             "start" => Self::Start(Start {
                 end_at: number(words.next())?,
-                group: Pid::from_raw(number(words.next())?)?,
+                group: Pid::from_raw(number(words.next())?),
                 is_shared: number::<u8>(words.next())? != 0,
                 kill_after: number(words.next())?,
                 is_quiet: number::<u8>(words.next())? != 0,
@@ -170,7 +170,7 @@ mod tests {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
             Order::Start(Start {
                 end_at: u64::MAX,
-                group: pid,
+                group: Some(pid),
                 is_shared: true,
                 kill_after: 5,
                 is_quiet: false,

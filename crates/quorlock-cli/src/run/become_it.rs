@@ -8,6 +8,8 @@ use std::process::Command;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::exit;
 use crate::reaper::QUIETLY;
@@ -17,6 +19,9 @@ use crate::signals;
 ///
 /// As by a shell, a file that is no program and names no interpreter is read by `sh`.
 pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
+    // If the reaper is killed, and `run` too, nothing else ends the command.
+    #[cfg(target_os = "linux")]
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     signals::unblock();
     let is_quiet = words.next().is_some_and(|word| word == QUIETLY);
     let program = words.next().unwrap_or_default();

@@ -8,16 +8,17 @@ use std::time::Duration;
 use quorlock::{Guard, Redlock};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgid, getpgrp, getpid, getsid, kill_process, kill_process_group,
+    Pid, Signal, WaitOptions, getpid, kill_current_process_group, kill_process, kill_process_group,
     set_child_subreaper, wait,
 };
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use super::terminal::Terminal;
+use super::terminal::{self, Terminal};
 use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
+use crate::groups::{group_of, is_first_of_session, leads_session};
 use crate::reaper::{self, News, Order, Reaper, Start, boot_nanos, descendants_of, in_words};
 use crate::signals::{Caught, Signals};
 
@@ -54,8 +55,11 @@ struct Watch<'a> {
     children: Listener,
     reaper: Reaper,
     terminal: Option<Terminal>,
-    /// The command's process group.
-    group: Pid,
+    /// Another in our group was to be stopped because it used the terminal.
+    others_want_terminal: bool,
+    /// The command's process group, and whether that is ours.
+    group: Option<Pid>,
+    is_shared: bool,
     command: Option<Pid>,
     /// Of the command, once it has ended.
     status: Option<ExitStatus>,
@@ -92,17 +96,18 @@ impl<'a> Watch<'a> {
         // If the reaper is killed, what it has started is ours to end.
         #[cfg(target_os = "linux")]
         set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
-        let group = if args.foreground { getpgrp() } else { reaper::new_group().map_err(failed)? };
+        // In the foreground of a terminal from outside of a container, only who stays in the group can use it.
+        let is_shared = args.foreground || group_of(None).is_none() && terminal::is_there();
+        let group = if is_shared { group_of(None) } else { Some(reaper::new_group().map_err(failed)?) };
         let environment = words::environment(&args.name, guard.fencing_token());
-        let reaper = Reaper::start(&args.name, &environment).map_err(failed)?;
+        let reaper = Reaper::start(&args.name, &environment, group.is_none()).map_err(failed)?;
         let children = signal(SignalKind::child()).map_err(failed)?;
         let lead = KILL_LEAD.min(ttl / 10);
-        let mut terminal = Terminal::open(getpgrp());
+        let mut terminal = Terminal::open();
         // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
         // it wants it.
-        if let Some(terminal) =
-            terminal.as_mut().filter(|_| io::stdin().is_terminal() && io::stdout().is_terminal())
-        {
+        let is_all_ours = io::stdin().is_terminal() && io::stdout().is_terminal();
+        if let (Some(terminal), Some(group), true) = (&mut terminal, group, is_all_ours) {
             terminal.lend(group);
         }
         Ok(Self {
@@ -113,7 +118,9 @@ impl<'a> Watch<'a> {
             children,
             reaper,
             terminal,
+            others_want_terminal: false,
             group,
+            is_shared,
             command: None,
             status: None,
             passed_on: Vec::new(),
@@ -134,7 +141,7 @@ impl<'a> Watch<'a> {
         let start = Start {
             end_at: self.last_moment(),
             group: self.group,
-            is_shared: self.args.foreground,
+            is_shared: self.is_shared,
             kill_after: self.args.kill_after.as_nanos() as u64,
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
@@ -220,13 +227,14 @@ impl<'a> Watch<'a> {
     fn pass_on(&mut self, caught: Caught) {
         // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
         // closed hangs up on the session's first process alone.
-        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && getsid(None) == Ok(getpid()));
-        if self.args.foreground && is_for_all {
+        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
+        if self.is_shared && is_for_all {
             self.passed_on.push(caught.number);
             return;
         }
         // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
+            self.others_want_terminal = true;
             return;
         }
         self.passed_on.push(caught.number);
@@ -244,15 +252,14 @@ impl<'a> Watch<'a> {
             ));
             return;
         };
-        let group = self.command.and_then(|pid| getpgid(Some(pid)).ok()).unwrap_or(self.group);
-        if wants_terminal && terminal.lend(group) {
+        let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
+        if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
             self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.is_lent();
-        // In the group of a session's first process, there is no shell that could continue us.
-        let can_stop = getsid(None) != Ok(getpgrp());
-        let went_on = can_stop && self.signals.stop_ourselves(signal);
+        // With no shell above us, nothing would continue us.
+        let went_on = !is_first_of_session() && self.signals.stop_ourselves(signal);
         if wants_terminal && !went_on {
             self.stage = Stage::Stuck(signal);
             self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
@@ -260,7 +267,7 @@ impl<'a> Watch<'a> {
             return;
         }
         // In the foreground again, and as it was.
-        if was_lent {
+        if let Some(group) = group.filter(|_| was_lent) {
             terminal.lend(group);
         }
         self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
@@ -271,7 +278,7 @@ impl<'a> Watch<'a> {
         let (Some(pid), None, Some(terminal)) = (self.command, self.status, &mut self.terminal) else {
             return;
         };
-        if terminal.is_lent() && getpgid(Some(pid)) == Ok(pid) && terminal.lend(pid) {
+        if terminal.is_lent() && group_of(Some(pid)) == Some(pid) && terminal.lend(pid) {
             // It may have been stopped there meanwhile. Not waited for yet, it has its number.
             let _ = kill_process_group(pid, Signal::CONT);
         }
@@ -367,9 +374,8 @@ impl<'a> Watch<'a> {
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
         if let Some(terminal) = &mut self.terminal {
             terminal.take_back(was_ended && self.command.is_some());
-            // One beside us that wanted it meanwhile was stopped for that.
-            if !self.args.foreground {
-                let _ = kill_process_group(getpgrp(), Signal::CONT);
+            if self.others_want_terminal {
+                let _ = kill_current_process_group(Signal::CONT);
             }
         }
     }

@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions};
 use rustix::process::Pid;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
+use crate::groups::group_of;
+
 pub(crate) struct Terminal {
     tty: File,
     /// As they were before.
@@ -20,7 +22,12 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     /// Our controlling terminal, if there is one. Nothing is done with it yet.
-    pub(crate) fn open(ours: Pid) -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
+        Self::open_for(group_of(None)?)
+    }
+
+    /// For a process of this group.
+    pub(crate) fn open_for(ours: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
         Some(Self { tty, modes, ours, borrower: ours })
@@ -67,11 +74,16 @@ impl Terminal {
     }
 }
 
+/// Whether we have a controlling terminal.
+pub(crate) fn is_there() -> bool {
+    File::open("/dev/tty").is_ok()
+}
+
 /// Whether the terminal sends such signals, and to us.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn sends_to_us(number: i32) -> bool {
-    use rustix::process::{Signal, getpgrp};
+    use rustix::process::Signal;
     let typed = [Signal::INT, Signal::QUIT, Signal::TSTP, Signal::WINCH];
     typed.iter().any(|signal| signal.as_raw() == number)
-        && Terminal::open(getpgrp()).is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::Poll;
 
-use rustix::process::{Signal, getpgrp};
+use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
 use super::ignored;
@@ -41,5 +41,5 @@ impl Handled {
 /// Whether a process in our group has had this signal already: what is typed goes to all of the terminal's group.
 pub(crate) fn is_typed(signal: Signal) -> bool {
     matches!(signal, Signal::INT | Signal::QUIT)
-        && Terminal::open(getpgrp()).is_some_and(|terminal| terminal.is_ours())
+        && Terminal::open().is_some_and(|terminal| terminal.is_ours())
 }
