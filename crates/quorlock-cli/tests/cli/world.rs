@@ -1,11 +1,12 @@
 //! What every test needs: servers, a folder, commands that cannot hang a test, and looks at processes.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{sleep, spawn};
 use std::time::Duration;
 
 use quorlock_chaos::{Fleet, Setup};
@@ -198,19 +199,29 @@ pub(crate) fn end(command: &mut Command) -> End {
     end_of(command.spawn().expect("a process"))
 }
 
-/// Waits for it, within reason.
+/// Waits for it and for the end of its output, within reason.
 pub(crate) fn end_of(mut child: Child) -> End {
+    let (out, err) = (text_of(child.stdout.take()), text_of(child.stderr.take()));
     let status = wait(&mut child);
+    // What it leaves running may hold it open, and for ever.
+    let text =
+        |text: &Receiver<String>| text.recv_timeout(Duration::from_secs(10)).expect("the end of its output");
     // As a shell tells it.
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    let mut end = End { code, out: String::new(), err: String::new() };
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut end.out).expect("text");
-    }
-    if let Some(mut err) = child.stderr.take() {
-        err.read_to_string(&mut end.err).expect("text");
-    }
-    end
+    End { code, out: text(&out), err: text(&err) }
+}
+
+/// All of it, when it ends.
+fn text_of(stream: Option<impl Read + Send + 'static>) -> Receiver<String> {
+    let (sender, text) = channel();
+    spawn(move || {
+        let mut all = String::new();
+        if let Some(mut stream) = stream {
+            stream.read_to_string(&mut all).expect("text");
+        }
+        let _ = sender.send(all);
+    });
+    text
 }
 
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {

@@ -1,0 +1,205 @@
+//! What `run` gets from who starts it: signals ignored or blocked, few files, being the first process; and commands
+//! that cannot be started.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::Signal;
+
+use crate::processes::{Process, all, family};
+use crate::programs::is_root;
+use crate::world::{End, World, end, end_of, send, until, wait};
+
+/// For `python3`: starts the words behind its first argument with signals as that argument says.
+const STARTER: &str = "
+import os, signal, sys
+how, words = sys.argv[1], sys.argv[2:]
+if how == 'ignore':
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+else:
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+os.execvp(words[0], words)
+";
+
+/// Ends without a panic: well, or with an exit code of ours and a line.
+#[track_caller]
+pub(crate) fn check_plain_words(end: &End, what: &str) {
+    assert!(!end.err.contains("panicked") && !end.err.contains("backtrace"), "{what}: {end:?}");
+    match end.code {
+        Some(0) => {}
+        Some(64..=78 | 126 | 127) => assert!(end.err.starts_with("quorlock: "), "{what}: {end:?}"),
+        _ => panic!("{what}: {end:?}"),
+    }
+}
+
+#[test]
+fn who_ignores_its_children_gets_the_exit_code_too() {
+    let world = World::of(3);
+    world.write("starter", STARTER);
+    for words in [
+        &["quorlock", "run", "a", "--", "sh", "-c", "exit 5"][..],
+        &["quorlock", "run", "--foreground", "a", "--", "sh", "-c", "exit 5"],
+        &["quorlock", "dev", "-q", "-n", "1", "--", "sh", "-c", "exit 5"],
+    ] {
+        let end = end(&mut world.program("python3", &[&["starter", "ignore"], words].concat()));
+        assert_eq!((end.code, end.err.as_str()), (Some(5), ""), "{words:?}");
+    }
+    // And what the command ignores is what was ignored before.
+    let words = ["starter", "ignore", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
+    let end = end(&mut world.program("python3", &words));
+    let mask = end.out.trim().rsplit('\t').next().unwrap_or_default().to_owned();
+    let mask = u64::from_str_radix(&mask, 16).expect("a mask");
+    assert_eq!(mask & (1 << 12), 0, "a broken pipe ends the command: {end:?}");
+}
+
+#[test]
+fn blocked_signals_work() {
+    let world = World::of(3);
+    world.write("starter", STARTER);
+    for options in [&[][..], &["--foreground"]] {
+        for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+            let command = ["a", "--", "sh", "-c", "touch began; exec sleep 60"];
+            let words = [&["starter", "block", "quorlock", "run"], options, &command].concat();
+            let mut run = world.program("python3", &words).spawn().expect("a process");
+            until("the command runs", || world.has("began"));
+            send(&run, signal);
+            let status = wait(&mut run);
+            let code = status.code().or(status.signal().map(|signal| signal + 128));
+            assert_eq!(code, Some(128 + signal.as_raw()), "{options:?}");
+            assert_eq!(world.keys("a"), 0);
+            fs::remove_file(world.file("began")).expect("a file");
+        }
+    }
+    let words = ["starter", "block", "quorlock", "run", "a", "--", "grep", "SigBlk", "/proc/self/status"];
+    let end = end(&mut world.program("python3", &words));
+    assert_eq!(end.out, "SigBlk:\t0000000000000000\n", "{end:?}");
+}
+
+#[test]
+fn a_hang_up_that_nohup_keeps_away_is_kept_from_the_command_too() {
+    let world = World::of(3);
+    let words = ["nohup", "quorlock", "run", "a", "--", "grep", "SigIgn", "/proc/self/status"];
+    let end = end(&mut world.program("env", &words));
+    let mask = end.out.trim().rsplit('\t').next().unwrap_or_default().to_owned();
+    assert_eq!(u64::from_str_radix(&mask, 16).expect("a mask") & 1, 1, "{end:?}");
+}
+
+/// `quorlock run` as the first process of a container. The command writes `began` and waits for `enough`.
+fn container(world: &World, options: &[&str], script: &str) -> (std::process::Child, Process) {
+    world.write("command", script);
+    let words =
+        [&["-fp", "--mount-proc", "quorlock", "run"], options, &["a", "--", "sh", "command"]].concat();
+    let outside = world.program("unshare", &words).spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    let first = family(outside.id() as i32).into_iter().find(|it| it.comm == "quorlock").expect("run");
+    (outside, first)
+}
+
+fn zombies_of(first: &Process) -> Vec<Process> {
+    all().into_iter().filter(|it| it.parent == first.pid && it.state == 'Z').collect()
+}
+
+#[test]
+fn the_first_process_of_a_container_waits_for_every_orphan() {
+    if !is_root() {
+        return;
+    }
+    let world = World::of(3);
+    let script = "
+        for i in 1 2 3; do (sleep 0.1 & echo $! >> orphans); done
+        (setsid sh -c 'sleep 0.1 & echo $! >> orphans')
+        touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
+    for options in [&[][..], &["--foreground"]] {
+        let (outside, first) = container(&world, options, script);
+        let inside = family(first.pid);
+        let reaped = || {
+            let left = all();
+            let ours = |it: &&Process| {
+                it.comm == "sleep" && inside.iter().any(|of| of.pid == it.parent && of.comm != "sh")
+            };
+            left.iter().filter(ours).count() == 0
+        };
+        until("the command's orphans are waited for while it runs", reaped);
+        // And those of others, who came in from outside.
+        let target = first.pid.to_string();
+        let enter = ["-t", &target, "-p", "-m", "sh", "-c", "sleep 0.1 & exec true"];
+        assert_eq!(end(&mut world.program("nsenter", &enter)).code, Some(0));
+        until("the orphan of others is dead", || {
+            !all().iter().any(|it| it.parent == first.pid && it.comm == "sleep" && it.state != 'Z')
+        });
+        until("and waited for", || zombies_of(&first).is_empty());
+        assert!(first.is_alive());
+        world.write("enough", "");
+        assert_eq!(end_of(outside).code, Some(6), "{options:?}");
+        for file in ["began", "enough", "orphans"] {
+            fs::remove_file(world.file(file)).expect("a file");
+        }
+        assert_eq!(world.keys("a"), 0);
+    }
+}
+
+#[test]
+fn the_first_process_of_a_container_heeds_term() {
+    if !is_root() {
+        return;
+    }
+    let world = World::of(3);
+    let handled = "trap 'exit 7' TERM; touch began; while :; do sleep 0.02; done";
+    for (script, code) in [("touch began; exec sleep 60", 143), (handled, 7)] {
+        let (outside, first) = container(&world, &[], script);
+        first.send(Signal::TERM);
+        assert_eq!(end_of(outside).code, Some(code), "{script}");
+        assert_eq!(world.keys("a"), 0);
+        fs::remove_file(world.file("began")).expect("a file");
+    }
+}
+
+#[test]
+fn with_few_files_there_are_plain_words_at_worst() {
+    let world = World::of(3);
+    for files in (4..=24).rev() {
+        let script = format!("ulimit -n {files}; exec quorlock run -n a -- true");
+        let end = end(&mut world.program("sh", &["-c", &script]));
+        check_plain_words(&end, &script);
+        world.until_free("a");
+    }
+}
+
+fn executable(world: &World, name: &str, text: &str) {
+    world.write(name, text);
+    fs::set_permissions(world.file(name), fs::Permissions::from_mode(0o755)).expect("permissions");
+}
+
+#[test]
+fn a_script_without_a_first_line_is_run_by_sh() {
+    let world = World::of(3);
+    executable(&world, "plain", "echo \"told $1\"; exit 3\n");
+    for options in [&[][..], &["--foreground"]] {
+        let end = world.end(&[&["run"], options, &["a", "--", "./plain", "one two"]].concat());
+        assert_eq!((end.code, end.out.as_str()), (Some(3), "told one two\n"), "{end:?}");
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_named_with_the_reason() {
+    let world = World::of(3);
+    executable(&world, "bad", "#!/no/such/interpreter\n");
+    world.write("mine", "echo\n");
+    for (program, codes, words) in [
+        ("no-such-command", [127, 127], "no-such-command"),
+        ("./missing", [127, 127], "./missing"),
+        ("./mine", [126, 126], "./mine"),
+        ("/", [126, 126], "/"),
+        ("", [127, 127], "empty"),
+        ("./bad", [126, 127], "interpreter"),
+    ] {
+        for options in [&[][..], &["--foreground"]] {
+            let end = world.end(&[&["run"], options, &["a", "--", program]].concat());
+            assert!(codes.iter().any(|code| end.code == Some(*code)), "{program:?}: {end:?}");
+            assert!(end.err.starts_with("quorlock: ") && end.err.contains(words), "{program:?}: {end:?}");
+            assert_eq!(end.err.lines().count(), 1, "{program:?}: {end:?}");
+            assert_eq!(world.keys("a"), 0, "{program:?}");
+        }
+    }
+}
