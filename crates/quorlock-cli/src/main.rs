@@ -18,7 +18,8 @@ mod signals;
 mod status;
 mod waiting;
 
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
@@ -52,8 +53,8 @@ fn main() -> ExitCode {
     // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
     let quiet = matches!(&args.command, Command::Run(run) if run.quiet);
@@ -69,6 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
+    // The runtime would panic instead.
+    let files: io::Result<Vec<File>> = (0..FILES).map(|_| File::open("/dev/null")).collect();
+    drop(files.map_err(|error| Failure::new(exit::SOFTWARE, format!("{error}: raise `ulimit -n`")))?);
     // One thread is enough: locks are renewed on a thread of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -90,3 +94,6 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::ChaosClient => runtime.block_on(chaos::client()),
     }
 }
+
+/// How many files any command needs beside those to its nodes.
+const FILES: usize = 16;

@@ -59,8 +59,8 @@ async fn under_lock(
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
     let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
     let (was_valid, left) = (guard.is_valid(), guard.remaining());
-    // A lock that is lost runs out by itself, also on nodes that are silent.
-    let drain = if was_valid { DRAIN } else { SHORT_DRAIN };
+    // What fails because nodes are silent need not wait for them: the lock runs out there by itself.
+    let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
     // Awaited, because a release that is not written when the process ends is never written.
     let release = timeout(drain, guard.release()).await;
     let is_drained = shut_down(Some(redlock), drain).await;
@@ -73,7 +73,7 @@ async fn under_lock(
         outcome?;
         return Err(Failure::new(exit::LOST, words::lost(&args.name, "before the command had ended")));
     }
-    if was_valid && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
+    if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
         let left = left.as_secs_f64();
         exit::say(&format!(
             "{}: too few nodes confirmed the release: others may have to wait for it up to {left:.1} s more",

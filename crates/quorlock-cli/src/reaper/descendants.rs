@@ -3,8 +3,8 @@
 //! On Linux they are found by their parents: a process whose parent has ended is given to the nearest subreaper above
 //! it, so that nothing leaves the tree. Elsewhere nothing is found here, and only the group is ended.
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -44,30 +44,60 @@ impl Process {
 
 /// All that live, parents before their children.
 pub(crate) fn of(root: Pid) -> Vec<Process> {
-    let mut children: BTreeMap<i32, Vec<Process>> = BTreeMap::new();
-    let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let pids = listed.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    for process in pids.filter_map(read) {
-        children.entry(process.parent).or_default().push(process);
-    }
-    let mut found = Vec::new();
-    let mut parents = vec![root.as_raw_pid()];
-    while let Some(parent) = parents.pop() {
-        for process in children.remove(&parent).into_iter().flatten() {
-            parents.push(process.pid.as_raw_pid());
-            found.push(process);
+    let mut table = None;
+    let mut found: Vec<Process> = Vec::new();
+    let mut next = 0;
+    let mut parent = root;
+    loop {
+        // A kernel without such lists is asked for all processes there are, once.
+        let children = children(parent).unwrap_or_else(|| {
+            let table = table.get_or_insert_with(all);
+            table.iter().filter(|it| it.parent == parent.as_raw_pid()).map(|it| it.pid).collect()
+        });
+        found.extend(children.into_iter().filter_map(read));
+        match found.get(next) {
+            Some(process) => parent = process.pid,
+            None => return found,
         }
+        next += 1;
     }
-    found
 }
 
-/// In words: a few by name and number, and how many more.
-pub(crate) fn in_words<'a>(processes: impl Iterator<Item = &'a Process>) -> String {
-    let all: Vec<_> = processes.map(|it| format!("{} {}", it.name, it.pid.as_raw_pid())).collect();
-    let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+/// As the system lists them for each thread of a process. It may miss some while others end, so that who must find all
+/// asks until none is left.
+fn children(pid: Pid) -> Option<Vec<Pid>> {
+    let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
+        Ok(threads) => threads,
+        // It has ended.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Vec::new()),
+        Err(_) => return None,
+    };
+    let mut children = Vec::new();
+    for thread in threads.filter_map(Result::ok) {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => {
+                children.extend(list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && thread.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(children)
+}
+
+fn all() -> Vec<Process> {
+    let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    listed.filter_map(|entry| read(Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?)).collect()
+}
+
+/// In words: how many, and a few by name and number.
+pub(crate) fn in_words(processes: &[Process]) -> String {
+    let names = processes.iter().take(SHOWN).map(|it| format!("{} {}", it.name, it.pid.as_raw_pid()));
+    let names = names.collect::<Vec<_>>().join(", ");
+    match processes.len() {
+        1 => format!("1 process ({names})"),
+        count if count <= SHOWN => format!("{count} processes ({names})"),
+        count => format!("{count} processes ({names} and {} more)", count - SHOWN),
     }
 }
 
@@ -112,12 +142,13 @@ mod tests {
             .spawn()
             .expect("a shell");
         let mut line = [0; 6];
-        std::io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("a line");
+        io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("a line");
         let me = of(getpid());
         let family = of(Pid::from_child(&shell));
         assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
         assert!(family.iter().all(|it| me.contains(it)), "{me:?}");
-        assert_eq!(in_words(family.iter()), format!("sleep {}", family[0].pid.as_raw_pid()));
+        assert_eq!(in_words(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
+        assert_eq!(all().iter().filter(|it| it.parent == shell.id() as i32).count(), 1);
         for process in family.iter().chain(me.iter().filter(|it| it.pid == Pid::from_child(&shell))) {
             process.signal(Signal::KILL).expect("a signal");
         }

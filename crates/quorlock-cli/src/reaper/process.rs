@@ -115,9 +115,7 @@ impl Reaper {
             Stage::Killed => self.kill(),
             _ if self.end_at <= boot_nanos() => self.kill(),
             Stage::Lingering { until } | Stage::Asked { until } if now < until => {
-                if self.left().is_empty() {
-                    self.finish();
-                }
+                self.finish_but_for_unkillable();
             }
             Stage::Lingering { .. } => self.ask_what_is_left(now),
             Stage::Asked { .. } => self.kill(),
@@ -268,10 +266,10 @@ impl Reaper {
     fn ask_what_is_left(&mut self, now: u64) {
         let left = self.left();
         if left.is_empty() {
-            self.finish();
+            self.stage = Stage::Lingering { until: now + LINGER };
             return;
         }
-        self.tell(News::Left(descendants::in_words(left.iter())));
+        self.tell(News::Left(descendants::in_words(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
         self.stage = Stage::Asked { until: now.saturating_add(self.kill_after) };
@@ -289,17 +287,23 @@ impl Reaper {
         let left = self.left();
         if self.stage != Stage::Killed {
             self.stage = Stage::Killed;
-            let elsewhere = left.iter().filter(|it| ELSEWHERE.contains(&it.name.as_str()));
-            let elsewhere = descendants::in_words(elsewhere);
+            let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
+            let elsewhere: Vec<_> = left.iter().filter(is_elsewhere).cloned().collect();
             if !elsewhere.is_empty() {
-                self.tell(News::Elsewhere(elsewhere));
+                self.tell(News::Elsewhere(descendants::in_words(&elsewhere)));
             }
         }
         // Also what could not be ended before: a program can give up its rights.
         self.signal_each(&descendants::of(getpid()), Signal::KILL);
         self.wait_for_children();
-        let is_waited_for = |command: &Running| !self.unkillable.contains(&command.pid.as_raw_pid());
-        if self.command.as_ref().is_none_or(|command| !is_waited_for(command)) && self.left().is_empty() {
+        self.finish_but_for_unkillable();
+    }
+
+    /// Once only what cannot be ended is left. That nothing at all is, waiting for children tells.
+    fn finish_but_for_unkillable(&mut self) {
+        let is_unkillable = |command: &Running| self.unkillable.contains(&command.pid.as_raw_pid());
+        let is_over = self.command.as_ref().is_none_or(is_unkillable);
+        if is_over && !self.unkillable.is_empty() && self.left().is_empty() {
             self.finish();
         }
     }
@@ -323,7 +327,7 @@ impl Reaper {
     fn cannot_end(&mut self, mut processes: Vec<Process>, error: Errno) {
         processes.retain(|it| self.unkillable.insert(it.pid.as_raw_pid()));
         if !processes.is_empty() {
-            self.tell(News::CannotEnd(descendants::in_words(processes.iter()), error.raw_os_error()));
+            self.tell(News::CannotEnd(descendants::in_words(&processes), error.raw_os_error()));
         }
     }
 

@@ -209,15 +209,17 @@ impl<'a> Watch<'a> {
             News::Stopped(number) => self.stopped(number),
             News::Exited(status) => self.status = Some(ExitStatus::from_raw(status)),
             News::Left(names) => self.say(&format!(
-                "the command has ended, and what it started still runs ({names}): it gets TERM, and KILL after {}",
+                "the command has ended, and {names} of it still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
             News::CannotEnd(names, error) => {
                 let error = io::Error::from_raw_os_error(error);
-                self.say(&format!("cannot be ended, and may outlive the lock: {names}: {error}"));
+                self.say(&format!("{names} cannot be ended, to run on without the lock: {error}"));
             }
             News::Elsewhere(names) => {
-                self.say(&format!("ended: {names}; what it started elsewhere may run on without the lock"));
+                self.say(&format!(
+                    "{names} ended, but not what it had others do, which may run on without the lock"
+                ));
             }
             News::Done | News::Failed(_) => {}
         }
@@ -314,7 +316,7 @@ impl<'a> Watch<'a> {
                 left.into_iter().partition(|it| !it.can_be_signalled());
             if left.is_empty() {
                 if !out_of_reach.is_empty() {
-                    let names = in_words(out_of_reach.iter());
+                    let names = in_words(&out_of_reach);
                     self.hear(News::CannotEnd(names, Errno::PERM.raw_os_error()));
                 }
                 break;
@@ -380,9 +382,9 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// When the reaper kills everything, whatever becomes of us.
     fn last_moment(&self) -> u64 {
-        // The reaper strikes after us, so that it does so only in our stead.
-        self.deadline.saturating_sub((self.lead / 2).as_nanos() as u64)
+        self.deadline.saturating_sub(self.lead.as_nanos() as u64)
     }
 
     fn say(&self, words: &str) {

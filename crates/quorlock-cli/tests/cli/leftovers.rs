@@ -23,11 +23,9 @@ fn what_the_command_leaves_running_is_told_to_end_and_given_time() {
         let end = world.end(&[&["run"], options, &["a", "--", "sh", "-c", script]].concat());
         assert_eq!(end.code, Some(4), "{options:?}: {end:?}");
         assert_eq!(world.read("heard"), "bye\nbye\nbye\n", "{options:?}: {end:?}");
-        assert_eq!(end.err.lines().count(), 1, "{options:?}: {end:?}");
-        assert!(
-            end.err.starts_with("quorlock: ") && end.err.contains("still running"),
-            "{options:?}: {end:?}"
-        );
+        // Shells have words of their own for what ends by a signal.
+        let said: Vec<_> = end.err.lines().filter(|line| line.starts_with("quorlock: ")).collect();
+        assert!(matches!(said[..], [line] if line.contains("still running")), "{options:?}: {end:?}");
         assert_eq!(world.running(), [], "{options:?}");
         assert_eq!(world.keys("a"), 0);
     }

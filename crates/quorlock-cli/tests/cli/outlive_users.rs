@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn a_command_of_another_user_that_outlives_the_lock_is_said_at_once() {
         let command = [&name, "--", "./as-root", "--reuid=0", "sleep", "60"];
         let words = [&["./quorlock", "run", "--ttl", "2s"], options, &command].concat();
         let said = fs::File::create(world.file("said")).expect("a file");
-        let run = as_user(&world, &words).stderr(said).spawn().expect("a process");
+        let run = as_user(&world, &words).stdout(Stdio::null()).stderr(said).spawn().expect("a process");
         let root = root_child_of(&run);
         let group = Process::of(run.id() as i32).expect("run");
         world.fleet.servers_mut().iter_mut().for_each(Server::pause);
