@@ -77,12 +77,11 @@ pub(crate) struct RunArgs {
     /// What to do when others hold the lock: fail, or skip (exit code 0, as cron jobs like it).
     #[arg(long, default_value = "fail", value_name = "WHAT")]
     pub(crate) on_conflict: OnConflict,
-    /// How long the command has to end by itself, after a TERM, when the lock is being lost; at most a third of the
-    /// ttl. Then it is killed.
+    /// How long there is between TERM and KILL: for the command when the lock is being lost (at most a third of the ttl
+    /// then), and for what it leaves running at its end.
     #[arg(long, default_value = "5s", value_name = "DUR", value_parser = humantime::parse_duration)]
     pub(crate) kill_after: Duration,
-    /// Leave the command in our process group, so that it may read from the terminal. What it starts in turn is then
-    /// not ended with it.
+    /// Leave the command in our process group, as in a script. (It can use the terminal without that.)
     #[arg(long)]
     pub(crate) foreground: bool,
     /// Say nothing on stderr.
@@ -225,21 +224,41 @@ For real:
   quorlock run --wait 30s nightly -- ./nightly-job";
 
 const RUN_HELP: &str = "\
-The command has our stdin and stdout and a process group of its own; signals
-are passed on. In its environment are QUORLOCK_NAME and, unless --plain,
-  QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
-  QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
-to hand to what it writes to: that must keep the last pair it accepted, and
-accept only a larger number, or the same number with the same nonce. So it
-refuses a holder that was paused and has lost the lock since.
+The command:
+  It has our stdin, stdout and stderr. Signals that run gets are passed on to it;
+  if it dies of one that ends us too (INT, TERM, HUP, QUIT), run dies of the same.
+  In its environment are QUORLOCK_NAME and, unless --plain,
+    QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
+    QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
+  to hand to what it writes to: that must keep the last pair it accepted, and
+  accept only a larger number, or the same number with the same nonce. So it
+  refuses a holder that was paused and has lost the lock since.
 
-When renewals stay
-unconfirmed, it gets a TERM at the lock's deadline less --kill-after, and its
-whole group a KILL 200 ms before the deadline (a tenth of the ttl if that is
-less): nothing of it outlives the lock, not even when quorlock itself is
-killed. A lock that others have broken or taken is lost already: then it gets the
-KILL at once. With --foreground, only the command itself is ended, not what it
-started.
+At a terminal:
+  The command has the terminal, as if the shell had started it: it may ask, edit
+  and page. Ctrl-C reaches it once, and leaves a loop of the shell around run.
+  Ctrl-Z stops it and run. Nothing renews the lock then: continued in time (fg),
+  the command goes on; else it is killed before the lock runs out. A window that
+  is closed hangs up on the command, and the lock is released when it has ended.
+
+When the lock is being lost, because renewals stay unconfirmed:
+  The command gets TERM at the lock's deadline less --kill-after, and everything
+  it has started KILL 200 ms before the deadline (a tenth of the ttl if that is
+  less). A lock that others have broken or taken is lost already: then it gets
+  the KILL at once.
+
+When the command ends and leaves something running:
+  That gets TERM, then KILL after --kill-after, and is named on stderr. Then the
+  lock is released. Start what must live on by a service manager.
+
+What is ended is all that the command has started, in whatever process group or
+session, also when run itself was killed or stopped: a reaper between them sees
+to that (on Linux; elsewhere it ends the process group). Not ended is what others
+do for it (docker, ssh, kubectl, systemctl, at), nor what we may not signal (sudo
+as another user): that is said when it happens.
+
+As the first process of a container, run waits for orphans. In a systemd unit,
+set KillMode=mixed, so that a stop reaches the command once.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it

@@ -79,7 +79,10 @@ enum Stage {
     Losing,
     Lost,
     /// The command needs a terminal that nobody can give it.
-    Stuck(Signal),
+    Stuck {
+        signal: Signal,
+        kill_at: u64,
+    },
 }
 
 impl<'a> Watch<'a> {
@@ -187,6 +190,12 @@ impl<'a> Watch<'a> {
             self.stage = Stage::Lost;
             return LONGEST_LOOK;
         }
+        if let Stage::Stuck { signal, kill_at } = self.stage
+            && kill_at <= boot_nanos()
+        {
+            self.reaper.order(Order::Kill);
+            self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
+        }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
         }
@@ -245,7 +254,9 @@ impl<'a> Watch<'a> {
 
     /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
     fn stopped(&mut self, number: i32) {
-        let Some(signal) = Signal::from_named_raw(number) else { return };
+        let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
+            return;
+        };
         let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
         let Some(terminal) = self.terminal.as_mut().filter(|_| signal != Signal::STOP) else {
             self.say(&format!(
@@ -259,11 +270,12 @@ impl<'a> Watch<'a> {
             self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
             return;
         }
-        let was_lent = terminal.is_lent();
+        let was_lent = terminal.was_lent();
         // With no shell above us, nothing would continue us.
         let went_on = !is_first_of_session() && self.signals.stop_ourselves(signal);
         if wants_terminal && !went_on {
-            self.stage = Stage::Stuck(signal);
+            let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
+            self.stage = Stage::Stuck { signal, kill_at };
             self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
             self.reaper.order(Order::Term);
             return;
@@ -349,7 +361,7 @@ impl<'a> Watch<'a> {
                 words::lost(&self.args.name, "before the command had ended"),
             ));
         }
-        if let Stage::Stuck(signal) = self.stage {
+        if let Stage::Stuck { signal, .. } = self.stage {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
         }
         // Without a status it cannot be ended: that was said.

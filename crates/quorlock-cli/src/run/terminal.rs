@@ -5,7 +5,8 @@
 
 use std::fs::{File, OpenOptions};
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
 use crate::groups::group_of;
@@ -58,9 +59,15 @@ impl Terminal {
         self.borrower = group;
     }
 
-    /// Takes it back from who has it from us. The modes too, if that was ended and could not see to them itself.
+    /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell above us have it meanwhile.
+    pub(crate) fn was_lent(&self) -> bool {
+        self.borrower != self.ours
+    }
+
+    /// Takes it back from who has it from us, and has ended. The modes too, if that could not see to them itself.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
-        if self.is_lent() {
+        let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
+        if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {
             let _ = tcsetpgrp(&self.tty, self.ours);
         }
         self.borrower = self.ours;
