@@ -112,13 +112,11 @@ fn the_first_process_of_a_container_waits_for_every_orphan() {
         touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     for options in [&[][..], &["--foreground"]] {
         let (outside, first) = container(&world, options, script);
-        let inside = family(first.pid);
+        let is_shell = |pid: i32| Process::of(pid).is_some_and(|of| of.comm == "sh");
+        // The command's own short sleeps are children of a shell.
         let reaped = || {
-            let left = all();
-            let ours = |it: &&Process| {
-                it.comm == "sleep" && inside.iter().any(|of| of.pid == it.parent && of.comm != "sh")
-            };
-            left.iter().filter(ours).count() == 0
+            let left = family(first.pid);
+            !left.iter().any(|it| it.comm == "sleep" && !is_shell(it.parent))
         };
         until("the command's orphans are waited for while it runs", reaped);
         // And those of others, who came in from outside.
