@@ -131,7 +131,7 @@ fn a_signal_ends_the_waiting_and_nothing_is_left_behind() {
 fn what_the_command_leaves_running_ends_with_it() {
     let world = World::of(3);
     let script = "trap '' TERM; (while :; do sleep 0.05; done) & echo $! > left; exit 4";
-    let end = world.end(&["run", "a", "--", "sh", "-c", script]);
+    let end = world.end(&["run", "a", "--kill-after", "500ms", "--", "sh", "-c", script]);
     assert_eq!(end.code, Some(4), "{end:?}");
     assert!(!is_alive(world.pid_in("left")), "it was dead before the lock was given up");
 }

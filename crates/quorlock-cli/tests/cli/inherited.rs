@@ -76,6 +76,51 @@ fn blocked_signals_work() {
     assert_eq!(end.out, "SigBlk:\t0000000000000000\n", "{end:?}");
 }
 
+/// For `python3`: shows what a process has from who started it. The signals 32 and 33 are the C library's own.
+const PROBE: &str = "
+import os, resource, signal, sys
+own = ['QUORLOCK_NAME', 'QUORLOCK_FENCING_TOKEN', 'QUORLOCK_FENCING_NONCE']
+print(sorted((name, value) for name, value in os.environb.items() if name.decode() not in own))
+print([os.fsencode(word) for word in sys.argv], os.getcwd(), oct(os.umask(0)), os.nice(0), os.sched_getaffinity(0))
+print([(limit, resource.getrlimit(getattr(resource, limit))) for limit in dir(resource) if limit.startswith('RLIMIT_')])
+print(sorted(int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)))
+print(open('/proc/self/oom_score_adj').read(), os.getresuid(), os.getresgid(), os.getgroups())
+print([line for line in open('/proc/self/status') if line.startswith(('SigBlk', 'NoNewPrivs', 'Cap'))])
+ignored = [int(line.split()[1], 16) for line in open('/proc/self/status') if line.startswith('SigIgn')]
+print([number for number in range(1, 65) if ignored[0] >> number - 1 & 1 and number not in (32, 33)])
+if os.path.exists('/proc/self/fd/9'):
+    os.write(9, b'nine')
+";
+
+#[test]
+fn the_command_has_all_else_from_who_started_run() {
+    let world = World::of(3);
+    world.write("probe", PROBE);
+    for (before, after) in [
+        ("", ""),
+        ("umask 027; cd /; exec 9>$HERE/nine 7<$HERE/probe; ulimit -n 200; ulimit -c 0;", ""),
+        ("export ODD=$(printf 'a\\377\\nb');", "'' 'two  words' '--' '--help' \"$(printf 'a\\377')\""),
+        ("exec <&-;", ""),
+        ("trap '' HUP USR1 WINCH;", ""),
+    ] {
+        let shown = |prefix: &str| {
+            let script = format!("{before} exec {prefix} nice -n 3 python3 \"$HERE/probe\" {after}");
+            let mut command = world.program("sh", &["-c", &script]);
+            let end = end(command.env("HERE", world.file("").to_str().expect("text").trim_end_matches('/')));
+            assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{script}");
+            end.out
+        };
+        // In place of a closed stdin there is an empty one.
+        let plain = shown(if before.contains("<&-") { "sh -c 'exec \"$@\" </dev/null' sh" } else { "env" });
+        for options in ["", "--foreground"] {
+            assert_eq!(shown(&format!("quorlock run {options} a --")), plain, "{before} {options}");
+        }
+        if world.has("nine") {
+            assert_eq!(world.read("nine"), "nine");
+        }
+    }
+}
+
 #[test]
 fn a_hang_up_that_nohup_keeps_away_is_kept_from_the_command_too() {
     let world = World::of(3);
@@ -112,13 +157,11 @@ fn the_first_process_of_a_container_waits_for_every_orphan() {
         touch began; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     for options in [&[][..], &["--foreground"]] {
         let (outside, first) = container(&world, options, script);
-        let inside = family(first.pid);
+        let is_shell = |pid: i32| Process::of(pid).is_some_and(|of| of.comm == "sh");
+        // The command's own short sleeps are children of a shell.
         let reaped = || {
-            let left = all();
-            let ours = |it: &&Process| {
-                it.comm == "sleep" && inside.iter().any(|of| of.pid == it.parent && of.comm != "sh")
-            };
-            left.iter().filter(ours).count() == 0
+            let left = family(first.pid);
+            !left.iter().any(|it| it.comm == "sleep" && !is_shell(it.parent))
         };
         until("the command's orphans are waited for while it runs", reaped);
         // And those of others, who came in from outside.

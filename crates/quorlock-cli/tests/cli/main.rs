@@ -23,6 +23,7 @@ mod tty_interrupts;
 mod tty_jobs;
 mod tty_modes;
 mod tty_reads;
+mod tty_shells;
 mod waiting;
 mod words;
 mod world;

@@ -77,9 +77,9 @@ fn check_gone(world: &World, works: &[Work], deadline: u64) {
     while !left().is_empty() && now() < deadline + 1000 {
         sleep(Duration::from_millis(10));
     }
-    let words: Vec<String> =
+    let shown: Vec<String> =
         left().iter().map(|it| format!("{} {}: {}", it.pid, it.state, it.words())).collect();
-    assert!(words.is_empty(), "still there: {words:#?}");
+    assert!(shown.is_empty(), "still there: {shown:#?}");
     for work in works {
         assert!(touched(&world.file(&work.name)) < deadline, "{} went on past the deadline", work.name);
     }

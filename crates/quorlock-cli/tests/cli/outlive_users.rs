@@ -42,9 +42,8 @@ fn world_of_two_users() -> Option<World> {
 }
 
 fn as_user(world: &World, words: &[&str]) -> Command {
-    let reuid = format!("--reuid={USER}");
-    let regid = format!("--regid={USER}");
-    world.program("setpriv", &[&[reuid.as_str(), &regid, "--clear-groups", "--"], words].concat())
+    let (user, group) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+    world.program("setpriv", &[&[user.as_str(), &group, "--clear-groups", "--"], words].concat())
 }
 
 fn root_child_of(run: &Child) -> Process {
@@ -66,7 +65,6 @@ fn a_command_of_another_user_that_outlives_the_lock_is_said_at_once() {
         let said = fs::File::create(world.file("said")).expect("a file");
         let run = as_user(&world, &words).stdout(Stdio::null()).stderr(said).spawn().expect("a process");
         let root = root_child_of(&run);
-        let group = Process::of(run.id() as i32).expect("run");
         world.fleet.servers_mut().iter_mut().for_each(Server::pause);
         let deadline = now() + 2000;
         until("it is said", || world.read("said").contains("Operation not permitted"));
@@ -80,7 +78,6 @@ fn a_command_of_another_user_that_outlives_the_lock_is_said_at_once() {
         assert!(said.contains("without the lock"), "{said}");
         assert!(said.lines().count() <= 3, "it is said once: {said}");
         assert_eq!(said.matches("Operation not permitted").count(), 1, "{said}");
-        assert!(group.now().is_none());
         root.send(Signal::KILL);
         world.fleet.servers_mut().iter_mut().for_each(Server::resume);
     }
@@ -96,7 +93,7 @@ fn what_belongs_to_another_user_is_not_waited_for_busily() {
     process.send(Signal::TERM);
     let before = process.now().map_or(0, |now| now.ticks);
     let mut ticks = before;
-    while process.is_alive() && now() > 0 {
+    while process.is_alive() {
         ticks = process.now().map_or(ticks, |now| now.ticks);
         sleep(Duration::from_millis(50));
     }
@@ -115,7 +112,7 @@ fn without_a_thread_to_be_had_the_words_are_plain() {
     let Some(world) = world_of_two_users() else { return };
     for limit in ["1", "2", "3", "4"] {
         let script = format!("ulimit -u {limit}; exec ./quorlock run -n a -- true");
-        let end = end_of(as_user(&world, &["sh", "-c", &script]).spawn().expect("a process"));
+        let end = end_of(as_user(&world, &["bash", "-c", &script]).spawn().expect("a process"));
         crate::inherited::check_plain_words(&end, &script);
         world.until_free("a");
     }

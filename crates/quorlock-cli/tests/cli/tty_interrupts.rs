@@ -133,3 +133,22 @@ fn run_dies_of_what_its_command_died_of() {
         std::fs::remove_file(world.file("began")).expect("a file");
     }
 }
+
+#[test]
+fn an_interrupt_while_it_waits_for_the_lock_leaves_the_loop_too() {
+    let world = World::of(3);
+    world.take("a");
+    let mut terminal = Terminal::bash(&world);
+    terminal.line("for i in 1 2 3; do echo round-$i; quorlock run a -- touch ran; done");
+    terminal.until("\nround-1");
+    let run = terminal.run();
+    until("it waits", || {
+        let clients: String = world.fleet[0].command(&["CLIENT", "LIST"]).expect("an answer");
+        clients.contains("quorlock")
+    });
+    terminal.type_keys(CTRL_C);
+    terminal.until(PROMPT);
+    assert_eq!(terminal.status(), 130);
+    assert!(!run.is_alive());
+    assert!(!terminal.screen().contains("\nround-2") && !world.has("ran"));
+}

@@ -4,9 +4,10 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use crate::processes::Process;
 use crate::programs::{EDITOR, LISTENER};
-use crate::terminal::Terminal;
-use crate::world::{World, until};
+use crate::terminal::{PROMPT, Terminal};
+use crate::world::{World, send, until, wait};
 
 #[test]
 fn an_editor_that_was_ended_with_a_lost_lock_leaves_a_usable_terminal() {
@@ -71,8 +72,8 @@ fn signals_that_are_no_interrupts_reach_the_command_and_do_not_end_run() {
             assert!(kill.expect("kill").success());
             until(name, || world.read("signals").lines().any(|heard| heard == name));
         }
-        crate::world::send(&run, Signal::TERM);
-        assert_eq!(crate::world::wait(&mut run).code(), Some(5), "{options:?}");
+        send(&run, Signal::TERM);
+        assert_eq!(wait(&mut run).code(), Some(5), "{options:?}");
         let heard = world.read("signals");
         for name in OTHERS {
             assert_eq!(
@@ -91,17 +92,16 @@ fn a_stop_that_is_sent_to_run_stops_the_command_and_cont_continues_both() {
     let script = "echo $$ > pid; while [ ! -e enough ]; do sleep 0.02; done; exit 6";
     let mut terminal = Terminal::bash(&world);
     terminal.line(&format!("quorlock run --ttl 30s a -- sh -c '{script}'"));
-    let command =
-        crate::processes::Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
+    let command = Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
     let run = terminal.run();
     run.send(Signal::TSTP);
     terminal.until("Stopped");
     until("the command is stopped too", || command.is_stopped());
+    terminal.until(PROMPT);
     terminal.line("fg");
     until("both go on", || !command.is_stopped() && !run.is_stopped());
     world.write("enough", "");
-    terminal.until(crate::terminal::PROMPT);
-    terminal.until(crate::terminal::PROMPT);
+    terminal.until(PROMPT);
     assert_eq!(terminal.status(), 6);
 }
 

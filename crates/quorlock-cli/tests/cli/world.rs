@@ -56,7 +56,7 @@ impl World {
     /// Another program over our servers, in our folder, which finds `quorlock` and the system's `python3` by name.
     pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new("env");
-        command.args(["--default-signal=HUP,INT,QUIT", name]).args(args);
+        command.args([DEFAULT_SIGNALS, name]).args(args);
         let folder = Path::new(env!("CARGO_BIN_EXE_quorlock")).parent().expect("a folder");
         let path = format!(
             "{}:/usr/bin:/bin:/usr/sbin:/sbin:{}",
@@ -183,11 +183,11 @@ fn program() -> Command {
     }
     // It becomes the program, with the same process id.
     let mut command = Command::new("env");
-    command.args(["--default-signal=HUP,INT,QUIT", path]);
+    command.args([DEFAULT_SIGNALS, path]);
     command
 }
 
-/// How a command ended.
+/// How a command ended. The code is what a shell calls it: 128 and the number of the signal that it died of.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) code: Option<i32>,
@@ -206,7 +206,6 @@ pub(crate) fn end_of(mut child: Child) -> End {
     // What it leaves running may hold it open, and for ever.
     let text =
         |text: &Receiver<String>| text.recv_timeout(Duration::from_secs(10)).expect("the end of its output");
-    // As a shell tells it.
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     End { code, out: text(&out), err: text(&err) }
 }
@@ -271,6 +270,7 @@ pub(crate) fn touched(file: &Path) -> u64 {
     time.duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis() as u64
 }
 
+const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,TSTP,TTIN,TTOU";
 const PAUSE: Duration = Duration::from_millis(10);
 /// Half a minute.
 const TRIES: u32 = 3000;
