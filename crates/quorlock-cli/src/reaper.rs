@@ -33,6 +33,8 @@ use wire::Inbox;
 /// `run`'s side of a reaper.
 pub(crate) struct Reaper {
     pub(crate) pid: Pid,
+    /// It was waited for, and its number may be another's.
+    pub(crate) has_ended: bool,
     socket: UnixStream,
     inbox: Inbox,
 }
@@ -60,14 +62,7 @@ impl Reaper {
         }
         let pid = Pid::from_child(&command.spawn()?);
         ours.set_nonblocking(true)?;
-        Ok(Self { pid, socket: UnixStream::from_std(ours)?, inbox: Inbox::default() })
-    }
-
-    /// Waits for its end, which has come or is to come now: what nobody waits for stays in the list of processes.
-    pub(crate) fn end(self) {
-        drop(self.socket);
-        let _ = kill_process(self.pid, Signal::CONT);
-        let _ = waitpid(Some(self.pid), WaitOptions::empty());
+        Ok(Self { pid, has_ended: false, socket: UnixStream::from_std(ours)?, inbox: Inbox::default() })
     }
 
     /// Makes it start the command, with our stdin.
@@ -107,6 +102,17 @@ impl Reaper {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return None,
             }
+        }
+    }
+}
+
+impl Drop for Reaper {
+    /// Waits for its end, which has come or comes now: what nobody waits for stays in the list of processes.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        if !self.has_ended {
+            let _ = kill_process(self.pid, Signal::CONT);
+            let _ = waitpid(Some(self.pid), WaitOptions::empty());
         }
     }
 }

@@ -80,7 +80,8 @@ async fn under_lock(
             lock(&args.name)
         ));
     }
-    let ended = outcome?;
+    let (ended, reaper) = outcome?;
+    drop(reaper);
     if let Some(signal) = ended.signal.filter(|_| ended.is_our_groups) {
         let _ = kill_current_process_group(signal);
     }

@@ -32,19 +32,18 @@ pub(crate) struct Ended {
     pub(crate) is_our_groups: bool,
 }
 
-/// Runs the command to its end, which comes before the lock's.
+/// Runs the command to its end, which comes before the lock's. The reaper is ending then, too.
 pub(crate) async fn run(
     args: &RunArgs,
     guard: &Guard,
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
-) -> Result<Ended, Failure> {
+) -> Result<(Ended, Reaper), Failure> {
     let mut watch = Watch::begin(args, guard, redlock, ttl, signals)?;
     let outcome = watch.to_the_end().await;
     watch.give_back_terminal();
-    watch.reaper.end();
-    outcome
+    Ok((outcome?, watch.reaper))
 }
 
 struct Watch<'a> {
@@ -101,9 +100,11 @@ impl<'a> Watch<'a> {
         set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
         // In the foreground of a terminal from outside of a container, only who stays in the group can use it.
         let is_shared = args.foreground || group_of(None).is_none() && terminal::is_there();
-        let group = if is_shared { group_of(None) } else { Some(reaper::new_group().map_err(failed)?) };
         let environment = words::environment(&args.name, guard.fencing_token());
-        let reaper = Reaper::start(&args.name, &environment, group.is_none()).map_err(failed)?;
+        let hands_on_group = is_shared && group_of(None).is_none();
+        // First, because it takes the longest.
+        let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
+        let group = if is_shared { group_of(None) } else { Some(reaper::new_group().map_err(failed)?) };
         let children = signal(SignalKind::child()).map_err(failed)?;
         let lead = KILL_LEAD.min(ttl / 10);
         let mut terminal = Terminal::open();
@@ -308,6 +309,8 @@ impl<'a> Watch<'a> {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             if pid == self.reaper.pid && status.stopped() {
                 let _ = kill_process(pid, Signal::CONT);
+            } else if pid == self.reaper.pid {
+                self.reaper.has_ended = true;
             } else if Some(pid) == self.command && !status.stopped() {
                 self.status = Some(ExitStatus::from_raw(status.as_raw()));
             }
