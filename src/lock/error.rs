@@ -23,12 +23,24 @@ pub use unanswered::NoDriver;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     key: Option<Arc<str>>,
+    option: Option<&'static str>,
     words: String,
 }
 
 impl Invalid {
     pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { key: None, words: words.into() }
+        Self { key: None, option: None, words: words.into() }
+    }
+
+    /// The same, of this option of the builder.
+    pub(super) fn of(self, option: &'static str) -> Self {
+        Self { option: Some(option), ..self }
+    }
+
+    /// The method of [`Builder`](crate::Builder) whose value cannot work, such as `quorum`, if it is about one.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        self.option
     }
 
     /// The same, of the lock with this key.
