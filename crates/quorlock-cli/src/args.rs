@@ -1,25 +1,87 @@
 //! What can be typed.
 
 mod bench;
+mod mistake;
 mod nodes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Subcommand, ValueEnum};
 
+use crate::config::values::span;
+use crate::exit::{self, Failure};
 pub(crate) use bench::BenchArgs;
 pub(crate) use nodes::NodeArgs;
 
 /// Locks over N independent Redis masters, for any command.
 ///
 /// One instance at a time runs the job, and the loss of a minority of the nodes changes nothing.
-#[derive(Debug, Parser)]
+#[derive(Debug, clap::Parser)]
 #[command(name = "quorlock", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What was typed does not get as far as a command.
+pub(crate) enum Ended {
+    /// Help or version was asked for.
+    Asked(String),
+    /// A mistake.
+    Failed(Failure),
+}
+
+impl Args {
+    /// Reads what was typed, beginning with the program's name.
+    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Ended> {
+        let matches =
+            parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
+        let args = matches.map_err(|error| {
+            if error.use_stderr() {
+                return Ended::Failed(Failure::new(exit::USAGE, mistake::words_of(error, typed)));
+            }
+            let text = error.render();
+            Ended::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
+        })?;
+        let command = match &args.command {
+            Command::Run(RunArgs { command, .. }) | Command::Dev(DevArgs { command, .. }) => command.first(),
+            _ => None,
+        };
+        if command.is_some_and(|command| command.is_empty()) {
+            let failure = Failure::new(exit::NOT_FOUND, "the command's name is empty: nothing was run");
+            return Err(Ended::Failed(failure));
+        }
+        Ok(args)
+    }
+}
+
+#[cfg(test)]
+impl Command {
+    /// What says which nodes, where something does.
+    pub(crate) fn nodes(&self) -> Option<&NodeArgs> {
+        match self {
+            Self::Run(args) => Some(&args.nodes),
+            Self::Init(args) => Some(&args.nodes),
+            Self::Status(args) | Self::Break(BreakArgs { lock: args, .. }) => Some(&args.nodes),
+            Self::Forget(args) => Some(&args.nodes),
+            Self::Doctor(args) => Some(&args.nodes),
+            Self::Bench(args) => Some(&args.nodes),
+            Self::Dev(_) | Self::Chaos(_) | Self::ChaosClient | Self::Reap => None,
+        }
+    }
+}
+
+fn parser() -> clap::Command {
+    // So that `--ttl -1s` is a mistake about --ttl, and not an unknown flag.
+    let is_number = |arg: &Arg| {
+        let names = arg.get_value_names().unwrap_or_default();
+        names.iter().any(|name| ["DUR", "N", "SHARE", "K", "S"].contains(&name.as_str()))
+    };
+    Args::command().mut_subcommands(|command| {
+        command.mut_args(|arg| if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg })
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,11 +122,11 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs. [default: 15s, or
     /// the longest ttl if that is less]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// How long to wait for the lock, connecting included; then exit 75. 0s tries once, as --nonblock does. [default:
     /// wait for ever]
-    #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
+    #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
     /// Do not wait: fail at once when others hold the lock. Where several try at the same instant and split the servers,
     /// so that none has it, they try again once or twice, within some 60 ms.
@@ -82,7 +144,7 @@ pub(crate) struct RunArgs {
     pub(crate) on_conflict: OnConflict,
     /// How long the command has to end by itself, after a TERM, when the lock is being lost; at most a third of the
     /// ttl. Then it is killed.
-    #[arg(long, default_value = "5s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_name = "DUR", value_parser = span)]
     pub(crate) kill_after: Duration,
     /// Leave the command in our process group, so that it may read from the terminal. What it starts in turn is then
     /// not ended with it.
@@ -173,7 +235,7 @@ pub(crate) struct DevArgs {
     #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) count: u8,
     /// The longest --ttl on these servers. [default: 30s]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) longest_ttl: Option<Duration>,
     /// Say nothing on stderr.
     #[arg(short, long)]
@@ -212,8 +274,9 @@ pub(crate) struct ChaosArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The server binary. [default: redis-server or valkey-server, where they are usually found]
-    #[arg(long, env = "QUORLOCK_REDIS_SERVER", value_name = "PATH", hide_env_values = true)]
+    /// The server binary. [default: what `QUORLOCK_REDIS_SERVER` names, else redis-server or valkey-server, where they
+    /// are usually found]
+    #[arg(long, value_name = "PATH")]
     pub(crate) server: Option<PathBuf>,
 }
 

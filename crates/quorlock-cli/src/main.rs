@@ -11,31 +11,42 @@ mod forget;
 mod group;
 mod init;
 mod nodes;
+mod output;
 mod progress;
 mod reaper;
 mod run;
 mod status;
 mod waiting;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, Command};
+use args::{Args, Command, Ended};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            // Help and version are no failure, and a closed pipe is none of theirs.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let is_for_terminal = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let outcome = match Args::read(&typed, is_for_terminal) {
+        Ok(args) => obey(args.command),
+        Err(Ended::Asked(text)) => {
+            output::print(&text);
+            Ok(0)
         }
+        Err(Ended::Failed(failure)) => Err(failure),
     };
+    let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
+    ExitCode::from(outcome.unwrap_or_else(|Failure { code, words }| {
+        exit::say(&words);
+        code
+    }))
+}
+
+fn obey(command: Command) -> Result<u8, Failure> {
     // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
     tracing_subscriber::fmt()
@@ -43,15 +54,10 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
-    let quiet = matches!(&args.command, Command::Run(run) if run.quiet);
-    match dispatch(args.command) {
-        Ok(code) => ExitCode::from(code),
-        Err(Failure { code, words }) => {
-            if !quiet || code == exit::USAGE {
-                exit::say(&words);
-            }
-            ExitCode::from(code)
-        }
+    let quiet = matches!(&command, Command::Run(run) if run.quiet);
+    match dispatch(command) {
+        Err(Failure { code, .. }) if quiet && code != exit::USAGE => Ok(code),
+        outcome => outcome,
     }
 }
 

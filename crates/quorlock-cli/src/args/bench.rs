@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::NodeArgs;
+use crate::config::values::span;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = BENCH_HELP)]
@@ -18,13 +19,13 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) keys: Option<u16>,
     /// How long each lock is held.
-    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = span)]
     pub(crate) hold: Duration,
     /// For how long to measure: a fifth of it one task alone, then all.
     #[arg(short, long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
     /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
     /// of yours is never touched.

@@ -106,11 +106,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
 
 /// Whether nodes were typed. What the environment says is for other commands.
 fn names_nodes(args: &NodeArgs) -> bool {
-    let nodes = std::env::var("QUORLOCK_NODES").unwrap_or_default();
-    let config = std::env::var_os("QUORLOCK_CONFIG");
-    let is_set = |text: &String| !text.is_empty();
-    args.nodes.iter().any(is_set) && args.nodes.join(",") != nodes
-        || args.config.is_some() && args.config.as_ref().map(|file| file.as_os_str()) != config.as_deref()
+    !args.nodes.is_empty() || args.config.is_some()
 }
 
 async fn of_its_own(
