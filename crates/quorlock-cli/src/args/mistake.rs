@@ -24,7 +24,7 @@ pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
 
 /// Of the commonest slip of those who know flock.
 fn behind_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
-    if !["run", "dev"].contains(&command) || arg.starts_with('-') || typed.contains(&"--") {
+    if !["run", "dev"].contains(&command) || arg.starts_with('-') && arg != "-" || typed.contains(&"--") {
         return None;
     }
     let place = typed.iter().skip(2).position(|word| *word == arg)? + 2;
@@ -58,7 +58,7 @@ fn missing(command: &str, what: &str, typed: &[&str]) -> Option<String> {
 }
 
 fn wrong_value(error: &clap::Error, arg: &str) -> String {
-    let flag = arg.split_whitespace().next().unwrap_or("the value");
+    let flag = arg.split([' ', '[']).next().unwrap_or_default();
     let choice = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(all)) if !all.is_empty() => format!("expected one of {}", all.join(", ")),
         _ => "a value is missing".to_owned(),
@@ -82,7 +82,7 @@ fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
         // What is no flag was perhaps meant to be one's value.
         if let Some(ContextValue::String(text)) = error.get(kind)
-            && (is_secret(text) || kind == ContextKind::InvalidArg && !text.starts_with('-'))
+            && (is_secret(text) || kind == ContextKind::InvalidArg && !is_flag(text))
         {
             error.remove(ContextKind::Suggested);
             error.insert(kind, ContextValue::String(HIDDEN.to_owned()));
@@ -119,6 +119,13 @@ fn shown(word: &str) -> String {
         word if !word.is_empty() && word.bytes().all(is_plain) => word.to_owned(),
         word => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// Whether it can be the name of a flag. A private key in PEM form begins with dashes, too.
+fn is_flag(word: &str) -> bool {
+    let name = word.trim_start_matches('-');
+    let count = word.len() - name.len();
+    (1..=2).contains(&count) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
 }
 
 /// Whether it may be a URL, or the end of one.
