@@ -168,14 +168,16 @@ impl<'a> Sources<'a> {
             Some(path) => Some(Origin::Flag("password_file").found(path)),
             None => self.environment.path("password_file"),
         };
-        if named.is_none()
-            && let Some(Found { value, .. }) = self.environment.text("password")?
+        let set = if named.is_none() { self.environment.text("password")? } else { None };
+        if let Some(Found { value, .. }) = set
+            && let password = without_line_end(&value)
+            && !password.is_empty()
         {
-            return Ok(Some(value));
+            return Ok(Some(password.to_owned()));
         }
         let Some(Found { value: path, origin }) = named.or(line) else { return Ok(None) };
         let text = fs::read_to_string(path).map_err(|error| origin.wrong(error))?;
-        match text.trim_end_matches(['\r', '\n']) {
+        match without_line_end(&text) {
             "" => Err(origin.wrong("the file is empty: leave this out, if no password is needed")),
             password => Ok(Some(password.to_owned())),
         }
@@ -197,6 +199,11 @@ impl<'a> Sources<'a> {
         };
         self.origins.get(field)
     }
+}
+
+/// Editors and `echo` end a password with a line end that is not part of it, also where a secret becomes a variable.
+fn without_line_end(password: &str) -> &str {
+    password.trim_end_matches(['\r', '\n'])
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "in place of a look at a variable")]

@@ -62,8 +62,7 @@ servers that others depend on, begin with --tasks 1.
 --kill-one works with --dev alone: a server of yours is never killed. For yours,
 the table says what a lock would cost without one of the fastest nodes.
 
-With --dev, what the environment says of other nodes (where they are, how to log
-in) counts for nothing.
+With --dev, what the environment says of other nodes counts for nothing.
 
 Exit codes:
   0    it was measured

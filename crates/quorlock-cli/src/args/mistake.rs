@@ -6,6 +6,7 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Args;
+use crate::config::values::COUNT;
 
 pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
     let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
@@ -64,10 +65,14 @@ fn wrong_value(error: &clap::Error, arg: &str) -> String {
         _ => "a value is missing".to_owned(),
     };
     let why = std::error::Error::source(error).map_or(choice, ToString::to_string);
-    format!("{flag}: {why}")
+    let is_no_number = why.contains("invalid digit") || why.contains("empty string");
+    format!("{flag}: {}", if is_no_number { COUNT } else { &why })
 }
 
 fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("no command was named\n\n{}", error.render().to_string().trim_end());
+    }
     let mut parser = Args::command();
     // It shows the flags that were given as if they were needed.
     let usage =

@@ -1,6 +1,8 @@
 //! What cannot be written, and what others write between.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
 use crate::world::{End, World, end_of, quorlock, wait};
@@ -58,6 +60,43 @@ fn a_stdout_that_takes_nothing_is_an_error_and_one_that_nobody_reads_is_none() {
         drop(child.stdout.take());
         assert_eq!(wait(&mut child).code(), Some(0), "{args:?}");
     }
+}
+
+/// What a process writes to stderr, write by write: a datagram is not joined with the next one.
+fn writes(command: &mut Command) -> Vec<String> {
+    let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
+    let mut child = command.stderr(Stdio::from(OwnedFd::from(theirs))).spawn().expect("a process");
+    // So that only the child has the other end.
+    command.stderr(Stdio::null());
+    wait(&mut child);
+    ours.set_nonblocking(true).expect("a socket");
+    let mut buffer = vec![0; 1 << 16];
+    let mut all = Vec::new();
+    while let Ok(length @ 1..) = ours.recv(&mut buffer) {
+        all.push(String::from_utf8(buffer[..length].to_vec()).expect("text"));
+    }
+    all
+}
+
+#[test]
+fn what_is_said_is_one_write() {
+    let world = World::of(1);
+    world.take("held");
+    for args in [
+        &["status", "a", "--quorum", "7"][..],
+        &["status"],
+        &["run", "a", "true"],
+        &["run", "a", "--ttl", "x", "--", "true"],
+        &["run", "held", "-n", "--", "true"],
+        &["init", "--longest-ttl", "5s"],
+        &[],
+    ] {
+        let writes = writes(&mut world.quorlock(args));
+        assert!(matches!(&writes[..], [all] if all.ends_with('\n')), "{args:?}: {writes:?}");
+    }
+    let log = writes(world.quorlock(&["run", "a", "--", "true"]).env("RUST_LOG", "debug"));
+    let is_line = |write: &String| write.matches('\n').count() == 1 && write.ends_with('\n');
+    assert!(!log.is_empty() && log.iter().all(is_line), "{log:?}");
 }
 
 #[test]

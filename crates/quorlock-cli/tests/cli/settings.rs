@@ -88,6 +88,8 @@ fn a_file_names_others_from_its_own_folder_and_is_told_by_line_and_field() {
     fs::write(world.file("sub/secret"), "right\n").expect("a file");
     assert_eq!(look(&[]).code, Some(0), "{:?}", look(&[]));
     assert_eq!(look(&[("QUORLOCK_PASSWORD", "wrong")]).code, Some(77), "the environment beats the file");
+    fs::write(world.file("sub/secret"), "wrong").expect("a file");
+    assert_eq!(look(&[("QUORLOCK_PASSWORD", "right\r\n")]).code, Some(0), "a line end is not part of it");
     fs::write(world.file("sub/secret"), "\n").expect("a file");
     let empty = look(&[]);
     assert!(empty.err.contains("sub/conf.toml: line 2: password_file: the file is empty"), "{empty:?}");
@@ -124,21 +126,13 @@ fn a_bare_number_counts_seconds() {
 #[test]
 fn what_is_set_for_other_nodes_does_not_meet_those_of_dev() {
     let program = env!("CARGO_BIN_EXE_quorlock");
-    let mut command = quorlock(&["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"]);
-    for (name, value) in [
-        ("QUORLOCK_NODES", "redis://127.0.0.1:1"),
-        ("QUORLOCK_CONFIG", "/none"),
-        ("QUORLOCK_USERNAME", "ann"),
-        ("QUORLOCK_PASSWORD", "b"),
-        ("QUORLOCK_PASSWORD_FILE", "/none"),
-        ("QUORLOCK_QUORUM", "3"),
-        ("QUORLOCK_LONGEST_TTL", "9s"),
-        ("QUORLOCK_KEEP_FENCES", "2h"),
+    for args in [
+        &["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"][..],
+        &["bench", "--dev", "1", "--seconds", "1", "--tasks", "1"],
     ] {
-        command.env(name, value);
+        let end = end(quorlock(args).envs(ELSEWHERE));
+        assert_eq!(end.code, Some(0), "{end:?}");
     }
-    let end = end(&mut command);
-    assert_eq!(end.code, Some(0), "{end:?}");
 }
 
 #[test]
@@ -152,3 +146,15 @@ fn a_user_with_too_few_rights_is_told_of_plain_locks_in_words_that_fit_the_comma
     assert!(end.code == Some(77) && end.err.contains("(option `plain`)"), "{end:?}");
     assert!(!end.err.contains("plain()"), "{end:?}");
 }
+
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("QUORLOCK_NODES", "redis://127.0.0.1:1"),
+    ("QUORLOCK_CONFIG", "/none"),
+    ("QUORLOCK_USERNAME", "ann"),
+    ("QUORLOCK_PASSWORD", "b"),
+    ("QUORLOCK_PASSWORD_FILE", "/none"),
+    ("QUORLOCK_QUORUM", "3"),
+    ("QUORLOCK_LONGEST_TTL", "9s"),
+    ("QUORLOCK_KEEP_FENCES", "2h"),
+    ("QUORLOCK_PLAIN", "perhaps"),
+];

@@ -24,6 +24,7 @@ fn a_command_that_is_not_behind_dashes_is_told_where_to_go() {
     check(&["run", "x", "--"], 64, "the command is missing: quorlock run x -- COMMAND\n");
     check(&["run", "--", "true"], 64, "the lock's name is missing: quorlock run NAME -- COMMAND\n");
     check(&["run"], 64, "the lock's name is missing");
+    check(&[], 64, "quorlock: no command was named\n\nLocks over");
     // As a shell has it.
     check(&["run", "x", "--", ""], 127, "the command's name is empty");
     check(&["dev", "--", ""], 127, "the command's name is empty");
@@ -55,6 +56,8 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         ("--drift", "1%", "expected a share, such as 0.01"),
         ("--quorum", "-1", "expected a whole number, such as 3"),
         ("--quorum", "abc", "expected a whole number, such as 3"),
+        ("--conflict-exit-code", "abc", "expected a whole number, such as 3"),
+        ("--floor", "", "expected a whole number, such as 3"),
         ("--conflict-exit-code", "-1", "-1 is not in 0..=255"),
         ("--conflict-exit-code", "256", "256 is not in 0..=255"),
         ("--on-conflict", "weep", "expected one of fail, skip"),
