@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use super::client::{Redlock, Shared};
 use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
-use crate::driver::{Address, Driver, Login, Options, Orders, Settings, View, process};
 #[cfg(feature = "tls-rustls")]
-use crate::driver::{Tls, TlsFiles};
+use crate::driver::{Address, Tls, TlsFiles};
+use crate::driver::{Driver, Login, Options, Orders, Settings, View, process};
 use crate::observe::{Event, Events, Observer};
 use crate::protocol::marker::{Charter, usual_retention};
 use crate::protocol::membership::Membership;
