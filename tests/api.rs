@@ -80,8 +80,13 @@ async fn no_client_and_no_lock_shows_a_password() {
 /// The builder refuses this, saying all of these words.
 #[track_caller]
 fn check_refused(builder: Builder, words: &[&str]) {
+    let checked = builder.check();
     match builder.lazy() {
-        Err(ConnectError::Invalid(invalid)) => check_words(&invalid, words),
+        Err(ConnectError::Invalid(invalid)) => {
+            check_words(&invalid, words);
+            // What is about no option shows when the client is made.
+            assert_eq!(checked.err(), invalid.option().map(|_| invalid), "a check finds the same");
+        }
         other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
     }
 }
@@ -154,6 +159,48 @@ async fn a_url_must_be_one() {
         ["", "127.0.0.1", "http://:open-sesame@127.0.0.1", "redis://", "redis://:open-sesame@host:port"]
     {
         check_refused(Redlock::builder().nodes([url]), &[]);
+    }
+}
+
+#[test]
+fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
+    assert_eq!(nodes(3).check(), Ok(()));
+    let option = |builder: Builder| builder.check().expect_err("refused").option();
+    let hour = Duration::from_secs(3601);
+    let options = [
+        (nodes(0), "nodes"),
+        (nodes(10), "nodes"),
+        (Redlock::builder().nodes(["http://a"]), "nodes"),
+        (nodes(3).quorum(1), "quorum"),
+        (nodes(3).drift(1.0), "drift"),
+        (nodes(3).key_prefix("quorlock:"), "key_prefix"),
+        (nodes(3).client_name("a b"), "client_name"),
+        (nodes(3).longest_ttl(hour), "longest_ttl"),
+        (nodes(3).keep_fences(Duration::ZERO), "keep_fences"),
+        (nodes(3).node_timeout(hour), "node_timeout"),
+        (nodes(3).connect_timeout(hour), "connect_timeout"),
+        (nodes(3).startup_timeout(hour), "startup_timeout"),
+    ];
+    for (builder, name) in options {
+        assert_eq!(option(builder), Some(name));
+    }
+}
+
+#[cfg(feature = "tls-rustls")]
+#[test]
+fn what_is_to_make_connections_safe_has_an_effect_or_is_refused() {
+    let bare = || nodes(3).tls_ca_file("ca.crt");
+    check_refused(bare(), &["authorities", "rediss://"]);
+    check_refused(nodes(3).tls_client_certificate("a.crt", "a.key"), &["client certificate", "rediss://"]);
+    let mixed = ["redis://127.0.0.1:1", "rediss://127.0.0.1:2"];
+    assert_eq!(bare().nodes(mixed).tls_client_certificate("a.crt", "a.key").check(), Ok(()));
+    // What was given in place of a file's name.
+    let key = nodes(1).nodes(["rediss://127.0.0.1:1"]).tls_client_certificate("-----BEGIN sesame", "a.key");
+    let authority =
+        nodes(1).nodes(["rediss://127.0.0.1:1"]).tls_ca_file("-----BEGIN CERTIFICATE-----\nsesame");
+    for builder in [key, authority] {
+        let refused = builder.dedicated_thread().lazy().expect_err("no file").to_string();
+        assert!(!refused.contains("sesame"), "{refused}");
     }
 }
 
@@ -265,10 +312,10 @@ async fn a_floor_leaves_room_and_needs_a_guarded_client() {
 async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
     let redlock = nodes(3).plain().lazy().expect("a client that will reach nobody");
     let mutex = || redlock.mutex("a");
-    check_mutex_refused(mutex().ttl(Duration::ZERO), &["too short"]).await;
+    check_mutex_refused(mutex().ttl(Duration::ZERO), &["a ttl of 0s", "too short"]).await;
     check_mutex_refused(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;
     let two_years = Duration::from_secs(2 * 365 * 24 * 60 * 60);
-    check_mutex_refused(mutex().ttl(two_years), &["too long", "a year"]).await;
+    check_mutex_refused(mutex().ttl(two_years), &["a ttl of 730d", "too long", "a year"]).await;
     check_mutex_refused(mutex().ttl(Duration::MAX), &["too long"]).await;
 }
 

@@ -1,29 +1,29 @@
 //! The way to a client: everything is checked once, when it is built.
 
+mod check;
 mod connect;
 
 use std::fmt;
+use std::io;
 #[cfg(feature = "tls-rustls")]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime;
 use tokio::sync::watch;
 
-use super::client::{RESERVED, Redlock, Shared};
+use super::client::{Redlock, Shared};
 use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
-use crate::driver::{Address, Driver, Login, Options, Orders, Settings, View, process};
 #[cfg(feature = "tls-rustls")]
-use crate::driver::{Tls, TlsFiles};
+use crate::driver::{Address, Tls, TlsFiles};
+use crate::driver::{Driver, Login, Options, Orders, Settings, View, process};
 use crate::observe::{Event, Events, Observer};
-use crate::protocol::claim::LONGEST_KEY;
-use crate::protocol::marker::{Charter, least_retention, usual_retention};
+use crate::protocol::marker::{Charter, usual_retention};
 use crate::protocol::membership::Membership;
-use crate::protocol::quorum::Quorum;
-use crate::protocol::terms::Drift;
 
 /// Sets up a client. Begin with [`Redlock::builder`].
 #[derive(Clone)]
@@ -95,14 +95,16 @@ impl Builder {
         self
     }
 
-    /// A file with the certificates of the authorities that vouch for nodes under TLS. Defaults to the system's.
+    /// A file with the certificates of the authorities that vouch for nodes under TLS. Refused where no node's URL asks for
+    /// TLS, because connections would be bare. Defaults to the system's.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_ca_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.tls.ca = Some(file.into());
         self
     }
 
-    /// Files with the certificate and the private key to show to nodes, in PEM form. Defaults to none.
+    /// Files with the certificate and the private key to show to nodes, in PEM form. Refused where no node's URL asks for
+    /// TLS. Defaults to none.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_client_certificate(
         mut self,
@@ -229,12 +231,7 @@ impl Builder {
     ///
     /// If the Tokio runtime was built without `enable_all`.
     pub fn lazy(self) -> Result<Redlock, ConnectError> {
-        let quorum = Quorum::new(self.nodes.len(), self.quorum).map_err(Invalid::from)?;
-        let drift = Drift::new(self.drift).map_err(Invalid::from)?;
-        let addresses = (self.nodes.iter())
-            .map(|url| Address::parse(url, &self.login).map_err(|bad| Invalid::new(bad.to_string())))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.check(&addresses)?;
+        let (quorum, drift, addresses) = self.checked()?;
         let settings = Settings {
             connect_timeout: self.connect_timeout,
             client_name: self.client_name,
@@ -278,56 +275,6 @@ impl Builder {
         };
         Ok(Redlock { shared: Arc::new(shared) })
     }
-
-    fn check(&self, addresses: &[Address]) -> Result<(), Invalid> {
-        for (place, address) in addresses.iter().enumerate() {
-            if addresses[..place].contains(address) {
-                return Err(Invalid::new(format!("{address} is named twice: name each server once")));
-            }
-        }
-        if self.key_prefix.starts_with(RESERVED) {
-            return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken")));
-        }
-        if self.key_prefix.len() >= LONGEST_KEY {
-            return Err(Invalid::new(format!(
-                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {LONGEST_KEY}",
-                self.key_prefix.len()
-            )));
-        }
-        if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
-            return Err(Invalid::new(format!(
-                "the client name {:?} would be refused by Redis: take printable characters without spaces",
-                self.client_name
-            )));
-        }
-        if self.longest_ttl < Duration::from_millis(10) || self.longest_ttl > LONGEST_TIMEOUT {
-            return Err(Invalid::new(format!(
-                "a longest ttl of {:?} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
-                 restarted cast no vote",
-                self.longest_ttl
-            )));
-        }
-        let least = least_retention(self.longest_ttl);
-        if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
-            return Err(Invalid::new(format!(
-                "fences kept for {keep:?} cannot work: take at least {least:?}: twice the longest ttl, or the longest ttl and a \
-                 second if that is more; at most a year"
-            )));
-        }
-        let spans = [
-            ("node time-out", self.node_timeout),
-            ("connect time-out", self.connect_timeout),
-            ("start-up time-out", self.startup_timeout),
-        ];
-        for (what, span) in spans {
-            if span.is_zero() || span > LONGEST_TIMEOUT {
-                return Err(Invalid::new(format!(
-                    "a {what} of {span:?} makes no sense: take more than zero, and at most an hour"
-                )));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for Builder {
@@ -351,17 +298,21 @@ fn on_runtime(
 fn on_thread(
     launch: impl FnOnce() -> (Driver, watch::Receiver<View>) + Send + 'static,
 ) -> Result<watch::Receiver<View>, ConnectError> {
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().build().map_err(|_| ConnectError::Closed)?;
+    let failed = |error: io::Error| ConnectError::Thread(Arc::new(error));
+    // The thread first: a runtime that no thread takes could not be dropped here, inside of another.
+    let (hand_over, taken) = channel::<(runtime::Runtime, Driver)>();
+    let body = move || {
+        if let Ok((runtime, driver)) = taken.recv() {
+            runtime.block_on(driver.run());
+        }
+    };
+    thread::Builder::new().name("quorlock".to_owned()).spawn(body).map_err(failed)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (driver, view) = {
         // The driver's timer belongs to the runtime that it will run on.
         let _inside = runtime.enter();
         launch()
     };
-    let body = move || runtime.block_on(driver.run());
-    thread::Builder::new().name("quorlock".to_owned()).spawn(body).map_err(|_| ConnectError::Closed)?;
+    hand_over.send((runtime, driver)).map_err(|_| ConnectError::Closed)?;
     Ok(view)
 }
-
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
-const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);

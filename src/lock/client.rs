@@ -16,6 +16,7 @@ use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, Orders, View, process};
 use crate::protocol::claim::{Key, LONGEST_KEY};
 use crate::protocol::quorum::Quorum;
+use crate::protocol::span::Span;
 use crate::protocol::terms::{Drift, Terms};
 use crate::protocol::vote::Vote;
 
@@ -152,9 +153,10 @@ impl Redlock {
     pub(super) fn check_ttl(&self, terms: &Terms) -> Result<(), Invalid> {
         match self.shared.longest_ttl {
             Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
-                "a ttl of {:?} is above the longest of this cluster ({longest:?}); a held lock is renewed by itself, so \
+                "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
                  take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
-                terms.ttl()
+                Span(terms.ttl()),
+                Span(longest)
             ))),
             _ => Ok(()),
         }

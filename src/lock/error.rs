@@ -6,6 +6,7 @@ mod key;
 mod unanswered;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,24 @@ pub use unanswered::NoDriver;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     key: Option<Arc<str>>,
+    option: Option<&'static str>,
     words: String,
 }
 
 impl Invalid {
     pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { key: None, words: words.into() }
+        Self { key: None, option: None, words: words.into() }
+    }
+
+    /// The same, of this option of the builder.
+    pub(super) fn of(self, option: &'static str) -> Self {
+        Self { option: Some(option), ..self }
+    }
+
+    /// The method of [`Builder`](crate::Builder) whose value cannot work, such as `quorum`, if it is about one.
+    #[must_use]
+    pub fn option(&self) -> Option<&'static str> {
+        self.option
     }
 
     /// The same, of the lock with this key.
@@ -91,7 +104,10 @@ pub enum ConnectError {
     /// The driver does not run, although it was started.
     #[error("{0}")]
     NoDriver(NoDriver),
-    /// The task that drives the locks could not be started, or ended at once.
+    /// The client's own thread, or the runtime on it, could not be started.
+    #[error("the client's thread cannot be started: {0}")]
+    Thread(#[source] Arc<io::Error>),
+    /// The task that drives the locks ended at once.
     #[error("the driver has ended")]
     Closed,
 }

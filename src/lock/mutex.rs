@@ -14,6 +14,7 @@ use super::report::ReleaseReport;
 use crate::protocol::claim::{Claim, Key};
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
+use crate::protocol::span::Span;
 use crate::protocol::terms::Terms;
 
 /// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).
@@ -221,8 +222,8 @@ impl Mutex {
         }
         if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
-                "a max_hold below the ttl of {:?} would cut the very first lease short: take a smaller ttl",
-                terms.ttl()
+                "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
+                Span(terms.ttl())
             )));
         }
         Ok((Claim { key, terms, curious, floor: self.floor }, self.tenure))

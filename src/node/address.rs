@@ -29,11 +29,12 @@ pub(crate) struct Login {
     pub(crate) password: Option<String>,
 }
 
-/// A URL that cannot be used, in words that say what to do.
+/// A URL that cannot be used, in words that say what to do. Of the URL it shows the scheme alone: where a URL cannot be
+/// read, any part of what follows may be the middle of a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the node {url:?} cannot be used: {why}")]
+#[error("the URL{shown} cannot be used: {why}")]
 pub(crate) struct BadAddress {
-    url: String,
+    shown: String,
     why: String,
 }
 
@@ -51,8 +52,8 @@ impl Address {
 
     /// Reads a URL; `login` stands in for what it leaves out.
     pub(crate) fn parse(url: &str, login: &Login) -> Result<Self, BadAddress> {
-        let bad = |why: &str| BadAddress { url: redacted(url), why: why.to_owned() };
-        if !url.contains(':') || !(url.contains("://") || url.starts_with("unix:")) {
+        let bad = |why: &str| BadAddress { shown: scheme_of(url), why: format!("{why}{}", hint(url)) };
+        if !(url.contains("://") || url.starts_with("unix:")) {
             return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
         }
         let needs_tls = url.starts_with("rediss:") || url.starts_with("valkeys:");
@@ -60,7 +61,7 @@ impl Address {
             return Err(bad("TLS needs the feature `tls-rustls` of this crate"));
         }
         if url.contains('#') && !url.ends_with("#insecure") {
-            return Err(bad("a `#` belongs into a password only, written %23"));
+            return Err(bad("a `#` belongs into a password only"));
         }
         // `unix:/path` is what people write; the URL standard wants `unix:///path`.
         let full = match url.strip_prefix("unix:") {
@@ -68,7 +69,14 @@ impl Address {
             _ => url.to_owned(),
         };
         let info: ConnectionInfo = full.as_str().into_connection_info().map_err(|error| {
-            bad(error.detail().unwrap_or("expected redis://, rediss://, valkey:// or unix:/path, and a host"))
+            // Its details repeat parts of the URL.
+            bad(match error.to_string() {
+                words if words.contains("database") => "a database is a number from 0 on",
+                words if words.contains("protocol") => "a protocol is resp2 or resp3",
+                words if words.contains("UTF-8") => "what stands behind `%` is no UTF-8",
+                words if words.contains("wildcard") => "0.0.0.0 and :: are no host to connect to",
+                _ => "expected redis://, rediss://, valkey:// or unix:/path, a host, and a port from 1 to 65535",
+            })
         })?;
         check_query(&full).map_err(|why| bad(&why))?;
         let place = match info.addr() {
@@ -130,7 +138,7 @@ impl fmt::Debug for Login {
 }
 
 /// Refuses options nobody reads: a `redis://h?db=2` that does nothing would lock in another database than everybody
-/// else. An unescaped `?` in a password ends up here as well.
+/// else. A bare `?` in a password ends up here as well.
 fn check_query(url: &str) -> Result<(), String> {
     let known: &[&str] =
         if url.contains("unix:") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
@@ -139,25 +147,32 @@ fn check_query(url: &str) -> Result<(), String> {
     if query.split('&').all(|option| option.is_empty() || is_known(option)) {
         return Ok(());
     }
-    Err(format!("behind `?` only {} may stand; a `?` in a password is written %3F", known.join(", ")))
+    Err(format!("behind `?` only {} may stand", known.join(", ")))
 }
 
-/// The URL without what may be a password: everything up to the last `@`, and the query.
-fn redacted(url: &str) -> String {
-    // A `?` before an `@`: one of them may be in the middle of a password, and nobody can say which.
-    if url.find('?').is_some_and(|query| url[query..].contains('@')) {
-        return url.split_once(':').map_or_else(|| "…".to_owned(), |(scheme, _)| format!("{scheme}:…"));
+/// The scheme, if it is one of those that are understood.
+fn scheme_of(url: &str) -> String {
+    let is_it = |scheme: &&&str| url.strip_prefix(**scheme).is_some_and(|rest| rest.starts_with(':'));
+    match SCHEMES.iter().find(is_it) {
+        Some(scheme) if *scheme == "unix" => " unix:…".to_owned(),
+        Some(scheme) => format!(" {scheme}://…"),
+        None => String::new(),
     }
-    let (head, rest) = match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => (format!("{}://…", &url[..scheme]), &url[at..]),
-        (None, Some(at)) => ("…".to_owned(), &url[at..]),
-        // No `@` where one was meant.
-        (Some(scheme), None) if url[scheme..].starts_with("://:") => (format!("{}://…", &url[..scheme]), ""),
-        _ => (String::new(), url),
-    };
-    let rest = rest.split_once('?').map_or_else(|| rest.to_owned(), |(path, _)| format!("{path}?…"));
-    head + &rest
 }
+
+/// How a password is written, if there may be one: a `,` or `/` in it cuts the URL, and its start is taken for a port.
+fn hint(url: &str) -> &'static str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let has_scheme = url.len() > rest.len();
+    let is_bare = has_scheme && (is_port || !rest.contains(':')) && !host.is_empty();
+    if url.contains(['@', '?', '#']) || !(is_bare || url.starts_with("unix:")) { ESCAPES } else { "" }
+}
+
+const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
+const ESCAPES: &str =
+    "; in a user or password `,` is written %2C, `/` %2F, `?` %3F, `#` %23, `%` %25, and a `:` in a user %3A";
 
 #[cfg(test)]
 mod tests {
@@ -192,21 +207,55 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_refused_without_repeating_a_password() {
-        for url in [
-            "127.0.0.1:6379",
-            "localhost",
-            "http://h",
-            "redis://:secret@h/x",
-            "redis://:secret@",
-            "redis://:secret",
-            "redis://0.0.0.0",
-            "redis://h/-1",
-            "user:secret@host:6379",
-            "unix:",
+    fn bad_urls_are_refused_and_nothing_of_them_is_shown_but_the_scheme() {
+        for (url, shown) in [
+            ("127.0.0.1:6379", ""),
+            ("localhost", ""),
+            ("http://h", ""),
+            ("secret://h", ""),
+            ("redis://:secret@h/x", " redis://…"),
+            ("redis://:secret@", " redis://…"),
+            ("redis://:secret", " redis://…"),
+            ("redis://secret:99999", " redis://…"),
+            ("redis://0.0.0.0", " redis://…"),
+            ("redis://h/-1", " redis://…"),
+            ("redis://h/secret", " redis://…"),
+            ("redis://h?protocol=secret", " redis://…"),
+            ("valkey://h?secret=1", " valkey://…"),
+            ("user:secret@host:6379", ""),
+            ("redis://u:half@secret/word@h", " redis://…"),
+            ("unix:", " unix:…"),
+            ("unix:/run/a?secret=1", " unix:…"),
         ] {
             let error = Address::parse(url, &Login::default()).expect_err(url).to_string();
+            assert!(error.starts_with(&format!("the URL{shown} cannot be used: ")), "{error}");
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_must_be_written_otherwise_is_told_how() {
+        let parse = |url: &str| Address::parse(url, &Login::default());
+        // A list is cut at its commas, and so is a password.
+        for url in [
+            "redis://u:pa/ss@h",
+            "redis://u:12/ss@h",
+            "redis://u:pa?ss@h",
+            "redis://u:12?ss@h",
+            "redis://u:pa#ss@h",
+            "redis://u:pa",
+            "redis://:pa",
+            "ss@h:6379",
+            "ss",
+        ] {
+            let error = parse(url).expect_err(url).to_string();
+            assert!(error.contains(ESCAPES), "{url}: {error}");
+        }
+        let all = parse("redis://u:%2C%2F%3F%23%25:@@h").expect("escaped").login.password;
+        assert_eq!(all.as_deref(), Some(",/?#%:@"));
+        for url in ["redis://h:99999", "redis://h/-1", "http://h", "unix:"] {
+            let error = parse(url).expect_err(url).to_string();
+            assert!(!error.contains(ESCAPES), "there is no password: {error}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Tls {
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the file {} cannot be used: {why}", file.display())]
+#[error("the file {} cannot be used: {why}", shown(file))]
 pub(crate) struct BadTls {
     file: PathBuf,
     why: String,
@@ -90,6 +90,16 @@ fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> 
         return Err(unusable(file, &"there is no certificate in it"));
     }
     Ok(certificates)
+}
+
+/// Its name; but no key that was given in place of one.
+fn shown(file: &Path) -> String {
+    let name = file.to_string_lossy();
+    if name.contains("-----BEGIN") {
+        "(PEM text instead of a file's name)".to_owned()
+    } else {
+        name.into_owned()
+    }
 }
 
 fn unusable(file: &Path, why: &dyn ToString) -> BadTls {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::fence::{LARGEST_FLOOR, TOLERANCE_MICROS};
 use super::mutant::{Mutant, is};
 use super::quorum::Quorum;
+use super::span::Span;
 
 /// What all clients of a cluster must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +67,8 @@ impl Charter {
 impl fmt::Display for Charter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
-        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {:?}", self.longest_ttl())?;
-        write!(f, ", fences kept for {:?}", self.retention())
+        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {}", Span(self.longest_ttl()))?;
+        write!(f, ", fences kept for {}", Span(self.retention()))
     }
 }
 

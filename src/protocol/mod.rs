@@ -26,6 +26,7 @@ pub mod mutant;
 pub mod quorum;
 pub mod round;
 pub mod sentinel;
+pub mod span;
 pub mod survey;
 pub mod terms;
 pub mod time;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::span::Span;
 use super::time::Moment;
 
 /// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
@@ -113,17 +114,19 @@ impl Drift {
 #[non_exhaustive]
 pub enum BadTerms {
     /// The ttl is under 10 ms.
-    #[error("a ttl of {0:?} is too short: take at least 10 ms, and some seconds over a real network")]
+    #[error("a ttl of {span} is too short: take at least 10 ms, and some seconds over a real network", span = Span(*.0))]
     TtlTooShort(Duration),
     /// The ttl is above a year.
-    #[error("a ttl of {0:?} is too long: take at most a year; a held lock is renewed by itself")]
+    #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed by itself", span = Span(*.0))]
     TtlTooLong(Duration),
     /// The patience is zero.
     #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
     NoPatience,
     /// The patience is more than a quarter of the ttl.
     #[error(
-        "a patience of {patience:?} is more than a quarter of the ttl {ttl:?}: too little of the lock would be left"
+        "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
+        Span(*patience),
+        Span(*ttl)
     )]
     PatienceTooLong {
         /// What was asked for.

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`NoBinary`], which says how to get one.
 pub fn locate() -> Result<PathBuf, NoBinary> {
-    search(env::var_os(VARIABLE).filter(|name| !name.is_empty()), env::var_os("PATH").as_deref())
+    search(
+        env::var_os(VARIABLE).filter(|name| !name.to_string_lossy().trim().is_empty()),
+        env::var_os("PATH").as_deref(),
+    )
 }
 
 /// There is no server binary here; its message tells a reader what to install.

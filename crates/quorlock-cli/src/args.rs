@@ -1,21 +1,29 @@
 //! What can be typed.
 
 mod bench;
+mod forget;
+mod init;
+mod mistake;
 mod nodes;
+mod read;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 
+use crate::config::values::span;
 pub(crate) use bench::BenchArgs;
+pub(crate) use forget::ForgetArgs;
+pub(crate) use init::InitArgs;
 pub(crate) use nodes::NodeArgs;
+pub(crate) use read::Ended;
 
 /// Locks over N independent Redis masters, for any command.
 ///
 /// One instance at a time runs the job, and the loss of a minority of the nodes changes nothing.
-#[derive(Debug, Parser)]
+#[derive(Debug, clap::Parser)]
 #[command(name = "quorlock", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -28,8 +36,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Declare these nodes a new cluster of locks: once, when the servers are new, so that nobody has to wait.
     Init(InitArgs),
-    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 77: Redis refuses us; 78:
-    /// the nodes are not one cluster on these terms.
+    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 74: stdout cannot be
+    /// written to; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
     Status(StatusArgs),
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
@@ -37,7 +45,8 @@ pub(crate) enum Command {
     /// each node keeps of them goes within the longest ttl, instead of after --keep-fences. Exit code 0: forgotten; 69: too
     /// few nodes answered; 75: one is held; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
     Forget(ForgetArgs),
-    /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
+    /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended; 74: stdout cannot be
+    /// written to.
     Doctor(DoctorArgs),
     /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
     Dev(DevArgs),
@@ -57,11 +66,11 @@ pub(crate) enum Command {
 pub(crate) struct RunArgs {
     /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs. [default: 15s, or
     /// the longest ttl if that is less]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
-    /// How long to wait for the lock, connecting included; then exit 75. 0s tries once, as --nonblock does. [default:
+    /// How long to wait for the lock, connecting included; then exit 75. A bare number counts seconds, here as elsewhere. 0s tries once, as --nonblock does. [default:
     /// wait for ever]
-    #[arg(short, long, value_name = "DUR", value_parser = humantime::parse_duration, conflicts_with = "nonblock")]
+    #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
     /// Do not wait: fail at once when others hold the lock. Where several try at the same instant and split the servers,
     /// so that none has it, they try again once or twice, within some 60 ms.
@@ -79,7 +88,7 @@ pub(crate) struct RunArgs {
     pub(crate) on_conflict: OnConflict,
     /// How long there is between TERM and KILL: for the command when the lock is being lost (at most a third of the ttl
     /// then), and for what it leaves running at its end.
-    #[arg(long, default_value = "5s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_name = "DUR", value_parser = span)]
     pub(crate) kill_after: Duration,
     /// Leave the command in our process group, as in a script. (It can use the terminal without that.)
     #[arg(long)]
@@ -101,19 +110,6 @@ pub(crate) struct RunArgs {
 pub(crate) enum OnConflict {
     Fail,
     Skip,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = INIT_HELP)]
-pub(crate) struct InitArgs {
-    /// Also where nodes belong to a cluster already. Stop all its clients first: their locks are void.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) nodes: NodeArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,19 +135,6 @@ pub(crate) struct BreakArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = FORGET_HELP)]
-pub(crate) struct ForgetArgs {
-    /// Print one JSON object a line, for each name.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) nodes: NodeArgs,
-    /// The locks' names.
-    #[arg(help_heading = None, required = true, value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
     #[arg(long, default_value = "doctor-probe", value_name = "NAME")]
@@ -169,7 +152,7 @@ pub(crate) struct DevArgs {
     #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) count: u8,
     /// The longest --ttl on these servers. [default: 30s]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) longest_ttl: Option<Duration>,
     /// Say nothing on stderr.
     #[arg(short, long)]
@@ -208,8 +191,9 @@ pub(crate) struct ChaosArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The server binary. [default: redis-server or valkey-server, where they are usually found]
-    #[arg(long, env = "QUORLOCK_REDIS_SERVER", value_name = "PATH", hide_env_values = true)]
+    /// The server binary. [default: what `QUORLOCK_REDIS_SERVER` names, else redis-server or valkey-server, where they
+    /// are usually found]
+    #[arg(long, value_name = "PATH")]
     pub(crate) server: Option<PathBuf>,
 }
 
@@ -271,59 +255,6 @@ Exit codes:
   126  the command cannot be executed
   127  the command was not found";
 
-const FORGET_HELP: &str = "\
-Each name that was locked costs each node 120 bytes and the length of the name
-for --keep-fences. A name that is forgotten costs them for the longest ttl at
-most: a node drops its number when its clock has passed it by that much. Numbers
-go on to grow if the name is locked again, as long as no node's clock is set
-back by more.
-
-Only nodes of this lock cluster forget. `break` asks every node of the list,
-whatever lock cluster it belongs to.
-
-Exit codes:
-  0    forgotten on a quorum of the nodes
-  64   what was typed cannot work
-  69   too few nodes answered
-  75   one of the names is held
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or the nodes are another cluster
-
-Example:
-  quorlock run order:81723 -- ./ship 81723 && quorlock forget order:81723";
-
-const INIT_HELP: &str = "\
-Every node keeps a marker (the key quorlock:node): which cluster it belongs to
-and on what terms, namely the number of nodes, the quorum, the longest ttl, and
-how long fencing numbers are kept.
-A node whose marker is gone, or was written before a restart, may have
-forgotten locks, so it casts no vote for the longest ttl. Servers that are new
-have nothing to forget; this says so, and they vote at once. Without it the
-first client makes them a cluster too, and no lock is to be had for the
-longest ttl.
-
-To be run again without harm while the nodes keep their data: those that are
-one cluster on these terms are left as they are. Other nodes that are not blank
-are an error. But nodes that have all lost their data look new: after that,
-wait for the longest ttl first, or leave it to the first client.
-
---force makes any nodes a new cluster. It is the way to change the number of
-nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
-  1. stop all its clients: locks held meanwhile are not respected
-  2. quorlock init --force, with the new --nodes, --quorum, --longest-ttl, …
-  3. start the clients, with just the same
-
-Exit codes:
-  0    the nodes are a cluster on these terms
-  69   not all nodes could be reached; all must be
-  77   Redis refuses us: password, permission, role, missing command
-  78   a node is not blank (without --force), or the configuration cannot work
-
-Examples:
-  quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
-  quorlock init --quorum 4 --longest-ttl 10s
-  quorlock init --json";
-
 const BREAK_HELP: &str = "\
 A holder that still lives is not asked: it works on until its next renewal, at a
 third of its ttl, while the next one may be in. Then it is told that the lock is
@@ -340,6 +271,7 @@ Exit codes:
   0    no key is left on a majority of the nodes
   64   --yes is missing
   69   too few nodes answered
+  74   the answer cannot be written to stdout
   77   Redis refuses us: password, permission, role, missing command
   78   the configuration cannot work, or a node is a Redis Cluster member
 
@@ -396,6 +328,7 @@ Exit codes:
   1    a promise was broken: see --report, and replay it with its seed
   64   what was typed cannot work
   69   the servers could not be started
+  74   the answer cannot be written to stdout
 
 Examples:
   quorlock chaos

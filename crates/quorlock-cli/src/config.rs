@@ -1,38 +1,26 @@
 //! From what was typed, set and written down to a client: a flag beats the environment, which beats the file.
 
+mod environment;
+mod file;
+mod origin;
+#[cfg(test)]
+mod tests;
+pub(crate) mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use quorlock::{Builder, Redlock};
-use serde::{Deserialize, Deserializer};
 
 use crate::args::NodeArgs;
 use crate::exit::{self, Failure};
-
-/// The settings file. What it does not know it refuses, because a misspelt setting is worse than none.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Settings {
-    nodes: Vec<String>,
-    username: Option<String>,
-    password_file: Option<PathBuf>,
-    key_prefix: Option<String>,
-    quorum: Option<usize>,
-    plain: Option<bool>,
-    #[serde(deserialize_with = "span")]
-    longest_ttl: Option<Duration>,
-    #[serde(deserialize_with = "span")]
-    keep_fences: Option<Duration>,
-    drift: Option<f64>,
-    #[serde(deserialize_with = "span")]
-    node_timeout: Option<Duration>,
-    #[serde(deserialize_with = "span")]
-    connect_timeout: Option<Duration>,
-    tls_ca: Option<PathBuf>,
-    tls_cert: Option<PathBuf>,
-    tls_key: Option<PathBuf>,
-}
+use environment::Environment;
+use file::Settings;
+use origin::{Found, Origin};
+use values::Urls;
 
 /// A client to be, and what of it a command itself must know.
 pub(crate) struct Cluster {
@@ -56,58 +44,171 @@ pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
 
 /// A client to be, from all sources, that is driven by the runtime it is made on, as programs have it.
 pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
-    let file = args.config.as_deref().map(read).transpose()?.unwrap_or_default();
-    let nodes = if args.nodes.is_empty() { file.nodes } else { args.nodes };
-    let urls: Vec<String> =
-        nodes.iter().map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
-    if urls.is_empty() {
+    settle(args, &|name| std::env::var_os(name))
+}
+
+/// Reads no more of the environment than flags leave open: what is wrong there and not used harms nobody.
+fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
+    let environment = Environment(look);
+    let config = args.config.map(|path| Origin::Flag("config").found(path));
+    let config = config.or_else(|| environment.path("config"));
+    let file = config.as_ref().map(Settings::read).transpose()?.unwrap_or_default();
+    let mut from = Sources { environment, origins: BTreeMap::new() };
+    let urls =
+        (!args.nodes.is_empty()).then(|| Urls(args.nodes.into_iter().flat_map(|urls| urls.0).collect()));
+    let urls = from.first("nodes", urls, |it| it.read("nodes", Urls::read), file.nodes)?;
+    let Some(Urls(urls)) = urls else {
         let words =
             "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
         return Err(Failure::new(exit::CONFIG, words));
-    }
-    let need = args.quorum.or(file.quorum);
+    };
+    let need = from.first("quorum", args.quorum, |it| it.read("quorum", values::count), file.quorum)?;
     let quorum = need.unwrap_or(urls.len() / 2 + 1);
-    let is_plain = args.plain.or(file.plain).unwrap_or(false);
-    let longest_ttl = args.longest_ttl.or(file.longest_ttl).unwrap_or(LONGEST_TTL);
+    let plain = from.first("plain", args.plain, |it| it.read("plain", values::truth), file.plain)?;
+    let is_plain = plain.unwrap_or(false);
+    let span = |field| move |it: Environment<'_>| it.read(field, values::span);
+    let longest_ttl = from.first("longest_ttl", args.longest_ttl, span("longest_ttl"), file.longest_ttl)?;
+    let longest_ttl = longest_ttl.unwrap_or(LONGEST_TTL);
     let mut builder = Redlock::builder().nodes(urls.clone()).longest_ttl(longest_ttl).client_name("quorlock");
-    if let Some(user) = args.username.or(file.username) {
+    if let Some(user) = from.first("username", args.username, |it| it.text("username"), file.username)? {
         builder = builder.username(user);
     }
-    if let Some(password) = password(args.password_file.or(file.password_file))? {
+    if let Some(password) = from.password(args.password_file, file.password_file)? {
         builder = builder.password(password);
     }
-    if let Some(prefix) = args.key_prefix.or(file.key_prefix) {
+    let prefix = from.first("key_prefix", args.key_prefix, |it| it.text("key_prefix"), file.key_prefix)?;
+    if let Some(prefix) = prefix {
         builder = builder.key_prefix(prefix);
     }
     if let Some(need) = need {
         builder = builder.quorum(need);
     }
-    let keep_fences = args.keep_fences.or(file.keep_fences);
-    if let Some(keep) = keep_fences {
+    let keep = from.first("keep_fences", args.keep_fences, span("keep_fences"), file.keep_fences)?;
+    if let Some(keep) = keep {
         builder = builder.keep_fences(keep);
     }
-    let keep_fences = keep_fences.unwrap_or_else(|| usual_keep_fences(longest_ttl));
+    let keep_fences = keep.unwrap_or_else(|| usual_keep_fences(longest_ttl));
     if is_plain {
         builder = builder.plain();
     }
-    if let Some(share) = args.drift.or(file.drift) {
+    if let Some(share) = from.first("drift", args.drift, no_variable, file.drift)? {
         builder = builder.drift(share);
     }
-    if let Some(timeout) = args.node_timeout.or(file.node_timeout) {
+    if let Some(timeout) = from.first("node_timeout", args.node_timeout, no_variable, file.node_timeout)? {
         builder = builder.node_timeout(timeout);
     }
-    let connect_timeout = args.connect_timeout.or(file.connect_timeout).unwrap_or(CONNECT_TIMEOUT);
+    let connect = from.first("connect_timeout", args.connect_timeout, no_variable, file.connect_timeout)?;
+    let connect_timeout = connect.unwrap_or(CONNECT_TIMEOUT);
     builder = builder.connect_timeout(connect_timeout);
-    if let Some(ca) = args.tls_ca.or(file.tls_ca) {
+    if let Some(ca) = from.file("tls_ca", args.tls_ca, file.tls_ca)? {
         builder = builder.tls_ca_file(ca);
     }
-    match (args.tls_cert.or(file.tls_cert), args.tls_key.or(file.tls_key)) {
+    let certificate = from.file("tls_cert", args.tls_cert, file.tls_cert)?;
+    let key = from.file("tls_key", args.tls_key, file.tls_key)?;
+    match (certificate, key) {
         (Some(certificate), Some(key)) => builder = builder.tls_client_certificate(certificate, key),
         (None, None) => {}
-        _ => return Err(Failure::new(exit::CONFIG, "tls_cert and tls_key go together: name both")),
+        (Some(_), None) => return Err(from.alone("tls_cert", "tls_key")),
+        (None, Some(_)) => return Err(from.alone("tls_key", "tls_cert")),
     }
+    // So that an error can say where the value stands.
+    builder.check().map_err(|invalid| match from.origin(invalid.option()) {
+        Some(origin) => origin.wrong(invalid),
+        None => Failure::new(exit::CONFIG, invalid.to_string()),
+    })?;
     let longest_ttl = (!is_plain).then_some(longest_ttl);
     Ok(Cluster { builder, urls, quorum, longest_ttl, keep_fences, connect_timeout })
+}
+
+/// Where settings are looked for, and where those that count were found.
+struct Sources<'a> {
+    environment: Environment<'a>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl<'a> Sources<'a> {
+    /// The flag's value, else the variable's, else the file's.
+    fn first<T>(
+        &mut self,
+        field: &'static str,
+        flag: Option<T>,
+        variable: impl FnOnce(Environment<'a>) -> Result<Option<Found<T>>, Failure>,
+        line: Option<Found<T>>,
+    ) -> Result<Option<T>, Failure> {
+        let found = match flag {
+            Some(value) => Some(Origin::Flag(field).found(value)),
+            None => variable(self.environment)?.or(line),
+        };
+        Ok(found.map(|Found { value, origin }| {
+            self.origins.insert(field, origin);
+            value
+        }))
+    }
+
+    /// A file that can be read. Its name is in no error: it may be the password, or the key, itself.
+    fn file(
+        &mut self,
+        field: &'static str,
+        flag: Option<PathBuf>,
+        line: Option<Found<PathBuf>>,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let path = self.first(field, flag, no_variable, line)?;
+        match path.as_ref().map(fs::File::open) {
+            Some(Err(error)) => Err(self.origins[field].wrong(error)),
+            _ => Ok(path),
+        }
+    }
+
+    fn password(
+        &self,
+        flag: Option<PathBuf>,
+        line: Option<Found<PathBuf>>,
+    ) -> Result<Option<String>, Failure> {
+        let named = match flag {
+            Some(path) => Some(Origin::Flag("password_file").found(path)),
+            None => self.environment.path("password_file"),
+        };
+        let set = if named.is_none() { self.environment.text("password")? } else { None };
+        if let Some(Found { value, .. }) = set
+            && let password = without_line_end(&value)
+            && !password.is_empty()
+        {
+            return Ok(Some(password.to_owned()));
+        }
+        let Some(Found { value: path, origin }) = named.or(line) else { return Ok(None) };
+        let text = fs::read_to_string(path).map_err(|error| origin.wrong(error))?;
+        match without_line_end(&text) {
+            "" => Err(origin.wrong("the file is empty: leave this out, if no password is needed")),
+            password => Ok(Some(password.to_owned())),
+        }
+    }
+
+    /// What was given without what belongs to it.
+    fn alone(&self, field: &'static str, other: &'static str) -> Failure {
+        let origin = &self.origins[field];
+        let failure = origin.wrong(format_args!("it goes together with {other}: name both"));
+        if matches!(origin, Origin::Flag(_)) { Failure { code: exit::USAGE, ..failure } } else { failure }
+    }
+
+    /// Where an option of the builder was found.
+    fn origin(&self, option: Option<&str>) -> Option<&Origin> {
+        let field = match option? {
+            "tls_ca_file" => "tls_ca",
+            "tls_client_certificate" => "tls_cert",
+            same => same,
+        };
+        self.origins.get(field)
+    }
+}
+
+/// Editors and `echo` end a password with a line end that is not part of it, also where a secret becomes a variable.
+fn without_line_end(password: &str) -> &str {
+    password.trim_end_matches(['\r', '\n'])
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "in place of a look at a variable")]
+fn no_variable<T>(_: Environment<'_>) -> Result<Option<Found<T>>, Failure> {
+    Ok(None)
 }
 
 /// What the library takes too where nothing is said.
@@ -115,25 +216,19 @@ pub(crate) fn usual_keep_fences(longest_ttl: Duration) -> Duration {
     Duration::from_secs(3600).max(longest_ttl.saturating_mul(2))
 }
 
-fn read(path: &Path) -> Result<Settings, Failure> {
-    let bad = |why: String| Failure::new(exit::CONFIG, format!("{}: {why}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-    // The whole of the parser's message would show the line, which may hold a URL with a password.
-    toml::from_str(&text).map_err(|error| bad(error.message().to_owned()))
-}
-
-fn password(file: Option<PathBuf>) -> Result<Option<String>, Failure> {
-    let Some(path) = file else { return Ok(std::env::var("QUORLOCK_PASSWORD").ok()) };
-    let text = fs::read_to_string(&path)
-        .map_err(|error| Failure::new(exit::CONFIG, format!("{}: {error}", path.display())))?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(from)?;
-    humantime::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
-}
-
 /// What the library takes too where nothing is said.
 pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// All that says which nodes, and how to reach them.
+pub(crate) const VARIABLES: [&str; 10] = [
+    "QUORLOCK_NODES",
+    "QUORLOCK_CONFIG",
+    "QUORLOCK_USERNAME",
+    "QUORLOCK_PASSWORD",
+    "QUORLOCK_PASSWORD_FILE",
+    "QUORLOCK_KEY_PREFIX",
+    "QUORLOCK_QUORUM",
+    "QUORLOCK_PLAIN",
+    "QUORLOCK_LONGEST_TTL",
+    "QUORLOCK_KEEP_FENCES",
+];

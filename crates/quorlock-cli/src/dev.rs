@@ -8,7 +8,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
-use crate::config::LONGEST_TTL;
+use crate::config::{LONGEST_TTL, VARIABLES};
 use crate::exit::{self, Failure, code_of};
 use crate::signals::handled::{Handled, is_typed};
 
@@ -36,7 +36,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     // In our own group: it may be a shell that wants the terminal.
     let mut command = Command::new(&words[0]);
     // What was set for other nodes must not meet these.
-    for setting in ELSEWHERE {
+    for setting in VARIABLES {
         command.env_remove(setting);
     }
     command.args(&words[1..]).env("QUORLOCK_NODES", fleet.nodes());
@@ -67,14 +67,3 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
 fn shell() -> OsString {
     std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())
 }
-
-const ELSEWHERE: [&str; 8] = [
-    "QUORLOCK_CONFIG",
-    "QUORLOCK_USERNAME",
-    "QUORLOCK_PASSWORD",
-    "QUORLOCK_PASSWORD_FILE",
-    "QUORLOCK_KEY_PREFIX",
-    "QUORLOCK_QUORUM",
-    "QUORLOCK_PLAIN",
-    "QUORLOCK_LONGEST_TTL",
-];

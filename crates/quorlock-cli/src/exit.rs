@@ -13,6 +13,8 @@ pub(crate) const NO_QUORUM: u8 = 69;
 /// The lock was lost before the child ended, or something went wrong that should not.
 pub(crate) const LOST: u8 = 70;
 pub(crate) const SOFTWARE: u8 = 70;
+/// What there is to say cannot be written.
+pub(crate) const OUTPUT: u8 = 74;
 /// Others hold the lock.
 pub(crate) const HELD: u8 = 75;
 /// Redis refuses us: password, permission, role.
@@ -95,9 +97,11 @@ pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &
     if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
-/// One line for people. A stderr that nobody reads any more is no reason to panic while a lock is held.
+/// One line for people, written at once: others may write to the same file. A stderr that nobody reads any more is no
+/// reason to panic while a lock is held.
 pub(crate) fn say(words: &str) {
-    let _ = writeln!(std::io::stderr(), "quorlock: {words}");
+    let line = format!("quorlock: {words}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A lock as messages name it, first of all, as the library does.

@@ -11,6 +11,7 @@ mod forget;
 mod groups;
 mod init;
 mod nodes;
+mod output;
 mod progress;
 mod reaper;
 mod run;
@@ -18,38 +19,55 @@ mod signals;
 mod status;
 mod waiting;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, Command};
+use args::{Args, Command, Ended};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    // Parts of `run` that are to begin without delay, and take nothing from the environment.
-    let mut words = std::env::args_os();
-    if words.next().is_some_and(|name| name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes())) {
-        return ExitCode::from(reaper::reap());
-    }
-    match words.next() {
-        Some(word) if word == reaper::ANCHOR => return ExitCode::SUCCESS,
-        Some(word) if word == reaper::BECOME => return ExitCode::from(run::become_it::become_it(words)),
-        _ => {}
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = be_part_of_run(&typed) {
+        return ExitCode::from(code);
     }
     signals::unblock();
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            // Help and version are no failure, and a closed pipe is none of theirs.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+    let is_for_terminal = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let outcome = match Args::read(&typed, is_for_terminal) {
+        Ok(args) => obey(args.command),
+        Err(Ended::Asked(text)) => {
+            output::print(&text);
+            Ok(0)
         }
+        Err(Ended::Failed(failure)) => Err(failure),
     };
+    let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
+    ExitCode::from(outcome.unwrap_or_else(|Failure { code, words }| {
+        exit::say(&words);
+        code
+    }))
+}
+
+/// If this is one of the processes between `run` and its command: they are to begin without delay, and take nothing from
+/// the environment.
+fn be_part_of_run(typed: &[OsString]) -> Option<u8> {
+    let (name, words) = typed.split_first()?;
+    if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
+        return Some(reaper::reap());
+    }
+    match words.split_first()? {
+        (word, _) if word == reaper::ANCHOR => Some(0),
+        (word, words) if word == reaper::BECOME => Some(run::become_it::become_it(words.iter().cloned())),
+        _ => None,
+    }
+}
+
+fn obey(command: Command) -> Result<u8, Failure> {
     // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
     tracing_subscriber::fmt()
@@ -57,15 +75,10 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
-    let quiet = matches!(&args.command, Command::Run(run) if run.quiet);
-    match dispatch(args.command) {
-        Ok(code) => ExitCode::from(code),
-        Err(Failure { code, words }) => {
-            if !quiet || code == exit::USAGE {
-                exit::say(&words);
-            }
-            ExitCode::from(code)
-        }
+    let quiet = matches!(&command, Command::Run(run) if run.quiet);
+    match dispatch(command) {
+        Err(Failure { code, .. }) if quiet && code != exit::USAGE => Ok(code),
+        outcome => outcome,
     }
 }
 

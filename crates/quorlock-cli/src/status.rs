@@ -1,6 +1,5 @@
 //! `quorlock status` and `quorlock break`: a lock from the outside.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use quorlock::{Bar, Holder, Inspection, NodeStatus, Sighting, Vote};
@@ -10,6 +9,7 @@ use crate::args::{BreakArgs, StatusArgs};
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::nodes;
+pub(crate) use crate::output::print;
 
 /// A lock, and the nodes it stands on.
 struct Scene {
@@ -194,11 +194,6 @@ impl Scene {
         });
         format!("{all}\n")
     }
-}
-
-/// Writes to stdout; a reader who has gone away is no failure.
-pub(crate) fn print(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
 const DRAIN: Duration = Duration::from_secs(1);

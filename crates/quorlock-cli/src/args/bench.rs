@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::NodeArgs;
+use crate::config::values::span;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = BENCH_HELP)]
@@ -18,13 +19,13 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) keys: Option<u16>,
     /// How long each lock is held.
-    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = span)]
     pub(crate) hold: Duration,
     /// For how long to measure: a fifth of it one task alone, then all.
     #[arg(short, long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
     /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
-    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// Kill one server a third into the time of all tasks, and start it again a third later. Only with --dev: a server
     /// of yours is never touched.
@@ -61,14 +62,14 @@ servers that others depend on, begin with --tasks 1.
 --kill-one works with --dev alone: a server of yours is never killed. For yours,
 the table says what a lock would cost without one of the fastest nodes.
 
-With --dev, what the environment says of other nodes (where they are, how to log
-in) counts for nothing.
+With --dev, what the environment says of other nodes counts for nothing.
 
 Exit codes:
   0    it was measured
   64   what was typed cannot work
   69   no quorum of nodes could be reached, or votes; or no lock could be had
   70   a lock was lost, or a key of ours was left on a node: the figures say so
+  74   the answer cannot be written to stdout
   77   Redis refuses us: password, permission, role
   78   the configuration cannot work, or the nodes are another cluster
 

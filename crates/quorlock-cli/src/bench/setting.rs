@@ -67,7 +67,9 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
         return usage("a --hold as long as the run would show one lock a task: take a shorter one");
     }
     if args.dev.is_some() && names_nodes(&args.nodes) {
-        return usage("--dev starts servers of its own: leave out --nodes and --config, or leave out --dev");
+        return usage(
+            "--dev starts servers of its own, without TLS: leave out --nodes, --config and --tls-*, or leave out --dev",
+        );
     }
     if args.kill_one {
         let Some(count) = args.dev.map(usize::from) else {
@@ -106,11 +108,8 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
 
 /// Whether nodes were typed. What the environment says is for other commands.
 fn names_nodes(args: &NodeArgs) -> bool {
-    let nodes = std::env::var("QUORLOCK_NODES").unwrap_or_default();
-    let config = std::env::var_os("QUORLOCK_CONFIG");
-    let is_set = |text: &String| !text.is_empty();
-    args.nodes.iter().any(is_set) && args.nodes.join(",") != nodes
-        || args.config.is_some() && args.config.as_ref().map(|file| file.as_os_str()) != config.as_deref()
+    let files = [&args.config, &args.tls_ca, &args.tls_cert, &args.tls_key];
+    !args.nodes.is_empty() || files.into_iter().any(Option::is_some)
 }
 
 async fn of_its_own(

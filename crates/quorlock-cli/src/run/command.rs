@@ -367,8 +367,10 @@ impl<'a> Watch<'a> {
         if let Stage::Stuck { signal, .. } = self.stage {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
         }
-        // Without a status it cannot be ended: that was said.
-        let Some(status) = self.status else { return Err(Failure::new(exit::SOFTWARE, "")) };
+        let Some(status) = self.status else {
+            // It cannot be ended: that was said.
+            return Ok(Ended { code: exit::SOFTWARE, signal: None, is_our_groups: false });
+        };
         let died_of = status.signal().and_then(Signal::from_named_raw);
         let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
         let is_our_groups = self.terminal.as_ref().is_some_and(Terminal::is_lent)

@@ -153,7 +153,7 @@ fn what_cannot_work_is_told_before_anything_is_started() {
         (&["--tasks", "2", "--keys", "3"], "more --keys than --tasks"),
         (&["--tasks", "0"], "1..=1024"),
         (&["--seconds", "0"], "1..=3600"),
-        (&["--hold", "1"], "time unit"),
+        (&["--hold", "1 apple"], "--hold: expected a number and a unit"),
         (&["--hold", "8s"], "take a shorter one"),
         (&["--ttl", "31s", "--seconds", "1"], "longest"),
         (&["--ttl", "1ms", "--seconds", "1"], "ttl"),

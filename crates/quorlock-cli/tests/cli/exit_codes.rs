@@ -61,7 +61,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
     for args in [
         &["run", "a", "--no-such-flag", "--", "true"][..],
         &["run", "a"],
-        &["run", "a", "--wait", "5", "--", "true"],
+        &["run", "a", "--wait", "5 apples", "--", "true"],
         &["run", "a", "-n", "--wait", "5s", "--", "true"],
         &["run", "", "--", "true"],
         &["run", "quorlock:mine", "--", "true"],

@@ -62,7 +62,7 @@ fn a_plain_run_has_none_and_passes_on_nobody_elses() {
     // The environment wins over the file: this one is guarded, and meets nodes that nobody declared.
     let guarded = plain(&["--config", "conf.toml"], Some("false"));
     assert_eq!((guarded.code, guarded.out.as_str()), (Some(69), ""), "{guarded:?}");
-    assert_eq!(plain(&[], Some("perhaps")).code, Some(64));
+    assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");
 }
 
 #[test]

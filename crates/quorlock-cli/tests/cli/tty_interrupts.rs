@@ -140,7 +140,7 @@ fn an_interrupt_while_it_waits_for_the_lock_leaves_the_loop_too() {
     world.take("a");
     let mut terminal = Terminal::bash(&world);
     terminal.line("for i in 1 2 3; do echo round-$i; quorlock run a -- touch ran; done");
-    terminal.until("\nround-1");
+    terminal.until("round-1");
     let run = terminal.run();
     until("it waits", || {
         let clients: String = world.fleet[0].command(&["CLIENT", "LIST"]).expect("an answer");
@@ -150,5 +150,5 @@ fn an_interrupt_while_it_waits_for_the_lock_leaves_the_loop_too() {
     terminal.until(PROMPT);
     assert_eq!(terminal.status(), 130);
     assert!(!run.is_alive());
-    assert!(!terminal.screen().contains("\nround-2") && !world.has("ran"));
+    assert!(!terminal.screen().contains("round-2") && !world.has("ran"));
 }

@@ -57,6 +57,9 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
     ] {
         assert!(help(name).contains(words), "{name}: {words} is missing");
     }
+    for name in ["init", "break", "forget", "bench", "chaos"] {
+        assert!(help(name).contains("74   the answer cannot be written to stdout"), "{name}");
+    }
     for name in ["break", "forget"] {
         let codes = help(name).split_once("Exit codes:").expect("a section").1.to_owned();
         assert!(["64", "69", "77", "78"].iter().all(|code| codes.contains(code)), "{name}: {codes}");

@@ -1,0 +1,141 @@
+//! What is wrong with what was typed, in words that name the flag and show no value: it may be a password.
+
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Args;
+use crate::config::values::COUNT;
+
+pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
+    let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
+    let typed: Vec<&str> = typed.iter().map(AsRef::as_ref).collect();
+    let command = typed.get(1).copied().unwrap_or_default();
+    let arg = text_in(&error, ContextKind::InvalidArg);
+    let known = match error.kind() {
+        ErrorKind::UnknownArgument if command.starts_with('-') => behind_its_command(&arg),
+        ErrorKind::UnknownArgument => behind_dashes(command, &arg, &typed),
+        ErrorKind::MissingRequiredArgument => missing(command, &arg, &typed),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
+        _ => None,
+    };
+    known.unwrap_or_else(|| as_clap_says_it(error, command))
+}
+
+/// Of the commonest slip of those who know flock.
+fn behind_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
+    if !["run", "dev"].contains(&command) || arg.starts_with('-') && arg != "-" || typed.contains(&"--") {
+        return None;
+    }
+    let place = typed.iter().skip(2).position(|word| *word == arg)? + 2;
+    let behind = match start(&typed[1..place]) {
+        before if before.contains(HIDDEN) => format!("{before}-- COMMAND"),
+        before if place + 1 < typed.len() => format!("{before}-- {} …", shown(arg)),
+        before => format!("{before}-- {}", shown(arg)),
+    };
+    Some(format!("the command goes behind --: quorlock {behind}"))
+}
+
+/// Of a flag that stands before the command it is meant for.
+fn behind_its_command(arg: &str) -> Option<String> {
+    let name = arg.strip_prefix("--")?;
+    let parser = Args::command();
+    let knows = |command: &&clap::Command| command.get_arguments().any(|it| it.get_long() == Some(name));
+    let command = parser.get_subcommands().filter(|it| !it.is_hide_set()).find(knows)?.get_name();
+    Some(format!("{arg} goes behind the command that it is for: quorlock {command} {arg} …"))
+}
+
+fn missing(command: &str, what: &str, typed: &[&str]) -> Option<String> {
+    if command != "run" {
+        return None;
+    }
+    if what.contains("<NAME>") {
+        return Some("the lock's name is missing: quorlock run NAME -- COMMAND".to_owned());
+    }
+    let behind = typed.iter().position(|word| *word == "--").unwrap_or(typed.len());
+    what.contains("<CMD>")
+        .then(|| format!("the command is missing: quorlock {}-- COMMAND", start(&typed[1..behind])))
+}
+
+fn wrong_value(error: &clap::Error, arg: &str) -> String {
+    let flag = arg.split([' ', '[']).next().unwrap_or_default();
+    let choice = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(all)) if !all.is_empty() => format!("expected one of {}", all.join(", ")),
+        _ => "a value is missing".to_owned(),
+    };
+    let why = std::error::Error::source(error).map_or(choice, ToString::to_string);
+    let is_no_number = why.contains("invalid digit") || why.contains("empty string");
+    format!("{flag}: {}", if is_no_number { COUNT } else { &why })
+}
+
+fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("no command was named\n\n{}", error.render().to_string().trim_end());
+    }
+    let mut parser = Args::command();
+    // It shows the flags that were given as if they were needed.
+    let usage =
+        parser.find_subcommand_mut(command).map(|it| it.clone().bin_name(format!("quorlock {command}")));
+    if let Some(mut it) = usage {
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(it.render_usage()));
+    }
+    // Behind dashes stands a command, and no value.
+    if !["status", "break", "forget"].contains(&command) {
+        error.remove(ContextKind::Suggested);
+    }
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
+        // What is no flag was perhaps meant to be one's value.
+        if let Some(ContextValue::String(text)) = error.get(kind)
+            && (is_secret(text) || kind == ContextKind::InvalidArg && !is_flag(text))
+        {
+            error.remove(ContextKind::Suggested);
+            error.insert(kind, ContextValue::String(HIDDEN.to_owned()));
+        }
+    }
+    error.remove(ContextKind::InvalidValue);
+    let text = error.render().to_string();
+    text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+}
+
+fn text_in(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(all)) => all.join(" "),
+        _ => String::new(),
+    }
+}
+
+/// What was typed up to a place, where that is so little that no flag has a value.
+fn start(words: &[&str]) -> String {
+    match words {
+        [command] => format!("{command} "),
+        [command, name] if !name.starts_with('-') => format!("{command} {} ", shown(name)),
+        [command, ..] => format!("{command} {HIDDEN} "),
+        [] => String::new(),
+    }
+}
+
+/// A word, as it may be typed again.
+fn shown(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+%,".contains(&byte);
+    match word {
+        word if is_secret(word) => HIDDEN.to_owned(),
+        word if !word.is_empty() && word.bytes().all(is_plain) => word.to_owned(),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Whether it can be the name of a flag. A private key in PEM form begins with dashes, too.
+fn is_flag(word: &str) -> bool {
+    let name = word.trim_start_matches('-');
+    let count = word.len() - name.len();
+    (1..=2).contains(&count) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
+}
+
+/// Whether it may be a URL, or the end of one.
+fn is_secret(word: &str) -> bool {
+    ["://", "@", "unix:"].into_iter().any(|part| word.contains(part))
+}
+
+const HIDDEN: &str = "…";

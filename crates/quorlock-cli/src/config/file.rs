@@ -1,0 +1,164 @@
+//! Settings in a TOML file. What it does not know it refuses, because a misspelt setting is worse than none. Nothing of
+//! the file is in an error but where it is wrong: any text of it may be, or have in it, a password.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
+
+use super::origin::{Found, Origin};
+use super::values::{self, Urls};
+use crate::exit::{self, Failure};
+
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) nodes: Option<Found<Urls>>,
+    pub(super) username: Option<Found<String>>,
+    pub(super) password_file: Option<Found<PathBuf>>,
+    pub(super) key_prefix: Option<Found<String>>,
+    pub(super) quorum: Option<Found<usize>>,
+    pub(super) plain: Option<Found<bool>>,
+    pub(super) longest_ttl: Option<Found<Duration>>,
+    pub(super) keep_fences: Option<Found<Duration>>,
+    pub(super) drift: Option<Found<f64>>,
+    pub(super) node_timeout: Option<Found<Duration>>,
+    pub(super) connect_timeout: Option<Found<Duration>>,
+    pub(super) tls_ca: Option<Found<PathBuf>>,
+    pub(super) tls_cert: Option<Found<PathBuf>>,
+    pub(super) tls_key: Option<Found<PathBuf>>,
+}
+
+impl Settings {
+    pub(super) fn read(config: &Found<PathBuf>) -> Result<Self, Failure> {
+        let text = fs::read_to_string(&config.value).map_err(|error| config.origin.wrong(error))?;
+        Self::parse(&config.value, &text)
+    }
+
+    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Failure> {
+        let file: Arc<Path> = file.into();
+        let line_at = |place: usize| text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1;
+        let bad = |place: usize, why: &str| {
+            Failure::new(exit::CONFIG, format!("{}: line {}: {why}", file.display(), line_at(place)))
+        };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if let Some(error) = errors.first() {
+            // The message is of what TOML expects; the error as a whole would show the line.
+            let place = error.span().map_or(0, |span| span.start);
+            return Err(bad(place, &format!("this is no TOML: {}", error.message())));
+        }
+        let mut fields: Vec<_> = table.get_ref().iter().collect();
+        fields.sort_unstable_by_key(|(name, _)| name.span().start);
+        let mut settings = Self::default();
+        for (name, value) in fields {
+            let place = name.span().start;
+            let field = FIELDS.into_iter().find(|field| *field == name.get_ref());
+            let Some(field) = field else { return Err(bad(place, &unknown(name.get_ref()))) };
+            let origin = Origin::Line { file: Arc::clone(&file), line: line_at(place), field };
+            let taken = settings.take(value.get_ref(), origin.clone(), &file);
+            taken.map_err(|why| origin.wrong(why))?;
+        }
+        Ok(settings)
+    }
+
+    /// Takes what was found, if it is of the right kind.
+    fn take(&mut self, value: &DeValue<'_>, origin: Origin, file: &Path) -> Result<(), &'static str> {
+        let Origin::Line { field, .. } = origin else { return Ok(()) };
+        // Relative to the file's own folder: whoever wrote it does not know from where it will be read.
+        let path = || filled(value).map(|path| file.with_file_name("").join(path));
+        match field {
+            "nodes" => self.nodes = Some(origin.found(urls(value)?)),
+            "username" => self.username = Some(origin.found(filled(value)?.to_owned())),
+            "password_file" => self.password_file = Some(origin.found(path()?)),
+            "key_prefix" => self.key_prefix = Some(origin.found(text(value)?.to_owned())),
+            "quorum" => {
+                self.quorum = Some(origin.found(number(value).map_or(Err(values::COUNT), values::count)?));
+            }
+            "plain" => self.plain = Some(origin.found(value.as_bool().ok_or(values::TRUTH)?)),
+            "longest_ttl" => self.longest_ttl = Some(origin.found(span(value)?)),
+            "keep_fences" => self.keep_fences = Some(origin.found(span(value)?)),
+            "drift" => {
+                self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
+            }
+            "node_timeout" => self.node_timeout = Some(origin.found(span(value)?)),
+            "connect_timeout" => self.connect_timeout = Some(origin.found(span(value)?)),
+            "tls_ca" => self.tls_ca = Some(origin.found(path()?)),
+            "tls_cert" => self.tls_cert = Some(origin.found(path()?)),
+            _ => self.tls_key = Some(origin.found(path()?)),
+        }
+        Ok(())
+    }
+}
+
+/// A list, or one text with commas as the environment has it.
+fn urls(value: &DeValue<'_>) -> Result<Urls, &'static str> {
+    const URLS: &str = "expected texts in quotes, as in [\"redis://10.0.0.1\", \"redis://10.0.0.2\"]";
+    if let Some(list) = value.as_str() {
+        return Urls::read(list);
+    }
+    let mut all = Urls::default();
+    for url in value.as_array().ok_or(URLS)? {
+        all.0.extend(Urls::read(url.get_ref().as_str().ok_or(URLS)?)?.0);
+    }
+    if all.0.is_empty() { Err(values::NO_URLS) } else { Ok(all) }
+}
+
+fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
+    value.as_str().ok_or("expected a text in quotes")
+}
+
+/// In a file, nothing is filled in by others, so that what is empty is a mistake.
+fn filled<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
+    text(value).and_then(|text| {
+        if text.trim().is_empty() { Err("it is empty: leave it out, if it is not needed") } else { Ok(text) }
+    })
+}
+
+/// As it stands there.
+fn number<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
+    let whole = value.as_integer().filter(|number| number.radix() == 10).map(DeInteger::as_str);
+    whole.or_else(|| value.as_float().map(DeFloat::as_str))
+}
+
+fn span(value: &DeValue<'_>) -> Result<Duration, &'static str> {
+    values::span(number(value).or(value.as_str()).ok_or(values::SPAN)?)
+}
+
+/// What may have been meant.
+fn unknown(name: &str) -> String {
+    let like = |field: &&str| {
+        let letters = |name: &str| {
+            let mut letters: Vec<char> = name.chars().filter(char::is_ascii_alphanumeric).collect();
+            letters.sort_unstable();
+            letters
+        };
+        letters(field) == letters(&name.to_ascii_lowercase())
+    };
+    let all = || FIELDS.join(", ");
+    match FIELDS.into_iter().find(like) {
+        _ if name == "password" => {
+            "no password stands here: write it into a file of its own, and name that as password_file"
+                .to_owned()
+        }
+        Some(field) => format!("there is no such setting: is {field} meant?"),
+        None => format!("there is no such setting: there are {}", all()),
+    }
+}
+
+pub(super) const FIELDS: [&str; 14] = [
+    "nodes",
+    "username",
+    "password_file",
+    "key_prefix",
+    "quorum",
+    "plain",
+    "longest_ttl",
+    "keep_fences",
+    "drift",
+    "node_timeout",
+    "connect_timeout",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+];

@@ -1,0 +1,48 @@
+//! Where a setting was found, as errors name it: never by its value, which may be a password.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::exit::{self, Failure};
+
+/// A value, and where it was found.
+#[derive(Debug)]
+pub(super) struct Found<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+/// A flag, a variable or a line of the file. Fields are named as in the file; flags and variables follow from that.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    Flag(&'static str),
+    Variable(&'static str),
+    Line { file: Arc<Path>, line: usize, field: &'static str },
+}
+
+impl Origin {
+    pub(super) fn found<T>(self, value: T) -> Found<T> {
+        Found { value, origin: self }
+    }
+
+    /// What was found here cannot work.
+    pub(super) fn wrong(&self, why: impl fmt::Display) -> Failure {
+        Failure::new(exit::CONFIG, format!("{self}: {why}"))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(field) => write!(f, "--{}", field.replace('_', "-")),
+            Self::Variable(field) => f.write_str(&variable(field)),
+            Self::Line { file, line, field } => write!(f, "{}: line {line}: {field}", file.display()),
+        }
+    }
+}
+
+/// The environment variable of a field.
+pub(super) fn variable(field: &str) -> String {
+    format!("QUORLOCK_{}", field.to_uppercase())
+}

@@ -1,0 +1,148 @@
+//! Settings from all sources, and that no secret among them is shown.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::args::{Args, Ended};
+
+mod secrets;
+
+const URLS: &str = "redis://a,redis://b,redis://c";
+
+/// What comes of these variables and this file, if there is any.
+fn settled(variables: &[(&str, &str)], file: Option<&Path>) -> Result<Cluster, Failure> {
+    let config = file.map(|file| ("QUORLOCK_CONFIG", file.to_str().expect("a name in UTF-8")));
+    let look = |name: &str| {
+        let found = variables.iter().copied().chain(config).find(|(it, _)| *it == name);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    settle(NodeArgs::default(), &look)
+}
+
+fn file_of(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let file = folder.path().join("conf.toml");
+    fs::write(&file, text).expect("a file");
+    (folder, file)
+}
+
+#[track_caller]
+fn check_refused(outcome: Result<Cluster, Failure>, words: &str) {
+    let failure = outcome.err().expect("refused");
+    assert_eq!(failure.code, exit::CONFIG);
+    assert!(failure.words.contains(words), "{words:?} is not in {:?}", failure.words);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_none() {
+    for variable in VARIABLES.into_iter().filter(|it| *it != "QUORLOCK_NODES") {
+        for nothing in ["", " ", "\n", " \t\r\n"] {
+            let literal = ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&variable);
+            if literal && !nothing.is_empty() {
+                continue;
+            }
+            let cluster = settled(&[("QUORLOCK_NODES", URLS), (variable, nothing)], None);
+            let cluster = cluster.unwrap_or_else(|failure| panic!("{variable}={nothing:?}: {failure:?}"));
+            assert_eq!((cluster.quorum, cluster.longest_ttl), (2, Some(LONGEST_TTL)), "{variable}");
+        }
+    }
+    check_refused(settled(&[("QUORLOCK_NODES", " \n")], None), "no nodes given");
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    for (field, value, words) in [
+        ("NODES", "http://h", "node 1 of 1: the URL cannot be used"),
+        ("NODES", "redis://a,redis://a", "named twice"),
+        ("CONFIG", "/no/such/file", "No such file"),
+        ("PASSWORD_FILE", "/no/such/file", "No such file"),
+        ("PASSWORD_FILE", "/dev/null", "the file is empty"),
+        ("KEY_PREFIX", "quorlock:", "may not start with"),
+        ("QUORUM", "many", "a whole number"),
+        ("QUORUM", "4", "more than the 3 nodes"),
+        ("LONGEST_TTL", "abc", "a number and a unit, such as 10s"),
+        ("LONGEST_TTL", "2h", "a longest ttl of 2h"),
+        ("KEEP_FENCES", "0", "fences kept for 0s"),
+        ("PLAIN", "maybe", "true or false"),
+    ] {
+        let variable = format!("QUORLOCK_{field}");
+        let outcome = settled(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
+        let failure = outcome.err().expect(value);
+        assert_eq!(failure.code, exit::CONFIG);
+        assert!(failure.words.starts_with(&format!("{variable}: ")), "{}", failure.words);
+        assert!(failure.words.contains(words), "{}", failure.words);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_password_that_is_no_text_is_a_mistake_and_not_unset() {
+    use std::os::unix::ffi::OsStringExt as _;
+    for variable in ["QUORLOCK_PASSWORD", "QUORLOCK_USERNAME", "QUORLOCK_NODES"] {
+        let look = |name: &str| match name {
+            name if name == variable => Some(OsString::from_vec(vec![0xff])),
+            "QUORLOCK_NODES" => Some(URLS.into()),
+            _ => None,
+        };
+        check_refused(settle(NodeArgs::default(), &look), &format!("{variable}: it is set to bytes"));
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
+    for (text, words) in [
+        ("\n\nquorum = \"4\"", "conf.toml: line 3: quorum: expected a whole number"),
+        ("longest_ttl = 'abc'", "conf.toml: line 1: longest_ttl: expected a number and a unit"),
+        ("node_timeout = -1", "conf.toml: line 1: node_timeout: expected a number and a unit"),
+        ("nodes = [\n'redis://a'", "conf.toml: line 2: this is no TOML: unclosed array"),
+        ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
+        ("nodes = []", "conf.toml: line 1: nodes: no URL is in it"),
+        ("plain = 'yes'", "conf.toml: line 1: plain: expected true or false"),
+        ("drift = '1%'", "conf.toml: line 1: drift: expected a share, such as 0.01"),
+        ("username = ' '", "conf.toml: line 1: username: it is empty"),
+        ("key_prefix = 3", "conf.toml: line 1: key_prefix: expected a text in quotes"),
+        ("# a\nqourum = 3", "conf.toml: line 2: there is no such setting: is quorum meant?"),
+        ("key-prefix = 'a'", "conf.toml: line 1: there is no such setting: is key_prefix meant?"),
+        ("colour = 3", "conf.toml: line 1: there is no such setting: there are nodes, username,"),
+        ("password = 'a'", "conf.toml: line 1: no password stands here"),
+        ("nodes = 'redis://a'\nquorum = 3", "conf.toml: line 2: quorum: a quorum of 3 is more"),
+        ("\nnodes = 'redis://a,http://b'", "conf.toml: line 2: nodes: node 2 of 2: the URL cannot be used"),
+        ("nodes = 'redis://a'\ntls_ca = 'conf.toml'", "conf.toml: line 2: tls_ca: authorities are given"),
+        ("nodes = 'rediss://a'\ntls_ca = 'none.pem'", "conf.toml: line 2: tls_ca: No such file"),
+        ("nodes = 'rediss://a'\ntls_key = 'conf.toml'", "line 2: tls_key: it goes together with tls_cert"),
+    ] {
+        let (_folder, file) = file_of(text);
+        check_refused(settled(&[], Some(&file)), words);
+    }
+}
+
+#[test]
+fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
+    let (_folder, file) =
+        file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nkeep_fences = 0.5e2\nplain = false"));
+    check_refused(settled(&[], Some(&file)), "keep_fences: expected a number and a unit");
+    let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nconnect_timeout = 0.5"));
+    let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((cluster.urls.len(), cluster.longest_ttl), (3, Some(Duration::from_secs(20))));
+    assert_eq!(cluster.connect_timeout, Duration::from_millis(500));
+    let cluster = settled(&[("QUORLOCK_LONGEST_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
+    let cluster = cluster.unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!((cluster.quorum, cluster.longest_ttl), (3, Some(Duration::from_secs(25))));
+}
+
+#[test]
+fn files_are_looked_for_from_the_folder_of_the_file_that_names_them() {
+    let (folder, file) = file_of(&format!("nodes = '{URLS}'\npassword_file = 'secret'"));
+    check_refused(settled(&[], Some(&file)), "line 2: password_file: No such file");
+    fs::write(folder.path().join("secret"), "\n").expect("a file");
+    check_refused(settled(&[], Some(&file)), "line 2: password_file: the file is empty");
+    // The environment beats the file, also where the one has a password and the other the name of a file.
+    assert!(settled(&[("QUORLOCK_PASSWORD", "a")], Some(&file)).is_ok());
+    fs::write(folder.path().join("secret"), "a\n").expect("a file");
+    assert!(settled(&[], Some(&file)).is_ok());
+}

@@ -1,0 +1,184 @@
+//! A secret is planted wherever one may stand by right or by mistake, in files that are broken in every way, and sought
+//! in whatever is said.
+
+use super::*;
+
+/// What a secret is made of, so that a part of it can be told from all other text.
+fn secret() -> impl Strategy<Value = Secret> {
+    let piece = prop_oneof!["z[a-z0-9]{6}q", "[1-9][0-9]{8}", "Z[a-zA-Z0-9]{6}Q"];
+    let glue = prop::sample::select(vec![
+        ",", "/", "?", "#", ":", "@", "%", "%2", "\"", "'", "\\", " ", "=", "[", "]", "{", "}", "\n", ";",
+        "&", "+", "é", "://", "-", "",
+    ]);
+    // A number alone may be what a setting wants, and is shown.
+    ("z[a-z0-9]{6}q", prop::collection::vec((glue, piece), 0..4)).prop_map(|(first, more)| {
+        let mut pieces = vec![first.clone()];
+        let mut text = first;
+        for (glue, piece) in more {
+            text += glue;
+            text += &piece;
+            pieces.push(piece);
+        }
+        Secret { text, pieces }
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Secret {
+    text: String,
+    pieces: Vec<String>,
+}
+
+impl Secret {
+    /// Whether some part of it is in this text.
+    fn is_in(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        self.pieces.iter().any(|piece| text.contains(&piece.to_lowercase()))
+    }
+
+    #[track_caller]
+    fn check(&self, said: &str) -> Result<(), TestCaseError> {
+        prop_assert!(!self.is_in(said), "{self:?} is in: {said}");
+        Ok(())
+    }
+
+    /// Whatever comes of it, in words and as it is shown to those who look for faults.
+    fn check_outcome(&self, outcome: &Result<Cluster, Failure>) -> Result<(), TestCaseError> {
+        match outcome {
+            Ok(cluster) => self.check(&format!("{:?}", cluster.builder)),
+            Err(failure) => self.check(&format!("{failure:?} {}", failure.words)),
+        }
+    }
+}
+
+/// With the secret in it, where people have it.
+const PLACES: [&str; 12] = [
+    "{S}",
+    "redis://{S}",
+    "redis://:{S}@127.0.0.1",
+    "redis://user:{S}@127.0.0.1:7001",
+    "redis://{S}@127.0.0.1:7001/1",
+    "redis://user:{S}",
+    "redis://127.0.0.1:7001/{S}",
+    "redis://127.0.0.1?protocol={S}",
+    "rodis://user:{S}@127.0.0.1",
+    "unix:/run/redis.sock?pass={S}&x=1",
+    "user:{S}@127.0.0.1:7001",
+    "redis://a,redis://user:{S}@b,redis://c",
+];
+
+/// A field F with a value U.
+const SHAPES: [&str; 24] = [
+    "F = \"U\"",
+    "F = 'U'",
+    "F = U",
+    "F = [\"U\"]",
+    "F = [\"redis://a\", 'U', 3]",
+    "F = [[\"U\"]]",
+    "F = { a = \"U\" }",
+    "F.a = \"U\"",
+    "F \"U\"",
+    "F = \"U",
+    "F = \"\"\"U",
+    "F = \"U\"\nF = \"U\"",
+    "F = \"U\" U",
+    "F = \"\\U\"",
+    "F = 1U",
+    "F = 1979-05-27TU",
+    "F =\nU",
+    "\"U\" = \"F\"",
+    "U = 1",
+    "U",
+    "[U]\nF = 1",
+    "[[\"U\"]]\nF = 1",
+    "# U\nF = \u{1}",
+    "F: U",
+];
+
+const MORE_FIELDS: [&str; 3] = ["password", "colour", "key-prefix"];
+
+fn value() -> impl Strategy<Value = (Secret, String)> {
+    (secret(), prop::sample::select(&PLACES[..])).prop_map(|(secret, place)| {
+        let value = place.replace("{S}", &secret.text);
+        (secret, value)
+    })
+}
+
+/// `PROPTEST_CASES` makes it more.
+fn cases() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(6000), failure_persistence: None, ..usual }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn no_file_however_broken_gives_a_secret_away(
+        (secret, value) in value(),
+        shape in prop::sample::select(&SHAPES[..]),
+        field in prop::sample::select([&file::FIELDS[..], &MORE_FIELDS[..]].concat()),
+        escapes in any::<bool>(),
+        is_listed in any::<bool>(),
+        cut in prop::option::of((any::<prop::sample::Index>(), prop::sample::select(vec!["", "\"", "=", "\n", "]"]))),
+    ) {
+        let value = if escapes { value.replace('\\', "\\\\").replace('"', "\\\"") } else { value };
+        let mut text = shape.replace('F', field).replace('U', &value);
+        if is_listed {
+            // So that it is the rest that is looked at.
+            text = format!("nodes = '{URLS}'\n{text}");
+        }
+        if let Some((place, instead)) = cut {
+            let (place, char) = *place.get(&text.char_indices().collect::<Vec<_>>());
+            text.replace_range(place..place + char.len_utf8(), instead);
+        }
+        let (_folder, file) = file_of(&text);
+        secret.check_outcome(&settled(&[], Some(&file)))?;
+    }
+
+    #[test]
+    fn no_variable_gives_a_secret_away(
+        (secret, value) in value(),
+        variable in prop::sample::select(&VARIABLES[..]),
+    ) {
+        secret.check_outcome(&settled(&[(variable, &value), ("QUORLOCK_NODES", URLS)], None))?;
+    }
+
+    #[test]
+    fn no_flag_gives_a_secret_away(
+        (secret, value) in value(),
+        command in prop::sample::select(vec!["run", "status", "break", "forget", "doctor", "init", "bench", "dev", ""]),
+        field in prop::sample::select([&file::FIELDS[..], &["config", "ttl", "wait", "pasword", "node"]].concat()),
+        is_apart in any::<bool>(),
+        tail in prop::sample::select(vec![&["x", "--", "true"][..], &["x"], &["x", "true"], &[], &["--"]]),
+        extra in prop::option::of(prop::sample::select(&PLACES[1..])),
+    ) {
+        let flag = format!("--{}", field.replace('_', "-"));
+        let mut typed = vec!["quorlock".to_owned(), command.to_owned()];
+        typed.retain(|word| !word.is_empty());
+        typed.extend(if is_apart { vec![flag, value] } else { vec![format!("{flag}={value}")] });
+        // A name or a command is no secret, and shown; a URL that got there by mistake is none of both.
+        let extra = extra.filter(|_| !["status", "break", "forget"].contains(&command));
+        typed.extend(extra.map(|place| place.replace("{S}", &secret.text)));
+        typed.extend(tail.iter().map(|word| (*word).to_owned()));
+        let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
+        match Args::read(&typed, false) {
+            Err(Ended::Failed(failure)) => secret.check(&failure.words)?,
+            Err(Ended::Asked(text)) => secret.check(&text)?,
+            Ok(args) => {
+                let Some(nodes) = args.command.nodes() else { return Ok(()) };
+                secret.check_outcome(&settle(nodes.clone(), &|_| None))?;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_is_shown_would_be_seen() {
+    let secret = Secret { text: "Zabc,def".to_owned(), pieces: vec!["Zabc".to_owned(), "def".to_owned()] };
+    assert!(
+        secret.is_in("the node \"redis://u:zabc\" cannot be used")
+            && secret.is_in("a DEF")
+            && !secret.is_in("de")
+    );
+}

@@ -1,0 +1,110 @@
+//! Values as they are typed, set and written down. They are read alike wherever they stand. What is wrong is said without
+//! the value.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Some URLs.
+#[derive(Clone, Default)]
+pub(crate) struct Urls(pub(crate) Vec<String>);
+
+impl Urls {
+    /// Separated by commas or newlines.
+    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
+        let urls = text.split([',', '\n']).map(str::trim).filter(|url| !url.is_empty());
+        let urls: Vec<String> = urls.map(ToOwned::to_owned).collect();
+        if urls.is_empty() { Err(NO_URLS) } else { Ok(Self(urls)) }
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} URLs", self.0.len())
+    }
+}
+
+/// A span of time. A bare number counts seconds, as for flock and timeout.
+pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
+    let text = text.trim();
+    let is_bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
+    let parsed = if is_bare {
+        humantime::parse_duration(&format!("{text}s"))
+    } else {
+        humantime::parse_duration(text)
+    };
+    parsed.map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => {
+            "out of range: at least 1ns, and at most some hundred years"
+        }
+        _ => SPAN,
+    })
+}
+
+/// A share of one.
+pub(crate) fn share(text: &str) -> Result<f64, &'static str> {
+    text.trim().parse().map_err(|_| SHARE)
+}
+
+/// How many of something.
+pub(crate) fn count(text: &str) -> Result<usize, &'static str> {
+    text.trim().parse().map_err(|_| COUNT)
+}
+
+/// Yes or no.
+pub(crate) fn truth(text: &str) -> Result<bool, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err(TRUTH),
+    }
+}
+
+pub(crate) const NO_URLS: &str = "no URL is in it, such as redis://10.0.0.1";
+pub(crate) const SPAN: &str = "expected a number and a unit, such as 10s";
+pub(crate) const SHARE: &str = "expected a share, such as 0.01";
+pub(crate) const COUNT: &str = "expected a whole number, such as 3";
+pub(crate) const TRUTH: &str = "expected true or false";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_number_counts_seconds() {
+        for (text, millis) in [
+            ("30", 30_000),
+            ("0", 0),
+            ("0.5", 500),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            (" 7 ", 7_000),
+            ("1h 1s", 3_601_000),
+        ] {
+            assert_eq!(span(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", " ", "abc", "-1", "-1s", "10 parsecs", "s", ".", "1,5s", "∞", "1..5"] {
+            assert_eq!(span(text), Err(SPAN), "{text}");
+        }
+        for text in ["99999999999999999999", "18446744073709551615years"] {
+            assert!(span(text).is_err_and(|why| why != SPAN), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_may_have_gaps_and_no_list_is_empty() {
+        let read = |text| Urls::read(text).map(|urls| urls.0.join(" "));
+        assert_eq!(
+            read(" redis://a, redis://b,\n,redis://c\n").as_deref(),
+            Ok("redis://a redis://b redis://c")
+        );
+        assert_eq!(read(" ,\n"), Err(NO_URLS));
+        assert_eq!(format!("{:?}", Urls::read("redis://:secret@a")), "Ok(1 URLs)");
+    }
+
+    #[test]
+    fn the_rest_is_read_or_refused_in_words() {
+        assert_eq!((share("0.01"), share("1%"), share("")), (Ok(0.01), Err(SHARE), Err(SHARE)));
+        assert_eq!((count("3"), count("-1"), count("3.0")), (Ok(3), Err(COUNT), Err(COUNT)));
+        assert_eq!((truth("Yes"), truth("0"), truth("maybe")), (Ok(true), Ok(false), Err(TRUTH)));
+    }
+}

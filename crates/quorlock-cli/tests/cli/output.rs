@@ -1,0 +1,121 @@
+//! What cannot be written, and what others write between.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+
+use crate::world::{End, World, end_of, quorlock, wait};
+
+/// Whose output goes to a disk that is full.
+#[cfg(target_os = "linux")]
+fn end_on_a_full_disk(command: &mut Command) -> End {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("a disk that is full");
+    end_of(command.stdout(full).spawn().expect("a process"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_an_error_for_every_command() {
+    let world = World::of(1);
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["help", "run"],
+        &["run", "--help"],
+        &["init"],
+        &["init", "--json"],
+        &["status", "a"],
+        &["status", "--json", "a"],
+        &["break", "--yes", "a"],
+        &["break", "--yes", "--json", "a"],
+        &["forget", "a"],
+        &["forget", "--json", "a"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["bench", "--seconds", "1", "--tasks", "1"],
+        &["bench", "--seconds", "1", "--tasks", "1", "--json"],
+        &["chaos", "--seconds", "5", "--nodes", "3", "--clients", "2", "--faults", "pause", "--json"],
+    ] {
+        let end = end_on_a_full_disk(&mut world.quorlock(args));
+        assert_eq!(end.code, Some(74), "{args:?}: {end:?}");
+        assert!(end.err.ends_with("to stdout: No space left on device (os error 28)\n"), "{args:?}: {end:?}");
+    }
+    // What comes of the question itself counts first.
+    let end = end_on_a_full_disk(&mut world.quorlock(&["init", "--json", "--quorum", "7"]));
+    assert_eq!(end.code, Some(78), "{end:?}");
+    let end = end_on_a_full_disk(&mut world.quorlock(&["run", "a", "--", "sh", "-c", "exit 3"]));
+    assert_eq!((end.code, end.err.as_str()), (Some(3), ""), "nothing of ours was to be written: {end:?}");
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_is_an_error_and_one_that_nobody_reads_is_none() {
+    let world = World::of(1);
+    let unwritable = File::open("/dev/null").expect("for reading");
+    let end = end_of(world.quorlock(&["status", "a"]).stdout(unwritable).spawn().expect("a process"));
+    assert_eq!(end.code, Some(74), "{end:?}");
+    for args in [&["status", "a"][..], &["doctor"], &["--help"]] {
+        let mut child = world.quorlock(args).spawn().expect("a process");
+        // Its reader leaves before it says anything, or in the middle.
+        drop(child.stdout.take());
+        assert_eq!(wait(&mut child).code(), Some(0), "{args:?}");
+    }
+}
+
+/// What a process writes to stderr, write by write: a datagram is not joined with the next one.
+fn writes(command: &mut Command) -> Vec<String> {
+    let (ours, theirs) = UnixDatagram::pair().expect("two sockets");
+    let mut child = command.stderr(Stdio::from(OwnedFd::from(theirs))).spawn().expect("a process");
+    // So that only the child has the other end.
+    command.stderr(Stdio::null());
+    wait(&mut child);
+    ours.set_nonblocking(true).expect("a socket");
+    let mut buffer = vec![0; 1 << 16];
+    let mut all = Vec::new();
+    while let Ok(length @ 1..) = ours.recv(&mut buffer) {
+        all.push(String::from_utf8(buffer[..length].to_vec()).expect("text"));
+    }
+    all
+}
+
+#[test]
+fn what_is_said_is_one_write() {
+    let world = World::of(1);
+    world.take("held");
+    for args in [
+        &["status", "a", "--quorum", "7"][..],
+        &["status"],
+        &["run", "a", "true"],
+        &["run", "a", "--ttl", "x", "--", "true"],
+        &["run", "held", "-n", "--", "true"],
+        &["init", "--longest-ttl", "5s"],
+        &[],
+    ] {
+        let writes = writes(&mut world.quorlock(args));
+        assert!(matches!(&writes[..], [all] if all.ends_with('\n')), "{args:?}: {writes:?}");
+    }
+    let log = writes(world.quorlock(&["run", "a", "--", "true"]).env("RUST_LOG", "debug"));
+    let is_line = |write: &String| write.matches('\n').count() == 1 && write.ends_with('\n');
+    assert!(!log.is_empty() && log.iter().all(is_line), "{log:?}");
+}
+
+#[test]
+fn lines_of_many_processes_in_one_file_are_not_mixed() {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let path = folder.path().join("log");
+    let log = OpenOptions::new().create(true).append(true).open(&path).expect("a file");
+    // Of each kind that is said without a server: a line of the command's own, and one about what was typed.
+    let start = |number: usize| -> Child {
+        let args = [&["status", "a"][..], &["run", "a", "--ttl", "x", "--", "true"]][number % 2];
+        let stderr = log.try_clone().expect("the same file");
+        quorlock(args).stdout(Stdio::null()).stderr(stderr).spawn().expect("a process")
+    };
+    for mut child in (0..200).map(start).collect::<Vec<_>>() {
+        wait(&mut child);
+    }
+    let text = fs::read_to_string(&path).expect("text");
+    let count = |line: &str| text.lines().filter(|it| *it == line).count();
+    let typed = "quorlock: --ttl: expected a number and a unit, such as 10s";
+    let said = text.lines().find(|line| line.starts_with("quorlock: no nodes given: ")).expect("a line");
+    assert_eq!((count(typed), count(said), text.lines().count()), (100, 100, 200), "{text}");
+}

@@ -1,0 +1,95 @@
+//! No password is shown, whatever is wrong with it or around it. (Thousands of cases are in the unit tests.)
+
+use std::fs;
+
+use crate::world::{End, World, end, quorlock};
+
+const SECRETS: [&str; 9] = [
+    "hunter2",
+    "hunter2,hunter2",
+    "hunter2/hunter2",
+    "hunter2?hunter2",
+    "hunter2#hunter2",
+    "hunter2:hunter2",
+    "hunter2@hunter2",
+    "hunter2@hunter2,hunter2/hunter2",
+    "12,hunter2",
+];
+
+#[track_caller]
+fn check(end: &End, what: &str) {
+    assert!(!end.err.contains("hunter2") && !end.out.contains("hunter2"), "{what}: {end:?}");
+    assert!(!end.err.contains("panicked"), "{what}: {end:?}");
+}
+
+#[test]
+fn no_url_gives_its_password_away() {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let file = folder.path().join("conf.toml");
+    for secret in SECRETS {
+        let url = format!("redis://ann:{secret}@127.0.0.1:1");
+        let status = |args: &[&str]| {
+            let mut command = quorlock(&[&["status", "x", "--connect-timeout", "100ms"], args].concat());
+            command.env("RUST_LOG", "trace");
+            command
+        };
+        check(&end(status(&[]).env("QUORLOCK_NODES", &url)), &url);
+        check(&end(&mut status(&["--nodes", &url])), &url);
+        check(&end(&mut status(&[&url])), &url);
+        check(&end(&mut status(&["--quorum", &url])), &url);
+        for text in [format!("nodes = \"{url}\""), format!("nodes = {url}"), format!("\"{url}\" = 1")] {
+            fs::write(&file, &text).expect("a file");
+            check(&end(&mut status(&["--config", file.to_str().expect("text")])), &text);
+        }
+    }
+}
+
+#[test]
+fn a_password_with_a_comma_is_told_how_to_be_written_and_works_so() {
+    let world = World::of(1);
+    let user = ["ACL", "SETUSER", "ann", "on", ">a,b/c?d#e:f@g%h", "~*", "&*", "+@all"];
+    world.fleet[0].command::<()>(&user).expect("a user");
+    let port = world.fleet[0].port();
+    let url = |password: &str| format!("redis://ann:{password}@127.0.0.1:{port}");
+    for (mark, escaped) in [(",", "%2C"), ("/", "%2F"), ("?", "%3F"), ("#", "%23")] {
+        let bare = end(quorlock(&["status", "x"]).env("QUORLOCK_NODES", url(&format!("a{mark}b"))));
+        assert!(bare.code == Some(78) && bare.err.contains(escaped), "{mark}: {bare:?}");
+    }
+    let nodes = url("a%2Cb%2Fc%3Fd%23e:f@g%25h");
+    let mut command = quorlock(&["status", "x"]);
+    let good = end(command.env("QUORLOCK_NODES", &nodes).env("RUST_LOG", "trace"));
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(!good.err.contains("a,b/c") && !good.err.contains("a%2Cb"), "{good:?}");
+}
+
+#[test]
+fn no_variable_and_no_file_shows_what_is_in_it() {
+    let world = World::of(1);
+    for value in ["hunter2", "redis://:hunter2@h", "-----BEGIN PRIVATE KEY-----\nhunter2"] {
+        for field in [
+            "config",
+            "username",
+            "password",
+            "password_file",
+            "quorum",
+            "longest_ttl",
+            "keep_fences",
+            "plain",
+        ] {
+            for args in [&["run", "x", "-n", "--", "true"][..], &["doctor"]] {
+                let mut command = world.quorlock(args);
+                let variable = format!("QUORLOCK_{}", field.to_uppercase());
+                let end = end(command.env(&variable, value).env("RUST_LOG", "trace"));
+                check(&end, &format!("{variable}={value}"));
+            }
+        }
+        for field in
+            ["username", "password_file", "password", "quorum", "tls_ca", "tls_cert", "tls_key", "drift"]
+        {
+            fs::write(world.file("conf.toml"), format!("{field} = '''{value}'''")).expect("a file");
+            check(&world.end(&["status", "x", "--config", "conf.toml"]), field);
+            let flag = format!("--{}", field.replace('_', "-"));
+            check(&world.end(&["status", "x", &flag, value]), &flag);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Where settings come from: flags, variables, a file.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+
+use quorlock_chaos::Setup;
+
+use crate::world::{World, end, quorlock};
+
+const VARIABLES: [&str; 10] = [
+    "QUORLOCK_CONFIG",
+    "QUORLOCK_USERNAME",
+    "QUORLOCK_PASSWORD",
+    "QUORLOCK_PASSWORD_FILE",
+    "QUORLOCK_KEY_PREFIX",
+    "QUORLOCK_QUORUM",
+    "QUORLOCK_PLAIN",
+    "QUORLOCK_LONGEST_TTL",
+    "QUORLOCK_KEEP_FENCES",
+    "QUORLOCK_REDIS_SERVER",
+];
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set_for_any_command() {
+    let world = World::of(1);
+    for (args, code) in [
+        (&["run", "a", "--", "true"][..], 0),
+        (&["init"], 0),
+        (&["status", "a"], 0),
+        (&["break", "--yes", "a"], 0),
+        (&["forget", "a"], 0),
+        (&["doctor"], 0),
+        (&["bench", "--seconds", "1", "--tasks", "1"], 0),
+        (&["dev", "-q", "-n", "1", "--", "true"], 0),
+    ] {
+        let mut all = world.quorlock(args);
+        let end = end(all.envs(VARIABLES.map(|name| (name, ""))));
+        assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
+    }
+    for name in VARIABLES {
+        let blank = if ["QUORLOCK_PASSWORD", "QUORLOCK_KEY_PREFIX"].contains(&name) { "" } else { " \n" };
+        let end = end(world.quorlock(&["run", "a", "-n", "--", "true"]).env(name, blank));
+        assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{name}");
+    }
+    let none = end(quorlock(&["status", "a"]).env("QUORLOCK_NODES", " "));
+    assert!(none.code == Some(78) && none.err.contains("no nodes given"), "{none:?}");
+}
+
+#[test]
+fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
+    let world = World::of(1);
+    for (name, value) in [
+        ("QUORLOCK_NODES", "http://h"),
+        ("QUORLOCK_CONFIG", "missing.toml"),
+        ("QUORLOCK_PASSWORD_FILE", "missing"),
+        ("QUORLOCK_QUORUM", "most"),
+        ("QUORLOCK_QUORUM", "2"),
+        ("QUORLOCK_PLAIN", "perhaps"),
+        ("QUORLOCK_LONGEST_TTL", "soon"),
+        ("QUORLOCK_KEEP_FENCES", "1s"),
+        ("QUORLOCK_KEY_PREFIX", "quorlock:"),
+    ] {
+        for args in [&["run", "a", "--", "touch", "ran"][..], &["status", "a"], &["doctor"], &["init"]] {
+            let end = end(world.quorlock(args).env(name, value));
+            assert_eq!(end.code, Some(78), "{args:?}: {end:?}");
+            assert!(end.err.starts_with(&format!("quorlock: {name}: ")), "{args:?}: {end:?}");
+        }
+    }
+    assert!(!world.has("ran"));
+    let bytes = std::ffi::OsStr::from_bytes(b"\xff");
+    let odd = end(world.quorlock(&["status", "a"]).env("QUORLOCK_PASSWORD", bytes));
+    assert!(odd.code == Some(78) && odd.err.contains("QUORLOCK_PASSWORD: "), "{odd:?}");
+    let beaten = end(world.quorlock(&["status", "a", "--quorum", "1"]).env("QUORLOCK_QUORUM", "most"));
+    assert_eq!(beaten.code, Some(0), "{beaten:?}");
+}
+
+#[test]
+fn a_file_names_others_from_its_own_folder_and_is_told_by_line_and_field() {
+    let world = World::with(1, &Setup::new().password("right"));
+    let url = format!("redis://127.0.0.1:{}", world.fleet[0].port());
+    fs::create_dir(world.file("sub")).expect("a folder");
+    let file = |text: &str| fs::write(world.file("sub/conf.toml"), text).expect("a file");
+    let look = |variables: &[(&str, &str)]| {
+        let mut command = quorlock(&["status", "a", "--config", "sub/conf.toml"]);
+        end(command.current_dir(world.file("")).envs(variables.iter().copied()))
+    };
+    file(&format!("nodes = '{url},'\npassword_file = 'secret'\nnode_timeout = 1\n"));
+    fs::write(world.file("sub/secret"), "right\n").expect("a file");
+    assert_eq!(look(&[]).code, Some(0), "{:?}", look(&[]));
+    assert_eq!(look(&[("QUORLOCK_PASSWORD", "wrong")]).code, Some(77), "the environment beats the file");
+    fs::write(world.file("sub/secret"), "wrong").expect("a file");
+    assert_eq!(look(&[("QUORLOCK_PASSWORD", "right\r\n")]).code, Some(0), "a line end is not part of it");
+    fs::write(world.file("sub/secret"), "\n").expect("a file");
+    let empty = look(&[]);
+    assert!(empty.err.contains("sub/conf.toml: line 2: password_file: the file is empty"), "{empty:?}");
+    file(&format!("nodes = '{url}'\n\nquorum = '1'\n"));
+    let wrong = look(&[]);
+    assert_eq!(wrong.code, Some(78));
+    assert!(wrong.err.contains("sub/conf.toml: line 3: quorum: expected a whole number"), "{wrong:?}");
+}
+
+#[test]
+fn what_is_to_make_connections_safe_has_an_effect_or_is_a_mistake() {
+    let world = World::of(1);
+    fs::write(world.file("ca.pem"), "").expect("a file");
+    let end = world.end(&["status", "a", "--tls-ca", "ca.pem"]);
+    assert_eq!(end.code, Some(78), "{end:?}");
+    assert!(end.err.starts_with("quorlock: --tls-ca: ") && end.err.contains("rediss://"), "{end:?}");
+    let alone = world.end(&["status", "a", "--tls-cert", "ca.pem"]);
+    assert!(alone.code == Some(64) && alone.err.contains("together with tls_key"), "{alone:?}");
+}
+
+#[test]
+fn a_bare_number_counts_seconds() {
+    let world = World::of(1);
+    world.take("held");
+    for wait in ["1", "0.4"] {
+        let held = world.end(&["run", "held", "-w", wait, "--ttl", "5", "--kill-after", "1", "--", "true"]);
+        assert_eq!(held.code, Some(75), "-w {wait}: {held:?}");
+    }
+    let end =
+        end(world.quorlock(&["run", "a", "--ttl", "31", "--", "true"]).env("QUORLOCK_LONGEST_TTL", "30"));
+    assert!(end.code == Some(64) && end.err.contains("a ttl of 31s"), "{end:?}");
+}
+
+#[test]
+fn what_is_set_for_other_nodes_does_not_meet_those_of_dev() {
+    let program = env!("CARGO_BIN_EXE_quorlock");
+    for args in [
+        &["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"][..],
+        &["bench", "--dev", "1", "--seconds", "1", "--tasks", "1"],
+    ] {
+        let end = end(quorlock(args).envs(ELSEWHERE));
+        assert_eq!(end.code, Some(0), "{end:?}");
+    }
+}
+
+#[test]
+fn a_user_with_too_few_rights_is_told_of_plain_locks_in_words_that_fit_the_command() {
+    let world = World::of(1);
+    let rights = "ACL SETUSER ann on >pw ~lock:* -@all +set +get +del +pexpire +pttl +eval +evalsha +script|load +info";
+    let words: Vec<&str> = rights.split(' ').collect();
+    world.fleet[0].command::<()>(&words).expect("a user");
+    let mut status = world.quorlock(&["run", "lock:a", "-n", "--", "true"]);
+    let end = end(status.envs([("QUORLOCK_USERNAME", "ann"), ("QUORLOCK_PASSWORD", "pw")]));
+    assert!(end.code == Some(77) && end.err.contains("(option `plain`)"), "{end:?}");
+    assert!(!end.err.contains("plain()"), "{end:?}");
+}
+
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("QUORLOCK_NODES", "redis://127.0.0.1:1"),
+    ("QUORLOCK_CONFIG", "/none"),
+    ("QUORLOCK_USERNAME", "ann"),
+    ("QUORLOCK_PASSWORD", "b"),
+    ("QUORLOCK_PASSWORD_FILE", "/none"),
+    ("QUORLOCK_QUORUM", "3"),
+    ("QUORLOCK_LONGEST_TTL", "9s"),
+    ("QUORLOCK_KEEP_FENCES", "2h"),
+    ("QUORLOCK_PLAIN", "perhaps"),
+];

@@ -1,0 +1,83 @@
+//! What is said of slips in what was typed.
+
+use crate::world::{end, quorlock};
+
+#[track_caller]
+fn check(args: &[&str], code: i32, words: &str) {
+    let end = end(quorlock(args).env("QUORLOCK_NODES", "redis://127.0.0.1:1"));
+    assert_eq!(end.code, Some(code), "{args:?}: {end:?}");
+    assert!(end.err.starts_with("quorlock: ") && end.err.contains(words), "{args:?}: {end:?}");
+    assert!(!end.err.contains("--nodes <URLS>") && !end.err.contains("as a value"), "{args:?}: {end:?}");
+}
+
+#[test]
+fn a_command_that_is_not_behind_dashes_is_told_where_to_go() {
+    check(&["run", "x", "true"], 64, "the command goes behind --: quorlock run x -- true\n");
+    check(&["run", "a b", "sleep", "5"], 64, "the command goes behind --: quorlock run 'a b' -- sleep …\n");
+    check(
+        &["run", "--ttl", "5s", "x", "true"],
+        64,
+        "the command goes behind --: quorlock run … -- COMMAND\n",
+    );
+    check(&["dev", "sh", "-c", "true"], 64, "the command goes behind --: quorlock dev -- sh …\n");
+    check(&["run", "x"], 64, "the command is missing: quorlock run x -- COMMAND\n");
+    check(&["run", "x", "--"], 64, "the command is missing: quorlock run x -- COMMAND\n");
+    check(&["run", "--", "true"], 64, "the lock's name is missing: quorlock run NAME -- COMMAND\n");
+    check(&["run"], 64, "the lock's name is missing");
+    check(&[], 64, "quorlock: no command was named\n\nLocks over");
+    // As a shell has it.
+    check(&["run", "x", "--", ""], 127, "the command's name is empty");
+    check(&["dev", "--", ""], 127, "the command's name is empty");
+    check(&["run", "x", "y", "--", "true"], 64, "unexpected argument");
+}
+
+#[test]
+fn a_flag_before_its_command_is_told_where_to_go() {
+    check(
+        &["--nodes", "redis://a", "run", "x", "--", "true"],
+        64,
+        "--nodes goes behind the command that it is for: quorlock run --nodes …\n",
+    );
+    check(&["--probe", "x", "doctor"], 64, "quorlock doctor --probe …\n");
+    check(&["--no-such-flag", "doctor"], 64, "unexpected argument '--no-such-flag'");
+}
+
+#[test]
+fn a_value_that_cannot_work_is_told_by_its_flag() {
+    let span = "expected a number and a unit, such as 10s\n";
+    for flag in ["--ttl", "--wait", "-w", "--kill-after", "--longest-ttl", "--keep-fences", "--node-timeout"]
+    {
+        for value in ["abc", "-1", "-1s", "", "10 parsecs", "--"] {
+            let name = if flag == "-w" { "--wait" } else { flag };
+            check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {name}: {span}"));
+        }
+    }
+    for (flag, value, words) in [
+        ("--drift", "1%", "expected a share, such as 0.01"),
+        ("--quorum", "-1", "expected a whole number, such as 3"),
+        ("--quorum", "abc", "expected a whole number, such as 3"),
+        ("--conflict-exit-code", "abc", "expected a whole number, such as 3"),
+        ("--floor", "", "expected a whole number, such as 3"),
+        ("--conflict-exit-code", "-1", "-1 is not in 0..=255"),
+        ("--conflict-exit-code", "256", "256 is not in 0..=255"),
+        ("--on-conflict", "weep", "expected one of fail, skip"),
+        ("--config", "", "a value is missing"),
+        ("--nodes", "", "no URL is in it"),
+        ("--nodes", ",", "no URL is in it"),
+        ("--username", "", "a value is missing"),
+    ] {
+        check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {words}"));
+    }
+    check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 69, "no quorum");
+    check(&["status", "--plain=maybe", "x"], 64, "quorlock: --plain: expected true or false\n");
+    check(
+        &["status", "--longest-ttl", "1y", "x"],
+        78,
+        "quorlock: --longest-ttl: a longest ttl of 1y cannot work",
+    );
+    check(
+        &["status", "--node-timeout", "0s", "x"],
+        78,
+        "quorlock: --node-timeout: a node time-out of 0s makes",
+    );
+}

@@ -1,0 +1,129 @@
+//! What options cannot work, alone or together.
+
+use std::time::Duration;
+
+use super::super::client::RESERVED;
+use super::super::error::Invalid;
+use super::Builder;
+use crate::driver::Address;
+use crate::protocol::claim::LONGEST_KEY;
+use crate::protocol::marker::least_retention;
+use crate::protocol::quorum::{BadQuorum, Quorum};
+use crate::protocol::span::Span;
+use crate::protocol::terms::Drift;
+
+impl Builder {
+    /// Checks all options, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and reaches for no node and no file.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first option that cannot work; [`Invalid::option`] says which.
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.checked().map(drop)
+    }
+
+    /// The same, and what was read of them.
+    pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), Invalid> {
+        let count = self.nodes.len();
+        let quorum = Quorum::new(count, self.quorum).map_err(|bad| {
+            let is_list = matches!(bad, BadQuorum::NoNodes | BadQuorum::TooManyNodes(_));
+            Invalid::from(bad).of(if is_list { "nodes" } else { "quorum" })
+        })?;
+        let drift = Drift::new(self.drift).map_err(|bad| Invalid::from(bad).of("drift"))?;
+        let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
+            Address::parse(url, &self.login)
+                .map_err(|bad| Invalid::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))
+        });
+        let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
+        for (place, address) in addresses.iter().enumerate() {
+            if addresses[..place].contains(address) {
+                return Err(
+                    Invalid::new(format!("{address} is named twice: name each server once")).of("nodes")
+                );
+            }
+        }
+        #[cfg(feature = "tls-rustls")]
+        self.check_tls(&addresses)?;
+        self.check_names()?;
+        self.check_spans()?;
+        Ok((quorum, drift, addresses))
+    }
+
+    /// What is to make connections safe must have an effect.
+    #[cfg(feature = "tls-rustls")]
+    fn check_tls(&self, addresses: &[Address]) -> Result<(), Invalid> {
+        let options = [
+            ("tls_ca_file", self.tls.ca.is_some(), "authorities are"),
+            ("tls_client_certificate", self.tls.client.is_some(), "a client certificate is"),
+        ];
+        let is_bare = !addresses.iter().any(Address::uses_tls);
+        match options.into_iter().find(|(_, is_set, _)| *is_set && is_bare) {
+            None => Ok(()),
+            Some((option, _, what)) => Err(Invalid::new(format!(
+                "{what} given, and no node is reached over TLS: write its URL with rediss://, or leave this out"
+            ))
+            .of(option)),
+        }
+    }
+
+    fn check_names(&self) -> Result<(), Invalid> {
+        if self.key_prefix.starts_with(RESERVED) {
+            return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken"))
+                .of("key_prefix"));
+        }
+        if self.key_prefix.len() >= LONGEST_KEY {
+            return Err(Invalid::new(format!(
+                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {LONGEST_KEY}",
+                self.key_prefix.len()
+            ))
+            .of("key_prefix"));
+        }
+        if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
+            return Err(Invalid::new(format!(
+                "the client name {:?} would be refused by Redis: take printable characters without spaces",
+                self.client_name
+            ))
+            .of("client_name"));
+        }
+        Ok(())
+    }
+
+    fn check_spans(&self) -> Result<(), Invalid> {
+        if self.longest_ttl < Duration::from_millis(10) || self.longest_ttl > LONGEST_TIMEOUT {
+            return Err(Invalid::new(format!(
+                "a longest ttl of {} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
+                 restarted cast no vote",
+                Span(self.longest_ttl)
+            ))
+            .of("longest_ttl"));
+        }
+        let least = least_retention(self.longest_ttl);
+        if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
+            return Err(Invalid::new(format!(
+                "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \
+                 second if that is more; at most a year",
+                Span(keep),
+                Span(least)
+            ))
+            .of("keep_fences"));
+        }
+        let spans = [
+            ("node_timeout", "node time-out", self.node_timeout),
+            ("connect_timeout", "connect time-out", self.connect_timeout),
+            ("startup_timeout", "start-up time-out", self.startup_timeout),
+        ];
+        for (option, what, span) in spans {
+            if span.is_zero() || span > LONGEST_TIMEOUT {
+                return Err(Invalid::new(format!(
+                    "a {what} of {} makes no sense: take more than zero, and at most an hour",
+                    Span(span)
+                ))
+                .of(option));
+            }
+        }
+        Ok(())
+    }
+}
+
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);
