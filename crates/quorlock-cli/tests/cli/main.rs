@@ -19,6 +19,7 @@ mod output;
 mod probation;
 mod processes;
 mod programs;
+mod reaper;
 mod secrets;
 mod settings;
 mod terminal;

@@ -1,0 +1,73 @@
+//! The reaper by itself, as `run` speaks to it: it knows the deadline before the command starts, and needs no more words.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::getpgrp;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::world::wait;
+
+/// A reaper, and our end of the socket between us.
+struct Alone {
+    process: Child,
+    socket: UnixStream,
+}
+
+impl Alone {
+    fn start() -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorlock"));
+        command.arg0("quorlock: reaper of \"a\"").process_group(0).stdin(OwnedFd::from(theirs));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        ours.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        Self { process: command.spawn().expect("a process"), socket: ours }
+    }
+
+    /// Makes it start a shell with this script, which is to be over at that moment of the boot clock.
+    fn order(&mut self, end_at: u64, script: &str) {
+        let (end_at, group) = (end_at.to_string(), getpgrp().as_raw_pid().to_string());
+        let words = ["start", &end_at, &group, "1", "5000000000", "0", "sh", "-c", script];
+        let body = words.join("\0");
+        let message = [&(body.len() as u32).to_le_bytes()[..], body.as_bytes()].concat();
+        self.socket.write_all(&message).expect("a reader");
+    }
+
+    /// All that it tells until it ends, as text.
+    fn told(mut self) -> String {
+        let mut told = Vec::new();
+        self.socket.read_to_end(&mut told).expect("words");
+        wait(&mut self.process);
+        String::from_utf8_lossy(&told).replace('\0', " ")
+    }
+}
+
+fn boot_nanos() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+#[test]
+fn it_starts_nothing_when_the_time_is_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut reaper = Alone::start();
+    reaper.order(boot_nanos(), &format!("touch {}/began", folder.path().display()));
+    let told = reaper.told();
+    assert!(told.contains("failed") && !told.contains("started"), "{told}");
+    assert!(!folder.path().join("began").exists());
+}
+
+#[test]
+fn it_ends_the_command_in_time_though_run_says_nothing_more() {
+    let mut reaper = Alone::start();
+    let end_at = boot_nanos() + 500_000_000;
+    reaper.order(end_at, "trap '' TERM HUP INT; setsid sleep 600 & sleep 600; sleep 600");
+    let told = reaper.told();
+    assert!(boot_nanos() >= end_at);
+    // By KILL, and nothing is left.
+    assert!(told.contains("exited 9") && told.ends_with("done"), "{told}");
+}
