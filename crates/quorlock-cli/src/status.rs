@@ -1,13 +1,12 @@
-//! `quorlock status` and `quorlock break`: a lock from the outside.
+//! `quorlock status`: a lock from the outside.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use quorlock::{Bar, Holder, Inspection, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
-use crate::args::{BreakArgs, StatusArgs};
-use crate::config::{self, Cluster};
+use crate::args::StatusArgs;
+use crate::config;
 use crate::exit::{self, Failure};
 use crate::nodes;
 
@@ -25,67 +24,6 @@ pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     let (verdict, code) = scene.verdict();
     print(&if args.json { scene.json_of(&args.name) } else { scene.table_of(&args.name, &verdict) });
     Ok(code)
-}
-
-pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Result<u8, Failure> {
-    if !yes {
-        let words = format!(
-            "{}: breaking it deletes its key on every node, whoever holds it, and a second holder may get in beside the \
-             first: say --yes if you mean it",
-            exit::lock(&args.name)
-        );
-        return Err(Failure::new(exit::USAGE, words));
-    }
-    let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.look_only().lazy()?;
-    let stand = redlock.nodes().await;
-    let report = redlock.break_lock(&args.name).await?;
-    // What slow nodes have not answered yet must still be written before this process ends.
-    let _ = redlock.shutdown(DRAIN).await;
-    let answers = report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing)).count();
-    let all = report.nodes().len();
-    // A key that stays on a minority can still be in the way; a key on a majority is a lock.
-    let need = all / 2 + 1;
-    let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();
-    if args.json {
-        let nodes: Vec<_> = (report.nodes().iter())
-            .map(|it| json!({ "node": &*it.node, "answer": it.vote.to_string(), "deleted": it.vote == Vote::Granted }))
-            .collect();
-        print(&format!("{}\n", json!({ "name": args.name, "deleted": freed, "nodes": nodes })));
-    } else {
-        let lines = report.nodes().iter().map(|it| {
-            let words = match &it.vote {
-                Vote::Granted => "deleted".to_owned(),
-                Vote::Missing => "was not there".to_owned(),
-                other => other.to_string(),
-            };
-            format!("{}  {words}\n", it.node)
-        });
-        print(&lines.collect::<Vec<_>>().concat());
-        if answers >= need {
-            let name = &args.name;
-            print(&match freed {
-                0 => format!("{name:?} was not locked: none of {answers} nodes had its key\n"),
-                _ => format!("{name:?} is broken: its key was deleted on {freed} of {all} nodes\n"),
-            });
-        }
-        if longest_ttl.is_none() && freed > 0 {
-            let words = "plain: a holder that still lives takes it again at its next renewal: stop it";
-            exit::say(&format!("{}: {words}", exit::lock(&args.name)));
-        }
-    }
-    if answers >= need {
-        return Ok(0);
-    }
-    let code = exit::of_too_few(&stand, report.nodes().iter().map(|it| &it.vote), need);
-    let way = if code == exit::NO_QUORUM {
-        "break it again when the others are back"
-    } else {
-        "the others refuse us"
-    };
-    let words =
-        format!("not broken: {answers} of {all} nodes deleted its key, or had none, and {need} must; {way}");
-    Err(Failure::new(code, format!("{}: {words}", exit::lock(&args.name))))
 }
 
 impl Scene {
@@ -200,5 +138,3 @@ impl Scene {
 pub(crate) fn print(text: &str) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
-
-const DRAIN: Duration = Duration::from_secs(1);

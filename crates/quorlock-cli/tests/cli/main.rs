@@ -1,6 +1,7 @@
 //! The command from outside: the real binary against real servers. Each test is a promise.
 
 mod bench;
+mod break_lock;
 mod chaos;
 mod dev;
 mod exit_codes;
