@@ -86,7 +86,8 @@ impl Packer {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
                 let keep = digits(if ask.fence.is_some() { self.keep_millis } else { 0 });
-                let mark = if let Phase::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
+                let mark =
+                    if let Phase::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
                 put_call(bytes, &BREAK, Form::Text, &words);

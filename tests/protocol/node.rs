@@ -377,9 +377,10 @@ impl Node {
                 self.data.remove(&slot);
                 Vote::Granted
             }
-            (Phase::Inspect, found) => {
-                Vote::Seen(Sighting { holder: found.as_deref().map_or(Holder::Nobody, owner), remaining: left })
-            }
+            (Phase::Inspect, found) => Vote::Seen(Sighting {
+                holder: found.as_deref().map_or(Holder::Nobody, owner),
+                remaining: left,
+            }),
             (Phase::Remaining | Phase::Renew | Phase::Release, None) => Vote::Missing,
             (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave | Phase::Break, _) => {
                 Vote::Unknown(Fault::Odd)

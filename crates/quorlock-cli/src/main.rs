@@ -1,5 +1,6 @@
 //! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
 
+mod about;
 mod args;
 mod bench;
 mod break_lock;
@@ -14,6 +15,7 @@ mod init;
 mod nodes;
 mod progress;
 mod reaper;
+mod report_file;
 mod run;
 mod status;
 mod waiting;

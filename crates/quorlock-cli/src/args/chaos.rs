@@ -11,7 +11,7 @@ pub(crate) struct ChaosArgs {
     /// How many client processes fight for the locks: 2 to 64, of two tasks each.
     #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     pub(crate) clients: u8,
-    /// For how long: at least 5. Controls come on top.
+    /// For how long: at least 5, of which the last 3.5 are for recovery. Controls come on top.
     #[arg(short, long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=86400))]
     pub(crate) seconds: u64,
     /// What the random numbers begin with: the same seed makes the same faults at the same times, and the same clients.
@@ -83,8 +83,11 @@ All servers and clients are gone at the end, also after Ctrl-C.
 Exit codes:
   0    every promise held
   1    a promise was broken: see --report, and replay it with its seed
+  2    nothing was tested: no fault came about in so short a run, or those asked
+       for cannot be had here
   64   what was typed cannot work
   69   the servers could not be started
+  74   a file could not be written (the verdict is told all the same)
 
 Examples:
   quorlock chaos

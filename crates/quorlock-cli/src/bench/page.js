@@ -95,7 +95,19 @@ function curves() {
   const NINES = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
   const list = picture.curves, most = Math.max(1, ...list.flatMap(([, points]) => points.map(([nines]) => nines)));
   const style = (place) => [hue(place % 4 < 2 || list.length === 4 && list[1][0].includes("nodes") ? place : place - 2), list[place][0].startsWith("release") ? DASHES[2] : ""];
-  const ticks = () => [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
+  // As many as have room beside each other, from the rarest on.
+  const ticks = (width) => {
+    const all = [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
+    const room = (width - (width < 520 ? 64 : 76)) / most, wide = (words) => words.length * 6.4 + 10, shown = [];
+    let free = Infinity;
+    for (const [at, words] of all.reverse()) {
+      const right = at * room + (shown.length ? wide(words) / 2 : 0);
+      if (right > free) continue;
+      shown.push([at, words]);
+      free = at * room - wide(words) / (shown.length > 1 ? 2 : 1);
+    }
+    return shown;
+  };
   plot("curves", 330, list.flatMap(([, points]) => points.map(([, us]) => us)).concat(data.round_trip_us || []), { from: 0, to: most, ticks },
     floors(true),
     (scale) => list.map(([, points], place) => stroke(path(points, scale), ...style(place))).join(""),
