@@ -193,14 +193,19 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
                 count => {
-                    let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-                    let Shown { name, breaks, .. } = control;
+                    let (Shown { name, breaks, .. }, times) = (control, times(count));
                     write!(f, "; the control \"{name}\" broke the promise \"{breaks}\" {times}")?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// So often, in words.
+#[must_use]
+pub fn times(count: usize) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 impl Promise {

@@ -6,7 +6,7 @@ use super::picture::Picture;
 use super::telling::around;
 use super::text::text;
 use crate::history::{Effect, Event, History, What};
-use crate::judge::Verdict;
+use crate::judge::{Verdict, times};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
@@ -141,10 +141,10 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
     for case in &verdict.expected {
         let _ = write!(
             text,
-            "<li class=\"expected\">{} <b>{}</b>, {} times: {}</li>",
+            "<li class=\"expected\">{} <b>{}</b>, {}: {}</li>",
             jump(history, case.at),
             case.promise,
-            case.count,
+            times(case.count),
             escaped(&case.because)
         );
     }
@@ -157,7 +157,8 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             ),
             count => write!(
                 text,
-                "<li class=\"control\">control: {name} broke “{breaks}” {count} times, as it should</li>",
+                "<li class=\"control\">control: {name} broke “{breaks}” {}, as it should</li>",
+                times(count)
             ),
         };
     }

@@ -37,7 +37,7 @@ function plot(id, height, values, x, marks, draw, legend, tell) {
   const at = (px) => x.from + ((px - left) / (width - left - right)) * (x.to - x.from);
   function paint() {
     width = Math.max(260, box.clientWidth);
-    left = width < 520 ? 52 : 64;
+    left = width < 520 ? 58 : 64;
     const out = [];
     for (const mark of marks) out.push(mark(scale, width));
     const wide = Math.log10(high / low) > 2.2;
@@ -98,13 +98,14 @@ function curves() {
   // As many as have room beside each other, from the rarest on.
   const ticks = (width) => {
     const all = [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
-    const room = (width - (width < 520 ? 64 : 76)) / most, wide = (words) => words.length * 6.4 + 10, shown = [];
+    const room = (width - (width < 520 ? 70 : 76)) / most, wide = (words) => words.length * 6.4 + 10, shown = [];
     let free = Infinity;
     for (const [at, words] of all.reverse()) {
-      const right = at * room + (shown.length ? wide(words) / 2 : 0);
-      if (right > free) continue;
+      // The last one may end at the edge; see below.
+      const half = wide(words) / 2, isAtEnd = (most - at) * room < 14;
+      if (at * room + (isAtEnd ? 0 : half) > free) continue;
       shown.push([at, words]);
-      free = at * room - wide(words) / (shown.length > 1 ? 2 : 1);
+      free = at * room - half * (isAtEnd ? 2 : 1);
     }
     return shown;
   };

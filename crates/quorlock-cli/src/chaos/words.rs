@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation};
+use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, times};
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
 
@@ -111,10 +111,6 @@ pub(super) fn judged(verdict: &Verdict) -> String {
         1 => "1 lock for redundancy".to_owned(),
         many => format!("{many} locks for redundancy"),
     }
-}
-
-fn times(count: usize) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 pub(super) fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
