@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use quorlock::FencingToken;
+use quorlock::{FencingToken, Mark};
 use rustix::process::{
     Pid, Signal, WaitOptions, kill_process, kill_process_group, test_kill_process_group, waitpgid,
 };
@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::sleep;
 
+use crate::around;
 use crate::exit::{self, Failure};
 use crate::reaper::Reaper;
 
@@ -31,11 +32,14 @@ impl Group {
         name: &str,
         token: Option<FencingToken>,
         foreground: bool,
+        mark: Option<Mark>,
     ) -> Result<Self, Failure> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| Failure::new(exit::USAGE, "no command given"))?;
         let mut command = Command::new(program);
         command.args(arguments).env("QUORLOCK_NAME", name);
+        let (held, by) = around::tell(mark, foreground);
+        command.env(held, by);
         // Without one, what was set around us must not be taken for ours.
         command.env_remove(TOKEN).env_remove(NONCE);
         if let Some(FencingToken { number, nonce }) = token {

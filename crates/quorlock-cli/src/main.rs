@@ -2,6 +2,7 @@
 
 mod about;
 mod args;
+mod around;
 mod bench;
 mod break_lock;
 mod chaos;

@@ -1,15 +1,19 @@
 //! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport};
+use quorlock::{
+    AcquireError, Builder, ConnectError, Event, Guard, Mark, Redlock, ReleaseError, ReleaseReport,
+};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::args::{OnConflict, RunArgs};
+use crate::around;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, code_of, lock};
 use crate::group::{Group, Signals};
@@ -27,8 +31,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
         signal = until_told_to_stop(&mut signals) => Err(Failure::new(128 + signal.as_raw() as u8, "")),
     };
-    let guard = match outcome {
-        Ok(guard) => guard,
+    let (guard, mark) = match outcome {
+        Ok(taken) => taken,
         Err(failure) => {
             // What an attempt may have left is undone by the driver, and this process must live until then.
             if let Some(redlock) = client {
@@ -43,7 +47,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     let token = guard.fencing_token();
-    let outcome = match Group::start(&args.command, &args.name, token, args.foreground) {
+    let outcome = match Group::start(&args.command, &args.name, token, args.foreground, mark) {
         Ok(group) => watch(group, &guard, &args, ttl, &mut signals).await,
         Err(failure) => Err(failure),
     };
@@ -60,19 +64,21 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     if was_valid && was_lost { outcome.and_then(|_| Err(lost(&args.name))) } else { outcome }
 }
 
-/// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
-/// when this is dropped half-way.
+/// Reaches the nodes and takes the lock, and tells what the nodes show of its owner. Both count as waiting. The client is
+/// left where it can be shut down, also when this is dropped half-way.
 async fn take(
     args: &RunArgs,
     (builder, quorum): (Builder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<Guard, Failure> {
+) -> Result<(Guard, Option<Mark>), Failure> {
     let (tell, mut news) = watch::channel(News::default());
     let builder = builder.observer(move |event: &Event<'_>| News::hear(&tell, event));
     // A wait past the end of time has none.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
-    let mut teller = Teller::new(&args.name, args.quiet || wait == Some(Duration::ZERO));
+    let tries_once = wait == Some(Duration::ZERO);
+    let builder = if tries_once { builder.dial_once() } else { builder };
+    let mut teller = Teller::new(&args.name, args.quiet || tries_once);
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
@@ -81,7 +87,9 @@ async fn take(
         let startup = left().unwrap_or(STARTUP).min(STARTUP).max(least);
         least = LEAST_TRY;
         match builder.clone().startup_timeout(startup).connect().await {
-            Err(error @ ConnectError::NoQuorum { .. }) if left().is_some_and(|left| left.is_zero()) => {
+            Err(error @ ConnectError::NoQuorum { .. })
+                if tries_once || left().is_some_and(|left| left.is_zero()) =>
+            {
                 let failure = Failure::from(error);
                 return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
@@ -92,12 +100,15 @@ async fn take(
         }
     };
     let redlock = client.insert(redlock);
+    not_around(redlock, &args.name, tries_once, &mut teller).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).floor(args.floor);
     let mutex = match left() {
         Some(left) => mutex.wait(left),
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
+    // When to look who holds it, until that was said.
+    let mut look_at = Some(Instant::now() + UNSAID);
     let acquired = loop {
         let what_keeps = async {
             if news.changed().await.is_err() {
@@ -107,6 +118,13 @@ async fn take(
             // What is known of a node that was just cut off is known when it was dialed again.
             (news.borrow_and_update().clone(), redlock.nodes().await)
         };
+        let who_holds = async {
+            match look_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+            redlock.inspect(&args.name).await
+        };
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
@@ -115,10 +133,21 @@ async fn take(
                     teller.tell(reasons, &words);
                 }
             }
+            seen = who_holds => {
+                let words = seen.ok().and_then(|seen| waiting::holder(&seen));
+                look_at = words.is_none().then(|| Instant::now() + UNSAID);
+                if let Some(words) = words {
+                    teller.tell(BTreeSet::from(["held".to_owned()]), &words);
+                }
+            }
         }
     };
     match acquired {
-        Ok(guard) => Ok(guard),
+        Ok(guard) => {
+            // The driver tells it in the moment after it has given us the lock.
+            let told = timeout(TELLING, news.wait_for(|news| news.mark.is_some())).await;
+            Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.mark)))
+        }
         Err(error) => {
             let name = lock(error.key().unwrap_or(&args.name));
             let words = match &error {
@@ -128,12 +157,42 @@ async fn take(
                 AcquireError::OnProbation { retry_after, .. } => {
                     format!("{name}: {}", on_probation(*retry_after))
                 }
-                AcquireError::Held { .. } => format!("{name}: held by others"),
+                // A key that never expires is nobody's to wait for.
+                AcquireError::Held { .. } => {
+                    let seen = redlock.inspect(&args.name).await.ok();
+                    let words = seen.and_then(|seen| waiting::holder(&seen));
+                    format!("{name}: {}", words.unwrap_or_else(|| "held by others".to_owned()))
+                }
                 _ => error.to_string(),
             };
             Err(Failure { words, ..error.into() })
         }
     }
+}
+
+/// Refuses to wait for a lock that is held by the `run` that has started this one.
+async fn not_around(
+    redlock: &Redlock,
+    name: &str,
+    tries_once: bool,
+    teller: &mut Teller<'_>,
+) -> Result<(), Failure> {
+    let around = around::told();
+    if around.is_empty() {
+        return Ok(());
+    }
+    let seen = redlock.inspect(name).await?;
+    let Some(run) = around::holder(&around, &seen) else { return Ok(()) };
+    let words = "held by the `quorlock run` that started this one";
+    if tries_once {
+        return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
+    }
+    if run.waits_for_us() {
+        let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
+        return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
+    }
+    teller.tell(BTreeSet::from(["around".to_owned()]), words);
+    Ok(())
 }
 
 /// What keeps nodes from voting, for how long, and what may be done.
@@ -225,6 +284,10 @@ fn nanos(span: Duration) -> u64 {
 const TTL: Duration = Duration::from_secs(15);
 /// How long before the deadline everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
+/// A lock that is had so soon is not worth a word.
+const UNSAID: Duration = Duration::from_secs(2);
+/// How long the driver may take to tell what it has told its own.
+const TELLING: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
 /// A longer one would be refused.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);

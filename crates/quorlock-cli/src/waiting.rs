@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock::{Event, Fault, NodeStatus, Phase, Vote, Why};
+use quorlock::{Event, Fault, Holder, Inspection, Mark, NodeStatus, Phase, Sighting, Vote, Why};
 use tokio::sync::watch;
 
 use crate::exit;
@@ -20,6 +20,8 @@ pub(crate) struct News {
     answering: BTreeSet<String>,
     /// What each node said that does not vote now, until it votes.
     refusals: BTreeMap<String, String>,
+    /// What the nodes show of the owner of the lock that was taken.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl News {
@@ -43,6 +45,10 @@ impl News {
                     _ => None,
                 };
                 news.why.is_some()
+            }
+            Event::Acquired { mark, .. } => {
+                news.mark = Some(*mark);
+                true
             }
             _ => false,
         });
@@ -104,6 +110,30 @@ impl<'a> Teller<'a> {
             exit::say(&format!("{}: waiting: {words}", exit::lock(self.name)));
             self.last = Some(reasons);
         }
+    }
+}
+
+/// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
+pub(crate) fn holder(seen: &Inspection) -> Option<String> {
+    let sightings = || {
+        seen.nodes.iter().filter_map(|sight| match &sight.vote {
+            Vote::Seen(it) if it.holder != Holder::Nobody => Some(it),
+            _ => None,
+        })
+    };
+    let is_lasting = |it: &&Sighting| it.remaining.is_none();
+    let need = seen.nodes.len() - seen.quorum + 1;
+    if sightings().filter(is_lasting).count() >= need {
+        let is_no_lock = sightings().any(|it| it.holder == Holder::OtherType);
+        let kind = if is_no_lock { "a key of another type that" } else { "a key that" };
+        return Some(format!("held by {kind} never expires: see `quorlock status`, `quorlock break`"));
+    }
+    match seen.holder() {
+        Some((mark, Some(left))) => {
+            Some(format!("held by #{mark} for {:.1} s more, unless renewed", left.as_secs_f64()))
+        }
+        Some((mark, None)) => Some(format!("held by #{mark}")),
+        None => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command from outside: the real binary against real servers. Each test is a promise.
 
+mod around;
 mod bench;
 mod break_lock;
 mod chaos;
