@@ -31,21 +31,18 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Declare these nodes a new cluster of locks: once, when the servers are new, so that nobody has to wait.
     Init(InitArgs),
-    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 77: Redis refuses us; 78:
-    /// the nodes are not one cluster on these terms.
+    /// Show who holds a lock, node by node.
     Status(StatusArgs),
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
-    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences. Exit code 0: forgotten; 69: too
-    /// few nodes answered; 75: one is held; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
+    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences.
     Forget(ForgetArgs),
-    /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended.
+    /// Check every node, and say what to mend.
     Doctor(DoctorArgs),
     /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
     Dev(DevArgs),
-    /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held. Exit
-    /// code 0: all held; 1: one was broken.
+    /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held.
     Chaos(ChaosArgs),
     /// Measure what a lock costs on these nodes: how long it takes, how that lies above the way to the nodes, and what
     /// many tasks at once, contention, and the death of a node make of it.
@@ -137,6 +134,7 @@ pub(crate) struct ForgetArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = DEV_HELP)]
 pub(crate) struct DevArgs {
     /// How many servers to start.
     #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -181,7 +179,7 @@ started.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it
-  64   what was typed cannot work
+  64   what was typed cannot work, or it is inside a `run` of the same lock
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
   75   others hold the lock (or what -E says; 0 with --on-conflict skip)
@@ -210,6 +208,21 @@ Exit codes:
 
 Example:
   quorlock run order:81723 -- ./ship 81723 && quorlock forget order:81723";
+
+const DEV_HELP: &str = "\
+The servers listen on this machine only, on free ports, with a folder each in
+$TMPDIR. All are gone when the command has ended.
+
+Exit codes:
+  the command's own, or 128 + the number of the signal that ended it
+  64   what was typed cannot work
+  69   no servers could be started
+  126  the command cannot be executed
+  127  the command was not found
+
+Examples:
+  quorlock dev
+  quorlock dev -n 3 -- ./tests-with-locks";
 
 const INIT_HELP: &str = "\
 Every node keeps a marker (the key quorlock:node): which cluster it belongs to

@@ -204,8 +204,8 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
         format!(" for {:.1} s more (until {until})", left.as_secs_f64())
     });
     format!(
-        "too few nodes vote{span}: the others may have forgotten locks; if the cluster is new and nothing is locked on \
-         it, `quorlock init --force` ends that"
+        "no lock{span}: too few nodes vote, for the others may have forgotten locks; wait until then, or, if the cluster is \
+         new and nothing was ever locked on it, `quorlock init --force`"
     )
 }
 

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use quorlock::{Bar, Holder, Inspection, NodeStatus, Sighting, Vote};
+use quorlock::{Bar, Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::StatusArgs;
 use crate::config;
 use crate::exit::{self, Failure};
 use crate::nodes;
+use crate::waiting;
 
 /// A lock, and the nodes it stands on.
 struct Scene {
@@ -30,12 +31,12 @@ impl Scene {
     /// In words, and as an exit code: 0 free, 1 held.
     fn verdict(&self) -> (String, u8) {
         let quorum = self.seen.quorum;
-        if let Some((mark, life)) = self.seen.holder() {
-            let life = life.map_or_else(
-                || "for ever".to_owned(),
-                |life| format!("for {:.1} s more", life.as_secs_f64()),
-            );
-            (format!("held by #{mark} {life} (unless renewed)"), 1)
+        if let Some(words) = waiting::lasting(&self.seen) {
+            (format!("{words}: `quorlock break` frees it, if nobody does"), 1)
+        } else if let Some((mark, life)) = self.seen.holder() {
+            let life = life
+                .map_or_else(String::new, |life| format!(" for {} more (unless renewed)", nodes::span(life)));
+            (format!("held by #{mark}{life}"), 1)
         } else if self.voices().filter(|sighting| sighting.holder == Holder::Nobody).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
@@ -66,6 +67,9 @@ impl Scene {
             };
         }
         let (count, all, quorum) = (self.voices().count(), self.nodes.len(), self.seen.quorum);
+        if let Some(words) = nodes::without_the_others(&self.nodes, quorum) {
+            return words;
+        }
         let verb = if count == 1 { "votes" } else { "vote" };
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
@@ -80,13 +84,21 @@ impl Scene {
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
         let is_to_mend = nodes::first_to_mend(&self.nodes).is_some();
+        let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
+                Vote::Barred(Bar::Blank) if is_alone => nodes::NEW.to_owned(),
+                Vote::Barred(Bar::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
                 Vote::Barred(Bar::Blank) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.
-            let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
+            let trouble = match &node.state {
+                NodeState::Barred(Bar::Blank) if is_alone => Some(nodes::NEW.to_owned()),
+                NodeState::Barred(Bar::AnotherCluster(_)) if is_alone => Some(nodes::ALONE.to_owned()),
+                _ => nodes::trouble_of(node),
+            };
+            let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));

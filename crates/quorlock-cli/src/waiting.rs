@@ -73,9 +73,9 @@ impl News {
         for node in nodes {
             let address = &node.address;
             if let Some(words) = nodes::trouble_of(node).or_else(|| self.refusals.get(address).cloned()) {
-                troubles.push((address, words));
+                troubles.push((address.as_str(), words));
             } else if !self.answered.contains(address) {
-                silent.push((address, "no answer in time".to_owned()));
+                silent.push((address.as_str(), "no answer in time".to_owned()));
             }
         }
         // Where the others had decided, nobody waited for the rest.
@@ -85,9 +85,7 @@ impl News {
         // Else all is well again.
         (!troubles.is_empty()).then(|| {
             let reasons = troubles.iter().map(|(_, words)| timeless(words)).collect();
-            let list: Vec<_> =
-                troubles.iter().map(|(address, words)| format!("{address}: {words}")).collect();
-            (reasons, format!("too few nodes vote: {}", list.join("; ")))
+            (reasons, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
 }
@@ -115,26 +113,31 @@ impl<'a> Teller<'a> {
 
 /// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
 pub(crate) fn holder(seen: &Inspection) -> Option<String> {
-    let sightings = || {
+    if let Some(words) = lasting(seen) {
+        return Some(format!("{words}: see `quorlock status`, `quorlock break`"));
+    }
+    let (mark, left) = seen.holder()?;
+    Some(left.map_or_else(
+        || format!("held by #{mark}"),
+        |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
+    ))
+}
+
+/// That keys without expiry are in the way, on so many nodes that the others are no quorum.
+pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
+    let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Seen(it) if it.holder != Holder::Nobody => Some(it),
+            Vote::Seen(Sighting { holder, remaining: None }) if *holder != Holder::Nobody => Some(holder),
             _ => None,
         })
     };
-    let is_lasting = |it: &&Sighting| it.remaining.is_none();
-    let need = seen.nodes.len() - seen.quorum + 1;
-    if sightings().filter(is_lasting).count() >= need {
-        let is_no_lock = sightings().any(|it| it.holder == Holder::OtherType);
-        let kind = if is_no_lock { "a key of another type that" } else { "a key that" };
-        return Some(format!("held by {kind} never expires: see `quorlock status`, `quorlock break`"));
+    if lasting().count() <= seen.nodes.len() - seen.quorum {
+        return None;
     }
-    match seen.holder() {
-        Some((mark, Some(left))) => {
-            Some(format!("held by #{mark} for {:.1} s more, unless renewed", left.as_secs_f64()))
-        }
-        Some((mark, None)) => Some(format!("held by #{mark}")),
-        None => None,
-    }
+    let owner = seen.holder().map_or_else(String::new, |(mark, _)| format!("#{mark}, "));
+    let is_no_lock = lasting().any(|holder| *holder == Holder::OtherType);
+    let kind = if is_no_lock { "a key of another type" } else { "a key" };
+    Some(format!("held by {owner}{kind} that never expires"))
 }
 
 /// What is wrong with these nodes, whichever has it.

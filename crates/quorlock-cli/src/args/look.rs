@@ -5,6 +5,7 @@ use quorlock::Mark;
 use super::NodeArgs;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = STATUS_HELP)]
 pub(crate) struct StatusArgs {
     /// Print one JSON object.
     #[arg(long)]
@@ -31,6 +32,7 @@ pub(crate) struct BreakArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = DOCTOR_HELP)]
 pub(crate) struct DoctorArgs {
     /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
     #[arg(long, default_value = "quorlock-doctor", value_name = "NAME")]
@@ -41,6 +43,31 @@ pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) nodes: NodeArgs,
 }
+
+const STATUS_HELP: &str = "\
+The hash behind the # tells holders apart, and opens nothing. `quorlock break
+--if-holder` takes it.
+
+Exit codes:
+  0    free
+  1    held, or keys are in its way
+  64   what was typed cannot work
+  69   too few nodes vote, so it is not known
+  77   Redis refuses us: password, permission, role, missing command
+  78   the configuration cannot work, or the nodes are another cluster
+
+Example:
+  quorlock status nightly";
+
+const DOCTOR_HELP: &str = "\
+Exit codes:
+  0    no fault (notes are none)
+  1    something is to be mended
+  64   what was typed cannot work
+  78   the configuration cannot work
+
+Example:
+  quorlock doctor --json";
 
 const BREAK_HELP: &str = "\
 A holder that still lives is not asked: it works on until its next renewal, at a

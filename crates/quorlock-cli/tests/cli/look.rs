@@ -37,10 +37,21 @@ fn status_tells_a_key_without_end_and_a_key_that_is_no_lock() {
     }
     let endless = world.end(&["status", "endless"]);
     assert_eq!(endless.code, Some(1), "{endless:?}");
-    assert!(endless.out.contains("for ever"), "{endless:?}");
+    let verdict = "\"endless\" is held by #2961e24b, a key that never expires: `quorlock break` frees it, if nobody does\n";
+    assert!(endless.out.ends_with(verdict) && !endless.out.contains("renewed"), "{endless:?}");
     let list = world.end(&["status", "list"]);
     assert_eq!(list.code, Some(1), "{list:?}");
-    assert!(list.out.contains("no lock"), "{list:?}");
+    let line = "a key of another type, which is no lock, without expiry";
+    assert_eq!(list.out.matches(line).count(), 3, "{list:?}");
+    assert!(list.out.contains("\"list\" is held by a key of another type that never expires"), "{list:?}");
+    world.take("a");
+    let spans = world.end(&["status", "a"]).out;
+    let spans: Vec<&str> =
+        spans.split(" for ").skip(1).filter_map(|rest| rest.split(" more").next()).collect();
+    let is_in_tenths = |span: &&str| {
+        span.strip_suffix(" s").is_some_and(|number| number.split('.').nth(1).is_some_and(|it| it.len() == 1))
+    };
+    assert!(spans.len() == 4 && spans.iter().all(is_in_tenths), "all in one form: {spans:?}");
 }
 
 #[test]

@@ -15,5 +15,6 @@ mod look;
 mod lose;
 mod probation;
 mod waiting;
+mod wording;
 mod words;
 mod world;

@@ -40,7 +40,7 @@ fn servers_that_die_while_it_waits_are_told_and_so_is_what_changes() {
     let child = run.spawn().expect("a process");
     until("it has tried", || {
         let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("an answer");
-        stats.contains("cmdstat_evalsha")
+        stats.contains("cmdstat_pttl")
     });
     assert_eq!(said(&world), "", "a lock that is held is waited for without a word at first");
     world.fleet[0].kill();
@@ -98,7 +98,7 @@ fn a_key_that_never_expires_is_told_as_such() {
         server.command::<()>(&["SET", "a", "x"]).expect("a key");
         server.command::<()>(&["RPUSH", "b", "x"]).expect("a key");
     }
-    for (name, kind) in [("a", "a key that"), ("b", "a key of another type that")] {
+    for (name, kind) in [("a", "#2961e24b, a key that"), ("b", "a key of another type that")] {
         let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock break`");
         let tried = world.end(&["run", name, "-n", "--", "true"]);
         assert_eq!(
@@ -125,10 +125,7 @@ fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {
     let began = std::time::Instant::now();
     let tried = world.end(&["run", "a", "-n", "--connect-timeout", "20s", "--nodes", &nodes, "--", "true"]);
     assert_eq!(tried.code, Some(69), "{tried:?}");
-    assert!(
-        tried.err.contains("127.0.0.1:1: connection refused; 127.0.0.1:2: connection refused"),
-        "{tried:?}"
-    );
+    assert!(tried.err.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{tried:?}");
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     // One that refuses and two that answer are enough.
     let nodes = format!("{},{}", closed[0], world.fleet.nodes());
