@@ -26,8 +26,7 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         (Phase::Grant | Phase::Retake, Reply::Nil)
         | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0))
         | (Phase::HandOver | Phase::KeepTurn, Reply::Int(3))
-        | (Phase::BreakOf(_), Reply::Int(-1))
-        | (Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
+        | (Phase::BreakOf(_) | Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
         (Phase::Remaining, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
         }

@@ -1,10 +1,14 @@
 //! When and where something was measured or tried, and with what: a report is read long after.
 
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// In words, as reports show it.
 pub(crate) fn about() -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ");
+    let time = clock_gettime(ClockId::Realtime);
+    let now = UNIX_EPOCH + Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    let now = humantime::format_rfc3339_seconds(now).to_string().replace('T', " ");
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);

@@ -43,13 +43,8 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     if args.json {
         print(&json_of(&broken, &report, outcome.as_ref().err()));
     } else {
-        print(
-            &report
-                .nodes()
-                .iter()
-                .map(|it| format!("{}  {}\n", it.node, words_of(&it.vote)))
-                .collect::<String>(),
-        );
+        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, words_of(&it.vote)));
+        print(&lines.collect::<Vec<_>>().concat());
         if let Ok(words) = &outcome {
             print(&format!("{words}\n"));
         }
@@ -84,7 +79,7 @@ impl Broken<'_> {
         let Some(mark) = self.holder else {
             if answers < need {
                 let words = format!("{answers} of {all} nodes deleted its key, or had none, and {need} must");
-                return Err(self.too_few(need, words, stand, report));
+                return Err(self.too_few(need, &words, stand, report));
             }
             return Ok(match freed {
                 0 => format!("{name:?} was not locked: none of {answers} nodes had its key"),
@@ -102,7 +97,7 @@ impl Broken<'_> {
         }
         if freed > 0 || answers <= all / 2 {
             let words = format!("the key of #{mark} was deleted on {freed} of {all} nodes, and {need} must");
-            return Err(self.too_few(need, words, stand, report));
+            return Err(self.too_few(need, &words, stand, report));
         }
         if self.of_others > 0 {
             let words = format!(
@@ -131,7 +126,7 @@ impl Broken<'_> {
         }
     }
 
-    fn too_few(&self, need: usize, words: String, stand: &[NodeStatus], report: &Report) -> Failure {
+    fn too_few(&self, need: usize, words: &str, stand: &[NodeStatus], report: &Report) -> Failure {
         let code = exit::of_too_few(stand, report.nodes().iter().map(|it| &it.vote), need);
         let way = if code == exit::NO_QUORUM {
             "break it again when the others are back"

@@ -1,5 +1,6 @@
 //! `quorlock init`: new servers, declared a cluster.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
@@ -116,9 +117,10 @@ fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 
     if state == "already" && nodes::voting(nodes) < quorum {
         let wait = nodes::quorum_in(nodes, quorum)
             .map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
-        text += &format!(
+        let _ = writeln!(
+            text,
             "too few nodes vote{wait}: wait for that; or, if nothing was ever locked on them, and no client runs, --force ends \
-             their probation\n"
+             their probation"
         );
     }
     text

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
-use super::Builder;
+use super::{Builder, Redials};
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
 use crate::protocol::vote::Bar;
@@ -22,7 +22,7 @@ impl Builder {
     /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (startup_timeout, connect_timeout) = (self.startup_timeout, self.connect_timeout);
-        let dials_once = self.dials_once;
+        let redials = self.redials;
         let client = self.lazy()?;
         let deadline = now().plus(startup_timeout);
         let mut view = client.shared.view.clone();
@@ -48,7 +48,7 @@ impl Builder {
             }
             let is_away =
                 |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Barred(_));
-            if dials_once && quorum.is_out_of_reach(nodes.iter().filter(is_away).count()) {
+            if redials == Redials::Never && quorum.is_out_of_reach(nodes.iter().filter(is_away).count()) {
                 return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() });
             }
             let left = until.since(now());

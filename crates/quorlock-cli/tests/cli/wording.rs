@@ -33,8 +33,8 @@ fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
     }
     let ill = world.end(&["doctor"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
-    let states = |word: &str| ill.out.lines().filter(|line| line.contains(&format!("  {word}"))).count();
-    assert_eq!((states("blank  "), states("barred  ")), (3, 2), "{ill:?}");
+    let marked = |word: &str| ill.out.lines().filter(|line| line.contains(&format!("  {word}"))).count();
+    assert_eq!((marked("blank  "), marked("barred  ")), (3, 2), "{ill:?}");
     assert_eq!(ill.out.matches("· remembers a cluster that has no quorum any more").count(), 2, "{ill:?}");
     assert!(!ill.out.contains("mend these first"), "{ill:?}");
     let words = "3 of 5 nodes are blank, and 2 remember a cluster that has no quorum any more";
