@@ -112,8 +112,10 @@ impl fmt::Debug for Token {
 }
 
 /// A short hash of an owner's token: equal for equal owners, of no use for releasing their lock.
+///
+/// In bytes, for it is in a [`Phase`], of which every held lock has one: a number would be laid out in steps of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark(u32);
+pub struct Mark([u8; 4]);
 
 impl Mark {
     /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/break.lua` computes the same.
@@ -122,13 +124,13 @@ impl Mark {
         let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self((hash >> 32) as u32 ^ hash as u32)
+        Self(((hash >> 32) as u32 ^ hash as u32).to_be_bytes())
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
     }
 }
 
@@ -141,7 +143,7 @@ impl FromStr for Mark {
         if digits.len() != 8 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(BadMark);
         }
-        u32::from_str_radix(digits, 16).map(Self).map_err(|_| BadMark)
+        u32::from_str_radix(digits, 16).map(|bits| Self(bits.to_be_bytes())).map_err(|_| BadMark)
     }
 }
 

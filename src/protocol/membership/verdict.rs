@@ -74,8 +74,8 @@ pub(super) fn verdict(
             numbers_above: marker.numbers_above(),
         }),
         None if all_looked => Verdict::Barred(Bar::AnotherCluster(
-            "it remembers one of which no quorum is left among the nodes given (are these all of them? if the others have lost \
-             their data, stop all clients, then `quorlock init --force`)"
+            "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
+             `quorlock init --force`)"
                 .into(),
         )),
         None => Verdict::Undecided,
