@@ -94,7 +94,7 @@ pub use lock::*;
 pub use node::Fences;
 pub use observe::{Event, Observer};
 pub use protocol::attempt::Why;
-pub use protocol::claim::{Mark, Phase};
+pub use protocol::claim::{BadMark, Mark, Phase};
 pub use protocol::fence::{BadToken, FencingToken};
 pub use protocol::lease::Loss;
 pub use protocol::time::Moment;

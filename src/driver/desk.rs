@@ -226,7 +226,9 @@ impl Desk {
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 let key = hold.key().as_str();
-                self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds });
+                if let Some(mark) = board.mark(id) {
+                    self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, mark });
+                }
             }
             News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
                 self.tell_holder(id, news, board, now);

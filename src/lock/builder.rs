@@ -43,9 +43,17 @@ pub struct Builder {
     node_timeout: Duration,
     connect_timeout: Duration,
     startup_timeout: Duration,
+    redials: Redials,
     client_name: String,
     dedicated_thread: bool,
     observer: Option<Arc<dyn Observer>>,
+}
+
+/// What becomes of nodes whose first dial failed, while a client is being connected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Redials {
+    UntilTimeout,
+    Never,
 }
 
 impl Builder {
@@ -65,6 +73,7 @@ impl Builder {
             node_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(5),
+            redials: Redials::UntilTimeout,
             client_name: "quorlock".to_owned(),
             dedicated_thread: false,
             observer: None,
@@ -196,6 +205,13 @@ impl Builder {
     /// How long [`connect`](Self::connect) waits for a quorum of nodes. Defaults to 5 s.
     pub const fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.startup_timeout = timeout;
+        self
+    }
+
+    /// Lets [`connect`](Self::connect) end as soon as the first dials have failed on so many nodes that no quorum is left,
+    /// instead of dialing them again until the start-up time-out is over. For those who try once.
+    pub const fn dial_once(mut self) -> Self {
+        self.redials = Redials::Never;
         self
     }
 

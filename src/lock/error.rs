@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::grouped::standing;
 use super::report::Report;
 use crate::driver::NodeStatus;
 use crate::protocol::claim::Key;
@@ -81,13 +82,13 @@ pub enum ConnectError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
-    #[error("no quorum of nodes is ready: {}", list(nodes))]
+    #[error("no quorum of nodes is ready: {}", standing(nodes))]
     NoQuorum {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("too many nodes refuse to serve: {}", list(nodes))]
+    #[error("too many nodes refuse to serve: {}", standing(nodes))]
     Refused {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -121,7 +122,7 @@ pub enum InitError {
     Connect(#[from] ConnectError),
     /// Some node cannot be reached; a cluster is declared on all its nodes. Declare again when all are up: what was begun
     /// is finished then (with force, if some of it was done).
-    #[error("all nodes must be up to declare a cluster: {}", list(nodes))]
+    #[error("all nodes must be up to declare a cluster: {}", standing(nodes))]
     Unreachable {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -137,7 +138,7 @@ pub enum InitError {
     },
     /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
     /// stop them first, then use force.
-    #[error("some node belongs to a cluster already (stop its clients, then use force): {}", list(nodes))]
+    #[error("some node belongs to a cluster already (stop its clients, then use force): {}", standing(nodes))]
     NotBlank {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -344,11 +345,6 @@ impl fmt::Display for ShutdownError {
 }
 
 impl std::error::Error for ShutdownError {}
-
-fn list(nodes: &[NodeStatus]) -> String {
-    let words: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    words.join("; ")
-}
 
 #[cfg(test)]
 mod tests {

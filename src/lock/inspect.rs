@@ -123,6 +123,39 @@ impl Redlock {
         Ok(self.report(votes))
     }
 
+    /// [Breaks](Self::break_lock) the lock of one holder, and of no later one: each node deletes the key only if its owner's
+    /// token has this mark, which an [inspection](Self::inspect) showed. The node compares and deletes in one step.
+    ///
+    /// Where another holder's key stands, or none, nothing is done. So the holder is out only where its key was deleted
+    /// on more than N − q nodes: then the others are too few for a quorum, and it is told that the lock is lost. Where
+    /// fewer nodes had its key, or answered, a living holder may take the missing ones again.
+    ///
+    /// A mark has 32 bits: that a later holder has the same one is a matter of 1 in 4 billion.
+    ///
+    /// # Errors
+    ///
+    /// As for [`break_lock`](Self::break_lock). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
+    /// [`Missing`](Vote::Missing) where there was none, and [`Held`](Vote::Held) where another's key stands.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example(redlock: quorlock::Redlock) -> Result<(), Box<dyn std::error::Error>> {
+    /// let seen = redlock.inspect("nightly").await?;
+    /// if let Some((mark, _)) = seen.holder() {
+    ///     // … somebody finds out that this holder hangs …
+    ///     redlock.break_lock_of("nightly", mark).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn break_lock_of(&self, name: impl AsRef<str>, mark: Mark) -> Result<Report, InspectError> {
+        let Surveyed { votes, .. } = self.survey(Phase::BreakOf(mark), name.as_ref()).await?;
+        if votes.contains(&Vote::Granted) {
+            self.shared.orders.send(Order::Call { key: self.key(&Key::new(name.as_ref()))? });
+        }
+        Ok(self.report(votes))
+    }
+
     pub(super) async fn survey(&self, phase: Phase, name: &str) -> Result<Surveyed, InspectError> {
         let key = self.key(&Key::new(name))?;
         let of = |why| InspectError::unanswered(why, &key);

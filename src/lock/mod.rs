@@ -5,6 +5,7 @@ mod builder;
 mod client;
 mod error;
 mod forget;
+mod grouped;
 mod guard;
 mod init;
 mod inspect;

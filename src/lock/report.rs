@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::grouped::grouped;
 use crate::protocol::vote::Vote;
 
 /// What each node answered, in the order of the client's list.
@@ -56,10 +57,6 @@ impl fmt::Display for Report {
         if self.nodes.is_empty() {
             return f.write_str("another task of this client has it or waits for it");
         }
-        for (place, NodeReport { node, vote }) in self.nodes.iter().enumerate() {
-            let separator = if place == 0 { "" } else { "; " };
-            write!(f, "{separator}{node}: {vote}")?;
-        }
-        Ok(())
+        f.write_str(&grouped(self.nodes.iter().map(|it| (&*it.node, it.vote.to_string()))))
     }
 }

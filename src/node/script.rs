@@ -82,11 +82,15 @@ impl Packer {
             }
             Phase::Remaining => put(bytes, &[b"PTTL", key]),
             Phase::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
-            Phase::Break => {
+            Phase::Break | Phase::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
+                // Plain locks have no fence.
+                let keep = digits(if ask.fence.is_some() { self.keep_millis } else { 0 });
+                let mark =
+                    if let Phase::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
+                let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
-                let keep = digits(self.keep_millis);
-                put_call(bytes, &BREAK, Form::Text, &[key, &fence, HIGH_KEY.as_bytes(), keep.digits()]);
+                put_call(bytes, &BREAK, Form::Text, &words);
             }
             Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),

@@ -20,13 +20,13 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         // Two, three and four, if another process waits.
         (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
         | (Phase::Grant | Phase::Retake, Reply::Ok)
-        | (Phase::Renew | Phase::Break, Reply::Int(1))
+        | (Phase::Renew | Phase::Break | Phase::BreakOf(_), Reply::Int(1))
         | (Phase::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
         (Phase::Grant | Phase::Retake, Reply::Nil)
         | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0))
         | (Phase::HandOver | Phase::KeepTurn, Reply::Int(3))
-        | (Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
+        | (Phase::BreakOf(_) | Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
         (Phase::Remaining, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
         }
@@ -34,7 +34,7 @@ pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
         (Phase::Remaining, Reply::Int(-2))
         | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(-1))
         | (Phase::HandOver | Phase::KeepTurn, Reply::Int(4))
-        | (Phase::Break, Reply::Int(0)) => Vote::Missing,
+        | (Phase::Break | Phase::BreakOf(_), Reply::Int(0)) => Vote::Missing,
 
         (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
@@ -207,7 +207,7 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::Ballot));
-        for phase in PHASES {
+        for phase in PHASES.into_iter().chain([Phase::BreakOf(Mark::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::protocol::attempt::Why;
-use crate::protocol::claim::Phase;
+use crate::protocol::claim::{Mark, Phase};
 use crate::protocol::lease::Loss;
 use crate::protocol::vote::{Bar, Doubt, Vote};
 
@@ -95,6 +95,8 @@ pub enum Event<'a> {
         number: Option<u64>,
         /// In how many rounds over the nodes: one, or two if their numbers differed.
         rounds: u8,
+        /// What an [inspection](crate::Redlock::inspect) shows of its owner.
+        mark: Mark,
     },
     /// A lock is asked for with a fencing number above this, because its resource has seen that many.
     Floor {

@@ -21,8 +21,8 @@ pub(super) fn record(event: &Event<'_>) {
         Event::ClockDrifts { node, millionths } => {
             warn!(node, millionths, "clock drifts: limit maxslewrate in chrony.conf, or raise the drift");
         }
-        Event::Acquired { key, nodes, remaining, number, rounds } => {
-            debug!(key, nodes, ?remaining, number, rounds, "acquired");
+        Event::Acquired { key, nodes, remaining, number, rounds, mark } => {
+            debug!(key, nodes, ?remaining, number, rounds, %mark, "acquired");
         }
         Event::Floor { key, floor } => debug!(key, floor, "asked for a number above the floor"),
         Event::Refused { key, why } => debug!(key, ?why, "refused"),

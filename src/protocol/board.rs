@@ -287,6 +287,29 @@ impl Board {
         })
     }
 
+    /// What an inspection shows of the owner of this lease.
+    #[must_use]
+    pub fn mark(&self, id: Id) -> Option<Mark> {
+        match &self.running.get(&id)?.machine {
+            Machine::Lease(lease) => Some(lease.token().mark()),
+            Machine::Attempt(_) | Machine::Survey(_) => None,
+        }
+    }
+
+    /// The key that this node's next answer is about.
+    #[must_use]
+    pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
+        match &self.lanes[node.index()].awaiting.front()?.pending {
+            Pending::Vote { of, .. } => match &self.running.get(of)?.machine {
+                Machine::Lease(lease) => Some(lease.key()),
+                Machine::Attempt(bid) => Some(&bid.attempt.claim().key),
+                Machine::Survey(survey) => Some(survey.key()),
+            },
+            Pending::Undo(undo) => Some(&undo.key),
+            Pending::Look { .. } => None,
+        }
+    }
+
     fn start(&mut self, id: Id, machine: Machine, now: Moment) {
         self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);

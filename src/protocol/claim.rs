@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,25 +112,53 @@ impl fmt::Debug for Token {
 }
 
 /// A short hash of an owner's token: equal for equal owners, of no use for releasing their lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mark(u32);
+///
+/// In bytes, for it is in a [`Phase`], of which every held lock has one: a number would be laid out in steps of four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mark([u8; 4]);
 
 impl Mark {
-    /// The mark of the value found under a key (FNV-1a, folded to 32 bits).
+    /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/break.lua` computes the same.
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
         let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self((hash >> 32) as u32 ^ hash as u32)
+        Self(((hash >> 32) as u32 ^ hash as u32).to_be_bytes())
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
     }
 }
+
+/// As it is shown: eight hexadecimal digits, with a `#` in front or without.
+impl FromStr for Mark {
+    type Err = BadMark;
+
+    fn from_str(text: &str) -> Result<Self, BadMark> {
+        let digits = text.strip_prefix('#').unwrap_or(text);
+        if digits.len() != 8 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(BadMark);
+        }
+        u32::from_str_radix(digits, 16).map(|bits| Self(bits.to_be_bytes())).map_err(|_| BadMark)
+    }
+}
+
+/// What was read is no mark of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BadMark;
+
+impl fmt::Display for BadMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not the hash of a holder: eight hexadecimal digits, such as #45bf80c1")
+    }
+}
+
+impl std::error::Error for BadMark {}
 
 /// One question, put to some nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +202,8 @@ pub enum Phase {
     Inspect,
     /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
     Break,
+    /// The same, but only where its owner's token has this mark. Nothing is done where another's key stands, or none.
+    BreakOf(Mark),
     /// Forget the number of a key that is free.
     Forget,
     /// What the node remembers of its cluster. About no key.
@@ -184,5 +215,11 @@ impl Phase {
     #[must_use]
     pub const fn is_release(self) -> bool {
         matches!(self, Self::Release | Self::HandOver | Self::KeepTurn)
+    }
+
+    /// Whether it deletes a key in nobody's name.
+    #[must_use]
+    pub const fn is_break(self) -> bool {
+        matches!(self, Self::Break | Self::BreakOf(_))
     }
 }

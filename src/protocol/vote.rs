@@ -134,7 +134,9 @@ impl fmt::Display for Vote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Granted => f.write_str("granted"),
-            Self::Held { remaining: Some(remaining) } => write!(f, "held by another for {remaining:?} more"),
+            Self::Held { remaining: Some(remaining) } => {
+                write!(f, "held by another for {} more", Left(*remaining))
+            }
             Self::Held { remaining: None } => f.write_str("held by another"),
             Self::Missing => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
@@ -151,15 +153,27 @@ impl fmt::Display for Vote {
 
 impl fmt::Display for Sighting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.holder, self.remaining) {
-            (Holder::Nobody, _) => return f.write_str("free"),
-            (Holder::Owner(mark), _) => write!(f, "held by #{mark}")?,
-            (Holder::OtherType, _) => f.write_str("held by a key that is no lock")?,
+        match self.holder {
+            Holder::Nobody => return f.write_str("free"),
+            Holder::Owner(mark) => write!(f, "held by #{mark}")?,
+            Holder::OtherType => f.write_str("a key of another type, which is no lock,")?,
         }
         match self.remaining {
-            Some(remaining) => write!(f, " for {remaining:?} more"),
-            None => f.write_str(" for ever"),
+            Some(remaining) => write!(f, " for {} more", Left(remaining)),
+            None => f.write_str(" without expiry"),
         }
+    }
+}
+
+/// A span that is left, as people read it: to a tenth of a second, and below that in milliseconds.
+struct Left(Duration);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < Duration::from_secs(1) {
+            return write!(f, "{} ms", self.0.as_millis());
+        }
+        write!(f, "{:.1} s", self.0.as_secs_f64())
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::properties::votes;
 use crate::protocol::board::{Board, Id, Limits};
-use crate::protocol::claim::{Claim, Key, Phase};
+use crate::protocol::claim::{Claim, Key, Mark, Phase};
 use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
 use crate::protocol::marker::{Charter, ClusterId, Incarnation, Look, Marker};
@@ -121,7 +121,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
         1 => id.clone().prop_map(Input::Forfeit),
         1 => id.prop_map(Input::Release),
-        1 => prop_oneof![Just(Phase::Inspect), Just(Phase::Break)].prop_map(Input::Survey),
+        1 => prop_oneof![Just(Phase::Inspect), Just(Phase::Break), Just(Phase::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
         1 => (0_u128..3, any::<bool>())
             .prop_map(|(cluster, is_forced)| Input::Declare { cluster, is_forced }),
         4 => (node.clone(), sights()).prop_map(|(node, sight)| Input::Met(node, sight)),

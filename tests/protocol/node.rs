@@ -170,6 +170,9 @@ impl Node {
             (fence, Phase::Break) => {
                 Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
             }
+            (fence, Phase::BreakOf(mark)) => {
+                Answer::Vote(self.break_of(&command.ask.key, *mark, fence.is_some(), nanos), None)
+            }
             (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -374,22 +377,16 @@ impl Node {
                 self.data.remove(&slot);
                 Vote::Granted
             }
-            (Phase::Inspect, found) => {
-                let holder = match found {
-                    None => Holder::Nobody,
-                    Some(Entry { value: Some(value), .. }) => {
-                        Holder::Owner(Mark::of(&value[..value.len().min(SHOWN)]))
-                    }
-                    Some(_) => Holder::OtherType,
-                };
-                Vote::Seen(Sighting { holder, remaining: left })
-            }
+            (Phase::Inspect, found) => Vote::Seen(Sighting {
+                holder: found.as_deref().map_or(Holder::Nobody, owner),
+                remaining: left,
+            }),
             (Phase::Remaining | Phase::Renew | Phase::Release, None) => Vote::Missing,
             (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave | Phase::Break, _) => {
                 Vote::Unknown(Fault::Odd)
             }
             (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
-            (Phase::Forget, _) => unreachable!("a script of its own"),
+            (Phase::Forget | Phase::BreakOf(_), _) => unreachable!("scripts of their own"),
         }
     }
 
@@ -405,6 +402,15 @@ impl Node {
             self.keep(slot, (number as u64 + 1).max(now), now);
         }
         if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::Missing }
+    }
+
+    /// The same with one owner's hash.
+    fn break_of(&mut self, key: &Key, mark: Mark, is_guarded: bool, nanos: u64) -> Vote {
+        match self.data.get(&Slot::Lock(key.clone())).map(owner) {
+            None => Vote::Missing,
+            Some(holder) if holder == Holder::Owner(mark) => self.break_open(key, is_guarded, nanos),
+            Some(_) => Vote::Held { remaining: None },
+        }
     }
 
     /// The scripts `grant`, `hold` and `retake`.
@@ -595,6 +601,12 @@ impl Default for Clock {
 /// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
 fn is_over(entry: &Entry, millis: u64) -> bool {
     entry.expires.is_some_and(|expires| expires <= millis)
+}
+
+/// Whose an inspection says it is.
+fn owner(entry: &Entry) -> Holder {
+    let mark = |value: &Vec<u8>| Holder::Owner(Mark::of(&value[..value.len().min(SHOWN)]));
+    entry.value.as_ref().map_or(Holder::OtherType, mark)
 }
 
 fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {

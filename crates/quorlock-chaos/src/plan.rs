@@ -3,6 +3,9 @@
 //! Faults come in bouts that overlap: some to a minority of the nodes, some to all. After a bout that left too few
 //! nodes with a vote there is a calm as long as a probation, so that a quorum is there again within a bounded time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -90,11 +93,13 @@ impl Planner {
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
+            // Where little time is left, as in the shortest run, faults begin at once, so that there is room for one.
+            let room = self.end().saturating_sub(at + SHORTEST).as_millis() as u64;
             let faults = self.chance.between(1, 4);
             let mut over = at;
             for _ in 0..faults {
                 let kind = self.draw(&kinds, &mut bag);
-                let begins = at + self.millis(0, 700);
+                let begins = at + self.millis(0, room.min(700));
                 let many = self.many();
                 if let Some(step) = self.step(kind, begins, many) {
                     over = over.max(step.at + step.lasts);
@@ -158,7 +163,11 @@ impl Planner {
     }
 
     fn step(&mut self, kind: Kind, at: Duration, many: usize) -> Option<Step> {
-        let (act, lasts) = self.act(kind);
+        let (act, mut lasts) = self.act(kind);
+        // A key that is nobody's must stand for long enough, so that who waits is seen waiting.
+        if kind != Kind::StaleKey {
+            lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
+        }
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = parts(kind);
         let many = match kind {
@@ -278,6 +287,8 @@ fn parts(kind: Kind) -> &'static [Part] {
     }
 }
 
+/// What is over sooner has hardly been noticed.
+const SHORTEST: Duration = Duration::from_millis(300);
 /// Clients have met by then.
 const FIRST: Duration = Duration::from_secs(1);
 /// After the last fault and its probation.
@@ -301,85 +312,3 @@ const POLICIES: [&str; 8] = [
     "volatile-random",
     "volatile-ttl",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scope(seed: u64) -> Scope {
-        Scope {
-            seed,
-            nodes: 5,
-            quorum: 3,
-            kinds: Kind::ALL.into(),
-            lasts: Duration::from_secs(120),
-            ttl: Duration::from_secs(1),
-            longest_ttl: Duration::from_secs(2),
-        }
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
-        assert_eq!(plan(&scope(7)), plan(&scope(7)));
-        assert_ne!(plan(&scope(7)), plan(&scope(8)));
-    }
-
-    #[test]
-    fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
-        for seed in 0..50 {
-            let steps = plan(&scope(seed));
-            let kinds: BTreeSet<Kind> = steps.iter().map(|step| step.act.kind()).collect();
-            // Dropped futures are the clients' own doing.
-            assert_eq!(kinds.len(), Kind::ALL.len() - 1, "seed {seed}: {kinds:?}");
-            let of_nodes = steps.iter().filter(|step| !step.nodes.is_empty());
-            let last = of_nodes.map(|step| step.at + step.lasts).max().expect("some");
-            assert!(last <= Duration::from_millis(120_000 - 3500), "seed {seed}: {last:?}");
-        }
-    }
-
-    #[test]
-    fn a_part_of_a_node_is_broken_by_one_fault_at_a_time() {
-        for seed in 0..50 {
-            let steps = plan(&scope(seed));
-            for (place, step) in steps.iter().enumerate() {
-                for later in steps[place + 1..].iter().filter(|later| later.at < step.at + step.lasts) {
-                    let shared = step.nodes.iter().any(|node| later.nodes.contains(node));
-                    let theirs = parts(later.act.kind());
-                    let same = parts(step.act.kind()).iter().any(|part| theirs.contains(part));
-                    assert!(!(shared && same), "seed {seed}: {step:?} and {later:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn keys_that_are_nobodys_stand_on_a_minority() {
-        for seed in 0..50 {
-            let steps = plan(&scope(seed));
-            let stale: Vec<_> = steps.iter().filter(|step| step.act.kind() == Kind::StaleKey).collect();
-            assert!(!stale.is_empty() && stale.iter().all(|step| step.nodes.len() <= 2), "seed {seed}");
-            let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + BETWEEN <= pair[1].at);
-            assert!(apart, "seed {seed}: {stale:?}");
-        }
-    }
-
-    #[test]
-    fn no_clock_is_ever_wrong_by_half_a_probation() {
-        for seed in 0..50 {
-            let mut gained = [0_i64; 5];
-            for step in plan(&scope(seed)) {
-                for node in step.nodes {
-                    if let Act::Skew { millionths } = step.act {
-                        gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
-                    }
-                    if let Act::Offset { micros } = step.act {
-                        gained[node] += micros;
-                    }
-                    let jump = if let Act::Jump { micros } = step.act { micros } else { 0 };
-                    // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
-                    assert!((gained[node] + jump).abs() < 875_000, "seed {seed}: {gained:?}, {jump}");
-                }
-            }
-        }
-    }
-}

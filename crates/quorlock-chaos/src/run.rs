@@ -42,6 +42,8 @@ pub struct Config {
     pub program: (PathBuf, Vec<OsString>),
     /// The command that does the same again, for the report.
     pub replay: String,
+    /// When and where this is run, and with what, in words, for the report.
+    pub about: String,
 }
 
 /// What came of a run.
@@ -64,7 +66,7 @@ pub struct Progress {
     pub stage: &'static str,
     /// How long it has been done.
     pub past: Duration,
-    /// How long it is done in all.
+    /// How long it is done in all. Nothing where that is not known: all come to an end.
     pub of: Duration,
     /// Locks taken so far in this stage.
     pub acquisitions: usize,

@@ -35,16 +35,24 @@ pub enum StartError {
     #[error(transparent)]
     NoBinary(#[from] NoBinary),
     /// A folder, a port or a process was refused by the system.
-    #[error("the system refused what a server needs")]
+    #[error("the system refused what a server needs: {0}")]
     System(#[from] io::Error),
+    /// No folder could be made for it.
+    #[error("no folder for a server in {}: {error} (TMPDIR says where)", parent.display())]
+    NoFolder {
+        /// Where it was to be.
+        parent: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The server ended at once: most often it does not know one of its arguments.
-    #[error("the server ended as soon as it was started; it said:\n{log}")]
+    #[error("the server ended as soon as it was started; {}", said(log))]
     Ended {
         /// All that it wrote.
         log: String,
     },
     /// The server runs, but did not become ready in time.
-    #[error("the server did not answer as it should ({last}); it said:\n{log}")]
+    #[error("the server did not answer as it should ({last}); {}", said(log))]
     Silent {
         /// What the last try to talk to it came to.
         last: String,
@@ -62,7 +70,8 @@ impl Server {
         let binary = setup.binary.clone().map_or_else(locate, Ok)?;
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("quorlock-");
-        let dir = setup.dir.as_ref().map_or_else(|| folder.tempdir(), |parent| folder.tempdir_in(parent))?;
+        let parent = setup.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = folder.tempdir_in(&parent).map_err(|error| StartError::NoFolder { parent, error })?;
         let process = Process::none(&dir.path().canonicalize()?)?;
         let clock = setup.clocks.as_ref().map(|_| Clock::new(&dir.path().join("clock"))).transpose()?;
         let mut server = Self { setup: setup.clone(), binary, port: Port::free()?, dir, clock, process };
@@ -282,6 +291,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A server that says nothing is told as such.
+fn said(log: &str) -> String {
+    match log.trim_end() {
+        "" => "it said nothing".to_owned(),
+        log => format!("it said:\n{}", log.replace("quorlock-gate: 1: exec: ", "")),
     }
 }
 

@@ -15,7 +15,13 @@ pub use page::{escaped, filled};
 /// One page that holds all it needs: no network, one file to send around.
 #[must_use]
 pub fn html(history: &History, verdict: &Verdict) -> String {
-    page::page(history, verdict)
+    page::page(history, verdict, &[])
+}
+
+/// The same, with what the runs beside it showed in which something was done that no lock of this kind survives.
+#[must_use]
+pub fn html_with_controls(history: &History, verdict: &Verdict, controls: &[&Verdict]) -> String {
+    page::page(history, verdict, controls)
 }
 
 /// Lanes of letters, `columns` wide, and then what was broken.

@@ -4,8 +4,8 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use quorlock_chaos::history::{Control, Effect, Stand, What, Why};
-use quorlock_chaos::judge::{Promise, judge};
-use quorlock_chaos::timeline::{html, text};
+use quorlock_chaos::judge::{Promise, Shown, judge};
+use quorlock_chaos::timeline::{html, html_with_controls, text};
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);
@@ -122,8 +122,39 @@ fn a_good_run_looks_good() {
     let page = html(&history, &verdict);
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
         .expect("a folder for tests");
-    assert!(page.contains("Every promise held"));
+    assert!(page.contains("Every promise held</h1>") && page.contains("class=\"good\""), "{page}");
+    assert!(page.contains("2026-11-30 12:00:00Z on host h, quorlock 0.1.0"));
     assert!(!page.contains("id=\"broken-0\""));
+}
+
+#[test]
+fn a_run_without_a_fault_does_not_look_good() {
+    let mut story = story();
+    story.hold(1, 0, 100, 400, Some(10));
+    let history = story.history();
+    let verdict = judge(&history);
+    assert!(verdict.holds() && !verdict.tested());
+    let page = html(&history, &verdict);
+    assert!(page.contains("with no fault to test one") && page.contains("class=\"bad\""));
+    assert!(text(&history, &verdict, 80).contains("with no fault to test one"));
+}
+
+#[test]
+fn the_page_shows_what_each_control_came_to() {
+    let history = minute().history();
+    let mut verdict = judge(&history);
+    let shown = |name: &str, count| Shown { name: name.into(), breaks: Promise::Exclusion, count };
+    let mut beside = verdict.clone();
+    verdict.controls = vec![shown("here <b>", 3)];
+    beside.controls = vec![shown("beside", 2), shown("idle", 0)];
+    let page = html_with_controls(&history, &verdict, &[&beside]);
+    for words in [
+        "here &lt;b&gt; broke “exclusion” 3 times, as it should",
+        "beside broke “exclusion” 2 times",
+        "idle</b> showed nothing",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
 }
 
 #[test]
@@ -165,7 +196,7 @@ fn the_text_shows_each_lane_and_each_violation() {
 fn the_text_fits_into_its_columns() {
     let history = broken().history();
     let verdict = judge(&history);
-    for columns in [80, 120] {
+    for columns in [40, 80, 120] {
         let text = text(&history, &verdict, columns);
         assert!(text.contains("BROKEN at 40."), "{text}");
         let wide = text.lines().find(|line| line.chars().count() > columns && !line.starts_with("replay: "));

@@ -1,22 +1,25 @@
 //! What can be typed.
 
 mod bench;
+mod chaos;
 mod forget;
 mod init;
+mod look;
 mod mistake;
 mod nodes;
 mod read;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
 use crate::config::values::span;
 pub(crate) use bench::BenchArgs;
+pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
+pub(crate) use look::{BreakArgs, DoctorArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
 pub(crate) use read::Ended;
 
@@ -36,22 +39,18 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Declare these nodes a new cluster of locks: once, when the servers are new, so that nobody has to wait.
     Init(InitArgs),
-    /// Show who holds a lock, node by node. Exit code 0: free; 1: held; 69: no quorum votes; 74: stdout cannot be
-    /// written to; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
+    /// Show who holds a lock, node by node.
     Status(StatusArgs),
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
-    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences. Exit code 0: forgotten; 69: too
-    /// few nodes answered; 75: one is held; 77: Redis refuses us; 78: the nodes are not one cluster on these terms.
+    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences.
     Forget(ForgetArgs),
-    /// Check every node, and say what to mend. Exit code 0: no fault; 1: something is to be mended; 74: stdout cannot be
-    /// written to.
+    /// Check every node, and say what to mend.
     Doctor(DoctorArgs),
     /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
     Dev(DevArgs),
-    /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held. Exit
-    /// code 0: all held; 1: one was broken.
+    /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held.
     Chaos(ChaosArgs),
     /// Measure what a lock costs on these nodes: how long it takes, how that lies above the way to the nodes, and what
     /// many tasks at once, contention, and the death of a node make of it.
@@ -113,40 +112,7 @@ pub(crate) enum OnConflict {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct StatusArgs {
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) nodes: NodeArgs,
-    /// The lock's name.
-    #[arg(help_heading = None)]
-    pub(crate) name: String,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = BREAK_HELP)]
-pub(crate) struct BreakArgs {
-    /// Yes, even if somebody still works under it.
-    #[arg(long)]
-    pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) lock: StatusArgs,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct DoctorArgs {
-    /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
-    #[arg(long, default_value = "doctor-probe", value_name = "NAME")]
-    pub(crate) probe: String,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) nodes: NodeArgs,
-}
-
-#[derive(Debug, clap::Args)]
+#[command(after_help = DEV_HELP)]
 pub(crate) struct DevArgs {
     /// How many servers to start.
     #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -160,41 +126,6 @@ pub(crate) struct DevArgs {
     /// The command to run, and its arguments. [default: your shell]
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = CHAOS_HELP)]
-pub(crate) struct ChaosArgs {
-    /// How many servers to start: 3 to 9.
-    #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
-    pub(crate) nodes: u8,
-    /// How many client processes fight for the locks: 2 to 64, of two tasks each.
-    #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
-    pub(crate) clients: u8,
-    /// For how long: at least 5. Controls come on top.
-    #[arg(short, long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=86400))]
-    pub(crate) seconds: u64,
-    /// What the random numbers begin with: the same seed makes the same faults at the same times, and the same clients.
-    /// How they meet is the machine's, so a replay is close and not exact. [default: another each time]
-    #[arg(long, value_name = "S")]
-    pub(crate) seed: Option<u64>,
-    /// Which faults, by the names below, separated by commas.
-    #[arg(short, long, default_value = "all", value_name = "NAMES")]
-    pub(crate) faults: String,
-    /// Write what happened into this file, as a page to look at in a browser; as a picture in letters, if its name
-    /// ends in .txt; or draw that on the terminal, for the name -.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) report: Option<PathBuf>,
-    /// Write every event into this file, one JSON object a line.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) history: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// The server binary. [default: what `QUORLOCK_REDIS_SERVER` names, else redis-server or valkey-server, where they
-    /// are usually found]
-    #[arg(long, value_name = "PATH")]
-    pub(crate) server: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -246,7 +177,7 @@ set KillMode=mixed, so that a stop reaches the command once.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it
-  64   what was typed cannot work
+  64   what was typed cannot work, or it is inside a `run` of the same lock
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
   75   others hold the lock (or what -E says; 0 with --on-conflict skip)
@@ -255,83 +186,17 @@ Exit codes:
   126  the command cannot be executed
   127  the command was not found";
 
-const BREAK_HELP: &str = "\
-A holder that still lives is not asked: it works on until its next renewal, at a
-third of its ttl, while the next one may be in. Then it is told that the lock is
-lost, and does not take it again. `quorlock run` ends its command with a KILL at
-once, without a TERM: others may have the lock. Whoever has waited longest gets
-the lock at once.
-
-Every node of the list is asked, whatever lock cluster it belongs to.
-
-With --plain nothing keeps a living holder from taking the lock again at its
-next renewal, if nobody else has it by then: stop the holder first.
+const DEV_HELP: &str = "\
+The servers listen on this machine only, on free ports, with a folder each in
+$TMPDIR. All are gone when the command has ended.
 
 Exit codes:
-  0    no key is left on a majority of the nodes
-  64   --yes is missing
-  69   too few nodes answered
-  74   the answer cannot be written to stdout
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or a node is a Redis Cluster member
-
-Examples:
-  quorlock status nightly
-  quorlock break --yes nightly";
-
-const CHAOS_HELP: &str = "\
-Starts servers of its own on this machine, each behind a proxy of its own, and
-clients that take locks on a few names, work under them, and tell every step on
-one clock. Then it breaks things, by a plan drawn from the seed, and mends them.
-At the end a judge reads the history and nothing else: never two holders at
-once, fencing numbers in order, no lock valid past its deadline, every loss
-told, no key left, nobody waiting for long while a quorum is up, and every live
-lock's key on each node that has been up and well for two ttls.
-
-Faults:
-  kill          a server is killed (SIGKILL) and comes back with its data
-  empty         a server is killed and comes back without data
-  old           a server is killed and comes back with an old copy of its data
-  pause         a server stands still (SIGSTOP, SIGCONT)
-  client-pause  a server puts off all commands, or all writes (CLIENT PAUSE)
-  flush         a server's data are deleted (FLUSHALL)
-  scripts       a server forgets the scripts (SCRIPT FLUSH)
-  failover      a replica that lags takes a server's place
-  memory        a server's memory is full, under each eviction policy
-  slow          what passes is late, and not evenly so
-  cut           nothing arrives, from either end
-  one-way       nothing arrives, from one end
-  reset         connections are reset
-  half-open     clients keep connections of which the server knows nothing
-  stall         nobody takes what clients send, until they can send no more
-  tear          connections end in the middle of a reply
-  stale-key     keys that are nobody's stand where locks' keys would, on a minority of the
-                servers
-  skew          a server's clock runs 10 % too fast or too slow
-  jump          a server's clock is set ahead or back, and put right later
-  clock-offset  all servers' clocks but one are behind, steadily, from the start
-  client-stop   a client that holds a lock stands still past its ttl
-  client-kill   a client that holds a lock, or waits for one, is killed
-  drop          clients drop the futures that acquire, extend and release, at any point
-  block         a client's runtime is blocked for seconds
-  all           all of these, and controls
-
-Controls are short runs in which something is done that no lock of this kind
-survives: plain locks whose nodes forget, clocks that all jump at once, a store
-that asks for no number. What breaks there is listed as expected, and a control
-by which nothing breaks is told, for then it has tested nothing.
-
-All servers and clients are gone at the end, also after Ctrl-C.
-
-Exit codes:
-  0    every promise held
-  1    a promise was broken: see --report, and replay it with its seed
+  the command's own, or 128 + the number of the signal that ended it
   64   what was typed cannot work
-  69   the servers could not be started
-  74   the answer cannot be written to stdout
+  69   no servers could be started
+  126  the command cannot be executed
+  127  the command was not found
 
 Examples:
-  quorlock chaos
-  quorlock chaos --seconds 300 --seed 7 --report out.html
-  quorlock chaos --seconds 20 --faults kill,cut --report -
-  quorlock chaos --faults kill,pause --nodes 3 --json";
+  quorlock dev
+  quorlock dev -n 3 -- ./tests-with-locks";

@@ -27,6 +27,7 @@ use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
 use crate::progress::Bar;
 use crate::reaper::boot_nanos;
+use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
 use figures::{Counted, Figures};
@@ -36,6 +37,7 @@ use setting::{Place, Setting};
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    args.report.as_deref().map_or(Ok(()), report_file::check)?;
     let (setting, place) = setting::settle(&args).await?;
     let Place { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
@@ -76,10 +78,6 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let looks = joined(probes).await;
     let loaded = loaded.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))??;
     let looks = looks?;
-    if let Some(signal) = ended_by {
-        let code = 128 + signal.as_raw() as u8;
-        return Err(Failure::new(code, "interrupted: nothing is told, and all locks were given back"));
-    }
     if let Some(failure) = broke {
         return Err(failure);
     }
@@ -94,19 +92,28 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         killed: stage.victim,
         failed: watch.failed(),
         left,
+        is_interrupted: ended_by.is_some(),
     };
-    tell(&args, &Figures::of(&counted))
+    let figures = Figures::of(&counted);
+    tell(&args, &figures)?;
+    match ended_by {
+        Some(signal) => {
+            let words = format!(
+                "interrupted after {:.1} s: the figures are of what was done until then; all locks were given back",
+                figures.alone.seconds + figures.load.seconds
+            );
+            Err(Failure::new(128 + signal.as_raw() as u8, words))
+        }
+        None => Ok(code(&figures)),
+    }
 }
 
 async fn joined<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
     work.await.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?
 }
 
-fn tell(args: &BenchArgs, figures: &Figures) -> Result<u8, Failure> {
-    if let Some(file) = &args.report {
-        let written = std::fs::write(file, page::page(figures));
-        written.map_err(|error| Failure::new(exit::SOFTWARE, format!("{}: {error}", file.display())))?;
-    }
+/// What took so long to find out is told first, even where a file cannot be written.
+fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     if args.json {
         let json = serde_json::to_string(figures);
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
@@ -114,11 +121,15 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<u8, Failure> {
     } else {
         print(&table::table(figures));
     }
-    Ok(match figures {
+    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &page::page(figures)))
+}
+
+fn code(figures: &Figures) -> u8 {
+    match figures {
         it if it.lost > 0 || !it.left.keys.is_empty() => exit::LOST,
         it if it.alone.locks == 0 || it.load.locks == 0 => exit::NO_QUORUM,
         _ => 0,
-    })
+    }
 }
 
 /// What is done beside the load, at its time.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use quorlock_chaos::judge::Verdict;
 use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
+use crate::about::about;
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
 use crate::progress::Bar;
@@ -85,6 +86,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         seed,
         controls: faults.len() == Kind::ALL.len(),
         replay: words::replay(args, seed),
+        about: about(),
         faults,
         server: args.server.clone(),
         program: (program, vec!["__chaos-client".into()]),
@@ -104,10 +106,17 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
     Ok(code(outcome))
 }
 
-/// Zero only if every promise held, in the run itself and in its controls.
+/// Zero only if something was tested and every promise held, in the run itself and in its controls.
 fn code(outcome: &Outcome) -> u8 {
-    if words::verdicts(outcome).all(Verdict::holds) { 0 } else { exit::BROKEN }
+    match () {
+        () if !words::verdicts(outcome).all(Verdict::holds) => exit::BROKEN,
+        () if !outcome.verdict.tested() => UNTESTED,
+        () => 0,
+    }
 }
+
+/// No fault came about: in too short a run, or where those that were asked for cannot be had here.
+const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
     let Progress { stage, past, of, acquisitions, faults, last_fault } = progress;
@@ -152,6 +161,8 @@ mod tests {
         assert!(!bad.holds());
         let mut good = bad.clone();
         good.violations.clear();
+        let idle = good.clone();
+        good.faults = [("kill".to_owned(), 2)].into();
         let outcome = |run: &Verdict, control: &Verdict| Outcome {
             history: History::default(),
             verdict: run.clone(),
@@ -162,6 +173,9 @@ mod tests {
         assert!(words::headline(&outcome(&good, &good)).starts_with("every promise held"));
         assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
         assert!(words::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
+        assert!(words::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
+        assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
         assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
         assert!(words::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
     }

@@ -28,9 +28,9 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     if !args.quiet {
         let (count, nodes) = (fleet.len(), fleet.nodes());
         let longest = humantime::format_duration(longest_ttl);
+        let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
         exit::say(&format!(
-            "{count} redis-servers, one cluster with a longest ttl of {longest}, until the command ends: \
-             QUORLOCK_NODES={nodes}"
+            "{servers}, one cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
         ));
     }
     // In our own group: it may be a shell that wants the terminal.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use quorlock::{AcquireError, Bar, DialStep, Fences, NodeState, NodeStatus, Vote};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
 use crate::config::{self, Cluster};
 use crate::exit::Failure;
-use crate::nodes::{self, state_of};
+use crate::nodes::{self, state_for_people};
 use crate::status::print;
 
 /// Something about the nodes, and what to do about it.
@@ -41,9 +41,20 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let nodes = redlock.nodes().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_undeclared = nodes::are_undeclared(&nodes);
-    let to_mend = nodes::first_to_mend(&nodes);
+    let alone = nodes::without_the_others(&nodes, quorum);
+    let to_mend = nodes::first_to_mend(&nodes).filter(|_| alone.is_none());
     let examined = nodes.iter().map(|node| examine(node, (is_undeclared, to_mend.is_some()), longest_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();
+    if alone.is_some() {
+        for (node, findings) in nodes.iter().zip(&mut findings) {
+            match &node.state {
+                NodeState::Barred(Bar::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
+                NodeState::Barred(Bar::AnotherCluster(_)) => findings[0] = note(nodes::ALONE.to_owned()),
+                _ => {}
+            }
+        }
+    }
+    let has_lock = !matches!(probed, Err(Broken::Acquire(_)));
     for (place, sight) in probe.nodes.iter().enumerate() {
         if let (NodeState::Up, Vote::Barred(bar)) = (&nodes[place].state, &sight.vote) {
             findings[place].push(fault(remedy(bar)));
@@ -59,6 +70,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
             "nobody declared these nodes a cluster: run `quorlock init` once; else the first client does it, and no \
              lock can be had for the longest ttl ({longest})"
         )));
+    } else if let Some(words) = alone {
+        general.push(fault(format!("no lock can be had: {words}")));
     } else {
         let first = to_mend.filter(|_| nodes.iter().any(nodes::waits_for_others));
         general.extend(no_locks(&nodes, quorum, probed).map(|finding| match first {
@@ -79,7 +92,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     }
     let is_well = general.iter().chain(findings.iter().flatten()).all(|finding| !finding.is_fault);
     if args.json {
-        print(&json_of(&nodes, &findings, &general, is_well));
+        let at_all = json!({ "well": is_well, "quorum": quorum, "votes": nodes::voting(&nodes), "lock_can_be_had": has_lock });
+        print(&json_of(at_all, &nodes, &findings, &general));
     } else {
         print(&table_of(&nodes, &findings, &general, is_well));
     }
@@ -100,12 +114,18 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), Broken>) -> 
         return Some(fault(format!("{up} of {all} nodes can vote and {quorum} must: no lock can be had")));
     }
     if voting < quorum {
-        let span = nodes::quorum_in(nodes, quorum)
-            .map_or_else(String::new, |wait| format!(" for {:.1} s more", wait.as_secs_f64()));
-        return Some(fault(format!(
-            "{voting} of {all} nodes vote and {quorum} must: no lock can be had{span}; if the cluster is new and \
-             nothing is locked on it, `quorlock init --force` ends that"
-        )));
+        let wait = nodes::quorum_in(nodes, quorum);
+        let span = wait.map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
+        let words = format!("{voting} of {all} nodes vote and {quorum} must: no lock can be had{span}");
+        // In an outage the first thing to do is to wait.
+        return Some(fault(match wait {
+            Some(wait) => format!(
+                "{words}: wait for that; or, if the cluster is new and nothing was ever locked on it, `quorlock init --force` \
+                 ends it{}",
+                if wait.is_zero() { " at once" } else { "" }
+            ),
+            None => words,
+        }));
     }
     probed.err().map(|broken| {
         fault(match broken {
@@ -216,7 +236,7 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
         lines.push(format!(
             "{:width$}  {:9}  {:14}  {:>10}  {:>9}  {:>9}  {}",
             node.address,
-            if node.state == NodeState::Up && !node.votes() { "waits" } else { state_of(node) },
+            state_for_people(node),
             dash(&node.server),
             node.round_trip.map_or_else(|| "-".to_owned(), millis),
             node.clock_ahead_micros
@@ -241,7 +261,7 @@ fn table_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]
     lines.join("\n") + "\n"
 }
 
-fn json_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding], is_well: bool) -> String {
+fn json_of(mut all: Value, nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding]) -> String {
     let list = |findings: &[Finding]| -> Vec<_> {
         findings.iter().map(|it| json!({ "fault": it.is_fault, "words": it.words })).collect()
     };
@@ -261,7 +281,9 @@ fn json_of(nodes: &[NodeStatus], findings: &[Vec<Finding>], general: &[Finding],
             fields
         })
         .collect();
-    format!("{}\n", json!({ "well": is_well, "nodes": list_of_nodes, "findings": list(general) }))
+    all["nodes"] = json!(list_of_nodes);
+    all["findings"] = json!(list(general));
+    format!("{all}\n")
 }
 
 fn fault(words: String) -> Finding {

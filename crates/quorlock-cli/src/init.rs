@@ -1,5 +1,6 @@
 //! `quorlock init`: new servers, declared a cluster.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
@@ -70,8 +71,12 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
         }
         InitError::Unreachable { nodes } => {
             let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
-            let head =
-                "a cluster is declared on all its nodes, and not all are there, so nothing was changed";
+            let is_gone = |node: &NodeStatus| !matches!(node.state, NodeState::Barred(_) | NodeState::Up);
+            let head = if nodes.iter().any(is_gone) {
+                "a cluster is declared on all its nodes, and not all are there, so nothing was changed"
+            } else {
+                "a cluster is declared on all its nodes, and not all let us in, so nothing was changed"
+            };
             ("unreachable", nodes, code, head, "mend these (`quorlock doctor` says how), and run it again")
         }
         InitError::Connect(error) => return Err(error.into()),
@@ -110,7 +115,13 @@ fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 
         lines.collect::<String>()
     );
     if state == "already" && nodes::voting(nodes) < quorum {
-        text += "too few nodes vote; if nothing is locked on them, and no client runs, --force ends their probation\n";
+        let wait = nodes::quorum_in(nodes, quorum)
+            .map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
+        let _ = writeln!(
+            text,
+            "too few nodes vote{wait}: wait for that; or, if nothing was ever locked on them, and no client runs, --force ends \
+             their probation"
+        );
     }
     text
 }

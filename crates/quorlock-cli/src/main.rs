@@ -1,7 +1,10 @@
 //! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
 
+mod about;
 mod args;
+mod around;
 mod bench;
+mod break_lock;
 mod chaos;
 mod config;
 mod dev;
@@ -14,6 +17,7 @@ mod nodes;
 mod output;
 mod progress;
 mod reaper;
+mod report_file;
 mod run;
 mod signals;
 mod status;
@@ -98,7 +102,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Run(args) => runtime.block_on(run::run(args)),
         Command::Init(args) => runtime.block_on(init::init(args)),
         Command::Status(args) => runtime.block_on(status::status(args)),
-        Command::Break(args) => runtime.block_on(status::break_lock(args)),
+        Command::Break(args) => runtime.block_on(break_lock::break_lock(args)),
         Command::Forget(args) => runtime.block_on(forget::forget(args)),
         Command::Doctor(args) => runtime.block_on(doctor::doctor(args)),
         Command::Dev(args) => runtime.block_on(dev::dev(args)),

@@ -5,6 +5,15 @@ use std::time::Duration;
 use quorlock::{Bar, Doubt, NodeState, NodeStatus};
 use serde_json::{Map, Value, json};
 
+/// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
+pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
+    match &node.state {
+        NodeState::Barred(Bar::Blank) => "blank",
+        NodeState::Up if !node.votes() => "waits",
+        _ => state_of(node),
+    }
+}
+
 /// In one word.
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
@@ -92,6 +101,38 @@ pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
     matches!(node.state, NodeState::Barred(Bar::Blank) | NodeState::Undecided(None))
 }
 
+/// Of nodes that know a lock cluster of which no quorum is left, beside so many blank ones: what that is, and the way on.
+pub(crate) fn without_the_others(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
+    let blank = nodes.iter().filter(|node| node.state == NodeState::Barred(Bar::Blank)).count();
+    let left =
+        nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(Bar::AnotherCluster(_)))).count();
+    (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
+        let remember = if left == 1 { "remembers" } else { "remember" };
+        format!(
+            "{blank} of {} nodes are blank, and {left} {remember} a cluster that has no quorum any more: name the nodes of \
+             that one; or, if the blank ones have lost their data, stop all clients, wait for the longest ttl, and run \
+             `quorlock init --force`",
+            nodes.len()
+        )
+    })
+}
+
+/// What nodes say, each with its address, and the same words once.
+pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
+    let mut groups: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (node, words) in nodes {
+        match groups.iter_mut().find(|(_, other)| other == words) {
+            Some((nodes, _)) => nodes.push(node),
+            None => groups.push((vec![node], words)),
+        }
+    }
+    let one = |(nodes, words): (Vec<&str>, &str)| match nodes.len() {
+        count if count == all && count > 1 => format!("all {count} nodes: {words}"),
+        _ => format!("{}: {words}", nodes.join(", ")),
+    };
+    groups.into_iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 /// How many vote.
 pub(crate) fn voting(nodes: &[NodeStatus]) -> usize {
     nodes.iter().filter(|node| node.votes()).count()
@@ -111,3 +152,15 @@ pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration>
 
 /// Of a blank node beside others that are to be mended: what that node itself says would blame it.
 pub(crate) const BLANK: &str = "blank, and too few others say which cluster it belongs to: mend those first";
+/// Of nodes of which none is to be mended first, because they are what is left of a lock cluster, or new.
+pub(crate) const NEW: &str = "blank: it remembers no cluster";
+pub(crate) const ALONE: &str = "remembers a cluster that has no quorum any more";
+
+/// As people read it: to a tenth of a second, and below that in milliseconds.
+pub(crate) fn span(span: Duration) -> String {
+    if span < Duration::from_secs(1) {
+        format!("{} ms", span.as_millis())
+    } else {
+        format!("{:.1} s", span.as_secs_f64())
+    }
+}

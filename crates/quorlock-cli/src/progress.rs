@@ -21,15 +21,7 @@ impl Bar {
         if !self.shows {
             return;
         }
-        let done = past.as_secs_f64() / of.as_secs_f64();
-        let full = (done.clamp(0.0, 1.0) * WIDTH as f64) as usize;
-        let line = format!(
-            "{stage} [{}{}] {:3.0} of {:.0} s  {more}",
-            "=".repeat(full),
-            " ".repeat(WIDTH - full),
-            past.as_secs_f64(),
-            of.as_secs_f64(),
-        );
+        let line = line(stage, past, of, more);
         // A line that is broken in two cannot be written anew.
         let room = columns(io::stderr()) - 1;
         self.put(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
@@ -48,6 +40,17 @@ impl Bar {
     }
 }
 
+/// Without a bar where nobody knows how long it takes.
+fn line(stage: &str, past: Duration, of: Duration, more: &str) -> String {
+    let (past, of) = (past.as_secs_f64(), of.as_secs_f64());
+    if of == 0.0 {
+        return format!("{stage}, {past:.0} s  {more}");
+    }
+    let full = ((past / of).clamp(0.0, 1.0) * WIDTH as f64) as usize;
+    let [done, left] = [("=", full), (" ", WIDTH - full)].map(|(sign, count)| sign.repeat(count));
+    format!("{stage} [{done}{left}] {past:3.0} of {of:.0} s  {more}")
+}
+
 /// How wide the terminal is, or would be.
 pub(crate) fn columns(terminal: impl AsFd) -> usize {
     let wide = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
@@ -57,3 +60,17 @@ pub(crate) fn columns(terminal: impl AsFd) -> usize {
 /// Of a terminal that does not say.
 pub(crate) const COLUMNS: usize = 80;
 const WIDTH: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_known_end_is_told_without_one() {
+        let [none, two, four] = [0, 2, 4].map(Duration::from_secs);
+        assert_eq!(line("settling", two, none, "7 faults"), "settling, 2 s  7 faults");
+        let half = line("chaos", two, four, "");
+        assert_eq!(half, format!("chaos [{}{}]   2 of 4 s  ", "=".repeat(15), " ".repeat(15)));
+        assert!(line("chaos", four, two, "").contains(&"=".repeat(30)));
+    }
+}

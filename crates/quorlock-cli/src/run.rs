@@ -5,16 +5,20 @@ pub(crate) mod command;
 pub(crate) mod terminal;
 mod words;
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use quorlock::{AcquireError, Builder, ConnectError, Event, Guard, Redlock, ReleaseError, ReleaseReport};
+use quorlock::{
+    AcquireError, Builder, ConnectError, Event, Guard, Mark, Redlock, ReleaseError, ReleaseReport,
+};
 use rustix::process::{Signal, kill_current_process_group};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::args::{OnConflict, RunArgs};
+use crate::around;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::signals::Signals;
@@ -36,7 +40,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         }
     };
     match outcome {
-        Ok(guard) => under_lock(&args, guard, client, ttl, &mut signals).await,
+        Ok((guard, mark)) => under_lock(&args, (guard, mark), client, ttl, &mut signals).await,
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
@@ -51,13 +55,13 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 /// Runs the command, and releases.
 async fn under_lock(
     args: &RunArgs,
-    guard: Guard,
+    (guard, mark): (Guard, Option<Mark>),
     client: Option<Redlock>,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
-    let outcome = command::run(args, &guard, &redlock, ttl, signals).await;
+    let outcome = command::run(args, (&guard, mark), &redlock, ttl, signals).await;
     let (was_valid, left) = (guard.is_valid(), guard.remaining());
     // What fails because nodes are silent need not wait for them: the lock runs out there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
@@ -96,19 +100,21 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Reaches the nodes and takes the lock. Both count as waiting. The client is left where it can be shut down, also
-/// when this is dropped half-way.
+/// Reaches the nodes and takes the lock, and tells what the nodes show of its owner. Both count as waiting. The client is
+/// left where it can be shut down, also when this is dropped half-way.
 async fn take(
     args: &RunArgs,
     (builder, quorum): (Builder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<Guard, Failure> {
+) -> Result<(Guard, Option<Mark>), Failure> {
     let (tell, mut news) = watch::channel(News::default());
     let builder = builder.observer(move |event: &Event<'_>| News::hear(&tell, event));
     // A wait past the end of time has none.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
-    let mut teller = Teller::new(&args.name, args.quiet || wait == Some(Duration::ZERO));
+    let tries_once = wait == Some(Duration::ZERO);
+    let builder = if tries_once { builder.dial_once() } else { builder };
+    let mut teller = Teller::new(&args.name, args.quiet || tries_once);
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
@@ -117,7 +123,9 @@ async fn take(
         let startup = left().unwrap_or(STARTUP).min(STARTUP).max(least);
         least = LEAST_TRY;
         match builder.clone().startup_timeout(startup).connect().await {
-            Err(error @ ConnectError::NoQuorum { .. }) if left().is_some_and(|left| left.is_zero()) => {
+            Err(error @ ConnectError::NoQuorum { .. })
+                if tries_once || left().is_some_and(|left| left.is_zero()) =>
+            {
                 let failure = Failure::from(error);
                 return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
@@ -128,12 +136,15 @@ async fn take(
         }
     };
     let redlock = client.insert(redlock);
+    not_around(redlock, &args.name, tries_once, &mut teller).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).floor(args.floor);
     let mutex = match left() {
         Some(left) => mutex.wait(left),
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
+    // When to look who holds it, until that was said.
+    let mut look_at = Some(Instant::now() + UNSAID);
     let acquired = loop {
         let what_keeps = async {
             if news.changed().await.is_err() {
@@ -143,6 +154,13 @@ async fn take(
             // What is known of a node that was just cut off is known when it was dialed again.
             (news.borrow_and_update().clone(), redlock.nodes().await)
         };
+        let who_holds = async {
+            match look_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+            redlock.inspect(&args.name).await
+        };
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
@@ -151,10 +169,21 @@ async fn take(
                     teller.tell(reasons, &words);
                 }
             }
+            seen = who_holds => {
+                let words = seen.ok().and_then(|seen| waiting::holder(&seen));
+                look_at = words.is_none().then(|| Instant::now() + UNSAID);
+                if let Some(words) = words {
+                    teller.tell(BTreeSet::from(["held".to_owned()]), &words);
+                }
+            }
         }
     };
     match acquired {
-        Ok(guard) => Ok(guard),
+        Ok(guard) => {
+            // The driver tells it in the moment after it has given us the lock.
+            let told = timeout(TELLING, news.wait_for(|news| news.mark.is_some())).await;
+            Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.mark)))
+        }
         Err(error) => {
             let name = lock(error.key().unwrap_or(&args.name));
             let words = match &error {
@@ -164,12 +193,42 @@ async fn take(
                 AcquireError::OnProbation { retry_after, .. } => {
                     format!("{name}: {}", on_probation(*retry_after))
                 }
-                AcquireError::Held { .. } => format!("{name}: held by others"),
+                // A key that never expires is nobody's to wait for.
+                AcquireError::Held { .. } => {
+                    let seen = redlock.inspect(&args.name).await.ok();
+                    let words = seen.and_then(|seen| waiting::holder(&seen));
+                    format!("{name}: {}", words.unwrap_or_else(|| "held by others".to_owned()))
+                }
                 _ => error.to_string(),
             };
             Err(Failure { words, ..error.into() })
         }
     }
+}
+
+/// Refuses to wait for a lock that is held by the `run` that has started this one.
+async fn not_around(
+    redlock: &Redlock,
+    name: &str,
+    tries_once: bool,
+    teller: &mut Teller<'_>,
+) -> Result<(), Failure> {
+    let around = around::told();
+    if around.is_empty() {
+        return Ok(());
+    }
+    let seen = redlock.inspect(name).await?;
+    let Some(run) = around::holder(&around, &seen) else { return Ok(()) };
+    let words = "held by the `quorlock run` that started this one";
+    if tries_once {
+        return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
+    }
+    if run.waits_for_us() {
+        let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
+        return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
+    }
+    teller.tell(BTreeSet::from(["around".to_owned()]), words);
+    Ok(())
 }
 
 /// What keeps nodes from voting, for how long, and what may be done.
@@ -181,8 +240,8 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
         format!(" for {:.1} s more (until {until})", left.as_secs_f64())
     });
     format!(
-        "too few nodes vote{span}: the others may have forgotten locks; if the cluster is new and nothing is locked on \
-         it, `quorlock init --force` ends that"
+        "no lock{span}: too few nodes vote, for the others may have forgotten locks; wait until then, or, if the cluster is \
+         new and nothing was ever locked on it, `quorlock init --force`"
     )
 }
 
@@ -202,6 +261,10 @@ async fn until_told_to_stop(signals: &mut Signals) -> Signal {
 
 /// The ttl where nothing is said.
 const TTL: Duration = Duration::from_secs(15);
+/// A lock that is had so soon is not worth a word.
+const UNSAID: Duration = Duration::from_secs(2);
+/// How long the driver may take to tell what it has told its own.
+const TELLING: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
 /// A longer one would be refused.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);

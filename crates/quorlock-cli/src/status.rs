@@ -1,15 +1,14 @@
-//! `quorlock status` and `quorlock break`: a lock from the outside.
+//! `quorlock status`: a lock from the outside.
 
-use std::time::Duration;
-
-use quorlock::{Bar, Holder, Inspection, NodeStatus, Sighting, Vote};
+use quorlock::{Bar, Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
-use crate::args::{BreakArgs, StatusArgs};
-use crate::config::{self, Cluster};
+use crate::args::StatusArgs;
+use crate::config;
 use crate::exit::{self, Failure};
 use crate::nodes;
 pub(crate) use crate::output::print;
+use crate::waiting;
 
 /// A lock, and the nodes it stands on.
 struct Scene {
@@ -27,77 +26,16 @@ pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-pub(crate) async fn break_lock(BreakArgs { yes, lock: args }: BreakArgs) -> Result<u8, Failure> {
-    if !yes {
-        let words = format!(
-            "{}: breaking it deletes its key on every node, whoever holds it, and a second holder may get in beside the \
-             first: say --yes if you mean it",
-            exit::lock(&args.name)
-        );
-        return Err(Failure::new(exit::USAGE, words));
-    }
-    let Cluster { builder, longest_ttl, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.look_only().lazy()?;
-    let stand = redlock.nodes().await;
-    let report = redlock.break_lock(&args.name).await?;
-    // What slow nodes have not answered yet must still be written before this process ends.
-    let _ = redlock.shutdown(DRAIN).await;
-    let answers = report.nodes().iter().filter(|it| matches!(it.vote, Vote::Granted | Vote::Missing)).count();
-    let all = report.nodes().len();
-    // A key that stays on a minority can still be in the way; a key on a majority is a lock.
-    let need = all / 2 + 1;
-    let freed = report.nodes().iter().filter(|it| it.vote == Vote::Granted).count();
-    if args.json {
-        let nodes: Vec<_> = (report.nodes().iter())
-            .map(|it| json!({ "node": &*it.node, "answer": it.vote.to_string(), "deleted": it.vote == Vote::Granted }))
-            .collect();
-        print(&format!("{}\n", json!({ "name": args.name, "deleted": freed, "nodes": nodes })));
-    } else {
-        let lines = report.nodes().iter().map(|it| {
-            let words = match &it.vote {
-                Vote::Granted => "deleted".to_owned(),
-                Vote::Missing => "was not there".to_owned(),
-                other => other.to_string(),
-            };
-            format!("{}  {words}\n", it.node)
-        });
-        print(&lines.collect::<Vec<_>>().concat());
-        if answers >= need {
-            let name = &args.name;
-            print(&match freed {
-                0 => format!("{name:?} was not locked: none of {answers} nodes had its key\n"),
-                _ => format!("{name:?} is broken: its key was deleted on {freed} of {all} nodes\n"),
-            });
-        }
-        if longest_ttl.is_none() && freed > 0 {
-            let words = "plain: a holder that still lives takes it again at its next renewal: stop it";
-            exit::say(&format!("{}: {words}", exit::lock(&args.name)));
-        }
-    }
-    if answers >= need {
-        return Ok(0);
-    }
-    let code = exit::of_too_few(&stand, report.nodes().iter().map(|it| &it.vote), need);
-    let way = if code == exit::NO_QUORUM {
-        "break it again when the others are back"
-    } else {
-        "the others refuse us"
-    };
-    let words =
-        format!("not broken: {answers} of {all} nodes deleted its key, or had none, and {need} must; {way}");
-    Err(Failure::new(code, format!("{}: {words}", exit::lock(&args.name))))
-}
-
 impl Scene {
     /// In words, and as an exit code: 0 free, 1 held.
     fn verdict(&self) -> (String, u8) {
         let quorum = self.seen.quorum;
-        if let Some((mark, life)) = self.seen.holder() {
-            let life = life.map_or_else(
-                || "for ever".to_owned(),
-                |life| format!("for {:.1} s more", life.as_secs_f64()),
-            );
-            (format!("held by #{mark} {life} (unless renewed)"), 1)
+        if let Some(words) = waiting::lasting(&self.seen) {
+            (format!("{words}: `quorlock break` frees it, if nobody does"), 1)
+        } else if let Some((mark, life)) = self.seen.holder() {
+            let life = life
+                .map_or_else(String::new, |life| format!(" for {} more (unless renewed)", nodes::span(life)));
+            (format!("held by #{mark}{life}"), 1)
         } else if self.voices().filter(|sighting| sighting.holder == Holder::Nobody).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
@@ -128,6 +66,9 @@ impl Scene {
             };
         }
         let (count, all, quorum) = (self.voices().count(), self.nodes.len(), self.seen.quorum);
+        if let Some(words) = nodes::without_the_others(&self.nodes, quorum) {
+            return words;
+        }
         let verb = if count == 1 { "votes" } else { "vote" };
         let wait = nodes::quorum_in(&self.nodes, quorum).filter(|wait| !wait.is_zero());
         let wait = wait.map_or_else(String::new, |wait| format!(", and do in {:.1} s", wait.as_secs_f64()));
@@ -142,13 +83,21 @@ impl Scene {
     fn table_of(&self, name: &str, verdict: &str) -> String {
         let width = self.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0);
         let is_to_mend = nodes::first_to_mend(&self.nodes).is_some();
+        let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
+                Vote::Barred(Bar::Blank) if is_alone => nodes::NEW.to_owned(),
+                Vote::Barred(Bar::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
                 Vote::Barred(Bar::Blank) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.
-            let trouble = nodes::trouble_of(node).filter(|_| matches!(sight.vote, Vote::Seen(_)));
+            let trouble = match &node.state {
+                NodeState::Barred(Bar::Blank) if is_alone => Some(nodes::NEW.to_owned()),
+                NodeState::Barred(Bar::AnotherCluster(_)) if is_alone => Some(nodes::ALONE.to_owned()),
+                _ => nodes::trouble_of(node),
+            };
+            let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Seen(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
@@ -195,5 +144,3 @@ impl Scene {
         format!("{all}\n")
     }
 }
-
-const DRAIN: Duration = Duration::from_secs(1);

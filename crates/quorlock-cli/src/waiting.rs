@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock::{Event, Fault, NodeStatus, Phase, Vote, Why};
+use quorlock::{Event, Fault, Holder, Inspection, Mark, NodeStatus, Phase, Sighting, Vote, Why};
 use tokio::sync::watch;
 
 use crate::exit;
@@ -20,6 +20,8 @@ pub(crate) struct News {
     answering: BTreeSet<String>,
     /// What each node said that does not vote now, until it votes.
     refusals: BTreeMap<String, String>,
+    /// What the nodes show of the owner of the lock that was taken.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl News {
@@ -44,6 +46,10 @@ impl News {
                 };
                 news.why.is_some()
             }
+            Event::Acquired { mark, .. } => {
+                news.mark = Some(*mark);
+                true
+            }
             _ => false,
         });
     }
@@ -67,9 +73,9 @@ impl News {
         for node in nodes {
             let address = &node.address;
             if let Some(words) = nodes::trouble_of(node).or_else(|| self.refusals.get(address).cloned()) {
-                troubles.push((address, words));
+                troubles.push((address.as_str(), words));
             } else if !self.answered.contains(address) {
-                silent.push((address, "no answer in time".to_owned()));
+                silent.push((address.as_str(), "no answer in time".to_owned()));
             }
         }
         // Where the others had decided, nobody waited for the rest.
@@ -79,9 +85,7 @@ impl News {
         // Else all is well again.
         (!troubles.is_empty()).then(|| {
             let reasons = troubles.iter().map(|(_, words)| timeless(words)).collect();
-            let list: Vec<_> =
-                troubles.iter().map(|(address, words)| format!("{address}: {words}")).collect();
-            (reasons, format!("too few nodes vote: {}", list.join("; ")))
+            (reasons, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
 }
@@ -105,6 +109,35 @@ impl<'a> Teller<'a> {
             self.last = Some(reasons);
         }
     }
+}
+
+/// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
+pub(crate) fn holder(seen: &Inspection) -> Option<String> {
+    if let Some(words) = lasting(seen) {
+        return Some(format!("{words}: see `quorlock status`, `quorlock break`"));
+    }
+    let (mark, left) = seen.holder()?;
+    Some(left.map_or_else(
+        || format!("held by #{mark}"),
+        |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
+    ))
+}
+
+/// That keys without expiry are in the way, on so many nodes that the others are no quorum.
+pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
+    let lasting = || {
+        seen.nodes.iter().filter_map(|sight| match &sight.vote {
+            Vote::Seen(Sighting { holder, remaining: None }) if *holder != Holder::Nobody => Some(holder),
+            _ => None,
+        })
+    };
+    if lasting().count() <= seen.nodes.len() - seen.quorum {
+        return None;
+    }
+    let owner = seen.holder().map_or_else(String::new, |(mark, _)| format!("#{mark}, "));
+    let is_no_lock = lasting().any(|holder| *holder == Holder::OtherType);
+    let kind = if is_no_lock { "a key of another type" } else { "a key" };
+    Some(format!("held by {owner}{kind} that never expires"))
 }
 
 /// What is wrong with these nodes, whichever has it.

@@ -76,15 +76,17 @@ impl Driver {
                 self.is_news |= link.heard_of_line(is_refused, now);
             }
             let link = &self.links[node.index()];
-            let seen = self.events.wants_votes().then(|| vote.clone());
+            // What a node answers to a lock that is given up may come when nobody waits for it any more.
+            let seen =
+                self.events.wants_votes().then(|| (vote.clone(), self.board.next_answered(node).cloned()));
             let asked = self.board.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.desk.key_of(id)
             {
                 self.listener.hear(Heard::HasOthers(key));
             }
-            if let (Some(vote), Some((id, phase))) = (&seen, asked) {
-                let key = self.desk.key_of(id).map_or("", |key| key.as_str());
+            if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
+                let key = key.as_ref().map_or("", |key| key.as_str());
                 self.events.emit(&Event::Voted { node: &link.status.address, key, phase, vote });
             }
             if let Some(why) = stale {

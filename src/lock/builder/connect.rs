@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
-use super::Builder;
+use super::{Builder, Redials};
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
 use crate::protocol::vote::Bar;
@@ -17,10 +17,12 @@ impl Builder {
     ///
     /// [`ConnectError::Invalid`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
     /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::Refused`] when so many nodes bar us that no quorum is left;
-    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over;
+    /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over, or as soon as that is
+    /// sure with [`dial_once`](Self::dial_once);
     /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (startup_timeout, connect_timeout) = (self.startup_timeout, self.connect_timeout);
+        let redials = self.redials;
         let client = self.lazy()?;
         let deadline = now().plus(startup_timeout);
         let mut view = client.shared.view.clone();
@@ -43,6 +45,11 @@ impl Builder {
             };
             if quorum.is_out_of_reach(barred) {
                 return Err(ConnectError::Refused { nodes: nodes.to_vec() });
+            }
+            let is_away =
+                |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Barred(_));
+            if redials == Redials::Never && quorum.is_out_of_reach(nodes.iter().filter(is_away).count()) {
+                return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() });
             }
             let left = until.since(now());
             match timeout(left, view.changed()).await {

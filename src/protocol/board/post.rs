@@ -166,7 +166,7 @@ pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
 }
 
 pub(super) fn ask_for_survey(survey: &Survey, phase: Phase, is_guarded: bool) -> Ask {
-    let fence = (is_guarded && phase == Phase::Break).then_some(Fence::Next);
+    let fence = (is_guarded && phase.is_break()).then_some(Fence::Next);
     Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence }
 }
 

@@ -23,6 +23,8 @@ promises![
     a_break_makes_the_fence_one_of_now_and_never_a_smaller_one,
     a_fence_that_cannot_be_raised_keeps_no_break,
     a_holder_does_not_take_a_broken_key_again,
+    one_holder_is_broken_and_no_other,
+    what_is_nobodys_lock_is_broken_by_its_hash_too,
     a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
     commands_need_no_script,
 ];
@@ -230,6 +232,41 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
         Vote::Granted,
         "in the name of the number there"
     );
+}
+
+fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
+    let theirs = Phase::BreakOf(THEIRS.mark());
+    for fence in [Some(Fence::Next), None] {
+        let is_guarded = fence.is_some();
+        let ask = question(theirs, fence);
+        node.reset();
+        node.set_fence(7);
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Missing);
+        node.set_lock(OURS, Some(TTL));
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        node.set(Place::Lock, None, Some(TTL));
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        node.set_lock(THEIRS, Some(TTL));
+        let before = node.micros();
+        assert_eq!(node.ask(&ask, None, false).0, Vote::Granted);
+        assert_eq!(node.stands(Place::Lock), None);
+        let fence = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+        let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
+        assert!(if is_guarded { fence >= before } else { fence == 7 }, "guarded: {is_guarded}, {fence}");
+    }
+}
+
+/// The node's hash is ours, whatever stands there and however long that is.
+fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
+    let all: Vec<u8> = (0..=255).cycle().take(600).collect();
+    let near = |length: usize| all[..length].to_vec();
+    let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
+    for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
+        node.set(Place::Lock, Some(&value), None);
+        let mark = Mark::of(&value[..value.len().min(256)]);
+        assert_eq!(node.plain(Phase::BreakOf(mark)), Vote::Granted, "{value:?}");
+        assert_eq!(node.stands(Place::Lock), None);
+    }
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {

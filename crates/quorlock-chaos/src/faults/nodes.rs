@@ -28,7 +28,7 @@ struct Node {
 /// Why something could not be broken or mended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotBroken {
-    #[error("a server did not come back: {0}")]
+    #[error("a server did not start: {0}")]
     Start(#[from] StartError),
     #[error("a server did not do as it was told: {0}")]
     Redis(#[from] RedisError),

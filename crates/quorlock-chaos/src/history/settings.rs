@@ -11,6 +11,9 @@ pub struct Settings {
     pub seed: u64,
     /// The command that does the same again.
     pub replay: String,
+    /// When it was, where, and with which quorlock, in words: for people, who find a report a year later.
+    #[serde(default)]
+    pub about: String,
     /// What the servers call themselves, such as `Redis 7.0.15`.
     pub server: String,
     /// How many nodes.

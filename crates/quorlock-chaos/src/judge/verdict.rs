@@ -146,6 +146,13 @@ impl Verdict {
         self.violations.is_empty()
     }
 
+    /// Whether anything was broken that the promises had to survive. Where clients were left in peace, that they held says
+    /// little.
+    #[must_use]
+    pub fn tested(&self) -> bool {
+        self.faults.values().any(|count| *count > 0)
+    }
+
     /// The controls by which nothing broke, so that nothing is known of what they test.
     pub fn idle_controls(&self) -> impl Iterator<Item = &Shown> {
         self.controls.iter().filter(|control| control.count == 0)
@@ -172,7 +179,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.violations.len() {
-            0 => write!(f, "every promise held")?,
+            0 if self.tested() => write!(f, "every promise held")?,
+            0 => write!(f, "every promise held, with no fault to test one")?,
             1 => write!(f, "1 PROMISE BROKEN ({})", self.violations[0].promise.name())?,
             many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].promise.name())?,
         }
@@ -185,12 +193,19 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
                 count => {
-                    write!(f, "; the control \"{}\" broke {} {count} times", control.name, control.breaks)?;
+                    let (Shown { name, breaks, .. }, times) = (control, times(count));
+                    write!(f, "; the control \"{name}\" broke the promise \"{breaks}\" {times}")?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// So often, in words.
+#[must_use]
+pub fn times(count: usize) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 impl Promise {

@@ -97,7 +97,7 @@ impl Stage<'_> {
             scene.enlist().map_err(no_clients)?;
         }
         scene.play(progress)?;
-        scene.end(sampler).map_err(no_clients)?;
+        scene.settle(sampler, progress)?.map_err(no_clients)?;
         Ok(scene.log.history())
     }
 
@@ -115,6 +115,7 @@ impl Stage<'_> {
         Settings {
             seed: self.config.seed,
             replay: self.config.replay.clone(),
+            about: self.config.about.clone(),
             server,
             nodes: self.config.nodes,
             quorum: self.config.nodes / 2 + 1,
@@ -167,22 +168,57 @@ impl Scene<'_> {
         thread::scope(|scope| {
             let done_in_time = |step: &&Step| !step.act.kind().is_of_whole_run();
             let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
+            let mut under_way = Vec::new();
             while past() < self.stage.lasts {
                 while let Some(step) = steps.next_if(|step| step.at <= past()) {
-                    scope.spawn(move || self.perform(step));
+                    under_way.push(scope.spawn(move || self.perform(step)));
                 }
                 let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
                 self.halt.sleep(next.max(Duration::from_millis(1)));
-                let (faults, last_fault) = self.log.faults();
-                let acquisitions = self.log.acquisitions();
-                let (stage, of) = (self.stage.name, self.stage.lasts);
-                let now = Progress { stage, past: past(), of, acquisitions, faults, last_fault };
-                if progress(&now).is_break() {
-                    self.halt.call();
-                    return Err(RunError::Interrupted);
-                }
+                self.show(self.stage.name, past(), self.stage.lasts, progress)?;
+            }
+            let from = history::now();
+            let past = || Duration::from_nanos(history::now().saturating_sub(from));
+            while under_way.iter().any(|fault| !fault.is_finished()) {
+                self.halt.sleep(LOOK);
+                self.show("mending", past(), Duration::ZERO, progress)?;
             }
             Ok(())
+        })
+    }
+
+    /// Tells how far it is, and ends everything if that is wanted.
+    fn show(
+        &self,
+        stage: &'static str,
+        past: Duration,
+        of: Duration,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<(), RunError> {
+        let (faults, last_fault) = self.log.faults();
+        let now = Progress { stage, past, of, acquisitions: self.log.acquisitions(), faults, last_fault };
+        if progress(&now).is_break() {
+            self.halt.call();
+            return Err(RunError::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Lets everybody come to an end, which takes some seconds, and shows that.
+    fn settle(
+        &self,
+        sampler: Sampler,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<std::io::Result<()>, RunError> {
+        let from = history::now();
+        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        thread::scope(|scope| {
+            let ending = scope.spawn(|| self.end(sampler));
+            while !ending.is_finished() {
+                thread::sleep(LOOK);
+                self.show("settling", past(), Duration::ZERO, progress)?;
+            }
+            Ok(ending.join().expect("no panic"))
         })
     }
 

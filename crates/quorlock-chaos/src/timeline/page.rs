@@ -6,19 +6,20 @@ use super::picture::Picture;
 use super::telling::around;
 use super::text::text;
 use crate::history::{Effect, Event, History, What};
-use crate::judge::Verdict;
+use crate::judge::{Verdict, times};
 
-pub(super) fn page(history: &History, verdict: &Verdict) -> String {
+pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
     let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
     let parts = [
         ("{{title}}", escaped(&title(verdict))),
-        ("{{mood}}", if verdict.holds() { "good" } else { "bad" }.to_owned()),
+        ("{{mood}}", if verdict.holds() && verdict.tested() { "good" } else { "bad" }.to_owned()),
         ("{{verdict}}", escaped(&headline(verdict))),
         ("{{terms}}", escaped(&terms(history, verdict))),
         ("{{figures}}", figures(verdict)),
         ("{{faults}}", faults(verdict)),
-        ("{{controls}}", controls(history, verdict)),
+        ("{{controls}}", controls(history, verdict, beside)),
+        ("{{about}}", about(history)),
         ("{{replay}}", escaped(&verdict.replay)),
         ("{{violations}}", violations(history, verdict)),
         ("{{text}}", escaped(&text(history, verdict, 110))),
@@ -47,7 +48,8 @@ pub fn filled(template: &str, parts: &[(&str, String)]) -> String {
 
 fn headline(verdict: &Verdict) -> String {
     match verdict.violations.len() {
-        0 => "Every promise held".to_owned(),
+        0 if verdict.tested() => "Every promise held".to_owned(),
+        0 => "Every promise held, with no fault to test one".to_owned(),
         1 => "1 promise broken".to_owned(),
         many => format!("{many} promises broken"),
     }
@@ -127,26 +129,38 @@ fn faults(verdict: &Verdict) -> String {
     verdict.faults.iter().map(fault).collect()
 }
 
-/// What broke beyond what is promised, and the controls that showed nothing.
-fn controls(history: &History, verdict: &Verdict) -> String {
+/// When and where it was, if that was noted.
+fn about(history: &History) -> String {
+    let about = history.settings().map_or("", |settings| &settings.about);
+    if about.is_empty() { String::new() } else { format!("<p>{}</p>", escaped(about)) }
+}
+
+/// What broke beyond what is promised, and what each control showed.
+fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let mut text = String::new();
     for case in &verdict.expected {
         let _ = write!(
             text,
-            "<li class=\"expected\">{} <b>{}</b>, {} times: {}</li>",
+            "<li class=\"expected\">{} <b>{}</b>, {}: {}</li>",
             jump(history, case.at),
             case.promise,
-            case.count,
+            times(case.count),
             escaped(&case.because)
         );
     }
-    for control in verdict.idle_controls() {
-        let name = escaped(&control.name);
-        let _ = write!(
-            text,
-            "<li class=\"idle\"><b>{name}</b> showed nothing: it should have broken “{}”, and did not</li>",
-            control.breaks
-        );
+    for control in std::iter::once(&verdict).chain(beside).flat_map(|verdict| &verdict.controls) {
+        let (name, breaks) = (escaped(&control.name), control.breaks);
+        let _ = match control.count {
+            0 => write!(
+                text,
+                "<li class=\"idle\"><b>{name}</b> showed nothing: it should have broken “{breaks}”, and did not</li>",
+            ),
+            count => write!(
+                text,
+                "<li class=\"control\">control: {name} broke “{breaks}” {}, as it should</li>",
+                times(count)
+            ),
+        };
     }
     if text.is_empty() {
         text

@@ -5,13 +5,18 @@ use std::fmt::Write as _;
 use super::picture::{Bar, Lane, Picture, State};
 use super::telling::around;
 use crate::history::History;
-use crate::judge::Verdict;
+use crate::judge::{Verdict, times};
 
 pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
     let mut text = String::new();
     wrapped(&mut text, &verdict.to_string(), columns, "  ");
     let Some(picture) = Picture::of(history, verdict) else { return text };
-    let _ = writeln!(text, "replay: {}\n", verdict.replay);
+    let _ = writeln!(text, "replay: {}", verdict.replay);
+    if let Some(about) = history.settings().map(|settings| &settings.about).filter(|about| !about.is_empty())
+    {
+        wrapped(&mut text, about, columns, "  ");
+    }
+    text.push('\n');
     let whole = columns;
 
     let lanes = || picture.nodes.iter().chain(&picture.keys).chain(&picture.clients);
@@ -44,7 +49,10 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
     for lane in &picture.clients {
         row(&lane.name, &cells(lane, picture.to, columns, ' ', |_, state| letter(state)));
     }
-    text.push_str(LEGEND);
+    text.push('\n');
+    for (name, signs) in LEGEND {
+        legend(&mut text, name, signs, whole);
+    }
     told(&mut text, history, verdict, whole);
     text
 }
@@ -70,6 +78,22 @@ fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
         is_fresh = false;
     }
     let _ = writeln!(text, "{}", line.trim_end());
+}
+
+/// What the signs of these lanes mean, as many in a line as have room.
+fn legend(text: &mut String, name: &str, signs: &[&str], columns: usize) {
+    const INDENT: usize = 9;
+    let mut line = format!("{name:INDENT$}");
+    for sign in signs {
+        let has_some = line.len() > INDENT;
+        if has_some && line.chars().count() + 3 + sign.chars().count() > columns {
+            let _ = writeln!(text, "{line}");
+            line = format!("{:INDENT$}{sign}", "");
+        } else {
+            let _ = write!(line, "{}{sign}", if has_some { "   " } else { "" });
+        }
+    }
+    wrapped(text, &line, columns, &" ".repeat(INDENT));
 }
 
 /// Round seconds, as many as have room.
@@ -165,7 +189,7 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
     let began = history.events().first().map_or(0, |event| event.at);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     for case in &verdict.expected {
-        let words = format!("\nexpected: {} ({} times): {}", case.promise, case.count, case.because);
+        let words = format!("\nexpected: {} ({}): {}", case.promise, times(case.count), case.because);
         wrapped(text, &words, columns, "  ");
     }
     for control in verdict.idle_controls() {
@@ -179,7 +203,7 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
         for line in around(history, violation) {
             let sign = if line.is_evidence { '>' } else { ' ' };
             let words = format!("  {sign} {:>10.6} s  {:<12} {}", seconds(line.at), line.who, line.what);
-            wrapped(text, &words, columns, &" ".repeat(31));
+            wrapped(text, &words, columns, &" ".repeat(31.min(columns / 4)));
         }
     }
     if let Some(more) = verdict.violations.len().checked_sub(SHOWN + 1) {
@@ -196,10 +220,31 @@ const SHOWN: usize = 20;
 /// Processes as single letters: zero to nine, then a is ten and A is thirty-six; past Z an @.
 const DIGITS: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-const LEGEND: &str = "
-nodes    - up   x down   = paused   / cut   ~ slow   m writes nothing
-         c clock off   ! forgot   ? on probation   + hit, and votes on
-keys     1 held by process 1 (a: 10, A: 36, @: past 61)   * by several in turn
-         # by two at once   & the same, beyond what is promised
-clients  . waits   o holds   L lost   = stopped   x killed
-";
+const LEGEND: [(&str, &[&str]); 3] = [
+    (
+        "nodes",
+        &[
+            "- up",
+            "x down",
+            "= paused",
+            "/ cut",
+            "~ slow",
+            "m writes nothing",
+            "c clock off",
+            "! forgot",
+            "? on probation",
+            "+ hit, and votes on",
+        ],
+    ),
+    (
+        "keys",
+        &[
+            "1 held by process 1",
+            "(a: 10, A: 36, @: past 61)",
+            "* by several in turn",
+            "# by two at once",
+            "& the same, beyond what is promised",
+        ],
+    ),
+    ("clients", &[". waits", "o holds", "L lost", "= stopped", "x killed"]),
+];

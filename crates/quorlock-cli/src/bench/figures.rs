@@ -11,6 +11,7 @@ use super::setting::Setting;
 use super::spread::{Spread, tenths, thousandths};
 use super::tally::Share;
 use super::verdict;
+use crate::about::{about, command_line};
 
 /// All that is told.
 #[derive(Debug, Default, Serialize)]
@@ -18,6 +19,11 @@ pub(super) struct Figures {
     pub(super) verdict: String,
     /// What else is to be known, in words.
     pub(super) notes: Vec<String>,
+    /// When and where it was, and what was typed.
+    pub(super) about: String,
+    pub(super) command: String,
+    /// Whether somebody ended it early.
+    pub(super) interrupted: bool,
     pub(super) quorum: usize,
     pub(super) mode: &'static str,
     pub(super) tasks: usize,
@@ -164,6 +170,7 @@ pub(super) struct Counted<'a> {
     pub(super) killed: Option<usize>,
     pub(super) failed: u64,
     pub(super) left: Leftovers,
+    pub(super) is_interrupted: bool,
 }
 
 impl Figures {
@@ -183,6 +190,9 @@ impl Figures {
         let mut figures = Self {
             verdict: String::new(),
             notes: Vec::new(),
+            about: about(),
+            command: command_line(std::env::args_os()),
+            interrupted: counted.is_interrupted,
             quorum: setting.quorum,
             mode: if setting.longest_ttl.is_some() { "guarded" } else { "plain" },
             tasks: setting.tasks,

@@ -37,7 +37,7 @@ function plot(id, height, values, x, marks, draw, legend, tell) {
   const at = (px) => x.from + ((px - left) / (width - left - right)) * (x.to - x.from);
   function paint() {
     width = Math.max(260, box.clientWidth);
-    left = width < 520 ? 52 : 64;
+    left = width < 520 ? 58 : 64;
     const out = [];
     for (const mark of marks) out.push(mark(scale, width));
     const wide = Math.log10(high / low) > 2.2;
@@ -95,7 +95,20 @@ function curves() {
   const NINES = ["0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
   const list = picture.curves, most = Math.max(1, ...list.flatMap(([, points]) => points.map(([nines]) => nines)));
   const style = (place) => [hue(place % 4 < 2 || list.length === 4 && list[1][0].includes("nodes") ? place : place - 2), list[place][0].startsWith("release") ? DASHES[2] : ""];
-  const ticks = () => [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
+  // As many as have room beside each other, from the rarest on.
+  const ticks = (width) => {
+    const all = [[Math.log10(2), "50 %"], ...NINES.map((words, place) => [place, words]).slice(1).filter(([place]) => place <= most + 0.01)];
+    const room = (width - (width < 520 ? 70 : 76)) / most, wide = (words) => words.length * 6.4 + 10, shown = [];
+    let free = Infinity;
+    for (const [at, words] of all.reverse()) {
+      // The last one may end at the edge; see below.
+      const half = wide(words) / 2, isAtEnd = (most - at) * room < 14;
+      if (at * room + (isAtEnd ? 0 : half) > free) continue;
+      shown.push([at, words]);
+      free = at * room - half * (isAtEnd ? 2 : 1);
+    }
+    return shown;
+  };
   plot("curves", 330, list.flatMap(([, points]) => points.map(([, us]) => us)).concat(data.round_trip_us || []), { from: 0, to: most, ticks },
     floors(true),
     (scale) => list.map(([, points], place) => stroke(path(points, scale), ...style(place))).join(""),

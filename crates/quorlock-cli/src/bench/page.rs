@@ -19,6 +19,8 @@ pub(super) fn page(figures: &Figures) -> String {
             ("{{title}}", escaped(&format!("{verdict} · quorlock bench"))),
             ("{{verdict}}", escaped(&verdict)),
             ("{{terms}}", escaped(&sentence(&terms(figures)))),
+            ("{{about}}", escaped(&format!("{}.", figures.about))),
+            ("{{command}}", escaped(&figures.command)),
             ("{{figures}}", tiles(figures)),
             ("{{notes}}", figures.notes.iter().map(|note| item(note)).collect()),
             ("{{throughput}}", escaped(&sentence(&throughput(figures)))),
@@ -53,8 +55,9 @@ fn data(figures: &Figures) -> String {
 fn tiles(figures: &Figures) -> String {
     let cost = &figures.cost;
     let us = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), words);
-    let so_many =
-        |times: Option<f64>| times.map_or_else(String::new, |times| format!("; a lock is {times:.2} of it"));
+    let so_many = |times: Option<f64>| {
+        times.map_or_else(String::new, |times| format!("; a lock takes {times:.2} times that"))
+    };
     let named = |name: &str| name.to_owned();
     let mut list = vec![
         (named("to take a lock"), us(cost.acquire_us)),
@@ -122,7 +125,13 @@ fn nodes(figures: &Figures) -> String {
 }
 
 fn item(words: &str) -> String {
-    format!("<li>{}</li>", escaped(&sentence(words)))
+    // A flag is not to be broken at its dashes.
+    let flag = |word: &str| match word.strip_prefix("--") {
+        Some(_) => format!("<code>{word}</code>"),
+        None => word.to_owned(),
+    };
+    let words: Vec<String> = escaped(&sentence(words)).split(' ').map(flag).collect();
+    format!("<li>{}</li>", words.join(" "))
 }
 
 fn paragraph(words: &str) -> String {

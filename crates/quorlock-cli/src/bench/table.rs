@@ -81,7 +81,8 @@ fn times(figures: &Figures, text: &mut String) {
     let width = parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut line = |name: &str, what: &str, cells: [String; 5], rate: &str| {
         let cells = cells.map(|cell| format!("{cell:>9}")).join(" ");
-        let _ = writeln!(text, "{name:width$}  {what:7}  {cells}  {rate:>9}");
+        let line = format!("{name:width$}  {what:7}  {cells}  {rate:>9}");
+        let _ = writeln!(text, "{}", line.trim_end());
     };
     line("", "", ["p50", "p90", "p99", "p99.9", "max"].map(ToOwned::to_owned), "locks/s");
     for (name, part) in parts {
@@ -98,6 +99,9 @@ fn times(figures: &Figures, text: &mut String) {
 /// What all tasks together did.
 pub(super) fn throughput(figures: &Figures) -> String {
     let it = &figures.throughput;
+    if figures.load.locks == 0 {
+        return format!("{} together took no lock", tasks(figures));
+    }
     let mut text = format!("{:.0} locks a second", it.locks_per_second);
     if let Some((cpu, commands)) = it.client_cpu_us_per_lock.zip(it.commands_per_lock) {
         let _ = write!(text, ", each with {cpu:.0} µs of this processor and {commands:.1} Redis commands");

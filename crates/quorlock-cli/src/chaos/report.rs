@@ -1,17 +1,17 @@
 //! The files that a run leaves: the picture of what happened, and the events.
 
-use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use quorlock_chaos::Outcome;
 use quorlock_chaos::history::History;
 use quorlock_chaos::judge::Verdict;
-use quorlock_chaos::timeline::{html, text};
+use quorlock_chaos::timeline::{html_with_controls, text};
 
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
 use crate::progress::{COLUMNS, columns};
+use crate::report_file;
 use crate::status::print;
 
 /// Finds out before the run what would spoil it after: a file that cannot be written.
@@ -22,8 +22,7 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
     }
     let report = args.report.as_deref().filter(|file| !is_terminal(Some(file)));
     for file in [report, args.history.as_deref()].into_iter().flatten() {
-        let tried = try_to_write(file);
-        tried.map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", file.display())))?;
+        report_file::check(file)?;
     }
     Ok(())
 }
@@ -34,14 +33,15 @@ pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>,
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {
         let broken = outcome.controls.iter().enumerate().filter(|(_, (_, verdict))| !verdict.holds());
-        let broken =
-            broken.map(|(place, (history, verdict))| (of_control(report, place + 1), history, verdict));
-        let run = (report.clone(), &outcome.history, &outcome.verdict);
-        for (file, history, verdict) in std::iter::once(run).chain(broken) {
+        let broken = broken
+            .map(|(place, (history, verdict))| (of_control(report, place + 1), history, verdict, &[][..]));
+        let beside: Vec<&Verdict> = outcome.controls.iter().map(|(_, verdict)| verdict).collect();
+        let run = (report.clone(), &outcome.history, &outcome.verdict, &beside[..]);
+        for (file, history, verdict, beside) in std::iter::once(run).chain(broken) {
             if is_terminal(Some(report)) {
                 print(&format!("\n{}", text(history, verdict, columns(io::stdout()))));
             } else {
-                let picture = picture(&file, history, verdict);
+                let picture = picture(&file, history, verdict, beside);
                 files.push((file, picture));
             }
         }
@@ -50,10 +50,7 @@ pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>,
         let events = outcome.history.events().iter();
         files.push((history.clone(), events.map(|event| event.line() + "\n").collect()));
     }
-    let written = |(file, text): (PathBuf, String)| match fs::write(&file, text) {
-        Ok(()) => Ok(file),
-        Err(error) => Err(Failure::new(exit::SOFTWARE, format!("{}: {error}", file.display()))),
-    };
+    let written = |(file, text): (PathBuf, String)| report_file::write(&file, &text).map(|()| file);
     files.into_iter().map(written).collect()
 }
 
@@ -61,11 +58,11 @@ fn is_terminal(report: Option<&Path>) -> bool {
     report == Some(Path::new("-"))
 }
 
-fn picture(file: &Path, history: &History, verdict: &Verdict) -> String {
+fn picture(file: &Path, history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     if file.extension().is_some_and(|end| end == "txt") {
         text(history, verdict, COLUMNS)
     } else {
-        html(history, verdict)
+        html_with_controls(history, verdict, beside)
     }
 }
 
@@ -73,13 +70,6 @@ fn picture(file: &Path, history: &History, verdict: &Verdict) -> String {
 fn of_control(report: &Path, number: usize) -> PathBuf {
     let end = report.extension().map_or_else(String::new, |end| format!(".{}", end.to_string_lossy()));
     report.with_extension(format!("control-{number}{end}"))
-}
-
-/// Leaves nothing behind that was not there.
-fn try_to_write(file: &Path) -> io::Result<()> {
-    let is_new = !file.try_exists()?;
-    OpenOptions::new().append(true).create(true).open(file)?;
-    if is_new { fs::remove_file(file) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -90,18 +80,5 @@ mod tests {
     fn a_control_has_a_file_beside_the_report() {
         assert_eq!(of_control(Path::new("a/out.html"), 1), Path::new("a/out.control-1.html"));
         assert_eq!(of_control(Path::new("out"), 2), Path::new("out.control-2"));
-    }
-
-    #[test]
-    fn a_look_whether_a_file_can_be_written_changes_nothing() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
-        fs::write(&old, "kept").expect("a file");
-        try_to_write(&new).expect("a file");
-        try_to_write(&old).expect("a file");
-        assert!(!fs::exists(&new).expect("a look"), "a file was left behind");
-        assert_eq!(fs::read_to_string(&old).expect("a file"), "kept");
-        assert!(try_to_write(&folder.path().join("nowhere/new")).is_err());
-        assert!(try_to_write(folder.path()).is_err(), "a folder is no file");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation};
+use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, times};
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
 
@@ -36,6 +36,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "nodes": config.nodes,
         "clients": config.clients,
         "server": outcome.history.settings().map(|settings| &settings.server),
+        "tested": verdict.tested(),
         "holds": violations(outcome).next().is_none(),
         "acquisitions": verdict.acquisitions,
         "faults": verdict.faults,
@@ -46,6 +47,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "slowest_recovery_ms": verdict.slowest_recovery_ms,
         "figures": verdict.figures,
         "replay": config.replay,
+        "about": config.about,
     })
 }
 
@@ -62,13 +64,14 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let _ = writeln!(text, "  expected  {} broke {} times: {}", case.promise, case.count, case.because);
+        let Expected { promise, count, because, .. } = case;
+        let _ = writeln!(text, "  expected  the promise \"{promise}\" broke {}: {because}", times(*count));
     }
     for control in controls(outcome) {
         let came = if control.count == 0 {
             "SHOWED NOTHING: it has tested nothing".to_owned()
         } else {
-            format!("broke {} {} times, as it should", control.breaks, control.count)
+            format!("broke the promise \"{}\" {}, as it should", control.breaks, times(control.count))
         };
         let _ = writeln!(text, "  control   {}: {came}", control.name);
     }
@@ -83,6 +86,9 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
 pub(super) fn headline(outcome: &Outcome) -> String {
     let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
     match in_controls {
+        0 if outcome.verdict.holds() && !outcome.verdict.tested() => {
+            format!("NOTHING WAS TESTED, for no fault came about: {}", outcome.verdict)
+        }
         0 => outcome.verdict.to_string(),
         1 => format!("1 PROMISE BROKEN in a control; before that: {}", outcome.verdict),
         many => format!("{many} PROMISES BROKEN in controls; before that: {}", outcome.verdict),

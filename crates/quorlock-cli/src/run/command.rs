@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use quorlock::{Guard, Redlock};
+use quorlock::{Guard, Mark, Redlock};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitOptions, getpid, kill_current_process_group, kill_process, kill_process_group,
@@ -35,12 +35,12 @@ pub(crate) struct Ended {
 /// Runs the command to its end, which comes before the lock's. The reaper is ending then, too.
 pub(crate) async fn run(
     args: &RunArgs,
-    guard: &Guard,
+    (guard, mark): (&Guard, Option<Mark>),
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Watch::begin(args, guard, redlock, ttl, signals)?;
+    let mut watch = Watch::begin(args, (guard, mark), redlock, ttl, signals)?;
     let outcome = watch.to_the_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
@@ -87,7 +87,7 @@ enum Stage {
 impl<'a> Watch<'a> {
     fn begin(
         args: &'a RunArgs,
-        guard: &'a Guard,
+        (guard, mark): (&'a Guard, Option<Mark>),
         redlock: &'a Redlock,
         ttl: Duration,
         signals: &'a mut Signals,
@@ -100,7 +100,7 @@ impl<'a> Watch<'a> {
         set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
         // In the foreground of a terminal from outside of a container, only who stays in the group can use it.
         let is_shared = args.foreground || group_of(None).is_none() && terminal::is_there();
-        let environment = words::environment(&args.name, guard.fencing_token());
+        let environment = words::environment(&args.name, guard.fencing_token(), mark);
         let hands_on_group = is_shared && group_of(None).is_none();
         // First, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;

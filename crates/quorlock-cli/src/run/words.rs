@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
-use quorlock::{FencingToken, NodeStatus};
+use quorlock::{FencingToken, Mark, NodeStatus};
 use rustix::process::Signal;
 
+use crate::around;
 use crate::exit;
 use crate::nodes;
 
 /// What the command finds in its environment. Without a token, what was set around us must not be taken for ours.
-pub(super) fn environment(name: &str, token: Option<FencingToken>) -> [(&'static str, Option<String>); 3] {
+pub(super) fn environment(
+    name: &str,
+    token: Option<FencingToken>,
+    mark: Option<Mark>,
+) -> [(&'static str, Option<String>); 4] {
+    let (held, by) = around::tell(mark);
     [
+        (held, Some(by)),
         ("QUORLOCK_NAME", Some(name.to_owned())),
         ("QUORLOCK_FENCING_TOKEN", token.map(|token| token.number.to_string())),
         ("QUORLOCK_FENCING_NONCE", token.map(|token| format!("{:032x}", token.nonce))),

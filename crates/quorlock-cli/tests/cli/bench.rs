@@ -7,6 +7,7 @@ use quorlock_chaos::{Flow, Lane, Proxy};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::chaos::children_of;
 use crate::world::{End, World, end, end_of, quorlock, send, until};
 
 fn json(end: &End) -> Value {
@@ -24,7 +25,7 @@ fn keys(world: &World) -> BTreeSet<String> {
 }
 
 fn is_spread(spread: &Value) -> bool {
-    let figures = ["p50_us", "p90_us", "p99_us", "p99.9_us", "max_us"].map(|name| number(&spread[name]));
+    let figures = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(|name| number(&spread[name]));
     number(&spread["count"]) > 0.0 && figures[0] > 0.0 && figures.is_sorted()
 }
 
@@ -80,6 +81,11 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
     let data: Value = serde_json::from_str(data).expect("JSON");
     assert_eq!(data["picture"]["nodes"].as_array().map(Vec::len), Some(3));
     assert!(data["picture"]["slices"].as_array().is_some_and(|slices| !slices.is_empty()));
+    for words in [&told["about"], &told["command"]] {
+        assert!(words.as_str().is_some_and(|words| page.contains(words)), "{words}");
+    }
+    let command = told["command"].as_str().expect("text");
+    assert!(command.starts_with("quorlock bench --dev 3 --seconds 1 --tasks 4"), "{command}");
     assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
 }
 
@@ -256,6 +262,69 @@ fn what_is_ended_early_gives_its_locks_back() {
     let left: Vec<String> =
         keys(&world).into_iter().filter(|key| key.starts_with("quorlock-bench:")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_was_measured_until_it_was_interrupted_is_told() {
+    let world = World::of(3);
+    for (seconds, is_alone) in [("60", true), ("5", false)] {
+        let page = world.file("page.html");
+        let mut command =
+            world.quorlock(&["bench", "--seconds", seconds, "--tasks", "2", "--hold", HOLD, "--json"]);
+        let run = command.arg("--report").arg(&page).spawn().expect("a process");
+        // A fifth of the time one task is alone, with the first name.
+        let name = if is_alone { ":0" } else { ":1" };
+        until("it holds locks", || {
+            keys(&world).iter().any(|key| key.starts_with("quorlock-bench") && key.ends_with(name))
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        send(&run, Signal::INT);
+        let end = end_of(run);
+        let told = json(&end);
+        assert_eq!((end.code, &told["interrupted"]), (Some(130), &Value::Bool(true)), "{end:?}");
+        assert!(is_spread(&told["alone"]["acquire"]), "{end:?}");
+        assert_eq!(told["load"]["locks"].as_u64() == Some(0), is_alone, "{end:?}");
+        assert!(std::fs::read_to_string(&page).is_ok_and(|page| page.contains("A lock here costs")));
+    }
+    let run = world
+        .quorlock(&["bench", "--seconds", "60", "--tasks", "2", "--hold", HOLD])
+        .spawn()
+        .expect("a process");
+    until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench")));
+    std::thread::sleep(Duration::from_millis(700));
+    send(&run, Signal::INT);
+    let end = end_of(run);
+    assert!(end.code == Some(130) && end.out.contains("a lock here costs "), "{end:?}");
+    assert!(end.err.contains("interrupted after "), "{end:?}");
+}
+
+/// A minute's measuring is not thrown away for a file.
+#[test]
+fn a_report_that_cannot_be_written_is_told_before_and_loses_no_figures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("nowhere/x.html");
+    let before = end(quorlock(&["bench", "--dev", "1", "--seconds", "60", "--report"]).arg(&nowhere));
+    assert_eq!(before.code, Some(64), "{before:?}");
+    assert!(before.err.contains("nowhere/x.html"), "{before:?}");
+    // It goes while the measuring is on.
+    let there = folder.path().join("there");
+    std::fs::create_dir(&there).expect("a folder");
+    let mut command =
+        quorlock(&["bench", "--dev", "1", "--seconds", "1", "--tasks", "1", "--hold", HOLD, "--json"]);
+    let run = command.arg("--report").arg(there.join("x.html")).spawn().expect("a process");
+    until("its server is started", || !children_of(run.id()).is_empty());
+    std::fs::remove_dir(&there).expect("it was empty");
+    let after = end_of(run);
+    assert_eq!(after.code, Some(74), "{after:?}");
+    assert!(after.err.contains("not written") && is_spread(&json(&after)["load"]["acquire"]), "{after:?}");
+}
+
+#[test]
+fn no_line_of_the_table_ends_in_blanks() {
+    let table =
+        end(&mut quorlock(&["bench", "--dev", "1", "--seconds", "1", "--tasks", "2", "--hold", HOLD]));
+    assert_eq!(table.code, Some(0), "{table:?}");
+    assert!(table.out.lines().all(|line| line.trim_end() == line), "{}", table.out);
 }
 
 #[test]

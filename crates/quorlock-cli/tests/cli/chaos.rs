@@ -7,7 +7,7 @@ use quorlock_chaos::history::{History, What};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use crate::world::{end, is_alive, quorlock, send, until, wait};
+use crate::world::{End, end, is_alive, quorlock, send, until, wait};
 
 #[test]
 fn a_short_run_holds_and_tells_so_in_json() {
@@ -30,6 +30,8 @@ fn a_short_run_holds_and_tells_so_in_json() {
     assert!(told["replay"].as_str().expect("text").starts_with(replay), "{told}");
     let page = std::fs::read_to_string(report).expect("a page");
     assert!(page.contains("<svg"), "{}", page.len());
+    let about = told["about"].as_str().expect("text");
+    assert!(about.contains("quorlock 0.") && about.starts_with("20") && page.contains(about), "{about}");
 
     // The judge goes by when a fault was done, not only by when it was meant to be.
     let events = BufReader::new(File::open(events).expect("a history"));
@@ -48,6 +50,26 @@ fn a_short_run_holds_and_tells_so_in_json() {
         });
         assert!(seen > 5, "node {wanted}: {seen}");
     }
+}
+
+/// The shortest run that is allowed has a fault; one that had none is no success.
+#[test]
+fn a_run_in_which_nothing_was_broken_says_that_nothing_was_tested() {
+    let shortest = |faults: &'static str, more: &'static [&'static str]| {
+        let args = [&["chaos", "--seconds", "5", "--seed", "3", "--faults", faults], more].concat();
+        std::thread::spawn(move || end(&mut quorlock(&args)))
+    };
+    let some = shortest("kill", &["--json"]);
+    let (none, in_json) = (shortest("stale-key", &[]), shortest("stale-key", &["--json"]));
+    let [some, none, in_json] = [some, none, in_json].map(|run| run.join().expect("an end"));
+    let told = |end: &End| -> Value {
+        serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"))
+    };
+    assert_eq!((some.code, &told(&some)["tested"]), (Some(0), &Value::Bool(true)), "{some:?}");
+    assert!(told(&some)["faults"]["kill"].as_u64() > Some(0), "{some:?}");
+    assert_eq!(none.code, Some(2), "{none:?}");
+    assert!(none.out.starts_with("NOTHING WAS TESTED"), "{none:?}");
+    assert_eq!((in_json.code, &told(&in_json)["tested"]), (Some(2), &Value::Bool(false)), "{in_json:?}");
 }
 
 #[test]
@@ -100,7 +122,7 @@ fn nothing_outlives_a_run_that_is_ended_early() {
     }
 }
 
-fn children_of(parent: u32) -> Vec<Pid> {
+pub(crate) fn children_of(parent: u32) -> Vec<Pid> {
     let mut children = Vec::new();
     // Each thread has children of its own.
     let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();

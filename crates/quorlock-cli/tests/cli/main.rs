@@ -1,6 +1,8 @@
 //! The command from outside: the real binary against real servers. Each test is a promise.
 
+mod around;
 mod bench;
+mod break_lock;
 mod chaos;
 mod dev;
 mod exit_codes;
@@ -30,5 +32,6 @@ mod tty_reads;
 mod tty_shells;
 mod typed;
 mod waiting;
+mod wording;
 mod words;
 mod world;

@@ -40,7 +40,13 @@ fn new_nodes_that_nobody_declared_are_told_of_and_wait() {
     let run = world.end(&["run", "a", "-n", "--", "touch", "ran"]);
     assert_eq!(run.code, Some(69), "{run:?}");
     assert_eq!(run.err.lines().count(), 1, "{run:?}");
-    for words in ["too few nodes vote for ", " s more (until 20", "`quorlock init --force`"] {
+    for words in [
+        "no lock for ",
+        " s more (until 20",
+        "too few nodes vote",
+        "wait until then, or, ",
+        "`quorlock init --force`",
+    ] {
         assert!(run.err.contains(words), "{words}: {run:?}");
     }
     let waited = world.end(&["run", "a", "--wait", "300ms", "--", "touch", "ran"]);
@@ -61,7 +67,7 @@ fn a_run_that_waits_outlasts_the_probation_and_says_once_what_it_waits_for() {
     let run = world.end(&["run", "a", "--", "echo", "ran"]);
     assert_eq!((run.code, run.out.as_str()), (Some(0), "ran\n"), "{run:?}");
     assert_eq!(run.err.lines().count(), 1, "{run:?}");
-    assert!(run.err.contains("waiting: too few nodes vote for "), "{run:?}");
+    assert!(run.err.contains("waiting: no lock for "), "{run:?}");
     let next = world.end(&["run", "a", "-n", "--", "true"]);
     assert_eq!((next.code, next.err.as_str()), (Some(0), ""), "it is over for all: {next:?}");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use quorlock_chaos::Data;
 
-use crate::world::{World, end_of, until};
+use crate::world::{World, end_of, now, until};
 
 fn refuse_writes(world: &World) {
     for server in world.fleet.servers() {
@@ -40,9 +40,9 @@ fn servers_that_die_while_it_waits_are_told_and_so_is_what_changes() {
     let child = run.spawn().expect("a process");
     until("it has tried", || {
         let stats: String = world.fleet[2].command(&["INFO", "commandstats"]).expect("an answer");
-        stats.contains("cmdstat_eval")
+        stats.contains("cmdstat_pttl")
     });
-    assert_eq!(said(&world), "", "a lock that is held is waited for without a word");
+    assert_eq!(said(&world), "", "a lock that is held is waited for without a word at first");
     world.fleet[0].kill();
     world.fleet[1].kill();
     until("it says so", || said(&world).contains("waiting: "));
@@ -67,6 +67,70 @@ fn nodes_that_are_away_from_the_start_are_told_once() {
     world.fleet[1].kill();
     let run = world.end(&["run", "a", "--wait", "11s", "--", "true"]);
     assert_eq!((run.code, run.err.matches("waiting: ").count()), (Some(69), 1), "{run:?}");
+}
+
+/// Once, though it goes on; and not to who wants to hear nothing.
+#[test]
+fn who_holds_it_is_told_once_after_a_while() {
+    let world = World::of(3);
+    let holder = world.quorlock(&["run", "a", "--", "sleep", "60"]).spawn().expect("a process");
+    until("it is held", || world.keys("a") == 3);
+    let status = world.end(&["status", "a", "--json"]).out;
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    let waits = |more: &[&str]| world.end(&[&["run", "a", "-w", "5s"], more, &["--", "true"]].concat());
+    let loud = waits(&[]);
+    assert_eq!((loud.code, loud.err.matches("waiting: ").count()), (Some(75), 1), "{loud:?}");
+    let line = format!(
+        "quorlock: lock \"a\": waiting: held by #{} for ",
+        status["holder"].as_str().expect("a hash")
+    );
+    assert!(loud.err.starts_with(&line) && loud.err.contains("s more, unless renewed"), "{loud:?}");
+    let quiet = waits(&["-q"]);
+    assert_eq!((quiet.code, quiet.err.as_str()), (Some(75), ""));
+    crate::world::send(&holder, rustix::process::Signal::TERM);
+    assert_eq!(end_of(holder).code, Some(143));
+}
+
+#[test]
+fn a_key_that_never_expires_is_told_as_such() {
+    let world = World::of(3);
+    for server in world.fleet.servers() {
+        server.command::<()>(&["SET", "a", "x"]).expect("a key");
+        server.command::<()>(&["RPUSH", "b", "x"]).expect("a key");
+    }
+    for (name, kind) in [("a", "#2961e24b, a key that"), ("b", "a key of another type that")] {
+        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock break`");
+        let tried = world.end(&["run", name, "-n", "--", "true"]);
+        assert_eq!(
+            (tried.code, tried.err.as_str()),
+            (Some(75), &*format!("quorlock: lock {name:?}: {words}\n"))
+        );
+        let waited = world.end(&["run", name, "-w", "3s", "--", "true"]);
+        assert_eq!(waited.code, Some(75), "{waited:?}");
+        assert!(
+            waited.err.starts_with(&format!("quorlock: lock {name:?}: waiting: {words}\n")),
+            "{waited:?}"
+        );
+    }
+}
+
+/// A node that is silent may still answer; but two that refuse leave no quorum.
+#[test]
+fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {
+    let world = World::of(2);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = format!("redis://{}", silent.local_addr().expect("an address"));
+    let closed = ["redis://127.0.0.1:1", "redis://127.0.0.1:2"];
+    let nodes = [closed[0], closed[1], &silent].join(",");
+    let began = now();
+    let tried = world.end(&["run", "a", "-n", "--connect-timeout", "20s", "--nodes", &nodes, "--", "true"]);
+    assert_eq!(tried.code, Some(69), "{tried:?}");
+    assert!(tried.err.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{tried:?}");
+    assert!(now() - began < 10_000, "{} ms", now() - began);
+    // One that refuses and two that answer are enough.
+    let nodes = format!("{},{}", closed[0], world.fleet.nodes());
+    let had = world.end(&["run", "a", "-n", "--plain", "--nodes", &nodes, "--", "true"]);
+    assert_eq!(had.code, Some(0), "{had:?}");
 }
 
 fn said(world: &World) -> String {

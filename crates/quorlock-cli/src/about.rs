@@ -1,0 +1,58 @@
+//! When and where something was measured or tried, and with what: a report is read long after.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// In words, as reports show it.
+pub(crate) fn about() -> String {
+    let time = clock_gettime(ClockId::Realtime);
+    let now = UNIX_EPOCH + Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    let now = humantime::format_rfc3339_seconds(now).to_string().replace('T', " ");
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let of = if processors == 1 { "processor" } else { "processors" };
+    let [name, release, machine] =
+        [system.sysname(), system.release(), system.machine()].map(|text| text.to_string_lossy());
+    format!(
+        "{now} on {host} ({name} {release}, {machine}, {processors} {of}), quorlock {}",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// The command as it was typed, to be typed again. What has a URL in it may have a password too.
+pub(crate) fn command_line(words: impl Iterator<Item = std::ffi::OsString>) -> String {
+    let quoted = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./=:,+@%".contains(char);
+        let is_url = word.contains("://") || word.contains("unix:");
+        match word.split_once('=') {
+            Some((flag, _)) if is_url && flag.starts_with("--") => format!("{flag}=…"),
+            _ if is_url => "…".to_owned(),
+            _ if !word.is_empty() && word.chars().all(is_plain) => word,
+            _ => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    };
+    std::iter::once("quorlock".to_owned()).chain(words.skip(1).map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_typed_again_and_shows_no_url() {
+        let words = [
+            "/bin/quorlock",
+            "bench",
+            "--nodes",
+            "redis://u:secret@h,redis://b",
+            "--nodes=redis://:secret@h",
+            "a b",
+            "it's",
+        ];
+        let line = command_line(words.into_iter().map(Into::into));
+        assert_eq!(line, "quorlock bench --nodes … --nodes=… 'a b' 'it'\\''s'");
+    }
+}

@@ -1,0 +1,46 @@
+//! What nodes say, in one line: the same words once.
+
+use crate::driver::NodeStatus;
+
+/// Each with its words, in the order of the list.
+pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> String {
+    let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
+    for (node, words) in nodes {
+        match groups.iter_mut().find(|(_, other)| *other == words) {
+            Some((nodes, _)) => nodes.push(node),
+            None => groups.push((vec![node], words)),
+        }
+    }
+    if let [(nodes, words)] = &groups[..]
+        && nodes.len() > 1
+    {
+        return format!("all {} nodes: {words}", nodes.len());
+    }
+    let one = |(nodes, words): (Vec<&str>, String)| format!("{}: {words}", nodes.join(", "));
+    groups.into_iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// How each of these stands.
+pub(super) fn standing(nodes: &[NodeStatus]) -> String {
+    let words = |node: &NodeStatus| {
+        let text = node.to_string();
+        text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
+    };
+    grouped(nodes.iter().map(|node| (node.address.as_str(), words(node))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_words_are_said_once() {
+        let of = |words: &[(&'static str, &str)]| {
+            grouped(words.iter().map(|(node, words)| (*node, (*words).to_owned())))
+        };
+        assert_eq!(of(&[("a", "x"), ("b", "x")]), "all 2 nodes: x");
+        assert_eq!(of(&[("a", "x")]), "a: x");
+        assert_eq!(of(&[("a", "x"), ("b", "y"), ("c", "x")]), "a, c: x; b: y");
+        assert_eq!(of(&[]), "");
+    }
+}
