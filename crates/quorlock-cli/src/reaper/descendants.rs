@@ -76,7 +76,7 @@ fn children(pid: Pid) -> Option<Vec<Pid>> {
     for thread in threads.filter_map(Result::ok) {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(list) => {
-                children.extend(list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)))
+                children.extend(list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && thread.path().exists() => return None,
             Err(_) => {}

@@ -161,7 +161,7 @@ impl Reaper {
         }
         while let Some(words) = self.inbox.next() {
             match Order::decode(words) {
-                Some(Order::Start(start)) if self.run.is_some() => self.start(start),
+                Some(Order::Start(start)) if self.run.is_some() => self.start(&start),
                 Some(Order::EndAt(moment)) => self.end_at = moment,
                 Some(Order::Signal(number)) => self.signal(number),
                 Some(Order::Term) => self.term(),
@@ -170,7 +170,7 @@ impl Reaper {
         }
     }
 
-    fn start(&mut self, start: Start) {
+    fn start(&mut self, start: &Start) {
         self.end_at = start.end_at;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
@@ -183,7 +183,7 @@ impl Reaper {
             self.is_done = true;
             return;
         }
-        match spawn(&start, stdin) {
+        match spawn(start, stdin) {
             Ok(pid) => {
                 self.command = Some(Running { pid, group: start.group.filter(|_| !start.is_shared) });
                 self.tell(News::Started(pid));
@@ -242,7 +242,8 @@ impl Reaper {
         let pid = command.pid;
         let sent = match (Signal::from_named_raw(number), command.living_group()) {
             (None, group) => {
-                send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()))
+                send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()));
+                Ok(())
             }
             (Some(signal), Some(group)) => kill_process_group(group, signal),
             (Some(signal), None) => kill_process(pid, signal),
@@ -363,11 +364,10 @@ fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
 }
 
 /// A real-time signal, for which there is no name and no safe call: by the shell's.
-fn send_unnamed(number: i32, target: i32) -> Result<(), Errno> {
+fn send_unnamed(number: i32, target: i32) {
     let script = format!("kill -{number} {target}");
     // It is waited for with all the others.
     let _ = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn();
-    Ok(())
 }
 
 /// Programs whose work is done by others, who live on when these are ended.

@@ -210,7 +210,9 @@ mod tests {
             ]
         };
         let mut inbox = Inbox::default();
-        all().into_iter().for_each(|news| inbox.take_in(&news.encode()));
+        for news in all() {
+            inbox.take_in(&news.encode());
+        }
         let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(News::decode).collect();
         assert_eq!(heard, all().map(Some));
     }

@@ -1,16 +1,15 @@
 //! The command under the lock: started, watched, and over before the lock is.
 
+mod alone;
+mod jobs;
+
 use std::io::{self, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use quorlock::{Guard, Mark, Redlock};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_current_process_group, kill_process, kill_process_group,
-    set_child_subreaper, wait,
-};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -18,9 +17,9 @@ use super::terminal::{self, Terminal};
 use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
-use crate::groups::{group_of, is_first_of_session, leads_session};
-use crate::reaper::{self, News, Order, Reaper, Start, boot_nanos, descendants_of, in_words};
-use crate::signals::{Caught, Signals};
+use crate::groups::group_of;
+use crate::reaper::{self, News, Order, Reaper, Start, boot_nanos};
+use crate::signals::Signals;
 
 /// How the command ended, of which nothing is left.
 pub(crate) struct Ended {
@@ -41,7 +40,7 @@ pub(crate) async fn run(
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
     let mut watch = Watch::begin(args, (guard, mark), redlock, ttl, signals)?;
-    let outcome = watch.to_the_end().await;
+    let outcome = watch.see_to_the_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
 }
@@ -135,7 +134,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    async fn to_the_end(&mut self) -> Result<Ended, Failure> {
+    async fn see_to_the_end(&mut self) -> Result<Ended, Failure> {
         if !self.guard.is_valid() {
             return Err(Failure::new(
                 exit::LOST,
@@ -235,70 +234,6 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// A signal that was sent to us and means the command.
-    fn pass_on(&mut self, caught: Caught) {
-        // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
-        // closed hangs up on the session's first process alone.
-        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
-        if self.is_shared && is_for_all {
-            self.passed_on.push(caught.number);
-            return;
-        }
-        // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
-        if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
-            self.others_want_terminal = true;
-            return;
-        }
-        self.passed_on.push(caught.number);
-        self.reaper.order(Order::Signal(caught.number));
-    }
-
-    /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
-    fn stopped(&mut self, number: i32) {
-        let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
-            return;
-        };
-        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
-        let Some(terminal) = self.terminal.as_mut().filter(|_| signal != Signal::STOP) else {
-            self.say(&format!(
-                "the command was stopped ({}), and the lock stays held",
-                words::name_of(signal)
-            ));
-            return;
-        };
-        let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
-        if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
-            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
-            return;
-        }
-        let was_lent = terminal.was_lent();
-        // With no shell above us, nothing would continue us.
-        let went_on = !is_first_of_session() && self.signals.stop_ourselves(signal);
-        if wants_terminal && !went_on {
-            let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
-            self.stage = Stage::Stuck { signal, kill_at };
-            self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
-            self.reaper.order(Order::Term);
-            return;
-        }
-        // In the foreground again, and as it was.
-        if let Some(group) = group.filter(|_| was_lent) {
-            terminal.lend(group);
-        }
-        self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
-    }
-
-    /// A command that has made a group of its own, such as `timeout`, takes the terminal there with it.
-    fn follow_to_its_group(&mut self) {
-        let (Some(pid), None, Some(terminal)) = (self.command, self.status, &mut self.terminal) else {
-            return;
-        };
-        if terminal.is_lent() && group_of(Some(pid)) == Some(pid) && terminal.lend(pid) {
-            // It may have been stopped there meanwhile. Not waited for yet, it has its number.
-            let _ = kill_process_group(pid, Signal::CONT);
-        }
-    }
-
     /// For whatever was given to us because its parent has ended: as the first process of a container, that is all
     /// that is.
     fn wait_for_children(&mut self) {
@@ -315,42 +250,6 @@ impl<'a> Watch<'a> {
                 self.status = Some(ExitStatus::from_raw(status.as_raw()));
             }
         }
-    }
-
-    /// The reaper was killed, so that nothing ends the command if we are too: we end it now.
-    async fn without_reaper(&mut self) -> Result<Ended, Failure> {
-        self.say(
-            "the reaper was killed, which ends the command if this process cannot: the command gets TERM",
-        );
-        let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
-        let mut signal = Signal::TERM;
-        loop {
-            self.wait_for_children();
-            let left = descendants_of(getpid());
-            let (out_of_reach, left): (Vec<_>, Vec<_>) =
-                left.into_iter().partition(|it| !it.can_be_signalled());
-            if left.is_empty() {
-                if !out_of_reach.is_empty() {
-                    let names = in_words(&out_of_reach);
-                    self.hear(News::CannotEnd(names, Errno::PERM.raw_os_error()));
-                }
-                break;
-            }
-            let deadline = self.guard.deadline().boot_nanos();
-            if boot_nanos() >= kill_at || left_until(deadline) <= self.lead || !self.guard.is_valid() {
-                signal = Signal::KILL;
-            }
-            if signal == Signal::KILL || self.stage == Stage::Working {
-                for process in &left {
-                    let _ = process.signal(signal).and_then(|()| process.signal(Signal::CONT));
-                }
-                self.stage = Stage::Losing;
-            }
-            sleep(REST).await;
-        }
-        let words =
-            format!("{}: the command was ended, because its reaper was killed", exit::lock(&self.args.name));
-        Err(Failure::new(exit::SOFTWARE, words))
     }
 
     fn ended(&self) -> Result<Ended, Failure> {
@@ -384,18 +283,6 @@ impl<'a> Watch<'a> {
         match error {
             Some(number) => cannot_start(&io::Error::from_raw_os_error(number)),
             None => Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started")),
-        }
-    }
-
-    /// Who was ended cannot see to the modes of the terminal itself.
-    fn give_back_terminal(&mut self) {
-        let was_ended =
-            self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
-        if let Some(terminal) = &mut self.terminal {
-            terminal.take_back(was_ended && self.command.is_some());
-            if self.others_want_terminal {
-                let _ = kill_current_process_group(Signal::CONT);
-            }
         }
     }
 

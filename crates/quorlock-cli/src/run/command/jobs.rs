@@ -1,0 +1,89 @@
+//! Signals and job control, as the shell of a shell: what is passed on, what a stop of the command means, and who has the
+//! terminal.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use rustix::process::{Signal, kill_current_process_group, kill_process_group};
+
+use super::{Stage, Watch, words};
+use crate::groups::{group_of, is_first_of_session, leads_session};
+use crate::reaper::{Order, boot_nanos};
+use crate::signals::Caught;
+
+impl Watch<'_> {
+    /// A signal that was sent to us and means the command.
+    pub(super) fn pass_on(&mut self, caught: Caught) {
+        // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
+        // closed hangs up on the session's first process alone.
+        let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
+        if self.is_shared && is_for_all {
+            self.passed_on.push(caught.number);
+            return;
+        }
+        // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
+        if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
+            self.others_want_terminal = true;
+            return;
+        }
+        self.passed_on.push(caught.number);
+        self.reaper.order(Order::Signal(caught.number));
+    }
+
+    /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
+    pub(super) fn stopped(&mut self, number: i32) {
+        let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
+            return;
+        };
+        let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
+        let Some(terminal) = self.terminal.as_mut().filter(|_| signal != Signal::STOP) else {
+            self.say(&format!(
+                "the command was stopped ({}), and the lock stays held",
+                words::name_of(signal)
+            ));
+            return;
+        };
+        let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
+        if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
+            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+            return;
+        }
+        let was_lent = terminal.was_lent();
+        // With no shell above us, nothing would continue us.
+        let went_on = !is_first_of_session() && self.signals.stop_ourselves(signal);
+        if wants_terminal && !went_on {
+            let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
+            self.stage = Stage::Stuck { signal, kill_at };
+            self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
+            self.reaper.order(Order::Term);
+            return;
+        }
+        // In the foreground again, and as it was.
+        if let Some(group) = group.filter(|_| was_lent) {
+            terminal.lend(group);
+        }
+        self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+    }
+
+    /// A command that has made a group of its own, such as `timeout`, takes the terminal there with it.
+    pub(super) fn follow_to_its_group(&mut self) {
+        let (Some(pid), None, Some(terminal)) = (self.command, self.status, &mut self.terminal) else {
+            return;
+        };
+        if terminal.is_lent() && group_of(Some(pid)) == Some(pid) && terminal.lend(pid) {
+            // It may have been stopped there meanwhile. Not waited for yet, it has its number.
+            let _ = kill_process_group(pid, Signal::CONT);
+        }
+    }
+
+    /// Who was ended cannot see to the modes of the terminal itself.
+    pub(super) fn give_back_terminal(&mut self) {
+        let was_ended =
+            self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
+        if let Some(terminal) = &mut self.terminal {
+            terminal.take_back(was_ended && self.command.is_some());
+            if self.others_want_terminal {
+                let _ = kill_current_process_group(Signal::CONT);
+            }
+        }
+    }
+}
