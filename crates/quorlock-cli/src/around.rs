@@ -7,15 +7,12 @@
 use std::fs;
 
 use quorlock::{Inspection, Mark};
-use rustix::process::{Pid, getpid};
-
-use crate::groups::session_of;
+use rustix::process::getpid;
 
 /// A `run` that has started what has started us, as it said itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Around {
     mark: Mark,
-    /// None if what it runs may outlive its command.
     process: Option<i32>,
 }
 
@@ -48,16 +45,14 @@ pub(crate) fn holder<'a>(around: &'a [Around], seen: &Inspection) -> Option<&'a 
 }
 
 impl Around {
-    /// Whether it cannot end before we do, as far as can be seen: it has started us, directly or not, and nothing between
-    /// has left its session to go on by itself. What runs on another machine sees no such thing.
-    pub(crate) fn waits_for_us(&self) -> bool {
-        let Some(process) = self.process.and_then(Pid::from_raw) else { return false };
-        let is_of_ours = session_of(Some(process)).is_some_and(|theirs| session_of(None) == Some(theirs));
-        let mut parent = getpid().as_raw_nonzero().get();
-        while is_of_ours && parent > 1 && parent != process.as_raw_nonzero().get() {
+    /// Whether it ends us before it gives up its lock: it has started us, directly or not. What runs on another machine,
+    /// or was started by others in its name, sees no such thing.
+    pub(crate) fn ends_us(&self) -> bool {
+        let mut parent = getpid().as_raw_pid();
+        while parent > 1 && Some(parent) != self.process {
             parent = parent_of(parent).unwrap_or(0);
         }
-        is_of_ours && parent == process.as_raw_nonzero().get()
+        Some(parent) == self.process
     }
 }
 
@@ -67,7 +62,7 @@ fn parent_of(process: i32) -> Option<i32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// Of one word for each lock: the owner's hash, `@`, and the process that holds it, or `-`.
+/// Of one word for each lock: the owner's hash, `@`, and the process that holds it.
 const VARIABLE: &str = "QUORLOCK_HELD";
 
 #[cfg(test)]
@@ -79,12 +74,12 @@ mod tests {
         let mark: Mark = "45bf80c1".parse().expect("a mark");
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(told, [Around { mark, process: Some(12) }, Around { mark, process: None }]);
-        assert!(!told[1].waits_for_us());
+        assert!(!told[1].ends_us());
         // This very process, its parent's parent and so on, and one that is none of these.
         let [ours, first] = [getpid().as_raw_nonzero().get(), 1];
-        assert!(Around { mark, process: Some(ours) }.waits_for_us());
+        assert!(Around { mark, process: Some(ours) }.ends_us());
         assert_eq!(parent_of(ours), rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()));
-        assert!(!Around { mark, process: Some(i32::MAX) }.waits_for_us());
+        assert!(!Around { mark, process: Some(i32::MAX) }.ends_us());
         assert_eq!(parent_of(first), Some(0));
     }
 }

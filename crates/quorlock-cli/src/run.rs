@@ -223,7 +223,7 @@ async fn not_around(
     if tries_once {
         return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
     }
-    if run.waits_for_us() {
+    if run.ends_us() {
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }

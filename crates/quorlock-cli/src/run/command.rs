@@ -218,16 +218,16 @@ impl<'a> Watch<'a> {
             News::Stopped(number) => self.stopped(number),
             News::Exited(status) => self.status = Some(ExitStatus::from_raw(status)),
             News::Left(names) => self.say(&format!(
-                "the command has ended, and {names} of it still running: TERM now, KILL after {}",
+                "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
             News::CannotEnd(names, error) => {
                 let error = io::Error::from_raw_os_error(error);
-                self.say(&format!("{names} cannot be ended, to run on without the lock: {error}"));
+                self.say(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
             News::Elsewhere(names) => {
                 self.say(&format!(
-                    "{names} ended, but not what it had others do, which may run on without the lock"
+                    "{names} ended, but not what others do for it: that may run on without the lock"
                 ));
             }
             News::Done | News::Failed(_) => {}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, end, until};
+use crate::world::{World, end, end_of, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quorlock");
 
@@ -43,19 +43,40 @@ fn a_run_inside_a_run_of_another_lock_is_none_of_that() {
 }
 
 #[test]
-fn what_was_started_under_a_lock_and_outlives_it_may_take_it() {
+fn what_has_left_its_session_inside_a_run_is_ended_with_it_and_need_not_wait() {
     let world = World::of(3);
-    // While it is held: it has left the session, and waits for its turn, as it says.
-    let script = "setsid \"$0\" run a -- sh -c 'echo \"$QUORLOCK_HELD\" > later' 2> said & \
-                  while [ ! -s said ]; do sleep 0.02; done; echo \"$QUORLOCK_HELD\" > first";
-    let outer = world.end(&["run", "a", "--", "sh", "-c", script, PROGRAM]);
-    assert_eq!(outer.code, Some(0), "{outer:?}");
-    until("it has its turn", || fs::read_to_string(world.file("later")).is_ok_and(|text| !text.is_empty()));
-    let said = fs::read_to_string(world.file("said")).expect("a file");
-    assert!(said.contains("waiting: held by the `quorlock run` that started this one"), "{said}");
-    let [first, later] = ["first", "later"].map(|name| fs::read_to_string(world.file(name)).expect("a file"));
-    assert!(later.starts_with(first.trim()) && later.len() > first.len(), "{first} {later}");
-    // And when it has long been given up, whoever holds it now.
+    let script = "setsid \"$0\" run a -- touch ran; exit $?";
+    let nested = world.end(&["run", "a", "--", "sh", "-c", script, PROGRAM]);
+    assert_eq!(nested.code, Some(64), "{nested:?}");
+    assert!(!world.has("ran"));
+}
+
+#[test]
+fn what_others_start_in_the_name_of_a_run_waits_for_its_turn() {
+    let world = World::of(3);
+    let script = "echo \"$QUORLOCK_HELD\" > first; while [ ! -e enough ]; do sleep 0.02; done";
+    let outer = world.quorlock(&["run", "a", "--", "sh", "-c", script]).spawn().expect("a process");
+    until("it is held", || fs::read_to_string(world.file("first")).is_ok_and(|text| text.ends_with('\n')));
+    let first = fs::read_to_string(world.file("first")).expect("a file");
+    // As a job server does, which has the variables of who has sent the job.
+    let said = fs::File::create(world.file("said")).expect("a file");
+    let mut inner = world.quorlock(&["run", "a", "--", "sh", "-c", "echo \"$QUORLOCK_HELD\""]);
+    let inner = inner.env("QUORLOCK_HELD", first.trim()).stderr(said).spawn().expect("a process");
+    until("it waits, and says for whom", || {
+        let said = fs::read_to_string(world.file("said")).unwrap_or_default();
+        said.contains("waiting: held by the `quorlock run` that started this one")
+    });
+    fs::write(world.file("enough"), "").expect("a file");
+    assert_eq!(end_of(outer).code, Some(0));
+    let inner = end_of(inner);
+    assert_eq!(inner.code, Some(0), "{inner:?}");
+    assert!(inner.out.starts_with(first.trim()) && inner.out.len() > first.len(), "{first} {inner:?}");
+}
+
+#[test]
+fn a_variable_that_has_outlived_its_lock_says_nothing() {
+    let world = World::of(3);
+    let first = world.end(&["run", "a", "--", "sh", "-c", "echo \"$QUORLOCK_HELD\""]).out;
     world.take("a");
     let mut stale = world.quorlock(&["run", "a", "-n", "--", "true"]);
     let stale = end(stale.env("QUORLOCK_HELD", first.trim()));
