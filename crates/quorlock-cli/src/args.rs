@@ -168,9 +168,10 @@ When the command ends and leaves something running:
 
 What is ended is all that the command has started, in whatever process group or
 session, also when run itself was killed or stopped: a reaper between them sees
-to that (on Linux; elsewhere it ends the process group). Not ended is what others
-do for it (docker, ssh, kubectl, systemctl, at), nor what we may not signal (sudo
-as another user): that is said when it happens.
+to that (on Linux; elsewhere it ends the process group). If that is killed too, by
+hand, the command is, but not what it has started. Not ended is what others do
+for it (docker, ssh, kubectl, systemctl, at), nor what we may not signal (sudo as
+another user): that is said when it happens.
 
 As the first process of a container, run waits for orphans. In a systemd unit,
 set KillMode=mixed, so that a stop reaches the command once.

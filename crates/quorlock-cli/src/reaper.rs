@@ -24,7 +24,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-pub(crate) use descendants::{in_words, of as descendants_of};
+pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
 pub(crate) use process::reap;
 pub(crate) use wire::{News, Order, Start};
 
@@ -75,7 +75,7 @@ impl Reaper {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
         // The socket is empty as yet.
-        sendmsg(&self.socket, &[IoSlice::new(first)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.socket, &[IoSlice::new(first)], &mut ancillary, SendFlags::empty())?;
         self.socket.write_all(rest).await
     }
 

@@ -12,8 +12,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use quorlock::{
     AcquireError, Builder, ConnectError, Event, Guard, Mark, Redlock, ReleaseError, ReleaseReport,
 };
-use rustix::process::{Signal, kill_current_process_group};
+use rustix::process::{Signal, WaitOptions, kill_current_process_group, wait};
 use rustix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -247,8 +248,20 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
 
 /// As long as there is no command to pass them on to, signals mean us.
 async fn until_told_to_stop(signals: &mut Signals) -> Signal {
+    let mut children = signal(SignalKind::child()).ok();
     loop {
-        let caught = signals.next().await;
+        // As the first process of a container, we are the one to wait for orphans.
+        while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+        let child = async {
+            match &mut children {
+                Some(children) => children.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let caught = tokio::select! {
+            caught = signals.next() => caught,
+            _ = child => continue,
+        };
         match Signal::from_named_raw(caught.number) {
             Some(signal) if caught.ends() => return signal,
             Some(signal @ (Signal::TSTP | Signal::TTIN | Signal::TTOU)) => {

@@ -126,7 +126,13 @@ impl Signals {
         self.keep_all();
         let _ = kill_current_process_group(signal);
         take(signal);
-        self.keep_all()
+        let was_continued = self.keep_all();
+        if was_continued {
+            // As the system does: what goes on is not to stop for what came before.
+            let stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+            self.kept.retain(|caught| !stops.iter().any(|stop| caught.is(*stop)));
+        }
+        was_continued
     }
 
     /// Reads what waits, and whether CONT was among it.

@@ -3,6 +3,7 @@
 //! On Linux they are found by their parents: a process whose parent has ended is given to the nearest subreaper above
 //! it, so that nothing leaves the tree. Elsewhere nothing is found here, and only the group is ended.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
@@ -36,6 +37,17 @@ impl Process {
         gone_is_fine(kill_process(self.pid, signal))
     }
 
+    /// By that name, if it can be seen at all.
+    pub(crate) fn known_or_not(pid: Pid) -> Self {
+        let unknown = || Self { pid, parent: 0, name: "the command".to_owned(), began: 0 };
+        read(pid).unwrap_or_else(unknown)
+    }
+
+    /// Its number, which another may have later, and when it began.
+    pub(crate) fn id(&self) -> (i32, u64) {
+        (self.pid.as_raw_pid(), self.began)
+    }
+
     /// False if it is another user's.
     pub(crate) fn can_be_signalled(&self) -> bool {
         test_kill_process(self.pid) != Err(Errno::PERM)
@@ -43,9 +55,24 @@ impl Process {
 }
 
 /// All that live, parents before their children.
+///
+/// A process that ends while it is looked at takes its children out of sight, until they have another parent: so there is
+/// another look as long as one shows an end that the last did not show.
 pub(crate) fn of(root: Pid) -> Vec<Process> {
+    let mut ended_before = BTreeSet::new();
+    loop {
+        let (found, ended) = look(root);
+        if ended.is_subset(&ended_before) {
+            return found;
+        }
+        ended_before.extend(ended);
+    }
+}
+
+/// What lives below it, and the numbers of what has ended.
+fn look(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     let mut table = None;
-    let mut found: Vec<Process> = Vec::new();
+    let (mut found, mut ended): (Vec<Process>, _) = (Vec::new(), BTreeSet::new());
     let mut next = 0;
     let mut parent = root;
     loop {
@@ -54,10 +81,15 @@ pub(crate) fn of(root: Pid) -> Vec<Process> {
             let table = table.get_or_insert_with(all);
             table.iter().filter(|it| it.parent == parent.as_raw_pid()).map(|it| it.pid).collect()
         });
-        found.extend(children.into_iter().filter_map(read));
+        for pid in children {
+            match read(pid) {
+                Some(process) => found.push(process),
+                None => drop(ended.insert(pid.as_raw_pid())),
+            }
+        }
         match found.get(next) {
             Some(process) => parent = process.pid,
-            None => return found,
+            None => return (found, ended),
         }
         next += 1;
     }
@@ -88,6 +120,19 @@ fn children(pid: Pid) -> Option<Vec<Pid>> {
 fn all() -> Vec<Process> {
     let listed = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     listed.filter_map(|entry| read(Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?)).collect()
+}
+
+/// Without those of these numbers, and what is below them.
+pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) -> Vec<Process> {
+    let mut parents = BTreeSet::new();
+    let mut is_left_out = |it: &Process| {
+        let is_so = left_out.contains(&it.id()) || parents.contains(&it.parent);
+        if is_so {
+            parents.insert(it.pid.as_raw_pid());
+        }
+        is_so
+    };
+    processes.into_iter().filter(|it| !is_left_out(it)).collect()
 }
 
 /// In words: how many, and a few by name and number.

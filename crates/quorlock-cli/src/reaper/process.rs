@@ -1,33 +1,33 @@
 //! The reaper itself: starts the command, waits for it, and ends all that came of it.
 
-use std::collections::BTreeSet;
-use std::io::{self, IoSliceMut, Write as _};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+mod ending;
+mod link;
+
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group, set_child_subreaper, wait,
-};
+use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
+#[cfg(not(target_os = "linux"))]
+use rustix::process::{Signal, kill_process_group};
 
-use super::descendants::{self, Process};
-use super::wire::{Inbox, News, Order, Start};
+use super::wire::{News, Order, Start};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
+use ending::Unkillable;
+use link::Link;
 
 /// Is the reaper until everything is over. What keeps it from beginning, it says by ending.
 pub(crate) fn reap() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
-        while !reaper.is_done {
+        while !reaper.is_done || reaper.run.has_more_to_say() {
             reaper.turn();
         }
         0
@@ -35,11 +35,9 @@ pub(crate) fn reap() -> u8 {
 }
 
 struct Reaper {
-    /// To `run`. None when that has ended.
-    run: Option<UnixStream>,
-    inbox: Inbox,
-    stdin: Option<OwnedFd>,
+    run: Link,
     signals: Blocked,
+    alarm: Alarm,
     /// Moments of the boot clock.
     end_at: u64,
     kill_after: u64,
@@ -47,8 +45,11 @@ struct Reaper {
     stage: Stage,
     /// Given back if `run` cannot do it.
     terminal: Option<Terminal>,
-    /// What could not be ended, and was told.
-    unkillable: BTreeSet<i32>,
+    unkillable: Unkillable,
+    /// That others go on for what is ended was told.
+    elsewhere_was_told: bool,
+    /// The time was up.
+    was_late: bool,
     is_done: bool,
 }
 
@@ -74,8 +75,8 @@ enum Stage {
     Lingering { until: u64 },
     /// What it left was asked to end, and has until this moment.
     Asked { until: u64 },
-    /// All was killed.
-    Killed,
+    /// All was killed, and is looked at again after this time.
+    Killed { pause: Duration },
 }
 
 impl Reaper {
@@ -83,23 +84,22 @@ impl Reaper {
         let signals = Blocked::all()?;
         #[cfg(target_os = "linux")]
         {
-            set_child_subreaper(Some(getpid()))?;
-            rustix::thread::set_name(c"quorlock-reaper")?;
+            rustix::process::set_child_subreaper(Some(getpid()))?;
+            rustix::thread::set_name(NAME)?;
         }
-        let run = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        run.set_nonblocking(true)?;
         Ok(Self {
-            run: Some(run),
-            inbox: Inbox::default(),
-            stdin: None,
+            run: Link::on_stdin()?,
             signals,
+            alarm: Alarm::new()?,
             end_at: u64::MAX,
             kill_after: 0,
             command: None,
             stage: Stage::Working,
             // It is ours if it is `run`'s.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
-            unkillable: BTreeSet::new(),
+            unkillable: Unkillable::default(),
+            elsewhere_was_told: false,
+            was_late: false,
             is_done: false,
         })
     }
@@ -108,12 +108,19 @@ impl Reaper {
     fn turn(&mut self) {
         self.sleep();
         while self.signals.read().is_some() {}
+        self.run.write();
         self.hear();
         self.wait_for_children();
+        if self.is_done {
+            return;
+        }
         let now = boot_nanos();
         match self.stage {
-            Stage::Killed => self.kill(),
-            _ if self.end_at <= boot_nanos() => self.kill(),
+            Stage::Killed { .. } => self.kill(),
+            _ if self.end_at <= now => {
+                self.was_late = true;
+                self.kill();
+            }
             Stage::Lingering { until } | Stage::Asked { until } if now < until => {
                 self.finish_but_for_unkillable();
             }
@@ -127,45 +134,29 @@ impl Reaper {
         let next = match self.stage {
             Stage::Working => self.end_at,
             Stage::Lingering { until } | Stage::Asked { until } => until.min(self.end_at),
-            Stage::Killed => 0,
+            Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
-        let left = Duration::from_nanos(next.saturating_sub(boot_nanos()));
-        let left = if self.stage == Stage::Killed { DEATH } else { left.min(LOOK) };
+        self.alarm.set(next);
+        let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LOOK);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        files.extend(self.run.as_ref().map(|run| PollFd::new(run, PollFlags::IN)));
+        files.extend(self.run.poll());
+        files.extend(self.alarm.poll());
         let _ = poll(&mut files, Some(&timeout));
     }
 
-    /// Takes in what `run` says. Its end means now.
+    /// Does what `run` says. Its end means now.
     fn hear(&mut self) {
-        let mut bytes = vec![0; 1 << 16];
-        while let Some(run) = &self.run {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut files = RecvAncillaryBuffer::new(&mut space);
-            let heard = recvmsg(run, &mut [IoSliceMut::new(&mut bytes)], &mut files, RecvFlags::CMSG_CLOEXEC);
-            for message in files.drain() {
-                if let RecvAncillaryMessage::ScmRights(mut files) = message {
-                    self.stdin = files.next();
-                }
-            }
-            match heard.map(|heard| heard.bytes) {
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Ok(0) | Err(_) => {
-                    self.run = None;
-                    self.kill();
-                }
-                Ok(count) => self.inbox.take_in(&bytes[..count]),
-            }
+        if !self.run.read() {
+            self.kill();
         }
-        while let Some(words) = self.inbox.next() {
-            match Order::decode(words) {
-                Some(Order::Start(start)) if self.run.is_some() => self.start(&start),
-                Some(Order::EndAt(moment)) => self.end_at = moment,
-                Some(Order::Signal(number)) => self.signal(number),
-                Some(Order::Term) => self.term(),
-                Some(Order::Start(_) | Order::Kill) | None => self.kill(),
+        while let Some(order) = self.run.next() {
+            match order {
+                Order::Start(start) if self.run.is_open() => self.start(&start),
+                Order::EndAt(moment) => self.end_at = moment,
+                Order::Signal(number) => self.signal(number),
+                Order::Term => self.term(),
+                Order::Start(_) | Order::Kill => self.kill(),
             }
         }
     }
@@ -175,26 +166,25 @@ impl Reaper {
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
         if let (Some(terminal), Some(group)) = (&mut self.terminal, start.group) {
-            terminal.lend_to(group);
+            terminal.is_lent_to(group);
         }
-        let stdin = self.stdin.take();
-        if start.end_at <= boot_nanos() {
-            self.tell(News::Failed(None));
-            self.is_done = true;
-            return;
-        }
-        match spawn(start, stdin) {
-            Ok(pid) => {
-                self.command = Some(Running { pid, group: start.group.filter(|_| !start.is_shared) });
-                self.tell(News::Started(pid));
-                // It is not to keep a file system busy, now that the command has the folder from it.
-                let _ = rustix::process::chdir("/");
+        let stdin = self.run.take_stdin();
+        let failed = if start.end_at <= boot_nanos() {
+            News::Failed(None)
+        } else {
+            match spawn(start, stdin) {
+                Ok(pid) => {
+                    self.command = Some(Running { pid, group: start.group.filter(|_| !start.is_shared) });
+                    self.run.tell(News::Started(pid));
+                    // It is not to keep a file system busy, now that the command has the folder from it.
+                    let _ = rustix::process::chdir("/");
+                    return;
+                }
+                Err(error) => News::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
-            Err(error) => {
-                self.tell(News::Failed(Some(error.raw_os_error().unwrap_or_default())));
-                self.is_done = true;
-            }
-        }
+        };
+        self.run.tell(failed);
+        self.is_done = true;
     }
 
     /// Of the command, and of all that was given to us because its parent had ended.
@@ -202,23 +192,19 @@ impl Reaper {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) => {
-                    if self.command.as_ref().is_none_or(|command| command.pid != pid) {
-                        continue;
-                    }
+                    let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
-                        self.tell(News::Stopped(signal));
+                        self.command = Some(command);
+                        self.run.tell(News::Stopped(signal));
                         continue;
                     }
-                    self.tell(News::Exited(status.as_raw()));
-                    let command = self.command.take();
+                    self.run.tell(News::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
                     // Where nothing tells what is left, the group is: it has its number as long as it has members.
-                    if !cfg!(target_os = "linux") {
-                        let group = command.and_then(|command| command.group);
-                        let _ = group.map(|group| kill_process_group(group, Signal::KILL));
-                    }
+                    #[cfg(not(target_os = "linux"))]
+                    let _ = command.group.map(|group| kill_process_group(group, Signal::KILL));
                 }
                 Err(Errno::CHILD) if self.stage != Stage::Working => {
                     self.finish();
@@ -229,133 +215,26 @@ impl Reaper {
         }
     }
 
-    /// To the command and its group, and when that is gone to what it left.
-    fn signal(&mut self, number: i32) {
-        let Some(command) = &self.command else {
-            if let Some(signal) = Signal::from_named_raw(number) {
-                let left = self.left();
-                self.signal_each(&left, signal);
-            }
-            return;
-        };
-        // Not waited for yet, so the number is still its own; and its group's, as long as it is in it.
-        let pid = command.pid;
-        let sent = match (Signal::from_named_raw(number), command.living_group()) {
-            (None, group) => {
-                send_unnamed(number, group.map_or(pid.as_raw_pid(), |group| -group.as_raw_pid()));
-                Ok(())
-            }
-            (Some(signal), Some(group)) => kill_process_group(group, signal),
-            (Some(signal), None) => kill_process(pid, signal),
-        };
-        if let Err(error @ Errno::PERM) = sent {
-            let all = descendants::of(getpid());
-            self.cannot_end(all.into_iter().filter(|it| it.pid == pid).collect(), error);
-        }
-    }
-
-    fn term(&mut self) {
-        self.signal(Signal::TERM.as_raw());
-        // Who was stopped would not hear it.
-        self.signal(Signal::CONT.as_raw());
-        // What will not be killed either is told now, while there is time to do something.
-        let all = descendants::of(getpid()).into_iter();
-        let (out_of_reach, error) = (all.filter(|it| !it.can_be_signalled()).collect(), Errno::PERM);
-        self.cannot_end(out_of_reach, error);
-    }
-
-    fn ask_what_is_left(&mut self, now: u64) {
-        let left = self.left();
-        if left.is_empty() {
-            self.stage = Stage::Lingering { until: now + LINGER };
-            return;
-        }
-        self.tell(News::Left(descendants::in_words(&left)));
-        self.signal_each(&left, Signal::TERM);
-        self.signal_each(&left, Signal::CONT);
-        self.stage = Stage::Asked { until: now.saturating_add(self.kill_after) };
-    }
-
-    /// Kills all that live, again and again until none does.
-    fn kill(&mut self) {
-        if let Some(command) = &self.command {
-            // All at once, before any of them is found.
-            let _ = match command.living_group() {
-                Some(group) => kill_process_group(group, Signal::KILL),
-                None => kill_process(command.pid, Signal::KILL),
-            };
-        }
-        let left = self.left();
-        if self.stage != Stage::Killed {
-            self.stage = Stage::Killed;
-            let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
-            let elsewhere: Vec<_> = left.iter().filter(is_elsewhere).cloned().collect();
-            if !elsewhere.is_empty() {
-                self.tell(News::Elsewhere(descendants::in_words(&elsewhere)));
-            }
-        }
-        // Also what could not be ended before: a program can give up its rights.
-        self.signal_each(&descendants::of(getpid()), Signal::KILL);
-        self.wait_for_children();
-        self.finish_but_for_unkillable();
-    }
-
-    /// Once only what cannot be ended is left. That nothing at all is, waiting for children tells.
-    fn finish_but_for_unkillable(&mut self) {
-        let is_unkillable = |command: &Running| self.unkillable.contains(&command.pid.as_raw_pid());
-        let is_over = self.command.as_ref().is_none_or(is_unkillable);
-        if is_over && !self.unkillable.is_empty() && self.left().is_empty() {
-            self.finish();
-        }
-    }
-
-    /// What lives, but for what cannot be ended.
-    fn left(&self) -> Vec<Process> {
-        let mut all = descendants::of(getpid());
-        all.retain(|it| !self.unkillable.contains(&it.pid.as_raw_pid()));
-        all
-    }
-
-    fn signal_each(&mut self, processes: &[Process], signal: Signal) {
-        for process in processes {
-            if let Err(error @ Errno::PERM) = process.signal(signal) {
-                self.cannot_end(vec![process.clone()], error);
-            }
-        }
-    }
-
-    /// Tells it once.
-    fn cannot_end(&mut self, mut processes: Vec<Process>, error: Errno) {
-        processes.retain(|it| self.unkillable.insert(it.pid.as_raw_pid()));
-        if !processes.is_empty() {
-            self.tell(News::CannotEnd(descendants::in_words(&processes), error.raw_os_error()));
-        }
-    }
-
     fn finish(&mut self) {
-        if self.run.is_none()
+        if self.is_done {
+            return;
+        }
+        if !self.run.is_open()
             && let Some(terminal) = &mut self.terminal
         {
             terminal.take_back(true);
         }
-        if !self.is_done {
-            self.tell(News::Done);
-        }
+        self.run.tell(News::Done { at: boot_nanos(), was_late: self.was_late });
         self.is_done = true;
-    }
-
-    /// One who has ended hears nothing, and a few words always fit.
-    fn tell(&mut self, news: News) {
-        if let Some(run) = &mut self.run {
-            let _ = run.write_all(&news.encode());
-        }
     }
 }
 
 /// By way of a process of ours, which lets the signals through that are blocked here, and becomes the command.
 fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
+    let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
     let mut command = Command::new(this_program()?);
-    command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" }).args(&start.command);
+    command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
+    command.arg(number(Some(getpid()))).arg(number(start.borrows_from)).args(&start.command);
     if let Some(group) = start.group {
         command.process_group(group.as_raw_pid());
     }
@@ -363,31 +242,55 @@ fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// A real-time signal, for which there is no name and no safe call: by the shell's.
-fn send_unnamed(number: i32, target: i32) {
-    let script = format!("kill -{number} {target}");
-    // It is waited for with all the others.
-    let _ = Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::null()).spawn();
+/// Wakes us at a moment of the boot clock, also when that has passed in a suspend. Elsewhere than on Linux, time-outs do,
+/// which stand still meanwhile.
+struct Alarm {
+    #[cfg(target_os = "linux")]
+    timer: OwnedFd,
 }
 
-/// Programs whose work is done by others, who live on when these are ended.
-const ELSEWHERE: [&str; 11] = [
-    "at",
-    "batch",
-    "docker",
-    "kubectl",
-    "nerdctl",
-    "nomad",
-    "podman",
-    "ssh",
-    "systemctl",
-    "systemd-run",
-    "srun",
-];
+#[cfg(target_os = "linux")]
+impl Alarm {
+    fn new() -> io::Result<Self> {
+        use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+        Ok(Self { timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)? })
+    }
+
+    fn set(&self, moment: u64) {
+        use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_settime};
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = Timespec { tv_sec: (moment / SECOND) as i64, tv_nsec: (moment % SECOND) as i64 };
+        let at = Itimerspec { it_interval: never, it_value };
+        let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &at);
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+    fn poll(&self) -> Option<PollFd<'_>> {
+        Some(PollFd::new(&self.timer, PollFlags::IN))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Alarm {
+    #[allow(clippy::unnecessary_wraps, reason = "as on Linux")]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    fn set(&self, _: u64) {}
+
+    fn poll(&self) -> Option<PollFd<'_>> {
+        None
+    }
+}
+
+/// For `ps`. Without the name of the program, so that who ends all `quorlock` by that leaves what ends their commands.
+#[cfg(target_os = "linux")]
+const NAME: &std::ffi::CStr = c"lock-reaper";
 /// How long what the command leaves may take to end by itself before it is asked to: who reads from it sees its end
 /// first. In nanoseconds.
 const LINGER: u64 = 200_000_000;
-/// Waits stop in suspend, so the clock is looked at now and then.
+#[cfg(target_os = "linux")]
+const SECOND: u64 = 1_000_000_000;
+/// The longest time without a look at the clock.
 const LOOK: Duration = Duration::from_millis(250);
-/// Between two looks at whether all is dead.
-const DEATH: Duration = Duration::from_millis(2);

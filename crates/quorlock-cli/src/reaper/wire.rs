@@ -28,6 +28,8 @@ pub(crate) struct Start {
     pub(crate) group: Option<Pid>,
     /// It is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,
+    /// The group that has the terminal, if the command is to take it from there as it starts.
+    pub(crate) borrows_from: Option<Pid>,
     /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
     pub(crate) kill_after: u64,
     /// Nothing is said if it cannot be started.
@@ -45,14 +47,21 @@ pub(crate) enum News {
     Stopped(i32),
     /// The command has ended: the status as waiting for a child gives it.
     Exited(i32),
+    /// This signal could not be passed on, because the command is another user's.
+    NotPassedOn(i32),
     /// Of what the command started, this still runs after its end and was asked to end.
     Left(String),
     /// This cannot be ended, because of that error.
     CannotEnd(String, i32),
-    /// This was ended, and what it may have started on another machine or under another parent was not.
+    /// This is about to be ended, and what others do for it, here or on another machine, is not.
     Elsewhere(String),
     /// Nothing is left of it, but for what cannot be ended.
-    Done,
+    Done {
+        /// When, by the boot clock.
+        at: u64,
+        /// It was ended because the time was up.
+        was_late: bool,
+    },
 }
 
 impl Order {
@@ -63,6 +72,7 @@ impl Order {
                     start.end_at.to_string(),
                     start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
+                    start.borrows_from.map_or(0, Pid::as_raw_pid).to_string(),
                     start.kill_after.to_string(),
                     u8::from(start.is_quiet).to_string(),
                 ];
@@ -83,6 +93,7 @@ impl Order {
                 end_at: number(words.next())?,
                 group: Pid::from_raw(number(words.next())?),
                 is_shared: number::<u8>(words.next())? != 0,
+                borrows_from: Pid::from_raw(number(words.next())?),
                 kill_after: number(words.next())?,
                 is_quiet: number::<u8>(words.next())? != 0,
                 command: words.collect(),
@@ -103,10 +114,11 @@ impl News {
             Self::Failed(error) => ("failed", error.iter().map(i32::to_string).collect()),
             Self::Stopped(signal) => ("stopped", vec![signal.to_string()]),
             Self::Exited(status) => ("exited", vec![status.to_string()]),
+            Self::NotPassedOn(number) => ("kept", vec![number.to_string()]),
             Self::Left(names) => ("left", vec![names]),
             Self::CannotEnd(names, error) => ("cannot", vec![names, error.to_string()]),
             Self::Elsewhere(names) => ("elsewhere", vec![names]),
-            Self::Done => ("done", vec![]),
+            Self::Done { at, was_late } => ("done", vec![at.to_string(), u8::from(was_late).to_string()]),
         };
         message([word.into()].into_iter().chain(of.into_iter().map(OsString::from)))
     }
@@ -119,10 +131,11 @@ impl News {
             "failed" => Self::Failed(number(words.next())),
             "stopped" => Self::Stopped(number(words.next())?),
             "exited" => Self::Exited(number(words.next())?),
+            "kept" => Self::NotPassedOn(number(words.next())?),
             "left" => Self::Left(text(words.next())?),
             "cannot" => Self::CannotEnd(text(words.next())?, number(words.next())?),
             "elsewhere" => Self::Elsewhere(text(words.next())?),
-            "done" => Self::Done,
+            "done" => Self::Done { at: number(words.next())?, was_late: number::<u8>(words.next())? != 0 },
             _ => return None,
         })
     }
@@ -172,6 +185,7 @@ mod tests {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
+                borrows_from: None,
                 kill_after: 5,
                 is_quiet: false,
                 command,
@@ -206,7 +220,8 @@ mod tests {
                 News::Left(names()),
                 News::CannotEnd(names(), 1),
                 News::Elsewhere(names()),
-                News::Done,
+                News::NotPassedOn(12),
+                News::Done { at: u64::MAX, was_late: true },
             ]
         };
         let mut inbox = Inbox::default();

@@ -8,22 +8,34 @@ use std::process::Command;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
+use rustix::process::{Pid, getppid};
 #[cfg(target_os = "linux")]
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::terminal;
 use crate::exit;
 use crate::reaper::QUIETLY;
 use crate::signals;
 
 /// Becomes it. Returns, with the exit code, if that cannot be.
 ///
-/// As by a shell, a file that is no program and names no interpreter is read by `sh`.
+/// The words are whether to be quiet, the reaper's number, the group to take the terminal from, and the command. As by a
+/// shell, a file that is no program and names no interpreter is read by `sh`.
 pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
+    let is_quiet = words.next().is_some_and(|word| word == QUIETLY);
+    let mut pid = || Pid::from_raw(words.next()?.to_str()?.parse().ok()?);
+    let (reaper, lender) = (pid(), pid());
     // If the reaper is killed, and `run` too, nothing else ends the command.
     #[cfg(target_os = "linux")]
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    if getppid() != reaper {
+        return exit::SOFTWARE;
+    }
+    // While signals are blocked: what is typed from now on waits until the command hears it.
+    if let Some(lender) = lender {
+        terminal::borrow_from(lender);
+    }
     signals::unblock();
-    let is_quiet = words.next().is_some_and(|word| word == QUIETLY);
     let program = words.next().unwrap_or_default();
     let arguments: Vec<OsString> = words.collect();
     let mut error = Command::new(&program).args(&arguments).exec();

@@ -3,13 +3,20 @@
 mod alone;
 mod jobs;
 
-use std::io::{self, IsTerminal as _};
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::thread;
 use std::time::Duration;
 
 use quorlock::{Guard, Mark, Redlock};
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait, waitpid};
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
@@ -18,7 +25,7 @@ use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::group_of;
-use crate::reaper::{self, News, Order, Reaper, Start, boot_nanos};
+use crate::reaper::{self, News, Order, Process, Reaper, Start, boot_nanos, descendants_of};
 use crate::signals::Signals;
 
 /// How the command ended, of which nothing is left.
@@ -55,14 +62,20 @@ struct Watch<'a> {
     terminal: Option<Terminal>,
     /// Another in our group was to be stopped because it used the terminal.
     others_want_terminal: bool,
+    /// Our group, if the command takes the terminal from there as it starts.
+    borrows_from: Option<Pid>,
     /// The command's process group, and whether that is ours.
     group: Option<Pid>,
     is_shared: bool,
+    /// Children of ours that are not of the command.
+    strangers: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
+    /// By the boot clock.
+    started_at: u64,
     /// Of the command, once it has ended.
     status: Option<ExitStatus>,
     /// What was sent to us and passed on.
-    passed_on: Vec<i32>,
+    passed_on: BTreeSet<i32>,
     stage: Stage,
     deadline: u64,
     /// How long before the deadline the command gets TERM, and KILL.
@@ -91,12 +104,12 @@ impl<'a> Watch<'a> {
         ttl: Duration,
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
-        let failed = |error: io::Error| {
-            Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
-        };
+        let failed = |error: io::Error| cannot_start(error);
         // If the reaper is killed, what it has started is ours to end.
         #[cfg(target_os = "linux")]
-        set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
+        rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
+        // What was here before us: who has become `run` may have started something.
+        let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
         // In the foreground of a terminal from outside of a container, only who stays in the group can use it.
         let is_shared = args.foreground || group_of(None).is_none() && terminal::is_there();
         let environment = words::environment(&args.name, guard.fencing_token(), mark);
@@ -109,9 +122,14 @@ impl<'a> Watch<'a> {
         let mut terminal = Terminal::open();
         // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
         // it wants it.
-        let is_all_ours = io::stdin().is_terminal() && io::stdout().is_terminal();
-        if let (Some(terminal), Some(group), true) = (&mut terminal, group, is_all_ours) {
-            terminal.lend(group);
+        let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared;
+        let mut borrows_from = None;
+        if let (Some(terminal), Some(group)) = (&mut terminal, group)
+            && is_alone
+            && terminal.is_ours()
+        {
+            terminal.is_lent_to(group);
+            borrows_from = group_of(None);
         }
         Ok(Self {
             args,
@@ -122,11 +140,14 @@ impl<'a> Watch<'a> {
             reaper,
             terminal,
             others_want_terminal: false,
+            borrows_from,
             group,
             is_shared,
+            strangers,
             command: None,
+            started_at: 0,
             status: None,
-            passed_on: Vec::new(),
+            passed_on: BTreeSet::new(),
             stage: Stage::Working,
             deadline: guard.deadline().boot_nanos(),
             grace: args.kill_after.min(ttl / 3).max(lead),
@@ -145,19 +166,20 @@ impl<'a> Watch<'a> {
             end_at: self.last_moment(),
             group: self.group,
             is_shared: self.is_shared,
-            kill_after: self.args.kill_after.as_nanos() as u64,
+            borrows_from: self.borrows_from,
+            kill_after: nanos(self.args.kill_after),
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
         let ordered = self.reaper.order_start(start).await;
         ordered
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
-        loop {
+        let (at, was_late) = loop {
             let look = self.look_at_the_clock().await;
             tokio::select! {
                 biased;
                 news = self.reaper.news() => match news {
-                    Some(News::Done) => break,
+                    Some(News::Done { at, was_late }) => break (at, was_late),
                     Some(News::Failed(error)) => return Err(self.not_started(error)),
                     Some(news) => self.hear(news),
                     None => return self.without_reaper().await,
@@ -167,8 +189,8 @@ impl<'a> Watch<'a> {
                 () = sleep(look) => {}
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
-        }
-        self.ended()
+        };
+        self.ended(at, was_late)
     }
 
     /// Sees to it that the end comes in time. Returns how long nothing need be done.
@@ -206,13 +228,17 @@ impl<'a> Watch<'a> {
             self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
         }
         self.follow_to_its_group();
-        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
+        // A command that takes the terminal to a group of its own does so at once.
+        let is_new = self.terminal.is_some() && boot_nanos() < self.started_at + NEW;
+        let longest = if is_new { SHORT_LOOK } else { LONGEST_LOOK };
+        left.saturating_sub(self.grace).clamp(LEAST_LOOK, longest)
     }
 
     fn hear(&mut self, news: News) {
         match news {
             News::Started(pid) => {
                 self.command = Some(pid);
+                self.started_at = boot_nanos();
                 self.wait_for_children();
             }
             News::Stopped(number) => self.stopped(number),
@@ -227,10 +253,14 @@ impl<'a> Watch<'a> {
             }
             News::Elsewhere(names) => {
                 self.say(&format!(
-                    "{names} ended, but not what others do for it: that may run on without the lock"
+                    "ending {names}, but not what others do for it: that may run on without the lock"
                 ));
             }
-            News::Done | News::Failed(_) => {}
+            News::NotPassedOn(number) => {
+                let name = Signal::from_named_raw(number).map_or("a signal", words::name_of);
+                self.say(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
+            }
+            News::Done { .. } | News::Failed(_) => {}
         }
     }
 
@@ -239,24 +269,37 @@ impl<'a> Watch<'a> {
     fn wait_for_children(&mut self) {
         // The first of the group must stand until the command has joined it.
         if self.command.is_none() {
+            let status = waitpid(Some(self.reaper.pid), WaitOptions::NOHANG | WaitOptions::UNTRACED);
+            if let Ok(Some((pid, status))) = status {
+                self.see_reaper(pid, status.stopped());
+            }
             return;
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-            if pid == self.reaper.pid && status.stopped() {
-                let _ = kill_process(pid, Signal::CONT);
-            } else if pid == self.reaper.pid {
-                self.reaper.has_ended = true;
+            if pid == self.reaper.pid {
+                self.see_reaper(pid, status.stopped());
             } else if Some(pid) == self.command && !status.stopped() {
                 self.status = Some(ExitStatus::from_raw(status.as_raw()));
             }
         }
     }
 
-    fn ended(&self) -> Result<Ended, Failure> {
-        // If we were stopped, the reaper has ended the command in our stead, and only the clock tells.
+    fn see_reaper(&mut self, pid: Pid, is_stopped: bool) {
+        if is_stopped {
+            let _ = kill_process(pid, Signal::CONT);
+        } else {
+            self.reaper.has_ended = true;
+        }
+    }
+
+    /// At this moment of the boot clock; late, if the reaper ended it because the time was up, in our stead.
+    fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
+        // A deadline that passed since then tells nothing; a lock that was lost before it does.
+        let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
-            || left_until(self.deadline) <= self.lead
-            || !self.guard.is_valid();
+            || was_late
+            || at >= self.last_moment()
+            || was_taken;
         if is_lost {
             return Err(Failure::new(
                 exit::LOST,
@@ -281,25 +324,45 @@ impl<'a> Watch<'a> {
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {
         match error {
-            Some(number) => cannot_start(&io::Error::from_raw_os_error(number)),
+            Some(number) => cannot_start(io::Error::from_raw_os_error(number)),
             None => Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started")),
         }
     }
 
     /// When the reaper kills everything, whatever becomes of us.
     fn last_moment(&self) -> u64 {
-        self.deadline.saturating_sub(self.lead.as_nanos() as u64)
+        self.deadline.saturating_sub(nanos(self.lead))
     }
 
+    /// Without waiting for who reads it: a pager that stands still must not keep us from renewing what the reaper knows.
     fn say(&self, words: &str) {
-        if !self.args.quiet {
-            exit::say(&format!("{}: {words}", exit::lock(&self.args.name)));
+        if self.args.quiet {
+            return;
+        }
+        let line = format!("{}: {words}", exit::lock(&self.args.name));
+        let stderr = io::stderr();
+        let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
+        if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
+            exit::say(&line);
+        } else {
+            drop(thread::Builder::new().spawn(move || exit::say(&line)));
         }
     }
 }
 
-fn cannot_start(error: &io::Error) -> Failure {
+fn cannot_start(error: impl Display) -> Failure {
     Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
+}
+
+/// Whether it is a pipe or a socket, on whose other side somebody may use the same terminal.
+fn is_pipe(file: impl AsFd) -> bool {
+    let kind = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    matches!(kind, Ok(FileType::Fifo | FileType::Socket))
+}
+
+/// A span past the end of time has none.
+fn nanos(span: Duration) -> u64 {
+    span.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 fn left_until(deadline: u64) -> Duration {
@@ -310,5 +373,9 @@ fn left_until(deadline: u64) -> Duration {
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const LEAST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
+const SHORT_LOOK: Duration = Duration::from_millis(5);
+/// For so long a command is new, in nanoseconds.
+const NEW: u64 = 1_000_000_000;
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Between two looks at what is still to be ended.
 const REST: Duration = Duration::from_millis(10);

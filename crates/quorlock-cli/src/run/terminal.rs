@@ -54,9 +54,19 @@ impl Terminal {
         true
     }
 
-    /// Somebody else has lent it to that group.
-    pub(crate) fn lend_to(&mut self, group: Pid) {
+    /// Another process lends it to that group.
+    pub(crate) fn is_lent_to(&mut self, group: Pid) {
         self.borrower = group;
+    }
+
+    /// Whether that group has it.
+    pub(crate) fn is_with(&self, group: Pid) -> bool {
+        self.foreground() == Some(group)
+    }
+
+    /// Whether it is gone: its window was closed.
+    pub(crate) fn is_gone(&self) -> bool {
+        tcgetpgrp(&self.tty) == Err(Errno::IO)
     }
 
     /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell above us have it meanwhile.
@@ -78,6 +88,16 @@ impl Terminal {
 
     fn foreground(&self) -> Option<Pid> {
         tcgetpgrp(&self.tty).ok()
+    }
+}
+
+/// Takes the terminal for our group, if that one has it.
+pub(crate) fn borrow_from(group: Pid) {
+    if let Some(mut terminal) = Terminal::open_for(group)
+        && let Some(ours) = group_of(None)
+        && terminal.is_ours()
+    {
+        terminal.lend(ours);
     }
 }
 

@@ -49,6 +49,12 @@ pub(super) fn name_of(signal: Signal) -> &'static str {
         Signal::TSTP => "SIGTSTP",
         Signal::TTIN => "SIGTTIN",
         Signal::TTOU => "SIGTTOU",
+        Signal::HUP => "SIGHUP",
+        Signal::INT => "SIGINT",
+        Signal::QUIT => "SIGQUIT",
+        Signal::TERM => "SIGTERM",
+        Signal::USR1 => "SIGUSR1",
+        Signal::USR2 => "SIGUSR2",
         _ => "a signal",
     }
 }

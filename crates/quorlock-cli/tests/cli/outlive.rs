@@ -236,7 +236,7 @@ fn the_reaper_says_in_ps_whose_it_is() {
     let run = world.quorlock(&["run", "nightly job", "--", "sh", "-c", script]).spawn().expect("a process");
     until("the command runs", || world.has("began"));
     let reaper = reaper_of(run.id() as i32).expect("a reaper");
-    assert_eq!(reaper.comm, "quorlock-reaper");
+    assert_eq!(reaper.comm, "lock-reaper");
     assert_eq!(reaper.words(), "quorlock: reaper of \"nightly job\"");
     world.write("enough", "");
     assert_eq!(end_of(run).code, Some(0));

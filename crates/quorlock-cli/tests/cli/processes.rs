@@ -106,7 +106,7 @@ pub(crate) fn family(pid: i32) -> Vec<Process> {
 /// The reaper that belongs to this `run`.
 pub(crate) fn reaper_of(run: i32) -> Option<Process> {
     let is_reaper = |process: &Process| {
-        process.comm == "quorlock-reaper"
+        process.comm == "lock-reaper"
             || process.words().contains("__reap")
             || process.words().contains("reaper of")
     };

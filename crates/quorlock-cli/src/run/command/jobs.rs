@@ -5,9 +5,10 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::{Signal, kill_current_process_group, kill_process_group};
 
-use super::{Stage, Watch, words};
+use super::{Stage, Watch, nanos, words};
 use crate::groups::{group_of, is_first_of_session, leads_session};
 use crate::reaper::{Order, boot_nanos};
+use crate::run::terminal::Terminal;
 use crate::signals::Caught;
 
 impl Watch<'_> {
@@ -17,7 +18,7 @@ impl Watch<'_> {
         // closed hangs up on the session's first process alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
         if self.is_shared && is_for_all {
-            self.passed_on.push(caught.number);
+            self.passed_on.insert(caught.number);
             return;
         }
         // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
@@ -25,7 +26,12 @@ impl Watch<'_> {
             self.others_want_terminal = true;
             return;
         }
-        self.passed_on.push(caught.number);
+        self.passed_on.insert(caught.number);
+        // From a window that was closed the command has it from the system, when the shell above us has gone.
+        let has_hung_up = |terminal: &Terminal| terminal.was_lent() && terminal.is_gone();
+        if caught.is(Signal::HUP) && !leads_session() && self.terminal.as_ref().is_some_and(has_hung_up) {
+            return;
+        }
         self.reaper.order(Order::Signal(caught.number));
     }
 
@@ -35,7 +41,15 @@ impl Watch<'_> {
             return;
         };
         let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
-        let Some(terminal) = self.terminal.as_mut().filter(|_| signal != Signal::STOP) else {
+        // With no shell above us, nothing would continue us.
+        let has_shell = !is_first_of_session();
+        let is_shared = self.is_shared;
+        // By STOP, some programs stop themselves when Ctrl-Z is typed.
+        let is_at_terminal = |terminal: &&mut Terminal| {
+            let has_it = if is_shared { terminal.is_ours() } else { terminal.is_lent() };
+            signal != Signal::STOP || has_shell && has_it
+        };
+        let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
             self.say(&format!(
                 "the command was stopped ({}), and the lock stays held",
                 words::name_of(signal)
@@ -43,15 +57,16 @@ impl Watch<'_> {
             return;
         };
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
-        if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
+        // Or it has it by now: the news of the stop was older.
+        if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_with(group)) {
             self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.was_lent();
-        // With no shell above us, nothing would continue us.
-        let went_on = !is_first_of_session() && self.signals.stop_ourselves(signal);
+        let like = if signal == Signal::STOP { Signal::TSTP } else { signal };
+        let went_on = has_shell && self.signals.stop_ourselves(like);
         if wants_terminal && !went_on {
-            let kill_at = boot_nanos().saturating_add(self.args.kill_after.as_nanos() as u64);
+            let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
             self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
             self.reaper.order(Order::Term);
@@ -70,7 +85,7 @@ impl Watch<'_> {
             return;
         };
         if terminal.is_lent() && group_of(Some(pid)) == Some(pid) && terminal.lend(pid) {
-            // It may have been stopped there meanwhile. Not waited for yet, it has its number.
+            // It may have been stopped there meanwhile.
             let _ = kill_process_group(pid, Signal::CONT);
         }
     }

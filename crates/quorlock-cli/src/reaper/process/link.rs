@@ -1,0 +1,124 @@
+//! The reaper's end of the socket to `run`.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::reaper::wire::{Inbox, News, Order};
+
+pub(super) struct Link {
+    /// None when `run` has ended.
+    socket: Option<UnixStream>,
+    inbox: Inbox,
+    stdin: Option<OwnedFd>,
+    /// What `run` has not taken yet, because it was stopped.
+    unsaid: VecDeque<News>,
+    /// A message of which it has taken the first part.
+    partly_said: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn on_stdin() -> io::Result<Self> {
+        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: Some(socket),
+            inbox: Inbox::default(),
+            stdin: None,
+            unsaid: VecDeque::new(),
+            partly_said: Vec::new(),
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    pub(super) fn poll(&self) -> Option<PollFd<'_>> {
+        let wanted = if self.has_more_to_say() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        self.socket.as_ref().map(|socket| PollFd::new(socket, wanted))
+    }
+
+    /// Takes in what has come, and the stdin for the command. False once, when `run` has ended.
+    pub(super) fn read(&mut self) -> bool {
+        let mut bytes = [0; 1 << 13];
+        while let Some(socket) = &self.socket {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut files = RecvAncillaryBuffer::new(&mut space);
+            let heard = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut files, RecvFlags::empty());
+            for message in files.drain() {
+                if let RecvAncillaryMessage::ScmRights(files) = message {
+                    for file in files {
+                        let _ = fcntl_setfd(&file, FdFlags::CLOEXEC);
+                        self.stdin = Some(file);
+                    }
+                }
+            }
+            match heard.map(|heard| heard.bytes) {
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Ok(0) | Err(_) => {
+                    self.socket = None;
+                    self.unsaid.clear();
+                    self.partly_said.clear();
+                    return false;
+                }
+                Ok(count) => self.inbox.take_in(&bytes[..count]),
+            }
+        }
+        true
+    }
+
+    /// The next order that is whole. One that is not understood means the end.
+    pub(super) fn next(&mut self) -> Option<Order> {
+        self.inbox.next().map(|words| Order::decode(words).unwrap_or(Order::Kill))
+    }
+
+    pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.stdin.take()
+    }
+
+    /// Says it, as soon as `run` takes it. A process that has ended hears nothing.
+    pub(super) fn tell(&mut self, news: News) {
+        if matches!(news, News::Stopped(_)) {
+            // Only the last stop counts, for as long as none was heard.
+            self.unsaid.retain(|unsaid| !matches!(unsaid, News::Stopped(_)));
+        }
+        if self.is_open() {
+            self.unsaid.push_back(news);
+            self.write();
+        }
+    }
+
+    pub(super) fn has_more_to_say(&self) -> bool {
+        !self.unsaid.is_empty() || !self.partly_said.is_empty()
+    }
+
+    /// Writes what `run` takes.
+    pub(super) fn write(&mut self) {
+        while let Some(socket) = &mut self.socket {
+            if self.partly_said.is_empty() {
+                match self.unsaid.pop_front() {
+                    Some(news) => self.partly_said = news.encode(),
+                    None => break,
+                }
+            }
+            match socket.write(&self.partly_said) {
+                Ok(count) => drop(self.partly_said.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // That it has ended, reading tells.
+                Err(_) => {
+                    self.unsaid.clear();
+                    self.partly_said.clear();
+                }
+            }
+        }
+    }
+}
