@@ -151,7 +151,7 @@ The command:
 
 At a terminal:
   The command has the terminal, as if the shell had started it: it may ask, edit
-  and page. Ctrl-C reaches it once, and leaves a loop of the shell around run.
+  and page. Ctrl-C reaches it once; if it dies of that, a loop around run ends.
   Ctrl-Z stops it and run. Nothing renews the lock then: continued in time (fg),
   the command goes on; else it is killed before the lock runs out. A window that
   is closed hangs up on the command, and the lock is released when it has ended.

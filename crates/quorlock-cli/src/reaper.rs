@@ -118,13 +118,26 @@ impl Drop for Reaper {
 }
 
 /// A process group that the command can join without leading it: one that leads a group may not begin a session, and
-/// `setsid` then leaves its work to a child that nothing waits for. Its first member ends at once, and the number stays
+/// `setsid` then leaves its work to a child that it does not wait for. Its first member ends at once, and the number stays
 /// taken until it is waited for.
 pub(crate) fn new_group() -> io::Result<Pid> {
     let mut command = Command::new(this_program()?);
     command.arg(ANCHOR).process_group(0).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(Pid::from_child(&command.spawn()?))
+}
+
+/// Whether the processes of this system can be seen, as the reaper must see them. Asked before a lock is taken.
+pub(crate) fn check() -> Result<(), String> {
+    let seen = std::fs::read_link("/proc/self").ok();
+    match seen.as_deref().and_then(Path::to_str) {
+        _ if !cfg!(target_os = "linux") => Ok(()),
+        None => Err("there is no /proc, by which processes are found: mount it".to_owned()),
+        Some(number) if number == std::process::id().to_string() => Ok(()),
+        Some(_) => {
+            Err("/proc is that of another PID namespace: mount ours (`unshare --mount-proc`)".to_owned())
+        }
+    }
 }
 
 /// On Linux by a name that stays good when an upgrade has replaced the file.

@@ -22,10 +22,12 @@ use crate::args::{OnConflict, RunArgs};
 use crate::around;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
+use crate::reaper;
 use crate::signals::Signals;
 use crate::waiting::{self, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
+    reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let Cluster { builder, quorum, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
@@ -87,6 +89,11 @@ async fn under_lock(
     }
     let (ended, reaper) = outcome?;
     drop(reaper);
+    // Since the command's end, what was sent to us means us.
+    let for_us = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends());
+    if let Some(signal) = for_us.and_then(|caught| Signal::from_named_raw(caught.number)) {
+        return Ok(exit::by_signal(signal));
+    }
     if let Some(signal) = ended.signal.filter(|_| ended.is_our_groups) {
         let _ = kill_current_process_group(signal);
     }

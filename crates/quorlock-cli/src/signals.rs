@@ -109,7 +109,7 @@ impl Signals {
     /// None is lost.
     pub(crate) async fn next(&mut self) -> Caught {
         loop {
-            if let Some(caught) = self.kept.pop_front().or_else(|| self.blocked.get_ref().read()) {
+            if let Some(caught) = self.try_next() {
                 return caught;
             }
             match self.blocked.readable().await {
@@ -117,6 +117,16 @@ impl Signals {
                 Err(_) => std::future::pending().await,
             }
         }
+    }
+
+    /// The next signal, if one waits.
+    pub(crate) fn try_next(&mut self) -> Option<Caught> {
+        self.kept.pop_front().or_else(|| self.blocked.get_ref().read())
+    }
+
+    /// Whether the process that started us wants it ignored.
+    pub(crate) fn ignores(&self, signal: Signal) -> bool {
+        self.blocked.get_ref().ignored & (1_u64 << (signal.as_raw() - 1)) != 0
     }
 
     /// Stops this process and its group as the terminal would. True when it went on after that; false where nothing

@@ -165,16 +165,17 @@ impl Reaper {
         self.end_at = start.end_at;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
-        if let (Some(terminal), Some(group)) = (&mut self.terminal, start.group) {
-            terminal.is_lent_to(group);
-        }
         let stdin = self.run.take_stdin();
         let failed = if start.end_at <= boot_nanos() {
             News::Failed(None)
         } else {
             match spawn(start, stdin) {
                 Ok(pid) => {
-                    self.command = Some(Running { pid, group: start.group.filter(|_| !start.is_shared) });
+                    let group = start.group.unwrap_or(pid);
+                    if let Some(terminal) = &mut self.terminal {
+                        terminal.is_lent_to(group);
+                    }
+                    self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
                     self.run.tell(News::Started(pid));
                     // It is not to keep a file system busy, now that the command has the folder from it.
                     let _ = rustix::process::chdir("/");
@@ -235,8 +236,10 @@ fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let mut command = Command::new(this_program()?);
     command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
     command.arg(number(Some(getpid()))).arg(number(start.borrows_from)).args(&start.command);
-    if let Some(group) = start.group {
-        command.process_group(group.as_raw_pid());
+    match start.group {
+        Some(group) => drop(command.process_group(group.as_raw_pid())),
+        None if start.is_shared => {}
+        None => drop(command.process_group(0)),
     }
     command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     Ok(Pid::from_child(&command.spawn()?))

@@ -24,7 +24,7 @@ pub(crate) enum Order {
 pub(crate) struct Start {
     /// As for [`Order::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
-    /// The process group that the command joins, if not the reaper's.
+    /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
     pub(crate) group: Option<Pid>,
     /// It is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,

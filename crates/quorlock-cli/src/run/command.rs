@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
@@ -70,12 +71,14 @@ struct Watch<'a> {
     /// Children of ours that are not of the command.
     strangers: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
-    /// By the boot clock.
-    started_at: u64,
     /// Of the command, once it has ended.
     status: Option<ExitStatus>,
     /// What was sent to us and passed on.
     passed_on: BTreeSet<i32>,
+    /// What was sent to us after the command's end.
+    meant_for_us: Option<Signal>,
+    /// When it ended, the command had the terminal from us.
+    had_terminal: bool,
     stage: Stage,
     deadline: u64,
     /// How long before the deadline the command gets TERM, and KILL.
@@ -110,27 +113,29 @@ impl<'a> Watch<'a> {
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
         // What was here before us: who has become `run` may have started something.
         let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
-        // In the foreground of a terminal from outside of a container, only who stays in the group can use it.
-        let is_shared = args.foreground || group_of(None).is_none() && terminal::is_there();
+        // Where a use of the terminal in the background does not stop the command, nothing tells us to lend it; and one
+        // from outside of a container cannot be lent.
+        let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
+        let is_shared = args.foreground || cannot_lend && terminal::is_there();
         let environment = words::environment(&args.name, guard.fencing_token(), mark);
         let hands_on_group = is_shared && group_of(None).is_none();
         // First, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
-        let group = if is_shared { group_of(None) } else { Some(reaper::new_group().map_err(failed)?) };
+        let begins_session =
+            args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
+        let group = match () {
+            () if is_shared => group_of(None),
+            () if begins_session => Some(reaper::new_group().map_err(failed)?),
+            () => None,
+        };
         let children = signal(SignalKind::child()).map_err(failed)?;
         let lead = KILL_LEAD.min(ttl / 10);
-        let mut terminal = Terminal::open();
+        let terminal = Terminal::open();
         // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
         // it wants it.
-        let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared;
-        let mut borrows_from = None;
-        if let (Some(terminal), Some(group)) = (&mut terminal, group)
-            && is_alone
-            && terminal.is_ours()
-        {
-            terminal.is_lent_to(group);
-            borrows_from = group_of(None);
-        }
+        let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
+        let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
+        let borrows_from = group_of(None).filter(|_| is_alone && is_ours);
         Ok(Self {
             args,
             guard,
@@ -145,9 +150,10 @@ impl<'a> Watch<'a> {
             is_shared,
             strangers,
             command: None,
-            started_at: 0,
             status: None,
             passed_on: BTreeSet::new(),
+            meant_for_us: None,
+            had_terminal: false,
             stage: Stage::Working,
             deadline: guard.deadline().boot_nanos(),
             grace: args.kill_after.min(ttl / 3).max(lead),
@@ -190,6 +196,10 @@ impl<'a> Watch<'a> {
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
         };
+        // What was typed for both of us may wait here yet.
+        while let Some(caught) = self.signals.try_next() {
+            self.pass_on(caught);
+        }
         self.ended(at, was_late)
     }
 
@@ -227,22 +237,26 @@ impl<'a> Watch<'a> {
             let nodes = timeout(LEAST_LOOK, self.redlock.nodes()).await.unwrap_or_default();
             self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
         }
-        self.follow_to_its_group();
-        // A command that takes the terminal to a group of its own does so at once.
-        let is_new = self.terminal.is_some() && boot_nanos() < self.started_at + NEW;
-        let longest = if is_new { SHORT_LOOK } else { LONGEST_LOOK };
-        left.saturating_sub(self.grace).clamp(LEAST_LOOK, longest)
+        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
     }
 
     fn hear(&mut self, news: News) {
         match news {
             News::Started(pid) => {
                 self.command = Some(pid);
-                self.started_at = boot_nanos();
+                let group = *self.group.get_or_insert(pid);
+                if let Some(terminal) = self.terminal.as_mut().filter(|_| self.borrows_from.is_some()) {
+                    terminal.is_lent_to(group);
+                }
                 self.wait_for_children();
             }
             News::Stopped(number) => self.stopped(number),
-            News::Exited(status) => self.status = Some(ExitStatus::from_raw(status)),
+            News::Exited(status) => {
+                self.status = Some(ExitStatus::from_raw(status));
+                self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);
+                // What it has left runs in the background, and what is typed is for us.
+                self.give_back_terminal();
+            }
             News::Left(names) => self.say(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
@@ -315,11 +329,11 @@ impl<'a> Watch<'a> {
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
         let was_sent = |signal: &Signal| self.passed_on.contains(&signal.as_raw());
-        let is_our_groups = self.terminal.as_ref().is_some_and(Terminal::is_lent)
+        let is_our_groups = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
-        let signal = died_of.filter(|signal| is_our_groups || (words::ends(*signal) && was_sent(signal)));
-        Ok(Ended { code: code_of(status), signal, is_our_groups })
+        let for_both = died_of.filter(|signal| is_our_groups || (words::ends(*signal) && was_sent(signal)));
+        Ok(Ended { code: code_of(status), signal: self.meant_for_us.or(for_both), is_our_groups })
     }
 
     fn not_started(&mut self, error: Option<i32>) -> Failure {
@@ -373,9 +387,6 @@ fn left_until(deadline: u64) -> Duration {
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const LEAST_LOOK: Duration = Duration::from_millis(2);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
-const SHORT_LOOK: Duration = Duration::from_millis(5);
-/// For so long a command is new, in nanoseconds.
-const NEW: u64 = 1_000_000_000;
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Between two looks at what is still to be ended.
 const REST: Duration = Duration::from_millis(10);

@@ -3,7 +3,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use rustix::process::{Signal, kill_current_process_group, kill_process_group};
+use rustix::process::{Signal, kill_current_process_group};
 
 use super::{Stage, Watch, nanos, words};
 use crate::groups::{group_of, is_first_of_session, leads_session};
@@ -14,10 +14,15 @@ use crate::signals::Caught;
 impl Watch<'_> {
     /// A signal that was sent to us and means the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
+        // After the command's end, but for what was typed for both of us while it was ending.
+        if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
+            self.meant_for_us = self.meant_for_us.or(Signal::from_named_raw(caught.number));
+        }
         // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
         // closed hangs up on the session's first process alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
-        if self.is_shared && is_for_all {
+        // One that was not started yet has not had it.
+        if self.is_shared && is_for_all && self.command.is_some() {
             self.passed_on.insert(caught.number);
             return;
         }
@@ -65,6 +70,11 @@ impl Watch<'_> {
         let was_lent = terminal.was_lent();
         let like = if signal == Signal::STOP { Signal::TSTP } else { signal };
         let went_on = has_shell && self.signals.stop_ourselves(like);
+        // In the foreground meanwhile, also where a next stop hides that we went on.
+        if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
+            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+            return;
+        }
         if wants_terminal && !went_on {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
@@ -79,22 +89,15 @@ impl Watch<'_> {
         self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
     }
 
-    /// A command that has made a group of its own, such as `timeout`, takes the terminal there with it.
-    pub(super) fn follow_to_its_group(&mut self) {
-        let (Some(pid), None, Some(terminal)) = (self.command, self.status, &mut self.terminal) else {
-            return;
-        };
-        if terminal.is_lent() && group_of(Some(pid)) == Some(pid) && terminal.lend(pid) {
-            // It may have been stopped there meanwhile.
-            let _ = kill_process_group(pid, Signal::CONT);
-        }
-    }
-
     /// Who was ended cannot see to the modes of the terminal itself.
     pub(super) fn give_back_terminal(&mut self) {
         let was_ended =
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
         if let Some(terminal) = &mut self.terminal {
+            // It may have been lent without our knowing.
+            if let Some(group) = self.borrows_from.and(self.group) {
+                terminal.is_lent_to(group);
+            }
             terminal.take_back(was_ended && self.command.is_some());
             if self.others_want_terminal {
                 let _ = kill_current_process_group(Signal::CONT);
