@@ -110,9 +110,10 @@ impl Drop for Reaper {
     /// Waits for its end, which has come or comes now: what nobody waits for stays in the list of processes.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        if !self.has_ended {
+        while !self.has_ended {
             let _ = kill_process(self.pid, Signal::CONT);
-            let _ = waitpid(Some(self.pid), WaitOptions::empty());
+            let status = waitpid(Some(self.pid), WaitOptions::UNTRACED);
+            self.has_ended = !matches!(status, Ok(Some((_, status))) if status.stopped());
         }
     }
 }

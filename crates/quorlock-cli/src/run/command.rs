@@ -117,6 +117,8 @@ impl<'a> Watch<'a> {
         // from outside of a container cannot be lent.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
+        // Before there is a child whose stop could be missed.
+        let children = signal(SignalKind::child()).map_err(failed)?;
         let environment = words::environment(&args.name, guard.fencing_token(), mark);
         let hands_on_group = is_shared && group_of(None).is_none();
         // First, because it takes the longest.
@@ -128,7 +130,6 @@ impl<'a> Watch<'a> {
             () if begins_session => Some(reaper::new_group().map_err(failed)?),
             () => None,
         };
-        let children = signal(SignalKind::child()).map_err(failed)?;
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
         // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when

@@ -1,0 +1,134 @@
+//! What a reaper that is killed or stopped leaves, and what else comes between `run` and its reaper.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::processes::{Process, family, reaper_of};
+use crate::world::{World, end_of, send, until, wait};
+
+#[test]
+fn nothing_below_a_killed_reaper_is_overlooked() {
+    let world = World::of(3);
+    world.write("child", "trap '' TERM; echo $$ >> up; while :; do sleep 0.02; done");
+    let script = "sh child & setsid sh child & (sh child &) ; wait; sleep 60";
+    for round in 0..15 {
+        let args = ["run", "--kill-after", "100ms", "a", "--", "sh", "-c", script];
+        let run = world.quorlock(&args).spawn().expect("a process");
+        until("all are up", || world.read("up").lines().count() == 3);
+        let all: Vec<_> = family(run.id() as i32).into_iter().filter(|it| it.words() == "sh child").collect();
+        assert_eq!(all.len(), 3);
+        reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
+        let end = end_of(run);
+        assert!(end.err.contains("reaper"), "{round}: {end:?}");
+        assert!(!all.iter().any(Process::is_alive), "{round}: {end:?}");
+        std::fs::remove_file(world.file("up")).expect("a file");
+    }
+}
+
+#[test]
+fn what_was_started_before_run_is_none_of_its_commands() {
+    let world = World::of(3);
+    // A child of the very process that becomes `run`.
+    let script = "sleep 600 > /dev/null 2>&1 & echo $! > sidecar; exec quorlock run a -- sh -c 'touch began; sleep 600'";
+    let run = world.program("sh", &["-c", script]).spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    let sidecar = Process::of(world.pid_in("sidecar").as_raw_nonzero().get()).expect("a process");
+    reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
+    end_of(run);
+    assert!(sidecar.is_alive());
+    sidecar.send(Signal::KILL);
+}
+
+#[test]
+fn what_was_killed_with_its_reaper_heeds_an_interrupt() {
+    let world = World::of(3);
+    world.write("child", "trap '' TERM INT; echo $$ > up; while :; do sleep 0.02; done");
+    let args = ["run", "--kill-after", "1h", "--ttl", "30s", "a", "--", "sh", "-c", "setsid sh child & wait"];
+    let mut run = world.quorlock(&args).spawn().expect("a process");
+    let child = Process::of(world.pid_in("up").as_raw_nonzero().get()).expect("a process");
+    reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
+    // It gets an hour, unless somebody says that this is enough.
+    sleep(Duration::from_millis(300));
+    assert!(child.is_alive());
+    send(&run, Signal::TERM);
+    wait(&mut run);
+    assert!(!child.is_alive());
+}
+
+#[test]
+fn signals_come_in_their_order_also_those_without_a_name() {
+    let world = World::of(3);
+    world.write("listener", crate::programs::LISTENER);
+    let words = ["run", "a", "--", "python3", "listener", "34", "35", "36", "USR1"];
+    let mut run = world.quorlock(&words).spawn().expect("a process");
+    until("the listener is ready", || world.read("signals") == "READY\n");
+    let script = format!("for s in 34 35 36; do kill -$s {0}; sleep 0.1; done; kill -USR1 {0}", run.id());
+    assert!(world.program("sh", &["-c", &script]).status().expect("a shell").success());
+    until("all are heard", || world.read("signals").contains("USR1"));
+    assert_eq!(world.read("signals"), "READY\n34\n35\n36\nUSR1\n");
+    send(&run, Signal::TERM);
+    assert_eq!(wait(&mut run).code(), Some(5));
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_ends_no_command() {
+    let world = World::of(3);
+    let (reader, writer) = UnixStream::pair().expect("a socket");
+    writer.set_nonblocking(true).expect("a socket");
+    let full = vec![b'x'; 1 << 16];
+    while (&writer).write(&full).is_ok() {}
+    while (&writer).write(b"x").is_ok() {}
+    writer.set_nonblocking(false).expect("a socket");
+    let script = "echo $$ > pid; i=0; while [ $i -lt 250 ]; do sleep 0.02; i=$((i+1)); done; exit 6";
+    let mut command = world.quorlock(&["run", "--ttl", "2s", "a", "--", "sh", "-c", script]);
+    command.stderr(Stdio::from(std::os::fd::OwnedFd::from(writer)));
+    let mut run = command.spawn().expect("a process");
+    drop(command);
+    let pid = Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
+    // Each of these makes a line.
+    for _ in 0..3 {
+        pid.send(Signal::STOP);
+        sleep(Duration::from_millis(100));
+        pid.send(Signal::CONT);
+    }
+    assert_eq!(wait(&mut run).code(), Some(6));
+    drop(reader);
+}
+
+#[test]
+fn a_reaper_that_was_stopped_at_its_start_is_continued() {
+    let world = World::of(3);
+    // Stopped as soon as it is there, which may be before it has started anything.
+    for _ in 0..6 {
+        let mut run = world.quorlock(&["run", "--ttl", "2s", "a", "--", "true"]).spawn().expect("a process");
+        let mut reaper = None;
+        while reaper.is_none() && run.try_wait().expect("a look").is_none() {
+            reaper = family(run.id() as i32).into_iter().find(|it| it.words().contains("reaper of"));
+        }
+        if let Some(reaper) = reaper {
+            reaper.send(Signal::STOP);
+        }
+        assert_eq!(wait(&mut run).code(), Some(0));
+        world.until_free("a");
+    }
+}
+
+#[test]
+fn what_others_do_for_a_command_that_is_ended_is_told() {
+    let mut world = World::of(3);
+    let sleep_path = world.program("sh", &["-c", "command -v sleep"]).output().expect("a shell").stdout;
+    std::fs::copy(String::from_utf8_lossy(&sleep_path).trim(), world.file("ssh")).expect("a copy");
+    let run = world.quorlock(&["run", "--ttl", "2s", "a", "--", "sh", "-c", "touch began; ./ssh 60; exit 1"]);
+    let run = { run }.spawn().expect("a process");
+    until("the command runs", || world.has("began"));
+    world.fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
+    let end = end_of(run);
+    assert_eq!(end.code, Some(70), "{end:?}");
+    assert_eq!(end.err.matches("what others do for it").count(), 1, "{end:?}");
+    assert!(end.err.contains("(ssh "), "{end:?}");
+}

@@ -1,0 +1,178 @@
+//! Terminals that others have part in: programs that stop themselves, groups and sessions of their own, substitutions,
+//! and what is typed at an odd moment.
+
+use rustix::process::{Pid, Signal, test_kill_process_group};
+
+use crate::processes::Process;
+use crate::programs::ASK;
+use crate::terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal};
+use crate::world::{World, until};
+
+fn process_in(world: &World, name: &str) -> Process {
+    Process::of(world.pid_in(name).as_raw_nonzero().get()).expect("a process")
+}
+
+#[test]
+fn a_command_that_stops_itself_when_ctrl_z_is_typed_stops_run() {
+    let world = World::of(3);
+    // As `top` and `nano` do, and `suspend` of a shell.
+    world.write("editor", "echo $$ > pid; stty raw; kill -STOP $$; stty -raw; echo back; exit 4");
+    for options in ["", "--foreground"] {
+        let mut terminal = Terminal::bash(&world);
+        terminal.line(&format!("quorlock run --ttl 30s {options} a -- bash editor"));
+        terminal.until("Stopped");
+        terminal.until(PROMPT);
+        let command = process_in(&world, "pid");
+        assert!(command.is_stopped());
+        terminal.line("fg");
+        terminal.until("back");
+        terminal.until(PROMPT);
+        assert_eq!(terminal.status(), 4, "{options}");
+        std::fs::remove_file(world.file("pid")).expect("a file");
+    }
+}
+
+#[test]
+fn a_command_that_makes_a_group_of_its_own_keeps_the_terminal_and_goes_on_after_a_stop() {
+    let world = World::of(3);
+    world.write("ask", &format!("echo $$ > pid; {ASK}"));
+    for line in [
+        "quorlock run --ttl 30s a -- timeout 60 bash ask",
+        "quorlock run --ttl 30s a -- timeout 60 bash ask 2> err",
+    ] {
+        let mut terminal = Terminal::bash(&world);
+        terminal.line(line);
+        let command = process_in(&world, "pid");
+        terminal.type_keys(CTRL_Z);
+        terminal.until("Stopped");
+        terminal.until(PROMPT);
+        until("all of it is stopped", || command.is_stopped());
+        terminal.line("fg");
+        until("it goes on", || !command.is_stopped());
+        terminal.line("yes");
+        terminal.until("told: yes");
+        terminal.until(PROMPT);
+        assert_eq!(terminal.status(), 4, "{line}");
+        std::fs::remove_file(world.file("pid")).expect("a file");
+    }
+}
+
+#[test]
+fn a_command_that_writes_to_a_file_reads_the_terminal() {
+    let world = World::of(3);
+    let mut terminal = Terminal::bash(&world);
+    terminal.line("quorlock run a -- timeout 20 head -n 1 > file");
+    terminal.run();
+    until("the command runs", || terminal.running().iter().any(|it| it.comm == "head"));
+    terminal.line("typed");
+    terminal.until(PROMPT);
+    assert_eq!(terminal.status(), 0);
+    assert_eq!(world.read("file"), "typed\n");
+}
+
+#[test]
+fn the_group_of_the_command_has_a_leader() {
+    // `sudo` takes a group without one for one that nothing continues, and ends what it runs when it is stopped.
+    let world = World::of(3);
+    let script = "ps -o pgid= -p $$ | tr -d ' ' > group; while [ ! -e enough ]; do sleep 0.02; done";
+    let mut terminal = Terminal::bash(&world);
+    terminal.line(&format!("quorlock run a -- sh -c \"{}\"", script.replace('$', "\\$")));
+    let group = world.pid_in("group");
+    assert!(Process::of(group.as_raw_nonzero().get()).is_some_and(|leader| leader.is_alive()));
+    assert!(test_kill_process_group(group).is_ok());
+    world.write("enough", "");
+    terminal.until(PROMPT);
+}
+
+#[test]
+fn in_a_substitution_the_command_reads_the_terminal() {
+    let world = World::of(3);
+    world.write("ask", "read v < /dev/tty; echo \"$v\"");
+    let mut terminal = Terminal::bash(&world);
+    for line in [
+        "x=$(quorlock run a -- sh ask); echo \"got-$x.\"",
+        "trap '' TTIN TTOU TSTP; quorlock run a -- sh ask | sed s/^/got-/",
+    ] {
+        terminal.line(line);
+        until("it reads", || terminal.running().iter().any(|it| it.words() == "sh ask"));
+        terminal.line("typed");
+        terminal.until("got-typed");
+        terminal.until(PROMPT);
+    }
+}
+
+#[test]
+fn an_interrupt_reaches_a_command_that_has_begun_a_session() {
+    let world = World::of(3);
+    let mut terminal = Terminal::bash(&world);
+    terminal.line("quorlock run a -- setsid sh -c 'echo $$ > pid; exec sleep 60'");
+    let command = process_in(&world, "pid");
+    terminal.type_keys(CTRL_C);
+    terminal.until(PROMPT);
+    assert_eq!(terminal.status(), 130);
+    assert!(!command.is_alive());
+}
+
+#[test]
+fn an_interrupt_at_any_moment_of_the_start_ends_the_loop() {
+    let world = World::of(3);
+    for options in ["", "--foreground"] {
+        for wait in 0..8_u64 {
+            let mut terminal = Terminal::bash(&world);
+            terminal.line(&format!("while :; do echo round; quorlock run {options} a -- sleep 60; done"));
+            terminal.until("round");
+            let run = terminal.run();
+            std::thread::sleep(std::time::Duration::from_millis(wait * 3));
+            terminal.type_keys(CTRL_C);
+            terminal.until(PROMPT);
+            assert_eq!(terminal.status(), 130, "{options} {wait}");
+            assert!(!run.is_alive());
+            world.until_free("a");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_after_the_commands_end_ends_the_loop() {
+    let world = World::of(3);
+    // What is left heeds neither.
+    let left = "(trap \"\" TERM INT; echo 1 > left; exec sleep 3) & exit 0";
+    let mut terminal = Terminal::bash(&world);
+    terminal.line(&format!("while :; do echo round; quorlock run --kill-after 2s a -- sh -c '{left}'; done"));
+    terminal.until("still running");
+    terminal.type_keys(CTRL_C);
+    terminal.until(PROMPT);
+    assert_eq!(terminal.status(), 130);
+    // And while the lock is given back.
+    let mut world = World::of(3);
+    let mut terminal = Terminal::bash(&world);
+    terminal.line("while :; do echo round; quorlock run a -- sh -c 'touch began; while [ ! -e enough ]; do sleep 0.02; done; touch ended'; done");
+    until("the command runs", || world.has("began"));
+    world.fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::pause);
+    world.write("enough", "");
+    until("the command has ended", || world.has("ended"));
+    terminal.type_keys(CTRL_C);
+    terminal.until(PROMPT);
+    world.fleet.servers_mut().iter_mut().for_each(quorlock_chaos::Server::resume);
+    assert_eq!(terminal.status(), 130);
+}
+
+#[test]
+fn a_stop_right_after_fg_is_a_stop() {
+    let world = World::of(3);
+    world.write("ask", ASK);
+    for _ in 0..5 {
+        let mut terminal = Terminal::bash(&world);
+        terminal.line("quorlock run --ttl 30s --kill-after 1s a -- bash ask &");
+        terminal.until(PROMPT);
+        let run = terminal.run();
+        until("it is stopped", || run.is_stopped());
+        run.send(Signal::CONT);
+        run.send(Signal::TSTP);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        terminal.line("fg");
+        terminal.line("yes");
+        terminal.until("told: yes");
+        assert!(Pid::from_raw(run.pid).is_some());
+    }
+}
