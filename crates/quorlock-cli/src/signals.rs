@@ -134,15 +134,20 @@ impl Signals {
     pub(crate) fn stop_ourselves(&mut self, signal: Signal) -> bool {
         // A CONT of before tells nothing.
         self.keep_all();
+        let before = self.kept.len();
         let _ = kill_current_process_group(signal);
         take(signal);
-        let was_continued = self.keep_all();
-        if was_continued {
+        let is_stop =
+            |caught: &Caught| [Signal::TSTP, Signal::TTIN, Signal::TTOU].iter().any(|stop| caught.is(*stop));
+        // A stop that comes after it takes the CONT away.
+        let went_on = self.keep_all() || self.kept.iter().skip(before).any(is_stop);
+        if went_on {
             // As the system does: what goes on is not to stop for what came before.
-            let stops = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
-            self.kept.retain(|caught| !stops.iter().any(|stop| caught.is(*stop)));
+            let after = self.kept.split_off(before);
+            self.kept.retain(|caught| !is_stop(caught));
+            self.kept.extend(after);
         }
-        was_continued
+        went_on
     }
 
     /// Reads what waits, and whether CONT was among it.

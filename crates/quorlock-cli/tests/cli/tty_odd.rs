@@ -49,8 +49,8 @@ fn a_command_that_makes_a_group_of_its_own_keeps_the_terminal_and_goes_on_after_
         until("all of it is stopped", || command.is_stopped());
         terminal.line("fg");
         until("it goes on", || !command.is_stopped());
-        terminal.line("yes");
-        terminal.until("told: yes");
+        terminal.line("please");
+        terminal.until("told: please");
         terminal.until(PROMPT);
         assert_eq!(terminal.status(), 4, "{line}");
         std::fs::remove_file(world.file("pid")).expect("a file");
@@ -171,8 +171,8 @@ fn a_stop_right_after_fg_is_a_stop() {
         run.send(Signal::TSTP);
         std::thread::sleep(std::time::Duration::from_millis(200));
         terminal.line("fg");
-        terminal.line("yes");
-        terminal.until("told: yes");
+        terminal.line("please");
+        terminal.until("told: please");
         assert!(Pid::from_raw(run.pid).is_some());
     }
 }
