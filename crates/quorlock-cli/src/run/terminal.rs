@@ -64,11 +64,6 @@ impl Terminal {
         self.foreground() == Some(group)
     }
 
-    /// Whether it is gone: its window was closed.
-    pub(crate) fn is_gone(&self) -> bool {
-        tcgetpgrp(&self.tty) == Err(Errno::IO)
-    }
-
     /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell above us have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
         self.borrower != self.ours

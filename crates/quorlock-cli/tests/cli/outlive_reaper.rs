@@ -21,7 +21,8 @@ fn nothing_below_a_killed_reaper_is_overlooked() {
         let run = world.quorlock(&args).spawn().expect("a process");
         until("all are up", || world.read("up").lines().count() == 3);
         let all: Vec<_> = family(run.id() as i32).into_iter().filter(|it| it.words() == "sh child").collect();
-        assert_eq!(all.len(), 3);
+        // And perhaps one that is about to become a `sleep`.
+        assert!(all.len() >= 3, "{all:?}");
         reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
         let end = end_of(run);
         assert!(end.err.contains("reaper"), "{round}: {end:?}");

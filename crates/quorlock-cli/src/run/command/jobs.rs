@@ -32,11 +32,6 @@ impl Watch<'_> {
             return;
         }
         self.passed_on.insert(caught.number);
-        // From a window that was closed the command has it from the system, when the shell above us has gone.
-        let has_hung_up = |terminal: &Terminal| terminal.was_lent() && terminal.is_gone();
-        if caught.is(Signal::HUP) && !leads_session() && self.terminal.as_ref().is_some_and(has_hung_up) {
-            return;
-        }
         self.reaper.order(Order::Signal(caught.number));
     }
 
