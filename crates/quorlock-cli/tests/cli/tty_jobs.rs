@@ -1,4 +1,7 @@
 //! Job control: a stopped command stops `run`, whose lock then runs out; `fg` in time goes on.
+//!
+//! What is stopped here loops in `bash`: `sh` may use vfork, and a child of that which is stopped before it has become its
+//! program keeps its parent from being stopped, with or without `run`.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -50,7 +53,7 @@ fn a_command_suspended_for_longer_than_the_ttl_loses_its_lock_and_ends() {
     world.write("command", "trap '' TERM; echo $$ > pid; while :; do echo >> proof; sleep 0.02; done");
     for options in ["", "--foreground"] {
         let mut terminal = Terminal::bash(&world);
-        terminal.line(&format!("quorlock run --ttl 2s {options} a -- sh command"));
+        terminal.line(&format!("quorlock run --ttl 2s {options} a -- bash command"));
         let command = process_in(&world, "pid");
         until("the command works", || world.has("proof"));
         terminal.type_keys(CTRL_Z);
@@ -130,7 +133,7 @@ fn where_no_shell_could_continue_it_a_suspended_command_goes_on() {
     let world = World::of(3);
     world
         .write("command", "echo $$ > pid; while [ ! -e enough ]; do echo >> proof; sleep 0.02; done; exit 6");
-    let mut terminal = Terminal::quorlock(&world, &["run", "--ttl", "2s", "a", "--", "sh", "command"]);
+    let mut terminal = Terminal::quorlock(&world, &["run", "--ttl", "2s", "a", "--", "bash", "command"]);
     let command = process_in(&world, "pid");
     terminal.type_keys(CTRL_Z);
     // It came, and was undone: the command works for longer than the ttl.
