@@ -207,7 +207,8 @@ async fn take(
     }
 }
 
-/// Refuses to wait for a lock that is held by the `run` that has started this one.
+/// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is
+/// told.
 async fn not_around(
     redlock: &Redlock,
     name: &str,
@@ -220,15 +221,23 @@ async fn not_around(
     }
     let seen = redlock.inspect(name).await?;
     let Some(run) = around::holder(&around, &seen) else { return Ok(()) };
-    let words = "held by the `quorlock run` that started this one";
+    let ends_us = run.ends_us();
+    let words = if ends_us {
+        "held by the `quorlock run` that started this one"
+    } else {
+        "held by a `quorlock run` whose QUORLOCK_HELD this process has"
+    };
     if tries_once {
         return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
     }
-    if run.ends_us() {
+    if ends_us {
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.tell(BTreeSet::from(["around".to_owned()]), words);
+    teller.tell(
+        BTreeSet::from(["around".to_owned()]),
+        &format!("{words}: if that one waits for this process, neither ends"),
+    );
     Ok(())
 }
 
