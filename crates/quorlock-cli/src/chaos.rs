@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorlock_chaos::judge::Verdict;
+use quorlock_chaos::judge::{Verdict, counted};
 use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
 use crate::about::about;
@@ -120,7 +120,9 @@ const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
     let Progress { stage, past, of, acquisitions, faults, last_fault } = progress;
-    bar.draw(stage, *past, *of, &format!("{acquisitions} acquisitions  {faults} faults  {last_fault}"));
+    let counts =
+        [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
+    bar.draw(stage, *past, *of, &format!("{}  {last_fault}", counts.join("  ")));
 }
 
 /// The names of these, as they are typed.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use quorlock_chaos::judge::counted;
+
 use super::figures::{Figures, Stretch};
 use super::spread::{Spread, words};
 
@@ -29,30 +31,28 @@ pub(super) fn terms(figures: &Figures) -> String {
     let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
     servers.dedup();
-    let nodes = figures.nodes.len();
     let hold = if figures.hold_us > 0.0 {
         format!("each held for {}", words(figures.hold_us))
     } else {
         "given back at once".to_owned()
     };
     format!(
-        "{nodes} node{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} name{} for {:.1} s; {hold}",
-        if nodes == 1 { "" } else { "s" },
+        "{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} for {:.1} s; {hold}",
+        counted(figures.nodes.len(), "node"),
         servers.join(", "),
         figures.quorum,
         figures.mode,
         words(figures.ttl_ms as f64 * 1e3),
         figures.alone.seconds,
         tasks(figures),
-        figures.keys,
-        if figures.keys == 1 { "" } else { "s" },
+        counted(figures.keys, "name"),
         figures.load.seconds,
     )
 }
 
 /// How many tasks, in words.
 pub(super) fn tasks(figures: &Figures) -> String {
-    if figures.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", figures.tasks) }
+    counted(figures.tasks, "task")
 }
 
 /// The parts of the run, each with its name.
@@ -117,8 +117,8 @@ pub(super) fn throughput(figures: &Figures) -> String {
     if it.longest_waiting_us > LONG_WAIT_US {
         let _ = write!(
             text,
-            "; at the end {} tasks were waiting, the longest for {}",
-            it.waiting_at_the_end,
+            "; waiting at the end: {}, the longest for {}",
+            counted(it.waiting_at_the_end, "task"),
             words(it.longest_waiting_us)
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, times};
+use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, counted, times};
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
 
@@ -108,8 +108,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 pub(super) fn judged(verdict: &Verdict) -> String {
     match verdict.figures.redundancy_judged {
         0 => "NO lock for redundancy: none was held for two ttls beside a node that was well".to_owned(),
-        1 => "1 lock for redundancy".to_owned(),
-        many => format!("{many} locks for redundancy"),
+        some => format!("{} for redundancy", counted(some, "lock")),
     }
 }
 
