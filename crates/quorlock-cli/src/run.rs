@@ -5,7 +5,6 @@ pub(crate) mod command;
 pub(crate) mod terminal;
 mod words;
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,7 +22,7 @@ use crate::around;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::signals::Signals;
-use crate::waiting::{self, News, Teller};
+use crate::waiting::{self, Kind, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut signals =
@@ -119,11 +118,20 @@ async fn take(
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
-    let mut least = one_dial;
+    let (mut least, mut most) = (one_dial, UNSAID);
     let redlock = loop {
-        let startup = left().unwrap_or(STARTUP).min(STARTUP).max(least);
-        least = LEAST_TRY;
-        match builder.clone().startup_timeout(startup).connect().await {
+        let startup = left().unwrap_or(most).min(most).max(least);
+        (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
+        let mut connecting = pin!(builder.clone().startup_timeout(startup).connect());
+        // Where one dial may take long, it is not waited for without a word.
+        let connected = match timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                teller.tell(Kind::Starting, "no quorum of nodes has answered yet");
+                connecting.await
+            }
+        };
+        match connected {
             Err(error @ ConnectError::NoQuorum { .. })
                 if tries_once || left().is_some_and(|left| left.is_zero()) =>
             {
@@ -131,7 +139,7 @@ async fn take(
                 return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
-                teller.tell(waiting::reasons(nodes), &error.to_string());
+                teller.tell(waiting::troubles(nodes), &error.to_string());
             }
             outcome => break outcome?,
         }
@@ -144,8 +152,8 @@ async fn take(
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    // When to look who holds it, until that was said.
-    let mut look_at = Some(Instant::now() + UNSAID);
+    // When to look who holds it: soon until that was said, and then now and then, for it may be another by then.
+    let mut look_at = (!teller.is_quiet()).then(|| Instant::now() + UNSAID);
     let acquired = loop {
         let what_keeps = async {
             if news.changed().await.is_err() {
@@ -160,21 +168,24 @@ async fn take(
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
-            redlock.inspect(&args.name).await
+            (redlock.inspect(&args.name).await, redlock.nodes().await)
         };
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
             (news, nodes) = what_keeps => {
-                if let Some((reasons, words)) = news.words(&nodes, quorum) {
-                    teller.tell(reasons, &words);
+                if let Some((kind, words)) = news.words(&nodes, quorum) {
+                    teller.tell(kind, &words);
                 }
             }
-            seen = who_holds => {
-                let words = seen.ok().and_then(|seen| waiting::holder(&seen));
-                look_at = words.is_none().then(|| Instant::now() + UNSAID);
-                if let Some(words) = words {
-                    teller.tell(BTreeSet::from(["held".to_owned()]), &words);
+            (seen, nodes) = who_holds => {
+                // Of nodes that refuse to vote, some may be read: that others hold it is not what keeps us then.
+                let trouble = news.borrow().words(&nodes, quorum);
+                let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
+                look_at = Some(Instant::now() + UNSAID);
+                if let Some((kind, words)) = trouble.or(holder) {
+                    teller.tell(kind, &words);
+                    look_at = Some(Instant::now() + AGAIN);
                 }
             }
         }
@@ -198,7 +209,10 @@ async fn take(
                 AcquireError::Held { .. } => {
                     let seen = redlock.inspect(&args.name).await.ok();
                     let words = seen.and_then(|seen| waiting::holder(&seen));
-                    format!("{name}: {}", words.unwrap_or_else(|| "held by others".to_owned()))
+                    format!(
+                        "{name}: {}",
+                        words.map_or_else(|| "held by others".to_owned(), |(_, words)| words)
+                    )
                 }
                 _ => error.to_string(),
             };
@@ -234,10 +248,7 @@ async fn not_around(
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.tell(
-        BTreeSet::from(["around".to_owned()]),
-        &format!("{words}: if that one waits for this process, neither ends"),
-    );
+    teller.tell(Kind::Around, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 
@@ -285,6 +296,9 @@ async fn until_told_to_stop(signals: &mut Signals) -> Signal {
 const TTL: Duration = Duration::from_secs(15);
 /// A lock that is had so soon is not worth a word.
 const UNSAID: Duration = Duration::from_secs(2);
+/// After how long to look again. Of each that waits, each node is asked so often who holds the lock: 5,000 are 500 looks a
+/// second, beside the few commands a second that each of them costs anyhow.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long the driver may take to tell what it has told its own.
 const TELLING: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
