@@ -76,6 +76,12 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
+    // Of all there are, those for which there is no time are skipped.
+    let is_short = |kind: &&Kind| args.seconds < kind.least_seconds() && faults.len() < Kind::ALL.len();
+    if let Some(kind) = faults.iter().find(is_short) {
+        let words = format!("{kind} {}", kind.needs_time());
+        return Err(Failure::new(exit::USAGE, words));
+    }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, as long as it is told.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
