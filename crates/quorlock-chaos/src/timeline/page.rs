@@ -110,10 +110,8 @@ fn figures(verdict: &Verdict) -> String {
     list.push(("judged for redundancy", judged));
     list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
-    let figure = |(name, value): (&str, String)| {
-        let class = if value.contains('·') { " class=\"wide\"" } else { "" };
-        format!("<div{class}><dt>{name}</dt><dd>{}</dd></div>", escaped(&value))
-    };
+    let figure =
+        |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
     list.into_iter().map(figure).collect()
 }
 
