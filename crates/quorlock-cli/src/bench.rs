@@ -26,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
-use crate::progress::Bar;
+use crate::progress::{Bar, room};
 use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
@@ -126,7 +126,7 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"));
     } else {
-        print(&table::table(figures));
+        print(&table::table(figures, room()));
     }
     args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &page::page(figures)))
 }

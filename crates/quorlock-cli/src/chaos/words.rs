@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, counted, times};
+use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
 
@@ -51,8 +52,18 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// For people: the verdict in one line, what is to be known besides, and how to have it again.
-pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
+/// For people: the verdict first, what is to be known besides, and how to have it again. That alone may be wider than the
+/// terminal, for it is to be copied.
+pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
+    let mut text = String::new();
+    for line in lines(outcome).lines() {
+        wrapped(&mut text, line, columns, if line.starts_with(' ') { "            " } else { "  " });
+    }
+    let _ = writeln!(text, "  again     {}", config.replay);
+    text
+}
+
+fn lines(outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
     let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
@@ -78,7 +89,6 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
     for (kind, why) in &outcome.skipped {
         let _ = writeln!(text, "  skipped   {kind}: {why}");
     }
-    let _ = writeln!(text, "  again     {}", config.replay);
     text
 }
 
