@@ -124,12 +124,11 @@ async fn take(
         (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
         let mut connecting = pin!(builder.clone().startup_timeout(startup).connect());
         // Where one dial may take long, it is not waited for without a word.
-        let connected = match timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
-            Ok(connected) => connected,
-            Err(_) => {
-                teller.tell(Kind::Starting, "no quorum of nodes has answered yet");
-                connecting.await
-            }
+        let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
+            soon
+        } else {
+            teller.tell(Kind::Starting, "no quorum of nodes has answered yet");
+            connecting.await
         };
         match connected {
             Err(error @ ConnectError::NoQuorum { .. })
@@ -196,29 +195,27 @@ async fn take(
             let told = timeout(TELLING, news.wait_for(|news| news.mark.is_some())).await;
             Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.mark)))
         }
-        Err(error) => {
-            let name = lock(error.key().unwrap_or(&args.name));
-            let words = match &error {
-                AcquireError::Held { retry_after: Some(left), .. } => {
-                    format!("{name}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
-                }
-                AcquireError::OnProbation { retry_after, .. } => {
-                    format!("{name}: {}", on_probation(*retry_after))
-                }
-                // A key that never expires is nobody's to wait for.
-                AcquireError::Held { .. } => {
-                    let seen = redlock.inspect(&args.name).await.ok();
-                    let words = seen.and_then(|seen| waiting::holder(&seen));
-                    format!(
-                        "{name}: {}",
-                        words.map_or_else(|| "held by others".to_owned(), |(_, words)| words)
-                    )
-                }
-                _ => error.to_string(),
-            };
-            Err(Failure { words, ..error.into() })
-        }
+        Err(error) => Err(not_had(redlock, &args.name, error).await),
     }
+}
+
+/// Why the lock could not be had, and until when.
+async fn not_had(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
+    let shown = lock(error.key().unwrap_or(name));
+    let words = match &error {
+        AcquireError::Held { retry_after: Some(left), .. } => {
+            format!("{shown}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
+        }
+        AcquireError::OnProbation { retry_after, .. } => format!("{shown}: {}", on_probation(*retry_after)),
+        // A key that never expires is nobody's to wait for.
+        AcquireError::Held { .. } => {
+            let seen = redlock.inspect(name).await.ok();
+            let words = seen.and_then(|seen| waiting::holder(&seen));
+            format!("{shown}: {}", words.map_or_else(|| "held by others".to_owned(), |(_, words)| words))
+        }
+        _ => error.to_string(),
+    };
+    Failure { words, ..error.into() }
 }
 
 /// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is

@@ -47,13 +47,12 @@ impl<'a> Teller<'a> {
 
     /// Unless it is what was said last.
     pub(crate) fn tell(&mut self, kind: Kind, words: &str) {
-        if self.is_news(&kind, Instant::now()) && !self.is_quiet {
+        if self.is_news(kind, Instant::now()) && !self.is_quiet {
             exit::say(&format!("{}: waiting: {words}", exit::lock(self.name)));
         }
     }
 
-    fn is_news(&mut self, kind: &Kind, now: Instant) -> bool {
-        let mut told = kind.clone();
+    fn is_news(&mut self, mut told: Kind, now: Instant) -> bool {
         match (&self.last, &mut told) {
             (Some(_), Kind::Starting) => return false,
             (Some(last), told) if last == told => return false,
@@ -97,7 +96,7 @@ mod tests {
     #[test]
     fn an_outage_is_one_until_it_is_over() {
         let (mut teller, now) = (Teller::new("a", true), Instant::now());
-        let mut tell = |kind: &Kind| teller.is_news(kind, now);
+        let mut tell = |kind: &Kind| teller.is_news(kind.clone(), now);
         assert!(tell(&Kind::Starting));
         let both = troubles(&[("h:1", "away"), ("h:2", "away")]);
         assert!(tell(&both) && !tell(&both));
@@ -114,7 +113,7 @@ mod tests {
         let (mut teller, began) = (Teller::new("a", true), Instant::now());
         let mut told = Vec::new();
         for look in 0..60 {
-            if teller.is_news(&held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
+            if teller.is_news(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
                 told.push(look * 10);
             }
         }
