@@ -88,8 +88,7 @@ impl News {
         }
         // Else all is well again.
         (!troubles.is_empty()).then(|| {
-            let of = |(address, _): &(&str, String)| ((*address).to_owned(), kinds[address].clone());
-            let kind = Kind::Troubles(troubles.iter().map(of).collect());
+            let kind = Kind::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
@@ -127,8 +126,7 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
 
 /// What is wrong with these nodes.
 pub(crate) fn troubles(nodes: &[NodeStatus]) -> Kind {
-    let kinds = nodes.iter().filter_map(|node| Some((node.address.clone(), kind_of(node)?)));
-    Kind::Troubles(kinds.collect())
+    Kind::Troubles(nodes.iter().filter_map(kind_of).collect())
 }
 
 /// What keeps it from voting, the same in whatever words it is found to be away.

@@ -21,8 +21,8 @@ pub(crate) enum Kind {
     Lasting,
     OnProbation,
     TooLate,
-    /// Nodes that do not vote, each with what keeps it from that.
-    Troubles(BTreeSet<(String, String)>),
+    /// What keeps nodes from voting, whichever these are: how many are found so depends on when it is decided.
+    Troubles(BTreeSet<String>),
 }
 
 /// Says it.
@@ -56,7 +56,7 @@ impl<'a> Teller<'a> {
         match (&self.last, &mut told) {
             (Some(_), Kind::Starting) => return false,
             (Some(last), told) if last == told => return false,
-            // A trouble is over when something else is told. Until then, no node's is told twice.
+            // A trouble is over when something else is told. Until then, none is told twice.
             (Some(Kind::Troubles(before)), Kind::Troubles(troubles)) => {
                 let is_news = !troubles.is_subset(before);
                 troubles.extend(before.iter().cloned());
@@ -85,8 +85,8 @@ const LONGEST_GAP: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    fn troubles(nodes: &[(&str, &str)]) -> Kind {
-        Kind::Troubles(nodes.iter().map(|(node, kind)| ((*node).to_owned(), (*kind).to_owned())).collect())
+    fn troubles(kinds: &[&str]) -> Kind {
+        Kind::Troubles(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
     fn held(mark: &str) -> Kind {
@@ -98,12 +98,11 @@ mod tests {
         let (mut teller, now) = (Teller::new("a", true), Instant::now());
         let mut tell = |kind: &Kind| teller.is_news(kind.clone(), now);
         assert!(tell(&Kind::Starting));
-        let both = troubles(&[("h:1", "away"), ("h:2", "away")]);
-        assert!(tell(&both) && !tell(&both));
-        assert!(!tell(&troubles(&[("h:1", "away")])));
-        assert!(tell(&troubles(&[("h:1", "LOADING"), ("h:2", "away")])), "it came back");
-        assert!(!tell(&both), "and went again");
-        assert!(tell(&troubles(&[("h:3", "away")])), "another node");
+        let both = troubles(&["away", "LOADING"]);
+        assert!(tell(&troubles(&["away"])) && !tell(&troubles(&["away"])));
+        assert!(tell(&both), "one came back");
+        assert!(!tell(&both) && !tell(&troubles(&["away"])), "and went again");
+        assert!(tell(&troubles(&["OOM"])), "another trouble");
         assert!(tell(&held("45bf80c1")) && tell(&both), "another outage");
         assert!(tell(&Kind::Lasting) && !tell(&Kind::Lasting) && !tell(&Kind::Starting));
     }
