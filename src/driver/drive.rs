@@ -268,7 +268,7 @@ impl Driver {
                 }
                 Action::Standing(node, standing) => self.stands(node, &standing, now),
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
-                Action::Redial(node) => self.down(node, "owed an answer for too long".into(), now),
+                Action::Redial(node) => self.down(node, "did not answer for too long".into(), now),
                 Action::Tell(id, news) => {
                     if matches!(news, News::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.

@@ -340,7 +340,11 @@ impl fmt::Display for ShutdownError {
             return write!(f, "not shut down: {why}");
         }
         let (undone, kept) = (self.undone.len(), self.kept.len());
-        write!(f, "shut down with {undone} undos owed to nodes and {kept} locks still held")
+        let [undos, locks] = [(undone, "undo"), (kept, "lock")].map(|(count, noun)| {
+            let s = if count == 1 { "" } else { "s" };
+            format!("{count} {noun}{s}")
+        });
+        write!(f, "shut down with {undos} owed to nodes and {locks} still held")
     }
 }
 

@@ -213,7 +213,7 @@ impl Board {
             }
             if lane.link == Link::Up && lane.has_owed_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
-                self.on_down(node, "owed an answer for too long".into(), now);
+                self.on_down(node, "did not answer for too long".into(), now);
             } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {
                 self.send_owed(node, now);
             }

@@ -67,7 +67,8 @@ impl Charter {
 impl fmt::Display for Charter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
-        write!(f, "{nodes} nodes, a quorum of {need}, a longest ttl of {}", Span(self.longest_ttl()))?;
+        let s = if nodes == 1 { "" } else { "s" };
+        write!(f, "{nodes} node{s}, a quorum of {need}, a longest ttl of {}", Span(self.longest_ttl()))?;
         write!(f, ", fences kept for {}", Span(self.retention()))
     }
 }

@@ -187,8 +187,8 @@ impl fmt::Display for Fault {
             Self::Cut => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Undecided => f.write_str(
-                "not known yet in which cluster it votes: a new one takes all its nodes, a known one more nodes that \
-                 remember it; look at the other nodes",
+                "does not vote yet: more nodes must answer to tell which lock cluster it belongs to (all of them, if \
+                 the cluster is new); see what keeps the others",
             ),
             Self::Changed => f.write_str("is not what we know; being asked again"),
             Self::Refused(words) => write!(f, "cannot vote now: {words}"),

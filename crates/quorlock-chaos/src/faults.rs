@@ -167,6 +167,28 @@ impl Kind {
         }
     }
 
+    /// How long a run must last to have it for sure.
+    #[must_use]
+    pub const fn least_seconds(self) -> u64 {
+        match self {
+            // They stand for so long that clients are seen waiting meanwhile.
+            Self::StaleKey => 11,
+            _ => 5,
+        }
+    }
+
+    /// That a run is too short for it, in words.
+    #[must_use]
+    pub fn needs_time(self) -> String {
+        let why = match self {
+            Self::StaleKey => {
+                ": the keys stand for up to 5 s, so that clients are seen waiting, and then all recovers"
+            }
+            _ => "",
+        };
+        format!("needs at least --seconds {}{why}", self.least_seconds())
+    }
+
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
     pub const fn needs_clocks(self) -> bool {

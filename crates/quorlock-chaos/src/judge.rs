@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{Expected, Figures, Promise, Shown, Verdict, Violation, times};
+pub use verdict::{Expected, Figures, Promise, Shown, Verdict, Violation, counted, times};
 
 pub(crate) use turn::{Grant, Turn, turns};
 pub(crate) use world::{Span, World};

@@ -101,7 +101,10 @@ pub fn run(
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
-    let (clocks, skipped) = clocks(config, &mut kinds)?;
+    let (clocks, mut skipped) = clocks(config, &mut kinds)?;
+    let is_short = |kind: &Kind| config.lasts < Duration::from_secs(kind.least_seconds());
+    skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
+    kinds.retain(|kind| !is_short(kind));
     let mut setup = Setup::new();
     if let Some(binary) = &config.server {
         setup = setup.binary(binary);
@@ -159,7 +162,7 @@ pub fn run(
     Ok(Outcome { history, verdict, controls, skipped })
 }
 
-/// Kinds of faults that cannot be had here, and why.
+/// Kinds of faults that cannot be had here, or in so short a run, and why.
 type Skipped = Vec<(Kind, String)>;
 
 /// Clocks that can be set, if they are wanted and can be had.

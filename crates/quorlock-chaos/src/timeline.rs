@@ -11,6 +11,7 @@ mod text;
 use crate::history::History;
 use crate::judge::Verdict;
 pub use page::{escaped, filled};
+pub use text::wrapped;
 
 /// One page that holds all it needs: no network, one file to send around.
 #[must_use]

@@ -15,7 +15,7 @@ fn a_good_run_holds_and_is_counted() {
     assert_eq!(verdict.acquisitions, 3);
     assert_eq!(verdict.faults["kill"], 1);
     assert_eq!(verdict.figures.wait_ms.map(|[_, _, slowest]| slowest), Some(10.0));
-    assert!(verdict.to_string().starts_with("every promise held: 3 acquisitions, 1 faults"), "{verdict}");
+    assert!(verdict.to_string().starts_with("every promise held: 3 acquisitions, 1 fault in"), "{verdict}");
 }
 
 #[test]

@@ -149,6 +149,12 @@ The command:
   accept only a larger number, or the same number with the same nonce. So it
   refuses a holder that was paused and has lost the lock since.
 
+While it waits:
+  After two seconds it says what it waits for, on stderr: who holds the lock, or
+  what is wrong with the nodes. It looks again every ten seconds, and says what
+  is of another kind by then: another holder (at most once a minute, in the long
+  run), a key that never expires, a trouble that has passed.
+
 At a terminal:
   The command has the terminal, as if the shell had started it: it may ask, edit
   and page. Ctrl-C reaches it once; if it dies of that, a loop around run ends.

@@ -4,16 +4,16 @@
 //! A lock is held around us only if it is held by that owner now, and by what is on the nodes: another list of nodes,
 //! another prefix, or a variable that outlived its lock match nothing.
 
-use std::fs;
+mod process;
 
 use quorlock::{Inspection, Mark};
-use rustix::process::getpid;
 
 /// A `run` that has started what has started us, as it said itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Around {
     mark: Mark,
-    process: Option<i32>,
+    /// Its [identity](process::Process::identity).
+    process: String,
 }
 
 /// Those of these that hold a lock, as the environment tells: the innermost last.
@@ -25,7 +25,7 @@ pub(crate) fn told() -> Vec<Around> {
 fn parsed(text: &str) -> Vec<Around> {
     let one = |word: &str| {
         let (mark, process) = word.split_once('@')?;
-        Some(Around { mark: mark.parse().ok()?, process: process.parse().ok() })
+        Some(Around { mark: mark.parse().ok()?, process: process.to_owned() })
     };
     text.split(' ').filter_map(one).collect()
 }
@@ -33,7 +33,9 @@ fn parsed(text: &str) -> Vec<Around> {
 /// What the command is told, so that it knows of our lock too: the variable and its value.
 pub(crate) fn tell(mark: Option<Mark>) -> (&'static str, String) {
     let around = std::env::var(VARIABLE).unwrap_or_default();
-    let ours = mark.map(|mark| format!("{mark}@{}", getpid().as_raw_pid()));
+    let process = process::lineage().next().and_then(|it| it.identity);
+    // Where it is not to be known, nobody takes another for us.
+    let ours = mark.map(|mark| format!("{mark}@{}", process.as_deref().unwrap_or("-")));
     let words = around.split(' ').filter(|word| !word.is_empty()).map(ToOwned::to_owned).chain(ours);
     (VARIABLE, words.collect::<Vec<_>>().join(" "))
 }
@@ -46,20 +48,10 @@ pub(crate) fn holder<'a>(around: &'a [Around], seen: &Inspection) -> Option<&'a 
 
 impl Around {
     /// Whether it ends us before it gives up its lock: it has started us, directly or not. What runs on another machine,
-    /// or was started by others in its name, sees no such thing.
+    /// or was started by others in its name, sees no such thing; nor does what sees only a PID namespace of its own.
     pub(crate) fn ends_us(&self) -> bool {
-        let mut parent = getpid().as_raw_pid();
-        while parent > 1 && Some(parent) != self.process {
-            parent = parent_of(parent).unwrap_or(0);
-        }
-        Some(parent) == self.process
+        process::lineage().any(|it| it.identity.as_deref() == Some(&*self.process))
     }
-}
-
-/// Of a process; the name in front of its number may hold anything.
-fn parent_of(process: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Of one word for each lock: the owner's hash, `@`, and the process that holds it.
@@ -72,14 +64,26 @@ mod tests {
     #[test]
     fn what_others_have_put_there_says_nothing() {
         let mark: Mark = "45bf80c1".parse().expect("a mark");
+        let around = |process: &str| Around { mark, process: process.to_owned() };
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
-        assert_eq!(told, [Around { mark, process: Some(12) }, Around { mark, process: None }]);
-        assert!(!told[1].ends_us());
-        // This very process, its parent's parent and so on, and one that is none of these.
-        let [ours, first] = [getpid().as_raw_nonzero().get(), 1];
-        assert!(Around { mark, process: Some(ours) }.ends_us());
-        assert_eq!(parent_of(ours), rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()));
-        assert!(!Around { mark, process: Some(i32::MAX) }.ends_us());
-        assert_eq!(parent_of(first), Some(0));
+        assert_eq!(told, [around("12"), around("-")]);
+        assert!(!told.iter().any(Around::ends_us));
+    }
+
+    /// This very process, its parent's parent and so on; and none that differs in any part.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_ancestor_is_one_by_all_that_is_known_of_it() {
+        let mark: Mark = "45bf80c1".parse().expect("a mark");
+        let ends = |process: &str| Around { mark, process: process.to_owned() }.ends_us();
+        let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
+        assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");
+        let parts: Vec<&str> = ancestors[1].split('.').collect();
+        for place in 0..parts.len() {
+            let mut other = parts.clone();
+            other[place] = "7";
+            assert!(!ends(&other.join(".")), "{other:?}");
+            assert!(!ends(parts[place]), "{parts:?}");
+        }
     }
 }

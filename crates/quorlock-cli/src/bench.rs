@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quorlock_chaos::judge::counted;
 use quorlock_chaos::{Data, Fleet};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -25,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::BenchArgs;
 use crate::exit::{self, Failure};
-use crate::progress::Bar;
+use crate::progress::{Bar, room};
 use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
@@ -82,7 +83,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
         return Err(failure);
     }
     let mut left = leftovers::look(builder, &setting).await?;
-    left.keys.extend(loaded.owed.iter().map(|owed| format!("{owed} (not known)")));
+    left.add_unseen(&loaded.owed);
     let counted = Counted {
         setting: &setting,
         live: &live,
@@ -99,10 +100,16 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     match ended_by {
         Some(signal) => {
             let words = format!(
-                "interrupted after {:.1} s: the figures are of what was done until then; all locks were given back",
-                figures.alone.seconds + figures.load.seconds
+                "interrupted after {:.1} s: the figures are of what was done until then; {}",
+                figures.alone.seconds + figures.load.seconds,
+                figures.left.in_short()
             );
-            Err(Failure::new(128 + signal.as_raw() as u8, words))
+            // What is left behind is told even by who wanted no more.
+            let code = match code(&figures) {
+                exit::LOST => exit::LOST,
+                _ => 128 + signal.as_raw() as u8,
+            };
+            Err(Failure::new(code, words))
         }
         None => Ok(code(&figures)),
     }
@@ -119,7 +126,7 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"));
     } else {
-        print(&table::table(figures));
+        print(&table::table(figures, room()));
     }
     args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &page::page(figures)))
 }
@@ -174,13 +181,13 @@ impl Stage<'_> {
         };
         let name = match self.live.part() {
             Part::Alone => "one task".to_owned(),
-            Part::Together => format!("{} tasks", self.setting.tasks),
+            Part::Together => counted(self.setting.tasks, "task"),
             Part::Down => "one node dead".to_owned(),
             Part::Back => "it is back".to_owned(),
         };
         let past = Duration::from_nanos(boot_nanos().saturating_sub(began));
         let locks = self.live.locks.load(Ordering::Relaxed);
-        bar.draw(&format!("{name:13}"), past, self.setting.whole(), &format!("{locks} locks"));
+        bar.draw(&format!("{name:13}"), past, self.setting.whole(), &counted(locks as usize, "lock"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Mark, NodeStatus, Report, Vote};
+use quorlock::{Holder, Inspection, Mark, NodeStatus, Report, Vote};
 use serde_json::json;
 
 use crate::args::BreakArgs;
@@ -22,6 +22,8 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
     let redlock = builder.look_only().lazy()?;
     let stand = redlock.nodes().await;
+    // Only for words: what is broken may be another key by then.
+    let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {
         Some(mark) => redlock.break_lock_of(&args.name, mark).await?,
         None => redlock.break_lock(&args.name).await?,
@@ -33,6 +35,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         name: &args.name,
         holder: if_holder,
         is_plain: longest_ttl.is_none(),
+        is_no_lock,
         quorum,
         all: report.nodes().len(),
         freed: count(|vote| *vote == Vote::Granted),
@@ -48,7 +51,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         if let Ok(words) = &outcome {
             print(&format!("{words}\n"));
         }
-        if broken.is_plain && broken.freed > 0 {
+        if broken.is_plain && broken.freed > 0 && !broken.is_no_lock {
             let words = "plain: a holder that still lives takes it again at its next renewal, within a third of its ttl: stop \
                          it, and look again with `quorlock status`";
             exit::say(&format!("{}: {words}", exit::lock(&args.name)));
@@ -63,6 +66,8 @@ struct Broken<'a> {
     /// Whose lock alone was to be broken.
     holder: Option<Mark>,
     is_plain: bool,
+    /// Whether its key was of another type wherever it was, so that nobody held it.
+    is_no_lock: bool,
     quorum: usize,
     all: usize,
     /// On how many nodes its key was deleted, was not there, was another's.
@@ -119,7 +124,9 @@ impl Broken<'_> {
 
     /// What a holder that lives does. One of a plain lock has to be stopped, which is said beside.
     fn then(&self) -> &'static str {
-        if self.is_plain {
+        if self.is_no_lock {
+            "; it was of another type, and no lock"
+        } else if self.is_plain {
             ""
         } else {
             "; a holder that lives is told at its next renewal, within a third of its ttl, and does not take it again"
@@ -135,6 +142,15 @@ impl Broken<'_> {
         };
         Failure::new(code, format!("{}: not broken: {words}; {way}", exit::lock(self.name)))
     }
+}
+
+fn is_no_lock(seen: &Inspection) -> bool {
+    let held = seen.nodes.iter().filter_map(|sight| match &sight.vote {
+        Vote::Seen(it) if it.holder != Holder::Nobody => Some(it.holder),
+        _ => None,
+    });
+    let mut held = held.peekable();
+    held.peek().is_some() && held.all(|holder| holder == Holder::OtherType)
 }
 
 fn words_of(vote: &Vote) -> String {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorlock_chaos::judge::Verdict;
+use quorlock_chaos::judge::{Verdict, counted};
 use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
 
 use crate::about::about;
 use crate::args::ChaosArgs;
 use crate::exit::{self, Failure};
-use crate::progress::Bar;
+use crate::progress::{Bar, room};
 use crate::reaper::{boot_nanos, this_program};
 use crate::signals::handled::Handled;
 use crate::status::print;
@@ -76,6 +76,12 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
+    // Of all there are, those for which there is no time are skipped.
+    let is_short = |kind: &&Kind| args.seconds < kind.least_seconds() && faults.len() < Kind::ALL.len();
+    if let Some(kind) = faults.iter().find(is_short) {
+        let words = format!("{kind} {}", kind.needs_time());
+        return Err(Failure::new(exit::USAGE, words));
+    }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, as long as it is told.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
@@ -94,8 +100,11 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 }
 
 fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
-    let words =
-        if args.json { format!("{}\n", words::json(config, outcome)) } else { words::text(config, outcome) };
+    let words = if args.json {
+        format!("{}\n", words::json(config, outcome))
+    } else {
+        words::text(config, outcome, room())
+    };
     // What took so long to find out is told even where a file cannot be written.
     print(&words);
     for file in report::write(args, outcome)? {
@@ -120,7 +129,9 @@ const UNTESTED: u8 = 2;
 
 fn draw(bar: &mut Bar, progress: &Progress) {
     let Progress { stage, past, of, acquisitions, faults, last_fault } = progress;
-    bar.draw(stage, *past, *of, &format!("{acquisitions} acquisitions  {faults} faults  {last_fault}"));
+    let counts =
+        [(*acquisitions, "acquisition"), (*faults, "fault")].map(|(count, noun)| counted(count, noun));
+    bar.draw(stage, *past, *of, &format!("{}  {last_fault}", counts.join("  ")));
 }
 
 /// The names of these, as they are typed.
@@ -152,6 +163,34 @@ mod tests {
         assert!(words::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
         assert_eq!(words::judged(&verdict), "3 locks for redundancy");
+    }
+
+    #[test]
+    fn no_line_but_the_one_to_be_copied_is_wider_than_the_terminal() {
+        let config = Config {
+            nodes: 5,
+            clients: 8,
+            lasts: Duration::from_secs(60),
+            seed: 7,
+            controls: false,
+            replay: "quorlock chaos --nodes 5 --clients 8 --seconds 60 --seed 7".to_owned(),
+            about: String::new(),
+            faults: Kind::ALL.into(),
+            server: None,
+            program: ("quorlock".into(), Vec::new()),
+        };
+        let mut verdict = judge(&History::default());
+        verdict.faults = Kind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
+        let outcome = Outcome {
+            history: History::default(),
+            verdict,
+            controls: Vec::new(),
+            skipped: vec![(Kind::StaleKey, Kind::StaleKey.needs_time())],
+        };
+        let text = words::text(&config, &outcome, 40);
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
+        assert_eq!(wide, [format!("  again     {}", config.replay)], "{text}");
+        assert!(text.lines().count() < 40, "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
+use quorlock_chaos::judge::counted;
 use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
@@ -106,11 +107,11 @@ fn standing_of(node: &NodeStatus) -> String {
 fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
     let head = if state == "fresh" { "a new cluster" } else { "already a cluster; nothing was declared" };
     let [longest, keep] = spans.map(humantime::format_duration);
-    let count = nodes.len();
+    let count = counted(nodes.len(), "node");
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
     let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
-        "{head}\n{count} nodes, a quorum of {quorum}, a longest ttl of {longest}, fences kept for {keep}: give all \
+        "{head}\n{count}, a quorum of {quorum}, a longest ttl of {longest}, fences kept for {keep}: give all \
          clients the same\n{}",
         lines.collect::<String>()
     );

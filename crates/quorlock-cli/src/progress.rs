@@ -57,6 +57,11 @@ pub(crate) fn columns(terminal: impl AsFd) -> usize {
     if wide == 0 { COLUMNS } else { wide }
 }
 
+/// How wide a line on stdout may be: on a terminal alone is there a limit.
+pub(crate) fn room() -> usize {
+    if io::stdout().is_terminal() { columns(io::stdout()) } else { usize::MAX }
+}
+
 /// Of a terminal that does not say.
 pub(crate) const COLUMNS: usize = 80;
 const WIDTH: usize = 30;

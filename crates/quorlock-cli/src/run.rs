@@ -5,7 +5,6 @@ pub(crate) mod command;
 pub(crate) mod terminal;
 mod words;
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,7 +23,7 @@ use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::reaper;
 use crate::signals::Signals;
-use crate::waiting::{self, News, Teller};
+use crate::waiting::{self, Kind, News, Teller};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
@@ -126,11 +125,19 @@ async fn take(
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
-    let mut least = one_dial;
+    let (mut least, mut most) = (one_dial, UNSAID);
     let redlock = loop {
-        let startup = left().unwrap_or(STARTUP).min(STARTUP).max(least);
-        least = LEAST_TRY;
-        match builder.clone().startup_timeout(startup).connect().await {
+        let startup = left().unwrap_or(most).min(most).max(least);
+        (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
+        let mut connecting = pin!(builder.clone().startup_timeout(startup).connect());
+        // Where one dial may take long, it is not waited for without a word.
+        let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
+            soon
+        } else {
+            teller.tell(Kind::Starting, "no quorum of nodes has answered yet");
+            connecting.await
+        };
+        match connected {
             Err(error @ ConnectError::NoQuorum { .. })
                 if tries_once || left().is_some_and(|left| left.is_zero()) =>
             {
@@ -138,7 +145,7 @@ async fn take(
                 return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
-                teller.tell(waiting::reasons(nodes), &error.to_string());
+                teller.tell(waiting::troubles(nodes), &error.to_string());
             }
             outcome => break outcome?,
         }
@@ -151,8 +158,8 @@ async fn take(
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    // When to look who holds it, until that was said.
-    let mut look_at = Some(Instant::now() + UNSAID);
+    // When to look who holds it: soon until that was said, and then now and then, for it may be another by then.
+    let mut look_at = (!teller.is_quiet()).then(|| Instant::now() + UNSAID);
     let acquired = loop {
         let what_keeps = async {
             if news.changed().await.is_err() {
@@ -167,21 +174,24 @@ async fn take(
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
-            redlock.inspect(&args.name).await
+            (redlock.inspect(&args.name).await, redlock.nodes().await)
         };
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
             (news, nodes) = what_keeps => {
-                if let Some((reasons, words)) = news.words(&nodes, quorum) {
-                    teller.tell(reasons, &words);
+                if let Some((kind, words)) = news.words(&nodes, quorum) {
+                    teller.tell(kind, &words);
                 }
             }
-            seen = who_holds => {
-                let words = seen.ok().and_then(|seen| waiting::holder(&seen));
-                look_at = words.is_none().then(|| Instant::now() + UNSAID);
-                if let Some(words) = words {
-                    teller.tell(BTreeSet::from(["held".to_owned()]), &words);
+            (seen, nodes) = who_holds => {
+                // Of nodes that refuse to vote, some may be read: that others hold it is not what keeps us then.
+                let trouble = news.borrow().words(&nodes, quorum);
+                let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
+                look_at = Some(Instant::now() + UNSAID);
+                if let Some((kind, words)) = trouble.or(holder) {
+                    teller.tell(kind, &words);
+                    look_at = Some(Instant::now() + AGAIN);
                 }
             }
         }
@@ -192,29 +202,31 @@ async fn take(
             let told = timeout(TELLING, news.wait_for(|news| news.mark.is_some())).await;
             Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.mark)))
         }
-        Err(error) => {
-            let name = lock(error.key().unwrap_or(&args.name));
-            let words = match &error {
-                AcquireError::Held { retry_after: Some(left), .. } => {
-                    format!("{name}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
-                }
-                AcquireError::OnProbation { retry_after, .. } => {
-                    format!("{name}: {}", on_probation(*retry_after))
-                }
-                // A key that never expires is nobody's to wait for.
-                AcquireError::Held { .. } => {
-                    let seen = redlock.inspect(&args.name).await.ok();
-                    let words = seen.and_then(|seen| waiting::holder(&seen));
-                    format!("{name}: {}", words.unwrap_or_else(|| "held by others".to_owned()))
-                }
-                _ => error.to_string(),
-            };
-            Err(Failure { words, ..error.into() })
-        }
+        Err(error) => Err(not_had(redlock, &args.name, error).await),
     }
 }
 
-/// Refuses to wait for a lock that is held by the `run` that has started this one.
+/// Why the lock could not be had, and until when.
+async fn not_had(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
+    let shown = lock(error.key().unwrap_or(name));
+    let words = match &error {
+        AcquireError::Held { retry_after: Some(left), .. } => {
+            format!("{shown}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
+        }
+        AcquireError::OnProbation { retry_after, .. } => format!("{shown}: {}", on_probation(*retry_after)),
+        // A key that never expires is nobody's to wait for.
+        AcquireError::Held { .. } => {
+            let seen = redlock.inspect(name).await.ok();
+            let words = seen.and_then(|seen| waiting::holder(&seen));
+            format!("{shown}: {}", words.map_or_else(|| "held by others".to_owned(), |(_, words)| words))
+        }
+        _ => error.to_string(),
+    };
+    Failure { words, ..error.into() }
+}
+
+/// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is
+/// told.
 async fn not_around(
     redlock: &Redlock,
     name: &str,
@@ -227,15 +239,20 @@ async fn not_around(
     }
     let seen = redlock.inspect(name).await?;
     let Some(run) = around::holder(&around, &seen) else { return Ok(()) };
-    let words = "held by the `quorlock run` that started this one";
+    let ends_us = run.ends_us();
+    let words = if ends_us {
+        "held by the `quorlock run` that started this one"
+    } else {
+        "held by a `quorlock run` whose QUORLOCK_HELD this process has"
+    };
     if tries_once {
         return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
     }
-    if run.ends_us() {
+    if ends_us {
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.tell(BTreeSet::from(["around".to_owned()]), words);
+    teller.tell(Kind::Around, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 
@@ -283,6 +300,9 @@ async fn until_told_to_stop(signals: &mut Signals) -> Signal {
 const TTL: Duration = Duration::from_secs(15);
 /// A lock that is had so soon is not worth a word.
 const UNSAID: Duration = Duration::from_secs(2);
+/// After how long to look again. Of each that waits, each node is asked so often who holds the lock: 5,000 are 500 looks a
+/// second, beside the few commands a second that each of them costs anyhow.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long the driver may take to tell what it has told its own.
 const TELLING: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);

@@ -1,13 +1,15 @@
-//! What keeps a `run` waiting, other than that others hold the lock: said once, and again when it is something else.
+//! What keeps a `run` waiting.
+
+mod teller;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock::{Event, Fault, Holder, Inspection, Mark, NodeStatus, Phase, Sighting, Vote, Why};
+use quorlock::{Event, Fault, Holder, Inspection, Mark, NodeState, NodeStatus, Phase, Sighting, Vote, Why};
 use tokio::sync::watch;
 
-use crate::exit;
 use crate::nodes;
 use crate::run::on_probation;
+pub(crate) use teller::{Kind, Teller};
 
 /// What the driver tells of attempts.
 #[derive(Clone, Debug, Default)]
@@ -54,28 +56,30 @@ impl News {
         });
     }
 
-    /// In words, and by what another reason is told from the same one.
-    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(BTreeSet<String>, String)> {
+    /// What keeps us, other than that others hold the lock, and in words.
+    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
         match self.why.as_ref()? {
-            Why::OnProbation { retry_after } => {
-                Some((BTreeSet::from(["on probation".to_owned()]), on_probation(*retry_after)))
-            }
+            Why::OnProbation { retry_after } => Some((Kind::OnProbation, on_probation(*retry_after))),
             Why::TooLate => {
-                let words = "granted too late to be of use: a longer --ttl may help";
-                Some((BTreeSet::from([words.to_owned()]), words.to_owned()))
+                Some((Kind::TooLate, "granted too late to be of use: a longer --ttl may help".to_owned()))
             }
             _ => self.too_few(nodes, quorum),
         }
     }
 
-    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(BTreeSet<String>, String)> {
-        let (mut troubles, mut silent) = (Vec::new(), Vec::new());
+    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
+        let (mut troubles, mut silent, mut kinds) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
-            let address = &node.address;
-            if let Some(words) = nodes::trouble_of(node).or_else(|| self.refusals.get(address).cloned()) {
-                troubles.push((address.as_str(), words));
+            let address = node.address.as_str();
+            if let Some((words, kind)) = nodes::trouble_of(node).zip(kind_of(node)) {
+                troubles.push((address, words));
+                kinds.insert(address, kind);
+            } else if let Some(words) = self.refusals.get(address) {
+                troubles.push((address, words.clone()));
+                kinds.insert(address, timeless(words));
             } else if !self.answered.contains(address) {
-                silent.push((address.as_str(), "no answer in time".to_owned()));
+                silent.push((address, "no answer in time".to_owned()));
+                kinds.insert(address, AWAY.to_owned());
             }
         }
         // Where the others had decided, nobody waited for the rest.
@@ -84,43 +88,23 @@ impl News {
         }
         // Else all is well again.
         (!troubles.is_empty()).then(|| {
-            let reasons = troubles.iter().map(|(_, words)| timeless(words)).collect();
-            (reasons, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
+            let kind = Kind::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
+            (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
 }
 
-/// Says it.
-pub(crate) struct Teller<'a> {
-    name: &'a str,
-    is_quiet: bool,
-    last: Option<BTreeSet<String>>,
-}
-
-impl<'a> Teller<'a> {
-    pub(crate) fn new(name: &'a str, is_quiet: bool) -> Self {
-        Self { name, is_quiet, last: None }
-    }
-
-    /// Unless it is what was said last.
-    pub(crate) fn tell(&mut self, reasons: BTreeSet<String>, words: &str) {
-        if !self.is_quiet && self.last.as_ref() != Some(&reasons) {
-            exit::say(&format!("{}: waiting: {words}", exit::lock(self.name)));
-            self.last = Some(reasons);
-        }
-    }
-}
-
 /// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
-pub(crate) fn holder(seen: &Inspection) -> Option<String> {
+pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
     if let Some(words) = lasting(seen) {
-        return Some(format!("{words}: see `quorlock status`, `quorlock break`"));
+        return Some((Kind::Lasting, format!("{words}: see `quorlock status`, `quorlock break`")));
     }
     let (mark, left) = seen.holder()?;
-    Some(left.map_or_else(
+    let words = left.map_or_else(
         || format!("held by #{mark}"),
         |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
-    ))
+    );
+    Some((Kind::Held(mark), words))
 }
 
 /// That keys without expiry are in the way, on so many nodes that the others are no quorum.
@@ -140,12 +124,27 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     Some(format!("held by {owner}{kind} that never expires"))
 }
 
-/// What is wrong with these nodes, whichever has it.
-pub(crate) fn reasons(nodes: &[NodeStatus]) -> BTreeSet<String> {
-    nodes.iter().filter_map(nodes::trouble_of).map(|words| timeless(&words)).collect()
+/// What is wrong with these nodes.
+pub(crate) fn troubles(nodes: &[NodeStatus]) -> Kind {
+    Kind::Troubles(nodes.iter().filter_map(kind_of).collect())
+}
+
+/// What keeps it from voting, the same in whatever words it is found to be away.
+fn kind_of(node: &NodeStatus) -> Option<String> {
+    let words = nodes::trouble_of(node)?;
+    let is_away = match &node.state {
+        NodeState::Connecting | NodeState::Down(_) => true,
+        NodeState::Undecided(fault) => {
+            matches!(fault, Some(Fault::Silent | Fault::Slow | Fault::Down(_) | Fault::Cut))
+        }
+        _ => false,
+    };
+    Some(if is_away { AWAY.to_owned() } else { timeless(&words) })
 }
 
 /// Without spans of time, which change all the time.
 fn timeless(words: &str) -> String {
     words.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
+
+const AWAY: &str = "away";

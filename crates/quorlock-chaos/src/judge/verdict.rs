@@ -185,7 +185,9 @@ impl fmt::Display for Verdict {
             many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].promise.name())?,
         }
         let faults: usize = self.faults.values().sum();
-        write!(f, ": {} acquisitions, {faults} faults in {:.1} s", self.acquisitions, self.seconds)?;
+        let [acquisitions, faults] =
+            [(self.acquisitions, "acquisition"), (faults, "fault")].map(|(count, noun)| counted(count, noun));
+        write!(f, ": {acquisitions}, {faults} in {:.1} s", self.seconds)?;
         if let Some(slowest) = self.slowest_recovery_ms {
             write!(f, ", slowest recovery {slowest:.0} ms")?;
         }
@@ -200,6 +202,12 @@ impl fmt::Display for Verdict {
         }
         Ok(())
     }
+}
+
+/// So many of something, in words.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// So often, in words.

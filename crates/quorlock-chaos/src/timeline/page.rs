@@ -6,7 +6,7 @@ use super::picture::Picture;
 use super::telling::around;
 use super::text::text;
 use crate::history::{Effect, Event, History, What};
-use crate::judge::{Verdict, times};
+use crate::judge::{Verdict, counted, times};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
@@ -66,13 +66,15 @@ fn terms(history: &History, verdict: &Verdict) -> String {
         _ => false,
     };
     let killed = history.events().iter().filter(is_killed).count();
+    let clients = verdict.figures.processes.saturating_sub(killed);
+    let clients =
+        if clients == 1 { "1 client process".to_owned() } else { format!("{clients} client processes") };
     let replaced = if killed > 0 { format!(" ({killed} more for killed ones)") } else { String::new() };
     format!(
-        "{} nodes ({}), quorum {}, {} client processes{replaced}, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
-        settings.nodes,
+        "{} ({}), quorum {}, {clients}{replaced}, {:.1} s, {} locks, longest ttl {} ms, drift {} %, seed {}",
+        counted(settings.nodes, "node"),
         settings.server,
         settings.quorum,
-        verdict.figures.processes.saturating_sub(killed),
         verdict.seconds,
         if settings.guarded { "guarded" } else { "plain" },
         settings.longest_ttl_ms,
@@ -103,15 +105,13 @@ fn figures(verdict: &Verdict) -> String {
     list.push(("locks lost", figures.lost.to_string()));
     let judged = match figures.redundancy_judged {
         0 => "none".to_owned(),
-        many => format!("{many} locks"),
+        some => counted(some, "lock"),
     };
     list.push(("judged for redundancy", judged));
     list.push(("writes refused", figures.writes_refused.to_string()));
     list.push(("latest lost signal", figures.latest_signal_ms.map_or("in time".to_owned(), span)));
-    let figure = |(name, value): (&str, String)| {
-        let class = if value.contains('·') { " class=\"wide\"" } else { "" };
-        format!("<div{class}><dt>{name}</dt><dd>{}</dd></div>", escaped(&value))
-    };
+    let figure =
+        |(name, value): (&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
     list.into_iter().map(figure).collect()
 }
 

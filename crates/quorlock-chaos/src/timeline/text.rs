@@ -59,7 +59,7 @@ pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> Stri
 
 /// Puts these words below, in lines of at most `columns` letters where words are not longer than that; all but the
 /// first behind `indent`.
-fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
+pub fn wrapped(text: &mut String, words: &str, columns: usize, indent: &str) {
     let mut line = String::new();
     // What the first line begins with, spaces and all, stays.
     let begins = words.len() - words.trim_start().len();

@@ -68,12 +68,13 @@ Exit codes:
   0    it was measured
   64   what was typed cannot work
   69   no quorum of nodes could be reached, or votes; or no lock could be had
-  70   a lock was lost, or a key of ours was left on a node: the figures say so
+  70   a lock was lost, or a key of ours was left on a node: the figures say so,
+       also when it was interrupted
   74   the report, or the figures, could not be written
   77   Redis refuses us: password, permission, role
   78   the configuration cannot work, or the nodes are another cluster
-  130  it was interrupted (143 by TERM): the figures are of what was done until
-       then
+  130  it was interrupted (143 by TERM), and nothing is left: the figures are of
+       what was done until then
 
 Examples:
   quorlock bench --dev --kill-one --report bench.html

@@ -64,7 +64,7 @@ Faults:
   stall         nobody takes what clients send, until they can send no more
   tear          connections end in the middle of a reply
   stale-key     keys that are nobody's stand where locks' keys would, on a minority of the
-                servers
+                servers (needs --seconds 11)
   skew          a server's clock runs 10 % too fast or too slow
   jump          a server's clock is set ahead or back, and put right later
   clock-offset  all servers' clocks but one are behind, steadily, from the start
@@ -84,8 +84,8 @@ All servers and clients are gone at the end, also after Ctrl-C.
 Exit codes:
   0    every promise held
   1    a promise was broken: see --report, and replay it with its seed
-  2    nothing was tested: no fault came about in so short a run, or those asked
-       for cannot be had here
+  2    nothing was tested: no fault came about, for those asked for cannot be
+       had here
   64   what was typed cannot work
   69   the servers could not be started
   74   a file could not be written (the verdict is told all the same)

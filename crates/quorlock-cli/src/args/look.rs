@@ -46,7 +46,7 @@ pub(crate) struct DoctorArgs {
 
 const STATUS_HELP: &str = "\
 The hash behind the # tells holders apart, and opens nothing. `quorlock break
---if-holder` takes it.
+--if-holder` takes it. In JSON it is `holder`, without the #.
 
 Exit codes:
   0    free

@@ -22,6 +22,30 @@ pub(super) struct Leftovers {
     pub(super) fences_expire_in_seconds: u64,
 }
 
+impl Leftovers {
+    /// Adds keys that may be left on nodes that could not be asked. What the others have is known.
+    pub(super) fn add_unseen(&mut self, owed: &[(String, Option<String>)]) {
+        let unseen = owed.iter().filter_map(|(key, node)| match node {
+            Some(node) => self.unasked.contains(node).then(|| format!("{key} on {node} (not known)")),
+            None => (!self.unasked.is_empty()).then(|| format!("{key} (not known)")),
+        });
+        let unseen: Vec<String> = unseen.collect();
+        self.keys.extend(unseen);
+    }
+
+    /// Whether anything is, and how much, in a few words.
+    pub(super) fn in_short(&self) -> String {
+        match self.keys.len() {
+            0 if self.unasked.is_empty() => "no key of ours is left".to_owned(),
+            0 => {
+                format!("no key of ours is left, as far as is known (not asked: {})", self.unasked.join(", "))
+            }
+            1 => "1 key of ours is left, until it expires".to_owned(),
+            many => format!("{many} keys of ours are left, until they expire"),
+        }
+    }
+}
+
 /// Asks every node for every name that was used.
 pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftovers, Failure> {
     let redlock = builder.look_only().lazy()?;
@@ -61,3 +85,21 @@ pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftover
 }
 
 const DRAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_was_asked_for_is_known_and_told_once() {
+        let mut left = Leftovers { unasked: vec!["h:2".to_owned()], ..Leftovers::default() };
+        assert_eq!(left.in_short(), "no key of ours is left, as far as is known (not asked: h:2)");
+        let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
+        left.add_unseen(&[owed("h:1"), owed("h:2")]);
+        assert_eq!(left.keys, ["a on h:2 (not known)"]);
+        assert_eq!(left.in_short(), "1 key of ours is left, until it expires");
+        let mut all_asked = Leftovers::default();
+        all_asked.add_unseen(&[owed("h:1"), ("a".to_owned(), None)]);
+        assert_eq!(all_asked.in_short(), "no key of ours is left");
+    }
+}

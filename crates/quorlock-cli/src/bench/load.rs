@@ -29,8 +29,8 @@ pub(super) struct Loaded {
     pub(super) cpu: Duration,
     /// Commands that the nodes answered in that time.
     pub(super) answers: u64,
-    /// Keys that may still be on nodes, because giving them back could not be finished.
-    pub(super) owed: Vec<String>,
+    /// Keys that may still be on nodes, because giving them back could not be finished: each with its node, or on any.
+    pub(super) owed: Vec<(String, Option<String>)>,
 }
 
 /// What each task needs.
@@ -92,7 +92,8 @@ async fn measure(
     live.end();
     // Also when it went wrong: nothing is to be left behind.
     let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
-        error.undone.into_iter().map(|(node, key)| format!("{key} on {node}")).chain(error.kept).collect()
+        let undone = error.undone.into_iter().map(|(node, key)| (key, Some(node)));
+        undone.chain(error.kept.into_iter().map(|key| (key, None))).collect()
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));

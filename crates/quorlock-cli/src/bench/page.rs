@@ -28,7 +28,7 @@ pub(super) fn page(figures: &Figures) -> String {
             ("{{times}}", times(figures)),
             ("{{nodes}}", nodes(figures)),
             ("{{waits for}}", escaped(&which(figures.quorum, figures.nodes.len()))),
-            ("{{text}}", escaped(&table(figures))),
+            ("{{text}}", escaped(&table(figures, usize::MAX))),
             ("{{script}}", SCRIPT.to_owned()),
             ("{{data}}", data(figures)),
         ],

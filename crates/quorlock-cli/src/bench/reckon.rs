@@ -163,10 +163,7 @@ pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed
         ))
     });
     let [alone, together, down, back] = &tally.shares;
-    let tasks = match counted.setting.tasks {
-        1 => "1 task".to_owned(),
-        tasks => format!("{tasks} tasks"),
-    };
+    let tasks = quorlock_chaos::judge::counted(counted.setting.tasks, "task");
     let mut curves = vec![("acquire, alone".to_owned(), curve(&alone.acquire))];
     if counted.killed.is_some() {
         curves.push(("acquire, all nodes up".to_owned(), curve(&together.acquire)));

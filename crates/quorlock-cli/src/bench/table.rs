@@ -1,26 +1,37 @@
 //! The figures for a terminal.
 
+mod list;
+
 use std::fmt::Write as _;
 
-use super::figures::{Figures, Stretch};
+use quorlock_chaos::judge::counted;
+use quorlock_chaos::timeline::wrapped;
+
+use super::figures::{Figures, Node, Stretch};
 use super::spread::{Spread, words};
 
-/// A table of times, one of nodes, what else is to be known, and the verdict last.
-pub(super) fn table(figures: &Figures) -> String {
-    let mut text = format!("{}\n\n", terms(figures));
-    times(figures, &mut text);
+/// A table of times, one of nodes, what else is to be known, and the verdict last. A table for which there is no room is
+/// told as a list.
+pub(super) fn table(figures: &Figures, columns: usize) -> String {
+    let mut text = String::new();
+    wrapped(&mut text, &terms(figures), columns, "  ");
     text.push('\n');
-    let _ = writeln!(text, "{}", throughput(figures));
+    let has_room = |table: &String| table.lines().all(|line| line.chars().count() <= columns);
+    let drawn = Some(times(figures)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::times(figures, columns)));
+    text.push('\n');
+    wrapped(&mut text, &throughput(figures), columns, "  ");
     if let Some(contention) = contention(figures) {
-        let _ = writeln!(text, "{contention}");
+        wrapped(&mut text, &contention, columns, "  ");
     }
     text.push('\n');
-    nodes(figures, &mut text);
+    let drawn = Some(nodes(figures)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::nodes(figures, columns)));
     text.push('\n');
     for note in &figures.notes {
-        let _ = writeln!(text, "· {note}");
+        wrapped(&mut text, &format!("· {note}"), columns, "  ");
     }
-    let _ = writeln!(text, "{}", figures.verdict);
+    wrapped(&mut text, &figures.verdict, columns, "  ");
     text
 }
 
@@ -29,30 +40,28 @@ pub(super) fn terms(figures: &Figures) -> String {
     let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
     servers.retain(|server| !server.is_empty());
     servers.dedup();
-    let nodes = figures.nodes.len();
     let hold = if figures.hold_us > 0.0 {
         format!("each held for {}", words(figures.hold_us))
     } else {
         "given back at once".to_owned()
     };
     format!(
-        "{nodes} node{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} name{} for {:.1} s; {hold}",
-        if nodes == 1 { "" } else { "s" },
+        "{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} for {:.1} s; {hold}",
+        counted(figures.nodes.len(), "node"),
         servers.join(", "),
         figures.quorum,
         figures.mode,
         words(figures.ttl_ms as f64 * 1e3),
         figures.alone.seconds,
         tasks(figures),
-        figures.keys,
-        if figures.keys == 1 { "" } else { "s" },
+        counted(figures.keys, "name"),
         figures.load.seconds,
     )
 }
 
 /// How many tasks, in words.
 pub(super) fn tasks(figures: &Figures) -> String {
-    if figures.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", figures.tasks) }
+    counted(figures.tasks, "task")
 }
 
 /// The parts of the run, each with its name.
@@ -76,7 +85,8 @@ pub(super) fn cells(spread: Option<Spread>) -> [String; 5] {
     [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(words)
 }
 
-fn times(figures: &Figures, text: &mut String) {
+fn times(figures: &Figures) -> String {
+    let mut text = String::new();
     let parts = parts(figures);
     let width = parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let mut line = |name: &str, what: &str, cells: [String; 5], rate: &str| {
@@ -94,6 +104,7 @@ fn times(figures: &Figures, text: &mut String) {
         );
         line("", "release", cells(part.release), "");
     }
+    text
 }
 
 /// What all tasks together did.
@@ -117,8 +128,8 @@ pub(super) fn throughput(figures: &Figures) -> String {
     if it.longest_waiting_us > LONG_WAIT_US {
         let _ = write!(
             text,
-            "; at the end {} tasks were waiting, the longest for {}",
-            it.waiting_at_the_end,
+            "; waiting at the end: {}, the longest for {}",
+            counted(it.waiting_at_the_end, "task"),
             words(it.longest_waiting_us)
         );
     }
@@ -145,7 +156,8 @@ pub(super) fn contention(figures: &Figures) -> Option<String> {
     Some(text)
 }
 
-fn nodes(figures: &Figures, text: &mut String) {
+fn nodes(figures: &Figures) -> String {
+    let mut text = String::new();
     let width = figures.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
     let _ = writeln!(
         text,
@@ -162,11 +174,7 @@ fn nodes(figures: &Figures, text: &mut String) {
             let [half, _, most, ..] = cells(spread);
             format!("{half:>10} {most:>10}")
         };
-        let mark = if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 {
-            " ← the quorum's last"
-        } else {
-            ""
-        };
+        let mark = mark(figures, node);
         let _ = writeln!(
             text,
             "{:width$}  {}   {}   {}   {:>8}{mark}",
@@ -177,6 +185,12 @@ fn nodes(figures: &Figures, text: &mut String) {
             node.unanswered,
         );
     }
+    text
+}
+
+/// Which node a lock waits for.
+fn mark(figures: &Figures, node: &Node) -> &'static str {
+    if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 { " ← the quorum's last" } else { "" }
 }
 
 /// A wait that is worth telling.

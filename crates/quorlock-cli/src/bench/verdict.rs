@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use quorlock_chaos::judge::counted;
+
 use super::figures::{Figures, Killed, Node};
 use super::spread::words;
 
@@ -64,13 +66,18 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
     let told = figures.changes.iter().take(SHOWN);
     notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));
     if let Some(more) = figures.changes.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        notes.push(format!("and {more} more changes of nodes (--json lists all)"));
+        notes.push(format!("and {} of nodes (--json lists all)", counted(more, "more change")));
     }
-    let count = |count: u64, words: &str| (count > 0).then(|| format!("{count} {words}"));
-    notes.extend(count(figures.lost, "locks were lost while they were held"));
-    notes
-        .extend(count(figures.unconfirmed_releases, "locks were given back without a quorum's confirmation"));
-    notes.extend(count(figures.failed_attempts, "attempts found no quorum, or too late"));
+    let locks = |count: u64, words: &str| {
+        let were = if count == 1 { "was" } else { "were" };
+        (count > 0).then(|| format!("{} {were} {words}", counted(count as usize, "lock")))
+    };
+    notes.extend(locks(figures.lost, "lost while held"));
+    notes.extend(locks(figures.unconfirmed_releases, "given back without a quorum's confirmation"));
+    if figures.failed_attempts > 0 {
+        let attempts = counted(figures.failed_attempts as usize, "attempt");
+        notes.push(format!("{attempts} found no quorum, or too late"));
+    }
     notes.push(left(figures));
     notes
 }
@@ -99,6 +106,7 @@ fn left(figures: &Figures) -> String {
     let left = &figures.left;
     let mut text = match left.keys.len() {
         0 => "no key of ours is left on the nodes".to_owned(),
+        1 => format!("1 KEY OF OURS IS LEFT, until it expires: {}", left.keys[0]),
         count => format!("{count} KEYS OF OURS ARE LEFT, until they expire: {}", left.keys.join(", ")),
     };
     if !left.unasked.is_empty() {
@@ -108,7 +116,7 @@ fn left(figures: &Figures) -> String {
         let _ = write!(
             text,
             "; fencing numbers of {} are, and expire within {} s",
-            if left.fences == 1 { "1 name".to_owned() } else { format!("{} names", left.fences) },
+            counted(left.fences, "name"),
             left.fences_expire_in_seconds
         );
     }
@@ -181,7 +189,7 @@ mod tests {
         figures.changes = (0..7).map(|at| change(f64::from(at))).collect();
         let told = notes(&figures).join("\n");
         for words in
-            ["2 locks were lost", "1 KEYS OF OURS ARE LEFT", "h:1 down after 4.0 s", "and 2 more changes"]
+            ["2 locks were lost", "1 KEY OF OURS IS LEFT", "h:1 down after 4.0 s", "and 2 more changes"]
         {
             assert!(told.contains(words), "{words} is missing from: {told}");
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, times};
+use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, counted, times};
+use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
 
@@ -51,8 +52,18 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
     })
 }
 
-/// For people: the verdict in one line, what is to be known besides, and how to have it again.
-pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
+/// For people: the verdict first, what is to be known besides, and how to have it again. That alone may be wider than the
+/// terminal, for it is to be copied.
+pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
+    let mut text = String::new();
+    for line in lines(outcome).lines() {
+        wrapped(&mut text, line, columns, if line.starts_with(' ') { "            " } else { "  " });
+    }
+    let _ = writeln!(text, "  again     {}", config.replay);
+    text
+}
+
+fn lines(outcome: &Outcome) -> String {
     let mut text = format!("{}\n", headline(outcome));
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
     let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
@@ -78,7 +89,6 @@ pub(super) fn text(config: &Config, outcome: &Outcome) -> String {
     for (kind, why) in &outcome.skipped {
         let _ = writeln!(text, "  skipped   {kind}: {why}");
     }
-    let _ = writeln!(text, "  again     {}", config.replay);
     text
 }
 
@@ -95,10 +105,10 @@ pub(super) fn headline(outcome: &Outcome) -> String {
     }
 }
 
-/// How often each was done. In too short a run there is no room for any.
+/// How often each was done.
 pub(super) fn faults(verdict: &Verdict) -> String {
     if verdict.faults.is_empty() {
-        return "NONE, so nothing was tested: a longer run has some".to_owned();
+        return "NONE, so nothing was tested".to_owned();
     }
     let faults: Vec<String> = verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     faults.join(", ")
@@ -108,8 +118,7 @@ pub(super) fn faults(verdict: &Verdict) -> String {
 pub(super) fn judged(verdict: &Verdict) -> String {
     match verdict.figures.redundancy_judged {
         0 => "NO lock for redundancy: none was held for two ttls beside a node that was well".to_owned(),
-        1 => "1 lock for redundancy".to_owned(),
-        many => format!("{many} locks for redundancy"),
+        some => format!("{} for redundancy", counted(some, "lock")),
     }
 }
 

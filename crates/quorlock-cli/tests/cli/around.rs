@@ -64,13 +64,68 @@ fn what_others_start_in_the_name_of_a_run_waits_for_its_turn() {
     let inner = inner.env("QUORLOCK_HELD", first.trim()).stderr(said).spawn().expect("a process");
     until("it waits, and says for whom", || {
         let said = fs::read_to_string(world.file("said")).unwrap_or_default();
-        said.contains("waiting: held by the `quorlock run` that started this one")
+        said.contains("waiting: held by a `quorlock run` whose QUORLOCK_HELD this process has")
     });
     fs::write(world.file("enough"), "").expect("a file");
     assert_eq!(end_of(outer).code, Some(0));
     let inner = end_of(inner);
     assert_eq!(inner.code, Some(0), "{inner:?}");
     assert!(inner.out.starts_with(first.trim()) && inner.out.len() > first.len(), "{first} {inner:?}");
+}
+
+/// Each container has a process 1, and small numbers are the same everywhere.
+#[test]
+fn the_process_number_alone_does_not_make_an_ancestor() {
+    let world = World::of(3);
+    let script = "echo \"$QUORLOCK_HELD\" > first; while [ ! -e enough ]; do sleep 0.02; done";
+    let holds = ["run", "a", "--", "sh", "-c", script];
+    // The first process of a container, where one may be made here; else one that says so.
+    let mut outer = world.program("unshare", &[&["-pf", "--mount-proc", PROGRAM][..], &holds].concat());
+    let is_contained = can_unshare();
+    let outer = if is_contained { outer.spawn() } else { world.quorlock(&holds).spawn() };
+    let outer = outer.expect("a process");
+    until("it is held", || world.read("first").ends_with('\n'));
+    let first = world.read("first");
+    let (mark, process) = first.trim().split_once('@').expect("a mark and a process");
+    let (number, rest) = process.split_once('.').unwrap_or((process, ""));
+    assert!(!is_contained || number == "1", "{first}");
+    for held in [format!("{mark}@1"), format!("{mark}@1.{rest}")] {
+        let mut inner = world.quorlock(&["run", "a", "-w", "500ms", "--", "true"]);
+        let inner = end(inner.env("QUORLOCK_HELD", &held));
+        let said =
+            inner.err.contains("waiting: held by a `quorlock run` whose QUORLOCK_HELD this process has");
+        assert!(inner.code == Some(75) && said, "{held}: {inner:?}");
+        let mut at_once = world.quorlock(&["run", "a", "-n", "--", "true"]);
+        let at_once = end(at_once.env("QUORLOCK_HELD", &held));
+        assert!(at_once.code == Some(75) && at_once.err.contains("whose QUORLOCK_HELD"), "{at_once:?}");
+    }
+    fs::write(world.file("enough"), "").expect("a file");
+    assert_eq!(end_of(outer).code, Some(0));
+}
+
+/// It sees its ancestors with the outer `/proc` alone. Else it waits, and says for what.
+#[test]
+fn a_run_in_a_pid_namespace_of_its_own_inside_a_run_is_refused_or_says_what_it_waits_for() {
+    if !can_unshare() {
+        return;
+    }
+    let world = World::of(3);
+    let inside = |proc: &[&str], wait: &str| {
+        let inner = [PROGRAM, "run", "a", "-w", wait, "--", "touch", "ran"];
+        world.end(&[&["run", "a", "--", "unshare", "-pf"], proc, &inner].concat())
+    };
+    let sees = inside(&[], "1h");
+    assert_eq!(sees.code, Some(64), "{sees:?}");
+    let is_blind = inside(&["--mount-proc"], "1s");
+    assert_eq!(is_blind.code, Some(75), "{is_blind:?}");
+    assert!(is_blind.err.contains("whose QUORLOCK_HELD this process has"), "{is_blind:?}");
+    assert!(is_blind.err.contains("if that one waits for this process, neither ends"), "{is_blind:?}");
+    assert!(!world.has("ran"));
+}
+
+fn can_unshare() -> bool {
+    let tried = std::process::Command::new("unshare").args(["-pf", "--mount-proc", "true"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
 }
 
 #[test]

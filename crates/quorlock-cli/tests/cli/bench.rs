@@ -258,10 +258,39 @@ fn what_is_ended_early_gives_its_locks_back() {
     send(&run, Signal::INT);
     let end = end_of(run);
     assert_eq!(end.code, Some(130), "{end:?}");
-    assert!(end.err.contains("given back"), "{end:?}");
+    assert!(end.err.contains("no key of ours is left"), "{end:?}");
     let left: Vec<String> =
         keys(&world).into_iter().filter(|key| key.starts_with("quorlock-bench:")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Servers that take no writes keep what is to be given back.
+#[test]
+fn keys_that_an_interrupted_run_leaves_are_told_and_are_no_mere_interruption() {
+    let world = World::of(3);
+    let owner = || {
+        let name = keys(&world).into_iter().find(|key| key.starts_with("quorlock-bench:"))?;
+        world.fleet[0].command::<Option<String>>(&["GET", &name]).expect("an answer")
+    };
+    let args = ["bench", "--seconds", "60", "--tasks", "2", "--hold", "3s", "--ttl", "25s"];
+    let run = world.quorlock(&args).spawn().expect("a process");
+    // What is held for no time comes before what is measured.
+    until("it holds a lock for a while", || {
+        let before = owner();
+        std::thread::sleep(Duration::from_millis(300));
+        before.is_some() && before == owner()
+    });
+    for server in world.fleet.servers() {
+        server.command::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).expect("an answer");
+    }
+    send(&run, Signal::INT);
+    let end = end_of(run);
+    assert!(owner().is_some(), "{end:?}");
+    assert_eq!(end.code, Some(70), "{end:?}");
+    assert!(end.out.contains("OURS ARE LEFT"), "{end:?}");
+    let words = end.err.lines().last().expect("a line");
+    assert!(words.contains("interrupted after ") && words.contains("3 keys of ours are left"), "{end:?}");
+    assert!(!words.contains("given back"), "{end:?}");
 }
 
 #[test]

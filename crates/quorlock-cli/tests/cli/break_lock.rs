@@ -124,3 +124,19 @@ fn what_is_no_hash_is_refused_before_anything_is_deleted() {
         assert_eq!((refused.code, world.keys("a")), (Some(64), 1), "{refused:?}");
     }
 }
+
+/// Nobody holds a list.
+#[test]
+fn of_a_key_that_is_no_lock_no_holder_is_spoken_of() {
+    let world = World::of(3);
+    for mode in [&[][..], &["--plain"]] {
+        for server in world.fleet.servers() {
+            server.command::<()>(&["RPUSH", "a", "x"]).expect("a key");
+        }
+        let broken = world.end(&[&["break", "--yes", "a"], mode].concat());
+        assert_eq!(broken.code, Some(0), "{broken:?}");
+        let line =
+            "\"a\" is broken: its key was deleted on 3 of 3 nodes; it was of another type, and no lock\n";
+        assert!(broken.out.ends_with(line) && broken.err.is_empty(), "{broken:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt as _;
 
 use quorlock_chaos::history::{History, What};
 use rustix::process::{Pid, Signal};
@@ -55,12 +56,19 @@ fn a_short_run_holds_and_tells_so_in_json() {
 /// The shortest run that is allowed has a fault; one that had none is no success.
 #[test]
 fn a_run_in_which_nothing_was_broken_says_that_nothing_was_tested() {
+    // Clocks cannot be set where nothing can be compiled.
+    let folder = tempfile::tempdir().expect("a folder");
+    let compiler = folder.path().join("cc");
+    std::fs::write(&compiler, "#!/bin/sh\nexit 1\n").expect("a file");
+    std::fs::set_permissions(&compiler, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
     let shortest = |faults: &'static str, more: &'static [&'static str]| {
-        let args = [&["chaos", "--seconds", "5", "--seed", "3", "--faults", faults], more].concat();
-        std::thread::spawn(move || end(&mut quorlock(&args)))
+        let (args, path) =
+            ([&["chaos", "--seconds", "5", "--seed", "3", "--faults", faults], more].concat(), path.clone());
+        std::thread::spawn(move || end(quorlock(&args).env("PATH", path)))
     };
     let some = shortest("kill", &["--json"]);
-    let (none, in_json) = (shortest("stale-key", &[]), shortest("stale-key", &["--json"]));
+    let (none, in_json) = (shortest("jump", &[]), shortest("jump", &["--json"]));
     let [some, none, in_json] = [some, none, in_json].map(|run| run.join().expect("an end"));
     let told = |end: &End| -> Value {
         serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"))
@@ -90,6 +98,11 @@ fn what_cannot_work_is_told_before_anything_is_started() {
         let wrong = end(&mut quorlock(&["chaos", option, nowhere.to_str().expect("text")]));
         assert_eq!(wrong.code, Some(64), "{option}: {wrong:?}");
         assert!(wrong.err.contains("nowhere/out"), "{option}: {}", wrong.err);
+    }
+    for faults in ["stale-key", "kill,stale-key"] {
+        let short = end(&mut quorlock(&["chaos", "--seconds", "10", "--faults", faults]));
+        let words = "stale-key needs at least --seconds 11: the keys stand for up to 5 s";
+        assert!(short.code == Some(64) && short.err.contains(words), "{short:?}");
     }
     let both = end(&mut quorlock(&["chaos", "--json", "--report", "-"]));
     assert_eq!(both.code, Some(64), "{both:?}");

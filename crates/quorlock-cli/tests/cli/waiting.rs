@@ -114,6 +114,108 @@ fn a_key_that_never_expires_is_told_as_such() {
     }
 }
 
+/// It looks again now and then. An outage is one, in however many words nodes are found to be away.
+#[test]
+fn what_changes_while_it_waits_is_told_once_each() {
+    let mut world = World::of(3);
+    world.take("a");
+    let (run, mut tells) = waiter(&world, &[]);
+    let somebody = tells("held by #");
+    for place in [0, 1] {
+        world.fleet[place].pause();
+    }
+    let outage = tells("too few nodes vote: ");
+    // Until connections are given up, and dialed again in vain.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    for place in [0, 1] {
+        world.fleet[place].resume();
+    }
+    until("it is over", || said(&world).matches("held by #").count() == 2);
+    let again = tells("held by #");
+    assert_eq!(again.split(" for ").next(), somebody.split(" for ").next(), "{outage}");
+    for server in world.fleet.servers() {
+        server.command::<()>(&["SET", "a", "another"]).expect("a key");
+    }
+    tells("a key that never expires");
+    assert_eq!(said(&world).lines().count(), 4, "{}", said(&world));
+    for server in world.fleet.servers() {
+        server.command::<()>(&["DEL", "a"]).expect("an answer");
+    }
+    assert_eq!(end_of(run).code, Some(0));
+}
+
+#[test]
+fn another_holder_is_told() {
+    let world = World::of(3);
+    world.take("a");
+    let (run, mut tells) = waiter(&world, &[]);
+    let somebody = tells("held by #");
+    for server in world.fleet.servers() {
+        server.command::<()>(&["SET", "a", "another", "PX", "600000"]).expect("a key");
+    }
+    let another = tells("held by #");
+    assert_ne!(another.split(" for ").next(), somebody.split(" for ").next());
+    crate::world::send(&run, rustix::process::Signal::TERM);
+    assert_eq!(end_of(run).code, Some(143));
+}
+
+#[test]
+fn that_no_node_answers_is_told_after_a_moment_and_no_node_that_is_a_moment_late() {
+    let mut world = World::of(3);
+    for place in [0, 1] {
+        world.fleet[place].kill();
+    }
+    let began = now();
+    let (run, mut tells) = waiter(&world, &[]);
+    tells("no quorum of nodes");
+    assert!(now() - began < 4_000, "after {} ms", now() - began);
+    for place in [0, 1] {
+        world.fleet[place].restart(Data::Kept).expect("back");
+    }
+    // They may have forgotten locks, which is for another test.
+    crate::world::send(&run, rustix::process::Signal::TERM);
+    assert_eq!(end_of(run).code, Some(143));
+    // However long a dial may take.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = format!("redis://{}", silent.local_addr().expect("an address"));
+    let began = now();
+    let (run, mut tells) = waiter(&world, &["--connect-timeout", "20s", "--nodes", &silent]);
+    tells("no quorum of nodes has answered yet");
+    assert!(now() - began < 10_000, "after {} ms", now() - began);
+    crate::world::send(&run, rustix::process::Signal::TERM);
+    assert_eq!(end_of(run).code, Some(143));
+    let mut late = World::of(3);
+    for place in [0, 1] {
+        late.fleet[place].kill();
+    }
+    let began = now();
+    let run = late.quorlock(&["run", "a", "--plain", "-w", "20s", "--", "true"]).spawn().expect("a process");
+    for place in [0, 1] {
+        late.fleet[place].restart(Data::Kept).expect("back");
+    }
+    let is_in_time = now() - began < 1_000;
+    let end = end_of(run);
+    assert!(end.code == Some(0) && (!is_in_time || end.err.is_empty()), "{end:?}");
+}
+
+/// A `run` of lock `a` that waits, and what awaits its next line, in which these words are to be.
+fn waiter(world: &World, more: &[&str]) -> (std::process::Child, impl FnMut(&str) -> String + use<>) {
+    let mut run = world.quorlock(&[&["run", "a"], more, &["--", "true"]].concat());
+    run.stderr(Stdio::from(File::create(world.file("said")).expect("a file")));
+    let run = run.spawn().expect("a process");
+    let (mut seen, file) = (0, world.file("said"));
+    let tells = move |words: &str| {
+        let said = || fs::read_to_string(&file).expect("text");
+        let line = || said().lines().nth(seen).map(ToOwned::to_owned);
+        until(words, || line().is_some());
+        let line = line().expect("a line");
+        assert!(line.contains("waiting: ") && line.contains(words), "{words}: {}", said());
+        seen += 1;
+        line
+    };
+    (run, tells)
+}
+
 /// A node that is silent may still answer; but two that refuse leave no quorum.
 #[test]
 fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {

@@ -1,0 +1,83 @@
+//! Which process a process is, so that no other is ever taken for it: a number alone comes again, in each container.
+
+use std::fs;
+
+/// A process as `/proc` shows it.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Its number in the PID namespace that it runs in, when it was started (in ticks since the boot), that namespace, and
+    /// the boot, as one word: no other process of any machine has the same. None where the namespace is not shown to us.
+    pub(super) identity: Option<String>,
+    /// The parent's number, as this `/proc` counts.
+    parent: i32,
+}
+
+/// A PID namespace: how many there are around it, from that of this `/proc` on, and its number.
+struct Namespace {
+    depth: usize,
+    number: String,
+}
+
+/// This process, and its ancestors as far as they can be seen: none that are outside of the namespace of this `/proc`.
+pub(super) fn lineage() -> impl Iterator<Item = Process> {
+    // By name, for this `/proc` may count us by another number than the one that we know.
+    let ours = Namespace::of("self");
+    std::iter::successors(Process::of("self", ours.as_ref()), move |it| {
+        Process::of(&it.parent.to_string(), ours.as_ref())
+    })
+}
+
+impl Process {
+    fn of(name: &str, ours: Option<&Namespace>) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        // The command's name in front may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let (parent, started) = (fields.get(1)?.parse().ok()?, fields.get(19)?);
+        let whole = || {
+            let numbers = numbers_of(name)?;
+            // No process has a descendant outside of its namespace. So an ancestor that is as deep as we are is in ours, also
+            // if we may not read which it is in, as of another user's.
+            let namespace = match (Namespace::of(name), ours) {
+                (Some(shown), _) => shown.number,
+                (None, Some(ours)) if ours.depth == numbers.len() => ours.number.clone(),
+                _ => return None,
+            };
+            let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            Some(format!("{}.{started}.{namespace}.{}", numbers.last()?, boot.trim()))
+        };
+        Some(Self { identity: whole(), parent })
+    }
+}
+
+impl Namespace {
+    fn of(name: &str) -> Option<Self> {
+        let link = fs::read_link(format!("/proc/{name}/ns/pid")).ok()?;
+        let number = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.to_owned();
+        Some(Self { depth: numbers_of(name)?.len(), number })
+    }
+}
+
+/// In each namespace that it is in, its own last.
+fn numbers_of(name: &str) -> Option<Vec<String>> {
+    let status = fs::read_to_string(format!("/proc/{name}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    Some(numbers.split_whitespace().map(ToOwned::to_owned).collect())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_and_its_ancestors_are_all_told_apart() {
+        let lineage: Vec<Process> = lineage().collect();
+        let words: Vec<&str> = lineage.iter().filter_map(|it| it.identity.as_deref()).collect();
+        let parent = std::os::unix::process::parent_id();
+        for (word, number) in words.iter().zip([std::process::id(), parent]) {
+            assert!(word.starts_with(&format!("{number}.")) && word.split('.').count() == 4, "{words:?}");
+        }
+        let others: std::collections::BTreeSet<&str> = words.iter().copied().collect();
+        assert!(words.len() >= 2 && others.len() == words.len(), "{words:?}");
+        assert_eq!(lineage.last().map(|it| it.parent), Some(0), "{lineage:?}");
+    }
+}
