@@ -188,6 +188,10 @@ mod tests {
             .expect("a shell");
         let mut line = [0; 6];
         io::Read::read_exact(shell.stdout.as_mut().expect("a pipe"), &mut line).expect("a line");
+        // It is another shell, until it has become what it is to be.
+        while of(Pid::from_child(&shell)).iter().any(|it| it.name == "sh") {
+            std::thread::yield_now();
+        }
         let me = of(getpid());
         let family = of(Pid::from_child(&shell));
         assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
