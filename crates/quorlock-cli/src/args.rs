@@ -2,6 +2,8 @@
 
 mod bench;
 mod chaos;
+#[cfg(test)]
+mod examples;
 mod forget;
 mod init;
 mod look;
