@@ -100,6 +100,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     };
     let longest_ttl = cluster.longest_ttl;
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
+    config::check_lock(&cluster.builder, &format!("{prefix}:0"), Some(ttl), 0)?;
     let quorum = cluster.quorum;
     let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, longest_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
