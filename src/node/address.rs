@@ -30,6 +30,13 @@ pub(crate) struct Login {
     pub(crate) password: Option<String>,
 }
 
+impl Login {
+    /// What nobody may see of it: the password, or what was given as the user alone, for that may be one.
+    pub(super) fn secret(&self) -> Option<&str> {
+        self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
+    }
+}
+
 /// A URL that cannot be used, in words that say what to do. Of the URL it shows the scheme alone: where a URL cannot be
 /// read, any part of what follows may be the middle of a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
