@@ -43,6 +43,45 @@ fn a_flag_before_its_command_is_told_where_to_go() {
 }
 
 #[test]
+fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
+    use std::os::unix::ffi::OsStrExt as _;
+    for (args, words) in [
+        (
+            &["run", "--wait", "1", "-n", "x", "--", "true"][..],
+            "--wait: it does not go together with --nonblock",
+        ),
+        (
+            &["status", "--quorum", "1", "--quorum", "2", "x"],
+            "quorlock: --quorum: it is given more than once\n",
+        ),
+        (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: it is given more than once\n"),
+        (
+            &["run", "--floor", "99999999999999999999", "x", "--", "true"],
+            "--floor: the number is too large\n",
+        ),
+        (&["chaos", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
+        (&["chaos", "--history", "/no/x"], "quorlock: --history: /no/x: No such file"),
+        (&["bench", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
+        (&["chaos", "--faults", "none"], "quorlock: --faults: there is no fault"),
+        (&["dev", "--longest-ttl", "2h", "--", "true"], "quorlock: --longest-ttl: a longest ttl of 2h"),
+    ] {
+        check(args, 64, words);
+    }
+    let bytes = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
+    for (args, words) in [
+        (
+            &[bytes(b"--quorum"), bytes(b"\xff")][..],
+            "quorlock: --quorum: it is given bytes that are no UTF-8\n",
+        ),
+        (&[bytes(b"--username=\xff")], "quorlock: --username: it is given bytes"),
+        (&[bytes(b"\xff")], "quorlock: argument 2: it is given bytes"),
+    ] {
+        let end = end(quorlock(&["status"]).args(args));
+        assert!(end.code == Some(64) && end.err.starts_with(words), "{end:?}");
+    }
+}
+
+#[test]
 fn a_lock_that_can_never_be_had_is_not_waited_for() {
     let long = "n".repeat(70_000);
     let world = World::of(1);
