@@ -20,6 +20,10 @@ pub(crate) enum Ended {
 impl Args {
     /// Reads what was typed, beginning with the program's name.
     pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Ended> {
+        // To ask how to ask is to ask.
+        let is_help_of_help =
+            matches!(typed, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
+        let typed = if is_help_of_help { &[typed[0].clone(), typed[2].clone()] } else { typed };
         let matches =
             parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
