@@ -29,14 +29,22 @@ pub(crate) struct Tls {
     connector: TlsConnector,
 }
 
-/// A file that cannot be used. Neither its name nor its text is shown: a private key may have been given instead of a name.
+/// A file that cannot be used. Nothing of its text is shown.
 #[derive(Debug, thiserror::Error)]
-#[error("the file of {what} cannot be used: {why}")]
+#[error("the file {} of {what} cannot be used: {why}", shown(file))]
 pub(crate) struct BadTls {
     /// The option of the builder.
     pub(crate) option: &'static str,
     what: &'static str,
+    file: PathBuf,
     why: String,
+}
+
+impl BadTls {
+    /// The same without the file's name.
+    pub(crate) fn unnamed(&self) -> String {
+        format!("the file of {} cannot be used: {}", self.what, self.why)
+    }
 }
 
 /// What a file is for.
@@ -72,18 +80,18 @@ impl Tls {
 fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, BadTls> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Use::Authorities.bad(&error))?
+        .map_err(|error| Use::Authorities.bad(Path::new("(none)"), &error))?
         .with_root_certificates(roots);
     let Some((certificate, key)) = &files.client else { return Ok(config.with_no_client_auth()) };
     let chain = certificates_in(certificate, Use::Certificate)?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Use::Key.no_pem(&error))?;
-    config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(&error))
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Use::Key.no_pem(key, &error))?;
+    config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(key, &error))
 }
 
 fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(file, Use::Authorities)? {
-        roots.add(certificate).map_err(|error| Use::Authorities.bad(&error))?;
+        roots.add(certificate).map_err(|error| Use::Authorities.bad(file, &error))?;
     }
     Ok(roots)
 }
@@ -97,32 +105,42 @@ fn system_roots() -> RootCertStore {
 
 fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(&error))?.collect();
-    let certificates = certificates.map_err(|error| of.no_pem(&error))?;
+        CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(file, &error))?.collect();
+    let certificates = certificates.map_err(|error| of.no_pem(file, &error))?;
     if certificates.is_empty() {
-        return Err(of.no_pem(&pem::Error::NoItemsFound));
+        return Err(of.no_pem(file, &pem::Error::NoItemsFound));
     }
     Ok(certificates)
 }
 
 impl Use {
-    fn bad(self, why: &dyn ToString) -> BadTls {
+    fn bad(self, file: &Path, why: &dyn ToString) -> BadTls {
         let (option, what) = match self {
             Self::Authorities => ("tls_ca_file", "the authorities"),
             Self::Certificate => ("tls_client_certificate", "the client certificate"),
             Self::Key => ("tls_client_key", "the client certificate's key"),
         };
-        BadTls { option, what, why: why.to_string() }
+        BadTls { option, what, file: file.to_owned(), why: why.to_string() }
     }
 
     /// Some of these errors show a line of the file.
-    fn no_pem(self, error: &pem::Error) -> BadTls {
+    fn no_pem(self, file: &Path, error: &pem::Error) -> BadTls {
         let sought = if matches!(self, Self::Key) { "no private key" } else { "no certificate" };
         match error {
-            pem::Error::Io(error) => self.bad(error),
-            pem::Error::NoItemsFound => self.bad(&format!("there is {sought} in PEM form in it")),
-            _ => self.bad(&"it is no PEM text, or damaged"),
+            pem::Error::Io(error) => self.bad(file, error),
+            pem::Error::NoItemsFound => self.bad(file, &format!("there is {sought} in PEM form in it")),
+            _ => self.bad(file, &"it is no PEM text, or damaged"),
         }
+    }
+}
+
+/// Its name; but no key that was given in place of one.
+fn shown(file: &Path) -> String {
+    let name = file.to_string_lossy();
+    if name.contains("-----BEGIN") {
+        "(PEM text instead of a file's name)".to_owned()
+    } else {
+        name.into_owned()
     }
 }
 

@@ -61,7 +61,7 @@ impl Builder {
     /// nor what is in it, because a private key may have been given instead of a file's name.
     #[cfg(feature = "tls-rustls")]
     pub fn check_files(&self) -> Result<(), Invalid> {
-        Tls::check(&self.tls).map_err(|bad| Invalid::new(bad.to_string()).of(bad.option))
+        Tls::check(&self.tls).map_err(|bad| Invalid::new(bad.unnamed()).of(bad.option))
     }
 
     /// Checks whether a client with these options could take a lock of this name, with this ttl and
