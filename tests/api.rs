@@ -198,10 +198,31 @@ fn what_is_to_make_connections_safe_has_an_effect_or_is_refused() {
     let key = nodes(1).nodes(["rediss://127.0.0.1:1"]).tls_client_certificate("-----BEGIN sesame", "a.key");
     let authority =
         nodes(1).nodes(["rediss://127.0.0.1:1"]).tls_ca_file("-----BEGIN CERTIFICATE-----\nsesame");
+    for (builder, option) in [(&key, "tls_client_certificate"), (&authority, "tls_ca_file")] {
+        let invalid = builder.check_files().expect_err("no file");
+        assert!(invalid.option() == Some(option) && !invalid.to_string().contains("sesame"), "{invalid:?}");
+    }
     for builder in [key, authority] {
         let refused = builder.dedicated_thread().lazy().expect_err("no file").to_string();
         assert!(!refused.contains("sesame"), "{refused}");
     }
+}
+
+#[test]
+fn a_lock_that_can_never_be_had_is_known_without_a_client() {
+    let second = Some(Duration::from_secs(1));
+    assert_eq!(nodes(3).check_lock("a", second, 7), Ok(()));
+    for (name, ttl, floor, option) in [
+        ("", None, 0, "name"),
+        ("quorlock:a", None, 0, "name"),
+        ("a", Some(Duration::from_secs(31)), 0, "ttl"),
+        ("a", Some(Duration::from_millis(9)), 0, "ttl"),
+        ("a", second, u64::MAX, "floor"),
+    ] {
+        let invalid = nodes(3).check_lock(name, ttl, floor).expect_err("refused");
+        assert_eq!(invalid.option(), Some(option), "{invalid}");
+    }
+    assert_eq!(nodes(3).quorum(9).check_lock("a", None, 0).expect_err("refused").option(), Some("quorum"));
 }
 
 #[tokio::test]

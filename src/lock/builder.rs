@@ -254,7 +254,7 @@ impl Builder {
             is_guarded: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
-                Some(Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()))?)
+                Some(Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()).of(bad.option))?)
             } else {
                 None
             },

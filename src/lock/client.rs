@@ -9,15 +9,15 @@ use tokio::sync::{oneshot, watch};
 
 use super::builder::Builder;
 use super::error::{Invalid, NoAnswer, NoDriver};
+use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::Queue;
 use super::report::Report;
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, Orders, View, process};
-use crate::protocol::claim::{Key, LONGEST_KEY};
+use crate::protocol::claim::Key;
 use crate::protocol::quorum::Quorum;
-use crate::protocol::span::Span;
-use crate::protocol::terms::{Drift, Terms};
+use crate::protocol::terms::Drift;
 use crate::protocol::vote::Vote;
 
 /// A client of N independent Redis masters, from which locks are taken.
@@ -129,37 +129,13 @@ impl Redlock {
     }
 
     pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {
-        if name.as_str().is_empty() {
-            return Err(Invalid::new("a lock needs a name: an empty one would be everybody's"));
-        }
-        let prefix = &self.shared.key_prefix;
-        let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
-        if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
-            return Err(Invalid::new(format!(
-                "the name starts with `{RESERVED}`, which is kept for this library's own keys"
-            ))
-            .about(&key));
-        }
-        if key.as_str().len() > LONGEST_KEY {
-            return Err(Invalid::new(format!(
-                "the name is too long: with its prefix it may take at most {LONGEST_KEY} bytes"
-            ))
-            .about(&key));
-        }
-        Ok(key)
+        self.limits().key(name)
     }
 
-    /// Whether keys may be asked to live for so long.
-    pub(super) fn check_ttl(&self, terms: &Terms) -> Result<(), Invalid> {
-        match self.shared.longest_ttl {
-            Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
-                "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
-                 take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
-                Span(terms.ttl()),
-                Span(longest)
-            ))),
-            _ => Ok(()),
-        }
+    /// What locks can be taken.
+    pub(super) fn limits(&self) -> Limits<'_> {
+        let Shared { key_prefix, longest_ttl, drift, node_timeout, .. } = &*self.shared;
+        Limits { key_prefix, longest_ttl: *longest_ttl, drift: *drift, node_timeout: *node_timeout }
     }
 
     pub(super) fn report(&self, votes: Vec<Vote>) -> Report {

@@ -39,7 +39,9 @@ impl Invalid {
         Self { option: Some(option), ..self }
     }
 
-    /// The method of [`Builder`](crate::Builder) whose value cannot work, such as `quorum`, if it is about one.
+    /// The method of [`Builder`](crate::Builder) or [`Mutex`](crate::Mutex) whose value cannot work, such as `quorum` or `ttl`,
+    /// if it is about one. It is `name` for the name of a lock, and `tls_client_key` for the key that was given to
+    /// `tls_client_certificate`.
     #[must_use]
     pub fn option(&self) -> Option<&'static str> {
         self.option

@@ -107,7 +107,7 @@ impl Guard {
         let (shared, key) = (&self.client.shared, self.held.hold.key());
         let terms = Terms::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
         let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
-        self.client.check_ttl(&terms).map_err(|bad| bad.about(key))?;
+        self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
         shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {

@@ -9,6 +9,7 @@ mod grouped;
 mod guard;
 mod init;
 mod inspect;
+mod limits;
 mod mutex;
 mod queue;
 mod report;

@@ -12,10 +12,8 @@ use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
 use super::report::ReleaseReport;
 use crate::protocol::claim::{Claim, Key};
-use crate::protocol::fence::LARGEST_FLOOR;
 use crate::protocol::lease::Tenure;
 use crate::protocol::span::Span;
-use crate::protocol::terms::Terms;
 
 /// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).
 ///
@@ -204,22 +202,9 @@ impl Mutex {
     }
 
     fn claim_of(&self, key: Key, curious: bool) -> Result<(Claim, Tenure), Invalid> {
-        let shared = &self.client.shared;
-        let ttl =
-            self.ttl.unwrap_or_else(|| shared.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let terms = Terms::new(ttl, shared.drift, self.patience, shared.node_timeout)?;
-        self.client.check_ttl(&terms)?;
-        if self.floor > 0 && shared.longest_ttl.is_none() {
-            return Err(Invalid::new(
-                "a plain client takes no fencing numbers, so a floor would be of no effect",
-            ));
-        }
-        if self.floor > LARGEST_FLOOR {
-            return Err(Invalid::new(format!(
-                "a floor of {} leaves no room for numbers above it: take at most {LARGEST_FLOOR}",
-                self.floor
-            )));
-        }
+        let limits = self.client.limits();
+        let terms = limits.terms(self.ttl, self.patience)?;
+        limits.check_floor(self.floor)?;
         if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
@@ -229,5 +214,3 @@ impl Mutex {
         Ok((Claim { key, terms, curious, floor: self.floor }, self.tenure))
     }
 }
-
-const DEFAULT_TTL: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! Where a node is, and who we are to it: a URL once checked.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
@@ -27,6 +28,13 @@ pub(super) enum Place {
 pub(crate) struct Login {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+}
+
+impl Login {
+    /// What nobody may see of it: the password, or what was given as the user alone, for that may be one.
+    pub(super) fn secret(&self) -> Option<&str> {
+        self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
+    }
 }
 
 /// A URL that cannot be used, in words that say what to do. Of the URL it shows the scheme alone: where a URL cannot be
@@ -95,6 +103,7 @@ impl Address {
             ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
             _ => return Err(bad("a kind of address this crate does not know")),
         };
+        place.check().map_err(bad)?;
         let redis = info.redis_settings();
         if redis.db() < 0 {
             return Err(bad("a database has a number from 0 on"));
@@ -111,6 +120,27 @@ impl Address {
         };
         let resp3 = redis.protocol() == ProtocolVersion::RESP3;
         Ok(Self { place, login, database: redis.db(), resp3 })
+    }
+}
+
+impl Place {
+    /// Refuses what is hardly a host or a path, and may be the password: both are shown.
+    fn check(&self) -> Result<(), &'static str> {
+        let is_odd = match self {
+            // An IPv6 address stands in brackets, and is read as one.
+            Self::Tcp { host, .. } if host.parse::<Ipv6Addr>().is_ok() => false,
+            Self::Tcp { host, .. } => {
+                !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+            }
+            Self::Unix(path) => {
+                path.as_os_str().as_encoded_bytes().iter().any(|byte| b"@&;?#".contains(byte))
+            }
+        };
+        match self {
+            _ if !is_odd => Ok(()),
+            Self::Tcp { .. } => Err(BAD_HOST),
+            Self::Unix(_) => Err(BAD_PATH),
+        }
     }
 }
 
@@ -171,6 +201,10 @@ fn hint(url: &str) -> &'static str {
 }
 
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
+const BAD_HOST: &str = "a host is written with letters, digits, `.`, `-` and `_` alone; a user and a password go before it, as in \
+                        redis://user:password@host";
+const BAD_PATH: &str = "the path of a socket is written without `@`, `&`, `;`, `?` and `#`, also as `%40` and the like; a user and a \
+                        password go behind it, as in unix:/path?user=…&pass=…";
 const ESCAPES: &str =
     "; in a user or password `,` is written %2C, `/` %2F, `?` %3F, `#` %23, `%` %25, and a `:` in a user %3A";
 
@@ -231,6 +265,31 @@ mod tests {
             assert!(error.starts_with(&format!("the URL{shown} cannot be used: ")), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn no_host_and_no_path_is_what_may_be_a_password() {
+        for url in [
+            "unix:/u:secret@/tmp/no.sock",
+            "unix:/tmp/no.sock&pass=secret",
+            "unix:/tmp/no.sock;pass=secret",
+            "unix:/tmp/no.sock%3Fpass=secret",
+            "unix:/tmp/no.sock%26pass=secret",
+            "unix:/u:secret%40/tmp/no.sock",
+            "unix:/tmp/no.sock%23secret",
+            "redis+unix:///tmp/no.sock&pass=secret",
+            "redis://u%3Asecret%40localhost:1",
+            "redis://secret%2F:1",
+            "redis://localhost&pass=secret",
+            "redis://localhost;pass=secret:1",
+            "redis://localhost$secret",
+            "redis://s\u{e9}secret:1",
+        ] {
+            let error = Address::parse(url, &Login::default()).expect_err(url).to_string();
+            assert!(!error.contains("secret") && error.contains("is written"), "{url}: {error}");
+        }
+        check("redis://cache_1.a-b.local:7001", "cache_1.a-b.local:7001");
+        check("unix:/run/redis%20one/a-b_c.sock?pass=secret&db=2", "/run/redis one/a-b_c.sock/2");
     }
 
     #[test]

@@ -1,37 +1,49 @@
 //! What a server says in an error reply, made fit for logs.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// An error reply in the server's own words, less anything that could be a secret.
 ///
 /// Servers echo arguments: `ERR unknown command 'SET', with args beginning with: 'k' 'TOKEN'`. A token opens a lock
 /// and a password a server, so echoes are cut off here, where the words come in, and nowhere else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Complaint(Arc<str>);
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// By which it is known what kind it is. Shown to nobody: the login may be in it.
+    said: Arc<str>,
+    shown: Arc<str>,
+}
 
 impl Complaint {
-    /// The complaint in the text of an error reply, which may be any bytes at all.
+    /// The complaint in the text of an error reply, where there is no login.
+    #[cfg(test)]
     pub(super) fn new(text: &[u8]) -> Self {
+        Self::hiding(text, None)
+    }
+
+    /// The complaint in the text of an error reply, which may be any bytes at all, less this secret.
+    pub(super) fn hiding(text: &[u8], secret: Option<&str>) -> Self {
+        let secret = secret.filter(|secret| !secret.is_empty());
         // Whatever lies behind is cut off anyway; a reply of a megabyte is not worth walking.
-        let text = String::from_utf8_lossy(&text[..text.len().min(4 * MAX_CHARS)]);
-        let text = text.split(", with args").next().unwrap_or_default();
-        let words: Vec<&str> =
-            text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();
-        Self(shortened(words.join(" ").chars().filter(|char| !char.is_control()).collect()).into())
+        let length = 4 * MAX_CHARS + secret.map_or(0, str::len);
+        let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
+        let said = tidy(&text);
+        let shown = secret.map_or_else(|| Arc::clone(&said), |secret| tidy(&without(&text, secret)));
+        Self { said, shown }
     }
 
     /// Whether it is of this class: its first word, or the word in the error of a script that failed
     /// (`ERR Error running script ...: -READONLY You can't ...` on 6.2).
     pub(super) fn is(&self, code: &str) -> bool {
-        self.0.split(' ').next() == Some(code) || self.0.contains(&format!(" -{code} "))
+        self.said.split(' ').next() == Some(code) || self.said.contains(&format!(" -{code} "))
     }
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
     pub(super) fn is_no_permission(&self) -> bool {
         // The words of 7.0, and those of 8 and of Valkey.
         self.is("NOPERM")
-            || self.0.contains("The user executing the script can't")
-            || self.0.contains("ACL failure in script")
+            || self.said.contains("The user executing the script can't")
+            || self.said.contains("ACL failure in script")
     }
 
     /// Whether the login is missing or wrong.
@@ -43,18 +55,18 @@ impl Complaint {
     pub(super) fn is_about_a_key(&self) -> bool {
         // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
         // run the 'eval' command".
-        self.is_no_permission() && self.0.contains("key") && !self.0.contains(" command")
+        self.is_no_permission() && self.said.contains("key") && !self.said.contains(" command")
     }
 
     /// Whether the server has no such command, renamed it away, or lets nobody run it: that does not pass.
     pub(super) fn is_no_such_command(&self) -> bool {
-        let words = self.0.to_ascii_lowercase();
+        let words = self.said.to_ascii_lowercase();
         NO_SUCH_COMMAND.iter().any(|said| words.contains(said)) || self.is_not_for_scripts()
     }
 
     /// Whether scripts may not run the command, though clients may.
     pub(super) fn is_not_for_scripts(&self) -> bool {
-        self.0.contains("not allowed from script")
+        self.said.contains("not allowed from script")
     }
 
     /// Whether it takes no writes now: it is full, cannot save, or has too few replicas.
@@ -64,7 +76,7 @@ impl Complaint {
 
     /// What is said of a server that does not pass by itself, and needs no login or right that it names.
     pub(super) fn unfit(&self) -> Option<Arc<str>> {
-        let words = &self.0;
+        let words = &self.shown;
         if let Some(why) = words.strip_prefix("UNFIT ") {
             return Some(format!("{why}; use plain mode").into());
         }
@@ -77,8 +89,43 @@ impl Complaint {
 
     /// The words, fit for logs.
     pub(super) fn words(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.shown)
     }
+
+    /// Whether the server has no room for another client.
+    pub(super) fn is_of_too_many_clients(&self) -> bool {
+        self.said.contains("max number of clients")
+    }
+}
+
+impl fmt::Debug for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Complaint").field(&self.shown).finish()
+    }
+}
+
+/// On one line, without echoes and tokens, and not too long.
+fn tidy(text: &str) -> Arc<str> {
+    let text = text.split(", with args").next().unwrap_or_default();
+    let words: Vec<&str> =
+        text.split_whitespace().map(|word| if looks_secret(word) { "…" } else { word }).collect();
+    shortened(words.join(" ").chars().filter(|char| !char.is_control()).collect()).into()
+}
+
+/// The text, with "…" wherever the secret stands; a short one only where it is a word.
+fn without(text: &str, secret: &str) -> String {
+    let is_short = secret.chars().count() < SHORT;
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(place) = rest.find(secret) {
+        let (before, behind) = (&rest[..place], &rest[place + secret.len()..]);
+        let is_in_word = kept.chars().chain(before.chars()).next_back().is_some_and(char::is_alphanumeric)
+            || behind.starts_with(char::is_alphanumeric);
+        kept += before;
+        kept += if is_short && is_in_word { secret } else { "…" };
+        rest = behind;
+    }
+    kept + rest
 }
 
 /// All of it, or as many whole words as there is room for.
@@ -111,6 +158,9 @@ const NO_SUCH_COMMAND: [&str; 5] = [
     "command not supported",
 ];
 
+/// A secret of fewer characters may be in any word.
+const SHORT: usize = 4;
+
 /// So that the longest that Redis says (`MISCONF`) keeps the setting that it names.
 const MAX_CHARS: usize = 300;
 
@@ -125,6 +175,22 @@ mod tests {
         assert_eq!(&*Complaint::new(echo).words(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
         assert_eq!(&*Complaint::new(quoted).words(), "ERR odd … here");
+    }
+
+    #[test]
+    fn an_echo_of_the_login_never_shows_and_does_not_hide_what_kind_it_is() {
+        let of = |text: &str, secret: &str| Complaint::hiding(text.as_bytes(), Some(secret));
+        let echo = of("ERR bad AUTH ann s cr/et!x and again 's cr/et!'", "s cr/et!");
+        assert_eq!(&*echo.words(), "ERR bad AUTH ann …x and again '…'");
+        assert_eq!(format!("{echo:?}"), "Complaint(\"ERR bad AUTH ann …x and again '…'\")");
+        // A short one is found where it is a word; else the words could not be read any more.
+        assert_eq!(&*of("ERR bad AUTH ann a", "a").words(), "ERR bad AUTH ann …");
+        let class = of("WRONGPASS invalid username-password pair", "WRONGPASS");
+        assert!(class.is_login() && !class.words().contains("WRONGPASS"), "{class:?}");
+        // Where the text is cut, no part of it is left.
+        let long = of(&format!("{}{}", "é".repeat(MAX_CHARS * 2 - 2), "secret"), "secret");
+        assert!(!long.words().contains('s'), "{long:?}");
+        assert_eq!(&*of("ERR nothing of it", "").words(), "ERR nothing of it");
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::stream::Stream;
 /// A connection that is ready for questions.
 pub(crate) struct Connection {
     stream: Stream,
+    /// What no error may show, though the server says it.
+    secret: Option<Box<str>>,
     sends_text: bool,
     keeps_lines: bool,
     /// Calls that came in and were not taken yet.
@@ -28,9 +30,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, secret: Option<&str>) -> Self {
         Self {
             stream,
+            secret: secret.map(Into::into),
             sends_text: false,
             keeps_lines: false,
             calls: VecDeque::new(),
@@ -137,7 +140,9 @@ impl Connection {
                 return Err(Desync);
             }
             let is_push = bytes.first() == Some(&b'>');
-            let Some((reply, length)) = reply::parse(bytes)? else { return Ok(None) };
+            let Some((reply, length)) = reply::parse_hiding(bytes, self.secret.as_deref())? else {
+                return Ok(None);
+            };
             self.head += length;
             if !is_push {
                 return Ok(Some(reply));

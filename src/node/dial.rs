@@ -82,7 +82,7 @@ struct End {
 pub(crate) async fn dial(address: &Address, settings: &Settings, waiter: Token) -> Result<Ready, Refusal> {
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
-    let mut connection = Connection::new(connect(address, settings, end).await?);
+    let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
     let hands = shake_hands(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(Ready { connection, profile }),

@@ -300,5 +300,5 @@ const WANTS_TLS: &str = "does it want TLS? use rediss://";
 /// Whether it may be different soon, whatever step it answers.
 fn is_passing(complaint: &Complaint) -> bool {
     ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code))
-        || complaint.words().contains("max number of clients")
+        || complaint.is_of_too_many_clients()
 }

@@ -44,8 +44,14 @@ impl fmt::Debug for Reply {
 #[error("the server sent bytes that are no reply")]
 pub(crate) struct Desync;
 
-/// The first reply in `bytes` and its length; `None` while it is not whole.
+/// The first reply in `bytes` and its length, where there is no login.
+#[cfg(test)]
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
+    parse_hiding(bytes, None)
+}
+
+/// The first reply in `bytes` and its length; `None` while it is not whole. No error in it shows this secret.
+pub(super) fn parse_hiding(bytes: &[u8], secret: Option<&str>) -> Result<Option<(Reply, usize)>, Desync> {
     if let Some(usual) = usual(bytes) {
         return Ok(Some(usual));
     }
@@ -60,10 +66,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
             ballot(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?
         }
-        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::new(text)),
+        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::hiding(text, secret)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;
-            Reply::Error(Complaint::new(&rest[text..rest.len() - 2]))
+            Reply::Error(Complaint::hiding(&rest[text..rest.len() - 2], secret))
         }
         _ => other(whole)?,
     };

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
@@ -29,34 +29,44 @@ pub(crate) struct Tls {
     connector: TlsConnector,
 }
 
-/// A file that cannot be used.
+/// A file that cannot be used. Nothing of its text is shown.
 #[derive(Debug, thiserror::Error)]
-#[error("the file {} cannot be used: {why}", shown(file))]
+#[error("the file {} of {what} cannot be used: {why}", shown(file))]
 pub(crate) struct BadTls {
+    /// The option of the builder.
+    pub(crate) option: &'static str,
+    what: &'static str,
     file: PathBuf,
     why: String,
+}
+
+impl BadTls {
+    /// The same without the file's name.
+    pub(crate) fn unnamed(&self) -> String {
+        format!("the file of {} cannot be used: {}", self.what, self.why)
+    }
+}
+
+/// What a file is for.
+#[derive(Clone, Copy)]
+enum Use {
+    Authorities,
+    Certificate,
+    Key,
 }
 
 impl Tls {
     /// Reads the files.
     pub(crate) fn new(files: &TlsFiles) -> Result<Self, BadTls> {
-        let roots = match &files.ca {
-            Some(file) => roots_in(file)?,
-            None => system_roots(),
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(Path::new("(none)"), &error))?
-            .with_root_certificates(roots);
-        let config = match &files.client {
-            None => config.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificates_in(certificate)?;
-                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
-                config.with_client_auth_cert(chain, secret).map_err(|error| unusable(key, &error))?
-            }
-        };
+        let roots = files.ca.as_deref().map_or_else(|| Ok(system_roots()), roots_in)?;
+        let config = config(files, roots)?;
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Reads the files that are named, and no others.
+    pub(crate) fn check(files: &TlsFiles) -> Result<(), BadTls> {
+        let roots = files.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), roots_in)?;
+        config(files, roots).map(drop)
     }
 
     /// Speaks TLS over a connection to this host.
@@ -67,10 +77,21 @@ impl Tls {
     }
 }
 
+fn config(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, BadTls> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Use::Authorities.bad(Path::new("(none)"), &error))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = &files.client else { return Ok(config.with_no_client_auth()) };
+    let chain = certificates_in(certificate, Use::Certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| Use::Key.no_pem(key, &error))?;
+    config.with_client_auth_cert(chain, secret).map_err(|error| Use::Key.bad(key, &error))
+}
+
 fn roots_in(file: &Path) -> Result<RootCertStore, BadTls> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(file)? {
-        roots.add(certificate).map_err(|error| unusable(file, &error))?;
+    for certificate in certificates_in(file, Use::Authorities)? {
+        roots.add(certificate).map_err(|error| Use::Authorities.bad(file, &error))?;
     }
     Ok(roots)
 }
@@ -82,14 +103,35 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, BadTls> {
+fn certificates_in(file: &Path, of: Use) -> Result<Vec<CertificateDer<'static>>, BadTls> {
     let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| unusable(file, &error))?.collect();
-    let certificates = certificates.map_err(|error| unusable(file, &error))?;
+        CertificateDer::pem_file_iter(file).map_err(|error| of.no_pem(file, &error))?.collect();
+    let certificates = certificates.map_err(|error| of.no_pem(file, &error))?;
     if certificates.is_empty() {
-        return Err(unusable(file, &"there is no certificate in it"));
+        return Err(of.no_pem(file, &pem::Error::NoItemsFound));
     }
     Ok(certificates)
+}
+
+impl Use {
+    fn bad(self, file: &Path, why: &dyn ToString) -> BadTls {
+        let (option, what) = match self {
+            Self::Authorities => ("tls_ca_file", "the authorities"),
+            Self::Certificate => ("tls_client_certificate", "the client certificate"),
+            Self::Key => ("tls_client_key", "the client certificate's key"),
+        };
+        BadTls { option, what, file: file.to_owned(), why: why.to_string() }
+    }
+
+    /// Some of these errors show a line of the file.
+    fn no_pem(self, file: &Path, error: &pem::Error) -> BadTls {
+        let sought = if matches!(self, Self::Key) { "no private key" } else { "no certificate" };
+        match error {
+            pem::Error::Io(error) => self.bad(file, error),
+            pem::Error::NoItemsFound => self.bad(file, &format!("there is {sought} in PEM form in it")),
+            _ => self.bad(file, &"it is no PEM text, or damaged"),
+        }
+    }
 }
 
 /// Its name; but no key that was given in place of one.
@@ -100,10 +142,6 @@ fn shown(file: &Path) -> String {
     } else {
         name.into_owned()
     }
-}
-
-fn unusable(file: &Path, why: &dyn ToString) -> BadTls {
-    BadTls { file: file.to_owned(), why: why.to_string() }
 }
 
 fn refusal(error: &io::Error) -> Refusal {

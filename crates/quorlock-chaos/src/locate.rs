@@ -20,14 +20,32 @@ pub fn locate() -> Result<PathBuf, NoBinary> {
 
 /// There is no server binary here; its message tells a reader what to install.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} not found; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", .sought.display())]
+#[error("{}; install Redis or Valkey ({INSTALL}), or set {VARIABLE} to the path of a server", self.what())]
 pub struct NoBinary {
-    sought: PathBuf,
+    is_set: bool,
+}
+
+impl NoBinary {
+    /// Whether the environment variable names what is not there.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.is_set
+    }
+
+    /// Nothing of what is set is shown.
+    fn what(&self) -> String {
+        if self.is_set {
+            format!("{VARIABLE}: it names no program that can be executed")
+        } else {
+            format!("{} not found", NAMES[0])
+        }
+    }
 }
 
 fn search(chosen: Option<OsString>, path: Option<&OsStr>) -> Result<PathBuf, NoBinary> {
+    let is_set = chosen.is_some();
     let names = chosen.map_or_else(|| NAMES.map(PathBuf::from).to_vec(), |name| vec![PathBuf::from(name)]);
-    names.iter().find_map(|name| find(name, path)).ok_or_else(|| NoBinary { sought: names[0].clone() })
+    names.iter().find_map(|name| find(name, path)).ok_or(NoBinary { is_set })
 }
 
 /// A name with a slash in it is a path and is taken as it stands, as a shell would.
@@ -84,8 +102,14 @@ mod tests {
     #[test]
     fn the_error_names_what_was_sought_and_how_to_get_one() {
         let said = search(Some("/no/such/server".into()), None).expect_err("nothing is there").to_string();
-        for part in ["/no/such/server", "apt-get", "dnf", "apk", "brew", VARIABLE] {
+        for part in ["QUORLOCK_REDIS_SERVER: it names no program", "apt-get", "dnf", "apk", "brew"] {
             assert!(said.contains(part), "{part} is missing from: {said}");
         }
+        assert!(!said.contains("/no/such"), "what is set is not shown: {said}");
+        let none = search(None, None);
+        assert!(
+            none.is_ok()
+                || none.is_err_and(|none| !none.is_set() && none.to_string().contains("redis-server not"))
+        );
     }
 }

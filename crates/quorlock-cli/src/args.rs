@@ -2,6 +2,8 @@
 
 mod bench;
 mod chaos;
+#[cfg(test)]
+mod examples;
 mod forget;
 mod init;
 mod look;
@@ -92,7 +94,7 @@ pub(crate) struct RunArgs {
     /// Leave the command in our process group, as in a script. (It can use the terminal without that.)
     #[arg(long)]
     pub(crate) foreground: bool,
-    /// Say nothing on stderr.
+    /// Say nothing on stderr, but where what was typed cannot work (64).
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
@@ -201,6 +203,7 @@ Exit codes:
   the command's own, or 128 + the number of the signal that ended it
   64   what was typed cannot work
   69   no servers could be started
+  78   QUORLOCK_REDIS_SERVER names no server
   126  the command cannot be executed
   127  the command was not found
 

@@ -38,7 +38,7 @@ use setting::{Place, Setting};
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    args.report.as_deref().map_or(Ok(()), report_file::check)?;
+    args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
     let (setting, place) = setting::settle(&args).await?;
     let Place { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));

@@ -72,7 +72,8 @@ pub(crate) async fn client() -> Result<u8, Failure> {
 }
 
 fn config(args: &ChaosArgs) -> Result<Config, Failure> {
-    let faults = Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, error.to_string()))?;
+    let faults =
+        Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, format!("--faults: {error}")))?;
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
@@ -81,6 +82,11 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if let Some(kind) = faults.iter().find(is_short) {
         let words = format!("{kind} {}", kind.needs_time());
         return Err(Failure::new(exit::USAGE, words));
+    }
+    if args.server.is_none()
+        && let Some(none) = quorlock_chaos::locate().err().filter(quorlock_chaos::NoBinary::is_set)
+    {
+        return Err(exit::no_servers(none.into()));
     }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, as long as it is told.

@@ -47,6 +47,27 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     settle(args, &|name| std::env::var_os(name))
 }
 
+/// Finds out before any node is reached that a lock can never be had, however long one waits.
+pub(crate) fn check_lock(
+    builder: &Builder,
+    name: &str,
+    ttl: Option<Duration>,
+    floor: u64,
+) -> Result<(), Failure> {
+    builder.check_lock(name, ttl, floor).map_err(|invalid| {
+        let words = invalid.to_string();
+        let lock = invalid.key().map_or_else(String::new, |key| format!("{}: ", exit::lock(key)));
+        let words = match invalid.option() {
+            // The lock is named first.
+            Some(option @ ("ttl" | "floor")) => {
+                format!("{lock}--{option}: {}", words.strip_prefix(&lock).unwrap_or(&words))
+            }
+            _ => words,
+        };
+        Failure::new(exit::USAGE, words)
+    })
+}
+
 /// Reads no more of the environment than flags leave open: what is wrong there and not used harms nobody.
 fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
     let environment = Environment(look);
@@ -112,9 +133,11 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         (None, Some(_)) => return Err(from.alone("tls_key", "tls_cert")),
     }
     // So that an error can say where the value stands.
-    builder.check().map_err(|invalid| match from.origin(invalid.option()) {
-        Some(origin) => origin.wrong(invalid),
-        None => Failure::new(exit::CONFIG, invalid.to_string()),
+    builder.check().and_then(|()| builder.check_files()).map_err(|invalid| {
+        match from.origin(invalid.option()) {
+            Some(origin) => origin.wrong(invalid),
+            None => Failure::new(exit::CONFIG, invalid.to_string()),
+        }
     })?;
     let longest_ttl = (!is_plain).then_some(longest_ttl);
     Ok(Cluster { builder, urls, quorum, longest_ttl, keep_fences, connect_timeout })
@@ -186,8 +209,7 @@ impl<'a> Sources<'a> {
     /// What was given without what belongs to it.
     fn alone(&self, field: &'static str, other: &'static str) -> Failure {
         let origin = &self.origins[field];
-        let failure = origin.wrong(format_args!("it goes together with {other}: name both"));
-        if matches!(origin, Origin::Flag(_)) { Failure { code: exit::USAGE, ..failure } } else { failure }
+        origin.wrong(format_args!("it goes together with {}: name both", origin.beside(other)))
     }
 
     /// Where an option of the builder was found.
@@ -195,6 +217,7 @@ impl<'a> Sources<'a> {
         let field = match option? {
             "tls_ca_file" => "tls_ca",
             "tls_client_certificate" => "tls_cert",
+            "tls_client_key" => "tls_key",
             same => same,
         };
         self.origins.get(field)

@@ -15,9 +15,11 @@ use crate::signals::handled::{Handled, is_typed};
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    let fleet = Fleet::start(usize::from(args.count))
-        .map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
     let longest_ttl = args.longest_ttl.unwrap_or(LONGEST_TTL);
+    // Before servers are started for nothing.
+    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).longest_ttl(longest_ttl).check();
+    terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--longest-ttl: {invalid}")))?;
+    let fleet = Fleet::start(usize::from(args.count)).map_err(exit::no_servers)?;
     // Nobody has to wait for servers that are known to be new.
     let declared = Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl).init(false).await;
     declared.map_err(|error| {

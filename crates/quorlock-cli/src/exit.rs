@@ -73,6 +73,12 @@ impl From<InspectError> for Failure {
     }
 }
 
+/// Why no servers of our own could be started: a wrong setting, where one names the binary.
+pub(crate) fn no_servers(error: quorlock_chaos::StartError) -> Failure {
+    let is_set = matches!(&error, quorlock_chaos::StartError::NoBinary(none) if none.is_set());
+    Failure::new(if is_set { CONFIG } else { NO_QUORUM }, error.to_string())
+}
+
 /// The end that fits what bars these nodes, if anything does.
 pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {

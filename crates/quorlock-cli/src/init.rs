@@ -14,10 +14,15 @@ use crate::nodes;
 use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
+    let is_typed_plain = args.nodes.plain == Some(true);
     let Cluster { builder, quorum, longest_ttl, keep_fences, .. } = config::cluster(args.nodes)?;
     let Some(longest_ttl) = longest_ttl else {
-        let words = "plain clients know of no cluster, so there is nothing to declare: leave out `plain`";
-        return Err(Failure::new(exit::CONFIG, words));
+        let why = "plain clients know of no cluster, so there is nothing to declare: leave";
+        return Err(if is_typed_plain {
+            Failure::new(exit::USAGE, format!("--plain: {why} it out"))
+        } else {
+            Failure::new(exit::CONFIG, format!("{why} out `plain`"))
+        });
     };
     let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
         Ok(init) => {

@@ -7,15 +7,36 @@ use std::path::Path;
 use crate::exit::{self, Failure};
 
 /// Whether this file can be written, before something is done that takes its time.
-pub(crate) fn check(file: &Path) -> Result<(), Failure> {
-    try_to_write(file).map_err(|error| Failure::new(exit::USAGE, format!("{}: {error}", file.display())))
+pub(crate) fn check(flag: &str, file: &Path) -> Result<(), Failure> {
+    let words = |error: io::Error| format!("{flag}: {}: {error}", file.display());
+    try_to_write(file).map_err(|error| Failure::new(exit::USAGE, words(error)))
 }
 
-/// Writes it. To be called when all else was told.
+/// Writes it, to be called when all else was told. Where that fails half-way, what stood there before is kept.
 pub(crate) fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let words =
         |error: io::Error| Failure::new(NOT_WRITTEN, format!("{}: not written: {error}", file.display()));
-    fs::write(file, text).map_err(words)
+    replace(file, text).map_err(words)
+}
+
+/// A regular file is written beside itself and then renamed; anything else, such as a pipe, as it is.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    // Behind a link stands what is to be replaced.
+    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let old = match fs::metadata(file) {
+        Ok(data) if !data.is_file() => return fs::write(file, text),
+        old => old.ok(),
+    };
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = Path::new(&beside);
+    let written = fs::write(beside, text)
+        .and_then(|()| old.map_or(Ok(()), |old| fs::set_permissions(beside, old.permissions())))
+        .and_then(|()| fs::rename(beside, file));
+    if written.is_err() {
+        let _ = fs::remove_file(beside);
+    }
+    written
 }
 
 /// Leaves nothing behind that was not there.
@@ -31,6 +52,21 @@ const NOT_WRITTEN: u8 = 74;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_there_as_a_whole_or_as_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, link] = ["report", "link"].map(|name| folder.path().join(name));
+        replace(&file, "old").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        let reader = fs::File::open(&file).expect("a file");
+        replace(&link, "new").expect("written");
+        assert_eq!(fs::read_to_string(&file).expect("a file"), "new");
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+        assert_eq!(io::read_to_string(reader).expect("a file"), "old", "it was written over");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "something was left");
+        replace(Path::new("/dev/null"), "new").expect("no file that can be renamed");
+    }
 
     #[test]
     fn a_look_whether_a_file_can_be_written_changes_nothing() {

@@ -32,6 +32,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, longest_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
+    config::check_lock(&builder, &args.name, Some(ttl), args.floor)?;
     let mut client = None;
     let outcome = tokio::select! {
         outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::super::client::RESERVED;
 use super::super::error::Invalid;
+use super::super::limits::Limits;
 use super::Builder;
 use crate::driver::Address;
-use crate::protocol::claim::LONGEST_KEY;
+#[cfg(feature = "tls-rustls")]
+use crate::driver::Tls;
+use crate::protocol::claim::{Key, LONGEST_KEY};
 use crate::protocol::marker::least_retention;
 use crate::protocol::quorum::{BadQuorum, Quorum};
 use crate::protocol::span::Span;
@@ -47,6 +50,44 @@ impl Builder {
         self.check_names()?;
         self.check_spans()?;
         Ok((quorum, drift, addresses))
+    }
+
+    /// Reads the files for TLS and checks what is in them, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and
+    /// reaches for no node. It blocks for as long as the files take to be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first file that cannot be used; [`Invalid::option`] says which. The words show neither its name
+    /// nor what is in it, because a private key may have been given instead of a file's name.
+    #[cfg(feature = "tls-rustls")]
+    pub fn check_files(&self) -> Result<(), Invalid> {
+        Tls::check(&self.tls).map_err(|bad| Invalid::new(bad.unnamed()).of(bad.option))
+    }
+
+    /// Checks whether a client with these options could take a lock of this name, with this ttl and
+    /// [floor](super::super::Mutex::floor), and reaches for no node and no file. So what can never work is known before a
+    /// client waits for its nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first of them that cannot work; [`Invalid::option`] says which: `name`, `ttl`, `floor`, or an
+    /// option of this builder.
+    pub fn check_lock(
+        &self,
+        name: impl AsRef<str>,
+        ttl: Option<Duration>,
+        floor: u64,
+    ) -> Result<(), Invalid> {
+        let (_, drift, _) = self.checked()?;
+        let limits = Limits {
+            key_prefix: &self.key_prefix,
+            longest_ttl: (!self.is_plain).then_some(self.longest_ttl),
+            drift,
+            node_timeout: self.node_timeout,
+        };
+        let key = limits.key(&Key::new(name.as_ref()))?;
+        let terms = limits.terms(ttl, None).map(drop);
+        terms.and_then(|()| limits.check_floor(floor)).map_err(|bad| bad.about(&key))
     }
 
     /// What is to make connections safe must have an effect.

@@ -72,7 +72,8 @@ Exit codes:
        also when it was interrupted
   74   the report, or the figures, could not be written
   77   Redis refuses us: password, permission, role
-  78   the configuration cannot work, or the nodes are another cluster
+  78   the configuration cannot work (with --dev: QUORLOCK_REDIS_SERVER names no
+       server), or the nodes are another cluster
   130  it was interrupted (143 by TERM), and nothing is left: the figures are of
        what was done until then
 

@@ -88,7 +88,9 @@ Exit codes:
        had here
   64   what was typed cannot work
   69   the servers could not be started
-  74   a file could not be written (the verdict is told all the same)
+  74   a file, or the verdict, could not be written
+  78   QUORLOCK_REDIS_SERVER names no server
+  130  it was interrupted (143 by TERM): nothing was judged
 
 Examples:
   quorlock chaos

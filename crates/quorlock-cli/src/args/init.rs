@@ -38,6 +38,7 @@ nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
 
 Exit codes:
   0    the nodes are a cluster on these terms
+  64   what was typed cannot work
   69   not all nodes could be reached; all must be
   74   the answer cannot be written to stdout
   77   Redis refuses us: password, permission, role, missing command

@@ -90,7 +90,7 @@ Where another's key stands, or none, nothing is done.
 Exit codes:
   0    no key is left on a majority of the nodes; with --if-holder: that holder
        has no lock any more
-  64   --yes is missing
+  64   what was typed cannot work, or --yes is missing
   69   too few nodes answered, or (with --if-holder) had its key
   74   the answer cannot be written to stdout
   75   with --if-holder: another holds it by now

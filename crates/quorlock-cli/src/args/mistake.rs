@@ -9,6 +9,9 @@ use super::Args;
 use crate::config::values::COUNT;
 
 pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return no_text(typed);
+    }
     let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
     let typed: Vec<&str> = typed.iter().map(AsRef::as_ref).collect();
     let command = typed.get(1).copied().unwrap_or_default();
@@ -17,6 +20,7 @@ pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
         ErrorKind::UnknownArgument if command.starts_with('-') => behind_its_command(&arg),
         ErrorKind::UnknownArgument => behind_dashes(command, &arg, &typed),
         ErrorKind::MissingRequiredArgument => missing(command, &arg, &typed),
+        ErrorKind::ArgumentConflict => Some(conflict(&error, &arg)),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
         _ => None,
     };
@@ -58,15 +62,52 @@ fn missing(command: &str, what: &str, typed: &[&str]) -> Option<String> {
         .then(|| format!("the command is missing: quorlock {}-- COMMAND", start(&typed[1..behind])))
 }
 
+/// Of two flags, or of one that is given twice. Both are named as clap knows them, so nothing of a value is in them.
+fn conflict(error: &clap::Error, arg: &str) -> String {
+    let (flag, other) = (name_of(arg), text_in(error, ContextKind::PriorArg));
+    match name_of(&other) {
+        other if other == flag => format!("{flag}: it is given more than once"),
+        other => format!("{flag}: it does not go together with {other}: leave one out"),
+    }
+}
+
+/// Which of them is no UTF-8, by its flag or its place.
+fn no_text(typed: &[OsString]) -> String {
+    let why = "it is given bytes that are no UTF-8";
+    let Some(place) = typed.iter().position(|word| word.to_str().is_none()) else { return why.to_owned() };
+    let word = typed[place].to_string_lossy();
+    let before = place.checked_sub(1).and_then(|place| typed[place].to_str()).unwrap_or_default();
+    match word.split_once('=') {
+        Some((flag, _)) if is_flag(flag) => format!("{flag}: {why}"),
+        _ if is_flag(before) => format!("{before}: {why}"),
+        _ => format!("argument {place}: {why}"),
+    }
+}
+
+/// A flag, without what shows its value.
+fn name_of(arg: &str) -> &str {
+    arg.split([' ', '[']).next().unwrap_or_default()
+}
+
 fn wrong_value(error: &clap::Error, arg: &str) -> String {
-    let flag = arg.split([' ', '[']).next().unwrap_or_default();
+    let flag = name_of(arg);
     let choice = match error.get(ContextKind::ValidValue) {
         Some(ContextValue::Strings(all)) if !all.is_empty() => format!("expected one of {}", all.join(", ")),
         _ => "a value is missing".to_owned(),
     };
     let why = std::error::Error::source(error).map_or(choice, ToString::to_string);
     let is_no_number = why.contains("invalid digit") || why.contains("empty string");
-    format!("{flag}: {}", if is_no_number { COUNT } else { &why })
+    let is_too_large = why.contains("number too large");
+    format!(
+        "{flag}: {}",
+        if is_no_number {
+            COUNT
+        } else if is_too_large {
+            "the number is too large"
+        } else {
+            &why
+        }
+    )
 }
 
 fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {

@@ -20,6 +20,10 @@ pub(crate) enum Ended {
 impl Args {
     /// Reads what was typed, beginning with the program's name.
     pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Ended> {
+        // To ask how to ask is to ask.
+        let is_help_of_help =
+            matches!(typed, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
+        let typed = if is_help_of_help { &[typed[0].clone(), typed[2].clone()] } else { typed };
         let matches =
             parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
@@ -58,10 +62,12 @@ impl Command {
 }
 
 fn parser() -> clap::Command {
-    // So that `--ttl -1s` is a mistake about --ttl, and not an unknown flag.
+    // So that `--ttl -1s` is a mistake about --ttl, and not an unknown flag. What may stand without a value takes none that
+    // looks like the next flag.
     let is_number = |arg: &Arg| {
         let names = arg.get_value_names().unwrap_or_default();
-        names.iter().any(|name| ["DUR", "N", "SHARE", "K", "S"].contains(&name.as_str()))
+        let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);
+        needs_value && names.iter().any(|name| ["DUR", "N", "SHARE", "K", "S"].contains(&name.as_str()))
     };
     Args::command().mut_subcommands(|command| {
         command.mut_args(|arg| if is_number(&arg) { arg.allow_hyphen_values(true) } else { arg })

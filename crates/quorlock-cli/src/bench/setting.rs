@@ -100,6 +100,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     };
     let longest_ttl = cluster.longest_ttl;
     let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
+    config::check_lock(&cluster.builder, &format!("{prefix}:0"), Some(ttl), 0)?;
     let quorum = cluster.quorum;
     let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, longest_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
@@ -117,7 +118,7 @@ async fn of_its_own(
     count: usize,
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
-    let fleet = Fleet::start(count).map_err(|error| Failure::new(exit::NO_QUORUM, error.to_string()))?;
+    let fleet = Fleet::start(count).map_err(exit::no_servers)?;
     // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
     let longest = if args.kill_one { (load / 6).min(config::LONGEST_TTL) } else { config::LONGEST_TTL };
     let longest_ttl = args.nodes.longest_ttl.unwrap_or(longest);

@@ -21,8 +21,8 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
         return Err(Failure::new(exit::USAGE, words));
     }
     let report = args.report.as_deref().filter(|file| !is_terminal(Some(file)));
-    for file in [report, args.history.as_deref()].into_iter().flatten() {
-        report_file::check(file)?;
+    for (flag, file) in [("--report", report), ("--history", args.history.as_deref())] {
+        file.map_or(Ok(()), |file| report_file::check(flag, file))?;
     }
     Ok(())
 }

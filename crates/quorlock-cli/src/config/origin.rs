@@ -26,9 +26,19 @@ impl Origin {
         Found { value, origin: self }
     }
 
-    /// What was found here cannot work.
+    /// What was found here cannot work: a mistake of the command line, if it was typed.
     pub(super) fn wrong(&self, why: impl fmt::Display) -> Failure {
-        Failure::new(exit::CONFIG, format!("{self}: {why}"))
+        let code = if matches!(self, Self::Flag(_)) { exit::USAGE } else { exit::CONFIG };
+        Failure::new(code, format!("{self}: {why}"))
+    }
+
+    /// Another field, as it would be named where this one was found.
+    pub(super) fn beside(&self, other: &'static str) -> String {
+        match self {
+            Self::Flag(_) => Self::Flag(other).to_string(),
+            Self::Variable(_) => Self::Variable(other).to_string(),
+            Self::Line { .. } => other.to_owned(),
+        }
     }
 }
 

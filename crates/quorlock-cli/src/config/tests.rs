@@ -11,6 +11,7 @@ use super::*;
 use crate::args::{Args, Ended};
 
 mod secrets;
+mod typed;
 
 const URLS: &str = "redis://a,redis://b,redis://c";
 

@@ -103,7 +103,8 @@ fn the_process_number_alone_does_not_make_an_ancestor() {
     assert_eq!(end_of(outer).code, Some(0));
 }
 
-/// It sees its ancestors with the outer `/proc` alone. Else it waits, and says for what.
+/// It sees its ancestors with the outer `/proc` alone, and could not see its own processes then. Else it waits, and says
+/// for what.
 #[test]
 fn a_run_in_a_pid_namespace_of_its_own_inside_a_run_is_refused_or_says_what_it_waits_for() {
     if !can_unshare() {
@@ -115,7 +116,8 @@ fn a_run_in_a_pid_namespace_of_its_own_inside_a_run_is_refused_or_says_what_it_w
         world.end(&[&["run", "a", "--", "unshare", "-pf"], proc, &inner].concat())
     };
     let sees = inside(&[], "1h");
-    assert_eq!(sees.code, Some(64), "{sees:?}");
+    assert_eq!(sees.code, Some(70), "{sees:?}");
+    assert!(sees.err.contains("/proc is that of another PID namespace"), "{sees:?}");
     let is_blind = inside(&["--mount-proc"], "1s");
     assert_eq!(is_blind.code, Some(75), "{is_blind:?}");
     assert!(is_blind.err.contains("whose QUORLOCK_HELD this process has"), "{is_blind:?}");

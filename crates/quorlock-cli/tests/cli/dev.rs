@@ -100,6 +100,13 @@ fn no_server_outlives_a_dev_that_is_killed() {
 #[test]
 fn without_a_server_to_start_it_says_how_to_get_one() {
     let end = end(quorlock(&["dev", "--", "true"]).env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
-    assert_eq!(end.code, Some(69), "{end:?}");
+    let mut chaos = quorlock(&["chaos", "--seconds", "5"]);
+    let chaos = crate::world::end(chaos.env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
+    assert!(chaos.code == Some(78) && !chaos.err.contains("/no/such"), "{chaos:?}");
+    assert_eq!(end.code, Some(78), "{end:?}");
     assert!(end.err.contains("apt-get install redis-server"), "{end:?}");
+    assert!(
+        end.err.starts_with("quorlock: QUORLOCK_REDIS_SERVER: ") && !end.err.contains("/no/such"),
+        "{end:?}"
+    );
 }

@@ -86,10 +86,13 @@ fn a_configuration_that_cannot_work_is_told_apart() {
     let twice = format!("{},redis://localhost:{}", world.fleet.nodes(), world.fleet[0].port());
     let end = with(&twice);
     assert_eq!(end.code, Some(78), "one server under two URLs: {end:?}");
-    check(&world, &["run", "a", "--quorum", "1", "--", "touch", "ran"], 78);
+    check(&world, &["run", "a", "--quorum", "1", "--", "touch", "ran"], 64);
+    let set =
+        crate::world::end(world.quorlock(&["run", "a", "--", "touch", "ran"]).env("QUORLOCK_QUORUM", "1"));
+    assert_eq!(set.code, Some(78), "what is set is configuration: {set:?}");
     fs::write(world.file("conf.toml"), "qourum = 3").expect("a file");
     check(&world, &["run", "a", "--config", "conf.toml", "--", "touch", "ran"], 78);
-    check(&world, &["run", "a", "--config", "missing.toml", "--", "touch", "ran"], 78);
+    check(&world, &["run", "a", "--config", "missing.toml", "--", "touch", "ran"], 64);
     assert!(!world.has("ran"), "nothing was run");
 }
 
@@ -231,7 +234,7 @@ fn a_name_that_is_too_long_is_refused_in_words() {
     let longest = &name[1..];
     check(&world, &["run", longest, "--", "true"], 0);
     let prefix = world.end(&["run", "a", "--key-prefix", &name, "--", "true"]);
-    assert_eq!(prefix.code, Some(78), "{prefix:?}");
+    assert_eq!(prefix.code, Some(64), "{prefix:?}");
     assert!(!world.has("ran"));
 }
 

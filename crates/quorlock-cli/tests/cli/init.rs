@@ -130,7 +130,10 @@ fn who_refuses_us_is_told_apart_from_who_is_away() {
 fn plain_clients_have_nothing_to_declare() {
     let world = World::undeclared(1, None);
     let plain = world.end(&["init", "--plain"]);
-    assert_eq!(plain.code, Some(78), "{plain:?}");
+    assert_eq!(plain.code, Some(64), "{plain:?}");
+    assert!(plain.err.starts_with("quorlock: --plain: "), "{plain:?}");
+    let set = end(world.quorlock(&["init"]).env("QUORLOCK_PLAIN", "true"));
+    assert_eq!(set.code, Some(78), "what is set is configuration: {set:?}");
     assert_eq!(world.markers(), [None]);
 }
 

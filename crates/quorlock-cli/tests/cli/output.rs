@@ -43,7 +43,7 @@ fn what_cannot_be_written_is_an_error_for_every_command() {
     }
     // What comes of the question itself counts first.
     let end = end_on_a_full_disk(&mut world.quorlock(&["init", "--json", "--quorum", "7"]));
-    assert_eq!(end.code, Some(78), "{end:?}");
+    assert_eq!(end.code, Some(64), "{end:?}");
     let end = end_on_a_full_disk(&mut world.quorlock(&["run", "a", "--", "sh", "-c", "exit 3"]));
     assert_eq!((end.code, end.err.as_str()), (Some(3), ""), "nothing of ours was to be written: {end:?}");
 }

@@ -1,6 +1,8 @@
 //! No password is shown, whatever is wrong with it or around it. (Thousands of cases are in the unit tests.)
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 
 use crate::world::{End, World, end, quorlock};
 
@@ -60,6 +62,47 @@ fn a_password_with_a_comma_is_told_how_to_be_written_and_works_so() {
     let good = end(command.env("QUORLOCK_NODES", &nodes).env("RUST_LOG", "trace"));
     assert_eq!(good.code, Some(0), "{good:?}");
     assert!(!good.err.contains("a,b/c") && !good.err.contains("a%2Cb"), "{good:?}");
+}
+
+/// What takes a login and repeats it in its error, as some proxies do.
+fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked);
+            let _ = stream.write_all(b"-ERR bad AUTH ann hunter2/hunter2 (hunter2/hunter2)\r\n");
+            // It reads to the end, so that what it said is not lost.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_that_repeats_the_login_does_not_give_it_away() {
+    let port = echo();
+    let nodes = format!("redis://ann:hunter2%2Fhunter2@127.0.0.1:{port}");
+    for args in [
+        &["status", "x"][..],
+        &["status", "--json", "x"],
+        &["run", "x", "-n", "--", "true"],
+        &["doctor"],
+        &["init"],
+        &["break", "--yes", "x"],
+        &["forget", "x"],
+        &["bench", "--seconds", "1"],
+    ] {
+        for level in ["off", "trace"] {
+            let end = end(quorlock(args).env("QUORLOCK_NODES", &nodes).env("RUST_LOG", level));
+            check(&end, &format!("{args:?}"));
+            assert!(
+                end.out.contains("bad AUTH ann …") || end.err.contains("bad AUTH ann …"),
+                "{args:?}: {end:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -104,10 +104,10 @@ fn what_is_to_make_connections_safe_has_an_effect_or_is_a_mistake() {
     let world = World::of(1);
     fs::write(world.file("ca.pem"), "").expect("a file");
     let end = world.end(&["status", "a", "--tls-ca", "ca.pem"]);
-    assert_eq!(end.code, Some(78), "{end:?}");
+    assert_eq!(end.code, Some(64), "{end:?}");
     assert!(end.err.starts_with("quorlock: --tls-ca: ") && end.err.contains("rediss://"), "{end:?}");
     let alone = world.end(&["status", "a", "--tls-cert", "ca.pem"]);
-    assert!(alone.code == Some(64) && alone.err.contains("together with tls_key"), "{alone:?}");
+    assert!(alone.code == Some(64) && alone.err.contains("together with --tls-key"), "{alone:?}");
 }
 
 #[test]

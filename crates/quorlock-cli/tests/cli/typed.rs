@@ -1,6 +1,6 @@
 //! What is said of slips in what was typed.
 
-use crate::world::{end, quorlock};
+use crate::world::{World, end, quorlock};
 
 #[track_caller]
 fn check(args: &[&str], code: i32, words: &str) {
@@ -43,6 +43,66 @@ fn a_flag_before_its_command_is_told_where_to_go() {
 }
 
 #[test]
+fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
+    use std::os::unix::ffi::OsStrExt as _;
+    for (args, words) in [
+        (
+            &["run", "--wait", "1", "-n", "x", "--", "true"][..],
+            "--wait: it does not go together with --nonblock",
+        ),
+        (
+            &["status", "--quorum", "1", "--quorum", "2", "x"],
+            "quorlock: --quorum: it is given more than once\n",
+        ),
+        (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: it is given more than once\n"),
+        (
+            &["run", "--floor", "99999999999999999999", "x", "--", "true"],
+            "--floor: the number is too large\n",
+        ),
+        (&["chaos", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
+        (&["chaos", "--history", "/no/x"], "quorlock: --history: /no/x: No such file"),
+        (&["bench", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
+        (&["chaos", "--faults", "none"], "quorlock: --faults: there is no fault"),
+        (&["dev", "--longest-ttl", "2h", "--", "true"], "quorlock: --longest-ttl: a longest ttl of 2h"),
+    ] {
+        check(args, 64, words);
+    }
+    let bytes = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
+    for (args, words) in [
+        (
+            &[bytes(b"--quorum"), bytes(b"\xff")][..],
+            "quorlock: --quorum: it is given bytes that are no UTF-8\n",
+        ),
+        (&[bytes(b"--username=\xff")], "quorlock: --username: it is given bytes"),
+        (&[bytes(b"\xff")], "quorlock: argument 2: it is given bytes"),
+    ] {
+        let end = end(quorlock(&["status"]).args(args));
+        assert!(end.code == Some(64) && end.err.starts_with(words), "{end:?}");
+    }
+}
+
+#[test]
+fn a_lock_that_can_never_be_had_is_not_waited_for() {
+    let long = "n".repeat(70_000);
+    let world = World::of(1);
+    for (args, words) in [
+        (&["--ttl", "99h", "x"][..], "quorlock: lock \"x\": --ttl: a ttl of 99h"),
+        (&["--ttl", "1ms", "x"], "quorlock: lock \"x\": --ttl: a ttl of 1ms is too short"),
+        (&["--floor", "18446744073709551615", "x"], "quorlock: lock \"x\": --floor: a floor of 1844"),
+        (&["--floor", "1", "--plain", "x"], "quorlock: lock \"x\": --floor: a plain client"),
+        (&["--key-prefix", "quorlock", ":x"], "the name starts with `quorlock:`"),
+        (&[""], "quorlock: a lock needs a name"),
+        (&[&long], "the name is too long"),
+    ] {
+        let args = [&["run"], args, &["--", "true"]].concat();
+        // Whether its nodes are away, which would be waited for without end, or there.
+        check(&args, 64, words);
+        let end = world.end(&args);
+        assert!(end.code == Some(64) && end.err.contains(words), "{end:?}");
+    }
+}
+
+#[test]
 fn a_value_that_cannot_work_is_told_by_its_flag() {
     let span = "expected a number and a unit, such as 10s\n";
     for flag in ["--ttl", "--wait", "-w", "--kill-after", "--longest-ttl", "--keep-fences", "--node-timeout"]
@@ -68,16 +128,16 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     ] {
         check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {words}"));
     }
-    check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 69, "no quorum");
+    check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 64, "--ttl: a ttl of 0s is too short");
     check(&["status", "--plain=maybe", "x"], 64, "quorlock: --plain: expected true or false\n");
     check(
         &["status", "--longest-ttl", "1y", "x"],
-        78,
+        64,
         "quorlock: --longest-ttl: a longest ttl of 1y cannot work",
     );
     check(
         &["status", "--node-timeout", "0s", "x"],
-        78,
+        64,
         "quorlock: --node-timeout: a node time-out of 0s makes",
     );
 }

@@ -30,6 +30,7 @@ fn the_help_teaches_by_example_and_asking_for_it_is_no_error() {
     ] {
         assert!(help.out.contains(word), "{word} is missing");
     }
+    assert_eq!(end(&mut quorlock(&["help", "--help"])).out, help.out);
     assert!(!help.out.contains("__reap"), "what is for us alone is not shown");
     assert_eq!(end(&mut quorlock(&["--version"])).code, Some(0));
 }
@@ -67,6 +68,25 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
         let codes = help(name).split_once("Exit codes:").expect("a section").1.to_owned();
         assert!(["64", "69", "77", "78"].iter().all(|code| codes.contains(code)), "{name}: {codes}");
     }
+}
+
+#[test]
+fn the_help_of_each_command_tells_every_way_it_ends() {
+    for (name, codes) in [
+        ("init", &["0", "64", "69", "74", "77", "78"][..]),
+        ("break", &["0", "64   what was typed cannot work, or", "69", "74", "75", "77", "78"]),
+        ("dev", &["64", "69", "78", "126", "127"]),
+        ("chaos", &["0", "1", "2", "64", "69", "74", "78", "130"]),
+        ("bench", &["0", "64", "69", "70", "74", "77", "78", "130"]),
+    ] {
+        let help = end(&mut quorlock(&[name, "--help"])).out;
+        let told = help.split_once("Exit codes:").expect("a section").1;
+        for code in codes {
+            assert!(told.contains(&format!("\n  {code} ")), "{name}: {code} is missing: {told}");
+        }
+    }
+    let run = end(&mut quorlock(&["run", "--help"])).out;
+    assert!(run.contains("what was typed cannot work (64)"), "{run}");
 }
 
 #[test]

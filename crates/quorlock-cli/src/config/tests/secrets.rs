@@ -45,14 +45,33 @@ impl Secret {
     /// Whatever comes of it, in words and as it is shown to those who look for faults.
     fn check_outcome(&self, outcome: &Result<Cluster, Failure>) -> Result<(), TestCaseError> {
         match outcome {
-            Ok(cluster) => self.check(&format!("{:?}", cluster.builder)),
+            Ok(cluster) => {
+                // What stands where a host does, behind the slashes or the last @, is one, whatever it looks like.
+                let is_host = |url: &&String| {
+                    let behind = url.rsplit('@').next().unwrap_or_default();
+                    let behind = behind.rsplit("//").next().unwrap_or_default();
+                    let host = behind.split([':', '/', '?']).next().unwrap_or_default();
+                    !host.is_empty() && self.text.contains(host)
+                };
+                for url in cluster.urls.iter().filter(|url| !is_host(url)) {
+                    // So that its address is shown.
+                    let twice = cluster.builder.clone().nodes([url, url]).quorum(2).check();
+                    let twice = twice.err().map(|invalid| invalid.to_string());
+                    prop_assert!(
+                        twice.as_ref().is_some_and(|words| words.contains("is named twice")),
+                        "{twice:?}"
+                    );
+                    self.check(&twice.unwrap_or_default())?;
+                }
+                self.check(&format!("{:?}", cluster.builder))
+            }
             Err(failure) => self.check(&format!("{failure:?} {}", failure.words)),
         }
     }
 }
 
 /// With the secret in it, where people have it.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 22] = [
     "{S}",
     "redis://{S}",
     "redis://:{S}@127.0.0.1",
@@ -64,6 +83,16 @@ const PLACES: [&str; 12] = [
     "rodis://user:{S}@127.0.0.1",
     "unix:/run/redis.sock?pass={S}&x=1",
     "user:{S}@127.0.0.1:7001",
+    "unix:/user:{S}@/run/redis.sock",
+    "unix:/user:{S}%40/run/redis.sock",
+    "unix:/run/redis.sock&pass={S}",
+    "unix:/run/redis.sock;pass={S}",
+    "unix:/run/redis.sock%3Fpass={S}",
+    "redis+unix:///run/redis.sock&pass={S}",
+    "redis://user%3A{S}%40localhost:1",
+    "redis://{S}%2F:1",
+    "redis://localhost&pass={S}",
+    "redis://localhost;pass={S}:1",
     "redis://a,redis://user:{S}@b,redis://c",
 ];
 

@@ -1,0 +1,74 @@
+//! Every example of every help text and of the README can be typed as it stands.
+
+use super::*;
+
+/// The commands on lines that are nothing but a command, and those inside the quotes of one.
+fn commands_in(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("quorlock "));
+    let mut all = Vec::new();
+    for line in lines {
+        for words in words_of(line).split(|word| ["&&", "|", ";"].contains(&word.as_str())) {
+            all.extend(words.iter().flat_map(|word| commands_in(word)));
+            all.push(words.to_vec());
+        }
+    }
+    all.retain(|words| words.first().is_some_and(|word| word == "quorlock"));
+    all
+}
+
+/// As a shell splits them, with single quotes, up to a comment.
+fn words_of(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (place, part) in line.split('\'').enumerate() {
+        let last = words.len() - 1;
+        if place % 2 == 1 {
+            words[last] += part;
+            continue;
+        }
+        let mut parts = part.split(' ');
+        words[last] += parts.next().unwrap_or_default();
+        words.extend(parts.map(str::to_owned));
+    }
+    words.retain(|word| !word.is_empty());
+    let comment = words.iter().position(|word| word == "#").unwrap_or(words.len());
+    words.truncate(comment);
+    words
+}
+
+#[track_caller]
+fn check(text: &str, least: usize) {
+    let commands = commands_in(text);
+    assert!(commands.len() >= least, "{} examples are found: {commands:?}", commands.len());
+    for words in commands {
+        let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
+        match Args::read(&typed, false) {
+            Ok(_) | Err(Ended::Asked(_)) => {}
+            Err(Ended::Failed(failure)) => panic!("{words:?}: {}", failure.words),
+        }
+    }
+}
+
+#[test]
+fn every_example_of_every_help_can_be_typed() {
+    use clap::CommandFactory as _;
+    let parser = Args::command();
+    check(&parser.get_after_help().expect("examples").to_string(), 5);
+    for command in parser.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let help = command.get_after_help().expect("examples").to_string();
+        let least = help.split_once("Example").map_or(0, |(_, examples)| examples.lines().count() - 1);
+        check(&help, least);
+    }
+}
+
+#[test]
+fn every_example_of_the_readme_can_be_typed() {
+    let readme = include_str!("../../../../README.md");
+    let fenced: Vec<&str> = readme.split("```").skip(1).step_by(2).collect();
+    check(&fenced.join("\n"), 9);
+}
+
+#[test]
+fn words_are_split_as_a_shell_does() {
+    let words = words_of("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
+    assert_eq!(words, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
+}

@@ -1,0 +1,74 @@
+//! What was typed and cannot work ends as a mistake of the command line; what is set or written down does not.
+
+use super::*;
+
+/// What comes of these flags, with this file's folder in place of `DIR` and nodes in the environment.
+fn typed(flags: &[&str], folder: &Path) -> Result<Cluster, Failure> {
+    let folder = folder.to_str().expect("a name in UTF-8");
+    let flags = flags.iter().map(|word| word.replace("DIR", folder));
+    let words: Vec<OsString> =
+        ["quorlock", "status", "x"].map(str::to_owned).into_iter().chain(flags).map(OsString::from).collect();
+    let Ok(args) = Args::read(&words, false) else { panic!("{words:?} cannot be read") };
+    let nodes = args.command.nodes().expect("nodes").clone();
+    settle(nodes, &|name| {
+        (name == "QUORLOCK_NODES").then(|| OsString::from("rediss://a,redis://b,redis://c"))
+    })
+}
+
+#[test]
+fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    for (name, text) in [("empty", ""), ("bad.pem", "no certificate"), ("bad.toml", "quorum = 9")] {
+        fs::write(folder.path().join(name), text).expect("a file");
+    }
+    for (flags, words) in [
+        (&["--quorum", "9"][..], "--quorum: a quorum of 9 is more"),
+        (&["--quorum", "0"], "--quorum: "),
+        (&["--drift", "7"], "--drift: "),
+        (&["--node-timeout", "0"], "--node-timeout: a node time-out of 0s"),
+        (&["--connect-timeout", "2h"], "--connect-timeout: "),
+        (&["--longest-ttl", "99h"], "--longest-ttl: a longest ttl of "),
+        (&["--keep-fences", "1s"], "--keep-fences: fences kept for 1s"),
+        (&["--key-prefix", "quorlock:x"], "--key-prefix: "),
+        (&["--nodes", "bad"], "--nodes: node 1 of 1"),
+        (&["--nodes", "redis://a,redis://a"], "--nodes: "),
+        (&["--config", "/no"], "--config: No such file"),
+        (&["--password-file", "/no"], "--password-file: No such file"),
+        (&["--password-file", "DIR/empty"], "--password-file: the file is empty"),
+        (&["--tls-ca", "/no"], "--tls-ca: No such file"),
+        (&["--tls-cert", "DIR/empty"], "--tls-cert: it goes together with --tls-key: name both"),
+        (&["--tls-key", "DIR/empty"], "--tls-key: it goes together with --tls-cert: name both"),
+        (&["--nodes", "redis://a", "--tls-ca", "DIR/empty"], "--tls-ca: authorities are given"),
+        (&["--tls-ca", "DIR/empty"], "--tls-ca: "),
+        (&["--tls-ca", "DIR/bad.pem"], "--tls-ca: "),
+        (&["--tls-cert", "DIR/bad.pem", "--tls-key", "DIR/empty"], "--tls-cert: "),
+        (&["--tls-cert", CERTIFICATE, "--tls-key", "DIR/bad.pem"], "--tls-key: "),
+    ] {
+        fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
+        let failure = typed(flags, folder.path()).err().unwrap_or_else(|| panic!("{flags:?} works"));
+        assert!(failure.words.starts_with(words), "{flags:?}: {failure:?}");
+        assert_eq!(failure.code, exit::USAGE, "{flags:?}: {failure:?}");
+    }
+    // What is wrong in the file is wrong there, whoever names it.
+    check_refused(typed(&["--config", "DIR/bad.toml"], folder.path()), "bad.toml: line 1: quorum: a quorum");
+}
+
+#[test]
+fn a_bad_file_of_tls_is_told_by_line_and_field_and_not_by_its_name() {
+    for (field, other) in
+        [("tls_ca", ""), ("tls_cert", "\ntls_key = 'SECfile.pem'"), ("tls_key", "\ntls_cert = 'good.pem'")]
+    {
+        for text in ["", "SECtext", "-----BEGIN CERTIFICATE-----\n*SEC*\n-----END CERTIFICATE-----\n"] {
+            let (folder, file) = file_of(&format!("nodes = 'rediss://a'\n\n{field} = 'SECfile.pem'{other}"));
+            fs::write(folder.path().join("SECfile.pem"), text).expect("a file");
+            fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
+            let failure =
+                settled(&[], Some(&file)).err().unwrap_or_else(|| panic!("{field}: {text:?} works"));
+            assert!(failure.words.contains(&format!("conf.toml: line 3: {field}: ")), "{failure:?}");
+            assert!(!failure.words.contains("SEC"), "{failure:?}");
+            assert_eq!(failure.code, exit::CONFIG);
+        }
+    }
+}
+
+const CERTIFICATE: &str = "DIR/good.pem";

@@ -1,0 +1,89 @@
+//! What locks a client can take: of what name, for how long, above what number.
+
+use std::time::Duration;
+
+use super::client::RESERVED;
+use super::error::Invalid;
+use crate::protocol::claim::{Key, LONGEST_KEY};
+use crate::protocol::fence::LARGEST_FLOOR;
+use crate::protocol::span::Span;
+use crate::protocol::terms::{BadTerms, Drift, Terms};
+
+/// The options of a client that limit its locks.
+#[derive(Clone, Copy)]
+pub(super) struct Limits<'a> {
+    pub(super) key_prefix: &'a str,
+    /// None in plain mode.
+    pub(super) longest_ttl: Option<Duration>,
+    pub(super) drift: Drift,
+    pub(super) node_timeout: Duration,
+}
+
+impl Limits<'_> {
+    /// The key of the lock with this name.
+    pub(super) fn key(self, name: &Key) -> Result<Key, Invalid> {
+        if name.as_str().is_empty() {
+            return Err(Invalid::new("a lock needs a name: an empty one would be everybody's").of("name"));
+        }
+        let prefix = self.key_prefix;
+        let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
+        if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
+            return Err(Invalid::new(format!(
+                "the name starts with `{RESERVED}`, which is kept for this library's own keys"
+            ))
+            .of("name")
+            .about(&key));
+        }
+        if key.as_str().len() > LONGEST_KEY {
+            return Err(Invalid::new(format!(
+                "the name is too long: with its prefix it may take at most {LONGEST_KEY} bytes"
+            ))
+            .of("name")
+            .about(&key));
+        }
+        Ok(key)
+    }
+
+    /// The terms of a lock with this ttl, or with the usual one.
+    pub(super) fn terms(self, ttl: Option<Duration>, patience: Option<Duration>) -> Result<Terms, Invalid> {
+        let ttl = ttl.unwrap_or_else(|| self.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
+        let terms = Terms::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
+            let is_ttl = matches!(bad, BadTerms::TtlTooShort(_) | BadTerms::TtlTooLong(_));
+            Invalid::from(bad).of(if is_ttl { "ttl" } else { "patience" })
+        })?;
+        self.check_ttl(&terms)?;
+        Ok(terms)
+    }
+
+    /// Whether keys may be asked to live for so long.
+    pub(super) fn check_ttl(self, terms: &Terms) -> Result<(), Invalid> {
+        match self.longest_ttl {
+            Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
+                "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
+                 take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
+                Span(terms.ttl()),
+                Span(longest)
+            ))
+            .of("ttl")),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_floor(self, floor: u64) -> Result<(), Invalid> {
+        if floor > 0 && self.longest_ttl.is_none() {
+            return Err(Invalid::new(
+                "a plain client takes no fencing numbers, so a floor would be of no effect",
+            )
+            .of("floor"));
+        }
+        if floor > LARGEST_FLOOR {
+            return Err(Invalid::new(format!(
+                "a floor of {floor} leaves no room for numbers above it: take at most {LARGEST_FLOOR}"
+            ))
+            .of("floor"));
+        }
+        Ok(())
+    }
+}
+
+const DEFAULT_TTL: Duration = Duration::from_secs(10);
