@@ -86,7 +86,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     if args.server.is_none()
         && let Some(none) = quorlock_chaos::locate().err().filter(quorlock_chaos::NoBinary::is_set)
     {
-        return Err(exit::no_servers(none.into()));
+        return Err(exit::no_servers(&none.into()));
     }
     let program = this_program().map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
     // Any number will do, as long as it is told.

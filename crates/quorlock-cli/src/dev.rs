@@ -19,7 +19,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     // Before servers are started for nothing.
     let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).longest_ttl(longest_ttl).check();
     terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--longest-ttl: {invalid}")))?;
-    let fleet = Fleet::start(usize::from(args.count)).map_err(exit::no_servers)?;
+    let fleet = Fleet::start(usize::from(args.count)).map_err(|error| exit::no_servers(&error))?;
     // Nobody has to wait for servers that are known to be new.
     let declared = Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl).init(false).await;
     declared.map_err(|error| {

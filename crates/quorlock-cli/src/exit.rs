@@ -74,7 +74,7 @@ impl From<InspectError> for Failure {
 }
 
 /// Why no servers of our own could be started: a wrong setting, where one names the binary.
-pub(crate) fn no_servers(error: quorlock_chaos::StartError) -> Failure {
+pub(crate) fn no_servers(error: &quorlock_chaos::StartError) -> Failure {
     let is_set = matches!(&error, quorlock_chaos::StartError::NoBinary(none) if none.is_set());
     Failure::new(if is_set { CONFIG } else { NO_QUORUM }, error.to_string())
 }

@@ -118,7 +118,7 @@ async fn of_its_own(
     count: usize,
     load: Duration,
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
-    let fleet = Fleet::start(count).map_err(exit::no_servers)?;
+    let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
     // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
     let longest = if args.kill_one { (load / 6).min(config::LONGEST_TTL) } else { config::LONGEST_TTL };
     let longest_ttl = args.nodes.longest_ttl.unwrap_or(longest);
