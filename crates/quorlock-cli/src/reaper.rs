@@ -41,7 +41,7 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts one. The command that it will start has these variables in its environment, or has not.
-    /// It is in a group of its own, unless it is to hand ours on.
+    /// It is in a group of its own, unless it is to stay in ours with the command.
     pub(crate) fn start(
         name: &str,
         environment: &[(&str, Option<String>)],

@@ -25,7 +25,7 @@ use super::terminal::{self, Terminal};
 use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
-use crate::groups::group_of;
+use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{self, News, Order, Process, Reaper, Start, boot_nanos, descendants_of};
 use crate::signals::Signals;
 
@@ -120,7 +120,9 @@ impl<'a> Watch<'a> {
         // Before there is a child whose stop could be missed.
         let children = signal(SignalKind::child()).map_err(failed)?;
         let environment = words::environment(&args.name, guard.fencing_token(), mark);
-        let hands_on_group = is_shared && group_of(None).is_none();
+        // A group that no shell is above of is stopped by no terminal, and must not become one that is: a parent of the
+        // command outside of the group would make it so, and at its end the system would hang up on all that is stopped there.
+        let hands_on_group = is_shared && is_first_of_session();
         // First, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
         let begins_session =

@@ -246,3 +246,19 @@ fn a_command_that_cannot_be_started_is_named_with_the_reason() {
         }
     }
 }
+
+#[test]
+fn a_command_in_a_scripts_own_group_hangs_up_on_nothing_that_is_stopped_there() {
+    let world = World::of(3);
+    // No shell is above this script, as under `cron`. Something in its group is stopped while a command ends there.
+    let script = "trap 'echo hung up >> heard' HUP
+        sleep 600 & stopped=$!; kill -STOP $stopped
+        quorlock run --foreground a -- true
+        quorlock run a -- true
+        sleep 0.2; ps -o stat= -p $stopped > state; kill -KILL $stopped";
+    world.write("script", script);
+    let end = end(&mut world.program("setsid", &["--wait", "sh", "script"]));
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(world.read("state").starts_with('T'), "it was continued: {}", world.read("state"));
+    assert!(!world.has("heard"));
+}
