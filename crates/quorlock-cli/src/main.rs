@@ -20,6 +20,7 @@ mod reaper;
 mod report_file;
 mod run;
 mod signals;
+mod stat;
 mod status;
 mod waiting;
 

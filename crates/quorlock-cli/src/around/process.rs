@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::stat::{self, Stat};
+
 /// A process as `/proc` shows it.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -29,10 +31,7 @@ pub(super) fn lineage() -> impl Iterator<Item = Process> {
 
 impl Process {
     fn of(name: &str, ours: Option<&Namespace>) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
-        // The command's name in front may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-        let (parent, started) = (fields.get(1)?.parse().ok()?, fields.get(19)?);
+        let Stat { parent, began: started, .. } = stat::of(name)?;
         let whole = || {
             let numbers = numbers_of(name)?;
             // No process has a descendant outside of its namespace. So an ancestor that is as deep as we are is in ours, also

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use crate::stat::{self, Stat};
+
 /// A living process: one that has ended and was not waited for does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -146,23 +148,10 @@ pub(crate) fn in_words(processes: &[Process]) -> String {
     }
 }
 
-/// As `/proc/PID/stat` has it. The name stands in brackets and may hold anything.
+/// None if it has ended.
 fn read(pid: Pid) -> Option<Process> {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let (head, rest) = stat.rsplit_once(") ")?;
-    let name = head.split_once(" (")?.1;
-    let fields: Vec<&str> = rest.split(' ').collect();
-    // The third field of the line is the first here. While other threads run, it only looks dead.
-    let is_dead = matches!(*fields.first()?, "Z" | "X" | "x") && matches!(*fields.get(17)?, "0" | "1");
-    let process = Process {
-        pid,
-        parent: fields.get(1)?.parse().ok()?,
-        // It goes to a terminal.
-        name: name.chars().map(|char| if char.is_control() { '?' } else { char }).collect(),
-        began: fields.get(19)?.parse().ok()?,
-    };
-    (!is_dead).then_some(process)
+    let Stat { name, parent, began, has_ended } = stat::of(&pid.as_raw_pid().to_string())?;
+    (!has_ended).then_some(Process { pid, parent, name, began })
 }
 
 fn gone_is_fine(sent: Result<(), Errno>) -> Result<(), Errno> {
