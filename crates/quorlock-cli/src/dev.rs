@@ -45,11 +45,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     if args.longest_ttl.is_some() {
         command.env("QUORLOCK_LONGEST_TTL", humantime::format_duration(longest_ttl).to_string());
     }
-    let mut child = command.spawn().map_err(|error| {
-        let is_missing = error.kind() == std::io::ErrorKind::NotFound;
-        let code = if is_missing { exit::NOT_FOUND } else { exit::NOT_EXECUTABLE };
-        Failure::new(code, format!("{}: {error}", words[0].to_string_lossy()))
-    })?;
+    let mut child = command.spawn().map_err(|error| exit::not_executed(&words[0], &error))?;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status,

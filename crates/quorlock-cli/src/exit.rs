@@ -1,6 +1,8 @@
 //! Every way to end has a number, after `sysexits` and the shell.
 
-use std::io::Write as _;
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus, Vote};
 
@@ -79,6 +81,23 @@ pub(crate) fn no_servers(error: &quorlock_chaos::StartError) -> Failure {
     Failure::new(if is_set { CONFIG } else { NO_QUORUM }, error.to_string())
 }
 
+/// Why a command cannot be executed, as a shell tells it.
+pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
+    let shown = program.to_string_lossy();
+    if program.is_empty() {
+        return Failure::new(NOT_FOUND, "the command's name is empty");
+    }
+    if error.kind() != io::ErrorKind::NotFound {
+        return Failure::new(NOT_EXECUTABLE, format!("{shown}: {error}"));
+    }
+    let words = if Path::new(program).is_file() {
+        format!("{shown}: its interpreter (the first line names it) was not found")
+    } else {
+        format!("{shown}: not found")
+    };
+    Failure::new(NOT_FOUND, words)
+}
+
 /// The end that fits what bars these nodes, if anything does.
 pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
@@ -107,7 +126,7 @@ pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &
 /// reason to panic while a lock is held.
 pub(crate) fn say(words: &str) {
     let line = format!("quorlock: {words}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// A lock as messages name it, first of all, as the library does.

@@ -3,7 +3,8 @@
 //! It is a process between `run` and the command: it starts the command, waits for it, and tells `run` what becomes of
 //! it. On Linux it is a subreaper, so that whatever the command starts stays below it, in whatever group or session. It
 //! is in a process group of its own with all signals blocked, so that no signal to the command's group or to `run`'s
-//! stops or ends it. `run` tells it the moment, by the boot clock, at which everything must be over; the end of the
+//! stops or ends it. (But for a command that stays in the group of a script which no shell is above of: then it is in that
+//! too.) `run` tells it the moment, by the boot clock, at which everything must be over; the end of the
 //! socket between them means now.
 
 mod descendants;

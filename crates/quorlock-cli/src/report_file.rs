@@ -15,7 +15,7 @@ pub(crate) fn check(flag: &str, file: &Path) -> Result<(), Failure> {
 /// Writes it, to be called when all else was told. Where that fails half-way, what stood there before is kept.
 pub(crate) fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let words =
-        |error: io::Error| Failure::new(NOT_WRITTEN, format!("{}: not written: {error}", file.display()));
+        |error: io::Error| Failure::new(exit::OUTPUT, format!("{}: not written: {error}", file.display()));
     replace(file, text).map_err(words)
 }
 
@@ -45,9 +45,6 @@ fn try_to_write(file: &Path) -> io::Result<()> {
     OpenOptions::new().append(true).create(true).open(file)?;
     if is_new { fs::remove_file(file) } else { Ok(()) }
 }
-
-/// After `sysexits`: an error of input or output.
-const NOT_WRITTEN: u8 = 74;
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ pub(crate) struct Caught {
 impl Caught {
     /// Whether it asks a process to end that does not say otherwise, and was meant to.
     pub(crate) fn ends(self) -> bool {
-        ENDING.iter().any(|signal| signal.as_raw() == self.number)
+        Signal::from_named_raw(self.number).is_some_and(ends)
     }
 
     pub(crate) fn is(self, signal: Signal) -> bool {
@@ -61,7 +61,7 @@ impl Blocked {
     pub(crate) fn read(&self) -> Option<Caught> {
         loop {
             let caught = self.source.read()?;
-            if self.ignored & (1_u64 << (caught.number - 1)) == 0 {
+            if !is_among(caught.number, self.ignored) {
                 return Some(caught);
             }
         }
@@ -126,7 +126,7 @@ impl Signals {
 
     /// Whether the process that started us wants it ignored.
     pub(crate) fn ignores(&self, signal: Signal) -> bool {
-        self.blocked.get_ref().ignored & (1_u64 << (signal.as_raw() - 1)) != 0
+        is_among(signal.as_raw(), self.blocked.get_ref().ignored)
     }
 
     /// Stops this process and its group as the terminal would. True when it went on after that; false where nothing
@@ -164,6 +164,11 @@ impl Signals {
     }
 }
 
+/// The signals by which people and supervisors end a process.
+pub(crate) fn ends(signal: Signal) -> bool {
+    matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM)
+}
+
 /// Ends this process by a signal, where that ends it: a shell that sees one die of INT leaves its loop, and does not for
 /// an exit code.
 pub(crate) fn die_of(signal: Signal) {
@@ -186,12 +191,16 @@ pub(crate) fn unblock() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-/// The ignored signals, bit n - 1 for signal n. Asking the system takes unsafe code; Linux also tells it in a file.
-/// Elsewhere none are thought ignored.
+/// Whether a set has this signal: bit n - 1 for signal n.
+fn is_among(number: i32, set: u64) -> bool {
+    set & (1 << (number - 1)) != 0
+}
+
+/// The ignored signals. Asking the system takes unsafe code; Linux also tells it in a file.
+/// Elsewhere none are thought ignored. SIGPIPE is always among them: the Rust runtime ignores it.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // The Rust runtime ignores SIGPIPE by itself.
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
@@ -282,4 +291,3 @@ const FAULTS: [Blockable; 7] = [
     Blockable::SIGSYS,
     Blockable::SIGTRAP,
 ];
-const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];

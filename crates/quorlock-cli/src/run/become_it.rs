@@ -1,7 +1,6 @@
 //! The last step on the way to the command: a process of ours that becomes it.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +12,7 @@ use rustix::process::{Pid, getppid};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::terminal;
-use crate::exit;
+use crate::exit::{self, Failure};
 use crate::reaper::QUIETLY;
 use crate::signals;
 
@@ -42,27 +41,11 @@ pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
     if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
         error = Command::new("/bin/sh").arg(found(&program)).args(&arguments).exec();
     }
-    let (code, words) = in_words(&program, &error);
+    let Failure { code, words } = exit::not_executed(&program, &error);
     if !is_quiet {
         exit::say(&words);
     }
     code
-}
-
-fn in_words(program: &OsStr, error: &io::Error) -> (u8, String) {
-    let shown = program.to_string_lossy();
-    if program.is_empty() {
-        return (exit::NOT_FOUND, "the command's name is empty".to_owned());
-    }
-    if error.kind() != io::ErrorKind::NotFound {
-        return (exit::NOT_EXECUTABLE, format!("{shown}: {error}"));
-    }
-    let words = if Path::new(program).is_file() {
-        format!("{shown}: its interpreter (the first line names it) was not found")
-    } else {
-        format!("{shown}: not found")
-    };
-    (exit::NOT_FOUND, words)
 }
 
 /// Where a program is that was named without a folder.

@@ -27,7 +27,7 @@ use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
 use crate::reaper::{self, News, Order, Process, Reaper, Start, boot_nanos, descendants_of};
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
 
 /// How the command ended, of which nothing is left.
 pub(crate) struct Ended {
@@ -335,7 +335,7 @@ impl<'a> Watch<'a> {
         let is_our_groups = self.had_terminal
             && died_of
                 .is_some_and(|signal| matches!(signal, Signal::INT | Signal::QUIT) && !was_sent(&signal));
-        let for_both = died_of.filter(|signal| is_our_groups || (words::ends(*signal) && was_sent(signal)));
+        let for_both = died_of.filter(|signal| is_our_groups || (signals::ends(*signal) && was_sent(signal)));
         Ok(Ended { code: code_of(status), signal: self.meant_for_us.or(for_both), is_our_groups })
     }
 

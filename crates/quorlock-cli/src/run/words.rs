@@ -38,11 +38,6 @@ pub(super) fn losing(nodes: &[NodeStatus], left: Duration) -> String {
     format!("no renewal was confirmed{why}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
 }
 
-/// The signals by which people and supervisors end a process.
-pub(super) fn ends(signal: Signal) -> bool {
-    matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM)
-}
-
 pub(super) fn name_of(signal: Signal) -> &'static str {
     match signal {
         Signal::STOP => "SIGSTOP",

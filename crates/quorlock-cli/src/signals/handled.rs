@@ -6,7 +6,7 @@ use std::task::Poll;
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
-use super::ignored;
+use super::{ignored, is_among};
 use crate::run::terminal::Terminal;
 
 /// The signals that others may send us, and that ask for something.
@@ -19,7 +19,7 @@ impl Handled {
     pub(crate) fn listen() -> io::Result<Self> {
         let kinds = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::USR1, Signal::USR2, Signal::TERM];
         let ignored = ignored();
-        let wanted = kinds.into_iter().filter(|kind| ignored & (1 << (kind.as_raw() - 1)) == 0);
+        let wanted = kinds.into_iter().filter(|kind| !is_among(kind.as_raw(), ignored));
         let listeners = wanted.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind.as_raw()))?)));
         Ok(Self { listeners: listeners.collect::<io::Result<_>>()? })
     }

@@ -84,11 +84,11 @@ impl Watch<'_> {
         self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
     }
 
-    /// Who was ended cannot see to the modes of the terminal itself.
+    /// Once. Who was ended cannot see to the modes of the terminal itself.
     pub(super) fn give_back_terminal(&mut self) {
         let was_ended =
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
-        if let Some(terminal) = &mut self.terminal {
+        if let Some(mut terminal) = self.terminal.take() {
             // It may have been lent without our knowing.
             if let Some(group) = self.borrows_from.and(self.group) {
                 terminal.is_lent_to(group);
