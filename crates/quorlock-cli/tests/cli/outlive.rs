@@ -220,11 +220,17 @@ fn a_command_does_not_outlive_run_and_reaper_killed_at_once() {
 fn a_reaper_that_was_stopped_is_continued() {
     let world = World::of(3);
     let works = Work::start_all(&world, &ESCAPES, &EITHER_WAY);
-    for work in &works {
-        reaper_of(work.run.id() as i32).expect("a reaper").send(Signal::STOP);
+    let reapers: Vec<_> = works.iter().filter_map(|work| reaper_of(work.run.id() as i32)).collect();
+    assert_eq!(reapers.len(), works.len());
+    for reaper in &reapers {
+        reaper.send(Signal::STOP);
     }
-    // The time in which `run` sees to it.
-    sleep(Duration::from_secs(1));
+    // A stop may take a moment to come; after it, `run` has seen to each.
+    let mut looks = 0;
+    until("all reapers go on", || {
+        looks = if reapers.iter().any(Process::is_stopped) { 0 } else { looks + 1 };
+        looks > 20
+    });
     Work::send_all(&works, Signal::STOP);
     check_gone(&world, &works, now() + TTL_MILLIS);
 }

@@ -38,7 +38,7 @@ fn what_was_started_before_run_is_none_of_its_commands() {
     let script = "sleep 600 > /dev/null 2>&1 & echo $! > sidecar; exec quorlock run a -- sh -c 'touch began; sleep 600'";
     let run = world.program("sh", &["-c", script]).spawn().expect("a process");
     until("the command runs", || world.has("began"));
-    let sidecar = Process::of(world.pid_in("sidecar").as_raw_nonzero().get()).expect("a process");
+    let sidecar = world.process_in("sidecar");
     reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
     end_of(run);
     assert!(sidecar.is_alive());
@@ -51,7 +51,7 @@ fn what_was_killed_with_its_reaper_heeds_an_interrupt() {
     world.write("child", "trap '' TERM INT; echo $$ > up; while :; do sleep 0.02; done");
     let args = ["run", "--kill-after", "1h", "--ttl", "30s", "a", "--", "sh", "-c", "setsid sh child & wait"];
     let mut run = world.quorlock(&args).spawn().expect("a process");
-    let child = Process::of(world.pid_in("up").as_raw_nonzero().get()).expect("a process");
+    let child = world.process_in("up");
     reaper_of(run.id() as i32).expect("a reaper").send(Signal::KILL);
     // It gets an hour, unless somebody says that this is enough.
     sleep(Duration::from_millis(300));
@@ -90,7 +90,7 @@ fn a_stderr_that_nobody_reads_ends_no_command() {
     command.stderr(Stdio::from(std::os::fd::OwnedFd::from(writer)));
     let mut run = command.spawn().expect("a process");
     drop(command);
-    let pid = Process::of(world.pid_in("pid").as_raw_nonzero().get()).expect("a process");
+    let pid = world.process_in("pid");
     // Each of these makes a line.
     for _ in 0..3 {
         pid.send(Signal::STOP);

@@ -15,11 +15,6 @@ use crate::programs::{ASK, EDITOR};
 use crate::terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal};
 use crate::world::{World, until};
 
-/// The process whose number the command wrote.
-fn process_in(world: &World, name: &str) -> Process {
-    Process::of(world.pid_in(name).as_raw_nonzero().get()).expect("a process")
-}
-
 #[test]
 fn a_command_suspended_for_a_moment_goes_on() {
     let world = World::of(3);
@@ -28,7 +23,7 @@ fn a_command_suspended_for_a_moment_goes_on() {
         let mut terminal = Terminal::bash(&world);
         terminal.line(&format!("quorlock run --ttl 30s {options} a -- bash ask"));
         terminal.until("Really? ");
-        let command = process_in(&world, "pid");
+        let command = world.process_in("pid");
         let run = terminal.run();
         terminal.type_keys(CTRL_Z);
         terminal.until("Stopped");
@@ -54,7 +49,7 @@ fn a_command_suspended_for_longer_than_the_ttl_loses_its_lock_and_ends() {
     for options in ["", "--foreground"] {
         let mut terminal = Terminal::bash(&world);
         terminal.line(&format!("quorlock run --ttl 2s {options} a -- bash command"));
-        let command = process_in(&world, "pid");
+        let command = world.process_in("pid");
         until("the command works", || world.has("proof"));
         terminal.type_keys(CTRL_Z);
         terminal.until("Stopped");
@@ -106,7 +101,7 @@ fn a_command_sent_to_the_background_runs_until_it_reads() {
     world.write("ask", &format!("echo $$ > pid; while [ ! -e go ]; do sleep 0.02; done; touch gone; {ASK}"));
     let mut terminal = Terminal::bash(&world);
     terminal.line("quorlock run --ttl 30s a -- bash ask");
-    let command = process_in(&world, "pid");
+    let command = world.process_in("pid");
     let run = terminal.run();
     terminal.type_keys(CTRL_Z);
     terminal.until("Stopped");
@@ -134,7 +129,7 @@ fn where_no_shell_could_continue_it_a_suspended_command_goes_on() {
     world
         .write("command", "echo $$ > pid; while [ ! -e enough ]; do echo >> proof; sleep 0.02; done; exit 6");
     let mut terminal = Terminal::quorlock(&world, &["run", "--ttl", "2s", "a", "--", "bash", "command"]);
-    let command = process_in(&world, "pid");
+    let command = world.process_in("pid");
     terminal.type_keys(CTRL_Z);
     // It came, and was undone: the command works for longer than the ttl.
     for _ in 0..3 {
@@ -153,7 +148,7 @@ fn where_no_shell_could_continue_it_an_interrupt_ends_the_command() {
     let world = World::of(3);
     let mut terminal =
         Terminal::quorlock(&world, &["run", "a", "--", "sh", "-c", "echo $$ > pid; exec sleep 60"]);
-    let command = process_in(&world, "pid");
+    let command = world.process_in("pid");
     terminal.type_keys(CTRL_C);
     let status = terminal.end();
     assert_eq!(status.signal(), Some(2), "{status:?}");
@@ -194,7 +189,7 @@ fn a_command_that_is_stopped_by_others_keeps_the_lock_and_it_is_said() {
     for options in [&[][..], &["--foreground"]] {
         let args = [&["run", "--ttl", "1s"], options, &["a", "--", "sh", "-c", script]].concat();
         let mut terminal = Terminal::quorlock(&world, &args);
-        let command = process_in(&world, "pid");
+        let command = world.process_in("pid");
         command.send(Signal::STOP);
         terminal.until("quorlock: ");
         terminal.until("stopped");
@@ -241,7 +236,7 @@ fn a_window_that_is_closed_takes_everything_with_it() {
             }
             _ => Terminal::quorlock(&world, &["run", "--ttl", "30s", "a", "--", "sh", "-c", command]),
         };
-        process_in(&world, "pid");
+        world.process_in("pid");
         if stops {
             suspended(&mut terminal);
         }

@@ -8,10 +8,6 @@ use crate::programs::ASK;
 use crate::terminal::{CTRL_C, CTRL_Z, PROMPT, Terminal};
 use crate::world::{World, until};
 
-fn process_in(world: &World, name: &str) -> Process {
-    Process::of(world.pid_in(name).as_raw_nonzero().get()).expect("a process")
-}
-
 #[test]
 fn a_command_that_stops_itself_when_ctrl_z_is_typed_stops_run() {
     let world = World::of(3);
@@ -22,7 +18,7 @@ fn a_command_that_stops_itself_when_ctrl_z_is_typed_stops_run() {
         terminal.line(&format!("quorlock run --ttl 30s {options} a -- bash editor"));
         terminal.until("Stopped");
         terminal.until(PROMPT);
-        let command = process_in(&world, "pid");
+        let command = world.process_in("pid");
         assert!(command.is_stopped());
         terminal.line("fg");
         terminal.until("back");
@@ -42,7 +38,7 @@ fn a_command_that_makes_a_group_of_its_own_keeps_the_terminal_and_goes_on_after_
     ] {
         let mut terminal = Terminal::bash(&world);
         terminal.line(line);
-        let command = process_in(&world, "pid");
+        let command = world.process_in("pid");
         terminal.type_keys(CTRL_Z);
         terminal.until("Stopped");
         terminal.until(PROMPT);
@@ -106,7 +102,7 @@ fn an_interrupt_reaches_a_command_that_has_begun_a_session() {
     let world = World::of(3);
     let mut terminal = Terminal::bash(&world);
     terminal.line("quorlock run a -- setsid sh -c 'echo $$ > pid; exec sleep 60'");
-    let command = process_in(&world, "pid");
+    let command = world.process_in("pid");
     terminal.type_keys(CTRL_C);
     terminal.until(PROMPT);
     assert_eq!(terminal.status(), 130);
@@ -169,7 +165,11 @@ fn a_stop_right_after_fg_is_a_stop() {
         until("it is stopped", || run.is_stopped());
         run.send(Signal::CONT);
         run.send(Signal::TSTP);
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        // Which of the two came first is not known, but the last word is a stop.
+        until("all of it is stopped", || {
+            run.is_stopped()
+                && terminal.running().iter().any(|it| it.words() == "bash ask" && it.is_stopped())
+        });
         terminal.line("fg");
         terminal.line("please");
         terminal.until("told: please");

@@ -105,6 +105,11 @@ impl World {
         pid.expect("a process id")
     }
 
+    /// The process that has that number.
+    pub(crate) fn process_in(&self, name: &str) -> Process {
+        Process::of(self.pid_in(name).as_raw_nonzero().get()).expect("a process")
+    }
+
     /// On how many servers the key is.
     pub(crate) fn keys(&self, name: &str) -> usize {
         let exists =
