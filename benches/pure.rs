@@ -1,7 +1,6 @@
 //! The pure code that every lock goes through: the board's machines, and the cutting of replies.
 //!
-//! It is included by path, as in `tests/protocol`: what is measured is what ships, but for a look at a thread-local where the
-//! tests of the protocol can make mistakes (cargo builds benches as it builds tests).
+//! Needs `--features bench-internals`, which opens the reply parser.
 
 #![allow(clippy::disallowed_methods, reason = "the macros of criterion")]
 
@@ -10,23 +9,14 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
-use protocol::board::{Action, Board, Id, Limits, News};
-use protocol::claim::{Claim, Key, Phase, Token};
-use protocol::lease::Tenure;
-use protocol::quorum::Quorum;
-use protocol::terms::{Drift, Terms};
-use protocol::time::Moment;
-use protocol::vote::Vote;
-
-#[allow(dead_code, unused_imports)]
-#[path = "../src/node/complaint.rs"]
-mod complaint;
-#[allow(dead_code, missing_docs, unused_imports)]
-#[path = "../src/protocol/mod.rs"]
-mod protocol;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/node/reply.rs"]
-mod reply;
+use quorlock::reply_length;
+use quorlock_proto::board::{Action, Board, Id, Limits, News};
+use quorlock_proto::claim::{Claim, Key, Phase, Token};
+use quorlock_proto::lease::Tenure;
+use quorlock_proto::quorum::Quorum;
+use quorlock_proto::terms::{Drift, Terms};
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Vote;
 
 /// A board with five nodes that are there, and a clock that is told.
 struct World {
@@ -102,7 +92,7 @@ fn replies(criterion: &mut Criterion) {
     ];
     for (name, bytes) in kinds {
         criterion.bench_function(&format!("reply: {name}"), |bencher| {
-            bencher.iter(|| reply::parse(black_box(bytes)).expect("a reply"));
+            bencher.iter(|| reply_length(black_box(bytes)).expect("a reply"));
         });
     }
 }

@@ -87,18 +87,20 @@ pub mod how_safe;
 mod lock;
 mod node;
 mod observe;
-mod protocol;
 
 pub use driver::{DialStep, NodeState, NodeStatus, Probation};
 pub use lock::*;
 pub use node::Fences;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use node::reply_length;
 pub use observe::{Event, Observer};
-pub use protocol::attempt::Why;
-pub use protocol::claim::{BadMark, Mark, Phase};
-pub use protocol::fence::{BadToken, FencingToken};
-pub use protocol::lease::Loss;
-pub use protocol::time::Moment;
-pub use protocol::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
+pub use quorlock_proto::attempt::Why;
+pub use quorlock_proto::claim::{BadMark, Mark, Phase};
+pub use quorlock_proto::fence::{BadToken, FencingToken};
+pub use quorlock_proto::lease::Loss;
+pub use quorlock_proto::time::Moment;
+pub use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's Rust, compiled.

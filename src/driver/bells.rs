@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use crate::protocol::quorum::{NodeSet, Quorum};
+use quorlock_proto::quorum::{NodeSet, Quorum};
 
 /// A bell for each source.
 pub(super) struct Bells {

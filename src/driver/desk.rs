@@ -13,14 +13,14 @@ use super::order::{Extended, Leftover, Order, Surveyed};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
-use crate::protocol::board::{Board, Id, News};
-use crate::protocol::claim::Key;
-use crate::protocol::fence::FencingToken;
-use crate::protocol::lease::Loss;
-use crate::protocol::marker::ClusterId;
-use crate::protocol::quorum::NodeId;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::{Holder, Vote};
+use quorlock_proto::board::{Board, Id, News};
+use quorlock_proto::claim::Key;
+use quorlock_proto::fence::FencingToken;
+use quorlock_proto::lease::Loss;
+use quorlock_proto::marker::ClusterId;
+use quorlock_proto::quorum::NodeId;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::{Holder, Vote};
 
 /// The callers, and who among them waits for which machine.
 pub(super) struct Desk {
@@ -290,7 +290,7 @@ impl Desk {
         let is_ours = |vote: &Vote| match vote {
             Vote::Seen(sighting) => match sighting.holder {
                 Holder::Owner(mark) => board.is_ours(&key, mark),
-                Holder::Nobody | Holder::OtherType => false,
+                _ => false,
             },
             _ => false,
         };

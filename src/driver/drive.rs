@@ -22,11 +22,11 @@ use super::order::{Ids, Inbox, Listener, Order};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
-use crate::protocol::board::{Action, Board, Limits, News};
-use crate::protocol::marker::Charter;
-use crate::protocol::membership::Membership;
-use crate::protocol::quorum::{NodeId, NodeSet, Quorum};
-use crate::protocol::time::Moment;
+use quorlock_proto::board::{Action, Board, Limits, News};
+use quorlock_proto::marker::Charter;
+use quorlock_proto::membership::Membership;
+use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
+use quorlock_proto::time::Moment;
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {

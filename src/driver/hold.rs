@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{clock, process};
-use crate::protocol::claim::Key;
-use crate::protocol::fence::FencingToken;
-use crate::protocol::quorum::NodeSet;
-use crate::protocol::time::Moment;
+use quorlock_proto::claim::Key;
+use quorlock_proto::fence::FencingToken;
+use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::time::Moment;
 
 /// A held lock: until when, on which nodes, and whether it is over.
 ///

@@ -11,12 +11,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::nodes::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
-use crate::protocol::backoff;
-use crate::protocol::claim::Token;
-use crate::protocol::line;
-use crate::protocol::membership::Standing;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::Bar;
+use quorlock_proto::backoff;
+use quorlock_proto::claim::Token;
+use quorlock_proto::line;
+use quorlock_proto::membership::Standing;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Bar;
 
 /// One node: where it is, how we stand with it, and what people are told of it.
 pub(super) struct Link {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::host::clock;
 use crate::node::{DialStep, Fences};
-use crate::protocol::time::Moment;
-use crate::protocol::vote::{Bar, Doubt, Fault};
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::{Bar, Doubt, Fault};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]

@@ -7,15 +7,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::hold::Hold;
-use crate::protocol::attempt::Refusal;
-use crate::protocol::board::Id;
-use crate::protocol::claim::{Claim, Key, Phase};
-use crate::protocol::lease::Tenure;
-use crate::protocol::membership::Declared;
-use crate::protocol::quorum::NodeId;
-use crate::protocol::terms::Terms;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::Vote;
+use quorlock_proto::attempt::Refusal;
+use quorlock_proto::board::Id;
+use quorlock_proto::claim::{Claim, Key, Phase};
+use quorlock_proto::lease::Tenure;
+use quorlock_proto::membership::Declared;
+use quorlock_proto::quorum::NodeId;
+use quorlock_proto::terms::Terms;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Vote;
 
 /// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
 pub(crate) enum Order {

@@ -7,11 +7,11 @@ use tracing::Span;
 
 use super::hold::Hold;
 use super::order::{Extended, Surveyed};
-use crate::protocol::attempt::Refusal;
-use crate::protocol::claim::Key;
-use crate::protocol::membership::Declared;
-use crate::protocol::quorum::NodeId;
-use crate::protocol::vote::Vote;
+use quorlock_proto::attempt::Refusal;
+use quorlock_proto::claim::Key;
+use quorlock_proto::membership::Declared;
+use quorlock_proto::quorum::NodeId;
+use quorlock_proto::vote::Vote;
 
 /// Somebody who waits for a word of one machine.
 pub(super) struct Record {

@@ -7,7 +7,7 @@
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::protocol::time::Moment;
+use quorlock_proto::time::Moment;
 
 /// Now, on both clocks.
 pub(crate) fn now() -> Moment {

@@ -14,14 +14,14 @@ use super::queue::Turn;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{Hold, Order, jitter, now};
-use crate::protocol::attempt::{Refusal, Why};
-use crate::protocol::backoff;
-use crate::protocol::board::Id;
-use crate::protocol::claim::Claim;
-use crate::protocol::lease::Tenure;
-use crate::protocol::line::{Next, Reaction, Refused, Trust};
-use crate::protocol::time::Moment;
-use crate::protocol::vote::{Fault, Vote};
+use quorlock_proto::attempt::{Refusal, Why};
+use quorlock_proto::backoff;
+use quorlock_proto::board::Id;
+use quorlock_proto::claim::Claim;
+use quorlock_proto::lease::Tenure;
+use quorlock_proto::line::{Next, Reaction, Refused, Trust};
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::{Fault, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {

@@ -22,8 +22,8 @@ use super::queue::Queue;
 use crate::driver::{Address, Tls, TlsFiles};
 use crate::driver::{Driver, Login, Options, Orders, Settings, View, process};
 use crate::observe::{Event, Events, Observer};
-use crate::protocol::marker::{Charter, usual_retention};
-use crate::protocol::membership::Membership;
+use quorlock_proto::marker::{Charter, usual_retention};
+use quorlock_proto::membership::Membership;
 
 /// Sets up a client. Begin with [`Redlock::builder`].
 #[derive(Clone)]

@@ -15,10 +15,10 @@ use super::queue::Queue;
 use super::report::Report;
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, Orders, View, process};
-use crate::protocol::claim::Key;
-use crate::protocol::quorum::Quorum;
-use crate::protocol::terms::Drift;
-use crate::protocol::vote::Vote;
+use quorlock_proto::claim::Key;
+use quorlock_proto::quorum::Quorum;
+use quorlock_proto::terms::Drift;
+use quorlock_proto::vote::Vote;
 
 /// A client of N independent Redis masters, from which locks are taken.
 ///

@@ -13,11 +13,11 @@ use std::time::Duration;
 use super::grouped::standing;
 use super::report::Report;
 use crate::driver::NodeStatus;
-use crate::protocol::claim::Key;
-use crate::protocol::quorum::BadQuorum;
-use crate::protocol::terms::BadTerms;
 pub use forget::ForgetError;
 use key::lock;
+use quorlock_proto::claim::Key;
+use quorlock_proto::quorum::BadQuorum;
+use quorlock_proto::terms::BadTerms;
 pub(super) use unanswered::NoAnswer;
 pub use unanswered::NoDriver;
 

@@ -3,8 +3,8 @@
 use super::client::Redlock;
 use super::error::{ForgetError, Invalid};
 use super::report::Report;
-use crate::protocol::claim::{Key, Phase};
-use crate::protocol::vote::Vote;
+use quorlock_proto::claim::{Key, Phase};
+use quorlock_proto::vote::Vote;
 
 impl Redlock {
     /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as

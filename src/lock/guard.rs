@@ -17,12 +17,12 @@ use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{Extended, Hold, NodeStatus, Order};
-use crate::protocol::board::Id;
-use crate::protocol::claim::Claim;
-use crate::protocol::fence::FencingToken;
-use crate::protocol::terms::Terms;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::Vote;
+use quorlock_proto::board::Id;
+use quorlock_proto::claim::Claim;
+use quorlock_proto::fence::FencingToken;
+use quorlock_proto::terms::Terms;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Vote;
 
 /// A lock that is held.
 ///

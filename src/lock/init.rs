@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::error::{ConnectError, InitError, NoAnswer};
 use crate::driver::Order;
-use crate::protocol::membership::Declared;
+use quorlock_proto::membership::Declared;
 
 /// How a cluster was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

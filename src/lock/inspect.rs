@@ -6,8 +6,8 @@ use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
 use super::report::Report;
 use crate::driver::{NodeStatus, Order, Surveyed};
-use crate::protocol::claim::{Key, Mark, Phase};
-use crate::protocol::vote::{Holder, Vote};
+use quorlock_proto::claim::{Key, Mark, Phase};
+use quorlock_proto::vote::{Holder, Vote};
 
 /// Who holds a name, node by node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Sight {
         match &self.vote {
             Vote::Seen(sighting) => match sighting.holder {
                 Holder::Owner(mark) => Some((mark, sighting.remaining)),
-                Holder::Nobody | Holder::OtherType => None,
+                _ => None,
             },
             _ => None,
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::client::RESERVED;
 use super::error::Invalid;
-use crate::protocol::claim::{Key, LONGEST_KEY};
-use crate::protocol::fence::LARGEST_FLOOR;
-use crate::protocol::span::Span;
-use crate::protocol::terms::{BadTerms, Drift, Terms};
+use quorlock_proto::claim::{Key, LONGEST_KEY};
+use quorlock_proto::fence::LARGEST_FLOOR;
+use quorlock_proto::span::Span;
+use quorlock_proto::terms::{BadTerms, Drift, Terms};
 
 /// The options of a client that limit its locks.
 #[derive(Clone, Copy)]

@@ -11,9 +11,9 @@ use super::client::Redlock;
 use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
 use super::report::ReleaseReport;
-use crate::protocol::claim::{Claim, Key};
-use crate::protocol::lease::Tenure;
-use crate::protocol::span::Span;
+use quorlock_proto::claim::{Claim, Key};
+use quorlock_proto::lease::Tenure;
+use quorlock_proto::span::Span;
 
 /// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).
 ///

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::driver::{Heard, Hold, Listener, Order, Orders, Turns, jitter, now};
-use crate::protocol::claim::Key;
-use crate::protocol::line::{Next, Share};
-use crate::protocol::time::BootTime;
+use quorlock_proto::claim::Key;
+use quorlock_proto::line::{Next, Share};
+use quorlock_proto::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
 pub(super) struct Queue {

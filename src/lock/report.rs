@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::grouped::grouped;
-use crate::protocol::vote::Vote;
+use quorlock_proto::vote::Vote;
 
 /// What each node answered, in the order of the client's list.
 #[derive(Clone, Debug, PartialEq, Eq)]

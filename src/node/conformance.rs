@@ -1,26 +1,22 @@
 //! A real server keeps the promises that the simulated one keeps, by what we ship: packing, parsing and weighing.
 
-// One file for both, so that neither can be changed alone.
-#[path = "../../tests/protocol/conformance/mod.rs"]
-mod suite;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
+use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, Subject, charter};
 use redis::{Cmd, Value};
-use suite::{KEY, Place, Stands, Subject, charter};
 
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use crate::protocol::claim::{Ask, Key, Phase, Token};
-use crate::protocol::marker::Look;
-use crate::protocol::membership::{Badge, Write};
-use crate::protocol::quorum::NodeId;
-use crate::protocol::vote::Vote;
+use quorlock_proto::claim::{Ask, Key, Phase, Token};
+use quorlock_proto::marker::Look;
+use quorlock_proto::membership::{Badge, Write};
+use quorlock_proto::quorum::NodeId;
+use quorlock_proto::vote::Vote;
 
 struct Real {
     server: Server,
@@ -44,7 +40,7 @@ fn a_real_server_keeps_every_promise() {
 }
 
 /// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
-/// (`tests/protocol/sim/wait_queues.rs`).
+/// (`crates/quorlock-proto/src/tests/sim/wait_queues.rs`).
 #[test]
 fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");

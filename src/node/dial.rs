@@ -14,8 +14,8 @@ use super::connection::Connection;
 use super::handshake::shake_hands;
 use super::profile::Profile;
 use super::stream::{Stream, tune};
-use crate::protocol::claim::Token;
-use crate::protocol::vote::Bar;
+use quorlock_proto::claim::Token;
+use quorlock_proto::vote::Bar;
 
 /// What every dial of a client has in common.
 pub(crate) struct Settings {

@@ -14,8 +14,8 @@ use super::reply::Reply;
 use super::script;
 use super::vote::{fences, look};
 use crate::host::clock;
-use crate::protocol::claim::Token;
-use crate::protocol::vote::Bar;
+use quorlock_proto::claim::Token;
+use quorlock_proto::vote::Bar;
 
 /// What a step of the handshake is for, and so what its failure means.
 #[derive(Clone, Copy, PartialEq, Eq)]

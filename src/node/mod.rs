@@ -28,6 +28,8 @@ pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub use fences::Fences;
 pub(crate) use profile::Profile;
 pub(crate) use reply::Reply;
+#[cfg(feature = "bench-internals")]
+pub use reply::reply_length;
 pub(crate) use script::{Form, Packer, needs_badge};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};

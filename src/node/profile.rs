@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fences::Fences;
-use crate::protocol::marker::Look;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::Bar;
+use quorlock_proto::marker::Look;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Bar;
 
 /// A server as its `INFO` describes it.
 #[derive(Clone, Debug)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use crate::protocol::claim::{Ask, Key, Phase, Token};
-use crate::protocol::fence::Fence;
-use crate::protocol::marker::Charter;
-use crate::protocol::membership::{Badge, Write};
-use crate::protocol::quorum::NodeId;
+use quorlock_proto::claim::{Ask, Key, Phase, Token};
+use quorlock_proto::fence::Fence;
+use quorlock_proto::marker::Charter;
+use quorlock_proto::membership::{Badge, Write};
+use quorlock_proto::quorum::NodeId;
 pub(super) use trials::{end_of_trial, trials, try_line};
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
@@ -313,8 +313,8 @@ static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::fence::TOLERANCE_MICROS;
-    use crate::protocol::quorum::Quorum;
+    use quorlock_proto::fence::TOLERANCE_MICROS;
+    use quorlock_proto::quorum::Quorum;
 
     fn packer() -> Packer {
         let quorum = Quorum::new(3, None).expect("a usual quorum");

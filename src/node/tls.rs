@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
 use super::dial::{DialStep, NO_TLS, Refusal};
-use crate::protocol::vote::Bar;
+use quorlock_proto::vote::Bar;
 
 /// The files a user names.
 #[derive(Clone, Default)]

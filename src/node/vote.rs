@@ -8,9 +8,9 @@ use redis::Value;
 use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
-use crate::protocol::claim::{Mark, Phase};
-use crate::protocol::marker::{Incarnation, Look};
-use crate::protocol::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
+use quorlock_proto::claim::{Mark, Phase};
+use quorlock_proto::marker::{Incarnation, Look};
+use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::protocol::attempt::Why;
-use crate::protocol::claim::{Mark, Phase};
-use crate::protocol::lease::Loss;
-use crate::protocol::vote::{Bar, Doubt, Vote};
+use quorlock_proto::attempt::Why;
+use quorlock_proto::claim::{Mark, Phase};
+use quorlock_proto::lease::Loss;
+use quorlock_proto::vote::{Bar, Doubt, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.
 #[derive(Clone, Debug)]

@@ -20,7 +20,6 @@ mod refusal;
 mod retention;
 mod rolling;
 mod splits;
-#[path = "../support/stand_in.rs"]
 mod stand_in;
 mod store;
 #[cfg(feature = "tls-rustls")]

@@ -8,12 +8,12 @@ use super::super::order::Heard;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
-use crate::protocol::claim::Phase;
-use crate::protocol::membership::Standing;
-use crate::protocol::quorum::NodeId;
-use crate::protocol::sentinel::Oddity;
-use crate::protocol::time::Moment;
-use crate::protocol::vote::{Bar, Vote};
+use quorlock_proto::claim::Phase;
+use quorlock_proto::membership::Standing;
+use quorlock_proto::quorum::NodeId;
+use quorlock_proto::sentinel::Oddity;
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::{Bar, Vote};
 
 impl Driver {
     pub(super) fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {

@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 use super::super::order::Heard;
 use super::Driver;
 use crate::node::Connection;
-use crate::protocol::board::Id;
-use crate::protocol::claim::{Key, Phase};
-use crate::protocol::line;
-use crate::protocol::quorum::{NodeId, NodeSet};
-use crate::protocol::time::Moment;
-use crate::protocol::vote::Vote;
+use quorlock_proto::board::Id;
+use quorlock_proto::claim::{Key, Phase};
+use quorlock_proto::line;
+use quorlock_proto::quorum::{NodeId, NodeSet};
+use quorlock_proto::time::Moment;
+use quorlock_proto::vote::Vote;
 
 impl Driver {
     pub(super) fn stand(

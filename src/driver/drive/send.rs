@@ -2,9 +2,9 @@
 
 use super::Driver;
 use crate::node::{Form, needs_badge};
-use crate::protocol::claim::{Ask, Phase};
-use crate::protocol::membership::Write;
-use crate::protocol::quorum::{NodeId, NodeSet};
+use quorlock_proto::claim::{Ask, Phase};
+use quorlock_proto::membership::Write;
+use quorlock_proto::quorum::{NodeId, NodeSet};
 
 impl Driver {
     pub(super) fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {

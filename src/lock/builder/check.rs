@@ -9,11 +9,11 @@ use super::Builder;
 use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
-use crate::protocol::claim::{Key, LONGEST_KEY};
-use crate::protocol::marker::least_retention;
-use crate::protocol::quorum::{BadQuorum, Quorum};
-use crate::protocol::span::Span;
-use crate::protocol::terms::Drift;
+use quorlock_proto::claim::{Key, LONGEST_KEY};
+use quorlock_proto::marker::least_retention;
+use quorlock_proto::quorum::{BadQuorum, Quorum};
+use quorlock_proto::span::Span;
+use quorlock_proto::terms::Drift;
 
 impl Builder {
     /// Checks all options, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and reaches for no node and no file.

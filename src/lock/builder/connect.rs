@@ -7,7 +7,7 @@ use super::super::error::{ConnectError, NoDriver};
 use super::{Builder, Redials};
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
-use crate::protocol::vote::Bar;
+use quorlock_proto::vote::Bar;
 
 impl Builder {
     /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::key::lock;
 use super::{InspectError, Invalid, NoDriver};
 use crate::lock::report::Report;
-use crate::protocol::vote::Vote;
+use quorlock_proto::vote::Vote;
 
 /// Why a name was not forgotten.
 #[derive(Clone, Debug, thiserror::Error)]

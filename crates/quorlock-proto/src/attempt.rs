@@ -1,0 +1,357 @@
+//! One acquire round over all nodes, with its undo.
+
+mod reason;
+mod step;
+
+pub use step::{AttemptStep, Refusal, Why};
+
+use std::cmp::Ordering;
+
+use crate::claim::{Claim, Phase, Token};
+use crate::fence::Fence;
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::round::Round;
+use crate::time::Moment;
+use crate::vote::{Fault, Vote};
+
+/// One try to take a lock.
+///
+/// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or its
+/// patience is over. Guarded, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
+/// at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the
+/// undo: a release on every node that did not plainly refuse.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    claim: Claim,
+    token: Token,
+    start: Moment,
+    deadline: Moment,
+    settle_by: Moment,
+    round: Round,
+    state: State,
+    to_grant: NodeSet,
+    to_release: NodeSet,
+    to_question: NodeSet,
+    /// Refusing nodes that have not yet said how long the holder's key lives.
+    questioned: NodeSet,
+    /// What goes along with our questions; nothing in plain mode.
+    fence: Option<Fence>,
+    /// Our number, once q grants are in.
+    number: Option<u64>,
+    /// The nodes that have our number as their fence.
+    numbered: NodeSet,
+    to_raise: NodeSet,
+    /// Nodes that granted, and did not say since that the key is gone.
+    laid: NodeSet,
+    rounds: u8,
+    /// Whether its patience was over before it was decided.
+    ran_out: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Voting,
+    /// q grants are in; q nodes must have our number as their fence.
+    Raising,
+    /// Won or lost, not yet told.
+    Ready(Option<Why>),
+    /// Lost and undone; some refusing nodes are being asked for how long.
+    Questioning(Why),
+    Done,
+}
+
+impl Attempt {
+    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is guarded if it comes with a
+    /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
+    #[must_use]
+    pub fn new(
+        claim: Claim,
+        token: Token,
+        fence: Option<Fence>,
+        quorum: Quorum,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        now: Moment,
+    ) -> Self {
+        let round = Round::new(quorum, absence);
+        let mut attempt = Self {
+            token,
+            start: now,
+            deadline: claim.terms.deadline(now),
+            settle_by: now.plus(claim.terms.patience()),
+            to_grant: round.asked(),
+            to_release: NodeSet::EMPTY,
+            to_question: NodeSet::EMPTY,
+            questioned: NodeSet::EMPTY,
+            fence,
+            number: None,
+            numbered: NodeSet::EMPTY,
+            to_raise: NodeSet::EMPTY,
+            laid: NodeSet::EMPTY,
+            rounds: 1,
+            ran_out: false,
+            state: State::Voting,
+            claim,
+            round,
+        };
+        if attempt.round.is_out_of_reach() {
+            // Nothing sent, nothing to undo.
+            attempt.to_grant = NodeSet::EMPTY;
+            attempt.state = State::Ready(Some(attempt.with_retry(attempt.reason(attempt.round.failed()))));
+        }
+        attempt
+    }
+
+    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    pub fn poll(&mut self) -> Option<AttemptStep> {
+        if !self.to_grant.is_empty() {
+            return Some(AttemptStep::Ask(Phase::Grant, std::mem::take(&mut self.to_grant)));
+        }
+        if !self.to_raise.is_empty() {
+            return Some(AttemptStep::Ask(Phase::Raise, std::mem::take(&mut self.to_raise)));
+        }
+        if !self.to_release.is_empty() {
+            return Some(AttemptStep::Ask(Phase::Release, std::mem::take(&mut self.to_release)));
+        }
+        if !self.to_question.is_empty() {
+            return Some(AttemptStep::Ask(Phase::Remaining, std::mem::take(&mut self.to_question)));
+        }
+        if let State::Ready(verdict) = self.state {
+            self.state = State::Done;
+            return Some(match verdict {
+                None => AttemptStep::Won,
+                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.report(self.ran_out) }),
+            });
+        }
+        None
+    }
+
+    /// A node's answer to `Grant`, `Raise` or `Remaining`. Poll next.
+    pub fn on_reply(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) {
+        match (phase, self.state) {
+            (Phase::Grant, State::Voting | State::Raising) if !self.round.has_voted(node) => {
+                self.on_grant(node, vote, now);
+            }
+            (Phase::Raise, State::Raising) => self.on_raise(node, vote, now),
+            (Phase::Remaining, State::Questioning(why)) => {
+                self.questioned.remove(node);
+                self.round.add_remaining(node, vote);
+                if self.questioned.is_empty() {
+                    self.state = State::Ready(Some(self.with_retry(why)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The time asked for has come. Poll next.
+    pub fn on_wake(&mut self, now: Moment) {
+        if !now.is_due(self.settle_by) {
+            return;
+        }
+        if matches!(self.state, State::Voting | State::Raising) {
+            self.ran_out = true;
+            self.lose(self.reason(self.round.failed() + self.round.silent()));
+        }
+        if let State::Questioning(why) = self.state {
+            // The patience is over: the refusal is told as it is, without for how long.
+            self.to_question = NodeSet::EMPTY;
+            self.state = State::Ready(Some(self.with_retry(why)));
+        }
+    }
+
+    /// The caller walked away: undo, tell nobody. Poll next.
+    pub fn abandon(&mut self) {
+        match self.state {
+            State::Voting | State::Raising | State::Ready(None) => self.to_release = self.perhaps_done(),
+            State::Ready(Some(_)) | State::Questioning(_) | State::Done => {}
+        }
+        self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
+        self.to_raise = NodeSet::EMPTY;
+        self.to_question = NodeSet::EMPTY;
+        self.state = State::Done;
+    }
+
+    /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
+    pub fn distrust(&mut self, node: NodeId, worth: Vote, now: Moment) {
+        if self.is_open() && self.round.granted().contains(node) {
+            self.round.revise(node, worth);
+            self.numbered.remove(node);
+            self.settle(now);
+        }
+    }
+
+    /// When to call [`on_wake`](Self::on_wake), if ever.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Moment> {
+        match self.state {
+            State::Voting | State::Raising | State::Questioning(_) => Some(self.settle_by),
+            State::Ready(_) | State::Done => None,
+        }
+    }
+
+    /// Whether it has said all it has to say.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done && self.to_release.is_empty()
+    }
+
+    /// What was claimed.
+    #[must_use]
+    pub const fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// In whose name.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+
+    /// When it began: its lease's time runs from here.
+    #[must_use]
+    pub const fn start(&self) -> Moment {
+        self.start
+    }
+
+    /// The votes so far.
+    #[must_use]
+    pub const fn round(&self) -> &Round {
+        &self.round
+    }
+
+    /// What goes along with a question of this phase.
+    #[must_use]
+    pub fn fence(&self, phase: Phase) -> Option<Fence> {
+        match phase {
+            Phase::Grant => self.fence,
+            Phase::Raise => self.number.map(Fence::Number),
+            _ => None,
+        }
+    }
+
+    /// Our number, once it is won.
+    #[must_use]
+    pub const fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// The nodes that have our number as their fence.
+    #[cfg(test)]
+    #[must_use]
+    pub const fn numbered(&self) -> NodeSet {
+        self.numbered
+    }
+
+    /// How many rounds it took so far: one, or two if the nodes' numbers differed.
+    #[must_use]
+    pub const fn rounds(&self) -> u8 {
+        self.rounds
+    }
+
+    /// Whether its questions still matter.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Voting | State::Raising)
+    }
+
+    /// Nodes where a key of ours may stand, as far as the answers tell.
+    #[must_use]
+    pub fn perhaps_done(&self) -> NodeSet {
+        self.round.perhaps_done().or(self.laid)
+    }
+
+    fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        let vote = match (vote, self.fence) {
+            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => Vote::Unknown(Fault::Odd),
+            (vote, _) => vote,
+        };
+        if vote.is_grant() {
+            self.laid.insert(node);
+        }
+        self.round.record(node, vote);
+        if self.state == State::Raising {
+            self.compare(node);
+        } else if self.round.is_won() {
+            if self.fence.is_none() {
+                return self.win(now);
+            }
+            self.number = self.round.votes().filter_map(Vote::number).max();
+            self.state = State::Raising;
+            for node in self.round.granted().iter() {
+                self.compare(node);
+            }
+            if !self.quorum_has_number() {
+                self.rounds = 2;
+            }
+        }
+        self.settle(now);
+    }
+
+    fn on_raise(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        match vote {
+            Vote::Granted => self.numbered.insert(node),
+            Vote::Held { .. } | Vote::Missing => self.laid.remove(node),
+            _ => {}
+        }
+        if vote != Vote::Granted {
+            self.round.revise(node, vote);
+        }
+        self.settle(now);
+    }
+
+    /// Whether this node's number is ours, or can be made so.
+    fn compare(&mut self, node: NodeId) {
+        let (Some(theirs), Some(ours)) = (self.round.vote(node).number(), self.number) else {
+            return;
+        };
+        match theirs.cmp(&ours) {
+            Ordering::Equal => self.numbered.insert(node),
+            Ordering::Less => self.to_raise.insert(node),
+            // A straggler's. It keeps our key, but it cannot speak for our number.
+            Ordering::Greater => self.round.revise(node, Vote::Outranked { fence: theirs }),
+        }
+    }
+
+    fn settle(&mut self, now: Moment) {
+        if self.state == State::Raising && self.quorum_has_number() {
+            self.win(now);
+        } else if self.round.is_out_of_reach() {
+            // Who has not answered yet may well be there.
+            self.lose(self.reason(self.round.failed()));
+        }
+    }
+
+    fn quorum_has_number(&self) -> bool {
+        self.round.quorum().is_met(self.numbered.len()) || is(Mutant::NoSecondRound)
+    }
+
+    fn win(&mut self, now: Moment) {
+        if is(Mutant::ValidityFromReply) {
+            self.start = now;
+            self.deadline = self.claim.terms.deadline(now);
+        }
+        // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
+        // like any other.
+        if now.is_past(self.deadline) {
+            self.lose(Why::TooLate);
+        } else {
+            self.state = State::Ready(None);
+        }
+    }
+
+    /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
+    fn lose(&mut self, why: Why) {
+        self.to_raise = NodeSet::EMPTY;
+        self.to_release = self.perhaps_done();
+        // A guarded refusal has told for how long.
+        let must_ask = self.claim.curious && self.fence.is_none();
+        self.to_question = if must_ask { self.round.held() } else { NodeSet::EMPTY };
+        self.questioned = self.to_question;
+        self.state = if self.questioned.is_empty() {
+            State::Ready(Some(self.with_retry(why)))
+        } else {
+            State::Questioning(why)
+        };
+    }
+}

@@ -1,0 +1,52 @@
+//! Why an attempt failed, and when to try again.
+
+use std::time::Duration;
+
+use super::{Attempt, Why};
+use crate::vote::{Fault, Vote};
+
+impl Attempt {
+    /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
+    /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
+    pub(super) fn reason(&self, absent: usize) -> Why {
+        let quorum = self.round.quorum();
+        let doubtful = self.round.doubtful().len();
+        if quorum.is_out_of_reach(self.round.barred().len()) {
+            Why::Barred
+        } else if !self.round.missing().is_empty() {
+            // Keys of ours went while their number was settled.
+            Why::TooLate
+        } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
+            Why::OnProbation { retry_after: None }
+        } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
+            Why::NoQuorum
+        } else {
+            Why::Contended { retry_after: None }
+        }
+    }
+
+    /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
+    pub(super) fn with_retry(&self, why: Why) -> Why {
+        let is_doubt = matches!(why, Why::OnProbation { .. });
+        if !matches!(why, Why::Contended { .. } | Why::OnProbation { .. }) {
+            return why;
+        }
+        let mut free_after: Vec<Duration> = self
+            .round
+            .votes()
+            .filter_map(|vote| match vote {
+                Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } | Vote::Missing => {
+                    Some(Duration::ZERO)
+                }
+                Vote::Held { remaining } => *remaining,
+                Vote::Doubtful { remaining, .. } => Some(*remaining),
+                // Not asked, since so many others are in doubt that it could not matter.
+                Vote::Unknown(Fault::Silent) if is_doubt => Some(Duration::ZERO),
+                Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
+            })
+            .collect();
+        free_after.sort_unstable();
+        let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
+        if is_doubt { Why::OnProbation { retry_after } } else { Why::Contended { retry_after } }
+    }
+}

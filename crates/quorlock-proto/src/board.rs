@@ -1,0 +1,392 @@
+//! Which order goes to which machine, which question to which node, and when to look again: the driver's pure half.
+
+mod action;
+mod advance;
+mod lines;
+mod machine;
+mod members;
+mod post;
+
+pub use action::{Action, Limits, News};
+use machine::{Bid, Entry, Machine};
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::attempt::Attempt;
+use crate::claim::{Claim, Key, Mark, Phase, Token};
+use crate::fence::Fence;
+use crate::lane::{Lane, Link, Pending, settle_down};
+use crate::lease::Tenure;
+use crate::membership::Membership;
+use crate::quorum::{NodeId, Quorum};
+use crate::survey::Survey;
+use crate::terms::Terms;
+use crate::time::{BootTime, Moment};
+use crate::vote::{Bar, Fault, Vote};
+
+/// The name of a machine on the board; the caller picks it, and never twice.
+pub type Id = u64;
+
+/// Every running machine, and one ordered queue per node.
+///
+/// Inputs are orders, answers, links that come and go, and the time. After each, [`poll`](Self::poll) until there
+/// is nothing more to do, then call [`on_wake`](Self::on_wake) at [`next_wake`](Self::next_wake).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Board {
+    quorum: Quorum,
+    limits: Limits,
+    lanes: Vec<Lane>,
+    /// Boxed: the map keeps room for more than it has.
+    running: BTreeMap<Id, Box<Entry>>,
+    /// How many of them are leases.
+    leases: usize,
+    alarms: BTreeSet<(BootTime, Id)>,
+    actions: VecDeque<Action>,
+    /// Which nodes may vote; in plain mode all of them, always.
+    members: Option<Box<Membership>>,
+    /// Numbers ahead of our clock that were seen last, key by key.
+    last_seen: BTreeMap<Key, u64>,
+    /// How far the wall clock is ahead of the boot clock; a step forward may end leases before their alarm.
+    wall_lead: Option<u64>,
+}
+
+impl Board {
+    /// A board for nodes that are not connected yet.
+    #[must_use]
+    pub fn new(quorum: Quorum, limits: Limits) -> Self {
+        Self {
+            quorum,
+            limits,
+            lanes: vec![Lane::new(); quorum.nodes()],
+            running: BTreeMap::new(),
+            leases: 0,
+            alarms: BTreeSet::new(),
+            actions: VecDeque::new(),
+            members: None,
+            last_seen: BTreeMap::new(),
+            wall_lead: None,
+        }
+    }
+
+    /// The same board, guarded: with fencing numbers, and no vote of a node that may have forgotten.
+    #[must_use]
+    pub fn guarded(quorum: Quorum, limits: Limits, members: Membership) -> Self {
+        Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self) -> Option<Action> {
+        if self.actions.is_empty() {
+            settle_down(&mut self.actions);
+        }
+        self.actions.pop_front()
+    }
+
+    /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
+    pub fn acquire(&mut self, id: Id, claim: Claim, tenure: Tenure, token: Token, now: Moment) {
+        let fence = self.members.is_some().then(|| {
+            let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
+            Fence::hint(now, last_seen, claim.floor)
+        });
+        let quorum = self.quorum_in_use();
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
+        self.start(id, Machine::Attempt(Box::new(Bid { attempt, tenure })), now);
+    }
+
+    /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
+    pub fn abandon(&mut self, id: Id, now: Moment) {
+        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            Some(Machine::Attempt(bid)) => bid.attempt.abandon(),
+            Some(Machine::Lease(lease)) => lease.release(now),
+            Some(Machine::Survey(_)) | None => {}
+        }
+        self.advance(id, now);
+    }
+
+    /// Asks for these terms for a held lock. Tells `Renewed`, `Unconfirmed` or `Lost`. False, and nothing told, if
+    /// it is not held.
+    pub fn extend(&mut self, id: Id, terms: Terms, now: Moment) -> bool {
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            Some(Machine::Lease(lease)) if lease.is_held() => lease,
+            _ => return false,
+        };
+        lease.extend(terms, |node| voters.absence_to_holders(node, now), now);
+        self.advance(id, now);
+        true
+    }
+
+    /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
+    pub fn forfeit(&mut self, id: Id, now: Moment) {
+        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            lease.forfeit();
+            self.advance(id, now);
+        }
+    }
+
+    /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
+    pub fn release(&mut self, id: Id, now: Moment) -> bool {
+        let settle_by = now.plus(self.limits.node_timeout);
+        match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            Some(Machine::Lease(lease)) => lease.release(settle_by),
+            _ => return false,
+        }
+        self.advance(id, now);
+        true
+    }
+
+    /// Asks every node about a key. Tells `Surveyed`.
+    pub fn survey(&mut self, id: Id, phase: Phase, key: Key, now: Moment) {
+        let voters = voters(&self.lanes, None, self.limits);
+        let settle_by = now.plus(self.limits.node_timeout);
+        // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
+        // probation.
+        let terms = self.members.as_ref().filter(|_| phase == Phase::Forget);
+        let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
+        let absence = |node| voters.absence(node, now).or_else(|| stranger(node));
+        let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
+        self.start(id, Machine::Survey(Box::new(survey)), now);
+    }
+
+    /// The node is connected. What is owed to it goes out first.
+    pub fn on_up(&mut self, node: NodeId, now: Moment) {
+        self.lanes[node.index()].link = Link::Up;
+        self.send_owed(node, now);
+    }
+
+    /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
+    /// unknown, undos without one are owed.
+    pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+        self.unlink(node, Link::Down(why), now);
+    }
+
+    /// The node may not serve us.
+    pub fn on_barred(&mut self, node: NodeId, bar: Bar, now: Moment) {
+        self.unlink(node, Link::Barred(bar), now);
+    }
+
+    /// What the node's next answer will be an answer to; `None` if it owes none.
+    #[must_use]
+    pub fn expects(&self, node: NodeId) -> Option<Phase> {
+        self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
+            Pending::Vote { phase, .. } => phase,
+            Pending::Look { .. } => Phase::Look,
+            Pending::Undo(_) => Phase::Release,
+        })
+    }
+
+    /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
+    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, Phase)> {
+        let awaiting = &mut self.lanes[node.index()].awaiting;
+        let answered = awaiting.pop_front()?;
+        settle_down(awaiting);
+        match answered.pending {
+            Pending::Vote { of, phase, round } => {
+                let vote = self.weigh(node, phase, vote, now);
+                if vote != Vote::Unknown(Fault::NoScript) || !self.ask_as_text(node, of, phase, round, now) {
+                    self.deliver(of, node, phase, round, vote, now);
+                }
+                Some((of, phase))
+            }
+            Pending::Look { .. } => {
+                self.on_seen(node, Err(Vote::Unknown(Fault::Odd)), now);
+                None
+            }
+            Pending::Undo(undo) => {
+                let of = undo.of;
+                self.on_undone(node, undo, vote, now);
+                Some((of, Phase::Release))
+            }
+        }
+    }
+
+    /// The time asked for may have come.
+    pub fn on_wake(&mut self, now: Moment) {
+        for node in self.quorum.all().iter() {
+            let lane = &mut self.lanes[node.index()];
+            // Nearly in the order they end. To look through all at every turn would cost more than the turn.
+            while lane.owed.front().is_some_and(|undo| undo.until.is_due(now)) {
+                lane.owed.pop_front();
+            }
+            if lane.link == Link::Up && lane.has_owed_for(now, self.limits.redial_after) {
+                self.actions.push_back(Action::Redial(node));
+                self.on_down(node, "did not answer for too long".into(), now);
+            } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {
+                self.send_owed(node, now);
+            }
+        }
+        self.follow_members(now);
+        if self.wall_gained(now) {
+            let leases: Vec<Id> = self.running.keys().copied().collect();
+            for id in leases {
+                self.wake(id, now);
+            }
+        }
+        while let Some((_, id)) = self.alarms.first().copied().filter(|(due, _)| due.is_due(now)) {
+            self.wake(id, now);
+        }
+    }
+
+    /// When to call [`on_wake`](Self::on_wake), if ever, by the boot clock.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
+        let redial_after = self.limits.redial_after.as_nanos() as u64;
+        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
+            if let Some(oldest) = lane.awaiting.front() {
+                wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
+            }
+            if let Some(retry) = lane.retry_at {
+                wake = wake.min(retry.boot_nanos());
+            }
+        }
+        if let Some(look) = self.members.as_ref().and_then(|members| members.wake_at()) {
+            wake = wake.min(look.boot_nanos());
+        }
+        (wake < u64::MAX).then_some(wake)
+    }
+
+    /// Whether any lock is held, and so the clock worth a look now and then.
+    #[must_use]
+    pub fn has_leases(&self) -> bool {
+        self.leases > 0
+    }
+
+    /// Whether some attempt, release or survey still runs, or some lock is still held.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// The keys of locks that are still held, or lost and not yet let go.
+    pub fn kept(&self) -> impl Iterator<Item = &Key> {
+        self.running.values().filter_map(|entry| match &entry.machine {
+            Machine::Lease(lease) if lease.is_kept() => Some(lease.key()),
+            _ => None,
+        })
+    }
+
+    /// Every undo not known done, node by node.
+    pub fn undone(&self) -> impl Iterator<Item = (NodeId, &Key)> {
+        self.quorum
+            .all()
+            .iter()
+            .flat_map(|node| self.lanes[node.index()].undone().map(move |undo| (node, &undo.key)))
+    }
+
+    /// Whether a machine of ours works under this key with the token of this mark.
+    #[must_use]
+    pub fn is_ours(&self, key: &Key, mark: Mark) -> bool {
+        self.running.values().any(|entry| match &entry.machine {
+            Machine::Lease(lease) => lease.key() == key && lease.token().mark() == mark,
+            Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark,
+            Machine::Survey(_) => false,
+        })
+    }
+
+    /// What an inspection shows of the owner of this lease.
+    #[must_use]
+    pub fn mark(&self, id: Id) -> Option<Mark> {
+        match &self.running.get(&id)?.machine {
+            Machine::Lease(lease) => Some(lease.token().mark()),
+            Machine::Attempt(_) | Machine::Survey(_) => None,
+        }
+    }
+
+    /// The key that this node's next answer is about.
+    #[must_use]
+    pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
+        match &self.lanes[node.index()].awaiting.front()?.pending {
+            Pending::Vote { of, .. } => match &self.running.get(of)?.machine {
+                Machine::Lease(lease) => Some(lease.key()),
+                Machine::Attempt(bid) => Some(&bid.attempt.claim().key),
+                Machine::Survey(survey) => Some(survey.key()),
+            },
+            Pending::Undo(undo) => Some(&undo.key),
+            Pending::Look { .. } => None,
+        }
+    }
+
+    fn start(&mut self, id: Id, machine: Machine, now: Moment) {
+        self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
+        self.advance(id, now);
+    }
+
+    fn wake(&mut self, id: Id, now: Moment) {
+        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let Some(entry) = self.running.get_mut(&id) else { return };
+        let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
+        self.alarms.remove(&(due, id));
+        match &mut entry.machine {
+            Machine::Attempt(bid) => bid.attempt.on_wake(now),
+            Machine::Lease(lease) => lease.on_wake(|node| voters.absence_to_holders(node, now), now),
+            Machine::Survey(survey) => survey.on_wake(now),
+        }
+        self.advance(id, now);
+    }
+
+    fn deliver(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
+        if self.hand(id, node, phase, round, vote, now) {
+            self.advance(id, now);
+        }
+    }
+
+    /// Hands a vote to its machine, which is to be advanced next. False if it has ended, as it often has when the last
+    /// nodes answer.
+    fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) -> bool {
+        let Some(entry) = self.running.get_mut(&id) else { return false };
+        match &mut entry.machine {
+            Machine::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
+            Machine::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
+            Machine::Survey(survey) => survey.on_reply(node, vote),
+        }
+        true
+    }
+
+    fn end(&mut self, id: Id) {
+        let Some(entry) = self.running.remove(&id) else { return };
+        if entry.alarm != BootTime::NEVER {
+            self.alarms.remove(&(entry.alarm, id));
+        }
+        self.leases -= usize::from(matches!(entry.machine, Machine::Lease(_)));
+    }
+
+    /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
+    /// bit.
+    fn wall_gained(&mut self, now: Moment) -> bool {
+        let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
+        let known = self.wall_lead.map_or(lead, |known| known.min(lead));
+        let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
+        self.wall_lead = Some(if has_gained { lead } else { known });
+        has_gained
+    }
+}
+
+/// Who can be asked, and who need not be.
+struct Voters<'a> {
+    lanes: &'a [Lane],
+    members: Option<&'a Membership>,
+    node_timeout: Duration,
+}
+
+impl Voters<'_> {
+    fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
+    }
+
+    fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        absence.or_else(|| self.members.and_then(|members| members.absence_to_holders(node, now)))
+    }
+}
+
+/// Takes the parts, so that a machine can be changed meanwhile.
+fn voters<'a>(lanes: &'a [Lane], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
+    Voters { lanes, members, node_timeout: limits.node_timeout }
+}
+
+const WALL_GAIN_NANOS: u64 = 1_000_000;

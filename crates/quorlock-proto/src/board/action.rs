@@ -1,0 +1,87 @@
+//! What a board is told once, and what it says.
+
+use std::time::Duration;
+
+use super::Id;
+use crate::attempt::Refusal;
+use crate::claim::Ask;
+use crate::lease::Loss;
+use crate::membership::{Declared, Standing, Write};
+use crate::quorum::{NodeId, NodeSet};
+use crate::sentinel::Oddity;
+use crate::time::Moment;
+use crate::vote::Vote;
+
+/// How long a node may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// After this, nobody waits for the node.
+    pub node_timeout: Duration,
+    /// After this, its connection is given up.
+    pub redial_after: Duration,
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Write this question to these nodes, behind everything written to them before.
+    Send {
+        /// The question.
+        ask: Ask,
+        /// To whom.
+        nodes: NodeSet,
+        /// Whether scripts are sent as text, because the node does not know their hash.
+        as_text: bool,
+    },
+    /// Ask this node what it remembers of its cluster, after it was told what to remember.
+    Look {
+        /// Which node.
+        node: NodeId,
+        /// What it is told.
+        write: Option<Write>,
+        /// Whether the script is sent as text.
+        as_text: bool,
+    },
+    /// The node stands otherwise than before.
+    Standing(NodeId, Standing),
+    /// The node's clock is odd.
+    Clock(NodeId, Oddity),
+    /// Give up this node's connection, and dial it anew.
+    Redial(NodeId),
+    /// Tell the caller, or whoever listens.
+    Tell(Id, News),
+}
+
+/// What a machine has to say to its caller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum News {
+    /// The attempt won: the lock is held until the deadline, on these nodes.
+    Won {
+        /// Until when it may be trusted.
+        deadline: Moment,
+        /// Where it stands so far.
+        confirmed: NodeSet,
+        /// Its fencing number; none in plain mode.
+        number: Option<u64>,
+        /// In how many rounds.
+        rounds: u8,
+    },
+    /// The attempt failed.
+    Refused(Refusal),
+    /// More, or other, nodes have the key.
+    Confirmed(NodeSet),
+    /// A renewal or an extension begins.
+    Renewing,
+    /// The lock is held until this deadline.
+    Renewed(Moment),
+    /// A renewal or an extension got too few answers; the deadline stays.
+    Unconfirmed(Vec<Vote>),
+    /// The lock is lost.
+    Lost(Loss),
+    /// The release is done on these terms: every node's answer.
+    Released(Vec<Vote>),
+    /// What the nodes answered to a survey.
+    Surveyed(Vec<Vote>),
+    /// A cluster was declared, or could not be.
+    Declared(Declared),
+}

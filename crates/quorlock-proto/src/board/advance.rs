@@ -1,0 +1,116 @@
+//! From what a machine says to what is done about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
+use super::{Action, Board, Id, Machine, News};
+use crate::attempt::AttemptStep;
+use crate::claim::{Key, Phase};
+use crate::fence::Fence;
+use crate::lane::Undo;
+use crate::lease::{Lease, LeaseStep};
+use crate::survey::SurveyStep;
+use crate::time::Moment;
+
+impl Board {
+    /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
+    pub(super) fn advance(&mut self, id: Id, now: Moment) {
+        let entry = loop {
+            let Some(entry) = self.running.get_mut(&id) else { return };
+            match &mut entry.machine {
+                Machine::Attempt(bid) => match bid.attempt.poll() {
+                    Some(AttemptStep::Ask(Phase::Release, nodes)) => {
+                        let attempt = &bid.attempt;
+                        let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
+                        let (key, token) = (attempt.claim().key.clone(), attempt.token());
+                        let undo = Undo { of: id, key, token, phase: Phase::Release, until };
+                        self.undo(nodes, &undo, now);
+                    }
+                    Some(AttemptStep::Ask(phase, nodes)) => {
+                        let ask = ask_for_attempt(&bid.attempt, phase);
+                        self.send(ask, nodes, id, 0, now);
+                    }
+                    Some(AttemptStep::Won) => {
+                        let lease = Lease::new(&bid.attempt, bid.tenure);
+                        let (number, rounds) = (lease.number(), bid.attempt.rounds());
+                        let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
+                        let news = News::Won { deadline, confirmed, number, rounds };
+                        remember(&mut self.last_seen, lease.key(), number, now);
+                        entry.machine = Machine::Lease(lease);
+                        self.leases += 1;
+                        self.actions.push_back(Action::Tell(id, news));
+                    }
+                    Some(AttemptStep::Lost(refusal)) => {
+                        self.actions.push_back(Action::Tell(id, News::Refused(refusal)));
+                    }
+                    None => break entry,
+                },
+                Machine::Lease(lease) => match lease.poll() {
+                    Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
+                        let until = lease.keys_until().plus(UNDO_SLACK);
+                        let (key, token) = (lease.key().clone(), lease.token());
+                        let undo = Undo { of: id, key, token, phase: lease.release_as(), until };
+                        self.undo(nodes, &undo, now);
+                    }
+                    Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
+                        let mut ask = ask_for_lease(lease, phase, ttl);
+                        ask.fence = past.map(Fence::Number).or(ask.fence);
+                        if phase == Phase::Renew {
+                            self.actions.push_back(Action::Tell(id, News::Renewing));
+                        }
+                        self.send(ask, nodes, id, round, now);
+                    }
+                    Some(LeaseStep::Confirmed(nodes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Confirmed(nodes)));
+                    }
+                    Some(LeaseStep::Renewed(deadline)) => {
+                        self.actions.push_back(Action::Tell(id, News::Renewed(deadline)));
+                    }
+                    Some(LeaseStep::Unconfirmed(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Unconfirmed(votes)));
+                    }
+                    Some(LeaseStep::Lost(loss)) => {
+                        self.actions.push_back(Action::Tell(id, News::Lost(loss)));
+                    }
+                    Some(LeaseStep::Released(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Released(votes)));
+                    }
+                    None => break entry,
+                },
+                Machine::Survey(survey) => match survey.poll() {
+                    Some(SurveyStep::Ask(phase, nodes)) => {
+                        let ask = ask_for_survey(survey, phase, self.members.is_some());
+                        self.send(ask, nodes, id, 0, now);
+                    }
+                    Some(SurveyStep::Done(votes)) => {
+                        self.actions.push_back(Action::Tell(id, News::Surveyed(votes)));
+                    }
+                    None => break entry,
+                },
+            }
+        };
+        if entry.machine.is_done() {
+            self.end(id);
+        } else {
+            entry.set_alarm(id, &mut self.alarms);
+        }
+    }
+}
+
+/// Keeps a number that our clock has not reached, so that the next hint is above it. All others the clock is above.
+fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: Moment) {
+    let micros = now.wall_nanos() / 1000;
+    if let Some(number) = number.filter(|number| *number >= micros) {
+        last_seen.retain(|_, number| *number >= micros);
+        if last_seen.len() >= MOST_REMEMBERED {
+            // A forgotten number costs a second round at worst.
+            last_seen.clear();
+        }
+        last_seen.insert(key.clone(), number);
+    }
+}
+
+/// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
+const UNDO_SLACK: Duration = Duration::from_secs(60);
+const MOST_REMEMBERED: usize = 1024;

@@ -1,0 +1,49 @@
+//! The board's part in waiting: places in lines, and whom a release leaves to wait.
+
+use std::time::Duration;
+
+use super::{Board, Id, Machine, voters};
+use crate::claim::{Key, Phase};
+use crate::quorum::{NodeId, NodeSet};
+use crate::survey::Survey;
+use crate::time::Moment;
+
+impl Board {
+    /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
+    pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
+        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            lease.keep_turn();
+        }
+        self.release(id, now)
+    }
+
+    /// The nodes where a lock may stand that is still kept.
+    #[must_use]
+    pub fn touched(&self, id: Id) -> Option<NodeSet> {
+        match &self.running.get(&id)?.machine {
+            Machine::Lease(lease) if lease.is_kept() => Some(lease.touched()),
+            _ => None,
+        }
+    }
+
+    /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `Surveyed`.
+    pub fn line_up(&mut self, id: Id, node: NodeId, asked: (Phase, Key, Duration), now: Moment) {
+        let voters = voters(&self.lanes, None, self.limits);
+        let settle_by = now.plus(self.limits.node_timeout);
+        let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);
+        self.start(id, Machine::Survey(Box::new(survey)), now);
+    }
+
+    /// Whether lines may be kept on the node: on one that does not vote the holder's key may be missing, and all who
+    /// stand there would be told that the lock is free.
+    #[must_use]
+    pub fn may_keep_lines(&self, node: NodeId) -> bool {
+        self.members.as_ref().is_none_or(|members| members.is_voting(node))
+    }
+
+    /// Whether the node would answer.
+    #[must_use]
+    pub fn answers(&self, node: NodeId, now: Moment) -> bool {
+        voters(&self.lanes, None, self.limits).absence(node, now).is_none()
+    }
+}

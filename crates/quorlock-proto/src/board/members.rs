@@ -1,0 +1,175 @@
+//! The board's way to the membership: what nodes remember, what their clocks show, and what their votes are worth.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Board, Entry, Id, Machine, News};
+use crate::claim::Phase;
+use crate::lane::{Awaiting, Link, Pending};
+use crate::marker::{ClusterId, Look};
+use crate::membership::{Badge, MemberStep, Standing, Write};
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, Quorum};
+use crate::sentinel::Oddity;
+use crate::time::Moment;
+use crate::vote::{Fault, Vote};
+
+impl Board {
+    /// A node that was just reached tells what it remembers; it was asked then. To be called before
+    /// [`on_up`](Self::on_up); of no effect in plain mode.
+    pub fn on_met(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.on_first_clock(node, asked, look.micros, now);
+            members.on_up(node, look, now);
+            self.follow_members(now);
+        }
+    }
+
+    /// The node's answer to `Look`: what it remembers, or why it does not tell.
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+        let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
+        match (awaiting.pending, look) {
+            (Pending::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
+                self.look(node, write, true, now);
+            }
+            (Pending::Look { .. }, look) => self.on_seen(node, look, now),
+            // Not what it should be an answer to: nobody can tell any more which answer is whose.
+            (Pending::Vote { .. } | Pending::Undo(_), _) => {
+                self.actions.push_back(Action::Redial(node));
+                self.unlink(node, Link::Down(Arc::from("answers out of order")), now);
+            }
+        }
+    }
+
+    /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
+    pub fn on_clock(&mut self, node: NodeId, micros: u64, now: Moment) {
+        let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
+            return;
+        };
+        let members = self.members.as_mut();
+        let Some(oddity) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
+            return;
+        };
+        self.actions.push_back(Action::Clock(node, oddity));
+        let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
+        if let (Oddity::Jumped { .. }, Some(worth)) = (oddity, worth) {
+            let machines: Vec<Id> = self.running.keys().copied().collect();
+            for id in machines {
+                match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                    Some(Machine::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
+                    Some(Machine::Lease(lease)) => lease.distrust(node, worth.clone()),
+                    Some(Machine::Survey(_)) | None => continue,
+                }
+                self.advance(id, now);
+            }
+        }
+        self.follow_members(now);
+    }
+
+    /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
+    /// mode.
+    #[must_use]
+    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+        self.members.as_ref()?.badge(node)
+    }
+
+    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `Declared`.
+    pub fn declare(&mut self, id: Id, cluster: ClusterId, is_forced: bool, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.declare(id, cluster, is_forced);
+            self.follow_members(now);
+        }
+    }
+
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+        if let Some(members) = &mut self.members {
+            members.on_look(node, look, now);
+            self.follow_members(now);
+        }
+    }
+
+    pub(super) fn follow_members(&mut self, now: Moment) {
+        while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
+            match step {
+                MemberStep::Look(node, write) => self.look(node, write, false, now),
+                MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
+                MemberStep::Changed(node, standing) => {
+                    let is_voting = standing == Standing::Voting;
+                    self.actions.push_back(Action::Standing(node, standing));
+                    if is_voting {
+                        self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);
+                    }
+                }
+                MemberStep::Declared(id, declared) => {
+                    self.actions.push_back(Action::Tell(id, News::Declared(declared)));
+                }
+            }
+        }
+    }
+
+    /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
+    /// rivals may have been there first. After a `pause`, for a node that comes and goes is not to burden the others.
+    fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: Moment) {
+        if self.leases == 0 {
+            return;
+        }
+        let is_away = |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.lacks(node));
+        let away: Vec<Id> =
+            self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
+        for (place, id) in away.into_iter().enumerate() {
+            if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+                lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
+                self.advance(id, now);
+            }
+        }
+    }
+
+    /// What a vote is worth, coming from this node now. A grant of a node that is in doubt is none, and may yet have
+    /// been done.
+    pub(super) fn weigh(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) -> Vote {
+        let Some(members) = &mut self.members else { return vote };
+        match vote {
+            Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
+            Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
+            Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
+                let absence = match phase {
+                    Phase::Renew | Phase::Retake => members.absence_to_holders(node, now),
+                    _ => members.absence(node, now),
+                };
+                return match absence {
+                    None => vote,
+                    Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
+                    Some(undecided @ Vote::Unknown(Fault::Undecided)) => undecided,
+                    // Whatever keeps it from voting was learnt while this grant was on its way.
+                    Some(_) => Vote::Unknown(Fault::Changed),
+                };
+            }
+            _ => return vote,
+        }
+        self.follow_members(now);
+        vote
+    }
+
+    /// Always the one that was agreed on, but for a known mistake.
+    pub(super) fn quorum_in_use(&self) -> Quorum {
+        if is(Mutant::QuorumOfConnected) {
+            return self.quorum.of_connected(self.lanes.iter().filter(|lane| lane.link == Link::Up).count());
+        }
+        self.quorum
+    }
+
+    fn look(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
+        let pending = Pending::Look { write: write.clone(), as_text };
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.actions.push_back(Action::Look { node, write, as_text });
+    }
+}
+
+/// How long a connection that comes back is to stay before leases are renewed for its sake.
+const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
+/// Thousands of leases that come to a node at once come one after the other, and not past when they are renewed anyway.
+const BETWEEN_LEASES: Duration = Duration::from_micros(100);
+
+const fn is_ballot(phase: Phase) -> bool {
+    matches!(phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
+}

@@ -1,0 +1,176 @@
+//! The board's way to its lanes: what is sent, what is owed, and what becomes of it when a link goes.
+
+use std::time::Duration;
+
+use super::{Action, Board, Id, Machine};
+use crate::attempt::Attempt;
+use crate::claim::{Ask, Phase, Token};
+use crate::fence::Fence;
+use crate::lane::{Awaiting, Link, Pending, Undo};
+use crate::lease::Lease;
+use crate::quorum::{NodeId, NodeSet};
+use crate::survey::Survey;
+use crate::time::Moment;
+use crate::vote::{Fault, Vote};
+
+impl Board {
+    /// Whether any node owes an answer.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.awaiting.is_empty())
+    }
+
+    /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
+    /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
+    pub(super) fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
+        let phase = ask.phase;
+        let up = self.up_of(nodes);
+        for node in up.iter() {
+            let pending = Pending::Vote { of, phase, round };
+            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        }
+        if !up.is_empty() {
+            self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
+        }
+        for node in nodes.without(up).iter() {
+            if let Some(vote) = self.lanes[node.index()].absence(now, self.limits.node_timeout) {
+                self.hand(of, node, phase, round, vote, now);
+            }
+        }
+    }
+
+    fn up_of(&self, nodes: NodeSet) -> NodeSet {
+        nodes.iter().filter(|node| matches!(self.lanes[node.index()].link, Link::Up)).collect()
+    }
+
+    /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
+    pub(super) fn undo(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
+        let up = self.up_of(nodes);
+        for node in up.iter() {
+            let pending = Pending::Undo(undo.clone());
+            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        }
+        if !up.is_empty() {
+            self.actions.push_back(Action::Send { ask: release_of(undo), nodes: up, as_text: false });
+        }
+        for node in nodes.without(up).iter() {
+            let lane = &mut self.lanes[node.index()];
+            lane.owed.push_back(undo.clone());
+            // Whoever waits for the release hears at once that this node will not answer now.
+            if let Some(vote) = lane.absence(now, self.limits.node_timeout)
+                && let Some(Machine::Lease(lease)) =
+                    self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
+            {
+                lease.on_reply(node, Phase::Release, 0, vote, now);
+            }
+        }
+    }
+
+    pub(super) fn send_undo(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
+        let ask = release_of(&undo);
+        let nodes = [node].into_iter().collect();
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending: Pending::Undo(undo) });
+        self.actions.push_back(Action::Send { ask, nodes, as_text });
+    }
+
+    pub(super) fn send_owed(&mut self, node: NodeId, now: Moment) {
+        let lane = &mut self.lanes[node.index()];
+        lane.retry_at = None;
+        for undo in std::mem::take(&mut lane.owed) {
+            if !undo.until.is_due(now) {
+                self.send_undo(node, undo, false, now);
+            }
+        }
+    }
+
+    /// The node has lost its scripts: the question goes out once more with the script's text, but only while its
+    /// answer matters. Behind an undo of the same token it would bring back what was undone.
+    pub(super) fn ask_as_text(
+        &mut self,
+        node: NodeId,
+        id: Id,
+        phase: Phase,
+        round: u32,
+        now: Moment,
+    ) -> bool {
+        let ask = match self.running.get(&id).map(|entry| &entry.machine) {
+            Some(Machine::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
+            Some(Machine::Lease(lease)) if lease.is_held() && phase != Phase::Grant => {
+                ask_for_lease(lease, phase, lease.renewal_ttl())
+            }
+            Some(Machine::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
+            _ => return false,
+        };
+        let pending = Pending::Vote { of: id, phase, round };
+        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
+        true
+    }
+
+    pub(super) fn unlink(&mut self, node: NodeId, link: Link, now: Moment) {
+        let lane = &mut self.lanes[node.index()];
+        lane.link = link;
+        lane.retry_at = None;
+        let mut orphans = Vec::new();
+        for awaiting in std::mem::take(&mut lane.awaiting) {
+            match awaiting.pending {
+                Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
+                Pending::Look { .. } => {}
+                Pending::Undo(undo) => {
+                    orphans.push((undo.of, Phase::Release, 0));
+                    lane.owed.push_back(undo);
+                }
+            }
+        }
+        if let Some(members) = &mut self.members {
+            members.on_down(node);
+            self.follow_members(now);
+        }
+        for (of, phase, round) in orphans {
+            self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);
+        }
+    }
+
+    /// A node's answer to an undo.
+    pub(super) fn on_undone(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
+        let of = undo.of;
+        match vote {
+            Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
+            // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
+            Vote::Unknown(Fault::NoScript) => return self.send_undo(node, undo, true, now),
+            // The node answered, but has not done it.
+            _ => {
+                let pause = if matches!(vote, Vote::Barred(_)) { BARRED_UNDO_RETRY } else { UNDO_RETRY };
+                let retry_at = now.plus(pause);
+                let lane = &mut self.lanes[node.index()];
+                lane.owed.push_back(undo);
+                lane.retry_at = Some(lane.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
+            }
+        }
+        self.deliver(of, node, Phase::Release, 0, vote, now);
+    }
+}
+
+fn release_of(undo: &Undo) -> Ask {
+    Ask { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
+}
+
+pub(super) fn ask_for_attempt(attempt: &Attempt, phase: Phase) -> Ask {
+    let claim = attempt.claim();
+    let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
+    Ask { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
+}
+
+pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
+    Ask { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+}
+
+pub(super) fn ask_for_survey(survey: &Survey, phase: Phase, is_guarded: bool) -> Ask {
+    let fence = (is_guarded && phase.is_break()).then_some(Fence::Next);
+    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence }
+}
+
+/// How soon a node is asked again that answered an undo with an error.
+const UNDO_RETRY: Duration = Duration::from_millis(250);
+/// The same, where somebody has to grant a right first.
+const BARRED_UNDO_RETRY: Duration = Duration::from_secs(5);

@@ -1,0 +1,141 @@
+//! One node as the board sees it: its link, the answers it owes us, and the undos we owe it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::board::Id;
+use crate::claim::{Key, Phase, Token};
+use crate::membership::Write;
+use crate::time::{BootTime, Moment};
+use crate::vote::{Bar, Fault, Vote};
+
+/// One node's ordered queue.
+///
+/// Answers come in the order of the questions, so `awaiting` is matched from its front. An undo whose answer never
+/// came is *owed*: it is the first thing sent on the node's next connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// Whether questions can be sent.
+    pub link: Link,
+    /// What was sent and not yet answered, oldest first.
+    pub awaiting: VecDeque<Awaiting>,
+    /// Undos not known done, oldest first.
+    pub owed: VecDeque<Undo>,
+    /// When to send owed undos again that the node answered with an error.
+    pub retry_at: Option<Moment>,
+}
+
+/// The state of the connection to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// Ready for questions.
+    Up,
+    /// Not connected: why.
+    Down(Arc<str>),
+    /// It may not serve us: why.
+    Barred(Bar),
+}
+
+/// A question that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Awaiting {
+    /// When it was sent.
+    pub sent: Moment,
+    /// What its answer is for.
+    pub pending: Pending,
+}
+
+/// What an answer is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pending {
+    /// A vote in some round of some machine.
+    Vote {
+        /// Which machine.
+        of: Id,
+        /// To which question.
+        phase: Phase,
+        /// In which of its rounds.
+        round: u32,
+    },
+    /// What the node remembers; in the second try, as text.
+    Look {
+        /// What it was told to remember.
+        write: Option<Write>,
+        /// Whether the question went out in full.
+        as_text: bool,
+    },
+    /// An undo.
+    Undo(Undo),
+}
+
+/// A release that may still be needed on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Undo {
+    /// The machine that wants to hear of it, while it runs.
+    pub of: Id,
+    /// The key to free.
+    pub key: Key,
+    /// If it still has this token.
+    pub token: Token,
+    /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
+    /// would pass a call on from one to the next while somebody else has the lock.
+    pub phase: Phase,
+    /// Until when it may matter: no key of ours can outlive this.
+    pub until: BootTime,
+}
+
+impl Lane {
+    /// The lane of a node that has not been reached yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            link: Link::Down("still connecting".into()),
+            awaiting: VecDeque::new(),
+            owed: VecDeque::new(),
+            retry_at: None,
+        }
+    }
+
+    /// The vote of a node that need not be asked: "down" and "owes an answer for longer than the node time-out"
+    /// count as unknown at once, so that nobody waits for it and no queue grows for it.
+    #[must_use]
+    pub fn absence(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
+        match &self.link {
+            Link::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
+            Link::Barred(bar) => Some(Vote::Barred(bar.clone())),
+            Link::Up if self.has_owed_for(now, node_timeout) => Some(Vote::Unknown(Fault::Slow)),
+            Link::Up => None,
+        }
+    }
+
+    /// Whether the node has owed an answer for `span` or longer.
+    #[must_use]
+    pub fn has_owed_for(&self, now: Moment, span: Duration) -> bool {
+        self.awaiting.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
+    }
+
+    /// Every undo not known done, sent or not.
+    pub fn undone(&self) -> impl Iterator<Item = &Undo> {
+        let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
+            Pending::Undo(undo) => Some(undo),
+            Pending::Vote { .. } | Pending::Look { .. } => None,
+        });
+        sent.chain(&self.owed)
+    }
+}
+
+/// Gives back the room that a burst has taken, such as thousands of renewals at once, when it is over.
+pub fn settle_down<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+        queue.shrink_to(ROOM_KEPT);
+    }
+}
+
+const ROOM_KEPT: usize = 256;
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,380 @@
+//! A held claim: its deadline, its renewals, its release.
+
+mod outranked;
+mod release;
+mod renewal;
+mod step;
+
+pub use step::{LeaseStep, Loss, Tenure};
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use crate::attempt::Attempt;
+use crate::claim::{Key, Phase, Token};
+use crate::fence::Fence;
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::terms::Terms;
+use crate::time::{BootTime, Moment};
+use crate::vote::Vote;
+use outranked::{OverOurs, proof_pause};
+use release::Releasing;
+use renewal::Renewal;
+
+/// A lock that is held.
+///
+/// Three answers to a renewal: *renewed*, *lost* (others have too many nodes), *unknown* (too few answers: the
+/// deadline stays, and it asks again soon). It never gives up a lock that may still be held, never deletes its own
+/// keys before it is told to, and never comes back once lost.
+///
+/// It is kept small, for leases come by the thousand: what it has only for a while is in a box.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    key: Key,
+    token: Token,
+    /// Our fencing number; none in plain mode. Nodes give no number 0.
+    number: Option<NonZeroU64>,
+    quorum: Quorum,
+    terms: Terms,
+    auto_renew: bool,
+    deadline: Moment,
+    /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
+    outlives_grants: bool,
+    /// What few leases have.
+    seldom: Option<Box<Seldom>>,
+    /// No key of ours lives longer than this.
+    keys_until: BootTime,
+    /// Nodes where a key of ours may stand.
+    touched: NodeSet,
+    /// Nodes known to have our key.
+    confirmed: NodeSet,
+    next_renewal: BootTime,
+    rounds: u32,
+    state: State,
+    to_raise: NodeSet,
+    news: Option<News>,
+    confirmed_changed: bool,
+    /// Which release it will ask for.
+    release_as: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum State {
+    /// With the renewal that is under way, or the last, for as long as there is more to know of it than its deadline.
+    Held(Option<Box<Renewal>>),
+    Lost,
+    Releasing(Box<Releasing>),
+    Ended,
+}
+
+/// What few leases have, and what they would all be larger for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Seldom {
+    /// `max_hold` as an instant.
+    end: Option<Moment>,
+    /// Nodes with our key and a larger number than ours.
+    over_ours: OverOurs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum News {
+    Renewed,
+    /// Whether the time for answers was over.
+    Unconfirmed {
+        ran_out: bool,
+    },
+    Lost(Loss),
+    Released,
+}
+
+impl Lease {
+    /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
+    #[must_use]
+    pub fn new(attempt: &Attempt, tenure: Tenure) -> Self {
+        let terms = attempt.claim().terms;
+        let start = attempt.start();
+        let end = tenure.max_hold.map(|span| start.plus(span));
+        let over_ours = OverOurs::of_grants(attempt.round());
+        let has_larger = !over_ours.is_empty();
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(Seldom { end, over_ours }));
+        Self {
+            key: attempt.claim().key.clone(),
+            token: attempt.token(),
+            number: attempt.number().and_then(NonZeroU64::new),
+            quorum: attempt.round().quorum(),
+            terms,
+            auto_renew: tenure.auto_renew,
+            deadline: capped(terms.deadline(start), end),
+            outlives_grants: false,
+            keys_until: start.boot().plus(terms.ttl()),
+            touched: attempt.perhaps_done(),
+            confirmed: attempt.round().granted(),
+            next_renewal: match tenure.auto_renew {
+                true if !has_larger => start.boot().plus(terms.ttl() / 3),
+                true => start.boot().plus(proof_pause(terms.ttl())),
+                false => BootTime::NEVER,
+            },
+            seldom,
+            rounds: 0,
+            state: State::Held(None),
+            to_raise: NodeSet::EMPTY,
+            news: None,
+            confirmed_changed: false,
+            release_as: Phase::HandOver,
+        }
+    }
+
+    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    pub fn poll(&mut self) -> Option<LeaseStep> {
+        if let Some(ask) = self.poll_ask() {
+            return Some(ask);
+        }
+        if std::mem::take(&mut self.confirmed_changed) {
+            return Some(LeaseStep::Confirmed(self.confirmed));
+        }
+        match self.news.take()? {
+            News::Renewed => Some(LeaseStep::Renewed(self.deadline)),
+            News::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
+                self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
+            )),
+            News::Lost(loss) => Some(LeaseStep::Lost(loss)),
+            News::Released => match std::mem::replace(&mut self.state, State::Ended) {
+                State::Releasing(releasing) => Some(LeaseStep::Released(releasing.report())),
+                State::Held(_) | State::Lost | State::Ended => None,
+            },
+        }
+    }
+
+    fn poll_ask(&mut self) -> Option<LeaseStep> {
+        let mut past = None;
+        let (phase, nodes) = match &mut self.state {
+            State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
+                (Phase::Renew, std::mem::take(&mut renewal.to_renew))
+            }
+            State::Held(_) if !self.to_raise.is_empty() => (Phase::Raise, std::mem::take(&mut self.to_raise)),
+            State::Held(Some(renewal)) => {
+                let (nodes, number) = renewal.next_retake()?;
+                past = number;
+                (Phase::Retake, nodes)
+            }
+            State::Releasing(releasing) if !releasing.to_release.is_empty() => {
+                (Phase::Release, std::mem::take(&mut releasing.to_release))
+            }
+            State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
+        };
+        Some(LeaseStep::Ask { phase, ttl: self.renewal_ttl(), nodes, round: self.rounds, past })
+    }
+
+    /// A node's answer to a question of this round. Poll next.
+    pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
+        match phase {
+            // A key that goes before the lock does is in nobody's way then.
+            Phase::Grant => {
+                self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
+            }
+            Phase::Retake => self.on_retake(node, round, &vote, now),
+            Phase::Raise => self.on_raise(node, &vote),
+            Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
+            Phase::Release => self.on_release(node, vote),
+            _ => {}
+        }
+    }
+
+    /// Some time it asked for may have come. `absence` gives the vote of a node that is known not to answer.
+    /// Poll next.
+    pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+        match &self.state {
+            State::Held(renewal) => {
+                if now.is_past(self.signal_at()) {
+                    self.lose(Loss::Expired);
+                } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
+                    // Nothing pushes a round aside that may still succeed.
+                    if now.is_due(renewal.settle_by()) {
+                        self.settle_unknown(now);
+                    }
+                } else if self.next_renewal.is_due(now) {
+                    self.renew(self.terms, absence, now);
+                }
+            }
+            State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
+                self.news = Some(News::Released);
+            }
+            State::Releasing(_) | State::Lost | State::Ended => {}
+        }
+    }
+
+    /// Asks for these terms from now on, once. Says `Renewed`, `Unconfirmed` or `Lost` in its time. Poll next.
+    pub fn extend(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+        match &self.state {
+            State::Held(_) if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
+            State::Held(renewal) => {
+                // An extension under way that asks for more is not cut short.
+                let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
+                let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
+                self.renew(longest, absence, now);
+            }
+            State::Lost | State::Releasing(_) | State::Ended => {}
+        }
+    }
+
+    /// The holder saw the deadline pass. Poll next.
+    pub fn forfeit(&mut self) {
+        if self.is_held() {
+            self.lose(Loss::Expired);
+        }
+    }
+
+    /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
+    /// Poll next.
+    pub fn distrust(&mut self, node: NodeId, worth: Vote) {
+        // That our key stands there under a larger number was said before, and is worth no more.
+        self.forget_larger(node);
+        let State::Held(renewal) = &mut self.state else { return };
+        if let Some(renewal) = renewal.as_mut().filter(|it| !it.is_settled) {
+            renewal.round.revise(node, worth);
+        }
+        if !self.confirmed.contains(node) {
+            return;
+        }
+        self.confirmed.remove(node);
+        self.confirmed_changed = true;
+        if !self.quorum.is_met(self.confirmed.len()) {
+            self.lose(Loss::Clock);
+        }
+    }
+
+    /// When to call [`on_wake`](Self::on_wake), if ever.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<BootTime> {
+        match &self.state {
+            State::Held(renewal) => {
+                let next = match renewal {
+                    Some(renewal) if !renewal.is_settled => renewal.settle_by().boot(),
+                    _ => self.next_renewal,
+                };
+                Some(next.min(self.signal_at().boot()))
+            }
+            State::Releasing(releasing) => Some(releasing.settle_by.boot()),
+            State::Lost | State::Ended => None,
+        }
+    }
+
+    /// Whether a renewal was ever asked for.
+    #[must_use]
+    pub const fn was_renewed(&self) -> bool {
+        self.rounds > 0
+    }
+
+    /// Whether it has said all it has to say.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether somebody still holds it, or has yet to hear that it is lost and let go.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        matches!(self.state, State::Held(_) | State::Lost)
+    }
+
+    /// Whether it is still good, as far as this machine has been told.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        matches!(self.state, State::Held(_))
+    }
+
+    /// Until when it may be trusted.
+    #[must_use]
+    pub const fn deadline(&self) -> Moment {
+        self.deadline
+    }
+
+    /// The nodes known to have our key.
+    #[must_use]
+    pub const fn confirmed(&self) -> NodeSet {
+        self.confirmed
+    }
+
+    /// The nodes where a key of ours may stand.
+    #[must_use]
+    pub const fn touched(&self) -> NodeSet {
+        self.touched
+    }
+
+    /// Whether the node may be without our key, and so worth a renewal.
+    #[must_use]
+    pub const fn lacks(&self, node: NodeId) -> bool {
+        self.is_held() && !self.confirmed.contains(node)
+    }
+
+    /// No key of ours lives longer than this.
+    #[must_use]
+    pub const fn keys_until(&self) -> BootTime {
+        self.keys_until
+    }
+
+    /// How long the current renewal asks the keys to live.
+    #[must_use]
+    pub fn renewal_ttl(&self) -> Duration {
+        self.renewal().map_or(self.terms, |renewal| renewal.terms).ttl()
+    }
+
+    /// The locked key.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// In whose name.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Our fencing number; none in plain mode.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.number.map(NonZeroU64::get)
+    }
+
+    /// What goes along with its questions.
+    #[must_use]
+    pub fn fence(&self) -> Option<Fence> {
+        self.number().map(Fence::Number)
+    }
+
+    /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
+    /// who listens has stopped when the deadline comes.
+    fn signal_at(&self) -> Moment {
+        self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
+    }
+
+    fn renewal(&self) -> Option<&Renewal> {
+        match &self.state {
+            State::Held(renewal) => renewal.as_deref(),
+            State::Lost | State::Releasing(_) | State::Ended => None,
+        }
+    }
+
+    fn end(&self) -> Option<Moment> {
+        self.seldom.as_ref()?.end
+    }
+
+    fn ask_no_more(&mut self) {
+        self.next_renewal = BootTime::NEVER;
+        self.to_raise = NodeSet::EMPTY;
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        self.state = State::Lost;
+        self.ask_no_more();
+        self.news = Some(News::Lost(loss));
+    }
+}
+
+fn capped(deadline: Moment, end: Option<Moment>) -> Moment {
+    end.map_or(deadline, |end| deadline.earlier(end))
+}
+
+const SIGNAL_LEAD: Duration = Duration::from_millis(10);

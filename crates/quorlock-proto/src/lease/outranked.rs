@@ -1,0 +1,254 @@
+//! Nodes with a larger number than a lease's own, and the way back to count on them.
+//!
+//! The larger number may be a later holder's: then the lock has passed on, and nothing may bring it back. Or no client
+//! won with it. It is what our own late grant left there, or a rival's vain attempt; without a way back the lock would be
+//! without that node until its end, and a single node that dies later would end it.
+//!
+//! Which of the two, a renewal tells. A client that won with a larger number has it on q nodes, and so on one of any q.
+//! So when q nodes have our key and nothing above our number, *after* a node told its larger one, no client won with
+//! that. Such a node is cleared up to the number that it told: where our key still stands it counts; where it went
+//! missing it is taken again in the name of that number. A number above that is new, and has to be proved again.
+//!
+//! Where so many nodes lack our key and have a larger number that q nodes with our key are out of reach, nothing can show
+//! that any more: no renewal gets through, and none of those nodes takes the key again. Then the lock is lost.
+
+use std::time::Duration;
+
+use super::renewal::Renewal;
+use super::{Lease, Loss, State};
+use crate::fence::LARGEST_NUMBER;
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, NodeSet};
+use crate::round::Round;
+use crate::time::Moment;
+use crate::vote::Vote;
+
+/// Larger numbers of nodes that have our key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct OverOurs {
+    told: Vec<Larger>,
+    /// Those that are known to be no holder's.
+    cleared: Vec<Larger>,
+}
+
+/// Larger numbers of nodes without our key: those told before the round, and those told in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Outranked {
+    before: Vec<Larger>,
+    now: Vec<Larger>,
+    /// In how many rounds before this one some node told a larger number, without a pause.
+    rounds: u8,
+    /// Nodes that told one in this round which is the last of all numbers, so that the key is not taken past it.
+    at_the_end: NodeSet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Larger {
+    /// One node, as a set, by which the models know it.
+    at: NodeSet,
+    fence: u64,
+    /// In which round it was told.
+    told_in: u32,
+    /// Whether a node without our key was asked past the number since. Of one with our key: never.
+    is_asked: bool,
+}
+
+impl Larger {
+    fn new(node: NodeId, fence: u64, told_in: u32) -> Self {
+        Self { at: [node].into_iter().collect(), fence, told_in, is_asked: false }
+    }
+
+    fn covers(&self, node: NodeId, fence: u64) -> bool {
+        self.at.contains(node) && self.fence >= fence
+    }
+}
+
+impl OverOurs {
+    /// Of the nodes that gave these larger numbers to our grants.
+    pub(super) fn of_grants(round: &Round) -> Self {
+        let larger = |node: NodeId| match round.vote(node) {
+            Vote::Outranked { fence } => Some(Larger::new(node, *fence, 0)),
+            _ => None,
+        };
+        Self { told: round.held().iter().filter_map(larger).collect(), cleared: Vec::new() }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.told.is_empty() && self.cleared.is_empty()
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.told.retain(|larger| !larger.at.contains(node));
+        self.cleared.retain(|larger| !larger.at.contains(node));
+    }
+
+    /// Notes what this node told in this round. Whether that is news.
+    fn tell(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
+        if self.told.iter().any(|larger| larger.covers(node, fence)) {
+            return false;
+        }
+        self.forget(node);
+        self.told.push(Larger::new(node, fence, round));
+        true
+    }
+
+    /// Clears what these nodes told before this round.
+    fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
+        let is_proved = |larger: &Larger| larger.told_in < round && larger.at.without(nodes).is_empty();
+        let proved: Vec<Larger> = self.told.iter().copied().filter(is_proved).collect();
+        self.told.retain(|larger| !is_proved(larger));
+        let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.at));
+        self.cleared.extend(proved);
+        cleared
+    }
+}
+
+impl Outranked {
+    /// What it comes to when a new round begins.
+    pub(super) fn into_next_round(self) -> Option<Box<Self>> {
+        let rounds = self.rounds.saturating_add(1);
+        let next = Self { before: self.now, rounds, ..Self::default() };
+        (!next.before.is_empty()).then(|| Box::new(next))
+    }
+
+    /// The nodes that told a larger number.
+    fn nodes(&self) -> NodeSet {
+        self.before.iter().chain(&self.now).fold(self.at_the_end, |set, larger| set.or(larger.at))
+    }
+
+    pub(super) fn was_told_before(&self, node: NodeId) -> bool {
+        self.before.iter().any(|larger| larger.at.contains(node))
+    }
+
+    /// Whether another round is to follow at once. A node that will not go past the number that it told itself is not
+    /// asked again, and rivals who come between each time do not make the holder renew without end.
+    fn add(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
+        if self.before.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
+            return false;
+        }
+        let told = if is(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
+        told.push(Larger::new(node, fence, round));
+        self.rounds < MOST_ROUNDS
+    }
+
+    fn must_go_on(&self) -> bool {
+        !self.now.is_empty() && self.rounds < MOST_ROUNDS
+    }
+
+    /// The next of these nodes that is to be asked, and the number that it told.
+    pub(super) fn next_of(&mut self, missing: NodeSet) -> Option<(NodeSet, u64)> {
+        let is_due = |larger: &&mut Larger| !larger.is_asked && larger.at.without(missing).is_empty();
+        let next = self.before.iter_mut().find(is_due)?;
+        next.is_asked = true;
+        Some((next.at, next.fence))
+    }
+}
+
+impl Renewal {
+    /// Whether so many nodes lack our key and have a larger number that no quorum is left.
+    pub(super) fn is_outranked(&self) -> bool {
+        let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, Outranked::nodes);
+        self.round.quorum().is_out_of_reach(told.and(self.round.missing()).len())
+    }
+}
+
+impl Lease {
+    /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
+    pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
+        let round = self.rounds;
+        if self.is_held() && self.seldom.get_or_insert_default().over_ours.tell(node, fence, round) {
+            self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
+        }
+    }
+
+    /// What a node's answer to a renewal is worth, by what is known of the number that it has.
+    pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: Moment) -> Vote {
+        let Vote::Outranked { fence } = vote else {
+            if matches!(vote, Vote::Granted | Vote::Missing | Vote::Held { .. }) {
+                self.forget_larger(node);
+            }
+            return vote;
+        };
+        if is(Mutant::OutrankedForGood) {
+            return vote;
+        }
+        let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
+        let (round, over) = (self.rounds, &mut self.seldom.get_or_insert_default().over_ours);
+        let is_cleared = |over: &OverOurs| over.cleared.iter().any(|larger| larger.covers(node, fence));
+        if is_cleared(over) || is(Mutant::LargerIsNobodys) {
+            return Vote::Granted;
+        }
+        if over.tell(node, fence, round) {
+            self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
+        } else if is_won && !over.clear([node].into_iter().collect(), round).is_empty() {
+            return Vote::Granted;
+        }
+        vote
+    }
+
+    /// The round is won: nodes that said before the rest that they have our key, under a number that the rest now shows to
+    /// be no holder's.
+    pub(super) fn clear_proved(&mut self) -> NodeSet {
+        let (round, held) = (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held()));
+        self.seldom.as_mut().map_or(NodeSet::EMPTY, |it| it.over_ours.clear(held, round))
+    }
+
+    /// What is known of the node's number is of no use any more.
+    pub(super) fn forget_larger(&mut self, node: NodeId) {
+        if let Some(seldom) = &mut self.seldom {
+            seldom.over_ours.forget(node);
+            if seldom.over_ours.is_empty() && seldom.end.is_none() {
+                self.seldom = None;
+            }
+        }
+    }
+
+    /// The node lacks our key, and will not be retaken for a larger number.
+    pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
+        let round = self.rounds;
+        let State::Held(Some(renewal)) = &mut self.state else { return };
+        let told = renewal.outranked.get_or_insert_default();
+        let is_last = fence >= LARGEST_NUMBER || is(Mutant::OutrankedForGood);
+        let goes_on = !is_last && told.add(node, fence, round);
+        if is_last {
+            told.at_the_end.insert(node);
+        }
+        if renewal.is_outranked() {
+            self.lose(Loss::Taken);
+        } else if goes_on {
+            self.renew_at(now.boot());
+        }
+    }
+
+    /// A node has taken our key again. It counts under the number that it told, too.
+    pub(super) fn on_retaken(&mut self, node: NodeId) {
+        let State::Held(Some(renewal)) = &self.state else { return };
+        let told = renewal.outranked.as_deref().map_or(&[][..], |told| &told.before);
+        let past = told.iter().rfind(|larger| larger.is_asked && larger.at.contains(node)).copied();
+        if let Some(larger) = past {
+            self.seldom.get_or_insert_default().over_ours.cleared.push(larger);
+        }
+    }
+
+    /// How long after this round the next is to begin: a larger number that was told in it has to be proved.
+    pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
+        let Some(renewal) = self.renewal() else { return ttl / 3 };
+        let is_new = |larger: &Larger| larger.told_in >= self.rounds;
+        if renewal.outranked.as_deref().is_some_and(Outranked::must_go_on) {
+            Duration::ZERO
+        } else if self.seldom.as_ref().is_some_and(|it| it.over_ours.told.iter().any(is_new)) {
+            proof_pause(ttl)
+        } else {
+            ttl / 3
+        }
+    }
+}
+
+/// How many renewals may follow on each other at once.
+const MOST_ROUNDS: u8 = 16;
+
+/// How soon it is shown that a larger number over our own key is no holder's. Where clocks differ there may be one at
+/// each lock, and those that are held for a moment only are not to cost a renewal.
+pub(super) fn proof_pause(ttl: Duration) -> Duration {
+    (ttl / 30).min(Duration::from_millis(100))
+}

@@ -1,0 +1,65 @@
+//! How a lock is given up.
+
+use super::{Lease, News, State};
+use crate::claim::Phase;
+use crate::quorum::{NodeId, NodeSet};
+use crate::round::Round;
+use crate::time::Moment;
+use crate::vote::Vote;
+
+/// A lock that is being given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Releasing {
+    pub(super) settle_by: Moment,
+    pub(super) round: Round,
+    pub(super) to_release: NodeSet,
+}
+
+impl Lease {
+    /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
+    pub fn release(&mut self, settle_by: Moment) {
+        if matches!(self.state, State::Releasing(_) | State::Ended) {
+            return;
+        }
+        // Where nothing of ours can stand, there is nothing to confirm.
+        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
+        self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
+        self.ask_no_more();
+        self.news = None;
+    }
+
+    /// Its release, when it comes, calls nobody: the next in this process takes the key.
+    pub const fn keep_turn(&mut self) {
+        self.release_as = Phase::KeepTurn;
+    }
+
+    /// How its keys are released.
+    #[must_use]
+    pub const fn release_as(&self) -> Phase {
+        self.release_as
+    }
+
+    pub(super) fn on_release(&mut self, node: NodeId, vote: Vote) {
+        if let State::Releasing(releasing) = &mut self.state {
+            let round = &mut releasing.round;
+            round.record(node, vote);
+            if releasing.is_confirmed() || releasing.round.is_complete() {
+                self.news = Some(News::Released);
+            }
+        }
+    }
+}
+
+impl Releasing {
+    /// Whether a quorum has deleted our key, or a quorum shows that it was gone, so that the lock had been lost. Where
+    /// some of both have answered, the others are waited for: they decide which it was.
+    fn is_confirmed(&self) -> bool {
+        let gone = self.round.missing().or(self.round.held());
+        [self.round.granted(), gone].into_iter().any(|nodes| self.round.quorum().is_met(nodes.len()))
+    }
+
+    /// Every node's answer. Once a quorum has confirmed, the rest is not waited for.
+    pub(super) fn report(&self) -> Vec<Vote> {
+        self.round.report(!self.is_confirmed())
+    }
+}

@@ -1,0 +1,242 @@
+//! How a lease is kept alive, and what its nodes say to that.
+
+use std::time::Duration;
+
+use super::outranked::Outranked;
+use super::{Lease, Loss, News, State, capped};
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, NodeSet};
+use crate::round::Round;
+use crate::terms::Terms;
+use crate::time::{BootTime, Moment};
+use crate::vote::Vote;
+
+/// One round of a renewal or an extension.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Renewal {
+    pub(super) terms: Terms,
+    pub(super) start: Moment,
+    pub(super) is_settled: bool,
+    pub(super) round: Round,
+    pub(super) outranked: Option<Box<Outranked>>,
+    pub(super) to_renew: NodeSet,
+    to_retake: NodeSet,
+}
+
+impl Renewal {
+    /// Until when the lock is good if it gets through, but not past the lease's end.
+    fn capped_deadline(&self, end: Option<Moment>) -> Moment {
+        capped(self.terms.deadline(self.start), end)
+    }
+
+    /// The next nodes to take the key again, and in the name of which number, if not of our own.
+    pub(super) fn next_retake(&mut self) -> Option<(NodeSet, Option<u64>)> {
+        if !self.to_retake.is_empty() {
+            return Some((std::mem::take(&mut self.to_retake), None));
+        }
+        // Past a larger number once it is known that nobody was given it.
+        let is_proved = self.round.is_won() || is(Mutant::LargerIsNobodys);
+        let told = self.outranked.as_mut().filter(|_| is_proved)?;
+        told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
+    }
+
+    pub(super) fn settle_by(&self) -> Moment {
+        self.start.plus(self.terms.patience())
+    }
+}
+
+impl Lease {
+    /// A key was given, or not; whether it is good for as long as the lock.
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: Moment) {
+        let before = self.confirmed;
+        match vote {
+            // Ours, but whether it counts is for the next renewal to tell.
+            Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
+                self.touched.insert(node);
+                self.on_late_grant_outranked(node, *theirs, now);
+            }
+            Vote::Granted | Vote::Fenced(_) => {
+                if is_lasting {
+                    self.confirmed.insert(node);
+                }
+                self.touched.insert(node);
+            }
+            Vote::Held { .. } => self.confirmed.remove(node),
+            // It may be done, and does not count.
+            Vote::Doubtful { .. } => self.touched.insert(node),
+            Vote::Outranked { .. } | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+        }
+        // The more nodes have our number, the more of them may forget it.
+        if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
+            && *theirs < ours
+            && self.is_held()
+        {
+            self.to_raise.insert(node);
+        }
+        self.confirmed_changed |= self.confirmed != before && self.is_held();
+    }
+
+    /// A key that had gone missing was taken again, or not.
+    pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: Moment) {
+        // That of an earlier round may leave a key that ends before the deadline, which has moved since.
+        let is_of_this_round = round == self.rounds || is(Mutant::RetakeOfAnyRound);
+        match vote {
+            Vote::Outranked { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
+            Vote::Granted if is_of_this_round => self.on_retaken(node),
+            _ => {}
+        }
+        let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
+        self.on_grant(node, vote, is_of_this_round && is_lasting || is(Mutant::RetakeLasts), now);
+    }
+
+    pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
+        if matches!(vote, Vote::Held { .. } | Vote::Missing) && self.confirmed.contains(node) {
+            self.confirmed.remove(node);
+            self.confirmed_changed |= self.is_held();
+        }
+    }
+
+    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: Moment) {
+        if !self.is_held() {
+            return;
+        }
+        // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
+        // freed the lock, so that every key says "yours" and the lock was not ours all the time.
+        if now.is_past(self.deadline) && !is(Mutant::LateRenewal) && !is(Mutant::ResurrectingRenewal) {
+            self.lose(Loss::Expired);
+            return;
+        }
+        let vote = self.judge_larger(node, vote, now);
+        let (deadline, end) = (self.deadline, self.end());
+        let State::Held(Some(renewal)) = &mut self.state else { return };
+        let was_won = renewal.round.is_won();
+        match vote {
+            // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
+            // had our key all the time.
+            Vote::Missing => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
+                if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
+                    renewal.to_retake.insert(node);
+                }
+                self.touched.insert(node);
+                self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
+            }
+            Vote::Held { .. } | Vote::Outranked { .. } => {
+                self.confirmed.remove(node);
+                self.confirmed_changed = true;
+            }
+            Vote::Granted if was_won && !deadline.is_after(renewal.capped_deadline(end)) => {
+                self.confirmed.insert(node);
+                self.confirmed_changed = true;
+            }
+            Vote::Granted
+            | Vote::Fenced(_)
+            | Vote::Doubtful { .. }
+            | Vote::Seen(_)
+            | Vote::Barred(_)
+            | Vote::Unknown(_) => {}
+        }
+        renewal.round.record(node, vote);
+        if renewal.round.is_won() && !was_won {
+            self.settle_renewed();
+        } else if self.quorum.is_out_of_reach(renewal.round.held().len()) || renewal.is_outranked() {
+            self.lose(Loss::Taken);
+        } else if renewal.round.is_complete() && !renewal.is_settled {
+            self.settle_unknown(now);
+        } else if renewal.round.is_complete() {
+            self.finish();
+        }
+    }
+
+    pub(super) fn renew(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+        self.rounds = self.rounds.wrapping_add(1);
+        let round = Round::new(self.quorum, absence);
+        let outranked = match &mut self.state {
+            State::Held(Some(last)) => last.outranked.take().and_then(|told| told.into_next_round()),
+            _ => None,
+        };
+        self.keys_until = self.keys_until.max(now.boot().plus(terms.ttl()));
+        let is_hopeless = round.is_out_of_reach();
+        self.state = State::Held(Some(Box::new(Renewal {
+            terms,
+            start: now,
+            is_settled: false,
+            to_renew: round.asked(),
+            to_retake: NodeSet::EMPTY,
+            round,
+            outranked,
+        })));
+        if is_hopeless {
+            // Those that can be asked are asked all the same: their keys live on, and the rest may come back.
+            self.settle_unknown(now);
+        }
+    }
+
+    fn settle_renewed(&mut self) {
+        let end = self.end();
+        let cleared = self.clear_proved();
+        let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.terms.ttl()));
+        let State::Held(Some(renewal)) = &mut self.state else { return };
+        renewal.is_settled = true;
+        // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
+        // renewed, and leases come by the thousand.
+        renewal.round.forget_votes();
+        let deadline = renewal.capped_deadline(end);
+        let next = renewal.start.boot().plus(pause);
+        // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
+        // nodes that confirmed the shorter time.
+        if !self.deadline.is_after(deadline) {
+            self.outlives_grants |= deadline.is_after(self.deadline);
+            self.deadline = deadline;
+            self.confirmed = renewal.round.granted().or(cleared);
+            self.confirmed_changed = true;
+        }
+        let is_complete = renewal.round.is_complete();
+        self.renew_at(next);
+        self.news = Some(News::Renewed);
+        if is_complete {
+            self.finish();
+        }
+    }
+
+    /// All have answered a renewal that got through. What is asked from here on, and what is made of the answers, is
+    /// the same without it, unless it was for other terms than the lease has, for less than it had already, or nodes are
+    /// being retaken, which may take more than one question.
+    fn finish(&mut self) {
+        let State::Held(Some(renewal)) = &self.state else { return };
+        let is_whole = renewal.round.is_won() && renewal.round.missing().is_empty();
+        if is_whole && renewal.terms == self.terms && self.is_covered_by(renewal) {
+            self.state = State::Held(None);
+        }
+    }
+
+    /// Whether keys of this renewal live for as long as the lock.
+    pub(super) fn is_covered_by(&self, renewal: &Renewal) -> bool {
+        !self.deadline.is_after(renewal.capped_deadline(self.end()))
+    }
+
+    /// Renews itself at this time, if not sooner. Poll next.
+    pub fn renew_by(&mut self, at: BootTime) {
+        if self.is_held() {
+            self.renew_at(self.next_renewal.min(at));
+        }
+    }
+
+    pub(super) fn renew_at(&mut self, next: BootTime) {
+        if self.auto_renew {
+            self.next_renewal = next;
+        }
+    }
+
+    pub(super) fn settle_unknown(&mut self, now: Moment) {
+        let State::Held(Some(renewal)) = &mut self.state else { return };
+        renewal.is_settled = true;
+        let ran_out = now.is_due(renewal.settle_by());
+        let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
+        self.renew_at(now.boot().plus(pause));
+        self.news = Some(News::Unconfirmed { ran_out });
+    }
+}
+
+const LEAST_PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,59 @@
+//! What a lease is told once, and what it says.
+
+use std::time::Duration;
+
+use crate::claim::Phase;
+use crate::quorum::NodeSet;
+use crate::time::Moment;
+use crate::vote::Vote;
+
+/// For how long a lock is to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tenure {
+    /// Whether it renews itself.
+    pub auto_renew: bool,
+    /// The longest it may be held, counted from its attempt; no deadline goes past it.
+    pub max_hold: Option<Duration>,
+}
+
+/// What a lease wants done next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseStep {
+    /// Put this question to these nodes, as part of this round.
+    Ask {
+        /// The question.
+        phase: Phase,
+        /// For how long the keys are asked to live.
+        ttl: Duration,
+        /// To whom.
+        nodes: NodeSet,
+        /// The round its answers belong to.
+        round: u32,
+        /// The number to show in place of our own, where a node has a larger one that nobody was given.
+        past: Option<u64>,
+    },
+    /// More, or other, nodes are known to have our key.
+    Confirmed(NodeSet),
+    /// The deadline moved: from now on it is this.
+    Renewed(Moment),
+    /// A renewal got too few answers. The deadline stays.
+    Unconfirmed(Vec<Vote>),
+    /// The lock is lost. It still waits for its release.
+    Lost(Loss),
+    /// The release is confirmed on a quorum, or will be no more: every node's answer.
+    Released(Vec<Vote>),
+}
+
+/// How a lock was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The deadline came before a renewal did.
+    Expired,
+    /// Others have so many of the nodes that no quorum is left for us.
+    Taken,
+    /// The clocks of so many nodes jumped that its keys may have run out before their time.
+    Clock,
+    /// The task that kept it alive has ended.
+    Closed,
+}

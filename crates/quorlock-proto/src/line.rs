@@ -1,0 +1,339 @@
+//! Waiting for a lock that others have: where this process stands, and when it must let others go first.
+//!
+//! A line only advises. Whoever gets the key is decided by the nodes' votes, so nothing in here can be wrong in a way
+//! that gives a lock to two; at worst somebody waits for longer than they need.
+
+mod trust;
+
+use std::time::Duration;
+
+pub use trust::{Reaction, Refused, Trust};
+
+use crate::backoff;
+use crate::quorum::NodeId;
+
+/// One process and one key: what is known of others who want it, and how often we took it since our turn began.
+///
+/// A turn begins when we are called, or find the key free. It serves the tasks of this process that wait at that time,
+/// up to [`MOST_IN_A_TURN`], which hand the key on to each other without a pause; then others go first, if there are
+/// any. So tasks are served in about the order they came, whichever process they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Share {
+    standing: Standing,
+    /// Whether other processes want the key, as far as we were told.
+    has_others: bool,
+    /// How often we had the key in this turn.
+    taken: u8,
+    /// How often we may.
+    allowed: u8,
+    /// Whether we last found the key free without a call: whoever had it does not call.
+    is_silent: bool,
+    /// Whether we were last called by one who found the key free, and not by who had it.
+    was_found: bool,
+}
+
+/// Where we stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Standing {
+    #[default]
+    Nowhere,
+    /// In line.
+    Waiting,
+    /// At its head, called.
+    Called,
+    /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
+    /// that broke.
+    Spent,
+}
+
+/// What whoever contends for us does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Try to take the key.
+    Try,
+    /// Stand in line first.
+    Stand,
+    /// Wait: we stand in line.
+    Wait,
+}
+
+impl Share {
+    /// What to do before the first attempt.
+    #[must_use]
+    pub const fn next(self) -> Next {
+        match self.standing {
+            _ if !self.is_over() => Next::Try,
+            Standing::Called => Next::Try,
+            Standing::Waiting => Next::Wait,
+            Standing::Nowhere | Standing::Spent => Next::Stand,
+        }
+    }
+
+    /// What to do while another has the key.
+    #[must_use]
+    pub const fn next_of_refused(self) -> Next {
+        match self.standing {
+            Standing::Called => Next::Try,
+            Standing::Waiting => Next::Wait,
+            Standing::Nowhere | Standing::Spent => Next::Stand,
+        }
+    }
+
+    /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
+    /// release of this very lock calls whoever is before us.
+    pub fn on_taken(&mut self, waiting: usize) -> bool {
+        if self.standing == Standing::Called {
+            self.standing = Standing::Nowhere;
+        }
+        if self.allowed == 0 {
+            self.allow(waiting);
+        }
+        self.taken = self.taken.saturating_add(1);
+        let stands = self.standing != Standing::Waiting && waiting > 0 && self.is_over();
+        if stands {
+            self.standing = Standing::Waiting;
+        }
+        stands
+    }
+
+    /// We ask to stand in line.
+    pub fn on_stood(&mut self) {
+        self.standing = Standing::Waiting;
+    }
+
+    /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
+    /// tasks here wait.
+    pub fn on_called(&mut self, has_others: bool, is_found: bool, waiting: usize) {
+        self.standing = Standing::Called;
+        self.has_others = has_others;
+        self.is_silent &= is_found;
+        self.was_found = is_found;
+        self.begin(waiting);
+    }
+
+    /// Whether the last call came from one who found the key free.
+    #[must_use]
+    pub const fn was_found(self) -> bool {
+        self.was_found
+    }
+
+    /// The key was found free when we came to stand in line, or to look after we had stood there for long.
+    pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
+        // One who waited and was not called: who had the key is gone, or knows nothing of lines.
+        self.is_silent = has_stood;
+        self.standing = Standing::Called;
+        self.has_others = false;
+        self.begin(waiting);
+    }
+
+    /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
+    /// one's.
+    pub fn on_refused(&mut self) -> bool {
+        let was_called = self.standing == Standing::Called;
+        if was_called {
+            self.standing = Standing::Spent;
+        }
+        was_called
+    }
+
+    /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
+    pub fn on_misled(&mut self) {
+        self.is_silent = false;
+    }
+
+    /// Our release called another process.
+    pub fn on_others(&mut self) {
+        self.has_others = true;
+    }
+
+    /// The node with the line is gone, or did not answer.
+    pub fn on_displaced(&mut self) {
+        if self.standing == Standing::Waiting {
+            self.standing = Standing::Spent;
+        }
+    }
+
+    /// Nobody here wants the key any more. True if somebody has to take us out of the line.
+    pub fn on_idle(&mut self) -> bool {
+        std::mem::take(&mut self.standing) != Standing::Nowhere
+    }
+
+    /// Whether it is worth remembering while nobody here wants the key.
+    #[must_use]
+    pub const fn has_others(self) -> bool {
+        self.has_others
+    }
+
+    /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
+    /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
+    #[must_use]
+    pub fn patience(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::look(expiry, random) }
+    }
+
+    const fn is_over(self) -> bool {
+        self.has_others && self.taken >= self.allowed
+    }
+
+    fn begin(&mut self, waiting: usize) {
+        self.taken = 0;
+        self.allow(waiting + 1);
+    }
+
+    fn allow(&mut self, tasks: usize) {
+        self.allowed = tasks.clamp(1, usize::from(MOST_IN_A_TURN)) as u8;
+    }
+}
+
+/// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
+/// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
+/// nodes. Each node comes with its [`seed`].
+#[must_use]
+pub fn places(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
+    let key = hash(key);
+    let mut best = [None; 2];
+    for (node, seed) in nodes {
+        let ranked = Some((mix(key ^ seed), node));
+        if ranked > best[0] {
+            best = [ranked, best[0]];
+        } else if ranked > best[1] {
+            best[1] = ranked;
+        }
+    }
+    best.map(|ranked| ranked.map(|(_, node)| node))
+}
+
+/// What a server is known by in the choice of the node with a line.
+#[must_use]
+pub fn seed(run_id: &str) -> u64 {
+    hash(run_id)
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Mixes all bits into all bits.
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
+
+/// How many tasks of a process have a key in one turn at most, while other processes wait.
+pub const MOST_IN_A_TURN: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(waiting: usize) -> Share {
+        let mut share = Share::default();
+        share.on_stood();
+        share.on_called(true, false, waiting);
+        share
+    }
+
+    #[test]
+    fn a_turn_serves_those_who_wait_when_it_begins_and_then_others_go_first() {
+        for (waiting, served) in [(0, 1), (2, 3), (100, MOST_IN_A_TURN)] {
+            let mut share = called(waiting);
+            for left in (0..served).rev() {
+                assert_eq!(share.next(), Next::Try, "{left} to go");
+                assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
+            }
+            assert_eq!(share.next(), Next::Wait);
+        }
+    }
+
+    #[test]
+    fn where_nobody_else_waits_a_turn_has_no_end() {
+        let mut share = Share::default();
+        for _ in 0..100 {
+            assert_eq!(share.next(), Next::Try);
+            assert!(!share.on_taken(3));
+        }
+        share.on_others();
+        assert_eq!(share.next(), Next::Stand, "whoever comes first among us lets others go first");
+        share.on_free(false, 0);
+        assert_eq!(share.next(), Next::Try, "nobody is there");
+    }
+
+    #[test]
+    fn who_has_nobody_waiting_stands_in_no_line() {
+        let mut share = called(0);
+        assert!(!share.on_taken(0));
+        assert!(!share.on_idle());
+        assert_eq!(share.next(), Next::Stand);
+    }
+
+    #[test]
+    fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
+        let mut share = called(3);
+        assert_eq!(share.next_of_refused(), Next::Try);
+        share.on_refused();
+        assert_eq!(share.next_of_refused(), Next::Stand);
+        share.on_stood();
+        share.on_refused();
+        assert_eq!(share.next_of_refused(), Next::Wait);
+        share.on_displaced();
+        assert_eq!(share.next_of_refused(), Next::Stand);
+    }
+
+    #[test]
+    fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
+        let mut waiting = Share::default();
+        waiting.on_stood();
+        let (mut in_vain, mut displaced) = (called(2), waiting);
+        in_vain.on_refused();
+        displaced.on_displaced();
+        for mut share in [waiting, called(2), in_vain, displaced] {
+            assert!(share.on_idle());
+            assert!(!share.on_idle());
+        }
+    }
+
+    #[test]
+    fn a_holder_who_does_not_call_is_polled() {
+        let mut share = Share::default();
+        let calm = share.patience(1, None, 0);
+        for calms in
+            [|share: &mut Share| share.on_called(true, false, 0), |share: &mut Share| share.on_misled()]
+        {
+            share.on_free(true, 0);
+            assert!(share.patience(1, None, u64::MAX) < calm);
+            share.on_called(true, true, 0);
+            assert!(share.was_found() && share.patience(1, None, u64::MAX) < calm, "found free once more");
+            calms(&mut share);
+            assert_eq!(share.patience(1, None, 0), calm);
+        }
+        let expiry = Duration::from_millis(3);
+        assert!(
+            share.patience(1, Some(expiry), u64::MAX) < expiry * 4,
+            "a holder who dies leaves a key that expires"
+        );
+    }
+
+    #[test]
+    fn all_who_see_the_same_nodes_find_the_same_line_and_keys_spread() {
+        let [a, b, c] = ["a", "b", "c"].map(seed);
+        let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
+        let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
+        let mut used = [0; 3];
+        for number in 0..300 {
+            let key = format!("orders:{number}");
+            let [Some(node), Some(next)] = places(&key, nodes.into_iter()) else { panic!("there are nodes") };
+            let [theirs, _] = places(&key, elsewhere.into_iter());
+            let without = nodes.into_iter().filter(|(other, _)| *other != node);
+            assert_eq!(places(&key, without)[0], Some(next), "who cannot reach the first finds the next");
+            assert_eq!(
+                nodes[node.index()].1,
+                elsewhere.iter().find(|(it, _)| Some(*it) == theirs).expect("one of them").1
+            );
+            used[node.index()] += 1;
+        }
+        assert!(used.iter().all(|count| *count > 60), "{used:?}");
+        assert_eq!(places("k", std::iter::empty()), [None; 2]);
+    }
+}

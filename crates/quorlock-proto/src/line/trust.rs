@@ -1,0 +1,128 @@
+//! Whether the node with a line is right when it calls the key free, or taken. It is one of many.
+
+use std::time::Duration;
+
+use super::backoff;
+use crate::mutant::{Mutant, is};
+
+/// How far the node with the line is believed. Every vain attempt that its word *free* leads to may keep the holder from
+/// taking the key again there. Its word *taken* delays an attempt and prevents none: the key there may be nobody's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trust {
+    /// How often in a row the key was called free, and then refused by a quorum.
+    free_in_vain: u8,
+    /// Whether we stand in line on the next node instead.
+    is_aside: bool,
+    /// How many attempts in a row may have split the votes.
+    splits: u8,
+}
+
+/// What to do when the key is called free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Try at once.
+    Believe,
+    /// Try after a pause. Votes that are split now and then are no matter; where they are every time, chance must help.
+    Hesitate,
+    /// Stand in line on the other node: this one lacks the holder's key.
+    StepAside,
+}
+
+/// How an attempt was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Some node may have granted it.
+    pub may_be_split: bool,
+    /// We had been called, so that the key was free.
+    pub was_called: bool,
+}
+
+impl Trust {
+    /// Whether we stand in line on the next node.
+    #[must_use]
+    pub const fn is_aside(self) -> bool {
+        self.is_aside
+    }
+
+    /// A wait has ended, because the key was called free or for another reason.
+    pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
+        self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
+        if self.free_in_vain > MOST_IN_VAIN {
+            // The other node is not believed at once either: where votes are split, chance must go on to help.
+            *self = Self { free_in_vain: BELIEVED, is_aside: !self.is_aside, ..*self };
+            return Reaction::StepAside;
+        }
+        if self.free_in_vain > BELIEVED { Reaction::Hesitate } else { Reaction::Believe }
+    }
+
+    /// For how long to believe that the key is taken, before the first attempt.
+    #[must_use]
+    pub fn at_first(random: u64) -> Duration {
+        if is(Mutant::LineIsFinal) { FOR_EVER } else { backoff::first_doubt(random) }
+    }
+
+    /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
+    /// nodes told. For how long to believe that the key is taken: not for long where votes may have been split, among them
+    /// those of one who was called. But where some node grants it each time, that node lacks the holder's key.
+    pub fn on_refused(&mut self, refused: Refused, expiry: Option<Duration>, random: u64) -> Duration {
+        let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
+        self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
+        if is(Mutant::LineIsFinal) {
+            FOR_EVER
+        } else if (1..=MOST_SPLITS).contains(&self.splits) {
+            backoff::retry(self.splits.into(), None, random)
+        } else {
+            backoff::doubt(expiry, random)
+        }
+    }
+}
+
+/// How often in a row a node is believed at once that calls the key free, and how often at all.
+const BELIEVED: u8 = 2;
+const MOST_IN_VAIN: u8 = 4;
+/// As good as that.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+/// How many split votes in a row are taken for such.
+const MOST_SPLITS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_calls_free_what_a_quorum_refuses_is_left_for_the_other_and_that_one_likewise() {
+        let mut trust = Trust::default();
+        assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
+        for is_aside in [false, true, false] {
+            assert_eq!(trust.is_aside(), is_aside);
+            assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
+            assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
+        }
+        trust.on_end_of_wait(false);
+        trust.on_end_of_wait(true);
+        trust.on_end_of_wait(true);
+        assert_eq!(trust.on_end_of_wait(false), Reaction::Believe, "called, or told to wait");
+        assert_eq!(trust.on_end_of_wait(true), Reaction::Believe);
+    }
+
+    #[test]
+    fn that_the_key_is_taken_is_believed_for_a_while_and_after_split_votes_for_a_moment() {
+        const LONGEST: u64 = u64::MAX;
+        let (look, soon) = (backoff::look(None, 0), backoff::retry(8, None, LONGEST));
+        let [plain, called, split] = [(false, false), (true, false), (false, true)]
+            .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
+        let mut trust = Trust::default();
+        assert!(trust.on_refused(plain, None, 0) >= 2 * look, "others are called meanwhile");
+        for _ in 0..MOST_SPLITS {
+            assert!(trust.on_refused(split, None, LONGEST) <= soon);
+        }
+        assert!(trust.on_refused(split, None, 0) >= 2 * look, "a node lacks the holder's key");
+        trust.on_refused(plain, None, 0);
+        assert!(trust.on_refused(split, None, LONGEST) <= soon, "in a row");
+        assert!(trust.on_refused(called, None, 0) >= 2 * look, "another was sooner");
+        assert!(
+            trust.on_refused(called, None, LONGEST) <= soon,
+            "the one called and another may have split them"
+        );
+    }
+}

@@ -1,0 +1,398 @@
+//! Which nodes may vote: those that remember what they should.
+//!
+//! A node votes when its marker names our cluster and charter, when it was written by the very server that it stands
+//! on, and when the longest ttl has passed since. What a client itself saw change must also pass the longest ttl on
+//! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
+
+mod seat;
+mod verdict;
+
+pub use seat::Standing;
+pub use verdict::Badge;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::board::Id;
+use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::mutant::{Mutant, is};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::sentinel::{Oddity, Sentinel};
+use crate::terms::Drift;
+use crate::time::Moment;
+use crate::vote::{Doubt, Fault, Vote};
+use seat::{HoldBack, Seat};
+use verdict::{Verdict, verdict};
+
+/// What is known of every node's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    charter: Charter,
+    drift: Drift,
+    /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
+    /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
+    founds: bool,
+    seats: Vec<Seat>,
+    /// The cluster that a quorum of the nodes belonged to last.
+    cluster: Option<ClusterId>,
+    declaring: Option<Declaring>,
+    declared: Option<(Id, Declared)>,
+}
+
+/// What must be done about the membership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MemberStep {
+    /// Ask the node what it remembers, after it was told what to remember, if anything.
+    Look(NodeId, Option<Write>),
+    /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
+    Opened(NodeId),
+    /// The node stands otherwise than before.
+    Changed(NodeId, Standing),
+    /// A declaration is through.
+    Declared(Id, Declared),
+}
+
+/// What a node is told to remember.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
+    /// Only if this is what it remembers now.
+    pub replaces: Option<Arc<str>>,
+    /// Cluster and charter.
+    pub identity: Arc<str>,
+    /// How long ago its time is set: nothing, unless somebody knows that there is nothing to forget.
+    pub backdate: Duration,
+    /// What our wall clock shows, in microseconds; 0 where there is nothing to forget.
+    pub written_micros: u64,
+    /// What every number is to be above, whatever the node's clock says.
+    pub base_micros: u64,
+}
+
+/// How a declaration ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Declared {
+    /// The nodes are a new cluster, and vote at once.
+    Fresh,
+    /// They were a cluster on just these terms already; nothing was changed.
+    Already,
+    /// Some node remembers something else; nothing was changed.
+    NotBlank,
+    /// Some node cannot be reached. Nothing was changed, or not all of it: declare again.
+    Unreachable,
+    /// Some node would not be told, or was told something else by others meanwhile: what each answered, a grant where it
+    /// remembers the new cluster. Declare again.
+    Rejected(Vec<Vote>),
+}
+
+/// How we know which cluster the nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Enough of them say so.
+    Nodes,
+    /// All are there and blank, so they are one from now on.
+    Founding,
+    /// Enough of them said so before they forgot.
+    Memory,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Declaring {
+    of: Id,
+    cluster: ClusterId,
+    is_forced: bool,
+    /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
+    waiting: Option<NodeSet>,
+    /// What each answered.
+    answers: Vec<Vote>,
+}
+
+impl Membership {
+    /// A membership under this charter, of nodes that nobody has looked at yet. A node that may have forgotten is given
+    /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
+    #[must_use]
+    pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
+        let seats = vec![Seat::default(); charter.quorum().nodes()];
+        Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self, now: Moment) -> Option<MemberStep> {
+        for node in self.charter.quorum().all().iter() {
+            let seat = &mut self.seats[node.index()];
+            if seat.must_look(now) {
+                return Some(MemberStep::Look(node, seat.look_out(now)));
+            }
+            if seat.opens(now) {
+                return Some(MemberStep::Opened(node));
+            }
+            if let Some(standing) = seat.change(now) {
+                return Some(MemberStep::Changed(node, standing));
+            }
+        }
+        // Last, so that who asked for it finds the nodes as they stand by now.
+        self.declared.take().map(|(id, declared)| MemberStep::Declared(id, declared))
+    }
+
+    /// When to [`poll`](Self::poll) again, if ever.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Moment> {
+        self.seats.iter().filter_map(Seat::wake_at).reduce(Moment::earlier)
+    }
+
+    /// The node is connected; this is what it told in the handshake. Poll next.
+    pub fn on_up(&mut self, node: NodeId, look: Look, now: Moment) {
+        self.seats[node.index()].is_up = true;
+        self.on_look(node, Ok(look), now);
+    }
+
+    /// The node is not connected any more. What it was is remembered. Poll next.
+    pub fn on_down(&mut self, node: NodeId) {
+        self.seats[node.index()].leave();
+        self.end_declaring(Declared::Unreachable);
+    }
+
+    /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
+    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+        self.heard_of(node, &look);
+        let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
+        let has_told = look.is_ok();
+        let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
+        self.seats[node.index()].see(look, now, now.plus(pause));
+        if has_told {
+            // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
+            self.judge(now);
+        }
+        self.begin_declaring();
+    }
+
+    /// A vote said that the node is not what we know. Poll next.
+    pub fn on_changed(&mut self, node: NodeId, now: Moment) {
+        self.seats[node.index()].doubt_it(now);
+    }
+
+    /// A vote said that the node is on probation for longer than we thought. Poll next.
+    pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: Moment) {
+        let (seat, longest) = (&mut self.seats[node.index()], self.charter.longest_ttl());
+        if remaining > longest {
+            // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
+            seat.doubt_it(now);
+        } else {
+            seat.hold_back(now.plus(remaining), Doubt::Forgot, longest);
+        }
+    }
+
+    /// The node's clock as told by an answer to a question asked then. Poll next.
+    pub fn on_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) -> Option<Oddity> {
+        let span = self.charter.longest_ttl();
+        let seat = &mut self.seats[node.index()];
+        let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
+        if matches!(found, Oddity::Jumped { .. }) {
+            seat.hold_back(now.plus(span), Doubt::Clock, span);
+        }
+        Some(found)
+    }
+
+    /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
+    pub fn on_first_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) {
+        let (drift, span) = (self.drift, self.charter.longest_ttl());
+        let clock = &mut self.seats[node.index()].clock;
+        if *clock == Sentinel::default() {
+            // A single reading shows nothing.
+            let _ = clock.watch(asked, now, micros, drift, span);
+        }
+    }
+
+    /// The vote of a node that need not be asked for a lock, because it may not vote.
+    #[must_use]
+    pub fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        self.absence_until(node, now, |held_back| held_back.votes_from)
+    }
+
+    /// The same for those who hold a lock already.
+    #[must_use]
+    pub fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+        self.absence_until(node, now, |held_back| held_back.ends)
+    }
+
+    fn absence_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
+        let seat = &self.seats[node.index()];
+        match &seat.verdict {
+            Verdict::Member(_) => match &seat.holds_back {
+                Some(it) if !now.is_due(until(it)) => {
+                    Some(Vote::Doubtful { remaining: until(it).since(now), doubt: it.doubt })
+                }
+                _ => None,
+            },
+            Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
+            Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
+            Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
+            Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
+        }
+    }
+
+    /// Whether the node votes, as far as was told of it last.
+    #[must_use]
+    pub fn is_voting(&self, node: NodeId) -> bool {
+        self.seats[node.index()].is_voting()
+    }
+
+    /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
+    #[must_use]
+    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+        match &self.seats[node.index()].verdict {
+            Verdict::Member(badge) => Some(badge),
+            Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => None,
+        }
+    }
+
+    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `Declared` in its
+    /// time. Poll next.
+    pub fn declare(&mut self, of: Id, cluster: ClusterId, is_forced: bool) {
+        if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
+            self.declared = Some((of, Declared::Unreachable));
+            return;
+        }
+        let answers = vec![Vote::Unknown(Fault::Silent); self.seats.len()];
+        self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None, answers });
+        self.begin_declaring();
+    }
+
+    /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
+    /// there is to replace.
+    fn begin_declaring(&mut self) {
+        let is_settled = !self.seats.iter().any(Seat::is_being_asked);
+        let Some(Declaring { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
+        if !is_settled {
+            return;
+        }
+        if !is_forced && !self.looks().all(|look| look.marker.is_none()) {
+            let is_same = self.is_one_cluster();
+            self.end_declaring(if is_same { Declared::Already } else { Declared::NotBlank });
+            return;
+        }
+        let identity = Marker::identity(cluster, self.charter);
+        for seat in &mut self.seats {
+            seat.write(identity.clone(), self.charter.longest_ttl());
+        }
+        if let Some(declaring) = &mut self.declaring {
+            declaring.waiting = Some(self.charter.quorum().all());
+        }
+    }
+
+    fn end_declaring(&mut self, declared: Declared) {
+        if let Some(declaring) = self.declaring.take() {
+            self.declared = Some((declaring.of, declared));
+        }
+    }
+
+    /// Whether all nodes remember one cluster, and our charter.
+    fn is_one_cluster(&self) -> bool {
+        let markers = self.looks().map(|look| look.marker.as_deref().and_then(Marker::parse));
+        let clusters =
+            markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
+        let clusters: Vec<Option<ClusterId>> = clusters.collect();
+        clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
+    }
+
+    fn looks(&self) -> impl Iterator<Item = &Look> {
+        self.seats.iter().filter_map(|seat| seat.look.as_ref())
+    }
+
+    /// All are heard before the declaration ends, so that what each is to be mended is told at once.
+    fn heard_of(&mut self, node: NodeId, look: &Result<Look, Vote>) {
+        let Some(Declaring { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
+            return;
+        };
+        let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
+        answers[node.index()] = match look {
+            Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
+            Ok(_) => Vote::Unknown(Fault::Changed),
+            Err(refusal) => refusal.clone(),
+        };
+        waiting.remove(node);
+        if !waiting.is_empty() {
+            return;
+        }
+        let answers = std::mem::take(answers);
+        let is_done = answers.iter().all(Vote::is_grant);
+        self.end_declaring(if is_done { Declared::Fresh } else { Declared::Rejected(answers) });
+    }
+
+    /// Which cluster these nodes are, and how we know.
+    fn cluster_in_force(&self) -> Option<(ClusterId, Source)> {
+        let carried: Vec<ClusterId> = self
+            .looks()
+            .filter_map(|look| Marker::parse(look.marker.as_deref()?))
+            .filter(|marker| marker.charter == self.charter)
+            .map(|marker| marker.cluster)
+            .collect();
+        let quorum = self.charter.quorum();
+        let enough = carriers_needed(quorum);
+        let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
+        if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
+            return Some((*id, Source::Nodes));
+        }
+        // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
+        // some have it already.
+        let founders = ClusterId::of_founders(self.looks().map(|look| &look.incarnation));
+        let is_founded_by = |seat: &Seat| match &seat.look {
+            Some(Look { marker: None, .. }) => seat.is_up,
+            Some(Look { marker: Some(text), .. }) => {
+                seat.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
+            }
+            None => false,
+        };
+        if self.founds && self.seats.iter().all(is_founded_by) {
+            return Some((founders, Source::Founding));
+        }
+        // So many have forgotten at once that too few are left to say. We know what they were.
+        let cluster = self.cluster.filter(|cluster| carried.iter().all(|other| other == cluster));
+        cluster.map(|cluster| (cluster, Source::Memory))
+    }
+
+    /// How many nodes that are connected carry this cluster's id.
+    fn carriers_up(&self, cluster: ClusterId) -> usize {
+        let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
+        let is_there = |seat: &Seat| seat.is_up || is(Mutant::AbsentNodesVouch);
+        let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
+        let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
+        self.seats.iter().filter(carries).count()
+    }
+
+    /// Decides anew who votes.
+    fn judge(&mut self, now: Moment) {
+        let in_force = self.cluster_in_force();
+        self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
+        let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
+        let charter = self.charter;
+        let carriers = in_force.map_or(0, |(cluster, _)| self.carriers_up(cluster));
+        for seat in &mut self.seats {
+            let verdict = match &seat.look {
+                None => Verdict::Undecided,
+                Some(look) => {
+                    // A blank node is taken in on the word of nodes that are there now: what others told before they
+                    // went away may be forgotten by now. Whom we knew we take back on the word of one.
+                    let is_vouched_for =
+                        carriers >= carriers_needed(charter.quorum()) || carriers > 0 && seat.was_member();
+                    let in_force = in_force.filter(|(_, source)| match source {
+                        Source::Founding => true,
+                        Source::Nodes => look.marker.is_some() || is_vouched_for,
+                        Source::Memory => seat.was_member() && (look.marker.is_some() || is_vouched_for),
+                    });
+                    verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
+                }
+            };
+            seat.decide(verdict, charter.longest_ttl(), now);
+        }
+    }
+}
+
+/// How many must say which cluster a blank node belongs to. Where a quorum is all nodes, one that forgot could never be
+/// taken back if q had to.
+fn carriers_needed(quorum: Quorum) -> usize {
+    quorum.need().min(quorum.nodes() - 1).max(1)
+}
+
+/// INFO is asked again this often, for what changes under a connection that stays.
+const LOOKS_PER_TTL: u32 = 4;
+/// The same, where the node refused to tell or to be told.
+const LOOK_RETRY: Duration = Duration::from_secs(1);

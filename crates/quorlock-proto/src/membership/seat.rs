@@ -1,0 +1,290 @@
+//! One node's seat in the cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Write;
+use super::verdict::{Badge, Verdict};
+use crate::marker::{Look, Marker};
+use crate::mutant::{Mutant, is};
+use crate::sentinel::Sentinel;
+use crate::time::Moment;
+use crate::vote::{Bar, Doubt, Fault, Vote};
+
+/// What is known of one node's memory and clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Seat {
+    pub(super) is_up: bool,
+    /// What it told last, kept also while it is away.
+    pub(super) look: Option<Look>,
+    pub(super) verdict: Verdict,
+    /// The marker with which it was a member last.
+    known: Option<Arc<str>>,
+    /// It does not vote yet.
+    pub(super) holds_back: Option<HoldBack>,
+    pub(super) clock: Sentinel,
+    /// Whether it remembered nothing when we first met it.
+    was_blank: bool,
+    /// When `look` was received.
+    seen_at: Option<Moment>,
+    look_at: Option<Moment>,
+    is_looking: bool,
+    /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
+    /// again.
+    pub(super) refusal: Option<Vote>,
+    /// What it must be told to remember.
+    to_write: Option<Write>,
+    told: Standing,
+}
+
+/// Until when a node does not vote, by our own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct HoldBack {
+    /// When all that it may have forgotten is over. Locks that are held come back to it from then on.
+    pub(super) ends: Moment,
+    /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
+    /// their vain attempts would take its place, and leave a larger number.
+    pub(super) votes_from: Moment,
+    pub(super) doubt: Doubt,
+    /// Whether holders were told that it has ended.
+    is_open: bool,
+}
+
+/// How a node stands, for people to see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Not decided yet; if the node itself is in the way, how it failed.
+    Undecided(Option<Fault>),
+    /// It votes.
+    Voting,
+    /// It will vote when this has come on our boot clock.
+    Doubtful(Moment, Doubt),
+    /// It may not vote.
+    Barred(Bar),
+}
+
+impl Seat {
+    /// When it must be looked at again.
+    pub(super) fn look_at(&self) -> Option<Moment> {
+        self.look_at.filter(|_| self.is_up && !self.is_looking)
+    }
+
+    /// When it votes again, first for holders and then for all, if people were told that it does not now.
+    pub(super) fn votes_at(&self) -> Option<Moment> {
+        let told = self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..)));
+        told.map(|it| if it.is_open { it.votes_from } else { it.ends })
+    }
+
+    /// The first of both.
+    pub(super) fn wake_at(&self) -> Option<Moment> {
+        match (self.look_at(), self.votes_at()) {
+            (Some(look), Some(votes)) => Some(look.earlier(votes)),
+            (look, votes) => look.or(votes),
+        }
+    }
+
+    pub(super) fn must_look(&self, now: Moment) -> bool {
+        let is_due = self.look_at.is_some_and(|due| now.is_due(due));
+        self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
+    }
+
+    pub(super) fn look_out(&mut self, now: Moment) -> Option<Write> {
+        self.is_looking = true;
+        let mut write = self.to_write.take()?;
+        if write.backdate.is_zero() {
+            write.written_micros = now.wall_nanos() / 1000;
+        }
+        Some(write)
+    }
+
+    /// Whether its probation has ended, told once: who holds a lock may come back to it.
+    pub(super) fn opens(&mut self, now: Moment) -> bool {
+        let is_member = self.is_up && matches!(self.verdict, Verdict::Member(_));
+        match &mut self.holds_back {
+            Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
+                it.is_open = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The standing, if it is another than was told last.
+    pub(super) fn change(&mut self, now: Moment) -> Option<Standing> {
+        if self.holds_back.is_some_and(|it| now.is_due(it.votes_from)) {
+            self.holds_back = None;
+        }
+        if !self.is_up {
+            // Why it is away is told by those who dial it; what it was worth must not be said over that.
+            return None;
+        }
+        let standing = match (&self.verdict, self.holds_back) {
+            (Verdict::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
+            (Verdict::Undecided | Verdict::ToMark(_), _) => self.undecided(),
+            (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
+            (Verdict::Member(_), None) => Standing::Voting,
+        };
+        if let (Standing::Doubtful(new, doubt), Standing::Doubtful(told, same)) = (&standing, &self.told)
+            && doubt == same
+            && new.since(*told) < WORTH_TELLING
+            && told.since(*new) < WORTH_TELLING
+        {
+            return None;
+        }
+        (standing != self.told).then(|| {
+            self.told = standing.clone();
+            standing
+        })
+    }
+
+    fn undecided(&self) -> Standing {
+        match &self.refusal {
+            Some(Vote::Barred(bar)) => Standing::Barred(bar.clone()),
+            Some(Vote::Unknown(fault)) => Standing::Undecided(Some(fault.clone())),
+            _ => Standing::Undecided(None),
+        }
+    }
+
+    pub(super) fn is_voting(&self) -> bool {
+        self.told == Standing::Voting
+    }
+
+    /// Whether its next answer may tell of another marker than the last.
+    pub(super) fn is_being_asked(&self) -> bool {
+        self.is_looking || self.to_write.is_some()
+    }
+
+    /// Whether it was a member of our cluster before.
+    pub(super) fn was_member(&self) -> bool {
+        self.known.is_some()
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.is_up = false;
+        self.is_looking = false;
+        self.to_write = None;
+        self.look_at = None;
+        // Whoever comes back is told of anew.
+        self.told = Standing::default();
+    }
+
+    pub(super) fn see(&mut self, look: Result<Look, Vote>, now: Moment, again: Moment) {
+        self.is_looking = false;
+        self.look_at = Some(again);
+        match look {
+            Ok(look) => {
+                self.was_blank |= self.known.is_none() && look.marker.is_none();
+                self.look = Some(look);
+                self.seen_at = Some(now);
+            }
+            Err(refusal) => self.refusal = Some(refusal),
+        }
+    }
+
+    /// It is not what we know; nobody asks it for votes until it was looked at.
+    pub(super) fn doubt_it(&mut self, now: Moment) {
+        self.verdict = Verdict::Undecided;
+        self.look_at = Some(now);
+    }
+
+    pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
+        let replaces = self.look.as_ref().and_then(|look| look.marker.clone());
+        let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
+        let set_back = self.look.as_ref().filter(|look| look.latest_micros > look.micros);
+        let base_micros = set_back.map_or(before, |look| before.max(look.latest_micros));
+        self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0, base_micros });
+    }
+
+    pub(super) fn hold_back(&mut self, ends: Moment, doubt: Doubt, probation: Duration) {
+        if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
+            let votes_from = ends.plus(grace(probation));
+            self.holds_back = Some(HoldBack { ends, votes_from, doubt, is_open: false });
+        }
+    }
+
+    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
+        if let Verdict::ToMark(identity) = &verdict
+            && self.is_up
+            && !self.is_looking
+            && self.to_write.is_none()
+        {
+            self.write(identity.clone(), Duration::ZERO);
+        }
+        if !matches!(verdict, Verdict::ToMark(_)) {
+            self.refusal = None;
+        }
+        let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
+        self.verdict = match verdict {
+            // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
+            // has stopped either, until it is on probation for what it may have lost.
+            Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
+                Verdict::Barred(Bar::Evicts)
+            }
+            Verdict::Member(badge) => {
+                self.on_member(&badge, probation, now);
+                Verdict::Member(badge)
+            }
+            verdict => verdict,
+        };
+    }
+
+    /// It remembers what it should: from when on does it vote.
+    fn on_member(&mut self, badge: &Badge, probation: Duration, now: Moment) {
+        let is_new = self.known.as_ref() != Some(&badge.marker);
+        let is_trusted = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
+        if is_new && self.known.is_some() && !is_trusted {
+            // Who knew it when it changed trusts no clock but its own for how long ago that was.
+            let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+            self.hold_back(now.plus(own), Doubt::Forgot, probation);
+        }
+        let told_at = self.look.as_ref().map_or(0, |look| look.micros);
+        let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
+        let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
+        let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));
+        ends = by_writer.map_or(ends, |by_writer| ends.later(by_writer.earlier(now.plus(probation))));
+        // A node that was declared has nothing to forget, and no lock is to come back to it.
+        let pause = written.map_or(Duration::ZERO, |_| grace(probation));
+        if !now.is_due(ends.plus(pause)) {
+            let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
+            self.hold_back(ends, doubt, probation);
+        }
+        self.was_blank &= self.known.is_none();
+        self.known = Some(badge.marker.clone());
+    }
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self::Undecided(None)
+    }
+}
+
+/// When a probation ends by the clock of the client that wrote the marker. The node's own clock may have been behind
+/// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
+/// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by. Clocks that are
+/// right differ by less than the [`grace`] that is added.
+fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
+    let micros = now.wall_nanos() / 1000;
+    let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
+    let is_believed = !is_ahead && !is(Mutant::NoWriterClock);
+    is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
+}
+
+/// When a clock that shows `from` at this moment shows `to`, or did.
+fn moved(at: Moment, from: u64, to: u64) -> Moment {
+    match to.checked_sub(from) {
+        Some(left) => at.plus(Duration::from_micros(left)),
+        None => at.minus(Duration::from_micros(from - to)),
+    }
+}
+
+/// How much sooner than all others holders may come to a node whose probation has ended.
+fn grace(probation: Duration) -> Duration {
+    (probation / 60).max(LEAST_GRACE)
+}
+
+const LEAST_GRACE: Duration = Duration::from_millis(100);
+/// By how much a writer's clock may be ahead of ours and still be believed.
+const WRITER_AHEAD_MICROS: u64 = 1_000_000;
+/// Two looks never agree to the microsecond when a probation ends.
+const WORTH_TELLING: Duration = Duration::from_millis(100);

@@ -1,0 +1,83 @@
+//! What a node's memory is worth.
+
+use std::sync::Arc;
+
+use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::vote::Bar;
+
+/// What becomes of a node, by what it remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Verdict {
+    /// Nobody can tell yet.
+    #[default]
+    Undecided,
+    /// It votes once it is past its probation.
+    Member(Badge),
+    /// It must be told to remember this cluster and charter.
+    ToMark(Arc<str>),
+    /// It may not vote.
+    Barred(Bar),
+}
+
+/// What a node is expected to remember.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Badge {
+    /// Its marker, to the letter.
+    pub marker: Arc<str>,
+    /// From when on it votes, in microseconds of its own clock.
+    pub votes_from_micros: u64,
+    /// What every fencing number of it is above.
+    pub numbers_above: u64,
+}
+
+/// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
+pub(super) fn verdict(
+    look: &Look,
+    in_force: Option<ClusterId>,
+    all_looked: bool,
+    charter: Charter,
+) -> Verdict {
+    let marker = match look.marker.as_deref() {
+        None => {
+            return match in_force {
+                Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
+                None if all_looked => Verdict::Barred(Bar::Blank),
+                None => Verdict::Undecided,
+            };
+        }
+        Some(text) => Marker::parse(text),
+    };
+    let Some(marker) = marker else {
+        return Verdict::Barred(Bar::Unfit(
+            "`quorlock:node` is taken: it holds something that is no marker".into(),
+        ));
+    };
+    if marker.charter != charter {
+        let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
+        return Verdict::Barred(Bar::AnotherCluster(words.into()));
+    }
+    match in_force {
+        Some(cluster) if cluster != marker.cluster => {
+            Verdict::Barred(Bar::AnotherCluster("most of the nodes given belong to a different one".into()))
+        }
+        // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
+        Some(_)
+            if !marker.incarnation.is_same(&look.incarnation)
+                || marker.since_micros > look.micros
+                || look.was_set_back(charter.retention()) && marker.base_micros < look.latest_micros =>
+        {
+            Verdict::ToMark(Marker::identity(marker.cluster, charter))
+        }
+        Some(_) => Verdict::Member(Badge {
+            marker: look.marker.clone().unwrap_or_default(),
+            votes_from_micros: marker.votes_from_micros(),
+            numbers_above: marker.numbers_above(),
+        }),
+        None if all_looked => Verdict::Barred(Bar::AnotherCluster(
+            "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
+             `quorlock init --force`)"
+                .into(),
+        )),
+        None => Verdict::Undecided,
+    }
+}

@@ -1,0 +1,239 @@
+//! How many nodes are enough, and sets of nodes.
+
+use std::fmt;
+
+/// The place of a node in the list that the client was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u8);
+
+impl NodeId {
+    /// As an index into a list of nodes.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// N nodes, and the q of them that make a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quorum {
+    nodes: u8,
+    need: u8,
+}
+
+impl Quorum {
+    /// The largest number of nodes. Past nine, every further node costs latency and adds nothing.
+    pub const MAX_NODES: usize = 9;
+
+    /// `need` of `nodes`; when not said, "N/2 + 1".
+    ///
+    /// Any two quorums must share a node, so `need` below a majority is refused. More than a majority lets
+    /// 2q − N − 1 nodes forget a lock, or jump their clocks, without harm.
+    ///
+    /// # Errors
+    ///
+    /// A [`BadQuorum`] that says which number is out of range.
+    pub fn new(nodes: usize, need: Option<usize>) -> Result<Self, BadQuorum> {
+        if nodes == 0 {
+            return Err(BadQuorum::NoNodes);
+        }
+        if nodes > Self::MAX_NODES {
+            return Err(BadQuorum::TooManyNodes(nodes));
+        }
+        let majority = nodes / 2 + 1;
+        let need = need.unwrap_or(majority);
+        if need < majority {
+            return Err(BadQuorum::BelowMajority { need, majority, nodes });
+        }
+        if need > nodes {
+            return Err(BadQuorum::AboveNodes { need, nodes });
+        }
+        Ok(Self { nodes: nodes as u8, need: need as u8 })
+    }
+
+    /// As many as are enough of those that are connected: a known mistake, see [`mutant`](crate::mutant).
+    #[must_use]
+    pub(super) const fn of_connected(self, connected: usize) -> Self {
+        Self { nodes: self.nodes, need: connected as u8 / 2 + 1 }
+    }
+
+    /// N, the number of nodes.
+    #[must_use]
+    pub const fn nodes(self) -> usize {
+        self.nodes as usize
+    }
+
+    /// q, how many of them make a lock.
+    #[must_use]
+    pub const fn need(self) -> usize {
+        self.need as usize
+    }
+
+    /// Every node.
+    #[must_use]
+    pub fn all(self) -> NodeSet {
+        (0..self.nodes).map(NodeId).collect()
+    }
+
+    /// Whether these many are enough.
+    #[must_use]
+    pub const fn is_met(self, count: usize) -> bool {
+        count >= self.need as usize
+    }
+
+    /// Whether q can no longer be reached once `others` nodes are not ours. Right for even N too: with four
+    /// nodes two refusals already settle it, so a tie of two against two ends at once.
+    #[must_use]
+    pub const fn is_out_of_reach(self, others: usize) -> bool {
+        others > (self.nodes - self.need) as usize
+    }
+
+    /// How many of `confirmed` nodes may lose our key early before a rival can reach q: g + q − N − 1.
+    /// Negative when the lock does not stand on a quorum.
+    #[must_use]
+    pub const fn margin(self, confirmed: usize) -> i32 {
+        confirmed as i32 + self.need as i32 - self.nodes as i32 - 1
+    }
+}
+
+/// A quorum that cannot work, in words that say what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadQuorum {
+    /// The list of nodes is empty.
+    #[error("no node given: name at least one Redis URL, three or five to survive the loss of a node")]
+    NoNodes,
+    /// More than nine nodes.
+    #[error("{0} nodes are too many: take five, at most nine")]
+    TooManyNodes(usize),
+    /// Two such quorums could meet in no node.
+    #[error(
+        "a quorum of {need} out of {nodes} is below a majority, so two clients could both reach it: take at least {majority}"
+    )]
+    BelowMajority {
+        /// What was asked for.
+        need: usize,
+        /// The least that is safe.
+        majority: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+    /// More than there are.
+    #[error("a quorum of {need} is more than the {nodes} nodes given")]
+    AboveNodes {
+        /// What was asked for.
+        need: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+}
+
+/// A set of nodes, as bits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct NodeSet(u16);
+
+impl NodeSet {
+    /// No node.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set of these bits, lowest bit the first node.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// As bits, lowest bit the first node.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Adds a node.
+    pub fn insert(&mut self, node: NodeId) {
+        self.0 |= 1 << node.0;
+    }
+
+    /// Takes a node out.
+    pub fn remove(&mut self, node: NodeId) {
+        self.0 &= !(1 << node.0);
+    }
+
+    /// Whether the node is in it.
+    #[must_use]
+    pub const fn contains(self, node: NodeId) -> bool {
+        self.0 & (1 << node.0) != 0
+    }
+
+    /// How many nodes are in it.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether no node is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The nodes in this set or the other.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The nodes in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The nodes in this set but not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Its nodes, in the order of the client's list.
+    pub const fn iter(self) -> Nodes {
+        Nodes(self.0)
+    }
+}
+
+/// The nodes of a set, in the order of the client's list.
+#[derive(Clone, Debug)]
+pub struct Nodes(u16);
+
+impl Iterator for Nodes {
+    type Item = NodeId;
+
+    fn next(&mut self) -> Option<NodeId> {
+        let node = NodeId(self.0.trailing_zeros() as u8);
+        (self.0 != 0).then(|| {
+            self.0 &= self.0 - 1;
+            node
+        })
+    }
+
+    // So that what is collected gets its room at once.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let count = self.0.count_ones() as usize;
+        (count, Some(count))
+    }
+}
+
+impl FromIterator<NodeId> for NodeSet {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> Self {
+        let mut set = Self::EMPTY;
+        for node in nodes {
+            set.insert(node);
+        }
+        set
+    }
+}
+
+impl fmt::Debug for NodeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|node| node.0)).finish()
+    }
+}

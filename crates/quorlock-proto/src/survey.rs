@@ -1,0 +1,107 @@
+//! A question that takes no lock: who holds a key, or delete it whoever does.
+
+use std::time::Duration;
+
+use crate::claim::{Key, Phase};
+use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::round::Round;
+use crate::time::Moment;
+use crate::vote::{Fault, Vote};
+
+/// One question to every node; settled when all have answered, or at the node time-out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Survey {
+    key: Key,
+    phase: Phase,
+    span: Duration,
+    settle_by: Moment,
+    round: Round,
+    to_ask: NodeSet,
+    is_settled: bool,
+    is_told: bool,
+}
+
+/// What a survey wants done next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SurveyStep {
+    /// Put the question to these nodes.
+    Ask(Phase, NodeSet),
+    /// Every node's answer.
+    Done(Vec<Vote>),
+}
+
+impl Survey {
+    /// A survey that ends at `settle_by`. Poll it next.
+    #[must_use]
+    pub fn new(
+        phase: Phase,
+        key: Key,
+        quorum: Quorum,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        settle_by: Moment,
+    ) -> Self {
+        let round = Round::new(quorum, absence);
+        let (to_ask, is_settled) = (round.asked(), round.is_complete());
+        Self { key, phase, span: Duration::ZERO, settle_by, round, to_ask, is_settled, is_told: false }
+    }
+
+    /// The same with one node alone, and a span that goes along with the question.
+    #[must_use]
+    pub fn of_one(
+        node: NodeId,
+        (phase, key, span): (Phase, Key, Duration),
+        quorum: Quorum,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        settle_by: Moment,
+    ) -> Self {
+        let others = |other| if other == node { absence(node) } else { Some(Vote::Unknown(Fault::Slow)) };
+        Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
+    }
+
+    /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
+    pub fn poll(&mut self) -> Option<SurveyStep> {
+        if !self.to_ask.is_empty() {
+            return Some(SurveyStep::Ask(self.phase, std::mem::take(&mut self.to_ask)));
+        }
+        if self.is_settled && !self.is_told {
+            self.is_told = true;
+            return Some(SurveyStep::Done(self.round.votes().cloned().collect()));
+        }
+        None
+    }
+
+    /// A node's answer. Poll next.
+    pub fn on_reply(&mut self, node: NodeId, vote: Vote) {
+        self.round.record(node, vote);
+        self.is_settled |= self.round.is_complete();
+    }
+
+    /// The time asked for has come. Poll next.
+    pub fn on_wake(&mut self, now: Moment) {
+        self.is_settled |= now.is_due(self.settle_by);
+    }
+
+    /// When to call [`on_wake`](Self::on_wake), if ever.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Moment> {
+        (!self.is_settled).then_some(self.settle_by)
+    }
+
+    /// Whether it has said all it has to say.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.is_told
+    }
+
+    /// What goes along with the question.
+    #[must_use]
+    pub const fn span(&self) -> Duration {
+        self.span
+    }
+
+    /// The key asked about.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+}

@@ -1,0 +1,145 @@
+//! What a claim is asked for: checked once, then trusted. The one deadline formula lives here.
+
+use std::time::Duration;
+
+use crate::span::Span;
+use crate::time::Moment;
+
+/// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// In nanoseconds, which take half the room of a `Duration`: every lease has terms.
+    ttl_nanos: u64,
+    patience_nanos: u64,
+    drift: Drift,
+}
+
+impl Terms {
+    /// Terms for `ttl`, waiting `patience` for answers; when not said, the smaller of ttl/8 and the node time-out.
+    ///
+    /// # Errors
+    ///
+    /// A [`BadTerms`] that says which value is out of its range, and what the range is.
+    pub fn new(
+        ttl: Duration,
+        drift: Drift,
+        patience: Option<Duration>,
+        node_timeout: Duration,
+    ) -> Result<Self, BadTerms> {
+        if ttl < MIN_TTL {
+            return Err(BadTerms::TtlTooShort(ttl));
+        }
+        if ttl > MAX_TTL {
+            return Err(BadTerms::TtlTooLong(ttl));
+        }
+        // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
+        let ttl = Duration::from_millis(ttl.as_millis() as u64);
+        let patience = patience.unwrap_or_else(|| node_timeout.min(ttl / 8));
+        if patience.is_zero() {
+            return Err(BadTerms::NoPatience);
+        }
+        if patience > ttl / 4 {
+            return Err(BadTerms::PatienceTooLong { patience, ttl });
+        }
+        // At most a year, which 64 bits hold five hundred times.
+        Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
+    }
+
+    /// The time to live of the keys, in whole milliseconds.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl_nanos)
+    }
+
+    /// How long one attempt waits for answers.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
+        Duration::from_nanos(self.patience_nanos)
+    }
+
+    /// Until when a lock granted by a round that started at `start` may be trusted.
+    ///
+    /// From the Redlock description: the lock is held if "the total time elapsed to acquire the lock is less
+    /// than lock validity time", and "its validity time is considered to be the initial validity time minus
+    /// the time elapsed", less "some time (just a few milliseconds in order to compensate for clock drift
+    /// between processes)". As one instant, that is `start + ttl·(1 − ρ) − 2 ms`; of the 2 ms, one is the
+    /// granularity of expiry in Redis and one the least drift.
+    ///
+    /// `start` is read before the first byte is sent. Counting from the replies instead is a known mistake:
+    /// the keys began to age while the replies travelled.
+    #[must_use]
+    pub fn deadline(&self, start: Moment) -> Moment {
+        start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + GRANULARITY))
+    }
+}
+
+/// ρ: the sum of how fast a node's clock and how slow ours may run, as a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Drift {
+    millionths: u32,
+}
+
+impl Drift {
+    /// A drift of `share`, such as 0.01.
+    ///
+    /// # Errors
+    ///
+    /// [`BadTerms::Drift`] unless 0 ≤ share ≤ 0.2. A host whose time service slews at its limit (8.3 % for
+    /// chrony) needs more than the default; 0.2 covers two such hosts that drift apart.
+    pub fn new(share: f64) -> Result<Self, BadTerms> {
+        if (0.0..=0.2).contains(&share) {
+            Ok(Self { millionths: (share * 1_000_000.0).round() as u32 })
+        } else {
+            Err(BadTerms::Drift(share.to_string()))
+        }
+    }
+
+    /// This share of a span.
+    #[must_use]
+    pub fn of(self, span: Duration) -> Duration {
+        span * self.millionths / 1_000_000
+    }
+
+    /// The most that a node's clock may go on while ours goes on by this span. A deadline allows for no more than that
+    /// `span` of ours is `span / (1 − ρ)` of the node's.
+    #[must_use]
+    pub fn most_of(self, span: Duration) -> Duration {
+        let nanos = span.as_nanos() * 1_000_000 / u128::from(1_000_000 - self.millionths);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// Terms that cannot work, in words that say what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadTerms {
+    /// The ttl is under 10 ms.
+    #[error("a ttl of {span} is too short: take at least 10 ms, and some seconds over a real network", span = Span(*.0))]
+    TtlTooShort(Duration),
+    /// The ttl is above a year.
+    #[error("a ttl of {span} is too long: take at most a year; a held lock is renewed by itself", span = Span(*.0))]
+    TtlTooLong(Duration),
+    /// The patience is zero.
+    #[error("a patience of zero gives no node time to answer: take at least some milliseconds")]
+    NoPatience,
+    /// The patience is more than a quarter of the ttl.
+    #[error(
+        "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
+        Span(*patience),
+        Span(*ttl)
+    )]
+    PatienceTooLong {
+        /// What was asked for.
+        patience: Duration,
+        /// The ttl it is too long for.
+        ttl: Duration,
+    },
+    /// The drift is not between 0 and 0.2.
+    #[error("a drift of {0} makes no sense: take a share from 0 to 0.2, such as 0.01")]
+    Drift(String),
+}
+
+/// Redis expires by whole milliseconds, and drift is at least one more.
+const GRANULARITY: Duration = Duration::from_millis(2);
+const MIN_TTL: Duration = Duration::from_millis(10);
+const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -1,0 +1,140 @@
+//! What `grant`, `hold` and `retake` have in common: who may not vote does nothing.
+
+use std::time::Duration;
+
+use super::{
+    BALLOTS, OURS, Place, SLACK, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
+};
+use crate::claim::Phase;
+use crate::membership::Badge;
+use crate::vote::{Fault, Vote};
+
+promises![
+    a_marker_that_is_not_the_one_we_know_casts_no_vote,
+    a_marker_of_another_type_is_an_error,
+    without_a_badge_nobody_votes,
+    a_node_on_probation_tells_for_how_long,
+    a_node_votes_again_in_the_very_microsecond_that_its_probation_ends,
+    every_ballot_tells_the_clock,
+    a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text,
+];
+
+/// What the ballot acts upon: a key of ours, but none for those that take one.
+fn prepare(node: &mut dyn Subject, phase: Phase) {
+    node.reset();
+    if matches!(phase, Phase::Raise | Phase::Renew) {
+        node.set_lock(OURS, Some(TTL / 2));
+    }
+    node.set_fence(4_000);
+}
+
+fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        let markers: [Option<&[u8]>; 4] =
+            [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
+        for marker in markers {
+            prepare(node, phase);
+            let badge = node.badge();
+            node.reset();
+            prepare(node, phase);
+            if let Some(marker) = marker {
+                node.set(Place::Marker, Some(marker), None);
+            }
+            let ask = question(phase, Some(any_fence(phase)));
+            let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+            assert_eq!(vote, Vote::Unknown(Fault::Changed), "{phase:?}");
+            assert!(clock.is_some());
+        }
+    }
+}
+
+fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        prepare(node, phase);
+        let badge = node.badge();
+        node.set(Place::Marker, None, None);
+        let ask = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        assert_refused(&vote);
+        assert_eq!(clock, None);
+    }
+}
+
+fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        for marker in [None, Some(b"what we agreed on" as &[u8])] {
+            prepare(node, phase);
+            if marker.is_some() {
+                node.set(Place::Marker, marker, None);
+            }
+            let ask = question(phase, Some(any_fence(phase)));
+            let (vote, _) = node.unchanged(|node| node.ask(&ask, None, false));
+            assert_eq!(vote, Vote::Unknown(Fault::Changed), "{phase:?}");
+        }
+    }
+}
+
+fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        prepare(node, phase);
+        let badge = Badge { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
+        let ask = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        let Vote::Doubtful { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
+        let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
+        assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
+        assert_about(Some(remaining), Some(TTL));
+    }
+}
+
+fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        for early in [0, 1, 1_000] {
+            prepare(node, phase);
+            let badge = Badge { votes_from_micros: node.micros() - early, ..node.badge() };
+            let ask = question(phase, Some(any_fence(phase)));
+            let (vote, _) = node.ask(&ask, Some(&badge), false);
+            assert!(vote.is_grant(), "{phase:?}: {vote:?}");
+        }
+    }
+}
+
+fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        for is_ours in [true, false] {
+            prepare(node, phase);
+            if !is_ours {
+                node.set(Place::Lock, Some(b"somebody else"), Some(TTL));
+            }
+            let before = node.micros();
+            let (vote, clock) = node.timed(phase, any_fence(phase));
+            assert_eq!(vote.is_grant(), is_ours, "{phase:?}: {vote:?}");
+            let gone = clock.expect("a clock").abs_diff(before);
+            assert!(gone < SLACK.as_micros() as u64, "{gone} µs");
+        }
+    }
+}
+
+fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+    for phase in BALLOTS {
+        prepare(node, phase);
+        let badge = node.badge();
+        node.forget_scripts();
+        let ask = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        assert_eq!((vote, clock), (Vote::Unknown(Fault::NoScript), None), "{phase:?}");
+        let (vote, _) = node.ask(&ask, Some(&badge), true);
+        assert!(vote.is_grant(), "{phase:?}: {vote:?}");
+        prepare_anew(node, phase);
+        assert!(node.ballot(phase, any_fence(phase)).is_grant(), "it is known from then on");
+    }
+}
+
+/// As [`prepare`], and the scripts are left as they are.
+fn prepare_anew(node: &mut dyn Subject, phase: Phase) {
+    match phase {
+        Phase::Raise | Phase::Renew => node.set_lock(OURS, Some(TTL / 2)),
+        _ => drop(node.plain(Phase::Break)),
+    }
+    node.set_fence(4_000);
+}

@@ -1,0 +1,116 @@
+//! The script `forget`: the number of a free key goes when the clock has passed it.
+
+use std::time::Duration;
+
+use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
+use crate::claim::Phase;
+use crate::membership::Badge;
+use crate::vote::{Fault, Vote};
+
+promises![
+    a_number_that_the_clock_has_passed_is_gone_at_once,
+    a_number_that_the_clock_has_not_passed_goes_when_it_has,
+    nothing_is_kept_longer_for_it,
+    what_is_held_is_not_forgotten,
+    where_nothing_is_known_there_is_nothing_to_forget,
+    what_is_no_number_is_gone_at_once,
+    a_node_forgets_on_its_own_terms_only,
+    a_forget_that_is_not_known_does_nothing_until_it_comes_as_text,
+];
+
+fn forget(node: &mut (dyn Subject + '_)) -> Vote {
+    // No handshake loads it.
+    let badge = node.badge();
+    let (vote, clock) = node.ask(&question(Phase::Forget, None), Some(&badge), true);
+    assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
+    vote
+}
+
+fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
+    let passed = charter().forgets_after().as_micros() as u64 + 1_000;
+    for ago in [passed, 3_600_000_000] {
+        let number = node.micros() - ago;
+        node.set_fence(number);
+        assert_eq!(forget(node), Vote::Granted);
+        assert_eq!(node.stands(Place::Fence), None);
+    }
+}
+
+fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subject) {
+    for ahead in [0, 3_600_000_000, 365 * 86_400_000_000] {
+        for life in [None, Some(Duration::from_secs(86_400))] {
+            let number = node.micros() + ahead;
+            node.set(Place::Fence, Some(number.to_string().as_bytes()), life);
+            for _again in 0..2 {
+                assert_eq!(forget(node), Vote::Granted);
+                let fence = node.stands(Place::Fence).expect("not yet");
+                assert_eq!(fence.value, Some(number.to_string().into_bytes()));
+                let left = charter().forgets_after();
+                // To the second: much less than the slack of other cases.
+                let off = fence.life.expect("an end").abs_diff(left);
+                assert!(off < Duration::from_secs(10), "{off:?} off {left:?}");
+            }
+        }
+    }
+}
+
+fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
+    node.badge();
+    let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
+    node.set(Place::Fence, Some(number.to_string().as_bytes()), Some(life));
+    assert_eq!(forget(node), Vote::Granted);
+    let left = node.stands(Place::Fence).and_then(|fence| fence.life).expect("an end");
+    assert!(left <= life, "{left:?}");
+}
+
+fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
+    node.badge();
+    for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+        for life in [None, Some(TTL / 2)] {
+            node.set(Place::Lock, value, life);
+            node.set_fence(7);
+            assert_held(&node.unchanged(forget), life);
+        }
+    }
+}
+
+fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
+    node.badge();
+    assert_eq!(node.unchanged(forget), Vote::Missing);
+    node.set(Place::Fence, Some(b"7"), Some(Duration::from_millis(20)));
+    node.wait(Duration::from_millis(50));
+    assert_eq!(forget(node), Vote::Missing);
+}
+
+/// It was not made by us, and is in the way of every lock of this name.
+fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
+    let junk = ["", "x", "1.5", "nan", "inf", "-inf", "1e300", "9007199254740991", "-5"];
+    for value in junk.map(|text| Some(text.as_bytes())).into_iter().chain([None]) {
+        node.set(Place::Fence, value, None);
+        assert_eq!(forget(node), Vote::Granted);
+        assert_eq!(node.stands(Place::Fence), None, "{value:?}");
+    }
+}
+
+/// Others may have agreed on longer locks, whose holders would not know yet that they have lost them.
+fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
+    node.badge();
+    node.set_fence(7);
+    let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
+    for badge in [None, Some(&theirs)] {
+        let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), badge, true));
+        assert_eq!(vote, Vote::Unknown(Fault::Changed));
+    }
+    // On probation, too: what it has forgotten already does no harm.
+    let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };
+    assert_eq!(node.ask(&question(Phase::Forget, None), Some(&badge), true).0, Vote::Granted);
+}
+
+fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+    node.set_fence(7);
+    node.forget_scripts();
+    let badge = node.badge();
+    let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), Some(&badge), false));
+    assert_eq!(vote, Vote::Unknown(Fault::NoScript));
+    assert_eq!(forget(node), Vote::Granted);
+}

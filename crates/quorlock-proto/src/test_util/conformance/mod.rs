@@ -1,0 +1,243 @@
+//! One suite for the simulated node and for a real server: whatever a script or a command is asked, both must answer
+//! alike, and leave the same behind.
+//!
+//! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
+//! delay decides a case; numbers are reckoned from the clock that the very answer told.
+
+mod ballot;
+mod forget;
+mod grant;
+mod hold;
+mod look;
+mod plain;
+mod retake;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::claim::{Ask, Key, Phase, Token};
+use crate::fence::{Fence, TOLERANCE_MICROS};
+use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::membership::{Badge, Write};
+use crate::quorum::Quorum;
+use crate::vote::{Fault, Vote};
+
+/// One node, however it is made.
+pub trait Subject {
+    /// Nothing stands there, and every script is known.
+    fn reset(&mut self);
+    /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
+    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
+    /// Reads the marker, and writes first what is given.
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote>;
+    /// Puts this there, a key of another type if there is no value.
+    fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
+    /// What is stored at this place.
+    fn stands(&mut self, place: Place) -> Option<Stands>;
+    /// Its clock, in microseconds since 1970.
+    fn micros(&mut self) -> u64;
+    /// Lets this time pass.
+    fn wait(&mut self, span: Duration);
+    /// `SCRIPT FLUSH`.
+    fn forget_scripts(&mut self);
+    /// Sets whether the node may evict keys when its memory is full.
+    fn set_evicts(&mut self, on: bool);
+    /// It runs out of memory, and one key goes that was to expire.
+    fn evict(&mut self);
+    /// Another database comes in the place of this one, and this one comes back.
+    fn swap_there_and_back(&mut self);
+    /// Another process comes up, which knows all that this one does.
+    fn restart(&mut self);
+    /// It is made a replica and a master again.
+    fn change_role(&mut self);
+}
+
+/// Where something may stand: the key of all cases, what belongs to it, the marker, what is noted of the clock, and the
+/// largest number that was ahead of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The lock's key.
+    Lock,
+    /// The key's fence.
+    Fence,
+    /// `quorlock:node`.
+    Marker,
+    /// `quorlock:clock`.
+    Clock,
+    /// `quorlock:high`.
+    High,
+}
+
+/// What stands there: no value for a key of another type, no life for one that never expires.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// The bytes; `None` for a key of another type.
+    pub value: Option<Vec<u8>>,
+    /// The time to live; `None` if it never expires.
+    pub life: Option<Duration>,
+}
+
+/// A promise that a node keeps, and how it is looked at.
+type Case = (&'static str, fn(&mut dyn Subject));
+
+/// Looks at every promise. A failure names it on standard output.
+pub fn check(subject: &mut dyn Subject) {
+    let ballots = [ballot::CASES, grant::CASES, hold::CASES, retake::CASES];
+    let suite = [plain::CASES, look::CASES, forget::CASES].into_iter().chain(ballots);
+    for (promise, case) in suite.flatten() {
+        println!("{promise}");
+        subject.reset();
+        case(subject);
+    }
+}
+
+macro_rules! promises {
+    ($($case:ident),+ $(,)?) => {
+        pub(super) const CASES: &[super::Case] = &[$((stringify!($case), $case)),+];
+    };
+}
+use promises;
+
+/// The key of all cases.
+pub const KEY: &str = "orders:42";
+/// For how long nodes are asked to keep a fence.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+const TTL: Duration = Duration::from_secs(3600);
+/// What a real clock may go on while a case runs, and what no two spans of a case differ by.
+const SLACK: Duration = Duration::from_secs(120);
+const OURS: Token = Token::new(0xfeed_0001);
+const THEIRS: Token = Token::new(0xfeed_0002);
+const BALLOTS: [Phase; 4] = [Phase::Grant, Phase::Raise, Phase::Renew, Phase::Retake];
+const LAST_NUMBER: u64 = (1 << 53) - 1;
+
+impl dyn Subject + '_ {
+    /// Puts a plain question in our name.
+    fn plain(&mut self, phase: Phase) -> Vote {
+        let (vote, clock) = self.ask(&question(phase, None), None, false);
+        assert_eq!(clock, None, "only ballots tell the clock");
+        vote
+    }
+
+    /// Breaks the lock as a guarded client does.
+    fn break_open(&mut self) -> Vote {
+        self.ask(&question(Phase::Break, Some(Fence::Next)), None, false).0
+    }
+
+    /// Puts a guarded question in our name, to a node that remembers what it should.
+    fn ballot(&mut self, phase: Phase, fence: Fence) -> Vote {
+        self.timed(phase, fence).0
+    }
+
+    /// The same, and what the node's clock showed.
+    fn timed(&mut self, phase: Phase, fence: Fence) -> (Vote, Option<u64>) {
+        let badge = self.badge();
+        self.ask(&question(phase, Some(fence)), Some(&badge), false)
+    }
+
+    /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
+    fn badge(&mut self) -> Badge {
+        if self.stands(Place::Marker).is_none() {
+            self.set(Place::Marker, Some(MARKER), None);
+        }
+        let marker = String::from_utf8_lossy(MARKER).into();
+        Badge { marker, votes_from_micros: 0, numbers_above: 0 }
+    }
+
+    fn set_fence(&mut self, number: u64) {
+        self.set(Place::Fence, Some(number.to_string().as_bytes()), Some(TTL));
+    }
+
+    fn set_lock(&mut self, owner: Token, life: Option<Duration>) {
+        self.set(Place::Lock, Some(&owner.digits()), life);
+    }
+
+    /// Ours, for about this long.
+    fn assert_locked(&mut self, life: Duration) {
+        let lock = self.stands(Place::Lock).expect("a lock");
+        assert_eq!(lock.value.as_deref(), Some(&OURS.digits()[..]), "it is ours");
+        assert_about(lock.life, Some(life));
+    }
+
+    /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
+    fn assert_fence(&mut self, number: u64) {
+        let fence = self.stands(Place::Fence).expect("a fence");
+        assert_eq!(fence.value, Some(number.to_string().into_bytes()));
+        assert_about(fence.life, Some(KEEP));
+        if number > self.micros() + TOLERANCE_MICROS {
+            let high = self.stands(Place::High).expect("it is noted");
+            let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
+            assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
+        }
+    }
+
+    fn everything(&mut self) -> [Option<Stands>; 5] {
+        [Place::Lock, Place::Fence, Place::Marker, Place::Clock, Place::High].map(|place| self.stands(place))
+    }
+
+    /// Does this, and nothing is different for it.
+    fn unchanged<T>(&mut self, deed: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.everything();
+        let done = deed(self);
+        for (before, after) in before.into_iter().zip(self.everything()) {
+            assert_eq!(before.is_some(), after.is_some(), "{before:?} against {after:?}");
+            if let (Some(before), Some(after)) = (before, after) {
+                assert_eq!(before.value, after.value);
+                assert_about(after.life, before.life);
+            }
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Stands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.value.as_deref().map(String::from_utf8_lossy);
+        write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.life)
+    }
+}
+
+fn question(phase: Phase, fence: Option<Fence>) -> Ask {
+    Ask { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
+}
+
+/// The fence that goes with this ballot, if nothing else is of interest.
+fn any_fence(phase: Phase) -> Fence {
+    match phase {
+        Phase::Grant => Fence::Hint { hint: 5_000, floor: 0 },
+        _ => Fence::Number(5_000),
+    }
+}
+
+#[track_caller]
+fn assert_about(life: Option<Duration>, expected: Option<Duration>) {
+    let is_about = match (life, expected) {
+        (Some(life), Some(expected)) => life <= expected && life + SLACK > expected,
+        (None, None) => true,
+        _ => false,
+    };
+    assert!(is_about, "{life:?} and not {expected:?}");
+}
+
+/// Held by another, for about this long.
+#[track_caller]
+fn assert_held(vote: &Vote, life: Option<Duration>) {
+    let Vote::Held { remaining } = vote else { panic!("{vote:?} and not held") };
+    assert_about(*remaining, life);
+}
+
+#[track_caller]
+fn assert_refused(vote: &Vote) {
+    assert!(matches!(vote, Vote::Unknown(Fault::Refused(_))), "{vote:?} and not refused");
+}
+
+fn identity() -> std::sync::Arc<str> {
+    Marker::identity(ClusterId::new(0xc1), charter())
+}
+
+/// What the clients of the node agreed on.
+pub fn charter() -> Charter {
+    let quorum = Quorum::new(5, Some(4)).expect("a quorum");
+    Charter::new(quorum, Duration::from_secs(30)).keeping(KEEP)
+}
+
+const MARKER: &[u8] = b"what we agreed on";

@@ -1,0 +1,294 @@
+//! `SET`, `PTTL`, and the scripts `renew`, `release`, `break` and `inspect`.
+
+use std::time::Duration;
+
+use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
+use crate::claim::{Mark, Phase};
+use crate::fence::Fence;
+use crate::vote::{Fault, Holder, Sighting, Vote};
+
+promises![
+    a_free_key_is_taken,
+    a_key_that_has_run_out_is_free,
+    a_key_that_is_there_is_held_whatever_it_is,
+    what_is_left_is_told,
+    a_renewal_lengthens_and_never_shortens,
+    a_renewal_gives_a_permanent_key_an_expiry,
+    only_our_own_key_is_renewed,
+    only_our_own_key_is_released,
+    what_nearly_is_our_token_is_not,
+    an_inspection_tells_whose_it_is,
+    breaking_asks_nobody,
+    a_plain_break_leaves_the_fence,
+    a_break_makes_the_fence_one_of_now_and_never_a_smaller_one,
+    a_fence_that_cannot_be_raised_keeps_no_break,
+    a_holder_does_not_take_a_broken_key_again,
+    one_holder_is_broken_and_no_other,
+    what_is_nobodys_lock_is_broken_by_its_hash_too,
+    a_script_that_is_not_known_does_nothing_until_it_comes_as_text,
+    commands_need_no_script,
+];
+
+const TAKING: [Phase; 2] = [Phase::Grant, Phase::Retake];
+
+fn a_free_key_is_taken(node: &mut dyn Subject) {
+    for phase in TAKING {
+        node.reset();
+        assert_eq!(node.plain(phase), Vote::Granted);
+        node.assert_locked(TTL);
+        assert_held(&node.unchanged(|node| node.plain(phase)), None);
+    }
+}
+
+fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
+    let asks = [
+        (Phase::Grant, Vote::Granted),
+        (Phase::Retake, Vote::Granted),
+        (Phase::Remaining, Vote::Missing),
+        (Phase::Renew, Vote::Missing),
+        (Phase::Release, Vote::Missing),
+        (Phase::HandOver, Vote::Missing),
+        (Phase::KeepTurn, Vote::Missing),
+        (Phase::Break, Vote::Missing),
+        (Phase::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
+    ];
+    for (phase, vote) in asks {
+        node.reset();
+        node.set_lock(OURS, Some(Duration::from_millis(20)));
+        node.wait(Duration::from_millis(50));
+        assert_eq!(node.plain(phase), vote);
+    }
+}
+
+fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
+    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            for phase in TAKING {
+                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+            }
+        }
+    }
+}
+
+fn what_is_left_is_told(node: &mut dyn Subject) {
+    assert_eq!(node.plain(Phase::Remaining), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            assert_held(&node.unchanged(|node| node.plain(Phase::Remaining)), life);
+        }
+    }
+}
+
+fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+    for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
+        node.set_lock(OURS, Some(before));
+        assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+        node.assert_locked(after);
+    }
+}
+
+fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
+    node.set_lock(OURS, None);
+    assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+    node.assert_locked(TTL);
+}
+
+fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
+    assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+        for life in [None, Some(TTL / 2)] {
+            node.set(Place::Lock, value, life);
+            assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+        }
+    }
+}
+
+fn only_our_own_key_is_released(node: &mut dyn Subject) {
+    for phase in RELEASES {
+        assert_eq!(node.plain(phase), Vote::Missing);
+        for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+            node.set(Place::Lock, value, Some(TTL));
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+        }
+        node.reset();
+        for life in [None, Some(TTL)] {
+            node.set_lock(OURS, life);
+            assert_eq!(node.plain(phase), Vote::Granted);
+            assert_eq!(node.stands(Place::Lock), None);
+            assert_eq!(node.plain(phase), Vote::Missing, "the second time there is nothing");
+        }
+    }
+}
+
+fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
+    let digits = OURS.digits();
+    let mut longer = digits.to_vec();
+    longer.push(0);
+    for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
+        node.set(Place::Lock, Some(nearly), Some(TTL));
+        for phase in RELEASES {
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+        }
+        assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+    }
+}
+
+fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
+    let nobody = Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None });
+    assert_eq!(node.plain(Phase::Inspect), nobody);
+    let long = [b'x'; 300];
+    let holders = [
+        (Some(&OURS.digits()[..]), Holder::Owner(OURS.mark())),
+        (Some(b"" as &[u8]), Holder::Owner(Mark::of(b""))),
+        (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(Mark::of(b"\0\xff\r\n"))),
+        // Every owner's token is within its first 256 bytes.
+        (Some(&long[..]), Holder::Owner(Mark::of(&long[..256]))),
+        (None, Holder::OtherType),
+    ];
+    for (value, expected) in holders {
+        for life in [None, Some(TTL)] {
+            node.set(Place::Lock, value, life);
+            let vote = node.unchanged(|node| node.plain(Phase::Inspect));
+            let Vote::Seen(Sighting { holder, remaining }) = vote else { panic!("{vote:?}") };
+            assert_eq!(holder, expected);
+            assert_about(remaining, life);
+        }
+    }
+}
+
+fn breaking_asks_nobody(node: &mut dyn Subject) {
+    assert_eq!(node.plain(Phase::Break), Vote::Missing);
+    for value in [Some(&THEIRS.digits()[..]), None] {
+        node.set(Place::Lock, value, None);
+        assert_eq!(node.plain(Phase::Break), Vote::Granted);
+        assert_eq!(node.stands(Place::Lock), None);
+    }
+}
+
+fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
+    node.set_fence(7);
+    node.set_lock(OURS, Some(TTL));
+    assert_eq!(node.plain(Phase::Break), Vote::Granted);
+    node.unchanged(|node| assert_eq!(node.plain(Phase::Break), Vote::Missing));
+    assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
+}
+
+fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
+    for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
+        for (lock, vote) in [(None, Vote::Missing), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
+            node.reset();
+            if let Some(fence) = fence {
+                node.set(Place::Fence, Some(fence.as_bytes()), None);
+            }
+            if lock.is_some() {
+                node.set(Place::Lock, lock, Some(TTL));
+            }
+            let before = node.micros();
+            assert_eq!(node.break_open(), vote);
+            assert_eq!(node.stands(Place::Lock), None);
+            let number = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+            let number: u64 = number.expect("a fence").parse().expect("plain digits");
+            assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
+            node.assert_fence(number);
+        }
+    }
+    for ahead in [node.micros() + 3_600_000_000, LAST_NUMBER - 1] {
+        node.reset();
+        node.set_fence(ahead);
+        node.break_open();
+        node.assert_fence(ahead + 1);
+    }
+}
+
+fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
+    let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
+    // None is a key of another type.
+    for fence in odd.into_iter().map(Some).chain([None]) {
+        for lock in [Some(&THEIRS.digits()[..]), None] {
+            node.reset();
+            node.set(Place::Fence, fence.map(str::as_bytes), Some(TTL));
+            node.set(Place::Lock, lock, Some(TTL));
+            let before = node.stands(Place::Fence).and_then(|it| it.value);
+            assert_eq!(node.break_open(), Vote::Granted, "{fence:?}");
+            assert_eq!(node.stands(Place::Lock), None);
+            assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), before);
+        }
+    }
+}
+
+fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
+    node.badge();
+    node.set_fence(7);
+    node.set_lock(OURS, Some(TTL));
+    assert_eq!(node.break_open(), Vote::Granted);
+    assert_eq!(node.ballot(Phase::Renew, Fence::Number(7)), Vote::Missing);
+    let Vote::Outranked { fence } = node.ballot(Phase::Retake, Fence::Number(7)) else {
+        panic!("it is taken")
+    };
+    assert_eq!(
+        node.ballot(Phase::Retake, Fence::Number(fence)),
+        Vote::Granted,
+        "in the name of the number there"
+    );
+}
+
+fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
+    let theirs = Phase::BreakOf(THEIRS.mark());
+    for fence in [Some(Fence::Next), None] {
+        let is_guarded = fence.is_some();
+        let ask = question(theirs, fence);
+        node.reset();
+        node.set_fence(7);
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Missing);
+        node.set_lock(OURS, Some(TTL));
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        node.set(Place::Lock, None, Some(TTL));
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        node.set_lock(THEIRS, Some(TTL));
+        let before = node.micros();
+        assert_eq!(node.ask(&ask, None, false).0, Vote::Granted);
+        assert_eq!(node.stands(Place::Lock), None);
+        let fence = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+        let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
+        assert!(if is_guarded { fence >= before } else { fence == 7 }, "guarded: {is_guarded}, {fence}");
+    }
+}
+
+/// The node's hash is ours, whatever stands there and however long that is.
+fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
+    let all: Vec<u8> = (0..=255).cycle().take(600).collect();
+    let near = |length: usize| all[..length].to_vec();
+    let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
+    for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
+        node.set(Place::Lock, Some(&value), None);
+        let mark = Mark::of(&value[..value.len().min(256)]);
+        assert_eq!(node.plain(Phase::BreakOf(mark)), Vote::Granted, "{value:?}");
+        assert_eq!(node.stands(Place::Lock), None);
+    }
+}
+
+fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
+    for phase in [Phase::Renew, Phase::Inspect, Phase::Release, Phase::HandOver] {
+        node.reset();
+        node.set_lock(OURS, Some(TTL / 2));
+        node.forget_scripts();
+        let by_hash = node.unchanged(|node| node.plain(phase));
+        assert_eq!(by_hash, Vote::Unknown(Fault::NoScript), "{phase:?}");
+        let (as_text, _) = node.ask(&question(phase, None), None, true);
+        assert!(matches!(as_text, Vote::Granted | Vote::Seen(_)), "{phase:?}: {as_text:?}");
+        node.set_lock(OURS, Some(TTL / 2));
+        assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
+    }
+}
+
+fn commands_need_no_script(node: &mut dyn Subject) {
+    node.forget_scripts();
+    assert_eq!(node.plain(Phase::Grant), Vote::Granted);
+    assert_held(&node.plain(Phase::Remaining), Some(TTL));
+    assert_eq!(node.plain(Phase::Break), Vote::Granted);
+    assert_eq!(node.plain(Phase::Retake), Vote::Granted);
+}
+
+const RELEASES: [Phase; 3] = [Phase::Release, Phase::HandOver, Phase::KeepTurn];

@@ -1,0 +1,85 @@
+//! The script `retake`: a key that went missing under its holder.
+
+use std::time::Duration;
+
+use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use crate::claim::Phase;
+use crate::fence::Fence;
+use crate::vote::Vote;
+
+promises![
+    a_missing_key_is_taken_again_with_our_number,
+    nothing_is_taken_again_past_a_larger_number,
+    what_somebody_has_is_not_taken_again,
+    a_key_that_has_run_out_is_taken_again,
+    nothing_is_taken_again_over_a_fence_of_another_type,
+    a_number_ahead_of_the_clock_is_noted,
+];
+
+const NUMBER: u64 = 5_000;
+
+fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
+    let fences: [Option<&[u8]>; 6] =
+        [None, Some(b"5000"), Some(b"4999"), Some(b"0"), Some(b"garbage"), Some(b"")];
+    for fence in fences {
+        for life in [None, Some(TTL)] {
+            node.reset();
+            if fence.is_some() {
+                node.set(Place::Fence, fence, life);
+            }
+            assert_eq!(retake(node), Vote::Granted, "{fence:?}");
+            node.assert_locked(TTL);
+            node.assert_fence(NUMBER);
+        }
+    }
+}
+
+fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
+    for number in [NUMBER + 1, LAST_NUMBER, u64::MAX] {
+        node.reset();
+        node.badge();
+        node.set_fence(number);
+        let refused = Vote::Outranked { fence: number.min(LAST_NUMBER) };
+        assert_eq!(node.unchanged(retake), refused);
+        node.set_lock(THEIRS, Some(TTL));
+        assert_held(&node.unchanged(retake), Some(TTL));
+    }
+}
+
+fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
+    node.badge();
+    for fence in [None, Some(4_000), Some(NUMBER)] {
+        if let Some(number) = fence {
+            node.set_fence(number);
+        }
+        for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+            for life in [None, Some(TTL / 2)] {
+                node.set(Place::Lock, value, life);
+                assert_held(&node.unchanged(retake), life);
+            }
+        }
+    }
+}
+
+fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
+    node.set_lock(THEIRS, Some(Duration::from_millis(20)));
+    node.wait(Duration::from_millis(50));
+    assert_eq!(retake(node), Vote::Granted);
+    node.assert_locked(TTL);
+}
+
+fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
+    node.badge();
+    node.set(Place::Fence, None, Some(TTL));
+    assert_refused(&node.unchanged(retake));
+}
+
+fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
+    let number = node.micros() + 3_600_000_000;
+    assert_eq!(node.ballot(Phase::Retake, Fence::Number(number)), Vote::Granted);
+    node.assert_fence(number);
+}
+
+fn retake(node: &mut (dyn Subject + '_)) -> Vote {
+    node.ballot(Phase::Retake, Fence::Number(NUMBER))
+}

@@ -1,0 +1,667 @@
+//! A simulated Redis master: its data, its clock, and what our commands and scripts do there.
+//!
+//! It must answer as `src/node/lua` and Redis do; [`conformance`](super::conformance) is one suite for both. It is past 400 lines
+//! because one server is one noun: its data, its clock and each of its scripts stand beside what they share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::claim::{Ask, Key, Mark, Phase};
+use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
+use crate::marker::{Charter, Incarnation, Look};
+use crate::membership::{Badge, Write};
+use crate::mutant::{Mutant, is};
+use crate::vote::{Doubt, Fault, Holder, Sighting, Vote};
+
+/// A simulated Redis master.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Which of the world's machines it is.
+    place: usize,
+    data: Data,
+    scripts: BTreeSet<Script>,
+    clock: Clock,
+    runs: u32,
+    /// How often its data were replaced as a replica's are.
+    replications: u32,
+    /// How many keys it has evicted, as far as its statistics tell.
+    evicted: u64,
+    /// How often its databases were swapped or flushed, as far as they tell.
+    swaps: u64,
+    /// Whether its policy evicts keys when its memory is full.
+    pub evicts: bool,
+    /// The mistake that its scripts make.
+    pub mistake: Option<Mistake>,
+    /// For how long it keeps a fence, and one of a name that is to be forgotten.
+    retention_millis: u64,
+    forget_millis: u64,
+}
+
+/// What a node remembers, and may lose.
+pub type Data = BTreeMap<Slot, Entry>;
+
+/// Where something stands in a node's data.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    /// The key of a lock.
+    Lock(Key),
+    /// The fence of a key.
+    Fence(Key),
+    /// The processes that wait for a key here: kept by `sim/wait_queues.rs`.
+    WaitQueue(Key),
+    /// `quorlock:node`.
+    Marker,
+    /// How far the node's clock had come when it was noted last.
+    Clock,
+    /// The largest number of any key that was ahead of the clock when it was given.
+    High,
+}
+
+/// What stands there.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// `None` for a key of another type.
+    pub value: Option<Vec<u8>>,
+    /// In milliseconds of the node's clock.
+    pub expires: Option<u64>,
+}
+
+/// A clock that may run fast or slow, and jump.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// When it was set last, by true time.
+    set_at: u64,
+    /// What it showed then, in nanoseconds since 1970.
+    shows: u64,
+    /// How much faster than true time it runs, in millionths.
+    haste: i64,
+}
+
+/// One question under way to a node.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Of phase `Look` if it is one; then only `write` matters.
+    pub ask: Ask,
+    /// Whether the script is sent as source instead of by its hash.
+    pub as_text: bool,
+    /// What the node is expected to remember, where that matters.
+    pub badge: Option<Badge>,
+    /// What a request of phase `Look` writes first.
+    pub write: Option<Write>,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A vote, and the node's clock where the reply tells it.
+    Vote(Vote, Option<u64>),
+    /// What a reading of the marker returned.
+    Look(Result<Look, Vote>),
+}
+
+/// A mistake in one of the scripts, made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// A renewal sets the expiry, also to an earlier one.
+    RenewalShortens,
+    /// A raise does not look whose the key is.
+    RaiseWithoutCompare,
+    /// A raise looks neither whose the key is, nor where the fence stands.
+    RaiseUnconditional,
+    /// A fence that is missing begins at 1, and the hint is not used.
+    FenceFromOne,
+    /// A release does not look whose the key is.
+    ReleaseWithoutCompare,
+    /// A look does not tell how often the databases were swapped.
+    SwapsUncounted,
+    /// A look does not tell how many keys were evicted.
+    EvictionsUncounted,
+    /// That it evicts is no part of what it is.
+    EvictingUnmarked,
+    /// A number that is ahead of the clock is forgotten with its fence.
+    HighForgotten,
+    /// A release calls only where the key was the lock's.
+    CallsForOwnKeyOnly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Script {
+    Renew,
+    Release,
+    HandOver,
+    Inspect,
+    Grant,
+    Hold,
+    Retake,
+    Forget,
+    Look,
+}
+
+impl Node {
+    /// One whose clients agreed on this.
+    pub fn new(place: usize, charter: Charter) -> Self {
+        Self {
+            place,
+            data: Data::new(),
+            scripts: BTreeSet::new(),
+            clock: Clock::default(),
+            runs: 0,
+            replications: 0,
+            evicted: 0,
+            swaps: 0,
+            evicts: false,
+            mistake: None,
+            retention_millis: charter.retention().as_millis() as u64,
+            forget_millis: charter.forgets_after().as_millis() as u64,
+        }
+    }
+
+    /// Runs one command at this true time.
+    pub fn run(&mut self, command: &Command, nanos: u64) -> Answer {
+        let Ask { phase, fence, .. } = &command.ask;
+        if let Some(script) = script_of(*phase, fence.is_some()) {
+            if command.as_text {
+                self.scripts.insert(script);
+            } else if !self.scripts.contains(&script) {
+                let unknown = Vote::Unknown(Fault::NoScript);
+                return match phase {
+                    Phase::Look => Answer::Look(Err(unknown)),
+                    _ => Answer::Vote(unknown, None),
+                };
+            }
+        }
+        self.expire(nanos);
+        if *phase == Phase::Look {
+            return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
+        }
+        match (fence, phase) {
+            (fence, Phase::Break) => {
+                Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
+            }
+            (fence, Phase::BreakOf(mark)) => {
+                Answer::Vote(self.break_of(&command.ask.key, *mark, fence.is_some(), nanos), None)
+            }
+            (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
+                let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
+                let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
+                Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
+            }
+            (_, Phase::Forget) => {
+                let now = self.micros(nanos);
+                Answer::Vote(self.forget(&command.ask.key, command.badge.as_ref(), now), Some(now))
+            }
+            _ => Answer::Vote(self.plain(&command.ask, nanos), None),
+        }
+    }
+
+    /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
+    pub fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
+        // By now a real one has found by itself what has run out.
+        self.expire(nanos);
+        let incarnation = self.incarnation();
+        let now = self.micros(nanos);
+        if let Some(Write { replaces, identity, backdate, written_micros, base_micros }) = write
+            && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
+        {
+            let since = now - backdate.as_micros() as u64;
+            let marker =
+                format!("{identity} {} {since} {written_micros} {base_micros}", incarnation.as_str());
+            self.data.insert(Slot::Marker, Entry { value: Some(marker.into_bytes()), expires: None });
+        }
+        let marker: Option<Arc<str>> = self.marker().filter(|text| !text.is_empty()).map(Arc::from);
+        let latest_micros = self.latest_micros();
+        if let Some(period) = marker.as_deref().and_then(note_every)
+            && now > latest_micros + period
+        {
+            let value = Some(now.to_string().into_bytes());
+            self.data.insert(Slot::Clock, Entry { value, expires: None });
+        }
+        Look { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
+    }
+
+    fn high(&self) -> u64 {
+        let high = self.data.get(&Slot::High).and_then(|entry| number_in(entry.value.as_deref()?));
+        high.filter(|high| *high < LAST_NUMBER as f64).unwrap_or(0.0) as u64
+    }
+
+    fn latest_micros(&self) -> u64 {
+        let latest = self.data.get(&Slot::Clock).and_then(|entry| number_in(entry.value.as_deref()?));
+        let is_ours = |latest: &f64| latest % 1.0 == 0.0 && (0.0..=LARGEST_FLOOR as f64).contains(latest);
+        latest.filter(is_ours).unwrap_or(0.0) as u64
+    }
+
+    fn marker(&self) -> Option<String> {
+        match self.data.get(&Slot::Marker)?.value {
+            Some(_) => self.text(&Slot::Marker),
+            None => Some("of another type".to_owned()),
+        }
+    }
+
+    /// The scripts that a handshake loads.
+    pub fn load_scripts(&mut self) {
+        let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
+        let guarded = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
+        self.scripts.extend(all.into_iter().chain(guarded));
+    }
+
+    /// `SCRIPT FLUSH`.
+    pub fn flush_scripts(&mut self) {
+        self.scripts.clear();
+    }
+
+    /// Another process, which knows this.
+    pub fn restart(&mut self, data: Data) {
+        self.runs += 1;
+        self.replications += 1;
+        self.scripts.clear();
+        self.data = data;
+        self.reset_stats();
+    }
+
+    /// Made a replica of somebody who has this, and a master again; the process and its connections live on.
+    pub fn change_role(&mut self, data: Data) {
+        self.replications += 1;
+        self.data = data;
+    }
+
+    /// `SWAPDB`: what it had so far, while it has this.
+    pub fn swap(&mut self, data: Data) -> Data {
+        self.swaps += 1;
+        std::mem::replace(&mut self.data, data)
+    }
+
+    /// `FLUSHALL`.
+    pub fn flush(&mut self) {
+        self.swap(Data::new());
+    }
+
+    /// Its memory is full: of the keys that expire these go.
+    pub fn evict(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            if self.data.get(slot).is_some_and(|entry| entry.expires.is_some()) {
+                self.data.remove(slot);
+                self.evicted += 1;
+            }
+        }
+    }
+
+    /// `CONFIG RESETSTAT`.
+    pub const fn reset_stats(&mut self) {
+        (self.evicted, self.swaps) = (0, 0);
+    }
+
+    /// Everything that is stored, expired keys included.
+    pub const fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// Everything that is stored, to change it.
+    pub const fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+
+    // Its clock.
+
+    /// What its clock shows at this true time, in microseconds since 1970.
+    pub fn micros(&self, nanos: u64) -> u64 {
+        self.clock.read(nanos) / 1000
+    }
+
+    /// From now on it runs this much faster than true time, in millionths.
+    pub fn set_haste(&mut self, haste: i64, nanos: u64) {
+        self.clock = Clock { set_at: nanos, shows: self.clock.read(nanos), haste };
+    }
+
+    /// Sets its clock forward or back by this many nanoseconds.
+    pub fn jump(&mut self, nanos: u64, by: i64) {
+        self.clock =
+            Clock { set_at: nanos, shows: self.clock.read(nanos).saturating_add_signed(by), ..self.clock };
+    }
+
+    // Its data.
+
+    /// What stands there and has not run out.
+    pub fn living(&self, slot: &Slot, nanos: u64) -> Option<&Entry> {
+        let millis = self.micros(nanos) / 1000;
+        self.data.get(slot).filter(|entry| !is_over(entry, millis))
+    }
+
+    /// For how much longer it lives by true time, as long as the clock goes on as it does; `None` for ever.
+    pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
+        let expires = self.living(slot, nanos)?.expires?;
+        let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));
+        let left = left * 1_000_000 / i128::from(1_000_000 + self.clock.haste);
+        Some(Duration::from_nanos(left.max(0) as u64))
+    }
+
+    /// The identity of its data: process, replication, evictions and swaps.
+    pub fn incarnation(&self) -> Incarnation {
+        let is_told = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
+        let evicted =
+            is_told(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
+        let swaps = is_told(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
+        let name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
+        let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
+        let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);
+        Incarnation::new(&(name + if is_marked { ":evicts" } else { "" }))
+    }
+
+    fn text(&self, slot: &Slot) -> Option<String> {
+        let value = self.data.get(slot)?.value.as_ref()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
+    fn expire(&mut self, nanos: u64) {
+        let millis = self.micros(nanos) / 1000;
+        self.data.retain(|_, entry| !is_over(entry, millis));
+    }
+
+    /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
+    fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
+        let Ask { phase, key, token, ttl, .. } = ask;
+        // Whom a release calls is nothing to the votes.
+        let phase = if phase.is_release() { Phase::Release } else { *phase };
+        let millis = self.micros(nanos) / 1000;
+        let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
+        let expires = millis + ttl.as_millis() as u64;
+        let mistake = self.mistake;
+        let found = self.data.get_mut(&slot);
+        let is_ours = found.as_ref().is_some_and(|entry| entry.value.as_deref() == Some(&digits));
+        let left =
+            found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
+        match (phase, found) {
+            (Phase::Grant | Phase::Retake, None) => {
+                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                Vote::Granted
+            }
+            (Phase::Renew, None) if is(Mutant::ResurrectingRenewal) => {
+                self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
+                Vote::Granted
+            }
+            (Phase::Remaining, Some(_)) => Vote::Held { remaining: left },
+            (Phase::Renew, Some(entry)) if is_ours => {
+                lengthen(entry, expires, mistake);
+                Vote::Granted
+            }
+            (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
+            (Phase::Release, Some(_)) if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) => {
+                Vote::Held { remaining: None }
+            }
+            (Phase::Release, Some(_)) => {
+                self.data.remove(&slot);
+                Vote::Granted
+            }
+            (Phase::Inspect, found) => Vote::Seen(Sighting {
+                holder: found.as_deref().map_or(Holder::Nobody, owner),
+                remaining: left,
+            }),
+            (Phase::Remaining | Phase::Renew | Phase::Release, None) => Vote::Missing,
+            (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave | Phase::Break, _) => {
+                Vote::Unknown(Fault::Odd)
+            }
+            (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
+            (Phase::Forget | Phase::BreakOf(_), _) => unreachable!("scripts of their own"),
+        }
+    }
+
+    /// The script `break`.
+    pub fn break_open(&mut self, key: &Key, is_guarded: bool, nanos: u64) -> Vote {
+        let (slot, now) = (Slot::Fence(key.clone()), self.micros(nanos));
+        let number = match self.data.get(&slot) {
+            None => Some(0.0),
+            Some(entry) => entry.value.as_deref().and_then(number_in),
+        };
+        let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
+        if let Some(number) = number.filter(|_| is_guarded) {
+            self.keep(slot, (number as u64 + 1).max(now), now);
+        }
+        if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::Missing }
+    }
+
+    /// The same with one owner's hash.
+    fn break_of(&mut self, key: &Key, mark: Mark, is_guarded: bool, nanos: u64) -> Vote {
+        match self.data.get(&Slot::Lock(key.clone())).map(owner) {
+            None => Vote::Missing,
+            Some(holder) if holder == Holder::Owner(mark) => self.break_open(key, is_guarded, nanos),
+            Some(_) => Vote::Held { remaining: None },
+        }
+    }
+
+    /// The scripts `grant`, `hold` and `retake`.
+    fn ballot(&mut self, ask: &Ask, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
+        let now = self.micros(nanos);
+        if let Some(refusal) = self.other_type(&Slot::Marker) {
+            return Vote::Unknown(refusal);
+        }
+        let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
+        else {
+            return Vote::Unknown(Fault::Changed);
+        };
+        if now < badge.votes_from_micros {
+            let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
+            return Vote::Doubtful { remaining, doubt: Doubt::Forgot };
+        }
+        match (ask.phase, fence) {
+            (Phase::Grant, Fence::Hint { hint, floor }) => {
+                self.grant(ask, hint, floor.max(badge.numbers_above), now)
+            }
+            (Phase::Retake, Fence::Number(number)) => self.retake(ask, number, now),
+            (Phase::Raise | Phase::Renew, Fence::Number(number)) => self.hold(ask, number, now),
+            _ => Vote::Unknown(Fault::Odd),
+        }
+    }
+
+    fn grant(&mut self, ask: &Ask, hint: u64, floor: u64, now: u64) -> Vote {
+        let slot = Slot::Lock(ask.key.clone());
+        if let Some(held) = self.held(&slot, now) {
+            return held;
+        }
+        let fence = Slot::Fence(ask.key.clone());
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        let last = match self.data.get_mut(&fence) {
+            Some(entry) => {
+                let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
+                if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
+                    entry.expires = Some(now / 1000 + self.retention_millis);
+                    return Vote::Unknown(Fault::Refused("FENCE".into()));
+                }
+                // Below 2^53, so it is exact; below 0 it is as good as 0.
+                last as u64
+            }
+            None if self.mistake == Some(Mistake::FenceFromOne) => 0,
+            None => (now - TOLERANCE_MICROS).max(self.high()),
+        };
+        let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
+        let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
+        let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        self.keep(fence, number, now);
+        Vote::Fenced(number)
+    }
+
+    fn retake(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        if let Some(held) = self.held(&slot, now) {
+            return held;
+        }
+        if self.fence(&fence) > number as f64 {
+            return Vote::Outranked { fence: told(self.fence(&fence)) };
+        }
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        self.keep(fence, number, now);
+        Vote::Granted
+    }
+
+    fn hold(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
+        let mistake = self.mistake.filter(|_| ask.phase == Phase::Raise);
+        let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
+        let expires = now / 1000 + ask.ttl.as_millis() as u64;
+        if ask.phase == Phase::Renew && is(Mutant::ResurrectingRenewal) && !self.data.contains_key(&slot) {
+            self.data
+                .insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+            self.keep(fence, number, now);
+            return Vote::Granted;
+        }
+        match self.data.get(&slot) {
+            _ if is_blind => {}
+            None => return Vote::Missing,
+            Some(entry) if entry.value.as_deref() == Some(&ask.token.digits()) => {}
+            Some(_) => return self.held(&slot, now).unwrap_or(Vote::Missing),
+        }
+        if let Some(refusal) = self.other_type(&fence) {
+            return Vote::Unknown(refusal);
+        }
+        let stands_at = self.fence(&fence);
+        let is_outranked = stands_at > number as f64 && mistake != Some(Mistake::RaiseUnconditional);
+        if is_outranked {
+            self.prolong(&fence, now);
+        } else {
+            self.keep(fence, number, now);
+        }
+        if ask.phase == Phase::Renew
+            && let Some(entry) = self.data.get_mut(&slot)
+        {
+            lengthen(entry, expires, self.mistake);
+        }
+        if is_outranked { Vote::Outranked { fence: told(stands_at) } } else { Vote::Granted }
+    }
+
+    fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {
+        if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
+            return Vote::Unknown(Fault::Changed);
+        }
+        if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
+            return held;
+        }
+        let slot = Slot::Fence(key.clone());
+        let Some(entry) = self.data.get_mut(&slot) else { return Vote::Missing };
+        let number = entry.value.as_deref().and_then(number_in).filter(|number| number % 1.0 == 0.0);
+        let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
+        let forgotten_at = (number.min(now) / 1000 + self.forget_millis).max(now / 1000);
+        let is_sooner = entry.expires.is_none_or(|expires| expires > forgotten_at);
+        if is_sooner {
+            entry.expires = Some(forgotten_at);
+        }
+        if forgotten_at <= now / 1000 {
+            self.data.remove(&slot);
+        }
+        Vote::Granted
+    }
+
+    fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
+        let entry = self.data.get(slot)?;
+        let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
+        Some(Vote::Held { remaining })
+    }
+
+    /// As `hold` and `retake` read it: what is no number is none.
+    fn fence(&self, slot: &Slot) -> f64 {
+        self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0.0)
+    }
+
+    /// What `GET` says to a key that is no string.
+    fn other_type(&self, slot: &Slot) -> Option<Fault> {
+        let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
+        is_other.then(|| Fault::Refused("WRONGTYPE".into()))
+    }
+
+    fn prolong(&mut self, slot: &Slot, now: u64) {
+        let expires = Some(now / 1000 + self.retention_millis);
+        if let Some(entry) = self.data.get_mut(slot) {
+            entry.expires = expires;
+        }
+    }
+
+    fn keep(&mut self, slot: Slot, number: u64, now: u64) {
+        let expires = Some(now / 1000 + self.retention_millis);
+        let value = Some(number.to_string().into_bytes());
+        self.data.insert(slot, Entry { value: value.clone(), expires });
+        let is_high = number > now + TOLERANCE_MICROS && number > self.high();
+        if is_high && self.mistake != Some(Mistake::HighForgotten) {
+            self.data.insert(Slot::High, Entry { value, expires: None });
+        }
+    }
+}
+
+/// How often the clock is noted under this marker, in microseconds: four times in a longest ttl.
+fn note_every(marker: &str) -> Option<u64> {
+    let mut words = marker.split(' ');
+    let longest = (words.next() == Some("quorlock3")).then(|| words.nth(3)).flatten()?;
+    longest.parse::<u64>().ok().map(|millis| millis * 250)
+}
+
+impl Clock {
+    fn read(&self, nanos: u64) -> u64 {
+        let gone = i128::from(nanos) - i128::from(self.set_at);
+        let gone = gone * i128::from(1_000_000 + self.haste) / 1_000_000;
+        (i128::from(self.shows) + gone) as u64
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { set_at: 0, shows: EPOCH, haste: 0 }
+    }
+}
+
+/// Redis counts whole milliseconds. Ours may die up to one early, which is worse for us than what it does.
+fn is_over(entry: &Entry, millis: u64) -> bool {
+    entry.expires.is_some_and(|expires| expires <= millis)
+}
+
+/// Whose an inspection says it is.
+fn owner(entry: &Entry) -> Holder {
+    let mark = |value: &Vec<u8>| Holder::Owner(Mark::of(&value[..value.len().min(SHOWN)]));
+    entry.value.as_ref().map_or(Holder::OtherType, mark)
+}
+
+fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {
+    let is_shorter = entry.expires.is_some_and(|old| old >= expires);
+    if !is_shorter || mistake == Some(Mistake::RenewalShortens) {
+        entry.expires = Some(expires);
+    }
+}
+
+/// As `tonumber` reads it: numbers are floating, may be in hexadecimal, and may have blanks around.
+fn number_in(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?.trim_ascii();
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok().map(|number| number as f64),
+        None => text.parse().ok(),
+    }
+}
+
+/// A fence as a reply can say it.
+fn told(fence: f64) -> u64 {
+    fence.min(LAST_NUMBER as f64) as u64
+}
+
+const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
+    match (phase, is_guarded) {
+        (Phase::Look, _) => Some(Script::Look),
+        (Phase::Release, _) => Some(Script::Release),
+        (Phase::HandOver | Phase::KeepTurn, _) => Some(Script::HandOver),
+        (Phase::Inspect, _) => Some(Script::Inspect),
+        (Phase::Grant, true) => Some(Script::Grant),
+        (Phase::Raise | Phase::Renew, true) => Some(Script::Hold),
+        (Phase::Retake, true) => Some(Script::Retake),
+        (Phase::Forget, _) => Some(Script::Forget),
+        (Phase::Renew, false) => Some(Script::Renew),
+        _ => None,
+    }
+}
+
+const LAST_NUMBER: u64 = (1 << 53) - 1;
+/// As many bytes of a value as an inspection is told.
+const SHOWN: usize = 256;
+/// The wall clock at boot.
+pub const EPOCH: u64 = 1_700_000_000_000_000_000;

@@ -1,0 +1,166 @@
+//! A node with one key: what the scripts in `src/node/lua` do, as far as it matters to safety.
+
+use crate::claim::Phase;
+use crate::mutant::{Mutant, is};
+use crate::vote::{Doubt, Fault, Vote};
+
+use super::bounds::Slip;
+
+/// What is on a node. Owners are tokens, counted from 1; times are ticks.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Node {
+    /// Whose the key is; 0 if it is nobody's.
+    pub(crate) owner: u8,
+    /// The first tick at which the key is gone.
+    pub(crate) expires: u8,
+    /// The largest number given out; 0 if none is remembered.
+    pub(crate) fence: u32,
+    /// How many times it forgot everything, and so which marker it has.
+    pub(crate) life: u8,
+    /// Since when.
+    pub(crate) since: u8,
+}
+
+/// A question on its way.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Command {
+    pub(crate) phase: u8,
+    pub(crate) round: u8,
+    /// In ticks.
+    pub(crate) ttl: u8,
+    /// The marker that the client knew.
+    pub(crate) life: u8,
+    /// Nobody hears the answer: its connection broke, or its machine has ended.
+    pub(crate) is_ghost: bool,
+    /// The number shown in place of the lock's own, if another.
+    pub(crate) past: u32,
+}
+
+/// An answer on its way.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Reply {
+    pub(crate) phase: u8,
+    pub(crate) round: u8,
+    pub(crate) said: Said,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Said {
+    #[default]
+    Granted,
+    Fenced(u32),
+    Held,
+    Missing,
+    Outranked(u32),
+    Doubtful,
+    Changed,
+}
+
+/// What a command meets at the node, besides the node itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Meeting {
+    pub(crate) now: u8,
+    pub(crate) owner: u8,
+    /// The lock's number, once it has one; for a grant the number that the node gives. 0 in plain mode.
+    pub(crate) number: u32,
+    /// Whether the node may vote yet.
+    pub(crate) may_vote: bool,
+    pub(crate) slip: Option<Slip>,
+}
+
+impl Node {
+    pub(crate) fn run(&mut self, command: Command, at: Meeting) -> Said {
+        if command.life != self.life {
+            return Said::Changed;
+        }
+        if !at.may_vote {
+            return Said::Doubtful;
+        }
+        let slips = |slip| at.slip == Some(slip);
+        let is_plain = at.number == 0;
+        let is_ours = self.owner == at.owner;
+        match phase(command.phase) {
+            Phase::Grant if self.owner == 0 => {
+                self.take(command, at);
+                if is_plain { Said::Granted } else { Said::Fenced(at.number) }
+            }
+            Phase::Retake if self.owner == 0 && self.fence > at.number && !is_plain => {
+                Said::Outranked(self.fence)
+            }
+            Phase::Retake if self.owner == 0 => {
+                self.take(command, at);
+                Said::Granted
+            }
+            Phase::Grant | Phase::Retake => Said::Held,
+            Phase::Raise if slips(Slip::RaiseAlways) => {
+                self.fence = at.number;
+                Said::Granted
+            }
+            Phase::Raise if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
+                self.fence = at.number;
+                Said::Granted
+            }
+            Phase::Renew if self.owner == 0 && is(Mutant::ResurrectingRenewal) => {
+                self.take(command, at);
+                Said::Granted
+            }
+            Phase::Raise | Phase::Renew if self.owner == 0 => Said::Missing,
+            Phase::Raise | Phase::Renew if !is_ours => Said::Held,
+            Phase::Raise if self.fence > at.number => Said::Outranked(self.fence),
+            Phase::Raise => {
+                self.fence = at.number;
+                Said::Granted
+            }
+            Phase::Renew => {
+                let asked = at.now + command.ttl;
+                self.expires = if slips(Slip::Shortens) { asked } else { asked.max(self.expires) };
+                if self.fence > at.number {
+                    return Said::Outranked(self.fence);
+                }
+                self.fence = at.number;
+                Said::Granted
+            }
+            _ => unreachable!("undos are made apart, and nothing else is asked"),
+        }
+    }
+
+    fn take(&mut self, command: Command, at: Meeting) {
+        self.owner = at.owner;
+        self.expires = at.now + command.ttl;
+        self.fence = at.number;
+    }
+
+    /// The key is gone.
+    pub(crate) fn lapse(&mut self) {
+        self.owner = 0;
+        self.expires = 0;
+    }
+}
+
+impl Said {
+    /// The vote that the board makes of it.
+    pub(crate) fn vote(self, wide: impl Fn(u32) -> u64) -> Vote {
+        match self {
+            Self::Granted => Vote::Granted,
+            Self::Fenced(number) => Vote::Fenced(wide(number)),
+            Self::Held => Vote::Held { remaining: None },
+            Self::Missing => Vote::Missing,
+            Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
+            Self::Doubtful => {
+                Vote::Doubtful { remaining: std::time::Duration::from_millis(1), doubt: Doubt::Forgot }
+            }
+            Self::Changed => Vote::Unknown(Fault::Changed),
+        }
+    }
+}
+
+/// Phases by number, so that questions can be sorted and packed.
+pub(crate) const PHASES: [Phase; 4] = [Phase::Grant, Phase::Raise, Phase::Renew, Phase::Retake];
+
+pub(crate) fn phase(number: u8) -> Phase {
+    PHASES[usize::from(number)]
+}
+
+pub(crate) fn number_of(phase: Phase) -> u8 {
+    PHASES.iter().position(|other| *other == phase).expect("a question that a model can put") as u8
+}

@@ -1,0 +1,435 @@
+//! What holds for all numbers: quorums, deadlines, ranges, back-off, sets.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::attempt::{Attempt, AttemptStep};
+use crate::backoff;
+use crate::claim::{Claim, Key, Mark, Token};
+use crate::fence::{FencingToken, LARGEST_FLOOR};
+use crate::lease::Lease;
+use crate::marker::{Charter, ClusterId, Incarnation, Marker};
+use crate::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
+use crate::round::Round;
+use crate::sentinel::{Oddity, Sentinel};
+use crate::terms::{BadTerms, Drift, Terms};
+use crate::time::Moment;
+use crate::vote::{Bar, Fault, Holder, Sighting, Vote};
+
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Few enough to look at all of them.
+fn quorums() -> impl Iterator<Item = Quorum> {
+    let needs = (1..=9).flat_map(|nodes| (0..=nodes + 1).map(move |need| (nodes, need)));
+    needs.filter_map(|(nodes, need)| Quorum::new(nodes, Some(need)).ok())
+}
+
+pub(crate) fn votes() -> impl Strategy<Value = Vote> {
+    let remaining = proptest::option::of((0_u64..100_000).prop_map(Duration::from_millis));
+    prop_oneof![
+        4 => Just(Vote::Granted),
+        2 => remaining.clone().prop_map(|remaining| Vote::Held { remaining }),
+        2 => Just(Vote::Missing),
+        1 => remaining.prop_map(|remaining| Vote::Seen(Sighting { holder: Holder::OtherType, remaining })),
+        1 => Just(Vote::Barred(Bar::NoPermission("set".into()))),
+        1 => Just(Vote::Unknown(Fault::NoScript)),
+        1 => Just(Vote::Unknown(Fault::Refused("LOADING".into()))),
+        1 => Just(Vote::Unknown(Fault::Odd)),
+        1 => Just(Vote::Unknown(Fault::Slow)),
+    ]
+}
+
+#[test]
+fn any_two_quorums_meet() {
+    for quorum in quorums() {
+        let enough: Vec<u16> = (0..1_u16 << quorum.nodes())
+            .filter(|bits| quorum.is_met(bits.count_ones() as usize))
+            .filter(|bits| bits.count_ones() as usize == quorum.need())
+            .collect();
+        for one in &enough {
+            assert!(enough.iter().all(|other| one & other != 0), "{quorum:?}");
+        }
+    }
+}
+
+#[test]
+fn a_quorum_is_a_majority_unless_more_is_asked_for() {
+    for nodes in 0..12 {
+        for need in (0..12).map(Some).chain([None]) {
+            let majority = nodes / 2 + 1;
+            let sought = need.unwrap_or(majority);
+            match Quorum::new(nodes, need) {
+                Ok(quorum) => {
+                    assert!((1..=9).contains(&nodes) && (majority..=nodes).contains(&sought));
+                    assert_eq!((quorum.nodes(), quorum.need()), (nodes, sought));
+                    assert_eq!(quorum.all().len(), nodes);
+                }
+                Err(BadQuorum::NoNodes) => assert_eq!(nodes, 0),
+                Err(BadQuorum::TooManyNodes(_)) => assert!(nodes > 9),
+                Err(BadQuorum::BelowMajority { .. }) => assert!(sought < majority),
+                Err(BadQuorum::AboveNodes { .. }) => assert!(sought > nodes),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quorum_is_out_of_reach_exactly_when_it_cannot_come_any_more() {
+    for quorum in quorums() {
+        for others in 0..=quorum.nodes() {
+            let can_come = quorum.is_met(quorum.nodes() - others);
+            assert_eq!(quorum.is_out_of_reach(others), !can_come, "{quorum:?} {others}");
+        }
+    }
+}
+
+#[test]
+fn the_margin_is_how_many_nodes_may_forget_before_a_rival_can_win() {
+    for quorum in quorums() {
+        for confirmed in quorum.need()..=quorum.nodes() {
+            let rival_wins = |lost: usize| quorum.is_met(quorum.nodes() - confirmed + lost);
+            let margin = usize::try_from(quorum.margin(confirmed)).expect("a lock has no negative margin");
+            assert!(!rival_wins(margin) && rival_wins(margin + 1), "{quorum:?} {confirmed}");
+        }
+        assert!(quorum.margin(0) < 0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_round_counts_each_node_once_and_ends_exactly_when_it_is_decided(
+        nodes in 1_usize..=9,
+        more in 0_usize..5,
+        answers in prop::collection::vec((0_u8..12, votes()), 0..24),
+    ) {
+        let need = (nodes / 2 + 1 + more).min(nodes);
+        let quorum = Quorum::new(nodes, Some(need)).expect("between the majority and all");
+        let mut round = Round::new(quorum, |_| None);
+        let mut first: Vec<Option<Vote>> = vec![None; nodes];
+        for (node, vote) in answers {
+            round.record(NodeId(node), vote.clone());
+            if let Some(slot) = first.get_mut(usize::from(node)) {
+                slot.get_or_insert(vote);
+            }
+            let granted = first.iter().flatten().filter(|vote| **vote == Vote::Granted).count();
+            let voted = first.iter().flatten().count();
+            prop_assert_eq!(round.is_won(), granted >= need);
+            prop_assert_eq!(round.is_out_of_reach(), granted + (nodes - voted) < need);
+            prop_assert_eq!(round.is_complete(), voted == nodes);
+            prop_assert!(!(round.is_won() && round.is_out_of_reach()));
+        }
+        for (vote, first) in round.votes().zip(first) {
+            prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(Fault::Silent)));
+        }
+    }
+
+    #[test]
+    fn an_undo_goes_to_every_node_that_did_not_plainly_refuse(
+        nodes in 1_usize..=9,
+        answers in prop::collection::vec((0_u8..9, votes()), 0..12),
+        ends_by_time in any::<bool>(),
+    ) {
+        let quorum = Quorum::new(nodes, None).expect("a usual quorum");
+        let drift = Drift::new(0.01).expect("a usual drift");
+        let terms = Terms::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
+        let claim = Claim { key: Key::new("k"), terms, curious: false, floor: 0 };
+        let start = Moment::new(0, 0);
+        let mut attempt = Attempt::new(claim, Token::new(1), None, quorum, |_| None, start);
+        prop_assert_eq!(
+            attempt.poll(),
+            Some(AttemptStep::Ask(crate::claim::Phase::Grant, quorum.all()))
+        );
+        for (node, vote) in answers {
+            attempt.on_reply(NodeId(node), crate::claim::Phase::Grant, vote, start);
+        }
+        if ends_by_time {
+            attempt.on_wake(start.plus(Duration::from_secs(2)));
+        }
+        let mut released = NodeSet::EMPTY;
+        loop {
+            match attempt.poll() {
+                Some(AttemptStep::Ask(_, nodes)) => released = released.or(nodes),
+                Some(AttemptStep::Won) | None => break,
+                Some(AttemptStep::Lost(refusal)) => {
+                    for (place, vote) in refusal.votes.iter().enumerate() {
+                        let is_plain = matches!(
+                            vote,
+                            Vote::Held { .. } | Vote::Missing | Vote::Barred(_)
+                                | Vote::Unknown(Fault::Refused(_) | Fault::NoScript)
+                        );
+                        prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);
+                    }
+                    prop_assert!(attempt.is_done());
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_deadline_is_the_formula_and_grows_with_the_ttl(
+        millis in 10_u64..40_000_000,
+        longer in 0_u64..10_000,
+        millionths in 0_u32..=200_000,
+        boot in 0_u64..1 << 60,
+        wall in 0_u64..1 << 60,
+    ) {
+        let drift = Drift::new(f64::from(millionths) / 1e6).expect("in range");
+        let start = Moment::new(boot, wall);
+        let of = |millis| {
+            let ttl = Duration::from_millis(millis);
+            Terms::new(ttl, drift, None, Duration::from_secs(1)).expect("in range").deadline(start)
+        };
+        let (deadline, later) = (of(millis), of(millis + longer));
+        prop_assert!(deadline.boot_nanos() <= later.boot_nanos());
+
+        let share = u128::from(millis) * 1_000_000 * u128::from(1_000_000 - millionths);
+        let trusted = deadline.boot_nanos() - boot;
+        prop_assert!(u128::from(trusted) * 1_000_000 < share, "always before start + ttl·(1 − ρ)");
+        let formula = (share.div_ceil(1_000_000) as u64).saturating_sub(2_000_000);
+        prop_assert_eq!(trusted, formula);
+        prop_assert_eq!(deadline.wall_nanos() - wall, trusted, "the same on both clocks");
+    }
+
+    #[test]
+    fn terms_are_taken_exactly_in_their_ranges(
+        ttl in prop_oneof![0_u64..30_000, 30_000_000_000_u64..33_000_000_000].prop_map(Duration::from_millis),
+        micros in 0_u64..1_000_000,
+        patience in proptest::option::of((0_u64..8_000).prop_map(Duration::from_millis)),
+        timeout in (0_u64..1_000).prop_map(Duration::from_millis),
+    ) {
+        let asked = ttl + Duration::from_micros(micros % 1_000);
+        let drift = Drift::new(0.01).expect("in range");
+        match Terms::new(asked, drift, patience, timeout) {
+            Ok(terms) => {
+                prop_assert!(asked >= Duration::from_millis(10) && asked <= YEAR);
+                prop_assert_eq!(terms.ttl(), ttl, "whole milliseconds, never more than asked for");
+                prop_assert_eq!(terms.patience(), patience.unwrap_or(timeout.min(ttl / 8)));
+                prop_assert!(!terms.patience().is_zero() && terms.patience() <= ttl / 4);
+            }
+            Err(BadTerms::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
+            Err(BadTerms::TtlTooLong(_)) => prop_assert!(asked > YEAR),
+            Err(BadTerms::NoPatience) => {
+                prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
+            }
+            Err(BadTerms::PatienceTooLong { patience: told, .. }) => {
+                prop_assert_eq!(Some(told), patience);
+                prop_assert!(told > ttl / 4);
+            }
+            Err(BadTerms::Drift(_)) => prop_assert!(false, "the drift is fine"),
+        }
+    }
+
+    #[test]
+    fn drift_is_taken_from_nothing_to_a_fifth(share in prop_oneof![-1.0_f64..1.0, Just(f64::NAN), Just(0.2)]) {
+        prop_assert_eq!(Drift::new(share).is_ok(), (0.0..=0.2).contains(&share));
+    }
+
+    #[test]
+    fn a_retry_waits_within_its_bounds_and_never_long_past_the_hint(
+        failures in any::<u32>(),
+        hint in proptest::option::of((0_u64..100_000).prop_map(Duration::from_micros)),
+        random in any::<u64>(),
+    ) {
+        let pause = backoff::retry(failures, hint, random);
+        let bound = Duration::from_millis(10 << failures.min(8)).min(Duration::from_millis(150));
+        prop_assert!(pause <= bound);
+        match hint {
+            None => prop_assert!(pause >= Duration::from_millis(5)),
+            Some(hint) => {
+                prop_assert!(pause <= hint + Duration::from_millis(6));
+                prop_assert!(pause >= Duration::from_millis(5).min(hint + Duration::from_millis(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_redial_waits_within_its_bounds(failures in any::<u32>(), random in any::<u64>()) {
+        let pause = backoff::redial(failures, random);
+        prop_assert!(pause >= Duration::from_millis(10) && pause <= Duration::from_secs(2));
+        let barred = backoff::redial_barred(random);
+        prop_assert!(barred >= Duration::from_secs(5) && barred <= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn digits_tell_tokens_apart_and_debug_shows_none_of_them(one in any::<u128>(), other in any::<u128>()) {
+        let text = |bits| String::from_utf8(Token::new(bits).digits().to_vec()).expect("hexadecimal digits");
+        prop_assert_eq!(text(one), format!("{one:032x}"));
+        prop_assert_eq!(u128::from_str_radix(&text(one), 16), Ok(one));
+        prop_assert_eq!(one == other, text(one) == text(other));
+        prop_assert_eq!(Token::new(one).mark(), Mark::of(text(one).as_bytes()));
+        let shown = format!("{:?}", Token::new(one));
+        prop_assert!(!shown.contains(&text(one)) && shown.len() < 20, "{}", shown);
+    }
+
+    #[test]
+    fn a_set_of_nodes_is_a_set(steps in prop::collection::vec((any::<bool>(), 0_u8..16), 0..40), bits in any::<u16>()) {
+        let (mut set, mut model) = (NodeSet::EMPTY, HashSet::new());
+        for (inserts, node) in steps {
+            if inserts {
+                set.insert(NodeId(node));
+                model.insert(node);
+            } else {
+                set.remove(NodeId(node));
+                model.remove(&node);
+            }
+        }
+        let other = NodeSet::from_bits(bits);
+        let members: HashSet<u8> = other.iter().map(|node| node.0).collect();
+        let sorted = |set: NodeSet| set.iter().map(|node| node.0).collect::<Vec<_>>();
+        let expected = |model: HashSet<u8>| { let mut all: Vec<_> = model.into_iter().collect(); all.sort_unstable(); all };
+        prop_assert_eq!((set.len(), set.is_empty()), (model.len(), model.is_empty()));
+        prop_assert_eq!(sorted(set.or(other)), expected(model.union(&members).copied().collect()));
+        prop_assert_eq!(sorted(set.without(other)), expected(model.difference(&members).copied().collect()));
+        prop_assert_eq!(sorted(set), expected(model));
+        prop_assert_eq!(set.iter().collect::<NodeSet>(), set);
+        prop_assert_eq!(NodeSet::from_bits(set.bits()), set);
+    }
+
+    #[test]
+    fn a_moment_is_past_when_either_clock_says_so(
+        boot in 0_u64..1000, wall in 0_u64..1000, boot_end in 0_u64..1000, wall_end in 0_u64..1000, span in 0_u64..500,
+    ) {
+        let (now, end) = (Moment::new(boot, wall), Moment::new(boot_end, wall_end));
+        prop_assert_eq!(now.is_past(end), boot >= boot_end || wall >= wall_end);
+        prop_assert_eq!(now.is_past(end), now.until(end).is_zero());
+        prop_assert_eq!(now.is_due(end), boot >= boot_end);
+        let span = Duration::from_nanos(span);
+        prop_assert_eq!(now.plus(span).minus(span), now);
+        prop_assert_eq!(now.plus(span).since(now), span);
+        prop_assert!(now.plus(span).is_past(now) && (span.is_zero() || !now.is_past(now.plus(span))));
+        prop_assert_eq!(now.later(end).boot_nanos(), boot.max(boot_end));
+        prop_assert_eq!(now.earlier(end).boot_nanos(), boot.min(boot_end));
+    }
+
+    #[test]
+    fn a_marker_is_read_as_it_is_written_whatever_it_says(
+        cluster in any::<u128>(),
+        nodes in 1_usize..=9,
+        more in 0_usize..5,
+        millis in any::<u64>(),
+        incarnation in "[0-9a-f]{1,40}:[0-9a-f]{1,40}",
+        since_micros in any::<u64>(),
+        written_micros in any::<u64>(),
+        base_micros in 0..=LARGEST_FLOOR,
+    ) {
+        let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
+        let charter = Charter::new(quorum, Duration::from_millis(millis));
+        let cluster = ClusterId::new(cluster);
+        let identity = Marker::identity(cluster, charter);
+        let text = format!("{identity} {incarnation} {since_micros} {written_micros} {base_micros}");
+        let incarnation = Incarnation::new(&incarnation);
+        let marker = Marker { cluster, charter, incarnation, since_micros, written_micros, base_micros };
+        prop_assert!(marker.votes_from_micros() >= since_micros);
+        prop_assert!(marker.votes_from_written_micros() >= written_micros);
+        prop_assert!(marker.numbers_above() >= marker.votes_from_micros().max(base_micros));
+        prop_assert_eq!(Marker::parse(&text), Some(marker));
+    }
+
+    #[test]
+    fn a_text_that_is_nearly_a_marker_is_one_or_none_and_no_more(
+        words in prop::collection::vec(
+            prop_oneof![
+                3 => Just("quorlock2".to_owned()),
+                3 => "[0-9a-f]{1,40}",
+                3 => (0_u64..12).prop_map(|number| number.to_string()),
+                1 => any::<u64>().prop_map(|number| number.to_string()),
+                1 => any::<String>(),
+            ],
+            0..10,
+        ),
+    ) {
+        let text = words.join(" ");
+        if let Some(marker) = Marker::parse(&text) {
+            prop_assert!(text.starts_with("quorlock2 "));
+            prop_assert!(marker.votes_from_micros() >= marker.since_micros);
+            prop_assert!(marker.charter.quorum().nodes() <= 9);
+        }
+    }
+
+    #[test]
+    fn a_fencing_token_is_read_as_it_is_written(number in any::<u64>(), nonce in any::<u128>(), junk in any::<String>()) {
+        let token = FencingToken { number, nonce };
+        prop_assert_eq!(token.to_string().parse(), Ok(token));
+        let upper = token.to_string().to_ascii_uppercase();
+        prop_assert_eq!(upper.parse(), Ok(token), "whoever wrote it down");
+        for bad in [junk.clone(), format!("{token}{junk}"), format!("{junk}{token}")] {
+            let read: Result<FencingToken, _> = bad.parse();
+            prop_assert!(read.is_err() || bad.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()), "{}", bad);
+        }
+    }
+
+    #[test]
+    fn of_two_tokens_one_may_follow_the_other_or_they_are_rivals(
+        one in (0_u64..4, 0_u128..4), other in (0_u64..4, 0_u128..4),
+    ) {
+        let [one, other] = [one, other].map(|(number, nonce)| FencingToken { number, nonce });
+        prop_assert_eq!(one.may_follow(&other) && other.may_follow(&one), one == other);
+        prop_assert_eq!(!one.may_follow(&other) && !other.may_follow(&one), one.number == other.number && one != other);
+    }
+
+    #[test]
+    fn a_clock_within_the_drift_is_never_told_of_whatever_the_delays(
+        ways in prop::collection::vec((0_u64..20_000, 0_u64..5_000, 0_u64..5_000), 2..40),
+        // A millionth less than ρ, for clocks that tell whole microseconds.
+        millionths in -9_990_i64..=9_990,
+        shows in 1_000_000_000_u64..1 << 50,
+    ) {
+        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        for (pause, there, back) in ways {
+            let sent = nanos + pause * 1_000_000;
+            let read = sent + there * 1_000_000;
+            nanos = read + back * 1_000_000;
+            let gone = i128::from(read) * i128::from(1_000_000 + millionths) / 1_000_000_000;
+            let found = watch(&mut sentinel, sent, nanos, (i128::from(shows) + gone) as u64);
+            prop_assert_eq!(found, None);
+        }
+    }
+
+    #[test]
+    fn a_jump_past_all_doubt_is_always_told(
+        before in prop::collection::vec((0_u64..20_000, 0_u64..500, 0_u64..500), 1..10),
+        last in (0_u64..20_000, 0_u64..500, 0_u64..500),
+        more in 1_i64..100_000_000,
+        is_forward in any::<bool>(),
+    ) {
+        let shows = 1_u64 << 50;
+        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        let mut earlier = (0, 0);
+        for (pause, there, back) in before {
+            let sent = nanos + pause * 1_000;
+            earlier = (sent, sent + (there + back) * 1_000);
+            nanos = earlier.1;
+            let found = watch(&mut sentinel, sent * 1_000, nanos * 1_000, shows + sent + there * 1_000);
+            prop_assert_eq!(found, None);
+        }
+        let (pause, there, back) = last;
+        let sent = nanos + pause * 1_000;
+        let received = sent + (there + back) * 1_000;
+        // The most that could be said for the clock: the way took all or nothing of the time, and it drifts.
+        let (most, least) = (received - earlier.0, sent - earlier.1);
+        let doubt = (most - least) + most / 100 + 20_000;
+        let by = if is_forward { doubt as i64 + more } else { -(doubt as i64 + more) };
+        let micros = (shows + sent + there * 1_000).saturating_add_signed(by);
+        match watch(&mut sentinel, sent * 1_000, received * 1_000, micros) {
+            Some(Oddity::Jumped { by_micros }) => {
+                prop_assert!((by_micros - by).unsigned_abs() <= most - least, "{} for {}", by_micros, by);
+            }
+            other => prop_assert!(false, "{:?} for a jump by {} µs", other, by),
+        }
+    }
+}
+
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
+    assert!(size_of::<Lease>() <= 144, "{} bytes", size_of::<Lease>());
+}
+
+fn watch(sentinel: &mut Sentinel, sent: u64, received: u64, micros: u64) -> Option<Oddity> {
+    let moment = |nanos| Moment::new(nanos, nanos);
+    let drift = Drift::new(0.01).expect("a usual drift");
+    sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
+}

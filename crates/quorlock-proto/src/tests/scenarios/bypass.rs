@@ -1,0 +1,110 @@
+//! Ways round probation that a client which comes later cannot see: it has only what stands on the nodes.
+
+use super::memory::{LOOK, NO_VOTE, bar, connect, data, doubt, is_on_terms, is_voting, marker};
+use crate::test_util::node::Data;
+use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
+use crate::vote::{Bar, Doubt};
+
+/// A process of Bob's that has met nobody, and its wall clock is ahead by so much.
+fn comes_afresh(world: &mut World, ahead_millis: i64) {
+    let quorum = world.quorum();
+    (0..3).filter(|node| world.is_up(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
+        world.cut(BOB, node);
+    });
+    is_on_terms(world, BOB, quorum, LONGEST_TTL, true);
+    world.set_wall(BOB, ahead_millis);
+    connect(world, BOB);
+}
+
+/// Node 1 restarts while its clock is behind by two minutes; Alice, who knew it, meets it.
+fn restarted_behind() -> World {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    world.set_clock(1, -120_000);
+    world.connect(ALICE, 1);
+    world.drive();
+    assert!(marker(&world, 1).is_some() && !is_voting(&world, ALICE, 1));
+    world
+}
+
+#[test]
+fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
+    let mut world = restarted_behind();
+    world.set_clock(1, 120_000);
+    comes_afresh(&mut world, 0);
+    assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
+    world.live(NO_VOTE - ms(200));
+    assert!(!is_voting(&world, BOB, 1));
+    world.live(ms(200));
+    assert!(is_voting(&world, BOB, 1));
+}
+
+#[test]
+fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
+    // Ours is behind by a little, behind by so much that one of the two is wrong, ahead.
+    for (ahead_millis, most) in [(-900, ms(1_000)), (-3_600_000, ms(100)), (3_600_000, ms(100))] {
+        let mut world = World::guarded(3);
+        world.restart(1, Data::new());
+        world.connect(ALICE, 1);
+        world.drive();
+        comes_afresh(&mut world, ahead_millis);
+        world.live(NO_VOTE - ms(200));
+        assert!(!is_voting(&world, BOB, 1), "{ahead_millis} ms");
+        world.live(ms(200) + most);
+        assert!(is_voting(&world, BOB, 1), "{ahead_millis} ms");
+    }
+}
+
+#[test]
+fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
+    for ahead_millis in [-900, -3_600_000, 3_600_000] {
+        let mut world = World::guarded(3);
+        comes_afresh(&mut world, ahead_millis);
+        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "{ahead_millis} ms");
+    }
+}
+
+#[test]
+fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
+    let mut world = World::guarded(3);
+    world.servers[1].node.evicts = true;
+    world.live(LOOK);
+    assert_eq!(bar(&world, ALICE, 1), Some(Bar::Evicts));
+    // Mended, and the statistics are reset, before anybody looks again.
+    world.servers[1].node.evicts = false;
+    comes_afresh(&mut world, 0);
+    assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
+    world.live(NO_VOTE + LOOK);
+    assert!((0..2).all(|who| is_voting(&world, who, 1)));
+}
+
+#[test]
+fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    world.connect(ALICE, 1);
+    world.drive();
+    world.live(LONGEST_TTL + ms(10));
+    comes_afresh(&mut world, 0);
+    assert!(!is_voting(&world, BOB, 1));
+    world.live(NO_VOTE - LONGEST_TTL);
+    assert!(is_voting(&world, BOB, 1));
+}
+
+#[test]
+fn a_probation_begins_with_whoever_looks_first() {
+    for kept in [false, true] {
+        let mut world = World::guarded(3);
+        let before = if kept { data(&world, 1) } else { Data::new() };
+        (0..3).for_each(|node| world.cut(ALICE, node));
+        (0..3).for_each(|node| world.cut(BOB, node));
+        world.servers[1].node.restart(before);
+        let quorum = world.quorum();
+        is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, false);
+        connect(&mut world, BOB);
+        world.live(NO_VOTE + ms(1));
+        (0..3).for_each(|node| world.cut(BOB, node));
+        comes_afresh(&mut world, 0);
+        assert!(is_voting(&world, BOB, 1), "data kept: {kept}");
+    }
+}

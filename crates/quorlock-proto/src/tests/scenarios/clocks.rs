@@ -1,0 +1,126 @@
+//! Two clocks: a lease is over when either says so.
+
+use std::time::Duration;
+
+use crate::attempt::Why;
+use crate::board::News;
+use crate::lease::Loss;
+use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
+
+#[test]
+fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.set_wall(ALICE, 9_898);
+    assert!(!world.is_valid(ALICE, lock), "whoever looks sees it at once");
+    world.wake(ALICE);
+    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_a_little_ends_nothing() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.set_wall(ALICE, 5_000);
+    world.wake(ALICE);
+    assert_eq!(world.loss(ALICE), None);
+    assert!(world.is_valid(ALICE, lock));
+    world.sleep(ms(3_334));
+    world.drive();
+    world.sleep(ms(3_000));
+    assert!(world.is_valid(ALICE, lock), "renewed, it counts from the new time");
+}
+
+/// A time service that slews moves the wall clock by less at each look than anybody would call a step.
+#[test]
+fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
+    let mut world = World::new(3);
+    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    let deadline = world.deadline(ALICE, lock);
+    while !world.now(ALICE).is_past(deadline) {
+        // The driver is busy and looks every 2 ms; meanwhile the wall clock gains a tenth on the boot clock.
+        world.pass(ms(2));
+        world.clients[ALICE].creep(Duration::from_micros(200));
+        world.wake(ALICE);
+    }
+    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "the signal must not wait for the boot clock");
+}
+
+#[test]
+fn a_wall_clock_set_back_does_not_prolong_a_lease() {
+    let mut world = World::new(3);
+    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    world.set_wall(ALICE, -3_600_000);
+    world.wake(ALICE);
+    world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
+    assert!(world.is_valid(ALICE, lock));
+    world.sleep(Duration::from_nanos(1));
+    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "the boot clock rules");
+}
+
+#[test]
+fn renewals_go_on_after_the_wall_clock_was_set_back() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.set_wall(ALICE, -3_600_000);
+    for _ in 0..30 {
+        world.sleep(ms(1_000));
+        world.drive();
+        assert!(world.is_valid(ALICE, lock));
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
+    let mut world = World::new(3);
+    world.acquire(ALICE);
+    for node in 0..3 {
+        world.deliver(ALICE, node);
+    }
+    world.set_wall(ALICE, 9_898);
+    for node in 0..3 {
+        world.answer(ALICE, node);
+    }
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::TooLate));
+    world.drive();
+    assert_eq!(world.keys(), 0);
+}
+
+#[test]
+fn timeouts_do_not_look_at_the_wall_clock() {
+    let mut world = World::new(3);
+    world.acquire(ALICE);
+    world.set_wall(ALICE, 3_600_000);
+    world.wake(ALICE);
+    assert_eq!(world.news(ALICE), []);
+    assert!(world.clients[ALICE].redials.is_empty());
+}
+
+#[test]
+fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.clients[ALICE].is_paused = true;
+    world.sleep(TTL + ms(1));
+    let next = world.hold(BOB);
+    world.clients[ALICE].is_paused = false;
+    assert!(!world.is_valid(ALICE, lock), "its own clock tells");
+    world.drive();
+    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    world.release(ALICE, lock);
+    world.drive();
+    assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
+    assert!(!world.news(ALICE).iter().any(|news| matches!(news, News::Renewed(_))));
+}
+
+#[test]
+fn a_holder_told_by_its_own_clock_gives_up_for_good() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    let now = world.now(ALICE);
+    world.clients[ALICE].board.forfeit(lock, now);
+    world.clients[ALICE].board.forfeit(lock, now);
+    world.wake(ALICE);
+    assert_eq!(world.news(ALICE), [News::Lost(Loss::Expired)]);
+    assert!(!world.extend(ALICE, lock, TTL));
+}

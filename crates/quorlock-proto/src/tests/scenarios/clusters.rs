@@ -1,0 +1,410 @@
+//! Which nodes are a cluster: founding, declaring, and who is not taken in.
+
+use super::memory::{
+    LAST_MOMENT, LOOK, NO_VOTE, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
+    standing, try_to_take,
+};
+use crate::attempt::Why;
+use crate::board::News;
+use crate::claim::Phase;
+use crate::marker::{Charter, ClusterId, Marker};
+use crate::membership::{Declared, Standing};
+use crate::quorum::Quorum;
+use crate::test_util::node::{Data, Node, Slot};
+use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
+use crate::vote::{Bar, Doubt, Fault, Vote};
+
+#[test]
+fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
+    let mut world = blank(3, 2);
+    world.connect_all();
+    // Both have seen them blank, and both write.
+    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [Phase::Look])));
+    world.drive();
+    let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
+    assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    for who in [ALICE, BOB] {
+        assert!((0..3).all(|node| doubt(&world, who, node) == Some(Doubt::New)), "client {who}");
+        let refusal = try_to_take(&mut world, who);
+        assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(NO_VOTE) });
+        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: Doubt::New });
+        assert!(world.is_nothing_sent(who));
+    }
+    world.live(LAST_MOMENT);
+    let refusal = try_to_take(&mut world, ALICE);
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(1)) });
+    world.live(ms(1));
+    assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
+    world.hold(ALICE);
+}
+
+#[test]
+fn who_comes_later_finds_the_cluster_that_was_founded() {
+    let mut world = blank(3, 2);
+    connect(&mut world, ALICE);
+    let founded = marker(&world, 0);
+    world.live(ms(10_000));
+    connect(&mut world, BOB);
+    assert_eq!(marker(&world, 0), founded, "nothing is written anew");
+    let refusal = try_to_take(&mut world, BOB);
+    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(20_500)) }, "by the markers");
+}
+
+#[test]
+fn founding_waits_until_every_node_was_met() {
+    let mut world = blank(3, 1);
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
+    let refusal = try_to_take(&mut world, ALICE);
+    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Undecided));
+    world.connect(ALICE, 2);
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_some()));
+}
+
+#[test]
+fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
+    let mut world = blank(3, 1);
+    let full = Fault::Refused("OOM command not allowed".into());
+    let denied = Bar::NoPermission("NOPERM".into());
+    world.connect_all();
+    for (node, excuse) in [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())].into_iter().enumerate()
+    {
+        world.servers[node].excuses.extend((0..20).map(|_| excuse.clone()));
+    }
+    world.drive();
+    // Asked again and again, it stands no other way in between.
+    for _ in 0..3 {
+        assert_eq!(standing(&world, ALICE, 0), Standing::Undecided(Some(full.clone())));
+        assert_eq!(standing(&world, ALICE, 1), Standing::Barred(denied.clone()));
+        let votes = try_to_take(&mut world, ALICE).votes;
+        assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())]);
+        world.live(ms(700));
+    }
+    let changes = world.clients[ALICE].changes;
+    world.live(ms(3_000));
+    assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
+    world.servers.iter_mut().for_each(|server| server.excuses.clear());
+    world.live(ms(2_000));
+    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(Doubt::New)), "told at last");
+}
+
+#[test]
+fn one_node_alone_is_a_cluster_too() {
+    let mut world = blank(1, 1);
+    connect(&mut world, ALICE);
+    world.live(NO_VOTE);
+    world.hold(ALICE);
+    world.restart(0, Data::new());
+    connect(&mut world, ALICE);
+    assert_eq!(try_to_take(&mut world, ALICE).why, Why::OnProbation { retry_after: Some(NO_VOTE) });
+}
+
+#[test]
+fn declared_nodes_vote_at_once() {
+    for founds in [false, true] {
+        let mut world = blank(3, 2);
+        let quorum = world.quorum();
+        is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, founds);
+        connect(&mut world, ALICE);
+        let expected = (!founds).then_some(Bar::Blank);
+        assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
+        assert_eq!(world.declare_as(ALICE, 7, founds), Some(Declared::Fresh));
+        let id = Some(ClusterId::new(7));
+        assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
+        connect(&mut world, BOB);
+        assert!((0..3).all(|node| is_voting(&world, BOB, node)), "whoever meets them first");
+        world.hold(BOB);
+    }
+}
+
+#[test]
+fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
+    let mut world = World::guarded(3);
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    world.live(LOOK);
+    // They may have held locks under the old one.
+    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(Doubt::Forgot)));
+    world.live(NO_VOTE);
+    world.hold(BOB);
+}
+
+#[test]
+fn nodes_that_are_a_cluster_are_declared_only_by_force() {
+    let mut world = World::guarded(3);
+    let before = marker(&world, 0);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already));
+    assert_eq!(marker(&world, 0), before);
+
+    let mut world = blank(3, 1);
+    set_marker(&mut world, 1, "something");
+    connect(&mut world, ALICE);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
+    assert!(marker(&world, 0).is_none() && marker(&world, 2).is_none(), "nothing was changed");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    world.hold(ALICE);
+}
+
+#[test]
+fn all_nodes_must_be_there_to_be_declared() {
+    let mut world = blank(3, 1);
+    (0..2).for_each(|node| world.connect(ALICE, node));
+    for is_forced in [false, true] {
+        assert_eq!(world.declare_as(ALICE, 7, is_forced), Some(Declared::Unreachable));
+    }
+    assert!((0..3).all(|node| marker(&world, node).is_none()));
+}
+
+#[test]
+fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
+    let mut world = blank(3, 1);
+    let quorum = world.quorum();
+    is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+    connect(&mut world, ALICE);
+    world.servers[1].hangs = true;
+    assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
+    world.cut(ALICE, 1);
+    let told = world.news(ALICE);
+    assert_eq!(told, [News::Declared(Declared::Unreachable)]);
+    world.servers[1].hangs = false;
+    connect(&mut world, ALICE);
+    assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already), "two say what the third is");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+}
+
+#[test]
+fn a_declaration_that_nodes_reject_tells_what_each_said() {
+    for is_forced in [false, true] {
+        let mut world = if is_forced { World::guarded(3) } else { blank(3, 1) };
+        if !is_forced {
+            let quorum = world.quorum();
+            is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+            connect(&mut world, ALICE);
+        }
+        let full = Vote::Unknown(Fault::Refused("OOM command not allowed".into()));
+        let denied = Vote::Barred(Bar::NoPermission("NOPERM".into()));
+        world.servers[0].excuses.push_back(full.clone());
+        world.servers[2].excuses.push_back(denied.clone());
+        let told = world.declare_as(ALICE, 7, is_forced);
+        assert_eq!(told, Some(Declared::Rejected(vec![full, Vote::Granted, denied])), "all are heard");
+        assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh), "and it is finished later");
+    }
+}
+
+#[test]
+fn a_declaration_waits_for_what_nodes_are_being_asked() {
+    let mut world = World::guarded(3);
+    world.restart(1, Data::new());
+    world.connect(ALICE, 1);
+    assert_eq!(world.wire(ALICE, 1), [Phase::Look], "it is being taken back");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+    let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
+    assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+
+    let mut world = World::guarded(3);
+    world.sleep(LOOK);
+    assert_eq!(world.wire(ALICE, 0), [Phase::Look], "just asked, as now and then");
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
+}
+
+#[test]
+fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
+    let mut world = World::guarded(3);
+    let client = |world: &mut World, up: &[usize]| {
+        for node in up {
+            world.connect(BOB, *node);
+        }
+        world.drive();
+    };
+    (0..3).for_each(|node| world.cut(BOB, node));
+    let quorum = world.quorum();
+    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    (0..3).for_each(|node| world.cut(ALICE, node));
+    world.flush(1);
+    client(&mut world, &[0, 1]);
+    assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
+    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(Fault::Undecided));
+    client(&mut world, &[2]);
+    assert!(marker(&world, 1).is_some(), "two of three say so");
+
+    // Where a quorum is all nodes, all others are enough.
+    let mut world = World::guarded(2);
+    world.flush(1);
+    is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), LONGEST_TTL, true);
+    (0..2).for_each(|node| world.cut(BOB, node));
+    (0..2).for_each(|node| world.cut(ALICE, node));
+    connect(&mut world, BOB);
+    assert_eq!(marker(&world, 1).map(|it| it.cluster), marker(&world, 0).map(|it| it.cluster));
+}
+
+#[test]
+fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does() {
+    let mut world = World::guarded(3);
+    (0..3).for_each(|node| world.cut(BOB, node));
+    let quorum = world.quorum();
+    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    world.restart(0, Data::new());
+    world.restart(1, Data::new());
+    connect(&mut world, BOB);
+    assert_eq!((bar(&world, BOB, 0), bar(&world, BOB, 1)), (Some(Bar::Blank), Some(Bar::Blank)));
+    assert!(matches!(bar(&world, BOB, 2), Some(Bar::AnotherCluster(_))));
+    assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+    connect(&mut world, ALICE);
+    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
+    world.live(LOOK);
+    assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
+}
+
+/// Two lists that share one node: there, two quorums need not meet.
+#[test]
+fn two_clusters_never_share_a_node() {
+    let mut theirs = World::guarded(3);
+    let lock = theirs.hold(ALICE);
+    let mut ours = blank(3, 1);
+    ours.servers[0].node = theirs.servers[0].node.clone();
+    let charter = Charter::new(ours.quorum(), LONGEST_TTL);
+    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
+    connect(&mut ours, ALICE);
+    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
+    assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
+    assert_eq!(try_to_take(&mut ours, ALICE).why, Why::Barred);
+    assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
+    assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
+
+    // The other two are a cluster of their own, and the shared node is in the way of nobody.
+    let mut ours = World::guarded(3);
+    ours.servers[0].node = theirs.servers[0].node.clone();
+    let text = format!(
+        "{} a:b 1 1 0",
+        Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL))
+    );
+    set_marker(&mut ours, 0, &text);
+    (0..2).for_each(|who| ours.cut(who, 0));
+    connect(&mut ours, ALICE);
+    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
+    assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
+    assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
+}
+
+#[test]
+fn clients_on_other_terms_are_told_so_and_change_nothing() {
+    let five = Quorum::new(5, None).expect("a quorum");
+    let four = Quorum::new(5, Some(4)).expect("a quorum");
+    for (quorum, longest_ttl) in [(four, LONGEST_TTL), (five, LONGEST_TTL * 2)] {
+        let mut world = World::guarded(5);
+        let before = marker(&world, 0);
+        (0..5).for_each(|node| world.cut(BOB, node));
+        is_on_terms(&mut world, BOB, quorum, longest_ttl, true);
+        connect(&mut world, BOB);
+        let Some(Bar::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
+        assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
+        assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+        assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
+        assert_eq!(marker(&world, 0), before);
+    }
+}
+
+#[test]
+fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
+    for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
+        let mut world = World::guarded(3);
+        set_marker(&mut world, 1, text);
+        world.live(LOOK);
+        assert!(matches!(bar(&world, ALICE, 1), Some(Bar::Unfit(_))), "{text:?}");
+        let lock = world.hold(ALICE);
+        assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
+        assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
+    }
+}
+
+#[test]
+fn a_node_that_evicts_does_not_vote_until_it_stops() {
+    let mut world = World::guarded(3);
+    world.servers[1].node.evicts = true;
+    world.live(LOOK);
+    assert_eq!(bar(&world, ALICE, 1), Some(Bar::Evicts));
+    let lock = world.hold(ALICE);
+    assert!(!world.has(1, lock));
+    world.servers[1].node.evicts = false;
+    world.live(LOOK);
+    assert_eq!(doubt(&world, ALICE, 1), Some(Doubt::Forgot), "nobody can tell what it has lost meanwhile");
+    world.connect(BOB, 1);
+    world.drive();
+    assert!(!is_voting(&world, BOB, 1), "nor can anybody who comes afterwards");
+    world.live(NO_VOTE);
+    assert!(is_voting(&world, ALICE, 1) && is_voting(&world, BOB, 1));
+}
+
+#[test]
+fn a_cluster_is_not_declared_while_a_node_is_away() {
+    let mut world = World::guarded(3);
+    let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
+    world.cut(ALICE, 2);
+    assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Unreachable));
+    assert!((0..3).all(|node| marker(&world, node) == before[node]));
+}
+
+#[test]
+fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
+    let mut world = blank(3, 1);
+    world.connect(ALICE, 0);
+    world.cut(ALICE, 0);
+    (1..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    assert!((0..3).all(|node| marker(&world, node).is_none()));
+    assert!(bar(&world, ALICE, 1).is_some());
+}
+
+/// What we remember of a cluster says nothing of a node that we never saw in it.
+#[test]
+fn by_memory_alone_only_those_are_taken_back_who_were_known() {
+    let mut world = blank(5, 1);
+    world.declare();
+    (0..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    (0..2).for_each(|node| world.restart(node, Data::new()));
+    world.servers[4].node.restart(Data::new());
+    (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
+    assert!((0..2).all(|node| world.wire(ALICE, node) == [Phase::Look]), "these are told what they were");
+    assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
+}
+
+/// Two memories of one set of nodes: neither writes where the other has begun.
+#[test]
+fn memory_gives_way_to_a_node_that_says_otherwise() {
+    let mut world = World::guarded(3);
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    let identity = Marker::identity(ClusterId::new(9), Charter::new(world.quorum(), LONGEST_TTL));
+    let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
+    set_marker(&mut world, 0, &other);
+    world.cut(BOB, 0);
+    world.connect(ALICE, 0);
+    world.connect(ALICE, 2);
+    world.connect(ALICE, 1);
+    world.drive();
+    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    assert_eq!(clusters, [Some(ClusterId::new(9)), None, None]);
+}
+
+#[test]
+fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_found_the_same() {
+    let mut world = blank(3, 2);
+    world.declare();
+    (0..3).for_each(|node| world.connect(ALICE, node));
+    world.drive();
+    (0..3).for_each(|node| world.restart(node, Data::new()));
+    // Both meet the nodes one by one, each in an order of its own, and what they write arrives at once.
+    for (who, node) in [(BOB, 0), (ALICE, 0), (ALICE, 1), (BOB, 1), (BOB, 2), (ALICE, 2)] {
+        world.connect(who, node);
+        world.drive();
+    }
+    world.drive();
+    let clusters: Vec<_> = (0..3).map(|node| marker(&world, node).map(|it| it.cluster)).collect();
+    assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
+    world.live(NO_VOTE + ms(1));
+    for who in [ALICE, BOB] {
+        let standings: Vec<_> = (0..3).map(|node| standing(&world, who, node)).collect();
+        assert_eq!(standings, vec![Standing::Voting; 3], "client {who}");
+    }
+}

@@ -1,0 +1,155 @@
+//! A lock whose keys went and will not come back is told lost at the next renewal; one that can be kept is kept.
+
+use crate::claim::Phase;
+use crate::lease::Loss;
+use crate::tests::world::{ALICE, BOB, TTL, World, ms};
+use crate::vote::Vote;
+
+/// A renewal is due, and all that follows from it at once.
+fn renew(world: &mut World) {
+    world.live(TTL / 3 + ms(1));
+    world.wake(ALICE);
+    world.drive();
+}
+
+/// These nodes lose the key, and somebody else takes and frees the lock there meanwhile.
+fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
+    nodes.for_each(|node| world.wipe(node));
+    world.pass(ms(1));
+    let later = world.hold(BOB);
+    world.release(BOB, later);
+    world.drive();
+}
+
+#[test]
+fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
+    for (nodes, lost) in [(3, 3), (3, 2), (5, 5), (5, 3)] {
+        let mut world = World::guarded(nodes);
+        let lock = world.hold(ALICE);
+        passes_on(&mut world, 0..lost);
+        renew(&mut world);
+        assert_eq!(world.loss(ALICE), Some(Loss::Taken), "{lost} of {nodes}");
+        assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has(node, lock)));
+    }
+}
+
+#[test]
+fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
+    let mut world = World::guarded(5);
+    let lock = world.hold(ALICE);
+    passes_on(&mut world, 0..5);
+    world.sleep(TTL / 3 + ms(1));
+    // A renewal and a retake each: two of five could still be without the key.
+    for node in 0..2 {
+        assert!(world.step(ALICE, node) && world.step(ALICE, node));
+    }
+    assert!(world.step(ALICE, 2), "missing there, which proves nothing");
+    assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
+    assert!(world.step(ALICE, 2), "and a larger number, so that two are left");
+    assert_eq!(world.loss(ALICE), Some(Loss::Taken));
+}
+
+#[test]
+fn what_vain_rivals_left_on_a_minority_is_no_loss() {
+    for nodes in [3, 5] {
+        let mut world = World::guarded(nodes);
+        let lock = world.hold(ALICE);
+        for _ in 0..3 {
+            (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
+            world.pass(ms(1));
+            let vain = world.acquire(BOB);
+            world.drive();
+            assert!(!world.is_valid(BOB, vain));
+            world.live(TTL);
+        }
+        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
+    }
+}
+
+#[test]
+fn silent_nodes_prove_nothing() {
+    let mut world = World::guarded(3);
+    let lock = world.hold(ALICE);
+    world.wipe(0);
+    world.pass(ms(1));
+    world.acquire(BOB);
+    world.drive();
+    (1..3).for_each(|node| world.servers[node].hangs = true);
+    world.sleep(TTL / 3 + ms(1));
+    world.drive();
+    assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
+    (1..3).for_each(|node| world.servers[node].hangs = false);
+    world.live(TTL);
+    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
+}
+
+#[test]
+fn a_number_that_cannot_be_gone_past_is_larger_too() {
+    for fence in ["9007199254740991", "1e300"] {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        for node in 0..2 {
+            world.wipe(node);
+            world.set_fence(node, fence);
+        }
+        renew(&mut world);
+        assert_eq!(world.loss(ALICE), Some(Loss::Taken), "{fence}");
+        assert!(!world.is_valid(ALICE, lock));
+    }
+}
+
+#[test]
+fn a_broken_lock_is_told_lost_and_stays_free() {
+    for nodes in [1, 2, 3, 5] {
+        let mut world = World::guarded(nodes);
+        let lock = world.hold(ALICE);
+        world.survey(BOB, Phase::Break);
+        world.drive();
+        assert_eq!(world.keys(), 0);
+        renew(&mut world);
+        assert_eq!(world.loss(ALICE), Some(Loss::Taken), "{nodes} nodes");
+        world.live(TTL * 2);
+        assert_eq!(world.keys(), 0, "nobody takes it again");
+        let next = world.hold(BOB);
+        assert!(world.number(BOB, next) > world.number(ALICE, lock));
+    }
+}
+
+#[test]
+fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
+    for nodes in [3, 5] {
+        let mut world = World::guarded(nodes);
+        let lock = world.hold(ALICE);
+        let minority = (nodes - 1) / 2;
+        (minority..nodes).for_each(|node| world.cut(BOB, node));
+        world.survey(BOB, Phase::Break);
+        world.drive();
+        assert_eq!(world.keys(), nodes - minority);
+        world.live(TTL * 2);
+        assert!(world.is_valid(ALICE, lock) && (0..nodes).all(|node| world.has(node, lock)));
+    }
+}
+
+#[test]
+fn a_plain_lock_is_taken_again_by_its_living_holder() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.survey(BOB, Phase::Break);
+    world.drive();
+    assert_eq!(world.keys(), 0);
+    world.live(TTL / 3 + ms(100));
+    assert!(world.is_valid(ALICE, lock) && (0..3).all(|node| world.has(node, lock)));
+}
+
+#[test]
+fn a_stolen_lock_is_not_like_one_that_has_gone() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    (0..2).for_each(|node| world.plant(node, Some(b"somebody else"), Some(TTL)));
+    world.wipe(2);
+    world.release(ALICE, lock);
+    world.drive();
+    let votes = world.released(ALICE).expect("each is a plain answer");
+    assert_eq!(votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: None }]);
+    assert_eq!(world.undone(ALICE), 0, "nothing of hers stands there");
+}

@@ -1,0 +1,102 @@
+//! What the stories of clusters and of probation look at.
+
+use std::time::Duration;
+
+use crate::attempt::Refusal;
+use crate::board::{Board, Limits};
+use crate::marker::{Charter, Marker};
+use crate::membership::{Membership, Standing};
+use crate::quorum::Quorum;
+use crate::terms::Drift;
+use crate::test_util::node::{Data, Entry, Slot};
+use crate::tests::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
+use crate::vote::{Bar, Doubt};
+
+/// How often a node is asked what it remembers.
+pub(super) const LOOK: Duration = Duration::from_millis(7_500);
+/// How long a node that may have forgotten votes for nobody: the longest ttl, and half a second more for those who ask
+/// for a lock, so that holders come back first.
+pub(super) const NO_VOTE: Duration = Duration::from_millis(30_500);
+pub(super) const LAST_MOMENT: Duration = Duration::from_millis(30_499);
+
+/// Nodes that nobody has met, and these clients.
+pub(super) fn blank(nodes: usize, clients: usize) -> World {
+    World::unconnected(nodes, None, clients, Some(LONGEST_TTL))
+}
+
+pub(super) fn standing(world: &World, who: usize, node: usize) -> Standing {
+    world.clients[who].standings[node].clone().unwrap_or_default()
+}
+
+pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
+    standing(world, who, node) == Standing::Voting
+}
+
+pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<Doubt> {
+    match standing(world, who, node) {
+        Standing::Doubtful(_, doubt) => Some(doubt),
+        _ => None,
+    }
+}
+
+pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<Bar> {
+    match standing(world, who, node) {
+        Standing::Barred(bar) => Some(bar),
+        _ => None,
+    }
+}
+
+pub(super) fn marker(world: &World, node: usize) -> Option<Marker> {
+    let entry = world.servers[node].node.data().get(&Slot::Marker)?;
+    Marker::parse(std::str::from_utf8(entry.value.as_deref()?).ok()?)
+}
+
+pub(super) fn set_marker(world: &mut World, node: usize, text: &str) {
+    let entry = Entry { value: Some(text.into()), expires: None };
+    world.servers[node].node.data_mut().insert(Slot::Marker, entry);
+}
+
+pub(super) fn data(world: &World, node: usize) -> Data {
+    world.servers[node].node.data().clone()
+}
+
+/// This client is on other terms than the rest.
+pub(super) fn is_on_terms(
+    world: &mut World,
+    who: usize,
+    quorum: Quorum,
+    longest_ttl: Duration,
+    founds: bool,
+) {
+    let drift = Drift::new(0.01).expect("a usual drift");
+    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, founds);
+    let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
+    world.clients[who].board = Board::guarded(quorum, limits, members);
+}
+
+pub(super) fn connect(world: &mut World, who: usize) {
+    (0..world.servers.len()).for_each(|node| world.connect(who, node));
+    world.drive();
+}
+
+pub(super) fn try_to_take(world: &mut World, who: usize) -> Refusal {
+    world.acquire(who);
+    world.drive();
+    world.refusal(who).expect("it may not be had")
+}
+
+/// Another client in the place of this one, which knows nothing of before, and has met these nodes. Nothing else travels.
+pub(super) fn meet_anew(world: &mut World, who: usize, nodes: impl IntoIterator<Item = usize>) {
+    for node in 0..world.servers.len() {
+        if world.is_up(who, node) {
+            world.cut(who, node);
+        }
+    }
+    let quorum = world.quorum();
+    is_on_terms(world, who, quorum, LONGEST_TTL, true);
+    world.clients[who].oddities.clear();
+    for node in nodes {
+        world.connect(who, node);
+        while world.step(who, node) {}
+    }
+}

@@ -1,0 +1,139 @@
+//! Nodes that are slow, silent or away; and questions that take no lock.
+
+use std::time::Duration;
+
+use crate::board::News;
+use crate::claim::Phase;
+use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
+use crate::vote::{Fault, Holder, Vote};
+
+fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
+    world.news(who).into_iter().find_map(|news| match news {
+        News::Surveyed(votes) => Some(votes),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
+    let mut world = World::new(3);
+    world.servers[0].hangs = true;
+    let first = world.hold(ALICE);
+    world.release(ALICE, first);
+    world.drive();
+    world.sleep(NODE_TIMEOUT);
+    world.news(ALICE);
+    world.acquire(ALICE);
+    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::HandOver], "no new SET queues up for it");
+    world.plant(1, Some(b"somebody else"), Some(TTL));
+    world.step(ALICE, 1);
+    let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");
+    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Slow));
+}
+
+#[test]
+fn a_node_that_owes_an_answer_for_too_long_is_dialed_anew() {
+    let mut world = World::new(3);
+    world.servers[0].hangs = true;
+    let lock = world.hold_as(ALICE, Wish { auto_renew: false, ..Wish::default() });
+    world.sleep(REDIAL_AFTER - Duration::from_nanos(1));
+    assert!(world.clients[ALICE].redials.is_empty());
+    world.sleep(Duration::from_nanos(1));
+    assert_eq!(world.clients[ALICE].redials, [0]);
+    assert!(!world.is_up(ALICE, 0) && world.is_up(ALICE, 1));
+    assert!(world.is_valid(ALICE, lock));
+    world.sleep(ms(5_000));
+    assert_eq!(world.clients[ALICE].redials, [0], "once");
+}
+
+#[test]
+fn a_node_that_came_back_joins_at_the_next_renewal() {
+    let mut world = World::new(3);
+    world.cut(ALICE, 2);
+    let lock = world.hold(ALICE);
+    assert_eq!(world.keys(), 2);
+    world.connect(ALICE, 2);
+    world.sleep(ms(3_334));
+    world.drive();
+    assert!(world.has(2, lock));
+}
+
+#[test]
+fn a_cut_connection_ends_the_waiting_for_its_answers() {
+    let mut world = World::new(3);
+    world.acquire(ALICE);
+    world.cut(ALICE, 0);
+    assert!(world.refusal(ALICE).is_none());
+    world.cut(ALICE, 1);
+    let refusal = world.refusal(ALICE).expect("one of three is left");
+    assert_eq!(refusal.votes[..2], [Vote::Unknown(Fault::Cut), Vote::Unknown(Fault::Cut)]);
+}
+
+#[test]
+fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.plant(1, None, None);
+    world.wipe(2);
+    world.survey(BOB, Phase::Inspect);
+    world.drive();
+    let votes = surveyed(&mut world, BOB).expect("all have answered");
+    let holders: Vec<_> = votes
+        .iter()
+        .map(|vote| match vote {
+            Vote::Seen(sighting) => Some((sighting.holder, sighting.remaining)),
+            _ => None,
+        })
+        .collect();
+    let ours = Holder::Owner(token(lock).mark());
+    assert_eq!(holders[0], Some((ours, Some(TTL))));
+    assert_eq!(holders[1..], [Some((Holder::OtherType, None)), Some((Holder::Nobody, None))]);
+    let key = crate::claim::Key::new(crate::tests::world::KEY);
+    assert!(world.clients[ALICE].board.is_ours(&key, token(lock).mark()));
+    assert!(!world.clients[BOB].board.is_ours(&key, token(lock).mark()));
+    assert!(!world.clients[BOB].board.is_busy());
+}
+
+#[test]
+fn a_survey_settles_at_the_node_timeout() {
+    let mut world = World::new(3);
+    world.servers[1].hangs = true;
+    world.survey(BOB, Phase::Inspect);
+    world.drive();
+    world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
+    assert_eq!(surveyed(&mut world, BOB), None);
+    world.sleep(Duration::from_nanos(1));
+    let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");
+    assert_eq!(votes[1], Vote::Unknown(Fault::Silent));
+    assert!(!world.clients[BOB].board.is_busy());
+}
+
+#[test]
+fn a_survey_of_nobody_is_told_at_once() {
+    let mut world = World::new(3);
+    (0..3).for_each(|node| world.cut(BOB, node));
+    world.survey(BOB, Phase::Inspect);
+    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Unknown(Fault::Down("cut".into())); 3]));
+}
+
+#[test]
+fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
+    let mut world = World::new(3);
+    world.flush_scripts(0);
+    world.survey(BOB, Phase::Inspect);
+    world.drive();
+    let votes = surveyed(&mut world, BOB).expect("all have answered");
+    assert!(votes.iter().all(|vote| matches!(vote, Vote::Seen(_))), "{votes:?}");
+}
+
+#[test]
+fn breaking_a_lock_deletes_it_whoever_has_it() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.plant(1, None, None);
+    world.wipe(2);
+    world.survey(BOB, Phase::Break);
+    world.drive();
+    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::Missing]));
+    assert!(world.keys() == 0 && !world.has(0, lock));
+}

@@ -1,0 +1,345 @@
+//! A lock comes to stand on every node that is well, and stays there.
+
+use std::time::Duration;
+
+use super::fencing::{AHEAD, apart};
+use super::memory::NO_VOTE;
+use crate::board::News;
+use crate::claim::Phase;
+use crate::lease::Loss;
+use crate::quorum::NodeSet;
+use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
+use crate::time::Moment;
+
+/// Bob tries and is refused, and everything of his attempt is heard of.
+fn try_in_vain(world: &mut World) {
+    let attempt = world.acquire(BOB);
+    world.drive();
+    assert!(!world.is_valid(BOB, attempt));
+}
+
+fn stands_everywhere(world: &World, lock: u64) -> bool {
+    (0..world.quorum().nodes()).all(|node| world.has(node, lock))
+}
+
+/// Cuts one node off for good, and looks whether the lock lives on without it.
+fn outlives(mut world: World, lock: u64, node: usize) -> bool {
+    world.cut(ALICE, node);
+    world.live(TTL * 2);
+    world.is_valid(ALICE, lock)
+}
+
+#[test]
+fn a_late_grant_with_a_larger_number_of_its_own_counts_after_the_next_renewal() {
+    for ahead in [1_000, 3_600_000] {
+        for late in 0..3 {
+            let clocks: Vec<i64> = (0..3).map(|node| if node == late { ahead } else { 0 }).collect();
+            let mut world = apart(3, None, &clocks);
+            let lock = world.acquire(ALICE);
+            for node in (0..3).filter(|node| *node != late) {
+                world.step(ALICE, node);
+            }
+            assert!(world.is_valid(ALICE, lock), "two of three");
+            world.drive();
+            assert!(world.is_nothing_sent(ALICE), "a lock that is given up at once costs no renewal");
+            world.live(ms(100));
+            assert!(world.fence(late) > Some(world.number(ALICE, lock)), "its clock is ahead");
+            for away in (0..3).filter(|node| *node != late) {
+                let world_without = || -> World {
+                    let mut world = apart(3, None, &clocks);
+                    let again = world.acquire(ALICE);
+                    assert_eq!(again, lock);
+                    (0..3).filter(|node| *node != late).for_each(|node| assert!(world.step(ALICE, node)));
+                    world.drive();
+                    world.live(ms(100));
+                    world
+                };
+                assert!(outlives(world_without(), lock, away), "{ahead} ms, {late} late, {away} away");
+            }
+            world.live(TTL * 3);
+            assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
+        }
+    }
+}
+
+#[test]
+fn a_grant_that_only_was_late_counts_like_any_other() {
+    let mut world = apart(3, None, &[0; 3]);
+    let lock = world.acquire(ALICE);
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    world.pass(ms(400));
+    world.drive();
+    assert!(world.fence(2) > Some(world.number(ALICE, lock)), "more than the tolerance late");
+    world.live(TTL * 3);
+    assert!(stands_everywhere(&world, lock));
+    assert!(outlives(world, lock, 0));
+}
+
+#[test]
+fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
+    for node in 0..3 {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        world.wipe(node);
+        world.pass(ms(1));
+        try_in_vain(&mut world);
+        assert!(world.fence(node) > Some(world.number(ALICE, lock)) && !world.has(node, lock));
+        world.sleep(TTL / 3 + ms(1));
+        world.drive();
+        assert!(!world.has(node, lock), "the node told its number, and it may be somebody's");
+        world.wake(ALICE);
+        world.drive();
+        assert!(world.has(node, lock), "the next renewal, at once, showed that it is nobody's");
+        assert!(outlives(world, lock, (node + 1) % 3));
+    }
+}
+
+#[test]
+fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
+    let mut world = World::guarded(5);
+    let lock = world.hold(ALICE);
+    world.wipe(4);
+    for _ in 0..40 {
+        world.live(ms(250));
+        try_in_vain(&mut world);
+    }
+    assert!(stands_everywhere(&world, lock) && world.is_valid(ALICE, lock));
+}
+
+#[test]
+fn what_a_later_holder_was_given_is_not_gone_past() {
+    // Two keys are lost at once, which no lock of three survives; whoever comes next is given the lock.
+    let mut world = World::guarded(3);
+    let lock = world.hold_as(ALICE, Wish::default());
+    (1..3).for_each(|node| world.wipe(node));
+    world.pass(ms(1));
+    let later = world.hold(BOB);
+    world.release(BOB, later);
+    for _ in 0..3 {
+        world.live(TTL / 2);
+    }
+    assert_eq!(world.loss(ALICE), Some(Loss::Taken));
+    assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
+}
+
+#[test]
+fn a_larger_number_told_by_a_late_grant_is_not_taken_for_nobodys_after_another_had_the_lock() {
+    // Alice has nodes 0 and 1; her question to 2 is under way. Her key on 1 is lost, Bob has the lock and gives it
+    // back, and only then does her question reach node 2.
+    let mut world = World::guarded(3);
+    world.sleep(ms(1));
+    let lock = world.acquire(ALICE);
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    world.wipe(1);
+    world.pass(ms(1));
+    let later = world.acquire(BOB);
+    (0..3).for_each(|node| while world.step(BOB, node) {});
+    assert!(world.is_valid(BOB, later));
+    world.release(BOB, later);
+    (0..3).for_each(|node| while world.step(BOB, node) {});
+    world.drive();
+    assert!(world.has(2, lock), "her late question took the key");
+    let deadline: Moment = world.deadline(ALICE, lock);
+    world.live(TTL * 2);
+    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "one node of three is not enough");
+    assert_eq!(world.deadline(ALICE, lock), deadline);
+}
+
+#[test]
+fn clocks_that_differ_cost_no_node() {
+    for nodes in [3, 5] {
+        for (turn, away) in (0..nodes).enumerate() {
+            let mut world = apart(nodes, None, &AHEAD[..nodes]);
+            // Locks of before have left numbers of their own.
+            for _ in 0..turn {
+                let lock = world.hold(BOB);
+                world.release(BOB, lock);
+                world.live(ms(1));
+            }
+            let lock = world.hold(ALICE);
+            world.live(TTL * 3);
+            assert!(stands_everywhere(&world, lock), "{nodes} nodes, turn {turn}");
+            assert!(outlives(world, lock, away));
+        }
+    }
+}
+
+#[test]
+fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
+    for node in 0..3 {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        let data = world.servers[node].node.data().clone();
+        world.restart(node, data);
+        (0..2).for_each(|who| world.connect(who, node));
+        world.wipe(node);
+        world.live(LONGEST_TTL - ms(100));
+        assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
+        // Well before a renewal would be due, and before it votes for others.
+        world.news(ALICE);
+        world.live(NO_VOTE - LONGEST_TTL);
+        assert!(world.has(node, lock), "node {node}");
+        assert!(world.news(ALICE).contains(&News::Confirmed(NodeSet::from_bits(0b111))));
+    }
+}
+
+#[test]
+fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
+    let mut world = World::guarded(3);
+    let lock = world.hold(ALICE);
+    world.wipe(2);
+    world.sleep(TTL / 3 + ms(1));
+    let mut renewals = 0;
+    for _ in 0..200 {
+        // Bob's vain attempt is on node 2 right before anything of Alice's.
+        try_by_steps(&mut world);
+        (0..3).for_each(|node| while world.step(ALICE, node) {});
+        world.wake(ALICE);
+        let is_renewal = |news: &News| matches!(news, News::Renewing);
+        renewals += world.news(ALICE).iter().filter(|news| is_renewal(news)).count();
+    }
+    assert!((10..30).contains(&renewals), "{renewals}");
+    assert!(world.is_valid(ALICE, lock));
+    // When he has gone, the next regular renewals have the node back.
+    world.live(TTL);
+    assert!(stands_everywhere(&world, lock));
+}
+
+/// As [`try_in_vain`], while what is under way of Alice's stays so.
+fn try_by_steps(world: &mut World) {
+    world.pass(Duration::from_micros(10));
+    let attempt = world.acquire(BOB);
+    (0..3).for_each(|node| while world.step(BOB, node) {});
+    assert!(!world.is_valid(BOB, attempt));
+}
+
+/// Alice has nodes 0 and 1, and on node 2 her late grant with a larger number; her renewal is under way.
+fn suspect_is_asked() -> (World, u64) {
+    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let lock = world.acquire(ALICE);
+    (0..3).for_each(|node| assert!(world.step(ALICE, node)));
+    world.news(ALICE);
+    world.sleep(ms(100));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Renew]));
+    (world, lock)
+}
+
+#[test]
+fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm() {
+    for jumps_first in [true, false] {
+        let (mut world, lock) = suspect_is_asked();
+        if jumps_first {
+            world.set_clock(2, 5_000);
+            assert!(world.step(ALICE, 2));
+        } else {
+            assert!(world.step(ALICE, 2));
+            world.set_clock(2, 5_000);
+            // What another task of hers asks shows it.
+            let other = world.acquire(ALICE);
+            assert!(world.step(ALICE, 2));
+            world.abandon(ALICE, other);
+        }
+        assert!(!world.clients[ALICE].oddities.is_empty(), "the jump was seen");
+        assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
+        let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
+            News::Confirmed(nodes) => Some(nodes),
+            _ => None,
+        });
+        assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b011)), "jumps first: {jumps_first}");
+        world.set_clock(1, 5_000);
+        world.extend(ALICE, lock, TTL);
+        world.drive();
+        assert_eq!(world.loss(ALICE), Some(Loss::Clock), "jumps first: {jumps_first}");
+    }
+}
+
+/// Alice has the lock on nodes 0 and 1, and on node 2 under a larger number that is known to be no holder's; or, if
+/// not `cleared`, on all three without any.
+fn held(cleared: bool) -> (World, u64) {
+    if !cleared {
+        let mut world = World::guarded(3);
+        let lock = world.hold(ALICE);
+        return (world, lock);
+    }
+    let mut world = apart(3, None, &[0, 0, 1_000]);
+    let lock = world.acquire(ALICE);
+    (0..2).for_each(|node| assert!(world.step(ALICE, node)));
+    world.drive();
+    world.live(ms(100));
+    assert!(world.fence(2) > Some(world.number(ALICE, lock)));
+    world.news(ALICE);
+    (world, lock)
+}
+
+#[test]
+fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
+    for cleared in [false, true] {
+        let (mut world, lock) = held(cleared);
+        let deadline = world.deadline(ALICE, lock);
+        world.cut(ALICE, 1);
+        world.set_clock(2, 5_000);
+        world.live(TTL / 3 + ms(1));
+        assert_eq!(world.deadline(ALICE, lock), deadline, "cleared: {cleared}");
+        world.set_clock(2, 11_000);
+        world.live(TTL * 2 / 3 + ms(100));
+        world.acquire(BOB);
+        world.drive();
+        assert_eq!(world.overlap, None, "cleared: {cleared}");
+    }
+}
+
+/// Her question to node 2 is stuck on an old connection, and the node is taken again and cleared. Then one key is lost.
+#[test]
+fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
+    for with_vain_rival in [false, true] {
+        let mut world = World::guarded(3);
+        world.live(ms(100));
+        let lock = world.acquire(ALICE);
+        world.cut_after(ALICE, 2, 1);
+        world.drive();
+        if with_vain_rival {
+            world.live(ms(10));
+            try_in_vain(&mut world);
+        }
+        world.connect(ALICE, 2);
+        (0..4).for_each(|_| world.live(TTL / 3 + ms(10)));
+        assert!(world.has(2, lock));
+        // She is cut off from node 1, where her key runs out.
+        world.cut(ALICE, 1);
+        world.live(TTL * 2);
+        assert!(world.is_valid(ALICE, lock) && !world.has(1, lock));
+        world.wipe(2);
+        let theirs = world.acquire(BOB);
+        (0..3).for_each(|node| while world.step(BOB, node) {});
+        assert!(world.is_valid(BOB, theirs));
+        let deadline = world.deadline(ALICE, lock);
+        world.release(BOB, theirs);
+        (0..3).for_each(|node| while world.step(BOB, node) {});
+        while world.ghost(2) && !world.has(2, lock) {}
+        assert!(world.has(2, lock), "her question of long ago");
+        world.live(TTL * 2);
+        assert_eq!(
+            world.deadline(ALICE, lock),
+            deadline,
+            "Bob had it in between, vain rival: {with_vain_rival}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
+    let mut world = World::guarded(5);
+    let lock = world.hold(ALICE);
+    world.cut(ALICE, 4);
+    world.live(TTL);
+    world.news(ALICE);
+    for _ in 0..250 {
+        world.connect(ALICE, 4);
+        world.wake(ALICE);
+        world.cut(ALICE, 4);
+        world.sleep(ms(40));
+        world.drive();
+    }
+    let rounds = world.news(ALICE).iter().filter(|news| matches!(news, News::Renewing)).count();
+    assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
+}

@@ -1,0 +1,160 @@
+//! Giving a lock up: confirmed by a quorum, or at the node time-out.
+
+use std::time::Duration;
+
+use crate::board::News;
+use crate::claim::Phase;
+use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
+use crate::vote::{Fault, Vote};
+
+#[test]
+fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
+    let mut world = World::new(5);
+    let lock = world.hold(ALICE);
+    assert!(world.release(ALICE, lock));
+    world.step(ALICE, 0);
+    world.step(ALICE, 1);
+    assert!(world.released(ALICE).is_none());
+    world.step(ALICE, 2);
+    let votes = world.released(ALICE).expect("three of five confirmed");
+    assert_eq!(votes.iter().filter(|vote| **vote == Vote::Granted).count(), 3);
+    assert_eq!(world.undone(ALICE), 2);
+    world.drive();
+    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+}
+
+#[test]
+fn not_there_and_not_ours_confirm_a_release_too() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.wipe(0);
+    world.plant(1, Some(b"somebody else"), Some(TTL));
+    world.release(ALICE, lock);
+    world.step(ALICE, 0);
+    world.step(ALICE, 1);
+    let votes = world.released(ALICE).expect("both are plain answers");
+    assert_eq!(votes[..2], [Vote::Missing, Vote::Held { remaining: None }]);
+    assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its answer is on the way");
+}
+
+#[test]
+fn a_release_without_answers_is_told_at_the_node_timeout_and_still_owed() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.servers.iter_mut().for_each(|server| server.hangs = true);
+    world.release(ALICE, lock);
+    world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
+    assert!(world.released(ALICE).is_none());
+    world.sleep(Duration::from_nanos(1));
+    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(Fault::Silent); 3]));
+    assert_eq!(world.undone(ALICE), 3);
+    world.servers.iter_mut().for_each(|server| server.hangs = false);
+    world.drive();
+    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+}
+
+#[test]
+fn a_release_does_not_wait_for_nodes_that_are_away() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    (0..3).for_each(|node| world.cut(ALICE, node));
+    world.release(ALICE, lock);
+    let votes = world.released(ALICE).expect("nobody can answer");
+    assert_eq!(votes, vec![Vote::Unknown(Fault::Down("cut".into())); 3]);
+    assert_eq!(world.undone(ALICE), 3);
+}
+
+#[test]
+fn an_error_does_not_confirm_a_release() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    for server in &mut world.servers {
+        server.excuses.push_back(Vote::Unknown(Fault::Refused("BUSY".into())));
+    }
+    world.release(ALICE, lock);
+    world.drive();
+    let votes = world.released(ALICE).expect("all have answered");
+    assert_eq!(votes, vec![Vote::Unknown(Fault::Refused("BUSY".into())); 3]);
+    assert_eq!(world.undone(ALICE), 3);
+}
+
+#[test]
+fn a_lost_lock_is_released_like_any_other() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.clients[ALICE].is_paused = true;
+    world.sleep(TRUSTED);
+    world.clients[ALICE].is_paused = false;
+    world.wake(ALICE);
+    world.news(ALICE);
+    assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
+    assert!(world.release(ALICE, lock));
+    world.drive();
+    assert!(world.released(ALICE).is_some());
+    assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
+}
+
+#[test]
+fn a_lost_lock_is_kept_until_it_is_let_go() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.servers.iter_mut().for_each(|server| server.hangs = true);
+    world.sleep(TRUSTED);
+    assert_eq!(world.clients[ALICE].board.kept().count(), 1);
+    world.release(ALICE, lock);
+    assert_eq!(world.clients[ALICE].board.kept().count(), 0);
+}
+
+#[test]
+fn a_lock_is_released_once() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    assert!(world.release(ALICE, lock));
+    assert!(world.release(ALICE, lock), "it is under way");
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::HandOver]));
+    world.drive();
+    assert!(!world.release(ALICE, lock), "it is over");
+    assert!(!world.extend(ALICE, lock, TTL));
+    let told = world.news(ALICE);
+    assert_eq!(told.iter().filter(|news| matches!(news, News::Released(_))).count(), 1);
+}
+
+#[test]
+fn a_release_stops_the_renewals() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.release(ALICE, lock);
+    world.drive();
+    world.sleep(TTL);
+    assert!(world.is_nothing_sent(ALICE));
+    assert!(!world.clients[ALICE].board.is_busy() && world.clients[ALICE].board.next_wake().is_none());
+}
+
+#[test]
+fn a_release_under_a_renewal_ends_quietly() {
+    let mut world = World::new(3);
+    let lock = world.hold(ALICE);
+    world.sleep(ms(3_400));
+    world.release(ALICE, lock);
+    world.news(ALICE);
+    world.drive();
+    let told = world.news(ALICE);
+    assert!(matches!(told[..], [News::Released(_)]), "{told:?}");
+}
+
+#[test]
+fn the_next_holder_can_have_it_as_soon_as_the_release_is_confirmed() {
+    let mut world = World::new(5);
+    let lock = world.hold(ALICE);
+    world.release(ALICE, lock);
+    for node in 0..3 {
+        world.step(ALICE, node);
+    }
+    let next = world.acquire(BOB);
+    for node in 0..5 {
+        world.step(BOB, node);
+    }
+    assert!(world.is_valid(BOB, next));
+    world.drive();
+    assert_eq!(world.overlap, None);
+}

@@ -1,0 +1,69 @@
+//! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
+
+use super::memory::meet_anew;
+use crate::board::News;
+use crate::claim::Phase;
+use crate::lease::Loss;
+use crate::quorum::NodeSet;
+use crate::tests::world::{ALICE, BOB, Wish, World, ms};
+
+/// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
+/// is taken again at once. The answer to that is under way.
+fn retaken_and_unheard() -> (World, u64) {
+    let mut world = World::guarded(3);
+    world.cut(ALICE, 1);
+    let lock = world.hold_as(ALICE, Wish { ttl: ms(3_000), ..Wish::default() });
+    world.connect(ALICE, 1);
+    world.drive();
+    world.sleep(ms(1_000));
+    for node in 0..3 {
+        assert!(world.step(ALICE, node));
+    }
+    assert_eq!(world.wire(ALICE, 1), [Phase::Retake]);
+    assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and nobody has heard of it");
+    // The next renewal gets through without that node, which owes an answer.
+    world.sleep(ms(1_000));
+    assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
+    assert_eq!(world.wire(ALICE, 1), []);
+    world.news(ALICE);
+    (world, lock)
+}
+
+#[test]
+fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
+    let (mut world, lock) = retaken_and_unheard();
+    world.sleep(ms(400));
+    assert!(world.answer(ALICE, 1));
+    let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
+    assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
+    let is_counted =
+        |news: &News| matches!(news, News::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
+    let news = world.news(ALICE);
+    assert!(!news.iter().any(is_counted), "{news:?}");
+    // The next renewal finds the key, and from then on it lives as long as the lock.
+    world.sleep(ms(600));
+    world.drive();
+    assert!(world.news(ALICE).iter().any(is_counted));
+}
+
+#[test]
+fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
+    let (mut world, lock) = retaken_and_unheard();
+    world.sleep(ms(400));
+    assert!(world.answer(ALICE, 1));
+    // A clock jumps, so that the key there runs out; and Alice loses her way to the node with the late answer, whose key
+    // runs out at four seconds.
+    world.set_clock(0, 3_000);
+    world.cut(ALICE, 1);
+    world.sleep(ms(600));
+    assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
+    let loss = world.loss(ALICE);
+    // Bob, who has not met node 0 before, sees nothing odd there. What Alice still asks of it is slow.
+    world.sleep(ms(1_100));
+    meet_anew(&mut world, BOB, 0..3);
+    let theirs = world.acquire(BOB);
+    (0..3).for_each(|node| assert!(world.step(BOB, node)));
+    assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
+    assert_eq!(world.overlap, None);
+    assert_eq!(loss, Some(Loss::Clock));
+}

@@ -1,0 +1,21 @@
+//! A node that was somebody's replica in between.
+
+use crate::attempt::Why;
+use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World};
+
+/// The scripts compare the marker only, and the copy that came back has the very marker that all clients know. What
+/// tells is the node's replication id, and that comes with the looks.
+#[test]
+fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
+    let mut world = World::guarded(1);
+    let copy = world.servers[0].node.data().clone();
+    world.hold(ALICE);
+    world.servers[0].node.change_role(copy);
+    world.sleep(LONGEST_TTL / 4);
+    world.drive();
+    world.news(BOB);
+    world.acquire(BOB);
+    world.drive();
+    let refusal = world.refusal(BOB).expect("the node may have forgotten who holds the lock");
+    assert!(matches!(refusal.why, Why::OnProbation { retry_after: Some(_) }), "{refusal:?}");
+}

@@ -1,0 +1,118 @@
+//! What boards want done, and what they tell.
+
+use std::time::Duration;
+
+use super::engine::{Deed, Sim, tell};
+use super::parts::Message;
+use crate::board::{Action, Id, News};
+use crate::claim::{Ask, Phase, Token};
+use crate::membership::{Declared, Standing};
+use crate::test_util::node::Command;
+
+impl Sim<'_> {
+    pub(super) fn act(&mut self, who: usize) {
+        while let Some(action) = self.peers[who].board.poll() {
+            match action {
+                Action::Send { ask, nodes, as_text } => {
+                    for node in nodes.iter() {
+                        let peer = &self.peers[who];
+                        let Some(place) = peer.wires[node.index()] else { continue };
+                        let badge = peer.board.badge(node).cloned();
+                        let command = Command { ask: ask.clone(), as_text, badge, write: None };
+                        self.send(place, Message::Command(command));
+                        if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {
+                            self.go_wrong_at(node.index(), who);
+                        }
+                    }
+                }
+                Action::Look { node, write, as_text } => {
+                    if let Some(write) = &write {
+                        self.check_write(who, node.index(), write);
+                    }
+                    if let Some(place) = self.peers[who].wires[node.index()] {
+                        let ask = Ask { phase: Phase::Look, ..self.no_ask() };
+                        self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
+                    }
+                }
+                Action::Standing(node, standing) => {
+                    self.peers[who].votes[node.index()] = standing == Standing::Voting;
+                    self.note_trouble_between(who, node.index(), self.nanos);
+                    tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
+                }
+                Action::Clock(node, oddity) => tell!(self, "client {who} sees node {}: {oddity:?}", node.0),
+                Action::Redial(node) => {
+                    // The board has let go of it already.
+                    if let Some(place) = self.peers[who].wires[node.index()] {
+                        let ghosts = self.chance.place(self.conns[place].to_node.len() + 1);
+                        self.sever(place, ghosts);
+                    }
+                    self.drop_wire(who, node.index());
+                    tell!(self, "client {who} gives up its connection to node {}", node.0);
+                }
+                Action::Tell(id, news) => self.be_told(who, id, &news),
+            }
+        }
+        self.note_known_nodes(who);
+        self.set_alarm(who);
+    }
+
+    fn no_ask(&self) -> Ask {
+        let key = self.keys[0].clone();
+        Ask { phase: Phase::Look, key, token: Token::new(0), ttl: Duration::ZERO, fence: None }
+    }
+
+    fn be_told(&mut self, who: usize, id: Id, news: &News) {
+        match news {
+            News::Won { deadline, confirmed, number, rounds } => {
+                tell!(
+                    self,
+                    "client {who} has lock {id}, number {number:?}, on {confirmed:?}, in {rounds} rounds"
+                );
+                self.on_won(id, *deadline, *confirmed, *number, *rounds);
+            }
+            News::Refused(refusal) => tell!(self, "client {who} is refused lock {id}: {:?}", refusal.why),
+            News::Confirmed(nodes) => self.on_confirmed(id, *nodes),
+            News::Renewed(deadline) => {
+                tell!(self, "client {who} has renewed lock {id}");
+                self.on_renewed(id, *deadline);
+            }
+            News::Unconfirmed(votes) => {
+                self.tally.unconfirmed += 1;
+                tell!(self, "client {who} could not renew lock {id}: {votes:?}");
+            }
+            News::Lost(loss) => {
+                tell!(self, "client {who} is told that lock {id} is lost: {loss:?}");
+                self.on_lost(id, *loss);
+            }
+            News::Released(_) => self.tally.released += 1,
+            News::Renewing | News::Surveyed(_) => {}
+            News::Declared(declared) => {
+                tell!(self, "client {who}'s declaration: {declared:?}");
+                if *declared == Declared::Fresh {
+                    self.on_declared();
+                }
+            }
+        }
+        self.tell_caller(who, id, news);
+    }
+
+    pub(super) fn set_alarm_anew(&mut self, who: usize) {
+        self.peers[who].wakes_at = None;
+        self.set_alarm(who);
+    }
+
+    fn set_alarm(&mut self, who: usize) {
+        let peer = &self.peers[who];
+        let look = peer.board.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
+        let Some(due) = [peer.board.next_wake(), look].into_iter().flatten().min() else { return };
+        let at = peer.clocks.when(due).max(self.nanos) + self.plan.timer_late;
+        if peer.wakes_at.is_none_or(|other| at < other) {
+            let life = peer.life;
+            self.peers[who].wakes_at = Some(at);
+            self.at(at, Deed::Wake { who, life, set_for: at });
+        }
+    }
+}
+
+/// As the driver does while a lock is held.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);

@@ -1,0 +1,75 @@
+//! What is beyond the promise breaks it, and nothing else does: each excuse is seen at work, and where it is not given
+//! nothing is broken.
+
+use super::plan::{Fault, Profile};
+use super::runner;
+use super::tally::{Cause, Invariant, Tally};
+use crate::terms::Drift;
+use crate::tests::world::ms;
+
+/// Some claims want a number that no clock reaches for long.
+const FLOORS: Profile = Profile {
+    nodes: &[3],
+    super_majority: 0,
+    plain: 0,
+    mixed: 0,
+    beyond: 0,
+    faults: &[Fault::Cut, Fault::Partition, Fault::Restart],
+    all: true,
+    far_floors: 1000,
+    clock_offsets: 0,
+    // So that clocks are off by little, and forgotten numbers are overtaken in time.
+    pin: Some(|plan| {
+        plan.longest_ttl = ms(2_000);
+        plan.drift_millionths = 10_000;
+        plan.drift = Drift::new(0.01).expect("a usual drift");
+    }),
+    ..Profile::GENERAL
+};
+/// Nodes come up with their clock behind, and clients that have never met them.
+pub(super) const BEHIND: Profile = Profile {
+    faults: &[Fault::RestartBehind, Fault::ClientCrash],
+    far_floors: 0,
+    odd_walls: 0,
+    // So that wall clocks stay right.
+    pin: Some(|plan| {
+        plan.longest_ttl = ms(2_000);
+        plan.drift_millionths = 1_000;
+        plan.drift = Drift::new(0.001).expect("a drift that makes sense");
+    }),
+    ..FLOORS
+};
+
+#[test]
+fn numbers_fall_after_a_floor_far_ahead_only_where_nodes_forgot() {
+    let order = |profile: &Profile| causes(profile, 500, &[Invariant::RealTime, Invariant::LockOrder]);
+    assert_eq!(order(&FLOORS), []);
+    assert_eq!(
+        order(&Profile { faults: &[Fault::Flush, Fault::RestartEmpty], ..FLOORS }),
+        [Cause::ForgotFloor]
+    );
+}
+
+#[test]
+fn only_who_never_met_a_node_is_misled_by_its_clock_at_start_and_only_if_theirs_is_wrong_too() {
+    let exclusion = |profile: &Profile| causes(profile, 2_000, &[Invariant::Exclusion]);
+    assert_eq!(exclusion(&BEHIND), []);
+    assert_eq!(exclusion(&Profile { odd_walls: 500, ..BEHIND }), [Cause::ClockBehindAtStart]);
+    assert_eq!(exclusion(&Profile { odd_walls: 500, faults: &[Fault::RestartBehind], ..BEHIND }), []);
+}
+
+/// What broke these promises in so many histories. Without a cause none was broken.
+#[track_caller]
+fn causes(profile: &Profile, count: u64, of: &[Invariant]) -> Vec<Cause> {
+    let (tally, finding) = runner::run_all(0, count, profile);
+    if let Some(finding) = finding {
+        panic!("{}\n{:?}", runner::tell(finding.seed, profile), finding.violation);
+    }
+    let Tally { expected, .. } = tally;
+    println!("{expected:?}");
+    let of_these = expected.into_keys().filter(|(invariant, _)| of.contains(invariant));
+    let mut causes: Vec<Cause> = of_these.map(|(_, cause)| cause).collect();
+    causes.sort_unstable();
+    causes.dedup();
+    causes
+}

@@ -1,0 +1,136 @@
+//! The simulated node keeps every promise of the suite that a real server keeps (`src/node/conformance.rs`).
+
+use std::panic;
+use std::time::Duration;
+
+use crate::claim::{Ask, Key, Phase, Token};
+use crate::marker::Look;
+use crate::membership::{Badge, Write};
+use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
+use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
+use crate::vote::Vote;
+
+struct Simulated {
+    node: Node,
+    nanos: u64,
+}
+
+#[test]
+fn the_simulated_node_keeps_every_promise() {
+    conformance::check(&mut Simulated::new(None));
+}
+
+/// A suite that lets a mistake pass proves nothing.
+#[test]
+fn no_mistake_in_a_script_keeps_every_promise() {
+    for mistake in [
+        Mistake::RenewalShortens,
+        Mistake::RaiseWithoutCompare,
+        Mistake::RaiseUnconditional,
+        Mistake::FenceFromOne,
+        Mistake::ReleaseWithoutCompare,
+        Mistake::EvictionsUncounted,
+        Mistake::SwapsUncounted,
+        Mistake::EvictingUnmarked,
+        Mistake::HighForgotten,
+    ] {
+        let outcome = panic::catch_unwind(|| conformance::check(&mut Simulated::new(Some(mistake))));
+        assert!(outcome.is_err(), "{mistake:?} breaks no promise");
+    }
+}
+
+impl Simulated {
+    fn new(mistake: Option<Mistake>) -> Self {
+        let mut node = Node::new(0, charter());
+        node.mistake = mistake;
+        Self { node, nanos: 5_000_000_000 }
+    }
+
+    fn run(&mut self, command: &Command) -> Answer {
+        // As on a real server, no two commands are run in the same instant.
+        self.nanos += 1_234_567;
+        self.node.run(command, self.nanos)
+    }
+}
+
+impl Subject for Simulated {
+    fn reset(&mut self) {
+        self.node.flush();
+        self.node.load_scripts();
+    }
+
+    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+        let command = Command { ask: ask.clone(), as_text, badge: badge.cloned(), write: None };
+        match self.run(&command) {
+            Answer::Vote(vote, clock) => (vote, clock),
+            Answer::Look(look) => panic!("{look:?} is no vote"),
+        }
+    }
+
+    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
+        let (key, token) = (Key::new(""), Token::new(0));
+        let ask = Ask { phase: Phase::Look, key, token, ttl: Duration::ZERO, fence: None };
+        match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {
+            Answer::Look(look) => look,
+            Answer::Vote(vote, _) => panic!("{vote:?} is no look"),
+        }
+    }
+
+    fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>) {
+        let now = self.node.micros(self.nanos) / 1000;
+        let expires = life.map(|life| now + life.as_millis() as u64);
+        self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
+    }
+
+    fn stands(&mut self, place: Place) -> Option<Stands> {
+        let value = self.node.living(&slot(place), self.nanos)?.value.clone();
+        Some(Stands { value, life: self.node.life(&slot(place), self.nanos) })
+    }
+
+    fn micros(&mut self) -> u64 {
+        self.node.micros(self.nanos)
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.nanos += span.as_nanos() as u64;
+    }
+
+    fn forget_scripts(&mut self) {
+        self.node.flush_scripts();
+    }
+
+    fn set_evicts(&mut self, on: bool) {
+        self.node.evicts = on;
+    }
+
+    fn evict(&mut self) {
+        let bait = Slot::Fence(Key::new("bait"));
+        self.node.data_mut().insert(bait.clone(), Entry { value: Some(Vec::new()), expires: Some(u64::MAX) });
+        self.node.evict(&[bait]);
+    }
+
+    fn swap_there_and_back(&mut self) {
+        let data = self.node.swap(Data::new());
+        self.node.swap(data);
+    }
+
+    fn restart(&mut self) {
+        let data = self.node.data().clone();
+        self.node.restart(data);
+    }
+
+    fn change_role(&mut self) {
+        let data = self.node.data().clone();
+        self.node.change_role(data);
+    }
+}
+
+fn slot(place: Place) -> Slot {
+    match place {
+        Place::Lock => Slot::Lock(Key::new(KEY)),
+        Place::Fence => Slot::Fence(Key::new(KEY)),
+        Place::Marker => Slot::Marker,
+        Place::Clock => Slot::Clock,
+        Place::High => Slot::High,
+    }
+}
