@@ -11,7 +11,7 @@ use std::task::{Context, Wake, Waker};
 use quorlock_proto::quorum::{NodeSet, Quorum};
 
 /// A bell for each source.
-pub(super) struct Bells {
+pub(super) struct ReadySet {
     porch: Arc<Porch>,
     wakers: Vec<Waker>,
     /// Whom the bells wake, to know without the lock that it is so already.
@@ -35,7 +35,7 @@ struct Bell {
 #[derive(Clone, Copy)]
 pub(super) struct Rung(u32);
 
-impl Bells {
+impl ReadySet {
     /// For so many nodes, the orders and the timer. Everybody is looked at first.
     pub(super) fn new(nodes: usize) -> Self {
         let porch = Arc::new(Porch { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
-        let (task, mut bells) = (Arc::new(Task::default()), Bells::new(5));
+        let (task, mut bells) = (Arc::new(Task::default()), ReadySet::new(5));
         bells.wake(&Waker::from(Arc::clone(&task)));
         let all = bells.take();
         assert!(all.nodes().len() == 5 && all.has(ORDERS) && all.has(TIMER), "all are looked at first");

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::bells::{Bells, ORDERS, TIMER};
+use super::bells::{ORDERS, ReadySet, TIMER};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
@@ -31,7 +31,7 @@ use quorlock_proto::time::Moment;
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
     board: Board,
-    bells: Bells,
+    bells: ReadySet,
     links: Vec<Link>,
     desk: Desk,
     events: Events,
@@ -91,7 +91,7 @@ impl Driver {
                 Some(members) => Board::guarded(quorum, limits, members),
                 None => Board::new(quorum, limits),
             },
-            bells: Bells::new(links.len()),
+            bells: ReadySet::new(links.len()),
             links,
             desk: Desk::new(events.clone()),
             events,
