@@ -12,7 +12,7 @@ use quorlock_proto::quorum::{NodeSet, Quorum};
 
 /// A bell for each source.
 pub(super) struct ReadySet {
-    porch: Arc<Porch>,
+    porch: Arc<ReadyState>,
     wakers: Vec<Waker>,
     /// Whom the bells wake, to know without the lock that it is so already.
     driver: Waker,
@@ -21,13 +21,13 @@ pub(super) struct ReadySet {
 }
 
 /// What all bells share.
-struct Porch {
+struct ReadyState {
     rung: AtomicU32,
     driver: Mutex<Waker>,
 }
 
 struct Bell {
-    porch: Arc<Porch>,
+    porch: Arc<ReadyState>,
     bit: u32,
 }
 
@@ -38,7 +38,8 @@ pub(super) struct Rung(u32);
 impl ReadySet {
     /// For so many nodes, the orders and the timer. Everybody is looked at first.
     pub(super) fn new(nodes: usize) -> Self {
-        let porch = Arc::new(Porch { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
+        let porch =
+            Arc::new(ReadyState { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
         let bell = |source| Waker::from(Arc::new(Bell { porch: Arc::clone(&porch), bit: 1_u32 << source }));
         let again = ((1 << nodes) - 1) | 1 << ORDERS | 1 << TIMER;
         Self { wakers: (0..=TIMER).map(bell).collect(), porch, driver: Waker::noop().clone(), again }
