@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::bells::{ORDERS, ReadySet, TIMER};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
 use super::order::{Ids, Inbox, Listener, Order};
+use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;

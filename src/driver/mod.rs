@@ -4,7 +4,6 @@
 //! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
-mod bells;
 mod courtesy;
 mod desk;
 mod drive;
@@ -12,6 +11,7 @@ mod hold;
 mod link;
 mod nodes;
 mod order;
+mod ready;
 mod record;
 
 // What a driver is made of, for those who build one.
