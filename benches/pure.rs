@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
 use quorlock_proto::board::{Action, Board, Id, Limits, News};
-use quorlock_proto::claim::{Claim, Key, Phase, Token};
+use quorlock_proto::claim::{Claim, Key, RequestKind, Token};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::{Drift, Terms};
@@ -59,7 +59,8 @@ impl World {
             match action {
                 Action::Send { ask, nodes, .. } => {
                     for node in nodes.iter() {
-                        let vote = if ask.phase == Phase::Release { Vote::Missing } else { Vote::Granted };
+                        let vote =
+                            if ask.phase == RequestKind::Release { Vote::Missing } else { Vote::Granted };
                         self.board.on_reply(node, vote, self.now);
                     }
                 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::hold::Hold;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::board::Id;
-use quorlock_proto::claim::{Claim, Key, Phase};
+use quorlock_proto::claim::{Claim, Key, RequestKind};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::membership::Declared;
 use quorlock_proto::quorum::NodeId;
@@ -40,7 +40,7 @@ pub(crate) enum Order {
     },
     Survey {
         id: Id,
-        phase: Phase,
+        phase: RequestKind,
         key: Key,
         reply: oneshot::Sender<Surveyed>,
     },

@@ -3,7 +3,7 @@
 use super::client::Redlock;
 use super::error::{ForgetError, Invalid};
 use super::report::Report;
-use quorlock_proto::claim::{Key, Phase};
+use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 
 impl Redlock {
@@ -45,7 +45,7 @@ impl Redlock {
                 Invalid::new("a plain client knows no fencing numbers: there is nothing to forget").into()
             );
         }
-        let votes = self.survey(Phase::Forget, name.as_ref()).await?.votes;
+        let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
         let is_held = votes.iter().any(|vote| matches!(vote, Vote::Held { .. }));
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
         let report = self.report(votes);

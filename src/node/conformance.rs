@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use quorlock_proto::claim::{Ask, Key, Phase, Token};
+use quorlock_proto::claim::{Ask, Key, RequestKind, Token};
 use quorlock_proto::marker::Look;
 use quorlock_proto::membership::{Badge, Write};
 use quorlock_proto::quorum::NodeId;
@@ -51,43 +51,55 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     for theirs in [Some(&b"nobody's"[..]), None] {
         node.reset();
         node.set(Place::Lock, theirs, None);
-        assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+        assert!(
+            is_taken(&node.say(&first, RequestKind::Stand))
+                && is_taken(&node.say(&second, RequestKind::Stand))
+        );
         // A release of a lock that does not stand here.
-        assert_eq!(node.say(&Waiter::nobody(), Phase::HandOver), Vote::Held { remaining: None });
+        assert_eq!(node.say(&Waiter::nobody(), RequestKind::HandOver), Vote::Held { remaining: None });
         assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
         // Who was called and goes without the lock.
-        assert_eq!(node.say(&first, Phase::Leave), Vote::Granted);
+        assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
         assert_eq!((first.hears(), second.hears()), (None, Some("1 orders:42".to_owned())));
-        assert_eq!(node.say(&second, Phase::Leave), Vote::Granted);
+        assert_eq!(node.say(&second, RequestKind::Leave), Vote::Granted);
         // Who waits, and was not called, takes nobody's place.
-        assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
-        assert_eq!(node.say(&first, Phase::Leave), Vote::Granted);
+        assert!(
+            is_taken(&node.say(&first, RequestKind::Stand))
+                && is_taken(&node.say(&second, RequestKind::Stand))
+        );
+        assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
         assert_eq!((first.hears(), second.hears()), (None, None));
     }
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);
-    assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    assert!(
+        is_taken(&node.say(&first, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+    );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
-    assert_eq!(node.say(&Waiter::nobody(), Phase::HandOver), Vote::Missing);
+    assert_eq!(node.say(&Waiter::nobody(), RequestKind::HandOver), Vote::Missing);
     assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);
-    assert!(is_taken(&node.say(&first, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    assert!(
+        is_taken(&node.say(&first, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+    );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // Who comes by calls the first, and lets it go before itself.
-    let Vote::Held { remaining: Some(grace) } = node.say(&second, Phase::Stand) else {
+    let Vote::Held { remaining: Some(grace) } = node.say(&second, RequestKind::Stand) else {
         panic!("not its turn")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
     assert_eq!((first.hears(), second.hears()), (Some("2 orders:42".to_owned()), None));
-    assert_eq!(node.say(&first, Phase::Stand), Vote::Missing, "and that one is the next");
+    assert_eq!(node.say(&first, RequestKind::Stand), Vote::Missing, "and that one is the next");
     // The dead are passed over.
     drop(first);
     node.reset();
     let gone = Waiter::on(&node.server, Token::new(3));
     node.set(Place::Lock, Some(b"a holder"), None);
-    assert!(is_taken(&node.say(&gone, Phase::Stand)) && is_taken(&node.say(&second, Phase::Stand)));
+    assert!(
+        is_taken(&node.say(&gone, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+    );
     drop(gone);
     node.command(&[b"DEL", KEY.as_bytes()]);
     while node.command(&[b"PUBSUB", b"NUMSUB", channel(Token::new(3)).as_bytes()])
@@ -95,7 +107,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     {
         thread::yield_now();
     }
-    assert_eq!(node.say(&second, Phase::Stand), Vote::Missing);
+    assert_eq!(node.say(&second, RequestKind::Stand), Vote::Missing);
 }
 
 /// A process that stands in line.
@@ -141,7 +153,7 @@ fn channel(name: Token) -> String {
 
 impl Real {
     /// What the node answers to a process that stands in line, or does not.
-    fn say(&mut self, waiter: &Waiter, phase: Phase) -> Vote {
+    fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = Packer::new(charter(), waiter.name);
         let ask = Ask { phase, key: Key::new(KEY), token: Token::new(5), ttl: Duration::ZERO, fence: None };
         self.ask(&ask, None, false).0

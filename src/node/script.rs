@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use quorlock_proto::claim::{Ask, Key, Phase, Token};
+use quorlock_proto::claim::{Ask, Key, RequestKind, Token};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::Charter;
 use quorlock_proto::membership::{Badge, Write};
@@ -69,38 +69,38 @@ impl Packer {
             self.pack_ballot(ask, fence, form);
             return;
         }
-        if ask.phase == Phase::Forget {
+        if ask.phase == RequestKind::Forget {
             self.set_fence_key(&ask.key);
         }
         let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
         match ask.phase {
-            Phase::Grant | Phase::Retake => {
+            RequestKind::Grant | RequestKind::Retake => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 put_words(bytes, &[key, token]);
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
                 put_word(bytes, millis(ask.ttl).digits());
             }
-            Phase::Remaining => put(bytes, &[b"PTTL", key]),
-            Phase::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
-            Phase::Break | Phase::BreakOf(_) => {
+            RequestKind::Remaining => put(bytes, &[b"PTTL", key]),
+            RequestKind::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
+            RequestKind::Break | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
                 let keep = digits(if ask.fence.is_some() { self.keep_millis } else { 0 });
                 let mark =
-                    if let Phase::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
+                    if let RequestKind::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
                 put_call(bytes, &BREAK, Form::Text, &words);
             }
-            Phase::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
-            Phase::Release => put_call(bytes, &RELEASE, form, &[key, token]),
-            Phase::HandOver | Phase::KeepTurn | Phase::Stand | Phase::Leave => {
+            RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
+            RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
+            RequestKind::HandOver | RequestKind::KeepTurn | RequestKind::Stand | RequestKind::Leave => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
                 line.extend_from_slice(LINE_PREFIX.as_bytes());
                 line.extend_from_slice(key);
                 match ask.phase {
-                    Phase::Stand => {
+                    RequestKind::Stand => {
                         let spans = [
                             digits(ask.ttl.as_micros() as u64),
                             millis(LINE_LIFE),
@@ -109,15 +109,15 @@ impl Packer {
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
                         put_call(bytes, &STAND, form, &[key, line, waiter, since, lasts, grace]);
                     }
-                    Phase::Leave => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
+                    RequestKind::Leave => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
-                        let calls: &[u8] = if phase == Phase::HandOver { b"1" } else { b"0" };
+                        let calls: &[u8] = if phase == RequestKind::HandOver { b"1" } else { b"0" };
                         put_call(bytes, &HAND_OVER, form, &[key, line, token, waiter, calls]);
                     }
                 }
             }
-            Phase::Inspect => put_call(bytes, &INSPECT, form, &[key]),
-            Phase::Forget => {
+            RequestKind::Inspect => put_call(bytes, &INSPECT, form, &[key]),
+            RequestKind::Forget => {
                 // The head counts the three that each node's badge adds.
                 put_length(bytes, b'*', 10);
                 FORGET.put(bytes, form);
@@ -125,7 +125,7 @@ impl Packer {
                 put_word(bytes, digits(self.forget_millis).digits());
             }
             // A number belongs to every raise, and a look has a packing of its own.
-            Phase::Raise | Phase::Look => {}
+            RequestKind::Raise | RequestKind::Look => {}
         }
     }
 
@@ -167,12 +167,12 @@ impl Packer {
     fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
-            Phase::Grant => &GRANT,
-            Phase::Retake => &RETAKE,
+            RequestKind::Grant => &GRANT,
+            RequestKind::Retake => &RETAKE,
             _ => &HOLD,
         };
         // A raise leaves the key's life as it is.
-        let ttl = if ask.phase == Phase::Raise { Duration::ZERO } else { ask.ttl };
+        let ttl = if ask.phase == RequestKind::Raise { Duration::ZERO } else { ask.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
@@ -197,11 +197,14 @@ impl Packer {
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
 pub(crate) fn needs_badge(ask: &Ask) -> bool {
-    is_ballot(ask) || ask.phase == Phase::Forget
+    is_ballot(ask) || ask.phase == RequestKind::Forget
 }
 
 fn is_ballot(ask: &Ask) -> bool {
-    let may_be = matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake);
+    let may_be = matches!(
+        ask.phase,
+        RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+    );
     may_be && ask.fence.is_some()
 }
 
@@ -324,7 +327,7 @@ mod tests {
     #[test]
     fn a_grant_is_literally_set_nx_px() {
         let ask = Ask {
-            phase: Phase::Grant,
+            phase: RequestKind::Grant,
             key: Key::new("orders:42"),
             token: Token::new(0xab),
             ttl: Duration::from_secs(10),
@@ -345,10 +348,10 @@ mod tests {
     #[test]
     fn a_ballot_and_its_badge_are_one_command() {
         for (phase, fence, args) in [
-            (Phase::Grant, Fence::Hint { hint: 7, floor: 3 }, 15),
-            (Phase::Raise, Fence::Number(7), 14),
-            (Phase::Renew, Fence::Number(7), 14),
-            (Phase::Retake, Fence::Number(7), 14),
+            (RequestKind::Grant, Fence::Hint { hint: 7, floor: 3 }, 15),
+            (RequestKind::Raise, Fence::Number(7), 14),
+            (RequestKind::Renew, Fence::Number(7), 14),
+            (RequestKind::Retake, Fence::Number(7), 14),
         ] {
             let ask = Ask {
                 phase,

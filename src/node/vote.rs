@@ -8,35 +8,43 @@ use redis::Value;
 use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
-use quorlock_proto::claim::{Mark, Phase};
+use quorlock_proto::claim::{Mark, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
 use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 
 /// The vote in a reply to this question.
-pub(crate) fn vote(phase: Phase, reply: &Reply) -> Vote {
+pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
     match (phase, reply) {
         (_, Reply::Error(complaint)) => refusal(complaint),
 
         // Two, three and four, if another process waits.
-        (Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(1 | 2))
-        | (Phase::Grant | Phase::Retake, Reply::Ok)
-        | (Phase::Renew | Phase::Break | Phase::BreakOf(_), Reply::Int(1))
-        | (Phase::Leave, Reply::Int(0 | 1)) => Vote::Granted,
+        (RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(1 | 2))
+        | (RequestKind::Grant | RequestKind::Retake, Reply::Ok)
+        | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
+        | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
-        (Phase::Grant | Phase::Retake, Reply::Nil)
-        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(0))
-        | (Phase::HandOver | Phase::KeepTurn, Reply::Int(3))
-        | (Phase::BreakOf(_) | Phase::Remaining, Reply::Int(-1)) => Vote::Held { remaining: None },
-        (Phase::Remaining, Reply::Int(millis @ 0..)) => {
+        (RequestKind::Grant | RequestKind::Retake, Reply::Nil)
+        | (
+            RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
+            Reply::Int(0),
+        )
+        | (RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(3))
+        | (RequestKind::BreakOf(_) | RequestKind::Remaining, Reply::Int(-1)) => {
+            Vote::Held { remaining: None }
+        }
+        (RequestKind::Remaining, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
         }
 
-        (Phase::Remaining, Reply::Int(-2))
-        | (Phase::Renew | Phase::Release | Phase::HandOver | Phase::KeepTurn, Reply::Int(-1))
-        | (Phase::HandOver | Phase::KeepTurn, Reply::Int(4))
-        | (Phase::Break | Phase::BreakOf(_), Reply::Int(0)) => Vote::Missing,
+        (RequestKind::Remaining, Reply::Int(-2))
+        | (
+            RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
+            Reply::Int(-1),
+        )
+        | (RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(4))
+        | (RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
 
-        (Phase::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
+        (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
         _ => Vote::Unknown(Fault::Odd),
     }
@@ -113,21 +121,37 @@ pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
 }
 
 /// The verdicts of `lua/{grant,hold,retake}.lua`.
-fn ballot(phase: Phase, verdict: i64, value: i64) -> Vote {
+fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
-        (Phase::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
-        (Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, 1) => Vote::Granted,
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, 0)
-        | (Phase::Stand, 1) => Vote::Held { remaining: span },
-        (Phase::Raise | Phase::Renew | Phase::Forget, -1) | (Phase::Stand, 0) => Vote::Missing,
-        (Phase::Raise | Phase::Renew | Phase::Retake, -2) if value > 0 => {
+        (RequestKind::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
+        (RequestKind::Raise | RequestKind::Renew | RequestKind::Retake | RequestKind::Forget, 1) => {
+            Vote::Granted
+        }
+        (
+            RequestKind::Grant
+            | RequestKind::Raise
+            | RequestKind::Renew
+            | RequestKind::Retake
+            | RequestKind::Forget,
+            0,
+        )
+        | (RequestKind::Stand, 1) => Vote::Held { remaining: span },
+        (RequestKind::Raise | RequestKind::Renew | RequestKind::Forget, -1) | (RequestKind::Stand, 0) => {
+            Vote::Missing
+        }
+        (RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake | Phase::Forget, -3) => {
-            Vote::Unknown(Fault::Changed)
-        }
-        (Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake, -4) => {
+        (
+            RequestKind::Grant
+            | RequestKind::Raise
+            | RequestKind::Renew
+            | RequestKind::Retake
+            | RequestKind::Forget,
+            -3,
+        ) => Vote::Unknown(Fault::Changed),
+        (RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -4) => {
             Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
         }
         _ => Vote::Unknown(Fault::Odd),
@@ -155,21 +179,21 @@ const STALE: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED"
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 14] = [
-        Phase::Forget,
-        Phase::HandOver,
-        Phase::KeepTurn,
-        Phase::Stand,
-        Phase::Leave,
-        Phase::Raise,
-        Phase::Look,
-        Phase::Grant,
-        Phase::Remaining,
-        Phase::Renew,
-        Phase::Retake,
-        Phase::Release,
-        Phase::Inspect,
-        Phase::Break,
+    const PHASES: [RequestKind; 14] = [
+        RequestKind::Forget,
+        RequestKind::HandOver,
+        RequestKind::KeepTurn,
+        RequestKind::Stand,
+        RequestKind::Leave,
+        RequestKind::Raise,
+        RequestKind::Look,
+        RequestKind::Grant,
+        RequestKind::Remaining,
+        RequestKind::Renew,
+        RequestKind::Retake,
+        RequestKind::Release,
+        RequestKind::Inspect,
+        RequestKind::Break,
     ];
 
     #[test]
@@ -207,15 +231,15 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::Ballot));
-        for phase in PHASES.into_iter().chain([Phase::BreakOf(Mark::of(b""))]) {
+        for phase in PHASES.into_iter().chain([RequestKind::BreakOf(Mark::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
         }
-        assert_eq!(vote(Phase::Grant, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(Phase::Grant, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(Phase::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(Phase::Renew, &Reply::Ok), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(Phase::Release, &Reply::Nil), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Grant, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Grant, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(Fault::Odd));
     }
 }

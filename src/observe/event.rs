@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock_proto::attempt::Why;
-use quorlock_proto::claim::{Mark, Phase};
+use quorlock_proto::claim::{Mark, RequestKind};
 use quorlock_proto::lease::Loss;
 use quorlock_proto::vote::{Bar, Doubt, Vote};
 
@@ -79,7 +79,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// What was asked.
-        phase: Phase,
+        phase: RequestKind,
         /// What it answered.
         vote: &'a Vote,
     },

@@ -4,7 +4,9 @@ mod teller;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock::{Event, Fault, Holder, Inspection, Mark, NodeState, NodeStatus, Phase, Sighting, Vote, Why};
+use quorlock::{
+    Event, Fault, Holder, Inspection, Mark, NodeState, NodeStatus, RequestKind, Sighting, Vote, Why,
+};
 use tokio::sync::watch;
 
 use crate::nodes;
@@ -30,7 +32,7 @@ impl News {
     /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
     pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
-            Event::Voted { node, phase: Phase::Grant | Phase::Raise, vote, .. } => {
+            Event::Voted { node, phase: RequestKind::Grant | RequestKind::Raise, vote, .. } => {
                 news.answering.insert((*node).to_owned());
                 match vote {
                     Vote::Unknown(Fault::Refused(_) | Fault::Odd) | Vote::Barred(_) => {

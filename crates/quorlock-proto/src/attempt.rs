@@ -7,7 +7,7 @@ pub use step::{AttemptStep, Refusal, Why};
 
 use std::cmp::Ordering;
 
-use crate::claim::{Claim, Phase, Token};
+use crate::claim::{Claim, RequestKind, Token};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -105,16 +105,16 @@ impl Attempt {
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_grant.is_empty() {
-            return Some(AttemptStep::Ask(Phase::Grant, std::mem::take(&mut self.to_grant)));
+            return Some(AttemptStep::Ask(RequestKind::Grant, std::mem::take(&mut self.to_grant)));
         }
         if !self.to_raise.is_empty() {
-            return Some(AttemptStep::Ask(Phase::Raise, std::mem::take(&mut self.to_raise)));
+            return Some(AttemptStep::Ask(RequestKind::Raise, std::mem::take(&mut self.to_raise)));
         }
         if !self.to_release.is_empty() {
-            return Some(AttemptStep::Ask(Phase::Release, std::mem::take(&mut self.to_release)));
+            return Some(AttemptStep::Ask(RequestKind::Release, std::mem::take(&mut self.to_release)));
         }
         if !self.to_question.is_empty() {
-            return Some(AttemptStep::Ask(Phase::Remaining, std::mem::take(&mut self.to_question)));
+            return Some(AttemptStep::Ask(RequestKind::Remaining, std::mem::take(&mut self.to_question)));
         }
         if let State::Ready(verdict) = self.state {
             self.state = State::Done;
@@ -127,13 +127,13 @@ impl Attempt {
     }
 
     /// A node's answer to `Grant`, `Raise` or `Remaining`. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) {
+    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
         match (phase, self.state) {
-            (Phase::Grant, State::Voting | State::Raising) if !self.round.has_voted(node) => {
+            (RequestKind::Grant, State::Voting | State::Raising) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
             }
-            (Phase::Raise, State::Raising) => self.on_raise(node, vote, now),
-            (Phase::Remaining, State::Questioning(why)) => {
+            (RequestKind::Raise, State::Raising) => self.on_raise(node, vote, now),
+            (RequestKind::Remaining, State::Questioning(why)) => {
                 self.questioned.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.questioned.is_empty() {
@@ -222,10 +222,10 @@ impl Attempt {
 
     /// What goes along with a question of this phase.
     #[must_use]
-    pub fn fence(&self, phase: Phase) -> Option<Fence> {
+    pub fn fence(&self, phase: RequestKind) -> Option<Fence> {
         match phase {
-            Phase::Grant => self.fence,
-            Phase::Raise => self.number.map(Fence::Number),
+            RequestKind::Grant => self.fence,
+            RequestKind::Raise => self.number.map(Fence::Number),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Claim, Key, Mark, Phase, Token};
+use crate::claim::{Claim, Key, Mark, RequestKind, Token};
 use crate::fence::Fence;
 use crate::lane::{Lane, Link, Pending, settle_down};
 use crate::lease::Tenure;
@@ -139,12 +139,12 @@ impl Board {
     }
 
     /// Asks every node about a key. Tells `Surveyed`.
-    pub fn survey(&mut self, id: Id, phase: Phase, key: Key, now: Moment) {
+    pub fn survey(&mut self, id: Id, phase: RequestKind, key: Key, now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
-        let terms = self.members.as_ref().filter(|_| phase == Phase::Forget);
+        let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
         let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
         let absence = |node| voters.absence(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
@@ -170,16 +170,16 @@ impl Board {
 
     /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
-    pub fn expects(&self, node: NodeId) -> Option<Phase> {
+    pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             Pending::Vote { phase, .. } => phase,
-            Pending::Look { .. } => Phase::Look,
-            Pending::Undo(_) => Phase::Release,
+            Pending::Look { .. } => RequestKind::Look,
+            Pending::Undo(_) => RequestKind::Release,
         })
     }
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
-    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, Phase)> {
+    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, RequestKind)> {
         let awaiting = &mut self.lanes[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
         settle_down(awaiting);
@@ -198,7 +198,7 @@ impl Board {
             Pending::Undo(undo) => {
                 let of = undo.of;
                 self.on_undone(node, undo, vote, now);
-                Some((of, Phase::Release))
+                Some((of, RequestKind::Release))
             }
         }
     }
@@ -328,7 +328,7 @@ impl Board {
         self.advance(id, now);
     }
 
-    fn deliver(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
+    fn deliver(&mut self, id: Id, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: Moment) {
         if self.hand(id, node, phase, round, vote, now) {
             self.advance(id, now);
         }
@@ -336,7 +336,15 @@ impl Board {
 
     /// Hands a vote to its machine, which is to be advanced next. False if it has ended, as it often has when the last
     /// nodes answer.
-    fn hand(&mut self, id: Id, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) -> bool {
+    fn hand(
+        &mut self,
+        id: Id,
+        node: NodeId,
+        phase: RequestKind,
+        round: u32,
+        vote: Vote,
+        now: Moment,
+    ) -> bool {
         let Some(entry) = self.running.get_mut(&id) else { return false };
         match &mut entry.machine {
             Machine::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),

@@ -113,7 +113,7 @@ impl fmt::Debug for Token {
 
 /// A short hash of an owner's token: equal for equal owners, of no use for releasing their lock.
 ///
-/// In bytes, for it is in a [`Phase`], of which every held lock has one: a number would be laid out in steps of four.
+/// In bytes, for it is in a [`RequestKind`], of which every held lock has one: a number would be laid out in steps of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark([u8; 4]);
 
@@ -164,7 +164,7 @@ impl std::error::Error for BadMark {}
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ask {
     /// What is asked.
-    pub phase: Phase,
+    pub phase: RequestKind,
     /// About which key.
     pub key: Key,
     /// In whose name. Of no meaning where nothing is set or compared.
@@ -177,7 +177,7 @@ pub struct Ask {
 
 /// What can be asked of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Phase {
+pub enum RequestKind {
     /// `SET key token NX PX ttl`: a first vote.
     Grant,
     /// `PTTL key`: how long the one who has it may keep it.
@@ -210,7 +210,7 @@ pub enum Phase {
     Look,
 }
 
-impl Phase {
+impl RequestKind {
     /// Whether it compares and deletes, whoever is called or not.
     #[must_use]
     pub const fn is_release(self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::board::Id;
-use crate::claim::{Key, Phase, Token};
+use crate::claim::{Key, RequestKind, Token};
 use crate::membership::Write;
 use crate::time::{BootTime, Moment};
 use crate::vote::{Bar, Fault, Vote};
@@ -54,7 +54,7 @@ pub enum Pending {
         /// Which machine.
         of: Id,
         /// To which question.
-        phase: Phase,
+        phase: RequestKind,
         /// In which of its rounds.
         round: u32,
     },
@@ -80,7 +80,7 @@ pub struct Undo {
     pub token: Token,
     /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
     /// would pass a call on from one to the next while somebody else has the lock.
-    pub phase: Phase,
+    pub phase: RequestKind,
     /// Until when it may matter: no key of ours can outlive this.
     pub until: BootTime,
 }

@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, Phase, Token};
+use crate::claim::{Key, RequestKind, Token};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -56,7 +56,7 @@ pub struct Lease {
     news: Option<News>,
     confirmed_changed: bool,
     /// Which release it will ask for.
-    release_as: Phase,
+    release_as: RequestKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +121,7 @@ impl Lease {
             to_raise: NodeSet::EMPTY,
             news: None,
             confirmed_changed: false,
-            release_as: Phase::HandOver,
+            release_as: RequestKind::HandOver,
         }
     }
 
@@ -150,16 +150,18 @@ impl Lease {
         let mut past = None;
         let (phase, nodes) = match &mut self.state {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
-                (Phase::Renew, std::mem::take(&mut renewal.to_renew))
+                (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
             }
-            State::Held(_) if !self.to_raise.is_empty() => (Phase::Raise, std::mem::take(&mut self.to_raise)),
+            State::Held(_) if !self.to_raise.is_empty() => {
+                (RequestKind::Raise, std::mem::take(&mut self.to_raise))
+            }
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_retake()?;
                 past = number;
-                (Phase::Retake, nodes)
+                (RequestKind::Retake, nodes)
             }
             State::Releasing(releasing) if !releasing.to_release.is_empty() => {
-                (Phase::Release, std::mem::take(&mut releasing.to_release))
+                (RequestKind::Release, std::mem::take(&mut releasing.to_release))
             }
             State::Held(None) | State::Releasing(_) | State::Lost | State::Ended => return None,
         };
@@ -167,16 +169,16 @@ impl Lease {
     }
 
     /// A node's answer to a question of this round. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: Phase, round: u32, vote: Vote, now: Moment) {
+    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: Moment) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
-            Phase::Grant => {
+            RequestKind::Grant => {
                 self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
             }
-            Phase::Retake => self.on_retake(node, round, &vote, now),
-            Phase::Raise => self.on_raise(node, &vote),
-            Phase::Renew if round == self.rounds => self.on_renewal(node, vote, now),
-            Phase::Release => self.on_release(node, vote),
+            RequestKind::Retake => self.on_retake(node, round, &vote, now),
+            RequestKind::Raise => self.on_raise(node, &vote),
+            RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
+            RequestKind::Release => self.on_release(node, vote),
             _ => {}
         }
     }

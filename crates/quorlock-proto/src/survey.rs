@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claim::{Key, Phase};
+use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::time::Moment;
@@ -12,7 +12,7 @@ use crate::vote::{Fault, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survey {
     key: Key,
-    phase: Phase,
+    phase: RequestKind,
     span: Duration,
     settle_by: Moment,
     round: Round,
@@ -25,7 +25,7 @@ pub struct Survey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SurveyStep {
     /// Put the question to these nodes.
-    Ask(Phase, NodeSet),
+    Ask(RequestKind, NodeSet),
     /// Every node's answer.
     Done(Vec<Vote>),
 }
@@ -34,7 +34,7 @@ impl Survey {
     /// A survey that ends at `settle_by`. Poll it next.
     #[must_use]
     pub fn new(
-        phase: Phase,
+        phase: RequestKind,
         key: Key,
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
@@ -49,7 +49,7 @@ impl Survey {
     #[must_use]
     pub fn of_one(
         node: NodeId,
-        (phase, key, span): (Phase, Key, Duration),
+        (phase, key, span): (RequestKind, Key, Duration),
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
         settle_by: Moment,

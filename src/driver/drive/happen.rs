@@ -8,7 +8,7 @@ use super::super::order::Heard;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
-use quorlock_proto::claim::Phase;
+use quorlock_proto::claim::RequestKind;
 use quorlock_proto::membership::Standing;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::sentinel::Oddity;
@@ -45,7 +45,7 @@ impl Driver {
                 break "an answer to nothing that was asked".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
-            if phase == Phase::Look {
+            if phase == RequestKind::Look {
                 self.board.on_look(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_news |= link.status.fences != Some(fences);
@@ -71,7 +71,7 @@ impl Driver {
                 self.is_news = true;
             }
             let link = &mut self.links[node.index()];
-            if phase == Phase::Stand {
+            if phase == RequestKind::Stand {
                 let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
                 self.is_news |= link.heard_of_line(is_refused, now);
             }

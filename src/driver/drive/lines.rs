@@ -8,7 +8,7 @@ use super::super::order::Heard;
 use super::Driver;
 use crate::node::Connection;
 use quorlock_proto::board::Id;
-use quorlock_proto::claim::{Key, Phase};
+use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::line;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::time::Moment;
@@ -27,21 +27,26 @@ impl Driver {
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.desk.closes_at().is_none()) else { return };
         self.desk.stand(id, key.clone(), node, reply);
-        self.board.line_up(id, node, (Phase::Stand, key, waited), now);
+        self.board.line_up(id, node, (RequestKind::Stand, key, waited), now);
     }
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
     pub(super) fn leave(&mut self, key: &Key, now: Moment) {
         for node in self.lines_of(key, now).into_iter().flatten() {
-            self.board.line_up(self.ids.id(), node, (Phase::Leave, key.clone(), Duration::ZERO), now);
+            self.board.line_up(self.ids.id(), node, (RequestKind::Leave, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
     pub(super) fn call_next(&mut self, key: &Key, now: Moment) {
         for node in self.lines_to_call(key).iter() {
-            self.board.line_up(self.ids.id(), node, (Phase::HandOver, key.clone(), Duration::ZERO), now);
+            self.board.line_up(
+                self.ids.id(),
+                node,
+                (RequestKind::HandOver, key.clone(), Duration::ZERO),
+                now,
+            );
         }
     }
 
@@ -58,7 +63,7 @@ impl Driver {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.hear(Heard::Called { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
-                self.board.line_up(self.ids.id(), node, (Phase::Leave, call.key, Duration::ZERO), now);
+                self.board.line_up(self.ids.id(), node, (RequestKind::Leave, call.key, Duration::ZERO), now);
             }
         }
     }
@@ -76,7 +81,7 @@ impl Driver {
 
     /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
     pub(super) fn release_beyond(&mut self, key: &Key, nodes: NodeSet, keeps_turn: bool, now: Moment) {
-        let phase = if keeps_turn { Phase::KeepTurn } else { Phase::HandOver };
+        let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::HandOver };
         for node in nodes.iter() {
             let id = self.ids.id();
             self.desk.release_beyond(id, key.clone());

@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::node::{Form, needs_badge};
-use quorlock_proto::claim::{Ask, Phase};
+use quorlock_proto::claim::{Ask, RequestKind};
 use quorlock_proto::membership::Write;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 
@@ -18,7 +18,7 @@ impl Driver {
     /// Packs the question once, and copies its bytes to every node it goes to.
     pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let calls = matches!(ask.phase, Phase::HandOver | Phase::KeepTurn);
+        let calls = matches!(ask.phase, RequestKind::HandOver | RequestKind::KeepTurn);
         let to_call = if calls { self.lines_to_call(&ask.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
@@ -27,7 +27,7 @@ impl Driver {
             let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
             if !to_call.contains(node) {
                 // Where the line is not, there is nobody to call. All that follow are such.
-                ask.phase = Phase::Release;
+                ask.phase = RequestKind::Release;
             }
             if packed != Some((form, ask.phase)) {
                 self.packer.pack(&ask, form);

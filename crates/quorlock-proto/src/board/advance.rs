@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
 use super::{Action, Board, Id, Machine, News};
 use crate::attempt::AttemptStep;
-use crate::claim::{Key, Phase};
+use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
 use crate::lane::Undo;
 use crate::lease::{Lease, LeaseStep};
@@ -20,11 +20,11 @@ impl Board {
             let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {
                 Machine::Attempt(bid) => match bid.attempt.poll() {
-                    Some(AttemptStep::Ask(Phase::Release, nodes)) => {
+                    Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
-                        let undo = Undo { of: id, key, token, phase: Phase::Release, until };
+                        let undo = Undo { of: id, key, token, phase: RequestKind::Release, until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
@@ -47,7 +47,7 @@ impl Board {
                     None => break entry,
                 },
                 Machine::Lease(lease) => match lease.poll() {
-                    Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
+                    Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let undo = Undo { of: id, key, token, phase: lease.release_as(), until };
@@ -56,7 +56,7 @@ impl Board {
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
                         let mut ask = ask_for_lease(lease, phase, ttl);
                         ask.fence = past.map(Fence::Number).or(ask.fence);
-                        if phase == Phase::Renew {
+                        if phase == RequestKind::Renew {
                             self.actions.push_back(Action::Tell(id, News::Renewing));
                         }
                         self.send(ask, nodes, id, round, now);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Board, Id, Machine, voters};
-use crate::claim::{Key, Phase};
+use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
 use crate::time::Moment;
@@ -27,7 +27,7 @@ impl Board {
     }
 
     /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `Surveyed`.
-    pub fn line_up(&mut self, id: Id, node: NodeId, asked: (Phase, Key, Duration), now: Moment) {
+    pub fn line_up(&mut self, id: Id, node: NodeId, asked: (RequestKind, Key, Duration), now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Board, Entry, Id, Machine, News};
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
 use crate::membership::{Badge, MemberStep, Standing, Write};
@@ -126,14 +126,14 @@ impl Board {
 
     /// What a vote is worth, coming from this node now. A grant of a node that is in doubt is none, and may yet have
     /// been done.
-    pub(super) fn weigh(&mut self, node: NodeId, phase: Phase, vote: Vote, now: Moment) -> Vote {
+    pub(super) fn weigh(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) -> Vote {
         let Some(members) = &mut self.members else { return vote };
         match vote {
             Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
                 let absence = match phase {
-                    Phase::Renew | Phase::Retake => members.absence_to_holders(node, now),
+                    RequestKind::Renew | RequestKind::Retake => members.absence_to_holders(node, now),
                     _ => members.absence(node, now),
                 };
                 return match absence {
@@ -170,6 +170,6 @@ const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 /// Thousands of leases that come to a node at once come one after the other, and not past when they are renewed anyway.
 const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 
-const fn is_ballot(phase: Phase) -> bool {
-    matches!(phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
+const fn is_ballot(phase: RequestKind) -> bool {
+    matches!(phase, RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake)
 }

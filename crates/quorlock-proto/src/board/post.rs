@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Board, Id, Machine};
 use crate::attempt::Attempt;
-use crate::claim::{Ask, Phase, Token};
+use crate::claim::{Ask, RequestKind, Token};
 use crate::fence::Fence;
 use crate::lane::{Awaiting, Link, Pending, Undo};
 use crate::lease::Lease;
@@ -61,7 +61,7 @@ impl Board {
                 && let Some(Machine::Lease(lease)) =
                     self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
             {
-                lease.on_reply(node, Phase::Release, 0, vote, now);
+                lease.on_reply(node, RequestKind::Release, 0, vote, now);
             }
         }
     }
@@ -89,13 +89,13 @@ impl Board {
         &mut self,
         node: NodeId,
         id: Id,
-        phase: Phase,
+        phase: RequestKind,
         round: u32,
         now: Moment,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
             Some(Machine::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
-            Some(Machine::Lease(lease)) if lease.is_held() && phase != Phase::Grant => {
+            Some(Machine::Lease(lease)) if lease.is_held() && phase != RequestKind::Grant => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }
             Some(Machine::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
@@ -117,7 +117,7 @@ impl Board {
                 Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
                 Pending::Look { .. } => {}
                 Pending::Undo(undo) => {
-                    orphans.push((undo.of, Phase::Release, 0));
+                    orphans.push((undo.of, RequestKind::Release, 0));
                     lane.owed.push_back(undo);
                 }
             }
@@ -147,7 +147,7 @@ impl Board {
                 lane.retry_at = Some(lane.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
-        self.deliver(of, node, Phase::Release, 0, vote, now);
+        self.deliver(of, node, RequestKind::Release, 0, vote, now);
     }
 }
 
@@ -155,17 +155,17 @@ fn release_of(undo: &Undo) -> Ask {
     Ask { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
 }
 
-pub(super) fn ask_for_attempt(attempt: &Attempt, phase: Phase) -> Ask {
+pub(super) fn ask_for_attempt(attempt: &Attempt, phase: RequestKind) -> Ask {
     let claim = attempt.claim();
     let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
     Ask { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 
-pub(super) fn ask_for_lease(lease: &Lease, phase: Phase, ttl: Duration) -> Ask {
+pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) -> Ask {
     Ask { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn ask_for_survey(survey: &Survey, phase: Phase, is_guarded: bool) -> Ask {
+pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Ask {
     let fence = (is_guarded && phase.is_break()).then_some(Fence::Next);
     Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence }
 }

@@ -1,7 +1,7 @@
 //! How a lock is given up.
 
 use super::{Lease, News, State};
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
 use crate::time::Moment;
@@ -30,12 +30,12 @@ impl Lease {
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
     pub const fn keep_turn(&mut self) {
-        self.release_as = Phase::KeepTurn;
+        self.release_as = RequestKind::KeepTurn;
     }
 
     /// How its keys are released.
     #[must_use]
-    pub const fn release_as(&self) -> Phase {
+    pub const fn release_as(&self) -> RequestKind {
         self.release_as
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::quorum::NodeSet;
 use crate::time::Moment;
 use crate::vote::Vote;
@@ -22,7 +22,7 @@ pub enum LeaseStep {
     /// Put this question to these nodes, as part of this round.
     Ask {
         /// The question.
-        phase: Phase,
+        phase: RequestKind,
         /// For how long the keys are asked to live.
         ttl: Duration,
         /// To whom.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, Mark, Phase};
+use crate::claim::{Ask, Key, Mark, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
@@ -166,28 +166,31 @@ impl Node {
             } else if !self.scripts.contains(&script) {
                 let unknown = Vote::Unknown(Fault::NoScript);
                 return match phase {
-                    Phase::Look => Answer::Look(Err(unknown)),
+                    RequestKind::Look => Answer::Look(Err(unknown)),
                     _ => Answer::Vote(unknown, None),
                 };
             }
         }
         self.expire(nanos);
-        if *phase == Phase::Look {
+        if *phase == RequestKind::Look {
             return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
-            (fence, Phase::Break) => {
+            (fence, RequestKind::Break) => {
                 Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
             }
-            (fence, Phase::BreakOf(mark)) => {
+            (fence, RequestKind::BreakOf(mark)) => {
                 Answer::Vote(self.break_of(&command.ask.key, *mark, fence.is_some(), nanos), None)
             }
-            (Some(fence), Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake) => {
+            (
+                Some(fence),
+                RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake,
+            ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
                 Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
-            (_, Phase::Forget) => {
+            (_, RequestKind::Forget) => {
                 let now = self.micros(nanos);
                 Answer::Vote(self.forget(&command.ask.key, command.badge.as_ref(), now), Some(now))
             }
@@ -361,7 +364,7 @@ impl Node {
     fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
         let Ask { phase, key, token, ttl, .. } = ask;
         // Whom a release calls is nothing to the votes.
-        let phase = if phase.is_release() { Phase::Release } else { *phase };
+        let phase = if phase.is_release() { RequestKind::Release } else { *phase };
         let millis = self.micros(nanos) / 1000;
         let (slot, digits) = (Slot::Lock(key.clone()), token.digits());
         let expires = millis + ttl.as_millis() as u64;
@@ -371,37 +374,46 @@ impl Node {
         let left =
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
         match (phase, found) {
-            (Phase::Grant | Phase::Retake, None) => {
+            (RequestKind::Grant | RequestKind::Retake, None) => {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (Phase::Renew, None) if is(Mutant::ResurrectingRenewal) => {
+            (RequestKind::Renew, None) if is(Mutant::ResurrectingRenewal) => {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (Phase::Remaining, Some(_)) => Vote::Held { remaining: left },
-            (Phase::Renew, Some(entry)) if is_ours => {
+            (RequestKind::Remaining, Some(_)) => Vote::Held { remaining: left },
+            (RequestKind::Renew, Some(entry)) if is_ours => {
                 lengthen(entry, expires, mistake);
                 Vote::Granted
             }
-            (Phase::Grant | Phase::Retake | Phase::Renew, Some(_)) => Vote::Held { remaining: None },
-            (Phase::Release, Some(_)) if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) => {
+            (RequestKind::Grant | RequestKind::Retake | RequestKind::Renew, Some(_)) => {
                 Vote::Held { remaining: None }
             }
-            (Phase::Release, Some(_)) => {
+            (RequestKind::Release, Some(_))
+                if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) =>
+            {
+                Vote::Held { remaining: None }
+            }
+            (RequestKind::Release, Some(_)) => {
                 self.data.remove(&slot);
                 Vote::Granted
             }
-            (Phase::Inspect, found) => Vote::Seen(Sighting {
+            (RequestKind::Inspect, found) => Vote::Seen(Sighting {
                 holder: found.as_deref().map_or(Holder::Nobody, owner),
                 remaining: left,
             }),
-            (Phase::Remaining | Phase::Renew | Phase::Release, None) => Vote::Missing,
-            (Phase::Raise | Phase::Look | Phase::Stand | Phase::Leave | Phase::Break, _) => {
-                Vote::Unknown(Fault::Odd)
-            }
-            (Phase::HandOver | Phase::KeepTurn, _) => unreachable!("a release like any other"),
-            (Phase::Forget | Phase::BreakOf(_), _) => unreachable!("scripts of their own"),
+            (RequestKind::Remaining | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
+            (
+                RequestKind::Raise
+                | RequestKind::Look
+                | RequestKind::Stand
+                | RequestKind::Leave
+                | RequestKind::Break,
+                _,
+            ) => Vote::Unknown(Fault::Odd),
+            (RequestKind::HandOver | RequestKind::KeepTurn, _) => unreachable!("a release like any other"),
+            (RequestKind::Forget | RequestKind::BreakOf(_), _) => unreachable!("scripts of their own"),
         }
     }
 
@@ -443,11 +455,11 @@ impl Node {
             return Vote::Doubtful { remaining, doubt: Doubt::Forgot };
         }
         match (ask.phase, fence) {
-            (Phase::Grant, Fence::Hint { hint, floor }) => {
+            (RequestKind::Grant, Fence::Hint { hint, floor }) => {
                 self.grant(ask, hint, floor.max(badge.numbers_above), now)
             }
-            (Phase::Retake, Fence::Number(number)) => self.retake(ask, number, now),
-            (Phase::Raise | Phase::Renew, Fence::Number(number)) => self.hold(ask, number, now),
+            (RequestKind::Retake, Fence::Number(number)) => self.retake(ask, number, now),
+            (RequestKind::Raise | RequestKind::Renew, Fence::Number(number)) => self.hold(ask, number, now),
             _ => Vote::Unknown(Fault::Odd),
         }
     }
@@ -502,10 +514,13 @@ impl Node {
 
     fn hold(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
-        let mistake = self.mistake.filter(|_| ask.phase == Phase::Raise);
+        let mistake = self.mistake.filter(|_| ask.phase == RequestKind::Raise);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
-        if ask.phase == Phase::Renew && is(Mutant::ResurrectingRenewal) && !self.data.contains_key(&slot) {
+        if ask.phase == RequestKind::Renew
+            && is(Mutant::ResurrectingRenewal)
+            && !self.data.contains_key(&slot)
+        {
             self.data
                 .insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
             self.keep(fence, number, now);
@@ -527,7 +542,7 @@ impl Node {
         } else {
             self.keep(fence, number, now);
         }
-        if ask.phase == Phase::Renew
+        if ask.phase == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
             lengthen(entry, expires, self.mistake);
@@ -645,17 +660,17 @@ fn told(fence: f64) -> u64 {
     fence.min(LAST_NUMBER as f64) as u64
 }
 
-const fn script_of(phase: Phase, is_guarded: bool) -> Option<Script> {
+const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
     match (phase, is_guarded) {
-        (Phase::Look, _) => Some(Script::Look),
-        (Phase::Release, _) => Some(Script::Release),
-        (Phase::HandOver | Phase::KeepTurn, _) => Some(Script::HandOver),
-        (Phase::Inspect, _) => Some(Script::Inspect),
-        (Phase::Grant, true) => Some(Script::Grant),
-        (Phase::Raise | Phase::Renew, true) => Some(Script::Hold),
-        (Phase::Retake, true) => Some(Script::Retake),
-        (Phase::Forget, _) => Some(Script::Forget),
-        (Phase::Renew, false) => Some(Script::Renew),
+        (RequestKind::Look, _) => Some(Script::Look),
+        (RequestKind::Release, _) => Some(Script::Release),
+        (RequestKind::HandOver | RequestKind::KeepTurn, _) => Some(Script::HandOver),
+        (RequestKind::Inspect, _) => Some(Script::Inspect),
+        (RequestKind::Grant, true) => Some(Script::Grant),
+        (RequestKind::Raise | RequestKind::Renew, true) => Some(Script::Hold),
+        (RequestKind::Retake, true) => Some(Script::Retake),
+        (RequestKind::Forget, _) => Some(Script::Forget),
+        (RequestKind::Renew, false) => Some(Script::Renew),
         _ => None,
     }
 }

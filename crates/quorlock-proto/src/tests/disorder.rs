@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::board::{Board, Id, Limits};
-use crate::claim::{Claim, Key, Mark, Phase};
+use crate::claim::{Claim, Key, Mark, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::Tenure;
 use crate::marker::{Charter, ClusterId, Incarnation, Look, Marker};
@@ -26,7 +26,7 @@ enum Input {
     Extend(Id, u64),
     Forfeit(Id),
     Release(Id),
-    Survey(Phase),
+    Survey(RequestKind),
     Declare { cluster: u128, is_forced: bool },
     Met(u8, Sight),
     Up(u8),
@@ -121,7 +121,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
         1 => id.clone().prop_map(Input::Forfeit),
         1 => id.prop_map(Input::Release),
-        1 => prop_oneof![Just(Phase::Inspect), Just(Phase::Break), Just(Phase::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
+        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::Break), Just(RequestKind::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
         1 => (0_u128..3, any::<bool>())
             .prop_map(|(cluster, is_forced)| Input::Declare { cluster, is_forced }),
         4 => (node.clone(), sights()).prop_map(|(node, sight)| Input::Met(node, sight)),
@@ -202,7 +202,7 @@ proptest! {
                 Input::Down(node) => board.on_down(place(node), "gone".into(), now),
                 Input::Barred(node) => board.on_barred(place(node), Bar::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = board.expects(place(node)).filter(|phase| *phase != Phase::Look);
+                    let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::Look);
                     let asked = board.on_reply(place(node), vote, now);
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
-use crate::claim::{Ask, Claim, Key, Phase, Token};
+use crate::claim::{Ask, Claim, Key, RequestKind, Token};
 use crate::lease::{Loss, Tenure};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
@@ -316,7 +316,7 @@ impl World {
         is_held
     }
 
-    pub(crate) fn survey(&mut self, who: usize, phase: Phase) -> Id {
+    pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> Id {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         self.clients[who].board.survey(id, phase, Key::new(KEY), now);
@@ -451,7 +451,7 @@ impl World {
     // Looking.
 
     /// What was sent to the node on this wire and has not reached it.
-    pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<Phase> {
+    pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
         self.clients[who].wires[node].sent.iter().map(|command| command.ask.phase).collect()
     }
 
@@ -602,7 +602,8 @@ impl World {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), Token::new(0));
-                        let ask = Ask { phase: Phase::Look, key, token, ttl: Duration::ZERO, fence: None };
+                        let ask =
+                            Ask { phase: RequestKind::Look, key, token, ttl: Duration::ZERO, fence: None };
                         wire.sent.push_back(Command { ask, as_text, badge: None, write });
                     }
                 }
@@ -670,7 +671,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Answer {
         match self.excuses.pop_front() {
-            Some(excuse) if command.ask.phase == Phase::Look => Answer::Look(Err(excuse)),
+            Some(excuse) if command.ask.phase == RequestKind::Look => Answer::Look(Err(excuse)),
             Some(excuse) => Answer::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

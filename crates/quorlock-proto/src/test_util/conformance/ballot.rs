@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     BALLOTS, OURS, Place, SLACK, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
 };
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::membership::Badge;
 use crate::vote::{Fault, Vote};
 
@@ -20,9 +20,9 @@ promises![
 ];
 
 /// What the ballot acts upon: a key of ours, but none for those that take one.
-fn prepare(node: &mut dyn Subject, phase: Phase) {
+fn prepare(node: &mut dyn Subject, phase: RequestKind) {
     node.reset();
-    if matches!(phase, Phase::Raise | Phase::Renew) {
+    if matches!(phase, RequestKind::Raise | RequestKind::Renew) {
         node.set_lock(OURS, Some(TTL / 2));
     }
     node.set_fence(4_000);
@@ -131,10 +131,10 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 }
 
 /// As [`prepare`], and the scripts are left as they are.
-fn prepare_anew(node: &mut dyn Subject, phase: Phase) {
+fn prepare_anew(node: &mut dyn Subject, phase: RequestKind) {
     match phase {
-        Phase::Raise | Phase::Renew => node.set_lock(OURS, Some(TTL / 2)),
-        _ => drop(node.plain(Phase::Break)),
+        RequestKind::Raise | RequestKind::Renew => node.set_lock(OURS, Some(TTL / 2)),
+        _ => drop(node.plain(RequestKind::Break)),
     }
     node.set_fence(4_000);
 }

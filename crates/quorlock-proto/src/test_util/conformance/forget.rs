@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::membership::Badge;
 use crate::vote::{Fault, Vote};
 
@@ -21,7 +21,7 @@ promises![
 fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     // No handshake loads it.
     let badge = node.badge();
-    let (vote, clock) = node.ask(&question(Phase::Forget, None), Some(&badge), true);
+    let (vote, clock) = node.ask(&question(RequestKind::Forget, None), Some(&badge), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
 }
@@ -98,19 +98,20 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     node.set_fence(7);
     let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
-        let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), badge, true));
+        let (vote, _) = node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(Fault::Changed));
     }
     // On probation, too: what it has forgotten already does no harm.
     let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };
-    assert_eq!(node.ask(&question(Phase::Forget, None), Some(&badge), true).0, Vote::Granted);
+    assert_eq!(node.ask(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.set_fence(7);
     node.forget_scripts();
     let badge = node.badge();
-    let (vote, _) = node.unchanged(|node| node.ask(&question(Phase::Forget, None), Some(&badge), false));
+    let (vote, _) =
+        node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), Some(&badge), false));
     assert_eq!(vote, Vote::Unknown(Fault::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }

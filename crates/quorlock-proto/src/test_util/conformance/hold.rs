@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{KEEP, LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::fence::Fence;
 use crate::vote::Vote;
 
@@ -20,7 +20,7 @@ promises![
     a_number_ahead_of_the_clock_is_noted,
 ];
 
-const HOLDS: [Phase; 2] = [Phase::Raise, Phase::Renew];
+const HOLDS: [RequestKind; 2] = [RequestKind::Raise, RequestKind::Renew];
 const NUMBER: u64 = 5_000;
 
 fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
@@ -68,7 +68,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         node.badge();
         node.set_lock(OURS, Some(TTL / 2));
         node.set(Place::Fence, Some(fence.as_bytes()), Some(TTL));
-        let vote = node.ballot(Phase::Raise, Fence::Number(NUMBER));
+        let vote = node.ballot(RequestKind::Raise, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stands(Place::Fence).expect("a fence");
@@ -83,7 +83,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             node.badge();
             node.set_lock(OURS, Some(TTL / 2));
             node.set(Place::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
-            let vote = node.ballot(Phase::Renew, Fence::Number(NUMBER));
+            let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
             node.assert_locked(TTL);
             let kept = node.stands(Place::Fence).expect("a fence");
@@ -97,7 +97,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OURS, life);
         let before = node.stands(Place::Lock).map(|lock| lock.life.is_some());
-        assert_eq!(node.ballot(Phase::Raise, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.ballot(RequestKind::Raise, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stands(Place::Lock).expect("a lock");
         super::assert_about(lock.life, life);
         assert_eq!(Some(lock.life.is_some()), before);
@@ -108,7 +108,7 @@ fn a_guarded_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
     for (before, after) in lives {
         node.set_lock(OURS, before);
-        assert_eq!(node.ballot(Phase::Renew, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
         node.assert_locked(after);
     }
 }

@@ -15,7 +15,7 @@ mod retake;
 use std::fmt;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, Phase, Token};
+use crate::claim::{Ask, Key, RequestKind, Token};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::membership::{Badge, Write};
@@ -107,12 +107,13 @@ const TTL: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_secs(120);
 const OURS: Token = Token::new(0xfeed_0001);
 const THEIRS: Token = Token::new(0xfeed_0002);
-const BALLOTS: [Phase; 4] = [Phase::Grant, Phase::Raise, Phase::Renew, Phase::Retake];
+const BALLOTS: [RequestKind; 4] =
+    [RequestKind::Grant, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 
 impl dyn Subject + '_ {
     /// Puts a plain question in our name.
-    fn plain(&mut self, phase: Phase) -> Vote {
+    fn plain(&mut self, phase: RequestKind) -> Vote {
         let (vote, clock) = self.ask(&question(phase, None), None, false);
         assert_eq!(clock, None, "only ballots tell the clock");
         vote
@@ -120,16 +121,16 @@ impl dyn Subject + '_ {
 
     /// Breaks the lock as a guarded client does.
     fn break_open(&mut self) -> Vote {
-        self.ask(&question(Phase::Break, Some(Fence::Next)), None, false).0
+        self.ask(&question(RequestKind::Break, Some(Fence::Next)), None, false).0
     }
 
     /// Puts a guarded question in our name, to a node that remembers what it should.
-    fn ballot(&mut self, phase: Phase, fence: Fence) -> Vote {
+    fn ballot(&mut self, phase: RequestKind, fence: Fence) -> Vote {
         self.timed(phase, fence).0
     }
 
     /// The same, and what the node's clock showed.
-    fn timed(&mut self, phase: Phase, fence: Fence) -> (Vote, Option<u64>) {
+    fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
         let badge = self.badge();
         self.ask(&question(phase, Some(fence)), Some(&badge), false)
     }
@@ -196,14 +197,14 @@ impl fmt::Debug for Stands {
     }
 }
 
-fn question(phase: Phase, fence: Option<Fence>) -> Ask {
+fn question(phase: RequestKind, fence: Option<Fence>) -> Ask {
     Ask { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.
-fn any_fence(phase: Phase) -> Fence {
+fn any_fence(phase: RequestKind) -> Fence {
     match phase {
-        Phase::Grant => Fence::Hint { hint: 5_000, floor: 0 },
+        RequestKind::Grant => Fence::Hint { hint: 5_000, floor: 0 },
         _ => Fence::Number(5_000),
     }
 }

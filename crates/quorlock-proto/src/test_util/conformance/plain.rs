@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
-use crate::claim::{Mark, Phase};
+use crate::claim::{Mark, RequestKind};
 use crate::fence::Fence;
 use crate::vote::{Fault, Holder, Sighting, Vote};
 
@@ -29,7 +29,7 @@ promises![
     commands_need_no_script,
 ];
 
-const TAKING: [Phase; 2] = [Phase::Grant, Phase::Retake];
+const TAKING: [RequestKind; 2] = [RequestKind::Grant, RequestKind::Retake];
 
 fn a_free_key_is_taken(node: &mut dyn Subject) {
     for phase in TAKING {
@@ -42,15 +42,15 @@ fn a_free_key_is_taken(node: &mut dyn Subject) {
 
 fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     let asks = [
-        (Phase::Grant, Vote::Granted),
-        (Phase::Retake, Vote::Granted),
-        (Phase::Remaining, Vote::Missing),
-        (Phase::Renew, Vote::Missing),
-        (Phase::Release, Vote::Missing),
-        (Phase::HandOver, Vote::Missing),
-        (Phase::KeepTurn, Vote::Missing),
-        (Phase::Break, Vote::Missing),
-        (Phase::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
+        (RequestKind::Grant, Vote::Granted),
+        (RequestKind::Retake, Vote::Granted),
+        (RequestKind::Remaining, Vote::Missing),
+        (RequestKind::Renew, Vote::Missing),
+        (RequestKind::Release, Vote::Missing),
+        (RequestKind::HandOver, Vote::Missing),
+        (RequestKind::KeepTurn, Vote::Missing),
+        (RequestKind::Break, Vote::Missing),
+        (RequestKind::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
         node.reset();
@@ -72,11 +72,11 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
 }
 
 fn what_is_left_is_told(node: &mut dyn Subject) {
-    assert_eq!(node.plain(Phase::Remaining), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::Remaining), Vote::Missing);
     for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
-            assert_held(&node.unchanged(|node| node.plain(Phase::Remaining)), life);
+            assert_held(&node.unchanged(|node| node.plain(RequestKind::Remaining)), life);
         }
     }
 }
@@ -84,23 +84,23 @@ fn what_is_left_is_told(node: &mut dyn Subject) {
 fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
         node.set_lock(OURS, Some(before));
-        assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+        assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
         node.assert_locked(after);
     }
 }
 
 fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
     node.set_lock(OURS, None);
-    assert_eq!(node.plain(Phase::Renew), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
     node.assert_locked(TTL);
 }
 
 fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
-    assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Missing);
+    assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Missing);
     for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Place::Lock, value, life);
-            assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+            assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Held { remaining: None });
         }
     }
 }
@@ -131,13 +131,13 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
         for phase in RELEASES {
             assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
         }
-        assert_eq!(node.unchanged(|node| node.plain(Phase::Renew)), Vote::Held { remaining: None });
+        assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Held { remaining: None });
     }
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     let nobody = Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None });
-    assert_eq!(node.plain(Phase::Inspect), nobody);
+    assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
         (Some(&OURS.digits()[..]), Holder::Owner(OURS.mark())),
@@ -150,7 +150,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     for (value, expected) in holders {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
-            let vote = node.unchanged(|node| node.plain(Phase::Inspect));
+            let vote = node.unchanged(|node| node.plain(RequestKind::Inspect));
             let Vote::Seen(Sighting { holder, remaining }) = vote else { panic!("{vote:?}") };
             assert_eq!(holder, expected);
             assert_about(remaining, life);
@@ -159,10 +159,10 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
 }
 
 fn breaking_asks_nobody(node: &mut dyn Subject) {
-    assert_eq!(node.plain(Phase::Break), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::Break), Vote::Missing);
     for value in [Some(&THEIRS.digits()[..]), None] {
         node.set(Place::Lock, value, None);
-        assert_eq!(node.plain(Phase::Break), Vote::Granted);
+        assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
         assert_eq!(node.stands(Place::Lock), None);
     }
 }
@@ -170,8 +170,8 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
 fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
-    assert_eq!(node.plain(Phase::Break), Vote::Granted);
-    node.unchanged(|node| assert_eq!(node.plain(Phase::Break), Vote::Missing));
+    assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
+    node.unchanged(|node| assert_eq!(node.plain(RequestKind::Break), Vote::Missing));
     assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
@@ -223,19 +223,19 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
-    assert_eq!(node.ballot(Phase::Renew, Fence::Number(7)), Vote::Missing);
-    let Vote::Outranked { fence } = node.ballot(Phase::Retake, Fence::Number(7)) else {
+    assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::Missing);
+    let Vote::Outranked { fence } = node.ballot(RequestKind::Retake, Fence::Number(7)) else {
         panic!("it is taken")
     };
     assert_eq!(
-        node.ballot(Phase::Retake, Fence::Number(fence)),
+        node.ballot(RequestKind::Retake, Fence::Number(fence)),
         Vote::Granted,
         "in the name of the number there"
     );
 }
 
 fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
-    let theirs = Phase::BreakOf(THEIRS.mark());
+    let theirs = RequestKind::BreakOf(THEIRS.mark());
     for fence in [Some(Fence::Next), None] {
         let is_guarded = fence.is_some();
         let ask = question(theirs, fence);
@@ -264,13 +264,13 @@ fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
     for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
         node.set(Place::Lock, Some(&value), None);
         let mark = Mark::of(&value[..value.len().min(256)]);
-        assert_eq!(node.plain(Phase::BreakOf(mark)), Vote::Granted, "{value:?}");
+        assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
         assert_eq!(node.stands(Place::Lock), None);
     }
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in [Phase::Renew, Phase::Inspect, Phase::Release, Phase::HandOver] {
+    for phase in [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::HandOver] {
         node.reset();
         node.set_lock(OURS, Some(TTL / 2));
         node.forget_scripts();
@@ -285,10 +285,10 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 
 fn commands_need_no_script(node: &mut dyn Subject) {
     node.forget_scripts();
-    assert_eq!(node.plain(Phase::Grant), Vote::Granted);
-    assert_held(&node.plain(Phase::Remaining), Some(TTL));
-    assert_eq!(node.plain(Phase::Break), Vote::Granted);
-    assert_eq!(node.plain(Phase::Retake), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::Grant), Vote::Granted);
+    assert_held(&node.plain(RequestKind::Remaining), Some(TTL));
+    assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::Retake), Vote::Granted);
 }
 
-const RELEASES: [Phase; 3] = [Phase::Release, Phase::HandOver, Phase::KeepTurn];
+const RELEASES: [RequestKind; 3] = [RequestKind::Release, RequestKind::HandOver, RequestKind::KeepTurn];

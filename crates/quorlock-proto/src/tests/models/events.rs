@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::attempt::Attempt;
-use crate::claim::{Claim, Key, Phase, Token};
+use crate::claim::{Claim, Key, RequestKind, Token};
 use crate::fence::Fence;
 use crate::vote::{Fault, Vote};
 
@@ -98,7 +98,7 @@ impl World {
     ) -> Result<(), String> {
         let command = state.wires[row][at].commands.take(place);
         let asked = phase(command.phase);
-        let is_grant = asked == Phase::Grant;
+        let is_grant = asked == RequestKind::Grant;
         let meeting = Meeting {
             now: state.now,
             owner: self.owner(row),
@@ -119,10 +119,10 @@ impl World {
             _ => {}
         }
         match asked {
-            Phase::Grant if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
-            Phase::Raise if is_done && command.is_ghost => see(Sight::RaiseUnheard),
-            Phase::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
-            Phase::Retake if is_done => see(Sight::Retaken),
+            RequestKind::Grant if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
+            RequestKind::Raise if is_done && command.is_ghost => see(Sight::RaiseUnheard),
+            RequestKind::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
+            RequestKind::Retake if is_done => see(Sight::Retaken),
             _ => {}
         }
         if command.is_ghost {
@@ -140,7 +140,7 @@ impl World {
     fn cut(&self, state: &mut State, row: usize, at: usize, sights: &mut Sights) -> Result<(), String> {
         state.cuts += 1;
         let wire = &mut state.wires[row][at];
-        let is_raised = |it: &Reply| phase(it.phase) == Phase::Raise && it.said == Said::Granted;
+        let is_raised = |it: &Reply| phase(it.phase) == RequestKind::Raise && it.said == Said::Granted;
         if wire.replies.items().iter().any(is_raised) {
             sights.see(Sight::RaiseUnheard as usize);
         }

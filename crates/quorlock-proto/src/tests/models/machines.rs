@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::attempt::{Attempt, AttemptStep};
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lease::{Lease, LeaseStep, Tenure};
 use crate::quorum::{NodeId, NodeSet};
 use crate::time::Moment;
@@ -52,7 +52,7 @@ impl World {
                     state.rows[row].number = attempt.number().map_or(0, |number| self.narrow(number));
                     state.rows[row].stage = Stage::Open(attempt.clone());
                     match step {
-                        Some(AttemptStep::Ask(Phase::Release, nodes)) => {
+                        Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
                             state.rows[row].undone |= bits(nodes);
                         }
                         Some(AttemptStep::Ask(phase, nodes)) => {
@@ -72,7 +72,7 @@ impl World {
                     let must_end = lease.is_done() || !lease.is_kept();
                     state.rows[row].stage = Stage::Held(lease.clone());
                     match step {
-                        Some(LeaseStep::Ask { phase: Phase::Release, nodes, .. }) => {
+                        Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                             state.rows[row].undone |= bits(nodes);
                         }
                         Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
@@ -123,7 +123,7 @@ impl World {
     fn ask(
         state: &mut State,
         row: usize,
-        phase: Phase,
+        phase: RequestKind,
         (round, past): (u8, u32),
         ttl: Duration,
         nodes: NodeSet,
@@ -205,7 +205,7 @@ impl World {
             rows.undone = 0;
         }
         for wire in &mut state.wires[row][..self.bounds.nodes] {
-            let is_raised = |it: &Reply| phase(it.phase) == Phase::Raise && it.said == Said::Granted;
+            let is_raised = |it: &Reply| phase(it.phase) == RequestKind::Raise && it.said == Said::Granted;
             if wire.replies.items().iter().any(is_raised) {
                 sights.see(Sight::RaiseUnheard as usize);
             }
@@ -224,7 +224,7 @@ fn stays_lost(lease: &Lease, now: Moment) -> Result<(), String> {
     let mut lease = lease.clone();
     for round in 0..4 {
         for node in (0..MOST_NODES as u8).map(NodeId) {
-            lease.on_reply(node, Phase::Renew, round, Vote::Granted, now);
+            lease.on_reply(node, RequestKind::Renew, round, Vote::Granted, now);
         }
     }
     while let Some(step) = lease.poll() {

@@ -1,6 +1,6 @@
 //! A node with one key: what the scripts in `src/node/lua` do, as far as it matters to safety.
 
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::mutant::{Mutant, is};
 use crate::vote::{Doubt, Fault, Vote};
 
@@ -80,38 +80,38 @@ impl Node {
         let is_plain = at.number == 0;
         let is_ours = self.owner == at.owner;
         match phase(command.phase) {
-            Phase::Grant if self.owner == 0 => {
+            RequestKind::Grant if self.owner == 0 => {
                 self.take(command, at);
                 if is_plain { Said::Granted } else { Said::Fenced(at.number) }
             }
-            Phase::Retake if self.owner == 0 && self.fence > at.number && !is_plain => {
+            RequestKind::Retake if self.owner == 0 && self.fence > at.number && !is_plain => {
                 Said::Outranked(self.fence)
             }
-            Phase::Retake if self.owner == 0 => {
+            RequestKind::Retake if self.owner == 0 => {
                 self.take(command, at);
                 Said::Granted
             }
-            Phase::Grant | Phase::Retake => Said::Held,
-            Phase::Raise if slips(Slip::RaiseAlways) => {
+            RequestKind::Grant | RequestKind::Retake => Said::Held,
+            RequestKind::Raise if slips(Slip::RaiseAlways) => {
                 self.fence = at.number;
                 Said::Granted
             }
-            Phase::Raise if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
+            RequestKind::Raise if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
                 self.fence = at.number;
                 Said::Granted
             }
-            Phase::Renew if self.owner == 0 && is(Mutant::ResurrectingRenewal) => {
+            RequestKind::Renew if self.owner == 0 && is(Mutant::ResurrectingRenewal) => {
                 self.take(command, at);
                 Said::Granted
             }
-            Phase::Raise | Phase::Renew if self.owner == 0 => Said::Missing,
-            Phase::Raise | Phase::Renew if !is_ours => Said::Held,
-            Phase::Raise if self.fence > at.number => Said::Outranked(self.fence),
-            Phase::Raise => {
+            RequestKind::Raise | RequestKind::Renew if self.owner == 0 => Said::Missing,
+            RequestKind::Raise | RequestKind::Renew if !is_ours => Said::Held,
+            RequestKind::Raise if self.fence > at.number => Said::Outranked(self.fence),
+            RequestKind::Raise => {
                 self.fence = at.number;
                 Said::Granted
             }
-            Phase::Renew => {
+            RequestKind::Renew => {
                 let asked = at.now + command.ttl;
                 self.expires = if slips(Slip::Shortens) { asked } else { asked.max(self.expires) };
                 if self.fence > at.number {
@@ -155,12 +155,13 @@ impl Said {
 }
 
 /// Phases by number, so that questions can be sorted and packed.
-pub(crate) const PHASES: [Phase; 4] = [Phase::Grant, Phase::Raise, Phase::Renew, Phase::Retake];
+pub(crate) const PHASES: [RequestKind; 4] =
+    [RequestKind::Grant, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
 
-pub(crate) fn phase(number: u8) -> Phase {
+pub(crate) fn phase(number: u8) -> RequestKind {
     PHASES[usize::from(number)]
 }
 
-pub(crate) fn number_of(phase: Phase) -> u8 {
+pub(crate) fn number_of(phase: RequestKind) -> u8 {
     PHASES.iter().position(|other| *other == phase).expect("a question that a model can put") as u8
 }

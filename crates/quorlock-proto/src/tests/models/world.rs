@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::Quorum;
 use crate::terms::{Drift, Terms};
@@ -191,7 +191,8 @@ impl World {
         }
         let mut numbers: Vec<u32> = state.nodes.iter().map(|node| node.fence).collect();
         for (row, wires) in state.rows.iter().zip(&state.wires) {
-            let in_use = |wire: &Wire| wire.commands.items().iter().any(|it| phase(it.phase) != Phase::Grant);
+            let in_use =
+                |wire: &Wire| wire.commands.items().iter().any(|it| phase(it.phase) != RequestKind::Grant);
             if row.is_issued || !row.is_over() || wires.iter().any(in_use) {
                 numbers.push(row.number);
             }

@@ -2,7 +2,7 @@
 
 use crate::attempt::Why;
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{Bar, Fault, Vote};
@@ -109,7 +109,11 @@ fn a_late_grant_is_given_back() {
     let refusal = world.refusal(ALICE).expect("the patience is over");
     assert_eq!(refusal.why, Why::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(Fault::Silent));
-    assert_eq!(world.wire(ALICE, 1), [Phase::Grant, Phase::Release], "the undo is right behind its own SET");
+    assert_eq!(
+        world.wire(ALICE, 1),
+        [RequestKind::Grant, RequestKind::Release],
+        "the undo is right behind its own SET"
+    );
     world.step(ALICE, 1);
     assert!(world.has(1, late));
     world.drive();
@@ -160,7 +164,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.abandon(ALICE, lock);
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Grant, Phase::Release]));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Grant, RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.news(ALICE), [], "nobody is there to be told");
@@ -175,9 +179,9 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     world.abandon(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), []);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Grant, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
     world.drive();
     assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
     assert_eq!(world.news(ALICE), []);
@@ -246,7 +250,7 @@ fn an_error_reply_is_no_vote_and_needs_no_undo() {
     world.step(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
-    assert_eq!(world.wire(ALICE, 2), [Phase::Grant, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
 }
 
 #[test]
@@ -259,7 +263,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release], "it may have been done");
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
         for node in 0..3 {
             world.step(BOB, node);
         }
-        let asked = (0..3).filter(|node| world.wire(BOB, *node) == [Phase::Remaining]).count();
+        let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::Remaining]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
         world.drive();
         let why = world.refusal(BOB).expect("three of five are another's").why;

@@ -3,7 +3,7 @@
 use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
 use crate::attempt::Why;
 use crate::board::Id;
-use crate::claim::{Key, Phase};
+use crate::claim::{Key, RequestKind};
 use crate::lease::Loss;
 use crate::membership::Standing;
 use crate::sentinel::Oddity;
@@ -167,7 +167,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
     assert!(matches!(refusal.votes[1], Vote::Doubtful { doubt: Doubt::Clock, .. }), "{:?}", refusal.votes);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Release], "it granted, and that stands there");
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but somebody else's");
 }
@@ -331,7 +331,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let lock = world.acquire_as(ALICE, BY_HAND);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
-    assert_eq!(world.wire(ALICE, 1), [Phase::Raise]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Raise]);
     world.set_clock(0, 5_000);
     world.acquire_as(ALICE, BY_HAND);
     world.step(ALICE, 0);

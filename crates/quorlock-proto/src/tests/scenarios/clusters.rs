@@ -6,7 +6,7 @@ use super::memory::{
 };
 use crate::attempt::Why;
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Standing};
 use crate::quorum::Quorum;
@@ -19,7 +19,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     let mut world = blank(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
-    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [Phase::Look])));
+    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [RequestKind::Look])));
     world.drive();
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
@@ -197,14 +197,14 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     let mut world = World::guarded(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Look], "it is being taken back");
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Look], "it is being taken back");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::guarded(3);
     world.sleep(LOOK);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Look], "just asked, as now and then");
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Look], "just asked, as now and then");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
 }
 
@@ -366,7 +366,10 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     (0..2).for_each(|node| world.restart(node, Data::new()));
     world.servers[4].node.restart(Data::new());
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
-    assert!((0..2).all(|node| world.wire(ALICE, node) == [Phase::Look]), "these are told what they were");
+    assert!(
+        (0..2).all(|node| world.wire(ALICE, node) == [RequestKind::Look]),
+        "these are told what they were"
+    );
     assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
 use crate::vote::{Fault, Holder, Vote};
 
@@ -24,7 +24,11 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.sleep(NODE_TIMEOUT);
     world.news(ALICE);
     world.acquire(ALICE);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::HandOver], "no new SET queues up for it");
+    assert_eq!(
+        world.wire(ALICE, 0),
+        [RequestKind::Grant, RequestKind::HandOver],
+        "no new SET queues up for it"
+    );
     world.plant(1, Some(b"somebody else"), Some(TTL));
     world.step(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");
@@ -75,7 +79,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let lock = world.hold(ALICE);
     world.plant(1, None, None);
     world.wipe(2);
-    world.survey(BOB, Phase::Inspect);
+    world.survey(BOB, RequestKind::Inspect);
     world.drive();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
     let holders: Vec<_> = votes
@@ -98,7 +102,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
 fn a_survey_settles_at_the_node_timeout() {
     let mut world = World::new(3);
     world.servers[1].hangs = true;
-    world.survey(BOB, Phase::Inspect);
+    world.survey(BOB, RequestKind::Inspect);
     world.drive();
     world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(surveyed(&mut world, BOB), None);
@@ -112,7 +116,7 @@ fn a_survey_settles_at_the_node_timeout() {
 fn a_survey_of_nobody_is_told_at_once() {
     let mut world = World::new(3);
     (0..3).for_each(|node| world.cut(BOB, node));
-    world.survey(BOB, Phase::Inspect);
+    world.survey(BOB, RequestKind::Inspect);
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Unknown(Fault::Down("cut".into())); 3]));
 }
 
@@ -120,7 +124,7 @@ fn a_survey_of_nobody_is_told_at_once() {
 fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
     let mut world = World::new(3);
     world.flush_scripts(0);
-    world.survey(BOB, Phase::Inspect);
+    world.survey(BOB, RequestKind::Inspect);
     world.drive();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
     assert!(votes.iter().all(|vote| matches!(vote, Vote::Seen(_))), "{votes:?}");
@@ -132,7 +136,7 @@ fn breaking_a_lock_deletes_it_whoever_has_it() {
     let lock = world.hold(ALICE);
     world.plant(1, None, None);
     world.wipe(2);
-    world.survey(BOB, Phase::Break);
+    world.survey(BOB, RequestKind::Break);
     world.drive();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::Missing]));
     assert!(world.keys() == 0 && !world.has(0, lock));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::Why;
 use crate::board::Id;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::test_util::node::{Data, Slot};
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 use crate::vote::{Doubt, Fault, Vote};
@@ -85,9 +85,9 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.flush(1);
     world.acquire(BOB);
     world.step(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [Phase::Look]);
+    assert_eq!(world.wire(BOB, 1), [RequestKind::Look]);
     world.step(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [Phase::Look], "blank: it is told what it was");
+    assert_eq!(world.wire(BOB, 1), [RequestKind::Look], "blank: it is told what it was");
     world.drive();
     assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
     world.acquire(BOB);
@@ -163,7 +163,10 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     let mut world = World::guarded(3);
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
-    assert_eq!((world.wire(ALICE, 1), world.wire(BOB, 1)), (vec![Phase::Look], vec![Phase::Look]));
+    assert_eq!(
+        (world.wire(ALICE, 1), world.wire(BOB, 1)),
+        (vec![RequestKind::Look], vec![RequestKind::Look])
+    );
     world.step(ALICE, 1);
     let written = data(&world, 1)[&Slot::Marker].value.clone();
     world.pass(ms(5));
@@ -181,7 +184,7 @@ fn nodes_are_looked_at_every_quarter_of_the_longest_ttl() {
         world.sleep(LOOK - Duration::from_nanos(1));
         assert!(world.is_nothing_sent(ALICE));
         world.sleep(Duration::from_nanos(1));
-        assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Look]));
+        assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Look]));
         world.drive();
     }
 }
@@ -192,7 +195,9 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     world.flush_scripts(1);
     world.sleep(LOOK);
     world.step(ALICE, 1);
-    assert!(world.commands(ALICE, 1).all(|command| command.as_text && command.ask.phase == Phase::Look));
+    assert!(
+        world.commands(ALICE, 1).all(|command| command.as_text && command.ask.phase == RequestKind::Look)
+    );
     assert!(world.step(ALICE, 1) && is_voting(&world, ALICE, 1));
 
     // Also if it is to write.
@@ -211,7 +216,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
     world.sleep(ms(1_000));
-    assert_eq!(world.wire(ALICE, 1), [Phase::Look]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Look]);
 }
 
 #[test]
@@ -237,7 +242,9 @@ fn after_a_flush_of_scripts_a_guarded_grant_goes_out_as_text() {
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
-    assert!(world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == Phase::Grant));
+    assert!(
+        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Grant)
+    );
     world.drive();
     assert!(world.is_valid(ALICE, lock));
 }
@@ -249,9 +256,9 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let lock = world.acquire(ALICE);
     world.abandon(ALICE, lock);
     for node in 0..3 {
-        assert_eq!(world.wire(ALICE, node), [Phase::Grant, Phase::Release]);
+        assert_eq!(world.wire(ALICE, node), [RequestKind::Grant, RequestKind::Release]);
         world.step(ALICE, node);
-        assert_eq!(world.wire(ALICE, node), [Phase::Release], "nothing is sent behind it");
+        assert_eq!(world.wire(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -276,7 +283,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.sleep(ms(1_000));
     world.acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
-    assert_eq!(world.wire(BOB, 1), [Phase::Look, Phase::Grant]);
+    assert_eq!(world.wire(BOB, 1), [RequestKind::Look, RequestKind::Grant]);
     let before = data(&world, 1);
     world.change_role(1, before);
     world.deliver(BOB, 1);

@@ -3,7 +3,7 @@
 use super::fencing::{AHEAD, apart, take, won};
 use crate::attempt::Why;
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
 use crate::vote::{Fault, Vote};
@@ -14,7 +14,7 @@ fn raising() -> (World, u64) {
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise]);
     assert_eq!(world.wire(ALICE, 1), []);
     assert_eq!(world.news(ALICE), [], "q nodes must have the number first");
     (world, lock)
@@ -25,9 +25,12 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     let mut world = apart(5, None, &AHEAD);
     let lock = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 2)), (vec![Phase::Raise], vec![Phase::Raise]));
+    assert_eq!(
+        (world.wire(ALICE, 0), world.wire(ALICE, 2)),
+        (vec![RequestKind::Raise], vec![RequestKind::Raise])
+    );
     world.step(ALICE, 3);
-    assert_eq!(world.wire(ALICE, 3), [Phase::Raise], "a smaller one is raised with the others");
+    assert_eq!(world.wire(ALICE, 3), [RequestKind::Raise], "a smaller one is raised with the others");
     world.step(ALICE, 4);
     assert_eq!(world.wire(ALICE, 4), [], "a larger one is not, and does not count");
     world.step(ALICE, 0);
@@ -73,7 +76,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     let refusal = world.refusal(ALICE).expect("nobody else is there to make the quorum");
     assert_eq!(refusal.why, Why::TooLate);
     assert_eq!(refusal.votes[0], Vote::Missing);
-    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![Phase::Release]));
+    assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -98,7 +101,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     world.step(ALICE, 0);
     assert_eq!(world.news(ALICE), []);
     world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Raise]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Raise]);
     world.step(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
@@ -122,10 +125,10 @@ fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
     world.sleep(NODE_TIMEOUT);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
     assert_eq!(
         (world.wire(ALICE, 1), world.wire(ALICE, 2)),
-        (vec![Phase::Release], vec![Phase::Grant, Phase::Release])
+        (vec![RequestKind::Release], vec![RequestKind::Grant, RequestKind::Release])
     );
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -135,9 +138,9 @@ fn patience_covers_both_rounds() {
 fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     let (mut world, lock) = raising();
     world.abandon(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Raise, Phase::Release]);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Release]);
-    assert_eq!(world.wire(ALICE, 2), [Phase::Grant, Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE), world.news(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");
@@ -158,7 +161,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         assert!(world.has(0, lock), "the grant is still there");
         assert_eq!(
             (world.wire(ALICE, 0), world.wire(ALICE, 1)),
-            (vec![Phase::Release], vec![Phase::Release])
+            (vec![RequestKind::Release], vec![RequestKind::Release])
         );
         world.drive();
         assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -220,7 +223,9 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
     let (mut world, lock) = raising();
     world.flush_scripts(0);
     world.step(ALICE, 0);
-    assert!(world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == Phase::Raise));
+    assert!(
+        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Raise)
+    );
     world.step(ALICE, 0);
     assert!(world.is_valid(ALICE, lock));
 }
@@ -231,7 +236,7 @@ fn a_raise_is_not_sent_as_text_behind_its_undo() {
     world.flush_scripts(0);
     world.abandon(ALICE, lock);
     world.step(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -246,7 +251,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     assert_eq!(rounds, 1);
     world.step(ALICE, 2);
     assert!(world.fence(2) < Some(number));
-    assert_eq!(world.wire(ALICE, 2), [Phase::Raise]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Raise]);
     world.drive();
     assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
     assert!(world.has(2, lock));
@@ -260,7 +265,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.step(ALICE, 1);
     world.release(ALICE, lock);
     world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [Phase::HandOver]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -273,7 +278,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     // The number stands on two when the third, which has it not, is asked to raise.
     world.step(ALICE, 0);
     world.step(ALICE, 2);
-    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [Phase::Raise]);
+    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [RequestKind::Raise]);
     world.wipe(2);
     world.news(ALICE);
     world.step(ALICE, 2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fencing::{AHEAD, apart};
 use super::memory::NO_VOTE;
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lease::Loss;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
@@ -220,7 +220,7 @@ fn suspect_is_asked() -> (World, u64) {
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
     world.news(ALICE);
     world.sleep(ms(100));
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::Renew]));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Renew]));
     (world, lock)
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
 use crate::vote::{Fault, Vote};
 
@@ -111,7 +111,7 @@ fn a_lock_is_released_once() {
     let lock = world.hold(ALICE);
     assert!(world.release(ALICE, lock));
     assert!(world.release(ALICE, lock), "it is under way");
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [Phase::HandOver]));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::HandOver]));
     world.drive();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));

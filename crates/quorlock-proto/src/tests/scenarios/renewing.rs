@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lease::Loss;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
@@ -26,7 +26,7 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.sleep(THIRD);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Renew]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     let sent = world.now(ALICE);
     world.pass(ms(100));
     world.step(ALICE, 0);
@@ -146,7 +146,7 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     }
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
     world.sleep(ms(125 + 100));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Renew]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
     world.news(ALICE);
     for node in 0..3 {
         assert!(world.answer(ALICE, node));
@@ -185,7 +185,7 @@ fn extend_lengthens_from_now_and_later_renewals_do_not_take_it_back() {
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.sleep(ms(20_001));
-    assert_eq!(world.wire(ALICE, 0), [Phase::Renew], "a third of what was asked for last");
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew], "a third of what was asked for last");
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert!(world.life(0) > Some(ms(39_000)));
@@ -202,7 +202,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     let news = world.news(ALICE);
     let [News::Renewing, News::Unconfirmed(votes)] = &news[..] else { panic!("{news:?}") };
     assert_eq!(votes[2], Vote::Unknown(Fault::NotWaitedFor));
-    assert_eq!(world.wire(ALICE, 2), [Phase::Renew], "its key lives on all the same");
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
@@ -275,9 +275,9 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     let lock = world.hold(ALICE);
     world.sleep(THIRD);
     world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Retake]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [Phase::Retake, Phase::HandOver]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake, RequestKind::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -320,7 +320,9 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
         world.step(ALICE, node);
     }
     assert!(
-        (0..3).all(|node| world.commands(ALICE, node).all(|it| it.ask.phase == Phase::Renew && it.as_text))
+        (0..3).all(|node| world
+            .commands(ALICE, node)
+            .all(|it| it.ask.phase == RequestKind::Renew && it.as_text))
     );
     world.drive();
     assert!(has_renewed(&world.news(ALICE)));
@@ -335,7 +337,11 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     world.deliver(ALICE, 0);
     world.release(ALICE, lock);
     world.answer(ALICE, 0);
-    assert_eq!(world.wire(ALICE, 0), [Phase::HandOver], "behind an undo it would bring back what was undone");
+    assert_eq!(
+        world.wire(ALICE, 0),
+        [RequestKind::HandOver],
+        "behind an undo it would bring back what was undone"
+    );
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }

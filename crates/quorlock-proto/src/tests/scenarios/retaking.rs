@@ -2,7 +2,7 @@
 
 use super::memory::meet_anew;
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lease::Loss;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
@@ -19,7 +19,7 @@ fn retaken_and_unheard() -> (World, u64) {
     for node in 0..3 {
         assert!(world.step(ALICE, node));
     }
-    assert_eq!(world.wire(ALICE, 1), [Phase::Retake]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake]);
     assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and nobody has heard of it");
     // The next renewal gets through without that node, which owes an answer.
     world.sleep(ms(1_000));

@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use super::fencing::won;
 use super::memory::{marker, meet_anew};
 use crate::board::News;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::lease::Loss;
 use crate::marker::usual_retention;
 use crate::mutant::{Mutant, with};
@@ -87,7 +87,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
             }
         }
         if visit.forgets {
-            world.survey(ALICE, Phase::Forget);
+            world.survey(ALICE, RequestKind::Forget);
             world.drive();
         }
     }
@@ -196,7 +196,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
 fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let mut world = apart_by(&[0, 1_000, 0]);
     let lock = world.hold(ALICE);
-    world.survey(ALICE, Phase::Forget);
+    world.survey(ALICE, RequestKind::Forget);
     world.drive();
     let surveyed = world.news(ALICE).into_iter().find_map(|news| match news {
         News::Surveyed(votes) => Some(votes),
@@ -206,7 +206,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
     world.drive();
-    world.survey(ALICE, Phase::Forget);
+    world.survey(ALICE, RequestKind::Forget);
     world.drive();
     assert!((0..NODES).all(|node| world.fence(node) == Some(before)), "nobody's clock has passed it");
     // Taken again meanwhile, it is kept as ever.
@@ -215,7 +215,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     world.release(ALICE, lock);
     world.live(LONGEST_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
-    world.survey(ALICE, Phase::Forget);
+    world.survey(ALICE, RequestKind::Forget);
     world.drive();
     assert!((0..NODES).all(|node| world.fence(node).is_none()));
 }
@@ -255,7 +255,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     meet_anew(&mut world, ALICE, 0..NODES);
     world.live(LONGEST_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
-    world.survey(ALICE, Phase::Forget);
+    world.survey(ALICE, RequestKind::Forget);
     world.drive();
     world.live(LONGEST_TTL * 2);
     assert!(
@@ -276,7 +276,7 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     let lock = world.hold_as(ALICE, Wish { ttl: LONGEST_TTL, ..Wish::default() });
     world.live(LONGEST_TTL * 2);
     world.news(ALICE);
-    for phase in [Phase::Break, Phase::Forget] {
+    for phase in [RequestKind::Break, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.drive();
     }

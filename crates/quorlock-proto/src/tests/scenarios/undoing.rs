@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TTL, World, ms, token};
 use crate::vote::{Fault, Vote};
 
@@ -39,7 +39,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.acquire(BOB);
     world.connect(ALICE, 0);
     world.acquire(ALICE);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Release, Phase::Grant]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Grant]);
     assert_eq!(world.commands(ALICE, 0).next().map(|first| first.ask.token), Some(token(lock)));
 }
 
@@ -53,7 +53,7 @@ fn an_undo_cut_off_under_way_is_owed_again() {
         world.cut(ALICE, 0);
         assert_eq!(world.undone(ALICE), 3);
         world.connect(ALICE, 0);
-        assert_eq!(world.wire(ALICE, 0), [Phase::Release]);
+        assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     }
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -114,7 +114,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.sleep(ms(250));
-    assert_eq!(world.wire(ALICE, 0), [Phase::HandOver]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -129,7 +129,11 @@ fn scripts_flushed_between_a_set_and_its_undo_do_not_keep_the_key() {
     world.answer(ALICE, 0);
     world.step(ALICE, 0);
     let resent: Vec<_> = world.commands(ALICE, 0).map(|it| (it.ask.phase, it.as_text)).collect();
-    assert_eq!(resent, [(Phase::Release, true)], "the undo goes out as text, the SET does not go out again");
+    assert_eq!(
+        resent,
+        [(RequestKind::Release, true)],
+        "the undo goes out as text, the SET does not go out again"
+    );
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -141,7 +145,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let lock = world.hold(ALICE);
     world.pass(NODE_TIMEOUT);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [Phase::Grant, Phase::HandOver]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Grant, RequestKind::HandOver]);
     world.servers[0].hangs = false;
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

@@ -7,7 +7,7 @@ use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::attempt::Why;
 use crate::board::{Id, News};
-use crate::claim::{Claim, Phase};
+use crate::claim::{Claim, RequestKind};
 use crate::lease::Tenure;
 use crate::quorum::NodeSet;
 use crate::terms::Terms;
@@ -173,7 +173,12 @@ impl Sim<'_> {
         self.peers[who].board.release(id, now);
         for node in beyond.iter() {
             let survey = self.survey();
-            self.peers[who].board.line_up(survey, node, (Phase::HandOver, name.clone(), Duration::ZERO), now);
+            self.peers[who].board.line_up(
+                survey,
+                node,
+                (RequestKind::HandOver, name.clone(), Duration::ZERO),
+                now,
+            );
         }
     }
 

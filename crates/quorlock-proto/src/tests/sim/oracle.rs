@@ -9,7 +9,7 @@ use super::excuses::Hurt;
 use super::plan::Slip;
 use super::tally::{Cause, Invariant};
 use crate::board::Id;
-use crate::claim::{Ask, Phase, Token};
+use crate::claim::{Ask, RequestKind, Token};
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
@@ -212,7 +212,10 @@ impl Sim<'_> {
         }
         self.note_refusal(node, ask, vote);
         if !vote.is_grant()
-            || !matches!(ask.phase, Phase::Grant | Phase::Raise | Phase::Renew | Phase::Retake)
+            || !matches!(
+                ask.phase,
+                RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+            )
         {
             return;
         }
@@ -228,11 +231,11 @@ impl Sim<'_> {
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
         mark.known_since = known_since;
         match (ask.phase, vote, ask.fence) {
-            (Phase::Grant, Vote::Fenced(number), _) => {
+            (RequestKind::Grant, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
             }
-            (Phase::Grant, ..) => mark.place = place,
-            (Phase::Raise, _, Some(Fence::Number(number))) => mark.number = Some(number),
+            (RequestKind::Grant, ..) => mark.place = place,
+            (RequestKind::Raise, _, Some(Fence::Number(number))) => mark.number = Some(number),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Sim, tell};
 use super::parts::{Reply, Way};
-use crate::claim::{Ask, Key, Phase};
+use crate::claim::{Ask, Key, RequestKind};
 use crate::line;
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::{Entry, Slot};
@@ -17,7 +17,7 @@ type Queue = Vec<(i64, (usize, u32))>;
 impl Sim<'_> {
     pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Ask) -> Vote {
         match ask.phase {
-            Phase::Stand => self.enqueue_at(node, who, &ask.key, ask.ttl),
+            RequestKind::Stand => self.enqueue_at(node, who, &ask.key, ask.ttl),
             _ => self.dequeue_at(node, who, &ask.key),
         }
     }

@@ -8,7 +8,7 @@ use super::tally::Invariant;
 use crate::attempt::{Refusal, Why};
 use crate::backoff;
 use crate::board::Id;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::line::{self, Next, Reaction, Refused, Share, Trust};
 use crate::quorum::NodeId;
 use crate::vote::Vote;
@@ -137,7 +137,7 @@ impl Sim<'_> {
         wait.survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].board.line_up(id, node, (Phase::Stand, name, waited), now);
+        self.peers[who].board.line_up(id, node, (RequestKind::Stand, name, waited), now);
         self.act(who);
     }
 
@@ -233,7 +233,7 @@ impl Sim<'_> {
         let places = node.map_or_else(|| line::places(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
             let id = self.survey();
-            self.peers[who].board.line_up(id, node, (Phase::Leave, name.clone(), Duration::ZERO), now);
+            self.peers[who].board.line_up(id, node, (RequestKind::Leave, name.clone(), Duration::ZERO), now);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::engine::{Deed, Sim, Stage, tell};
 use super::parts::{Conn, Message, Reply, Site, Way};
 use super::plan::Slip;
-use crate::claim::Phase;
+use crate::claim::RequestKind;
 use crate::quorum::NodeId;
 use crate::test_util::node::{Answer, Command, Mistake};
 use crate::vote::{Bar, Fault as Failing, Vote};
@@ -82,7 +82,7 @@ impl Sim<'_> {
         let conn = &mut self.conns[place];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
-        let is_look = matches!(&message, Message::Command(command) if command.ask.phase == Phase::Look);
+        let is_look = matches!(&message, Message::Command(command) if command.ask.phase == RequestKind::Look);
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
@@ -141,13 +141,13 @@ impl Sim<'_> {
             let failing = Vote::Unknown(Failing::Refused(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", ask.phase);
             return match ask.phase {
-                Phase::Look => Answer::Look(Err(failing)),
+                RequestKind::Look => Answer::Look(Err(failing)),
                 _ => Answer::Vote(failing, None),
             };
         }
         let before = self.before(node, ask);
         let answer = match ask.phase {
-            Phase::Stand | Phase::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
+            RequestKind::Stand | RequestKind::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
             _ => self.sites[node].node.run(command, self.nanos),
         };
         let calls = match &answer {
@@ -157,7 +157,7 @@ impl Sim<'_> {
             }
             _ => false,
         };
-        if ask.phase == Phase::HandOver && calls {
+        if ask.phase == RequestKind::HandOver && calls {
             self.hand_over_at(node, who, &ask.key);
         }
         if self.story.is_some() {
@@ -225,7 +225,7 @@ impl Sim<'_> {
         let board = &mut self.peers[who].board;
         let vote = match vote {
             Vote::Unknown(Failing::Refused(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
-                let is_numbered = board.expects(id) == Some(Phase::Grant) && board.badge(id).is_some();
+                let is_numbered = board.expects(id) == Some(RequestKind::Grant) && board.badge(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
             }
