@@ -74,7 +74,7 @@ impl Packer {
         }
         let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
         match ask.phase {
-            RequestKind::Grant | RequestKind::Retake => {
+            RequestKind::Acquire | RequestKind::Retake => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 put_words(bytes, &[key, token]);
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
@@ -167,7 +167,7 @@ impl Packer {
     fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
-            RequestKind::Grant => &GRANT,
+            RequestKind::Acquire => &GRANT,
             RequestKind::Retake => &RETAKE,
             _ => &HOLD,
         };
@@ -203,7 +203,7 @@ pub(crate) fn needs_badge(ask: &Ask) -> bool {
 fn is_ballot(ask: &Ask) -> bool {
     let may_be = matches!(
         ask.phase,
-        RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+        RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
     );
     may_be && ask.fence.is_some()
 }
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_grant_is_literally_set_nx_px() {
         let ask = Ask {
-            phase: RequestKind::Grant,
+            phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
             token: Token::new(0xab),
             ttl: Duration::from_secs(10),
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_ballot_and_its_badge_are_one_command() {
         for (phase, fence, args) in [
-            (RequestKind::Grant, Fence::Hint { hint: 7, floor: 3 }, 15),
+            (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
             (RequestKind::Raise, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Retake, Fence::Number(7), 14),

@@ -19,11 +19,11 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         // Two, three and four, if another process waits.
         (RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(1 | 2))
-        | (RequestKind::Grant | RequestKind::Retake, Reply::Ok)
+        | (RequestKind::Acquire | RequestKind::Retake, Reply::Ok)
         | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
         | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
-        (RequestKind::Grant | RequestKind::Retake, Reply::Nil)
+        (RequestKind::Acquire | RequestKind::Retake, Reply::Nil)
         | (
             RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
             Reply::Int(0),
@@ -124,12 +124,12 @@ pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
 fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
-        (RequestKind::Grant, 1) if value > 0 => Vote::Fenced(value as u64),
+        (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
         (RequestKind::Raise | RequestKind::Renew | RequestKind::Retake | RequestKind::Forget, 1) => {
             Vote::Granted
         }
         (
-            RequestKind::Grant
+            RequestKind::Acquire
             | RequestKind::Raise
             | RequestKind::Renew
             | RequestKind::Retake
@@ -144,14 +144,14 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             Vote::Outranked { fence: value as u64 }
         }
         (
-            RequestKind::Grant
+            RequestKind::Acquire
             | RequestKind::Raise
             | RequestKind::Renew
             | RequestKind::Retake
             | RequestKind::Forget,
             -3,
         ) => Vote::Unknown(Fault::Changed),
-        (RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -4) => {
+        (RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -4) => {
             Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
         }
         _ => Vote::Unknown(Fault::Odd),
@@ -187,7 +187,7 @@ mod tests {
         RequestKind::Leave,
         RequestKind::Raise,
         RequestKind::Look,
-        RequestKind::Grant,
+        RequestKind::Acquire,
         RequestKind::Remaining,
         RequestKind::Renew,
         RequestKind::Retake,
@@ -236,8 +236,8 @@ mod tests {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
         }
-        assert_eq!(vote(RequestKind::Grant, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(RequestKind::Grant, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
         assert_eq!(vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(Fault::Odd));
         assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(Fault::Odd));
         assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(Fault::Odd));

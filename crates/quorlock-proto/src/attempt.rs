@@ -105,7 +105,7 @@ impl Attempt {
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_grant.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::Grant, std::mem::take(&mut self.to_grant)));
+            return Some(AttemptStep::Ask(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
         }
         if !self.to_raise.is_empty() {
             return Some(AttemptStep::Ask(RequestKind::Raise, std::mem::take(&mut self.to_raise)));
@@ -126,10 +126,10 @@ impl Attempt {
         None
     }
 
-    /// A node's answer to `Grant`, `Raise` or `Remaining`. Poll next.
+    /// A node's answer to `Acquire`, `Raise` or `Remaining`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
         match (phase, self.state) {
-            (RequestKind::Grant, State::Voting | State::Raising) if !self.round.has_voted(node) => {
+            (RequestKind::Acquire, State::Voting | State::Raising) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
             }
             (RequestKind::Raise, State::Raising) => self.on_raise(node, vote, now),
@@ -224,7 +224,7 @@ impl Attempt {
     #[must_use]
     pub fn fence(&self, phase: RequestKind) -> Option<Fence> {
         match phase {
-            RequestKind::Grant => self.fence,
+            RequestKind::Acquire => self.fence,
             RequestKind::Raise => self.number.map(Fence::Number),
             _ => None,
         }

@@ -179,7 +179,7 @@ pub struct Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestKind {
     /// `SET key token NX PX ttl`: a first vote.
-    Grant,
+    Acquire,
     /// `PTTL key`: how long the one who has it may keep it.
     Remaining,
     /// Compare, and lengthen the expiry: never shortens, never creates.

@@ -172,7 +172,7 @@ impl Lease {
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: Moment) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
-            RequestKind::Grant => {
+            RequestKind::Acquire => {
                 self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
             }
             RequestKind::Retake => self.on_retake(node, round, &vote, now),

@@ -95,7 +95,7 @@ impl Board {
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
             Some(Machine::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
-            Some(Machine::Lease(lease)) if lease.is_held() && phase != RequestKind::Grant => {
+            Some(Machine::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }
             Some(Machine::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),

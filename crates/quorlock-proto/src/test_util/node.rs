@@ -184,7 +184,7 @@ impl Node {
             }
             (
                 Some(fence),
-                RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake,
+                RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake,
             ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -374,7 +374,7 @@ impl Node {
         let left =
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
         match (phase, found) {
-            (RequestKind::Grant | RequestKind::Retake, None) => {
+            (RequestKind::Acquire | RequestKind::Retake, None) => {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
@@ -387,7 +387,7 @@ impl Node {
                 lengthen(entry, expires, mistake);
                 Vote::Granted
             }
-            (RequestKind::Grant | RequestKind::Retake | RequestKind::Renew, Some(_)) => {
+            (RequestKind::Acquire | RequestKind::Retake | RequestKind::Renew, Some(_)) => {
                 Vote::Held { remaining: None }
             }
             (RequestKind::Release, Some(_))
@@ -455,7 +455,7 @@ impl Node {
             return Vote::Doubtful { remaining, doubt: Doubt::Forgot };
         }
         match (ask.phase, fence) {
-            (RequestKind::Grant, Fence::Hint { hint, floor }) => {
+            (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
                 self.grant(ask, hint, floor.max(badge.numbers_above), now)
             }
             (RequestKind::Retake, Fence::Number(number)) => self.retake(ask, number, now),
@@ -666,7 +666,7 @@ const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::HandOver | RequestKind::KeepTurn, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
-        (RequestKind::Grant, true) => Some(Script::Grant),
+        (RequestKind::Acquire, true) => Some(Script::Grant),
         (RequestKind::Raise | RequestKind::Renew, true) => Some(Script::Hold),
         (RequestKind::Retake, true) => Some(Script::Retake),
         (RequestKind::Forget, _) => Some(Script::Forget),

@@ -139,10 +139,10 @@ proptest! {
         let mut attempt = Attempt::new(claim, Token::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
-            Some(AttemptStep::Ask(crate::claim::RequestKind::Grant, quorum.all()))
+            Some(AttemptStep::Ask(crate::claim::RequestKind::Acquire, quorum.all()))
         );
         for (node, vote) in answers {
-            attempt.on_reply(NodeId(node), crate::claim::RequestKind::Grant, vote, start);
+            attempt.on_reply(NodeId(node), crate::claim::RequestKind::Acquire, vote, start);
         }
         if ends_by_time {
             attempt.on_wake(start.plus(Duration::from_secs(2)));

@@ -35,7 +35,7 @@ fn expected(base: u64, hint: u64, clock: u64) -> u64 {
 }
 
 fn grant(node: &mut dyn Subject, hint: u64, floor: u64) -> (u64, u64) {
-    let (vote, clock) = node.timed(RequestKind::Grant, Fence::Hint { hint, floor });
+    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint, floor });
     let Vote::Fenced(number) = vote else { panic!("{vote:?}") };
     node.assert_locked(TTL);
     node.assert_fence(number);
@@ -113,7 +113,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         }
         let votes_from_micros = node.micros();
         let badge = Badge { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
-        let ask = question(RequestKind::Grant, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
+        let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.ask(&ask, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
@@ -132,7 +132,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = Badge { numbers_above, ..node.badge() };
-                let ask = question(RequestKind::Grant, Some(Fence::Hint { hint, floor }));
+                let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.ask(&ask, Some(&badge), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
@@ -196,7 +196,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
                 if let Some(number) = fence {
                     node.set_fence(number);
                 }
-                assert_held(&node.unchanged(|node| node.ballot(RequestKind::Grant, hint)), life);
+                assert_held(&node.unchanged(|node| node.ballot(RequestKind::Acquire, hint)), life);
             }
         }
     }
@@ -230,7 +230,7 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
 fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     node.reset();
     node.set(Place::Fence, fence, Some(TTL));
-    let (vote, clock) = node.timed(RequestKind::Grant, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
+    let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
     assert_refused(&vote);
     if fence.is_some() {
         let Vote::Unknown(Fault::Refused(words)) = vote else { return };

@@ -108,7 +108,7 @@ const SLACK: Duration = Duration::from_secs(120);
 const OURS: Token = Token::new(0xfeed_0001);
 const THEIRS: Token = Token::new(0xfeed_0002);
 const BALLOTS: [RequestKind; 4] =
-    [RequestKind::Grant, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
+    [RequestKind::Acquire, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 
 impl dyn Subject + '_ {
@@ -204,7 +204,7 @@ fn question(phase: RequestKind, fence: Option<Fence>) -> Ask {
 /// The fence that goes with this ballot, if nothing else is of interest.
 fn any_fence(phase: RequestKind) -> Fence {
     match phase {
-        RequestKind::Grant => Fence::Hint { hint: 5_000, floor: 0 },
+        RequestKind::Acquire => Fence::Hint { hint: 5_000, floor: 0 },
         _ => Fence::Number(5_000),
     }
 }

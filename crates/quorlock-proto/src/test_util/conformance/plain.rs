@@ -29,7 +29,7 @@ promises![
     commands_need_no_script,
 ];
 
-const TAKING: [RequestKind; 2] = [RequestKind::Grant, RequestKind::Retake];
+const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Retake];
 
 fn a_free_key_is_taken(node: &mut dyn Subject) {
     for phase in TAKING {
@@ -42,7 +42,7 @@ fn a_free_key_is_taken(node: &mut dyn Subject) {
 
 fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     let asks = [
-        (RequestKind::Grant, Vote::Granted),
+        (RequestKind::Acquire, Vote::Granted),
         (RequestKind::Retake, Vote::Granted),
         (RequestKind::Remaining, Vote::Missing),
         (RequestKind::Renew, Vote::Missing),
@@ -285,7 +285,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 
 fn commands_need_no_script(node: &mut dyn Subject) {
     node.forget_scripts();
-    assert_eq!(node.plain(RequestKind::Grant), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
     assert_held(&node.plain(RequestKind::Remaining), Some(TTL));
     assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
     assert_eq!(node.plain(RequestKind::Retake), Vote::Granted);

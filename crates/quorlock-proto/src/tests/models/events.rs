@@ -98,7 +98,7 @@ impl World {
     ) -> Result<(), String> {
         let command = state.wires[row][at].commands.take(place);
         let asked = phase(command.phase);
-        let is_grant = asked == RequestKind::Grant;
+        let is_grant = asked == RequestKind::Acquire;
         let meeting = Meeting {
             now: state.now,
             owner: self.owner(row),
@@ -119,7 +119,7 @@ impl World {
             _ => {}
         }
         match asked {
-            RequestKind::Grant if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
+            RequestKind::Acquire if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
             RequestKind::Raise if is_done && command.is_ghost => see(Sight::RaiseUnheard),
             RequestKind::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
             RequestKind::Retake if is_done => see(Sight::Retaken),

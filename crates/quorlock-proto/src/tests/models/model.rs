@@ -63,7 +63,7 @@ impl Model for World {
                 let late = if command.is_ghost { ", late," } else { "" };
                 let said = match after.map(|after| &after.nodes[at]) {
                     Some(node) if *node == before.nodes[at] => "nothing changes there".into(),
-                    Some(node) if phase(command.phase) == RequestKind::Grant && number > 0 => {
+                    Some(node) if phase(command.phase) == RequestKind::Acquire && number > 0 => {
                         format!("it is {}'s, number {}", name(row), node.fence)
                     }
                     Some(node) => format!("now {}", describe(node.owner, node.expires, node.fence)),
@@ -168,7 +168,7 @@ impl World {
                 continue;
             }
             let arrive = |number: u32| Event::Arrive { row: row_, node, place: place as u8, number };
-            let is_grant = phase(command.phase) == RequestKind::Grant;
+            let is_grant = phase(command.phase) == RequestKind::Acquire;
             if is_grant && self.bounds.is_fenced() && self.would_grant(state, at, *command) {
                 events.extend(self.choices(state, row, at).into_iter().map(arrive));
             } else if self.is_worth_it(state, row, at, *command) {
@@ -200,7 +200,7 @@ impl World {
     /// A question that nobody waits for, and that would do nothing, may as well never arrive.
     fn is_worth_it(&self, state: &State, row: usize, at: usize, command: Command) -> bool {
         let mut node = state.nodes[at];
-        let is_grant = phase(command.phase) == RequestKind::Grant;
+        let is_grant = phase(command.phase) == RequestKind::Acquire;
         let said = node.run(
             command,
             Meeting {

@@ -80,7 +80,7 @@ impl Node {
         let is_plain = at.number == 0;
         let is_ours = self.owner == at.owner;
         match phase(command.phase) {
-            RequestKind::Grant if self.owner == 0 => {
+            RequestKind::Acquire if self.owner == 0 => {
                 self.take(command, at);
                 if is_plain { Said::Granted } else { Said::Fenced(at.number) }
             }
@@ -91,7 +91,7 @@ impl Node {
                 self.take(command, at);
                 Said::Granted
             }
-            RequestKind::Grant | RequestKind::Retake => Said::Held,
+            RequestKind::Acquire | RequestKind::Retake => Said::Held,
             RequestKind::Raise if slips(Slip::RaiseAlways) => {
                 self.fence = at.number;
                 Said::Granted
@@ -156,7 +156,7 @@ impl Said {
 
 /// Phases by number, so that questions can be sorted and packed.
 pub(crate) const PHASES: [RequestKind; 4] =
-    [RequestKind::Grant, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
+    [RequestKind::Acquire, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
 
 pub(crate) fn phase(number: u8) -> RequestKind {
     PHASES[usize::from(number)]

@@ -192,7 +192,7 @@ impl World {
         let mut numbers: Vec<u32> = state.nodes.iter().map(|node| node.fence).collect();
         for (row, wires) in state.rows.iter().zip(&state.wires) {
             let in_use =
-                |wire: &Wire| wire.commands.items().iter().any(|it| phase(it.phase) != RequestKind::Grant);
+                |wire: &Wire| wire.commands.items().iter().any(|it| phase(it.phase) != RequestKind::Acquire);
             if row.is_issued || !row.is_over() || wires.iter().any(in_use) {
                 numbers.push(row.number);
             }

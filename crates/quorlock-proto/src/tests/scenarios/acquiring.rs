@@ -111,7 +111,7 @@ fn a_late_grant_is_given_back() {
     assert_eq!(refusal.votes[1], Vote::Unknown(Fault::Silent));
     assert_eq!(
         world.wire(ALICE, 1),
-        [RequestKind::Grant, RequestKind::Release],
+        [RequestKind::Acquire, RequestKind::Release],
         "the undo is right behind its own SET"
     );
     world.step(ALICE, 1);
@@ -164,7 +164,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     let mut world = World::new(3);
     let lock = world.acquire(ALICE);
     world.abandon(ALICE, lock);
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Grant, RequestKind::Release]));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Acquire, RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.news(ALICE), [], "nobody is there to be told");
@@ -181,7 +181,7 @@ fn an_attempt_abandoned_after_some_answers_spares_who_plainly_refused() {
     world.abandon(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), []);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.drive();
     assert_eq!(world.keys(), 1, "the other's key is not ours to delete");
     assert_eq!(world.news(ALICE), []);
@@ -250,7 +250,7 @@ fn an_error_reply_is_no_vote_and_needs_no_undo() {
     world.step(ALICE, 1);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
 
 #[test]

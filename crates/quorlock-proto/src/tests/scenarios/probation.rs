@@ -243,7 +243,7 @@ fn after_a_flush_of_scripts_a_guarded_grant_goes_out_as_text() {
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
     assert!(
-        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Grant)
+        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Acquire)
     );
     world.drive();
     assert!(world.is_valid(ALICE, lock));
@@ -256,7 +256,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     let lock = world.acquire(ALICE);
     world.abandon(ALICE, lock);
     for node in 0..3 {
-        assert_eq!(world.wire(ALICE, node), [RequestKind::Grant, RequestKind::Release]);
+        assert_eq!(world.wire(ALICE, node), [RequestKind::Acquire, RequestKind::Release]);
         world.step(ALICE, node);
         assert_eq!(world.wire(ALICE, node), [RequestKind::Release], "nothing is sent behind it");
     }
@@ -283,7 +283,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.sleep(ms(1_000));
     world.acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
-    assert_eq!(world.wire(BOB, 1), [RequestKind::Look, RequestKind::Grant]);
+    assert_eq!(world.wire(BOB, 1), [RequestKind::Look, RequestKind::Acquire]);
     let before = data(&world, 1);
     world.change_role(1, before);
     world.deliver(BOB, 1);

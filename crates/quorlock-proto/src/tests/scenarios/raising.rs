@@ -128,7 +128,7 @@ fn patience_covers_both_rounds() {
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
     assert_eq!(
         (world.wire(ALICE, 1), world.wire(ALICE, 2)),
-        (vec![RequestKind::Release], vec![RequestKind::Grant, RequestKind::Release])
+        (vec![RequestKind::Release], vec![RequestKind::Acquire, RequestKind::Release])
     );
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -140,7 +140,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     world.abandon(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Grant, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE), world.news(ALICE)), (0, 0, vec![]));
     let largest = (0..3).filter_map(|node| world.fence(node)).max().expect("numbers were given");

@@ -39,7 +39,7 @@ fn an_owed_undo_is_the_first_thing_a_node_hears_when_it_comes_back() {
     world.acquire(BOB);
     world.connect(ALICE, 0);
     world.acquire(ALICE);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Grant]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Release, RequestKind::Acquire]);
     assert_eq!(world.commands(ALICE, 0).next().map(|first| first.ask.token), Some(token(lock)));
 }
 
@@ -145,7 +145,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let lock = world.hold(ALICE);
     world.pass(NODE_TIMEOUT);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Grant, RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::HandOver]);
     world.servers[0].hangs = false;
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

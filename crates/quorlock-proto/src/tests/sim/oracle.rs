@@ -214,7 +214,7 @@ impl Sim<'_> {
         if !vote.is_grant()
             || !matches!(
                 ask.phase,
-                RequestKind::Grant | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+                RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
             )
         {
             return;
@@ -231,10 +231,10 @@ impl Sim<'_> {
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
         mark.known_since = known_since;
         match (ask.phase, vote, ask.fence) {
-            (RequestKind::Grant, Vote::Fenced(number), _) => {
+            (RequestKind::Acquire, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
             }
-            (RequestKind::Grant, ..) => mark.place = place,
+            (RequestKind::Acquire, ..) => mark.place = place,
             (RequestKind::Raise, _, Some(Fence::Number(number))) => mark.number = Some(number),
             _ => {}
         }

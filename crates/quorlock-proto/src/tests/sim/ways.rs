@@ -225,7 +225,8 @@ impl Sim<'_> {
         let board = &mut self.peers[who].board;
         let vote = match vote {
             Vote::Unknown(Failing::Refused(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
-                let is_numbered = board.expects(id) == Some(RequestKind::Grant) && board.badge(id).is_some();
+                let is_numbered =
+                    board.expects(id) == Some(RequestKind::Acquire) && board.badge(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
             }
