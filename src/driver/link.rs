@@ -12,7 +12,7 @@ use super::nodes::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
 use quorlock_proto::backoff;
-use quorlock_proto::claim::Token;
+use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::line;
 use quorlock_proto::membership::Standing;
 use quorlock_proto::time::Moment;
@@ -23,7 +23,7 @@ pub(super) struct Link {
     address: Address,
     settings: Arc<Settings>,
     /// Our name in lines.
-    waiter: Token,
+    waiter: OwnerToken,
     line_seed: u64,
     state: State,
     failures: u32,
@@ -56,7 +56,7 @@ pub(super) enum Happening {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: Token) -> Self {
+    pub(super) fn new(address: Address, settings: Arc<Settings>, waiter: OwnerToken) -> Self {
         let status = NodeStatus::new(address.to_string());
         Self {
             address,

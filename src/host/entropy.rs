@@ -4,17 +4,17 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use uuid::Builder;
 
-use quorlock_proto::claim::Token;
+use quorlock_proto::claim::OwnerToken;
 
 /// A token nobody else has, or can guess: 122 bits from the operating system, drawn anew by every call.
 ///
 /// The kernel is asked each time. A generator kept in this process would give the same tokens on both sides of a
 /// fork or of a cloned virtual machine.
-pub(crate) fn token() -> Token {
+pub(crate) fn token() -> OwnerToken {
     let mut bytes = [0; 16];
     // Without randomness no lock is safe; there is nothing to fall back to.
     SysRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness");
-    Token::new(Builder::from_random_bytes(bytes).into_uuid().as_u128())
+    OwnerToken::new(Builder::from_random_bytes(bytes).into_uuid().as_u128())
 }
 
 /// 128 bits nobody else has, and that open nothing: a fencing token's nonce, a cluster's id.

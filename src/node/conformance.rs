@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use quorlock_proto::claim::{Ask, Key, RequestKind, Token};
+use quorlock_proto::claim::{Ask, Key, OwnerToken, RequestKind};
 use quorlock_proto::marker::Look;
 use quorlock_proto::membership::{Badge, Write};
 use quorlock_proto::quorum::NodeId;
@@ -36,7 +36,7 @@ fn a_real_server_keeps_every_promise() {
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    suite::check(&mut Real { server, connection, packer: Packer::new(charter(), Token::new(7)) });
+    suite::check(&mut Real { server, connection, packer: Packer::new(charter(), OwnerToken::new(7)) });
 }
 
 /// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
@@ -45,8 +45,8 @@ fn a_real_server_keeps_every_promise() {
 fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    let mut node = Real { server, connection, packer: Packer::new(charter(), Token::new(7)) };
-    let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, Token::new(name)));
+    let mut node = Real { server, connection, packer: Packer::new(charter(), OwnerToken::new(7)) };
+    let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
     let is_taken = |vote: &Vote| matches!(vote, Vote::Held { .. });
     for theirs in [Some(&b"nobody's"[..]), None] {
         node.reset();
@@ -95,15 +95,15 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     // The dead are passed over.
     drop(first);
     node.reset();
-    let gone = Waiter::on(&node.server, Token::new(3));
+    let gone = Waiter::on(&node.server, OwnerToken::new(3));
     node.set(Place::Lock, Some(b"a holder"), None);
     assert!(
         is_taken(&node.say(&gone, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
     );
     drop(gone);
     node.command(&[b"DEL", KEY.as_bytes()]);
-    while node.command(&[b"PUBSUB", b"NUMSUB", channel(Token::new(3)).as_bytes()])
-        != Value::Array(vec![Value::BulkString(channel(Token::new(3)).into()), Value::Int(0)])
+    while node.command(&[b"PUBSUB", b"NUMSUB", channel(OwnerToken::new(3)).as_bytes()])
+        != Value::Array(vec![Value::BulkString(channel(OwnerToken::new(3)).into()), Value::Int(0)])
     {
         thread::yield_now();
     }
@@ -112,13 +112,13 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
 
 /// A process that stands in line.
 struct Waiter {
-    name: Token,
+    name: OwnerToken,
     /// Where it hears that it is called.
     ear: Option<Connection>,
 }
 
 impl Waiter {
-    fn on(server: &Server, name: Token) -> Self {
+    fn on(server: &Server, name: OwnerToken) -> Self {
         let mut ear = Connection::to(server);
         let mut subscribe = Cmd::new();
         subscribe.arg("SUBSCRIBE").arg(channel(name));
@@ -129,7 +129,7 @@ impl Waiter {
     }
 
     fn nobody() -> Self {
-        Self { name: Token::new(7), ear: None }
+        Self { name: OwnerToken::new(7), ear: None }
     }
 
     /// What it was called with, if it was.
@@ -147,7 +147,7 @@ impl Waiter {
     }
 }
 
-fn channel(name: Token) -> String {
+fn channel(name: OwnerToken) -> String {
     format!("quorlock:line:{}", String::from_utf8_lossy(&name.digits()))
 }
 
@@ -155,7 +155,8 @@ impl Real {
     /// What the node answers to a process that stands in line, or does not.
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = Packer::new(charter(), waiter.name);
-        let ask = Ask { phase, key: Key::new(KEY), token: Token::new(5), ttl: Duration::ZERO, fence: None };
+        let ask =
+            Ask { phase, key: Key::new(KEY), token: OwnerToken::new(5), ttl: Duration::ZERO, fence: None };
         self.ask(&ask, None, false).0
     }
 

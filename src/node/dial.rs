@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::handshake::shake_hands;
 use super::profile::Profile;
 use super::stream::{Stream, tune};
-use quorlock_proto::claim::Token;
+use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::vote::Bar;
 
 /// What every dial of a client has in common.
@@ -79,7 +79,11 @@ struct End {
 }
 
 /// Connects and introduces us, by the name that others call us by.
-pub(crate) async fn dial(address: &Address, settings: &Settings, waiter: Token) -> Result<Ready, Refusal> {
+pub(crate) async fn dial(
+    address: &Address,
+    settings: &Settings,
+    waiter: OwnerToken,
+) -> Result<Ready, Refusal> {
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());

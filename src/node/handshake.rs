@@ -14,7 +14,7 @@ use super::reply::Reply;
 use super::script;
 use super::vote::{fences, look};
 use crate::host::clock;
-use quorlock_proto::claim::Token;
+use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::vote::Bar;
 
 /// What a step of the handshake is for, and so what its failure means.
@@ -48,7 +48,7 @@ pub(super) async fn shake_hands(
     connection: &mut Connection,
     address: &Address,
     settings: &Settings,
-    waiter: Token,
+    waiter: OwnerToken,
 ) -> Result<Profile, Refusal> {
     let steps = steps(address, settings);
     for (_, command) in &steps {
@@ -151,7 +151,7 @@ fn refusal(step: Step, complaint: &Complaint) -> Refusal {
 async fn try_line(
     connection: &mut Connection,
     profile: &mut Profile,
-    waiter: Token,
+    waiter: OwnerToken,
 ) -> Result<Result<(), Refusal>, Failure> {
     for text in script::LINE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use quorlock_proto::claim::{Ask, Key, RequestKind, Token};
+use quorlock_proto::claim::{Ask, Key, OwnerToken, RequestKind};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::Charter;
 use quorlock_proto::membership::{Badge, Write};
@@ -31,7 +31,7 @@ pub(crate) struct Packer {
     fence_key: String,
     line_key: Vec<u8>,
     /// The token that was packed last, and its digits: a lock's questions come in a row.
-    token: (Token, [u8; 32]),
+    token: (OwnerToken, [u8; 32]),
     /// Our name in lines.
     waiter: [u8; 32],
     /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
@@ -46,7 +46,7 @@ struct PackedBadge {
 
 impl Packer {
     /// A packer for a client on these terms.
-    pub(crate) fn new(charter: Charter, waiter: Token) -> Self {
+    pub(crate) fn new(charter: Charter, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
             keep_millis: charter.retention().as_millis() as u64,
@@ -321,7 +321,7 @@ mod tests {
 
     fn packer() -> Packer {
         let quorum = Quorum::new(3, None).expect("a usual quorum");
-        Packer::new(Charter::new(quorum, Duration::from_secs(30)), Token::new(7))
+        Packer::new(Charter::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
     }
 
     #[test]
@@ -329,7 +329,7 @@ mod tests {
         let ask = Ask {
             phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
-            token: Token::new(0xab),
+            token: OwnerToken::new(0xab),
             ttl: Duration::from_secs(10),
             fence: None,
         };
@@ -356,7 +356,7 @@ mod tests {
             let ask = Ask {
                 phase,
                 key: Key::new("orders:42"),
-                token: Token::new(0xab),
+                token: OwnerToken::new(0xab),
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };

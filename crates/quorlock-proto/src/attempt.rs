@@ -7,7 +7,7 @@ pub use step::{AttemptStep, Refusal, Why};
 
 use std::cmp::Ordering;
 
-use crate::claim::{Claim, RequestKind, Token};
+use crate::claim::{Claim, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -24,7 +24,7 @@ use crate::vote::{Fault, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     claim: Claim,
-    token: Token,
+    token: OwnerToken,
     start: Moment,
     deadline: Moment,
     settle_by: Moment,
@@ -67,7 +67,7 @@ impl Attempt {
     #[must_use]
     pub fn new(
         claim: Claim,
-        token: Token,
+        token: OwnerToken,
         fence: Option<Fence>,
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
@@ -204,7 +204,7 @@ impl Attempt {
 
     /// In whose name.
     #[must_use]
-    pub const fn token(&self) -> Token {
+    pub const fn token(&self) -> OwnerToken {
         self.token
     }
 

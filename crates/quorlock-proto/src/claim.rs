@@ -69,9 +69,9 @@ pub const LONGEST_KEY: usize = 1 << 16;
 /// attempt that arrives late deletes the grant of the second. Who knows it can release the lock, so it is a
 /// secret: `Debug` shows a short hash only.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Token([u8; 16]);
+pub struct OwnerToken([u8; 16]);
 
-impl Token {
+impl OwnerToken {
     /// The token of these bits, which must be drawn from the operating system's randomness.
     #[must_use]
     pub const fn new(bits: u128) -> Self {
@@ -99,13 +99,13 @@ impl Token {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// As the one number of its width, by which the models know it.
-impl Hash for Token {
+impl Hash for OwnerToken {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u128(u128::from_be_bytes(self.0));
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for OwnerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token(#{})", self.mark())
     }
@@ -168,7 +168,7 @@ pub struct Ask {
     /// About which key.
     pub key: Key,
     /// In whose name. Of no meaning where nothing is set or compared.
-    pub token: Token,
+    pub token: OwnerToken,
     /// For how long, where the question sets an expiry; since how long, where it stands in line.
     pub ttl: Duration,
     /// The fencing number that goes with it. Without one, a question is the plain one of its kind.

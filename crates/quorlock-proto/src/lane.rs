@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::board::Id;
-use crate::claim::{Key, RequestKind, Token};
+use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::membership::Write;
 use crate::time::{BootTime, Moment};
 use crate::vote::{Bar, Fault, Vote};
@@ -77,7 +77,7 @@ pub struct Undo {
     /// The key to free.
     pub key: Key,
     /// If it still has this token.
-    pub token: Token,
+    pub token: OwnerToken,
     /// With which question: those who wait are called after a lock that was held, and not after a vain attempt, which
     /// would pass a call on from one to the next while somebody else has the lock.
     pub phase: RequestKind,

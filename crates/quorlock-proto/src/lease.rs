@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, RequestKind, Token};
+use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -32,7 +32,7 @@ use renewal::Renewal;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     key: Key,
-    token: Token,
+    token: OwnerToken,
     /// Our fencing number; none in plain mode. Nodes give no number 0.
     number: Option<NonZeroU64>,
     quorum: Quorum,
@@ -330,7 +330,7 @@ impl Lease {
 
     /// In whose name.
     #[must_use]
-    pub const fn token(&self) -> Token {
+    pub const fn token(&self) -> OwnerToken {
         self.token
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, LINE_PREFIX, MARKER_KEY, STAND_TEXT};
-use quorlock_proto::claim::Token;
+use quorlock_proto::claim::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
 pub(in super::super) fn trials() -> [Cmd; 2] {
@@ -18,7 +18,7 @@ pub(in super::super) fn trials() -> [Cmd; 2] {
 
 /// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
 /// each, but for the subscription, which is last and whose confirmation is none.
-pub(in super::super) fn try_line(waiter: Token) -> [Cmd; 5] {
+pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     let waiter = waiter.digits();
     let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Board, Id, Machine};
 use crate::attempt::Attempt;
-use crate::claim::{Ask, RequestKind, Token};
+use crate::claim::{Ask, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lane::{Awaiting, Link, Pending, Undo};
 use crate::lease::Lease;
@@ -167,7 +167,7 @@ pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) ->
 
 pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Ask {
     let fence = (is_guarded && phase.is_break()).then_some(Fence::Next);
-    Ask { phase, key: survey.key().clone(), token: Token::new(0), ttl: survey.span(), fence }
+    Ask { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::attempt::{Attempt, AttemptStep};
 use crate::backoff;
-use crate::claim::{Claim, Key, Mark, Token};
+use crate::claim::{Claim, Key, Mark, OwnerToken};
 use crate::fence::{FencingToken, LARGEST_FLOOR};
 use crate::lease::Lease;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
@@ -136,7 +136,7 @@ proptest! {
         let terms = Terms::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
         let claim = Claim { key: Key::new("k"), terms, curious: false, floor: 0 };
         let start = Moment::new(0, 0);
-        let mut attempt = Attempt::new(claim, Token::new(1), None, quorum, |_| None, start);
+        let mut attempt = Attempt::new(claim, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
             Some(AttemptStep::Ask(crate::claim::RequestKind::Acquire, quorum.all()))
@@ -255,12 +255,12 @@ proptest! {
 
     #[test]
     fn digits_tell_tokens_apart_and_debug_shows_none_of_them(one in any::<u128>(), other in any::<u128>()) {
-        let text = |bits| String::from_utf8(Token::new(bits).digits().to_vec()).expect("hexadecimal digits");
+        let text = |bits| String::from_utf8(OwnerToken::new(bits).digits().to_vec()).expect("hexadecimal digits");
         prop_assert_eq!(text(one), format!("{one:032x}"));
         prop_assert_eq!(u128::from_str_radix(&text(one), 16), Ok(one));
         prop_assert_eq!(one == other, text(one) == text(other));
-        prop_assert_eq!(Token::new(one).mark(), Mark::of(text(one).as_bytes()));
-        let shown = format!("{:?}", Token::new(one));
+        prop_assert_eq!(OwnerToken::new(one).mark(), Mark::of(text(one).as_bytes()));
+        let shown = format!("{:?}", OwnerToken::new(one));
         prop_assert!(!shown.contains(&text(one)) && shown.len() < 20, "{}", shown);
     }
 

@@ -3,7 +3,7 @@
 use std::panic;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, RequestKind, Token};
+use crate::claim::{Ask, Key, OwnerToken, RequestKind};
 use crate::marker::Look;
 use crate::membership::{Badge, Write};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
@@ -68,7 +68,7 @@ impl Subject for Simulated {
     }
 
     fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
-        let (key, token) = (Key::new(""), Token::new(0));
+        let (key, token) = (Key::new(""), OwnerToken::new(0));
         let ask = Ask { phase: RequestKind::Look, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {
             Answer::Look(look) => look,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
-use crate::claim::{Ask, Claim, Key, RequestKind, Token};
+use crate::claim::{Ask, Claim, Key, OwnerToken, RequestKind};
 use crate::lease::{Loss, Tenure};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
@@ -601,7 +601,7 @@ impl World {
                 Action::Look { node, write, as_text } => {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
-                        let (key, token) = (Key::new(""), Token::new(0));
+                        let (key, token) = (Key::new(""), OwnerToken::new(0));
                         let ask =
                             Ask { phase: RequestKind::Look, key, token, ttl: Duration::ZERO, fence: None };
                         wire.sent.push_back(Command { ask, as_text, badge: None, write });
@@ -684,8 +684,8 @@ fn lock() -> Slot {
 }
 
 /// Every attempt has a token of its own.
-pub(crate) fn token(id: Id) -> Token {
-    Token::new(u128::from(id) << 64 | 0xfeed)
+pub(crate) fn token(id: Id) -> OwnerToken {
+    OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 
 pub(crate) fn terms(ttl: Duration) -> Terms {

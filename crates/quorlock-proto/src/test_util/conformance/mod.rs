@@ -15,7 +15,7 @@ mod retake;
 use std::fmt;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, RequestKind, Token};
+use crate::claim::{Ask, Key, OwnerToken, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::membership::{Badge, Write};
@@ -105,8 +105,8 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 const TTL: Duration = Duration::from_secs(3600);
 /// What a real clock may go on while a case runs, and what no two spans of a case differ by.
 const SLACK: Duration = Duration::from_secs(120);
-const OURS: Token = Token::new(0xfeed_0001);
-const THEIRS: Token = Token::new(0xfeed_0002);
+const OURS: OwnerToken = OwnerToken::new(0xfeed_0001);
+const THEIRS: OwnerToken = OwnerToken::new(0xfeed_0002);
 const BALLOTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
@@ -148,7 +148,7 @@ impl dyn Subject + '_ {
         self.set(Place::Fence, Some(number.to_string().as_bytes()), Some(TTL));
     }
 
-    fn set_lock(&mut self, owner: Token, life: Option<Duration>) {
+    fn set_lock(&mut self, owner: OwnerToken, life: Option<Duration>) {
         self.set(Place::Lock, Some(&owner.digits()), life);
     }
 

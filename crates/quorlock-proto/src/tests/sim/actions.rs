@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
 use crate::board::{Action, Id, News};
-use crate::claim::{Ask, RequestKind, Token};
+use crate::claim::{Ask, OwnerToken, RequestKind};
 use crate::membership::{Declared, Standing};
 use crate::test_util::node::Command;
 
@@ -58,7 +58,7 @@ impl Sim<'_> {
 
     fn no_ask(&self) -> Ask {
         let key = self.keys[0].clone();
-        Ask { phase: RequestKind::Look, key, token: Token::new(0), ttl: Duration::ZERO, fence: None }
+        Ask { phase: RequestKind::Look, key, token: OwnerToken::new(0), ttl: Duration::ZERO, fence: None }
     }
 
     fn be_told(&mut self, who: usize, id: Id, news: &News) {

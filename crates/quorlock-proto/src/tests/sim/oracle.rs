@@ -9,7 +9,7 @@ use super::excuses::Hurt;
 use super::plan::Slip;
 use super::tally::{Cause, Invariant};
 use crate::board::Id;
-use crate::claim::{Ask, RequestKind, Token};
+use crate::claim::{Ask, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
@@ -67,7 +67,7 @@ pub(super) struct Record {
     pub(super) who: usize,
     pub(super) life: u32,
     pub(super) key: usize,
-    pub(super) token: Token,
+    pub(super) token: OwnerToken,
     pub(super) start: u64,
     pub(super) is_guarded: bool,
     /// The shortest and the longest ttl that was asked for.
@@ -105,7 +105,14 @@ pub(super) struct Mark {
 }
 
 impl Record {
-    pub(super) fn new(who: usize, life: u32, key: usize, token: Token, start: u64, is_guarded: bool) -> Self {
+    pub(super) fn new(
+        who: usize,
+        life: u32,
+        key: usize,
+        token: OwnerToken,
+        start: u64,
+        is_guarded: bool,
+    ) -> Self {
         Self {
             who,
             life,
@@ -131,17 +138,17 @@ impl Record {
 
 impl Oracle {
     /// The id and the token of the next attempt.
-    pub(super) fn begin(&self, slip: Option<Slip>, who: usize, key: usize) -> (Id, Token) {
+    pub(super) fn begin(&self, slip: Option<Slip>, who: usize, key: usize) -> (Id, OwnerToken) {
         let id = self.records.len() as Id;
         let seed = match slip {
             Some(Slip::TokenReused) => 1_000_000 + (who * 2 + key) as u128,
             _ => u128::from(id),
         };
-        (id, Token::new(seed << 64 | 0xfeed))
+        (id, OwnerToken::new(seed << 64 | 0xfeed))
     }
 
     /// The latest attempt with this token.
-    pub(super) fn of(&self, token: Token) -> Option<Id> {
+    pub(super) fn of(&self, token: OwnerToken) -> Option<Id> {
         self.records.iter().rposition(|record| record.token == token).map(|place| place as Id)
     }
 
