@@ -9,7 +9,7 @@ use tracing::{Span, debug_span};
 
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::order::{Extended, Leftover, Order, Surveyed};
+use super::order::{DriverCommand, Extended, Leftover, Surveyed};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
@@ -88,27 +88,27 @@ impl Desk {
         record.or_else(|| self.keepers.get(&id).map(|keeper| keeper.0.key()))
     }
 
-    pub(super) fn take(&mut self, order: Order, board: &mut Board, now: Moment) {
+    pub(super) fn take(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
-            Order::Acquire { .. } | Order::Survey { .. } | Order::Declare { .. }
+            DriverCommand::Acquire { .. } | DriverCommand::Survey { .. } | DriverCommand::Declare { .. }
                 if self.closing.is_some() => {}
-            Order::Acquire { id, claim, tenure, reply } => {
+            DriverCommand::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }
-            Order::Abandon(id) => self.abandon(id, board, now),
-            Order::Extend { id, terms, reply } => {
+            DriverCommand::Abandon(id) => self.abandon(id, board, now),
+            DriverCommand::Extend { id, terms, reply } => {
                 if board.extend(id, terms, now) && self.keepers.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
                 } else {
                     let _ = reply.send(Extended::Lost);
                 }
             }
-            Order::Release { id, keeps_turn, reply } => {
+            DriverCommand::Release { id, keeps_turn, reply } => {
                 if let Some(keeper) = self.keepers.remove(&id) {
                     self.renewals.remove(&id);
                     self.records.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
@@ -119,17 +119,17 @@ impl Desk {
                     }
                 }
             }
-            Order::Survey { id, phase, key, reply } => {
+            DriverCommand::Survey { id, phase, key, reply } => {
                 self.records.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
                 board.survey(id, phase, key, now);
             }
-            Order::Declare { id, is_forced, reply } => {
+            DriverCommand::Declare { id, is_forced, reply } => {
                 self.records.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
-            Order::Stand { .. } | Order::Call { .. } | Order::Leave { .. } => {}
-            Order::Shutdown { deadline, reply } => {
+            DriverCommand::Stand { .. } | DriverCommand::Call { .. } | DriverCommand::Leave { .. } => {}
+            DriverCommand::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
                 if let Some(closing) = &mut self.closing {
                     closing.replies.push(reply);

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::{Ids, Inbox, Listener, Order};
+use super::order::{DriverCommand, Ids, Inbox, Listener};
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -44,11 +44,11 @@ pub(crate) struct Driver {
     listener: Box<dyn Listener>,
     /// Names for what nobody ordered.
     ids: Ids,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
     takes_orders: bool,
     happenings: Vec<(NodeId, Happening)>,
-    inbox: Vec<Order>,
+    inbox: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
     rings_at: u64,
@@ -236,12 +236,12 @@ impl Driver {
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             match order {
-                Order::Stand { id, key, waited, is_aside, reply } => {
+                DriverCommand::Stand { id, key, waited, is_aside, reply } => {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
-                Order::Call { key } => self.call_next(&key, now),
-                Order::Leave { key } => self.leave(&key, now),
-                Order::Release { id, keeps_turn, .. } => {
+                DriverCommand::Call { key } => self.call_next(&key, now),
+                DriverCommand::Leave { key } => self.leave(&key, now),
+                DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);
                     self.desk.take(order, &mut self.board, now);
                     if let Some((key, nodes)) = beyond {
@@ -249,7 +249,7 @@ impl Driver {
                     }
                 }
                 order => {
-                    if matches!(order, Order::Shutdown { .. }) {
+                    if matches!(order, DriverCommand::Shutdown { .. }) {
                         self.leave_all(now);
                     }
                     self.desk.take(order, &mut self.board, now);

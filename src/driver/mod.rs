@@ -1,6 +1,6 @@
 //! Machines meet nodes.
 //!
-//! One task owns the connections and every running machine. Callers hand it an [`Order`](order::Order) and await an
+//! One task owns the connections and every running machine. Callers hand it an [`DriverCommand`](order::DriverCommand) and await an
 //! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
@@ -28,4 +28,4 @@ pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
 #[cfg(test)]
 pub(crate) use order::Inbox;
-pub(crate) use order::{Extended, Heard, Listener, Order, Orders, Surveyed};
+pub(crate) use order::{DriverCommand, Extended, Heard, Listener, Orders, Surveyed};

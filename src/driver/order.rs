@@ -18,7 +18,7 @@ use quorlock_proto::time::Moment;
 use quorlock_proto::vote::Vote;
 
 /// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
-pub(crate) enum Order {
+pub(crate) enum DriverCommand {
     Acquire {
         id: Id,
         claim: Claim,
@@ -118,13 +118,13 @@ pub(crate) struct Leftover {
 /// Where orders are handed in: cheap to clone, usable without a runtime.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    sender: mpsc::UnboundedSender<Order>,
+    sender: mpsc::UnboundedSender<DriverCommand>,
     ids: Ids,
 }
 
 /// Where orders come out.
 pub(crate) struct Inbox {
-    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// Names for what nobody ordered.
     pub(super) ids: Ids,
 }
@@ -152,7 +152,7 @@ impl Orders {
     }
 
     /// Hands in an order. If the driver has ended, the order is dropped, and with it its reply.
-    pub(crate) fn send(&self, order: Order) {
+    pub(crate) fn send(&self, order: DriverCommand) {
         let _ = self.sender.send(order);
     }
 }

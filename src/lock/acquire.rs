@@ -13,7 +13,7 @@ use super::mutex::{Mutex, Wait};
 use super::queue::Turn;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
-use crate::driver::{Hold, Order, jitter, now};
+use crate::driver::{DriverCommand, Hold, jitter, now};
 use quorlock_proto::attempt::{Refusal, Why};
 use quorlock_proto::backoff;
 use quorlock_proto::board::Id;
@@ -249,7 +249,7 @@ impl<'a> InLine<'a> {
             (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.node_timeout));
-        let order = |reply| Order::Stand { id: shared.orders.id(), key, waited, is_aside, reply };
+        let order = |reply| DriverCommand::Stand { id: shared.orders.id(), key, waited, is_aside, reply };
         shared.ask(span, order).await.ok()
     }
 }
@@ -322,7 +322,7 @@ async fn attempt(
     let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
     let span = left.map(|left| left.saturating_add(claim.terms.patience()));
-    let answer = client.shared.ask(span, |reply| Order::Acquire { id, claim, tenure, reply }).await;
+    let answer = client.shared.ask(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
     match answer {
         Err(why) => {
             // A driver that goes on one day undoes it.
@@ -373,7 +373,7 @@ struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.is_open {
-            self.client.shared.orders.send(Order::Abandon(self.id));
+            self.client.shared.orders.send(DriverCommand::Abandon(self.id));
         }
     }
 }

@@ -149,7 +149,7 @@ impl Shared {
     pub(super) async fn ask<T>(
         &self,
         span: Option<Duration>,
-        order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::Order,
+        order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
     ) -> Result<T, NoAnswer> {
         self.ask_by(span, |reply| self.orders.send(order(reply))).await
     }

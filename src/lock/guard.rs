@@ -16,7 +16,7 @@ use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
-use crate::driver::{Extended, Hold, NodeStatus, Order};
+use crate::driver::{DriverCommand, Extended, Hold, NodeStatus};
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::Claim;
 use quorlock_proto::fence::FencingToken;
@@ -114,7 +114,7 @@ impl Guard {
             return Err(lost());
         }
         let id = self.id;
-        match shared.ask(Some(terms.patience()), |reply| Order::Extend { id, terms, reply }).await {
+        match shared.ask(Some(terms.patience()), |reply| DriverCommand::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Ok(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(Extended::Unconfirmed(votes)) => {
@@ -172,7 +172,7 @@ impl Guard {
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
         let Some(has_turn) = hold.end() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
-        self.client.shared.orders.send(Order::Release { id: self.id, keeps_turn, reply });
+        self.client.shared.orders.send(DriverCommand::Release { id: self.id, keeps_turn, reply });
         hold.pass_on();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::error::{ConnectError, InitError, NoAnswer};
-use crate::driver::Order;
+use crate::driver::DriverCommand;
 use quorlock_proto::membership::Declared;
 
 /// How a cluster was declared.
@@ -40,7 +40,8 @@ impl Builder {
         let id = client.shared.orders.id();
         // Each node is looked at and written to, and its connection given up if it owes an answer for too long.
         let span = Some(client.shared.one_dial() + client.shared.node_timeout * 16);
-        let answer = client.shared.ask(span, |reply| Order::Declare { id, is_forced: force, reply }).await;
+        let answer =
+            client.shared.ask(span, |reply| DriverCommand::Declare { id, is_forced: force, reply }).await;
         match answer {
             Ok(Declared::Fresh) => Ok(Init::Fresh),
             Ok(Declared::Already) => Ok(Init::Already),

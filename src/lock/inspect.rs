@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
 use super::report::Report;
-use crate::driver::{NodeStatus, Order, Surveyed};
+use crate::driver::{DriverCommand, NodeStatus, Surveyed};
 use quorlock_proto::claim::{Key, Mark, RequestKind};
 use quorlock_proto::vote::{Holder, Vote};
 
@@ -119,7 +119,7 @@ impl Redlock {
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let Surveyed { votes, .. } = self.survey(RequestKind::Break, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
-        self.shared.orders.send(Order::Call { key: self.key(&Key::new(name.as_ref()))? });
+        self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
     }
 
@@ -151,7 +151,7 @@ impl Redlock {
     pub async fn break_lock_of(&self, name: impl AsRef<str>, mark: Mark) -> Result<Report, InspectError> {
         let Surveyed { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
-            self.shared.orders.send(Order::Call { key: self.key(&Key::new(name.as_ref()))? });
+            self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
         }
         Ok(self.report(votes))
     }
@@ -162,7 +162,7 @@ impl Redlock {
         self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;
         self.ready().await;
         let (id, asked) = (self.shared.orders.id(), key.clone());
-        let order = |reply| Order::Survey { id, phase, key: asked, reply };
+        let order = |reply| DriverCommand::Survey { id, phase, key: asked, reply };
         self.shared.ask(Some(self.shared.node_timeout), order).await.map_err(of)
     }
 }

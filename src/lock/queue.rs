@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{Heard, Hold, Listener, Order, Orders, Turns, jitter, now};
+use crate::driver::{DriverCommand, Heard, Hold, Listener, Orders, Turns, jitter, now};
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
 use quorlock_proto::time::BootTime;
@@ -201,7 +201,7 @@ fn pass_on(lines: &Mutex<Lines>, orders: &Orders, key: &Key) {
     let owes_call = matches!(line, Line::Crowded(crowd) if crowd.owes_call);
     let head = line.head();
     if head.share.on_idle() || owes_call {
-        orders.send(Order::Leave { key: key.clone() });
+        orders.send(DriverCommand::Leave { key: key.clone() });
     }
     if !head.share.has_others() {
         place.remove();
@@ -353,7 +353,13 @@ impl Turn {
             let (id, key) = (self.queue.orders.id(), self.key.clone());
             // Whoever waits asks again, so the answer does not matter.
             let (reply, _) = oneshot::channel();
-            self.queue.orders.send(Order::Stand { id, key, waited: Duration::ZERO, is_aside: false, reply });
+            self.queue.orders.send(DriverCommand::Stand {
+                id,
+                key,
+                waited: Duration::ZERO,
+                is_aside: false,
+                reply,
+            });
         }
     }
 

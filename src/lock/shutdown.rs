@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::Redlock;
 use super::error::{NoAnswer, ShutdownError};
-use crate::driver::{Order, now};
+use crate::driver::{DriverCommand, now};
 
 impl Redlock {
     /// Ends this client and all its clones: takes no new work, drops the attempts under way, and waits, for `limit`
@@ -24,7 +24,7 @@ impl Redlock {
         let deadline = now().plus(limit);
         // A driver that has ended already has nothing left.
         let span = Some(limit.saturating_add(CLOSE_SLACK));
-        let left = match self.shared.ask(span, |reply| Order::Shutdown { deadline, reply }).await {
+        let left = match self.shared.ask(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,
             Err(NoAnswer::Closed) => return Ok(()),
             Err(NoAnswer::NoDriver(why)) => {

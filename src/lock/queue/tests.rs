@@ -111,7 +111,7 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
             );
         }
         drop(turn);
-        assert!(matches!(inbox.orders.try_recv(), Ok(Order::Leave { key: left, .. }) if left == key));
+        assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Leave { key: left, .. }) if left == key));
         assert!(inbox.orders.try_recv().is_err());
     }
 }
@@ -127,7 +127,7 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
     assert!(queue.keeps_turn(&key));
     drop(next);
     drop(turn);
-    assert!(matches!(inbox.orders.try_recv(), Ok(Order::Leave { .. })), "leaving calls the next");
+    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Leave { .. })), "leaving calls the next");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     let mut again = Box::pin(queue.turn(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
-    assert!(matches!(inbox.orders.try_recv(), Ok(Order::Stand { .. })));
+    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Stand { .. })));
     assert!(!queue.keeps_turn(&key), "the others are called");
     drop(turn);
     assert_eq!(again.now_or_never().expect("the turn").next(), Next::Wait);

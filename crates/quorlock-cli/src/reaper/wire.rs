@@ -22,7 +22,7 @@ pub(crate) enum Order {
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct Start {
-    /// As for [`Order::EndAt`]; it is known before the command starts.
+    /// As for [`DriverCommand::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
     pub(crate) group: Option<Pid>,
