@@ -75,7 +75,7 @@ pub(crate) enum DriverCommand {
 
 /// What the driver hears of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard<'a> {
+pub(crate) enum QueueEvent<'a> {
     /// It is our turn.
     Called { key: &'a Key, has_others: bool, is_found: bool },
     /// A release of ours met another process that waits.
@@ -87,7 +87,7 @@ pub(crate) enum Heard<'a> {
 /// Who is told of lines.
 pub(crate) trait Listener: Send {
     /// False if nobody here wants the key that we were called for.
-    fn hear(&self, heard: Heard<'_>) -> bool;
+    fn hear(&self, heard: QueueEvent<'_>) -> bool;
 
     /// Nobody waits any more: every key for which we may stand in line.
     fn give_up(&self) -> Vec<Key>;

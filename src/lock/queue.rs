@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{DriverCommand, Heard, Hold, Listener, Orders, Turns, jitter, now};
+use crate::driver::{DriverCommand, Hold, Listener, Orders, QueueEvent, Turns, jitter, now};
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
 use quorlock_proto::time::BootTime;
@@ -222,10 +222,10 @@ fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
 }
 
 impl Listener for Ear {
-    fn hear(&self, heard: Heard<'_>) -> bool {
+    fn hear(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
-            Heard::Called { key, has_others, is_found } => match lines.get_mut(key) {
+            QueueEvent::Called { key, has_others, is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
                     line.head().share.on_called(has_others, is_found, waiting);
@@ -234,12 +234,12 @@ impl Listener for Ear {
                 }
                 _ => return false,
             },
-            Heard::HasOthers(key) => {
+            QueueEvent::HasOthers(key) => {
                 if let Some(line) = lines.get_mut(key) {
                     line.head().share.on_others();
                 }
             }
-            Heard::Displaced => {
+            QueueEvent::Displaced => {
                 for line in lines.values_mut() {
                     line.head().share.on_displaced();
                     line.ring();

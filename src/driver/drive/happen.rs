@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::link::Happening;
 use super::super::nodes::NodeStatus;
-use super::super::order::Heard;
+use super::super::order::QueueEvent;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
@@ -83,7 +83,7 @@ impl Driver {
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.desk.key_of(id)
             {
-                self.listener.hear(Heard::HasOthers(key));
+                self.listener.hear(QueueEvent::HasOthers(key));
             }
             if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
@@ -124,7 +124,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
-        self.listener.hear(Heard::Displaced);
+        self.listener.hear(QueueEvent::Displaced);
         self.is_news = true;
     }
 
@@ -134,7 +134,7 @@ impl Driver {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
-        self.listener.hear(Heard::Displaced);
+        self.listener.hear(QueueEvent::Displaced);
         self.is_news = true;
     }
 

@@ -12,7 +12,7 @@ fn queue() -> (Arc<Queue>, Inbox, Key) {
 
 impl Queue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).hear(Heard::Called { key, has_others: true, is_found: false })
+        Ear(Arc::clone(&self.lines)).hear(QueueEvent::Called { key, has_others: true, is_found: false })
     }
 }
 
@@ -224,9 +224,9 @@ mod at_random {
                     }
                     Deed::Hear(what) => {
                         let heard = match what {
-                            0 => Heard::Called { key: &key, has_others: true, is_found: false },
-                            1 => Heard::HasOthers(&key),
-                            _ => Heard::Displaced,
+                            0 => QueueEvent::Called { key: &key, has_others: true, is_found: false },
+                            1 => QueueEvent::HasOthers(&key),
+                            _ => QueueEvent::Displaced,
                         };
                         Ear(Arc::clone(&queue.lines)).hear(heard);
                     }
