@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::{DriverCommand, Ids, Inbox, Listener};
+use super::order::{DriverCommand, Ids, Inbox, QueueListener};
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -41,7 +41,7 @@ pub(crate) struct Driver {
     packer: Packer,
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
-    listener: Box<dyn Listener>,
+    listener: Box<dyn QueueListener>,
     /// Names for what nobody ordered.
     ids: Ids,
     orders: mpsc::UnboundedReceiver<DriverCommand>,
@@ -76,7 +76,7 @@ impl Driver {
     pub(crate) fn new(
         options: Options,
         inbox: Inbox,
-        listener: Box<dyn Listener>,
+        listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<View>) {
         let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
         let Inbox { orders, ids } = inbox;

@@ -85,7 +85,7 @@ pub(crate) enum QueueEvent<'a> {
 }
 
 /// Who is told of lines.
-pub(crate) trait Listener: Send {
+pub(crate) trait QueueListener: Send {
     /// False if nobody here wants the key that we were called for.
     fn hear(&self, heard: QueueEvent<'_>) -> bool;
 

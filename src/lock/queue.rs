@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{DriverCommand, Hold, Listener, Orders, QueueEvent, Turns, jitter, now};
+use crate::driver::{DriverCommand, Hold, Orders, QueueEvent, QueueListener, Turns, jitter, now};
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
 use quorlock_proto::time::BootTime;
@@ -221,7 +221,7 @@ fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Listener for Ear {
+impl QueueListener for Ear {
     fn hear(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
