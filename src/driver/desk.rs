@@ -9,7 +9,7 @@ use tracing::{Span, debug_span};
 
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::order::{DriverCommand, Extended, Leftover, Surveyed};
+use super::order::{DriverCommand, ExtendOutcome, Leftover, Surveyed};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
@@ -105,7 +105,7 @@ impl Desk {
                 if board.extend(id, terms, now) && self.keepers.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
                 } else {
-                    let _ = reply.send(Extended::Lost);
+                    let _ = reply.send(ExtendOutcome::Lost);
                 }
             }
             DriverCommand::Release { id, keeps_turn, reply } => {
@@ -239,7 +239,7 @@ impl Desk {
     fn tell_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
         let Some(Keeper(hold)) = self.keepers.get(&id) else { return };
         let key = hold.key().as_str();
-        let mut end_renewal = |outcome: &dyn Fn() -> Extended| {
+        let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
         };
         match news {
@@ -253,18 +253,18 @@ impl Desk {
             }
             News::Renewed(deadline) => {
                 hold.renew(deadline);
-                let span = end_renewal(&|| Extended::Renewed(deadline));
+                let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
             News::Unconfirmed(votes) => {
-                let span = end_renewal(&|| Extended::Unconfirmed(votes.clone()));
+                let span = end_renewal(&|| ExtendOutcome::Unconfirmed(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }
             News::Lost(loss) => {
                 hold.lose();
-                let span = end_renewal(&|| Extended::Lost);
+                let span = end_renewal(&|| ExtendOutcome::Lost);
                 span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }
             News::Won { .. }

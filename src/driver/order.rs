@@ -30,7 +30,7 @@ pub(crate) enum DriverCommand {
     Extend {
         id: Id,
         terms: Terms,
-        reply: oneshot::Sender<Extended>,
+        reply: oneshot::Sender<ExtendOutcome>,
     },
     Release {
         id: Id,
@@ -94,7 +94,7 @@ pub(crate) trait QueueListener: Send {
 }
 
 /// How an extension ended.
-pub(crate) enum Extended {
+pub(crate) enum ExtendOutcome {
     Renewed(Moment),
     Unconfirmed(Vec<Vote>),
     Lost,

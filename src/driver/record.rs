@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::hold::Hold;
-use super::order::{Extended, Surveyed};
+use super::order::{ExtendOutcome, Surveyed};
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;
@@ -24,7 +24,7 @@ pub(super) struct Keeper(pub(super) Arc<Hold>);
 
 /// Those who wait for a renewal that is under way.
 pub(super) struct Renewing {
-    extending: Vec<oneshot::Sender<Extended>>,
+    extending: Vec<oneshot::Sender<ExtendOutcome>>,
     span: Span,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Keeper {
 
 impl Renewing {
     /// Somebody waits for it.
-    pub(super) fn extending(&mut self, reply: oneshot::Sender<Extended>) {
+    pub(super) fn extending(&mut self, reply: oneshot::Sender<ExtendOutcome>) {
         self.extending.push(reply);
     }
 
@@ -67,7 +67,7 @@ impl Renewing {
     }
 
     /// It has ended: answers everybody who asked for an extension, and gives back the span that was open meanwhile.
-    pub(super) fn end(self, outcome: impl Fn() -> Extended) -> Span {
+    pub(super) fn end(self, outcome: impl Fn() -> ExtendOutcome) -> Span {
         for reply in self.extending {
             let _ = reply.send(outcome());
         }

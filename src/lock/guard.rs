@@ -16,7 +16,7 @@ use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
-use crate::driver::{DriverCommand, Extended, Hold, NodeStatus};
+use crate::driver::{DriverCommand, ExtendOutcome, Hold, NodeStatus};
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::Claim;
 use quorlock_proto::fence::FencingToken;
@@ -116,11 +116,11 @@ impl Guard {
         let id = self.id;
         match shared.ask(Some(terms.patience()), |reply| DriverCommand::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
-            Ok(Extended::Renewed(deadline)) if self.is_valid() => Ok(deadline),
-            Ok(Extended::Unconfirmed(votes)) => {
+            Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
+            Ok(ExtendOutcome::Unconfirmed(votes)) => {
                 Err(ExtendError::Unconfirmed { key: key.shared(), report: self.client.report(votes) })
             }
-            Ok(Extended::Renewed(_) | Extended::Lost) => Err(lost()),
+            Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),
             Err(why) => Err(ExtendError::unanswered(why, key)),
         }
     }
