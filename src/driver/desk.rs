@@ -9,7 +9,7 @@ use tracing::{Span, debug_span};
 
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::order::{DriverCommand, ExtendOutcome, Leftover, Surveyed};
+use super::order::{DriverCommand, ExtendOutcome, Leftover, SurveyResult};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
@@ -296,7 +296,7 @@ impl Desk {
         };
         let ours = votes.iter().map(is_ours).collect();
         if let Caller::Surveying(reply) = caller {
-            let _ = reply.send(Surveyed { votes, ours });
+            let _ = reply.send(SurveyResult { votes, ours });
         }
     }
 

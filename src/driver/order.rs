@@ -42,7 +42,7 @@ pub(crate) enum DriverCommand {
         id: Id,
         phase: RequestKind,
         key: Key,
-        reply: oneshot::Sender<Surveyed>,
+        reply: oneshot::Sender<SurveyResult>,
     },
     /// Make the nodes a new cluster that votes at once.
     Declare {
@@ -101,7 +101,7 @@ pub(crate) enum ExtendOutcome {
 }
 
 /// What the nodes answered to a survey, and which of the owners seen are this client's.
-pub(crate) struct Surveyed {
+pub(crate) struct SurveyResult {
     pub(crate) votes: Vec<Vote>,
     pub(crate) ours: Vec<bool>,
 }

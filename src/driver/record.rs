@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::hold::Hold;
-use super::order::{ExtendOutcome, Surveyed};
+use super::order::{ExtendOutcome, SurveyResult};
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;
@@ -35,7 +35,7 @@ pub(super) enum Caller {
     /// Somebody who gave it up, and may want to hear how that went.
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// Somebody who asked about a key.
-    Surveying(oneshot::Sender<Surveyed>),
+    Surveying(oneshot::Sender<SurveyResult>),
     /// Somebody who stands in line on that node.
     Standing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.

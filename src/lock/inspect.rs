@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
 use super::report::Report;
-use crate::driver::{DriverCommand, NodeStatus, Surveyed};
+use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::claim::{Key, Mark, RequestKind};
 use quorlock_proto::vote::{Holder, Vote};
 
@@ -93,7 +93,7 @@ impl Redlock {
     /// Only for a bad name, a closed client, or a driver that does not run. Nodes that do not answer within the node time-out say so in the
     /// result.
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
-        let Surveyed { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
+        let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Asked afterwards: a node that was found to have forgotten meanwhile is no witness.
         let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::votes).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
@@ -117,7 +117,7 @@ impl Redlock {
     /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
     /// [`Missing`](Vote::Missing) where there was none.
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
-        let Surveyed { votes, .. } = self.survey(RequestKind::Break, name.as_ref()).await?;
+        let SurveyResult { votes, .. } = self.survey(RequestKind::Break, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
         self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
@@ -149,14 +149,14 @@ impl Redlock {
     /// # Ok(()) }
     /// ```
     pub async fn break_lock_of(&self, name: impl AsRef<str>, mark: Mark) -> Result<Report, InspectError> {
-        let Surveyed { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
+        let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
             self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
         }
         Ok(self.report(votes))
     }
 
-    pub(super) async fn survey(&self, phase: RequestKind, name: &str) -> Result<Surveyed, InspectError> {
+    pub(super) async fn survey(&self, phase: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
         let key = self.key(&Key::new(name))?;
         let of = |why| InspectError::unanswered(why, &key);
         self.shared.is_here().map_err(|why| of(NoAnswer::NoDriver(why)))?;

@@ -138,7 +138,7 @@ impl Board {
         true
     }
 
-    /// Asks every node about a key. Tells `Surveyed`.
+    /// Asks every node about a key. Tells `SurveyResult`.
     pub fn survey(&mut self, id: Id, phase: RequestKind, key: Key, now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);

@@ -26,7 +26,7 @@ impl Board {
         }
     }
 
-    /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `Surveyed`.
+    /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `SurveyResult`.
     pub fn line_up(&mut self, id: Id, node: NodeId, asked: (RequestKind, Key, Duration), now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
