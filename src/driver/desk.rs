@@ -9,7 +9,7 @@ use tracing::{Span, debug_span};
 
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::order::{DriverCommand, ExtendOutcome, Leftover, SurveyResult};
+use super::order::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
@@ -62,7 +62,7 @@ impl Hasher for Spread {
 /// A shutdown under way.
 struct Closing {
     deadline: Moment,
-    replies: Vec<oneshot::Sender<Leftover>>,
+    replies: Vec<oneshot::Sender<ShutdownRemainder>>,
 }
 
 impl Desk {
@@ -182,7 +182,7 @@ impl Desk {
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
-            let _ = reply.send(Leftover { undone, kept: board.kept().cloned().collect() });
+            let _ = reply.send(ShutdownRemainder { undone, kept: board.kept().cloned().collect() });
         }
     }
 

@@ -69,7 +69,7 @@ pub(crate) enum DriverCommand {
     },
     Shutdown {
         deadline: Moment,
-        reply: oneshot::Sender<Leftover>,
+        reply: oneshot::Sender<ShutdownRemainder>,
     },
 }
 
@@ -108,7 +108,7 @@ pub(crate) struct SurveyResult {
 
 /// What a shutdown left undone.
 #[derive(Default)]
-pub(crate) struct Leftover {
+pub(crate) struct ShutdownRemainder {
     /// Keys that may still stand on a node.
     pub(crate) undone: Vec<(NodeId, Key)>,
     /// Locks that were still held.
