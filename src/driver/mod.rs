@@ -28,4 +28,6 @@ pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
 #[cfg(test)]
 pub(crate) use order::Inbox;
-pub(crate) use order::{DriverCommand, ExtendOutcome, Orders, QueueEvent, QueueListener, SurveyResult};
+pub(crate) use order::{
+    CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
+};

@@ -117,7 +117,7 @@ pub(crate) struct ShutdownRemainder {
 
 /// Where orders are handed in: cheap to clone, usable without a runtime.
 #[derive(Clone)]
-pub(crate) struct Orders {
+pub(crate) struct CommandSender {
     sender: mpsc::UnboundedSender<DriverCommand>,
     ids: Ids,
 }
@@ -139,7 +139,7 @@ impl Ids {
     }
 }
 
-impl Orders {
+impl CommandSender {
     pub(crate) fn channel() -> (Self, Inbox) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let ids = Ids::default();

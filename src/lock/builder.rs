@@ -20,7 +20,7 @@ use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{Driver, Login, Options, Orders, Settings, View, process};
+use crate::driver::{CommandSender, Driver, Login, Options, Settings, View, process};
 use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{Charter, usual_retention};
 use quorlock_proto::membership::Membership;
@@ -266,7 +266,7 @@ impl Builder {
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
         let Self { node_timeout, connect_timeout, founds, .. } = self;
-        let (orders, inbox) = Orders::channel();
+        let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
         let keep_fences = self.keep_fences.unwrap_or_else(|| usual_retention(self.longest_ttl));
         let charter = Charter::new(quorum, self.longest_ttl).keeping(keep_fences);

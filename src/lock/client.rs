@@ -14,7 +14,7 @@ use super::mutex::Mutex;
 use super::queue::Queue;
 use super::report::Report;
 use crate::driver::timer::timeout;
-use crate::driver::{NodeState, NodeStatus, Orders, View, process};
+use crate::driver::{CommandSender, NodeState, NodeStatus, View, process};
 use quorlock_proto::claim::Key;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::Drift;
@@ -46,7 +46,7 @@ pub struct Redlock {
 
 /// What all clones share.
 pub(super) struct Shared {
-    pub(super) orders: Orders,
+    pub(super) orders: CommandSender,
     pub(super) view: watch::Receiver<View>,
     /// Whether somebody has waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,

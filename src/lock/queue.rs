@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{DriverCommand, Hold, Orders, QueueEvent, QueueListener, Turns, jitter, now};
+use crate::driver::{CommandSender, DriverCommand, Hold, QueueEvent, QueueListener, Turns, jitter, now};
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
 use quorlock_proto::time::BootTime;
@@ -20,7 +20,7 @@ use quorlock_proto::time::BootTime;
 pub(super) struct Queue {
     /// Shared with the ear.
     lines: Arc<Mutex<Lines>>,
-    orders: Orders,
+    orders: CommandSender,
     /// For locks that have a turn.
     turns: Arc<Turns>,
 }
@@ -81,7 +81,7 @@ struct Place {
 
 impl Queue {
     /// And its ear at the driver, which does not keep the driver from ending.
-    pub(super) fn new(orders: Orders) -> (Arc<Self>, Ear) {
+    pub(super) fn new(orders: CommandSender) -> (Arc<Self>, Ear) {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
         let turns = Arc::new(Turns::new(move |key| pass_on(&ours.0, &ours.1, key)));
@@ -175,7 +175,7 @@ impl Queue {
 }
 
 /// Whoever had the turn is done with it: the next in line gets it.
-fn pass_on(lines: &Mutex<Lines>, orders: &Orders, key: &Key) {
+fn pass_on(lines: &Mutex<Lines>, orders: &CommandSender, key: &Key) {
     let mut lines = lock(lines);
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
     let line = place.get_mut();

@@ -6,7 +6,7 @@ use super::*;
 use crate::driver::Inbox;
 
 fn queue() -> (Arc<Queue>, Inbox, Key) {
-    let (orders, inbox) = Orders::channel();
+    let (orders, inbox) = CommandSender::channel();
     (Queue::new(orders).0, inbox, Key::new("k"))
 }
 
