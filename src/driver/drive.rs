@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::{DriverCommand, Ids, Inbox, QueueListener};
+use super::order::{CommandReceiver, DriverCommand, Ids, QueueListener};
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -75,11 +75,11 @@ impl Driver {
     /// A driver that dials its nodes as soon as it runs, and the view of them that it keeps up to date.
     pub(crate) fn new(
         options: Options,
-        inbox: Inbox,
+        inbox: CommandReceiver,
         listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<View>) {
         let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
-        let Inbox { orders, ids } = inbox;
+        let CommandReceiver { orders, ids } = inbox;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
         let links: Vec<Link> =

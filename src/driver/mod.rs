@@ -27,7 +27,7 @@ pub(crate) use hold::{Hold, Turns};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
 #[cfg(test)]
-pub(crate) use order::Inbox;
+pub(crate) use order::CommandReceiver;
 pub(crate) use order::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };

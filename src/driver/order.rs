@@ -123,7 +123,7 @@ pub(crate) struct CommandSender {
 }
 
 /// Where orders come out.
-pub(crate) struct Inbox {
+pub(crate) struct CommandReceiver {
     pub(crate) orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// Names for what nobody ordered.
     pub(super) ids: Ids,
@@ -140,10 +140,10 @@ impl Ids {
 }
 
 impl CommandSender {
-    pub(crate) fn channel() -> (Self, Inbox) {
+    pub(crate) fn channel() -> (Self, CommandReceiver) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let ids = Ids::default();
-        (Self { sender, ids: ids.clone() }, Inbox { orders: receiver, ids })
+        (Self { sender, ids: ids.clone() }, CommandReceiver { orders: receiver, ids })
     }
 
     /// A name for a machine, used once.

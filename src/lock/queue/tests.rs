@@ -3,9 +3,9 @@
 use futures::FutureExt;
 
 use super::*;
-use crate::driver::Inbox;
+use crate::driver::CommandReceiver;
 
-fn queue() -> (Arc<Queue>, Inbox, Key) {
+fn queue() -> (Arc<Queue>, CommandReceiver, Key) {
     let (orders, inbox) = CommandSender::channel();
     (Queue::new(orders).0, inbox, Key::new("k"))
 }
