@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::{CommandReceiver, DriverCommand, Ids, QueueListener};
+use super::order::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -43,7 +43,7 @@ pub(crate) struct Driver {
     unsent: NodeSet,
     listener: Box<dyn QueueListener>,
     /// Names for what nobody ordered.
-    ids: Ids,
+    ids: OperationIds,
     orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
     takes_orders: bool,

@@ -119,21 +119,21 @@ pub(crate) struct ShutdownRemainder {
 #[derive(Clone)]
 pub(crate) struct CommandSender {
     sender: mpsc::UnboundedSender<DriverCommand>,
-    ids: Ids,
+    ids: OperationIds,
 }
 
 /// Where orders come out.
 pub(crate) struct CommandReceiver {
     pub(crate) orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// Names for what nobody ordered.
-    pub(super) ids: Ids,
+    pub(super) ids: OperationIds,
 }
 
 /// Names for machines, each used once.
 #[derive(Clone, Default)]
-pub(crate) struct Ids(Arc<AtomicU64>);
+pub(crate) struct OperationIds(Arc<AtomicU64>);
 
-impl Ids {
+impl OperationIds {
     pub(crate) fn id(&self) -> Id {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
@@ -142,7 +142,7 @@ impl Ids {
 impl CommandSender {
     pub(crate) fn channel() -> (Self, CommandReceiver) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let ids = Ids::default();
+        let ids = OperationIds::default();
         (Self { sender, ids: ids.clone() }, CommandReceiver { orders: receiver, ids })
     }
 
