@@ -100,7 +100,7 @@ impl Desk {
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }
-            DriverCommand::Abandon(id) => self.abandon(id, board, now),
+            DriverCommand::Cancel(id) => self.abandon(id, board, now),
             DriverCommand::Extend { id, terms, reply } => {
                 if board.extend(id, terms, now) && self.keepers.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);

@@ -26,7 +26,7 @@ pub(crate) enum DriverCommand {
         reply: oneshot::Sender<Result<Arc<Hold>, Refusal>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.
-    Abandon(Id),
+    Cancel(Id),
     Extend {
         id: Id,
         terms: Terms,

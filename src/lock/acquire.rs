@@ -373,7 +373,7 @@ struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.is_open {
-            self.client.shared.orders.send(DriverCommand::Abandon(self.id));
+            self.client.shared.orders.send(DriverCommand::Cancel(self.id));
         }
     }
 }
