@@ -91,7 +91,9 @@ impl Desk {
     pub(super) fn take(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
-            DriverCommand::Acquire { .. } | DriverCommand::Survey { .. } | DriverCommand::Declare { .. }
+            DriverCommand::Acquire { .. }
+            | DriverCommand::Survey { .. }
+            | DriverCommand::Initialize { .. }
                 if self.closing.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
                 self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
@@ -123,7 +125,7 @@ impl Desk {
                 self.records.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
                 board.survey(id, phase, key, now);
             }
-            DriverCommand::Declare { id, is_forced, reply } => {
+            DriverCommand::Initialize { id, is_forced, reply } => {
                 self.records.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }

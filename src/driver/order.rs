@@ -45,7 +45,7 @@ pub(crate) enum DriverCommand {
         reply: oneshot::Sender<SurveyResult>,
     },
     /// Make the nodes a new cluster that votes at once.
-    Declare {
+    Initialize {
         id: Id,
         is_forced: bool,
         reply: oneshot::Sender<Declared>,

@@ -41,7 +41,7 @@ impl Builder {
         // Each node is looked at and written to, and its connection given up if it owes an answer for too long.
         let span = Some(client.shared.one_dial() + client.shared.node_timeout * 16);
         let answer =
-            client.shared.ask(span, |reply| DriverCommand::Declare { id, is_forced: force, reply }).await;
+            client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
             Ok(Declared::Fresh) => Ok(Init::Fresh),
             Ok(Declared::Already) => Ok(Init::Already),
