@@ -236,7 +236,7 @@ impl Driver {
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             match order {
-                DriverCommand::Stand { id, key, waited, is_aside, reply } => {
+                DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
                 DriverCommand::Call { key } => self.call_next(&key, now),

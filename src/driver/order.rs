@@ -52,7 +52,7 @@ pub(crate) enum DriverCommand {
     },
     /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
     /// answer is dropped where no node keeps lines.
-    Stand {
+    Enqueue {
         id: Id,
         key: Key,
         waited: Duration,

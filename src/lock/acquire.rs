@@ -249,7 +249,7 @@ impl<'a> InLine<'a> {
             (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.node_timeout));
-        let order = |reply| DriverCommand::Stand { id: shared.orders.id(), key, waited, is_aside, reply };
+        let order = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
         shared.ask(span, order).await.ok()
     }
 }

@@ -353,7 +353,7 @@ impl Turn {
             let (id, key) = (self.queue.orders.id(), self.key.clone());
             // Whoever waits asks again, so the answer does not matter.
             let (reply, _) = oneshot::channel();
-            self.queue.orders.send(DriverCommand::Stand {
+            self.queue.orders.send(DriverCommand::Enqueue {
                 id,
                 key,
                 waited: Duration::ZERO,

@@ -144,7 +144,7 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     let mut again = Box::pin(queue.turn(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
-    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Stand { .. })));
+    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Enqueue { .. })));
     assert!(!queue.keeps_turn(&key), "the others are called");
     drop(turn);
     assert_eq!(again.now_or_never().expect("the turn").next(), Next::Wait);
