@@ -130,7 +130,9 @@ impl Desk {
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
-            DriverCommand::Enqueue { .. } | DriverCommand::Call { .. } | DriverCommand::Leave { .. } => {}
+            DriverCommand::Enqueue { .. }
+            | DriverCommand::NotifyNext { .. }
+            | DriverCommand::Leave { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
                 if let Some(closing) = &mut self.closing {

@@ -239,7 +239,7 @@ impl Driver {
                 DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
-                DriverCommand::Call { key } => self.call_next(&key, now),
+                DriverCommand::NotifyNext { key } => self.call_next(&key, now),
                 DriverCommand::Leave { key } => self.leave(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);

@@ -60,7 +60,7 @@ pub(crate) enum DriverCommand {
         reply: oneshot::Sender<Vote>,
     },
     /// Call who has waited longest for a key that was made free. We may be that one.
-    Call {
+    NotifyNext {
         key: Key,
     },
     /// Leave the line again.

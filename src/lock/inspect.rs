@@ -119,7 +119,7 @@ impl Redlock {
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::Break, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
-        self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
+        self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
     }
 
@@ -151,7 +151,7 @@ impl Redlock {
     pub async fn break_lock_of(&self, name: impl AsRef<str>, mark: Mark) -> Result<Report, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
-            self.shared.orders.send(DriverCommand::Call { key: self.key(&Key::new(name.as_ref()))? });
+            self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         }
         Ok(self.report(votes))
     }
