@@ -132,7 +132,7 @@ impl Desk {
             // Those need a look at the links, and were taken before.
             DriverCommand::Enqueue { .. }
             | DriverCommand::NotifyNext { .. }
-            | DriverCommand::Leave { .. } => {}
+            | DriverCommand::Dequeue { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
                 if let Some(closing) = &mut self.closing {

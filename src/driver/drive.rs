@@ -240,7 +240,7 @@ impl Driver {
                     self.stand(id, (key, waited, is_aside), reply, now);
                 }
                 DriverCommand::NotifyNext { key } => self.call_next(&key, now),
-                DriverCommand::Leave { key } => self.leave(&key, now),
+                DriverCommand::Dequeue { key } => self.leave(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);
                     self.desk.take(order, &mut self.board, now);

@@ -64,7 +64,7 @@ pub(crate) enum DriverCommand {
         key: Key,
     },
     /// Leave the line again.
-    Leave {
+    Dequeue {
         key: Key,
     },
     Shutdown {

@@ -201,7 +201,7 @@ fn pass_on(lines: &Mutex<Lines>, orders: &CommandSender, key: &Key) {
     let owes_call = matches!(line, Line::Crowded(crowd) if crowd.owes_call);
     let head = line.head();
     if head.share.on_idle() || owes_call {
-        orders.send(DriverCommand::Leave { key: key.clone() });
+        orders.send(DriverCommand::Dequeue { key: key.clone() });
     }
     if !head.share.has_others() {
         place.remove();

@@ -111,7 +111,9 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
             );
         }
         drop(turn);
-        assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Leave { key: left, .. }) if left == key));
+        assert!(
+            matches!(inbox.orders.try_recv(), Ok(DriverCommand::Dequeue { key: left, .. }) if left == key)
+        );
         assert!(inbox.orders.try_recv().is_err());
     }
 }
@@ -127,7 +129,7 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
     assert!(queue.keeps_turn(&key));
     drop(next);
     drop(turn);
-    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Leave { .. })), "leaving calls the next");
+    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Dequeue { .. })), "leaving calls the next");
 }
 
 #[tokio::test]
