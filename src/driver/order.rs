@@ -77,7 +77,7 @@ pub(crate) enum DriverCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueEvent<'a> {
     /// It is our turn.
-    Called { key: &'a Key, has_others: bool, is_found: bool },
+    Notified { key: &'a Key, has_others: bool, is_found: bool },
     /// A release of ours met another process that waits.
     HasOthers(&'a Key),
     /// A node is gone, and the lines on it.

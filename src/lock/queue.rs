@@ -225,7 +225,7 @@ impl QueueListener for Ear {
     fn hear(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
-            QueueEvent::Called { key, has_others, is_found } => match lines.get_mut(key) {
+            QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
                     line.head().share.on_called(has_others, is_found, waiting);

@@ -12,7 +12,7 @@ fn queue() -> (Arc<Queue>, CommandReceiver, Key) {
 
 impl Queue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).hear(QueueEvent::Called { key, has_others: true, is_found: false })
+        Ear(Arc::clone(&self.lines)).hear(QueueEvent::Notified { key, has_others: true, is_found: false })
     }
 }
 
@@ -226,7 +226,7 @@ mod at_random {
                     }
                     Deed::Hear(what) => {
                         let heard = match what {
-                            0 => QueueEvent::Called { key: &key, has_others: true, is_found: false },
+                            0 => QueueEvent::Notified { key: &key, has_others: true, is_found: false },
                             1 => QueueEvent::HasOthers(&key),
                             _ => QueueEvent::Displaced,
                         };
