@@ -79,7 +79,7 @@ pub(crate) enum QueueEvent<'a> {
     /// It is our turn.
     Notified { key: &'a Key, has_others: bool, is_found: bool },
     /// A release of ours met another process that waits.
-    HasOthers(&'a Key),
+    HasOtherWaiters(&'a Key),
     /// A node is gone, and the lines on it.
     Displaced,
 }

@@ -234,7 +234,7 @@ impl QueueListener for Ear {
                 }
                 _ => return false,
             },
-            QueueEvent::HasOthers(key) => {
+            QueueEvent::HasOtherWaiters(key) => {
                 if let Some(line) = lines.get_mut(key) {
                     line.head().share.on_others();
                 }

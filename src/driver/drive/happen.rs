@@ -83,7 +83,7 @@ impl Driver {
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.desk.key_of(id)
             {
-                self.listener.hear(QueueEvent::HasOthers(key));
+                self.listener.hear(QueueEvent::HasOtherWaiters(key));
             }
             if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
                 let key = key.as_ref().map_or("", |key| key.as_str());

@@ -227,7 +227,7 @@ mod at_random {
                     Deed::Hear(what) => {
                         let heard = match what {
                             0 => QueueEvent::Notified { key: &key, has_others: true, is_found: false },
-                            1 => QueueEvent::HasOthers(&key),
+                            1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::Displaced,
                         };
                         Ear(Arc::clone(&queue.lines)).hear(heard);
