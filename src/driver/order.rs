@@ -81,7 +81,7 @@ pub(crate) enum QueueEvent<'a> {
     /// A release of ours met another process that waits.
     HasOtherWaiters(&'a Key),
     /// A node is gone, and the lines on it.
-    Displaced,
+    QueueLost,
 }
 
 /// Who is told of lines.

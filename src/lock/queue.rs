@@ -239,7 +239,7 @@ impl QueueListener for Ear {
                     line.head().share.on_others();
                 }
             }
-            QueueEvent::Displaced => {
+            QueueEvent::QueueLost => {
                 for line in lines.values_mut() {
                     line.head().share.on_displaced();
                     line.ring();

@@ -124,7 +124,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
-        self.listener.hear(QueueEvent::Displaced);
+        self.listener.hear(QueueEvent::QueueLost);
         self.is_news = true;
     }
 
@@ -134,7 +134,7 @@ impl Driver {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
-        self.listener.hear(QueueEvent::Displaced);
+        self.listener.hear(QueueEvent::QueueLost);
         self.is_news = true;
     }
 

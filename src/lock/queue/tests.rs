@@ -228,7 +228,7 @@ mod at_random {
                         let heard = match what {
                             0 => QueueEvent::Notified { key: &key, has_others: true, is_found: false },
                             1 => QueueEvent::HasOtherWaiters(&key),
-                            _ => QueueEvent::Displaced,
+                            _ => QueueEvent::QueueLost,
                         };
                         Ear(Arc::clone(&queue.lines)).hear(heard);
                     }
