@@ -87,7 +87,7 @@ pub(crate) enum QueueEvent<'a> {
 /// Who is told of lines.
 pub(crate) trait QueueListener: Send {
     /// False if nobody here wants the key that we were called for.
-    fn hear(&self, heard: QueueEvent<'_>) -> bool;
+    fn on_event(&self, heard: QueueEvent<'_>) -> bool;
 
     /// Nobody waits any more: every key for which we may stand in line.
     fn give_up(&self) -> Vec<Key>;

@@ -222,7 +222,7 @@ fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
 }
 
 impl QueueListener for Ear {
-    fn hear(&self, heard: QueueEvent<'_>) -> bool {
+    fn on_event(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {
             QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {

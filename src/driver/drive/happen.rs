@@ -83,7 +83,7 @@ impl Driver {
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.desk.key_of(id)
             {
-                self.listener.hear(QueueEvent::HasOtherWaiters(key));
+                self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }
             if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
@@ -124,7 +124,7 @@ impl Driver {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
-        self.listener.hear(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::QueueLost);
         self.is_news = true;
     }
 
@@ -134,7 +134,7 @@ impl Driver {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
-        self.listener.hear(QueueEvent::QueueLost);
+        self.listener.on_event(QueueEvent::QueueLost);
         self.is_news = true;
     }
 

@@ -61,7 +61,7 @@ impl Driver {
     pub(super) fn take_calls(&mut self, node: NodeId, now: Moment) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
             let (has_others, is_found) = (call.has_others, call.is_found);
-            if !self.listener.hear(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
+            if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
                 self.board.line_up(self.ids.id(), node, (RequestKind::Leave, call.key, Duration::ZERO), now);
             }

@@ -12,7 +12,7 @@ fn queue() -> (Arc<Queue>, CommandReceiver, Key) {
 
 impl Queue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).hear(QueueEvent::Notified { key, has_others: true, is_found: false })
+        Ear(Arc::clone(&self.lines)).on_event(QueueEvent::Notified { key, has_others: true, is_found: false })
     }
 }
 
@@ -230,7 +230,7 @@ mod at_random {
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::QueueLost,
                         };
-                        Ear(Arc::clone(&queue.lines)).hear(heard);
+                        Ear(Arc::clone(&queue.lines)).on_event(heard);
                     }
                     Deed::Leave(_) | Deed::Look => {}
                 }
