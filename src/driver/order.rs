@@ -90,7 +90,7 @@ pub(crate) trait QueueListener: Send {
     fn on_event(&self, heard: QueueEvent<'_>) -> bool;
 
     /// Nobody waits any more: every key for which we may stand in line.
-    fn give_up(&self) -> Vec<Key>;
+    fn drain(&self) -> Vec<Key>;
 }
 
 /// How an extension ended.

@@ -249,7 +249,7 @@ impl QueueListener for Ear {
         true
     }
 
-    fn give_up(&self) -> Vec<Key> {
+    fn drain(&self) -> Vec<Key> {
         let mut lines = lock(&self.0);
         let stands = lines.iter_mut().filter_map(|(key, line)| {
             line.ring();

@@ -52,7 +52,7 @@ impl Driver {
 
     /// Nobody waits any more, and nothing of us stays.
     pub(super) fn leave_all(&mut self, now: Moment) {
-        for key in self.listener.give_up() {
+        for key in self.listener.drain() {
             self.leave(&key, now);
         }
     }
