@@ -262,7 +262,7 @@ impl Desk {
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
             News::Unconfirmed(votes) => {
-                let span = end_renewal(&|| ExtendOutcome::Unconfirmed(votes.clone()));
+                let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }

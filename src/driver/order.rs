@@ -96,7 +96,7 @@ pub(crate) trait QueueListener: Send {
 /// How an extension ended.
 pub(crate) enum ExtendOutcome {
     Renewed(Moment),
-    Unconfirmed(Vec<Vote>),
+    NoQuorum(Vec<Vote>),
     Lost,
 }
 

@@ -117,7 +117,7 @@ impl Guard {
         match shared.ask(Some(terms.patience()), |reply| DriverCommand::Extend { id, terms, reply }).await {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
-            Ok(ExtendOutcome::Unconfirmed(votes)) => {
+            Ok(ExtendOutcome::NoQuorum(votes)) => {
                 Err(ExtendError::Unconfirmed { key: key.shared(), report: self.client.report(votes) })
             }
             Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),

@@ -106,7 +106,7 @@ impl Board {
         self.advance(id, now);
     }
 
-    /// Asks for these terms for a held lock. Tells `Renewed`, `Unconfirmed` or `Lost`. False, and nothing told, if
+    /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
     pub fn extend(&mut self, id: Id, terms: Terms, now: Moment) -> bool {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);

@@ -206,7 +206,7 @@ impl Lease {
         }
     }
 
-    /// Asks for these terms from now on, once. Says `Renewed`, `Unconfirmed` or `Lost` in its time. Poll next.
+    /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
     pub fn extend(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         match &self.state {
             State::Held(_) if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
