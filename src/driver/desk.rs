@@ -186,7 +186,8 @@ impl Desk {
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
-            let _ = reply.send(ShutdownRemainder { undone, kept: board.kept().cloned().collect() });
+            let _ = reply
+                .send(ShutdownRemainder { pending_releases: undone, kept: board.kept().cloned().collect() });
         }
     }
 

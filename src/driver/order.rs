@@ -110,7 +110,7 @@ pub(crate) struct SurveyResult {
 #[derive(Default)]
 pub(crate) struct ShutdownRemainder {
     /// Keys that may still stand on a node.
-    pub(crate) undone: Vec<(NodeId, Key)>,
+    pub(crate) pending_releases: Vec<(NodeId, Key)>,
     /// Locks that were still held.
     pub(crate) kept: Vec<Key>,
 }

@@ -31,11 +31,12 @@ impl Redlock {
                 return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
             }
         };
-        if left.undone.is_empty() && left.kept.is_empty() {
+        if left.pending_releases.is_empty() && left.kept.is_empty() {
             return Ok(());
         }
         let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
-        let undone = left.undone.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
+        let undone =
+            left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
             undone,
             kept: left.kept.iter().map(ToString::to_string).collect(),
