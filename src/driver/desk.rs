@@ -186,8 +186,10 @@ impl Desk {
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
-            let _ = reply
-                .send(ShutdownRemainder { pending_releases: undone, kept: board.kept().cloned().collect() });
+            let _ = reply.send(ShutdownRemainder {
+                pending_releases: undone,
+                held_keys: board.kept().cloned().collect(),
+            });
         }
     }
 

@@ -112,7 +112,7 @@ pub(crate) struct ShutdownRemainder {
     /// Keys that may still stand on a node.
     pub(crate) pending_releases: Vec<(NodeId, Key)>,
     /// Locks that were still held.
-    pub(crate) kept: Vec<Key>,
+    pub(crate) held_keys: Vec<Key>,
 }
 
 /// Where orders are handed in: cheap to clone, usable without a runtime.

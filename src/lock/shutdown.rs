@@ -31,7 +31,7 @@ impl Redlock {
                 return Err(ShutdownError { no_driver: Some(why), ..ShutdownError::default() });
             }
         };
-        if left.pending_releases.is_empty() && left.kept.is_empty() {
+        if left.pending_releases.is_empty() && left.held_keys.is_empty() {
             return Ok(());
         }
         let name = |node: usize| self.shared.names.get(node).map(ToString::to_string).unwrap_or_default();
@@ -39,7 +39,7 @@ impl Redlock {
             left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
             undone,
-            kept: left.kept.iter().map(ToString::to_string).collect(),
+            kept: left.held_keys.iter().map(ToString::to_string).collect(),
             no_driver: None,
         })
     }
