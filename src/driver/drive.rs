@@ -79,7 +79,7 @@ impl Driver {
         listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<View>) {
         let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
-        let CommandReceiver { orders, ids } = inbox;
+        let CommandReceiver { commands: orders, ids } = inbox;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
         let links: Vec<Link> =

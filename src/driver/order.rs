@@ -124,7 +124,7 @@ pub(crate) struct CommandSender {
 
 /// Where orders come out.
 pub(crate) struct CommandReceiver {
-    pub(crate) orders: mpsc::UnboundedReceiver<DriverCommand>,
+    pub(crate) commands: mpsc::UnboundedReceiver<DriverCommand>,
     /// Names for what nobody ordered.
     pub(super) ids: OperationIds,
 }
@@ -143,7 +143,7 @@ impl CommandSender {
     pub(crate) fn channel() -> (Self, CommandReceiver) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let ids = OperationIds::default();
-        (Self { sender, ids: ids.clone() }, CommandReceiver { orders: receiver, ids })
+        (Self { sender, ids: ids.clone() }, CommandReceiver { commands: receiver, ids })
     }
 
     /// A name for a machine, used once.

@@ -97,7 +97,7 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_turn(&key).expect("the turn");
     drop(turn);
-    assert!(inbox.orders.try_recv().is_err(), "nobody stood anywhere");
+    assert!(inbox.commands.try_recv().is_err(), "nobody stood anywhere");
     for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
         let turn = queue.try_turn(&key).expect("the turn");
         turn.share(|share, _| share.on_stood());
@@ -112,9 +112,9 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
         }
         drop(turn);
         assert!(
-            matches!(inbox.orders.try_recv(), Ok(DriverCommand::Dequeue { key: left, .. }) if left == key)
+            matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { key: left, .. }) if left == key)
         );
-        assert!(inbox.orders.try_recv().is_err());
+        assert!(inbox.commands.try_recv().is_err());
     }
 }
 
@@ -129,7 +129,7 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
     assert!(queue.keeps_turn(&key));
     drop(next);
     drop(turn);
-    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Dequeue { .. })), "leaving calls the next");
+    assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })), "leaving calls the next");
 }
 
 #[tokio::test]
@@ -140,13 +140,13 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.called(&key), "others wait, and two of us are served");
     turn.on_taken();
-    assert!(queue.keeps_turn(&key) && inbox.orders.try_recv().is_err());
+    assert!(queue.keeps_turn(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
     let turn = next.now_or_never().expect("the turn");
     let mut again = Box::pin(queue.turn(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
-    assert!(matches!(inbox.orders.try_recv(), Ok(DriverCommand::Enqueue { .. })));
+    assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
     assert!(!queue.keeps_turn(&key), "the others are called");
     drop(turn);
     assert_eq!(again.now_or_never().expect("the turn").next(), Next::Wait);
