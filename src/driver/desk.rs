@@ -7,9 +7,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
+use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::order::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::record::{Caller, Keeper, Record, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};

@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
 use super::desk::Desk;
 use super::link::{Happening, Link};
 use super::nodes::View;
-use super::order::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};

@@ -4,13 +4,13 @@
 //! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
+mod command;
 mod courtesy;
 mod desk;
 mod drive;
 mod hold;
 mod link;
 mod nodes;
-mod order;
 mod ready;
 mod record;
 
@@ -22,12 +22,12 @@ pub use crate::node::DialStep;
 pub(crate) use crate::node::{Address, Login, Settings};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use crate::node::{Tls, TlsFiles};
+#[cfg(test)]
+pub(crate) use command::CommandReceiver;
+pub(crate) use command::{
+    CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
+};
 pub(crate) use drive::{Driver, Options};
 pub(crate) use hold::{Hold, Turns};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
-#[cfg(test)]
-pub(crate) use order::CommandReceiver;
-pub(crate) use order::{
-    CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
-};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tracing::Span;
 
+use super::command::{ExtendOutcome, SurveyResult};
 use super::hold::Hold;
-use super::order::{ExtendOutcome, SurveyResult};
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::super::command::QueueEvent;
 use super::super::link::Happening;
 use super::super::nodes::NodeStatus;
-use super::super::order::QueueEvent;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;

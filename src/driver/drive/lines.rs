@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::super::order::QueueEvent;
+use super::super::command::QueueEvent;
 use super::Driver;
 use crate::node::Connection;
 use quorlock_proto::board::Id;
