@@ -23,7 +23,7 @@ use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{Holder, Vote};
 
 /// The callers, and who among them waits for which machine.
-pub(super) struct Desk {
+pub(super) struct PendingCalls {
     events: Events,
     /// Those who wait for an answer.
     records: ById<Record>,
@@ -65,7 +65,7 @@ struct Closing {
     replies: Vec<oneshot::Sender<ShutdownRemainder>>,
 }
 
-impl Desk {
+impl PendingCalls {
     pub(super) fn new(events: Events) -> Self {
         Self {
             events,

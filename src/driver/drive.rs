@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
-use super::desk::Desk;
+use super::desk::PendingCalls;
 use super::link::{Happening, Link};
 use super::nodes::View;
 use super::ready::{ORDERS, ReadySet, TIMER};
@@ -33,7 +33,7 @@ pub(crate) struct Driver {
     board: Board,
     bells: ReadySet,
     links: Vec<Link>,
-    desk: Desk,
+    desk: PendingCalls,
     events: Events,
     view: watch::Sender<View>,
     /// Whether the view is to be published at the end of the turn.
@@ -93,7 +93,7 @@ impl Driver {
             },
             bells: ReadySet::new(links.len()),
             links,
-            desk: Desk::new(events.clone()),
+            desk: PendingCalls::new(events.clone()),
             events,
             view,
             is_news: false,
