@@ -35,14 +35,14 @@ pub(super) struct PendingCalls {
     courtesy: Courtesy,
 }
 
-type ById<T> = HashMap<Id, T, BuildHasherDefault<Spread>>;
+type ById<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
 
 /// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
 /// hasher's guard against that would cost more than all else that is done here.
 #[derive(Default)]
-struct Spread(u64);
+struct IdHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
         self.0
     }
