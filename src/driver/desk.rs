@@ -31,7 +31,7 @@ pub(super) struct PendingCalls {
     keepers: ById<Keeper>,
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<Renewing>,
-    closing: Option<Closing>,
+    closing: Option<ShutdownState>,
     courtesy: Courtesy,
 }
 
@@ -60,7 +60,7 @@ impl Hasher for IdHasher {
 }
 
 /// A shutdown under way.
-struct Closing {
+struct ShutdownState {
     deadline: Moment,
     replies: Vec<oneshot::Sender<ShutdownRemainder>>,
 }
@@ -157,7 +157,7 @@ impl PendingCalls {
             closing.deadline = closing.deadline.earlier(deadline);
             return;
         }
-        self.closing = Some(Closing { deadline, replies: Vec::new() });
+        self.closing = Some(ShutdownState { deadline, replies: Vec::new() });
         let waiting: Vec<Id> = (self.records.iter())
             .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
             .map(|(id, _)| *id)
