@@ -26,7 +26,7 @@ use quorlock_proto::vote::{Holder, Vote};
 pub(super) struct PendingCalls {
     events: Events,
     /// Those who wait for an answer.
-    records: ById<Record>,
+    calls: ById<Record>,
     /// Those who have a lock.
     keepers: ById<Keeper>,
     /// Which locks are being renewed, where anybody wants to know.
@@ -69,7 +69,7 @@ impl PendingCalls {
     pub(super) fn new(events: Events) -> Self {
         Self {
             events,
-            records: HashMap::default(),
+            calls: HashMap::default(),
             keepers: HashMap::default(),
             renewals: HashMap::default(),
             closing: None,
@@ -79,12 +79,12 @@ impl PendingCalls {
 
     /// Whether the callers are to speak before the driver goes on.
     pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64) -> bool {
-        self.courtesy.stands_back(self.records.len(), boot_nanos)
+        self.courtesy.stands_back(self.calls.len(), boot_nanos)
     }
 
     /// The key that a machine works on.
     pub(super) fn key_of(&self, id: Id) -> Option<&Key> {
-        let record = self.records.get(&id).map(|record| &record.key);
+        let record = self.calls.get(&id).map(|record| &record.key);
         record.or_else(|| self.keepers.get(&id).map(|keeper| keeper.0.key()))
     }
 
@@ -96,7 +96,7 @@ impl PendingCalls {
             | DriverCommand::Initialize { .. }
                 if self.closing.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
-                self.records.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
+                self.calls.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
@@ -113,7 +113,7 @@ impl PendingCalls {
             DriverCommand::Release { id, keeps_turn, reply } => {
                 if let Some(keeper) = self.keepers.remove(&id) {
                     self.renewals.remove(&id);
-                    self.records.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
+                    self.calls.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
                     if keeps_turn {
                         board.release_to_next(id, now);
                     } else {
@@ -122,11 +122,11 @@ impl PendingCalls {
                 }
             }
             DriverCommand::Survey { id, phase, key, reply } => {
-                self.records.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
+                self.calls.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
                 board.survey(id, phase, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
-                self.records.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
+                self.calls.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
@@ -143,12 +143,12 @@ impl PendingCalls {
     }
 
     pub(super) fn stand(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
-        self.records.insert(id, Record::new(key, Caller::Standing(node, reply)));
+        self.calls.insert(id, Record::new(key, Caller::Standing(node, reply)));
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
     pub(super) fn release_beyond(&mut self, id: Id, key: Key) {
-        self.records.insert(id, Record::new(key, Caller::Releasing(None)));
+        self.calls.insert(id, Record::new(key, Caller::Releasing(None)));
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
@@ -158,7 +158,7 @@ impl PendingCalls {
             return;
         }
         self.closing = Some(ShutdownState { deadline, replies: Vec::new() });
-        let waiting: Vec<Id> = (self.records.iter())
+        let waiting: Vec<Id> = (self.calls.iter())
             .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
             .map(|(id, _)| *id)
             .collect();
@@ -197,13 +197,13 @@ impl PendingCalls {
         match news {
             News::Surveyed(votes) => self.surveyed(id, votes, board),
             News::Declared(declared) => {
-                let Some(record) = self.records.remove(&id) else { return };
+                let Some(record) = self.calls.remove(&id) else { return };
                 if let Caller::Declaring(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }
             News::Refused(refusal) => {
-                let Some(record) = self.records.remove(&id) else { return };
+                let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
                 if let Caller::Acquiring(reply) = record.caller {
                     self.courtesy.on_answered();
@@ -211,7 +211,7 @@ impl PendingCalls {
                 }
             }
             News::Released(votes) => {
-                let Some(record) = self.records.remove(&id) else { return };
+                let Some(record) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
                 if let Caller::Releasing(Some(reply)) = record.caller {
@@ -220,7 +220,7 @@ impl PendingCalls {
                 }
             }
             News::Won { deadline, confirmed, number, rounds } => {
-                let Some(Record { key, caller: Caller::Acquiring(reply) }) = self.records.remove(&id) else {
+                let Some(Record { key, caller: Caller::Acquiring(reply) }) = self.calls.remove(&id) else {
                     return;
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
@@ -288,7 +288,7 @@ impl PendingCalls {
     }
 
     fn surveyed(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
-        let Some(Record { key, caller }) = self.records.remove(&id) else { return };
+        let Some(Record { key, caller }) = self.calls.remove(&id) else { return };
         if let Caller::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
             let _ = reply.send(votes[node.index()].clone());
@@ -308,7 +308,7 @@ impl PendingCalls {
     }
 
     fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
-        self.records.remove(&id);
+        self.calls.remove(&id);
         self.keepers.remove(&id);
         self.renewals.remove(&id);
         board.abandon(id, now);
