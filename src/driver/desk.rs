@@ -28,7 +28,7 @@ pub(super) struct PendingCalls {
     /// Those who wait for an answer.
     calls: ById<Record>,
     /// Those who have a lock.
-    keepers: ById<Keeper>,
+    leases: ById<Keeper>,
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<Renewing>,
     closing: Option<ShutdownState>,
@@ -70,7 +70,7 @@ impl PendingCalls {
         Self {
             events,
             calls: HashMap::default(),
-            keepers: HashMap::default(),
+            leases: HashMap::default(),
             renewals: HashMap::default(),
             closing: None,
             courtesy: Courtesy::default(),
@@ -85,7 +85,7 @@ impl PendingCalls {
     /// The key that a machine works on.
     pub(super) fn key_of(&self, id: Id) -> Option<&Key> {
         let record = self.calls.get(&id).map(|record| &record.key);
-        record.or_else(|| self.keepers.get(&id).map(|keeper| keeper.0.key()))
+        record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
     }
 
     pub(super) fn take(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
@@ -104,14 +104,14 @@ impl PendingCalls {
             }
             DriverCommand::Cancel(id) => self.abandon(id, board, now),
             DriverCommand::Extend { id, terms, reply } => {
-                if board.extend(id, terms, now) && self.keepers.contains_key(&id) {
+                if board.extend(id, terms, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
                 } else {
                     let _ = reply.send(ExtendOutcome::Lost);
                 }
             }
             DriverCommand::Release { id, keeps_turn, reply } => {
-                if let Some(keeper) = self.keepers.remove(&id) {
+                if let Some(keeper) = self.leases.remove(&id) {
                     self.renewals.remove(&id);
                     self.calls.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
                     if keeps_turn {
@@ -181,7 +181,7 @@ impl PendingCalls {
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn farewell(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
-        for Keeper(hold) in self.keepers.values().filter(|keeper| keeper.0.lose()) {
+        for Keeper(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
@@ -225,7 +225,7 @@ impl PendingCalls {
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
                 let hold = Arc::new(Hold::new(key, deadline, confirmed, token));
-                self.keepers.insert(id, Keeper(Arc::clone(&hold)));
+                self.leases.insert(id, Keeper(Arc::clone(&hold)));
                 self.courtesy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller walked away in the very moment of success.
@@ -244,7 +244,7 @@ impl PendingCalls {
     }
 
     fn tell_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
-        let Some(Keeper(hold)) = self.keepers.get(&id) else { return };
+        let Some(Keeper(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
@@ -309,7 +309,7 @@ impl PendingCalls {
 
     fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
         self.calls.remove(&id);
-        self.keepers.remove(&id);
+        self.leases.remove(&id);
         self.renewals.remove(&id);
         board.abandon(id, now);
     }
