@@ -31,7 +31,7 @@ pub(super) struct PendingCalls {
     leases: ById<Keeper>,
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<Renewing>,
-    closing: Option<ShutdownState>,
+    shutdown: Option<ShutdownState>,
     courtesy: Courtesy,
 }
 
@@ -72,7 +72,7 @@ impl PendingCalls {
             calls: HashMap::default(),
             leases: HashMap::default(),
             renewals: HashMap::default(),
-            closing: None,
+            shutdown: None,
             courtesy: Courtesy::default(),
         }
     }
@@ -94,7 +94,7 @@ impl PendingCalls {
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
-                if self.closing.is_some() => {}
+                if self.shutdown.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
                 self.calls.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
                 if claim.floor > 0 {
@@ -135,7 +135,7 @@ impl PendingCalls {
             | DriverCommand::Dequeue { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
                 self.close(deadline, board, now);
-                if let Some(closing) = &mut self.closing {
+                if let Some(closing) = &mut self.shutdown {
                     closing.replies.push(reply);
                 }
             }
@@ -153,11 +153,11 @@ impl PendingCalls {
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
     pub(super) fn close(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
-        if let Some(closing) = &mut self.closing {
+        if let Some(closing) = &mut self.shutdown {
             closing.deadline = closing.deadline.earlier(deadline);
             return;
         }
-        self.closing = Some(ShutdownState { deadline, replies: Vec::new() });
+        self.shutdown = Some(ShutdownState { deadline, replies: Vec::new() });
         let waiting: Vec<Id> = (self.calls.iter())
             .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
             .map(|(id, _)| *id)
@@ -168,12 +168,12 @@ impl PendingCalls {
     }
 
     pub(super) fn closes_at(&self) -> Option<Moment> {
-        self.closing.as_ref().map(|closing| closing.deadline)
+        self.shutdown.as_ref().map(|closing| closing.deadline)
     }
 
     /// Whether a shutdown has nothing left to wait for.
     pub(super) fn is_over(&self, board: &Board, now: Moment) -> bool {
-        self.closing.as_ref().is_some_and(|closing| {
+        self.shutdown.as_ref().is_some_and(|closing| {
             now.is_due(closing.deadline) || (!board.is_busy() && board.undone().next().is_none())
         })
     }
@@ -184,7 +184,7 @@ impl PendingCalls {
         for Keeper(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
-        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+        for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(ShutdownRemainder {
                 pending_releases: undone,
