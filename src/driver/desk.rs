@@ -32,7 +32,7 @@ pub(super) struct PendingCalls {
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<Renewing>,
     shutdown: Option<ShutdownState>,
-    courtesy: Courtesy,
+    yield_policy: Courtesy,
 }
 
 type ById<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
@@ -73,13 +73,13 @@ impl PendingCalls {
             leases: HashMap::default(),
             renewals: HashMap::default(),
             shutdown: None,
-            courtesy: Courtesy::default(),
+            yield_policy: Courtesy::default(),
         }
     }
 
     /// Whether the callers are to speak before the driver goes on.
     pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64) -> bool {
-        self.courtesy.stands_back(self.calls.len(), boot_nanos)
+        self.yield_policy.stands_back(self.calls.len(), boot_nanos)
     }
 
     /// The key that a machine works on.
@@ -206,7 +206,7 @@ impl PendingCalls {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
                 if let Caller::Acquiring(reply) = record.caller {
-                    self.courtesy.on_answered();
+                    self.yield_policy.on_answered();
                     let _ = reply.send(Err(refusal));
                 }
             }
@@ -215,7 +215,7 @@ impl PendingCalls {
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
                 if let Caller::Releasing(Some(reply)) = record.caller {
-                    self.courtesy.on_answered();
+                    self.yield_policy.on_answered();
                     let _ = reply.send(votes);
                 }
             }
@@ -226,7 +226,7 @@ impl PendingCalls {
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
                 let hold = Arc::new(Hold::new(key, deadline, confirmed, token));
                 self.leases.insert(id, Keeper(Arc::clone(&hold)));
-                self.courtesy.on_answered();
+                self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller walked away in the very moment of success.
                     return self.abandon(id, board, now);
