@@ -78,7 +78,7 @@ impl PendingCalls {
     }
 
     /// Whether the callers are to speak before the driver goes on.
-    pub(super) fn lets_callers_speak(&mut self, boot_nanos: u64) -> bool {
+    pub(super) fn should_yield_to_callers(&mut self, boot_nanos: u64) -> bool {
         self.yield_policy.stands_back(self.calls.len(), boot_nanos)
     }
 

@@ -133,7 +133,7 @@ impl Driver {
             return Poll::Pending;
         }
         self.bells.wake(cx.waker());
-        if self.desk.lets_callers_speak(now) {
+        if self.desk.should_yield_to_callers(now) {
             // A task that wakes itself gets behind those that are ready.
             cx.waker().wake_by_ref();
             return Poll::Pending;
