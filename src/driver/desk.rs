@@ -88,7 +88,7 @@ impl PendingCalls {
         record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
     }
 
-    pub(super) fn take(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
+    pub(super) fn handle_command(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
             DriverCommand::Acquire { .. }

@@ -243,7 +243,7 @@ impl Driver {
                 DriverCommand::Dequeue { key } => self.leave(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);
-                    self.desk.take(order, &mut self.board, now);
+                    self.desk.handle_command(order, &mut self.board, now);
                     if let Some((key, nodes)) = beyond {
                         self.release_beyond(&key, nodes, keeps_turn, now);
                     }
@@ -252,7 +252,7 @@ impl Driver {
                     if matches!(order, DriverCommand::Shutdown { .. }) {
                         self.leave_all(now);
                     }
-                    self.desk.take(order, &mut self.board, now);
+                    self.desk.handle_command(order, &mut self.board, now);
                 }
             }
         }
