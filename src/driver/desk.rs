@@ -142,7 +142,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn stand(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
+    pub(super) fn enqueue(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
         self.calls.insert(id, Record::new(key, Caller::Standing(node, reply)));
     }
 
