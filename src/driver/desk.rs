@@ -147,7 +147,7 @@ impl PendingCalls {
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
-    pub(super) fn release_beyond(&mut self, id: Id, key: Key) {
+    pub(super) fn record_late_release(&mut self, id: Id, key: Key) {
         self.calls.insert(id, Record::new(key, Caller::Releasing(None)));
     }
 

@@ -84,7 +84,7 @@ impl Driver {
         let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::HandOver };
         for node in nodes.iter() {
             let id = self.ids.id();
-            self.desk.release_beyond(id, key.clone());
+            self.desk.record_late_release(id, key.clone());
             self.board.line_up(id, node, (phase, key.clone(), Duration::ZERO), now);
         }
     }
