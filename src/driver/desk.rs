@@ -134,7 +134,7 @@ impl PendingCalls {
             | DriverCommand::NotifyNext { .. }
             | DriverCommand::Dequeue { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
-                self.close(deadline, board, now);
+                self.begin_shutdown(deadline, board, now);
                 if let Some(closing) = &mut self.shutdown {
                     closing.replies.push(reply);
                 }
@@ -152,7 +152,7 @@ impl PendingCalls {
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
-    pub(super) fn close(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
+    pub(super) fn begin_shutdown(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
         if let Some(closing) = &mut self.shutdown {
             closing.deadline = closing.deadline.earlier(deadline);
             return;

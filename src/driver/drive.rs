@@ -211,7 +211,7 @@ impl Driver {
             self.take_orders(now);
         }
         if closes {
-            self.desk.close(now.plus(DRAIN), &mut self.board, now);
+            self.desk.begin_shutdown(now.plus(DRAIN), &mut self.board, now);
         }
         // Before the time that was named for it, nothing is due.
         let is_due = rang || now.boot_nanos() >= self.rings_at;
