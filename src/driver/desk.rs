@@ -167,7 +167,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn closes_at(&self) -> Option<Moment> {
+    pub(super) fn shutdown_deadline(&self) -> Option<Moment> {
         self.shutdown.as_ref().map(|closing| closing.deadline)
     }
 

@@ -142,7 +142,7 @@ impl Driver {
             if !self.turn() {
                 return Poll::Pending;
             }
-            if self.desk.closes_at().is_some() && self.desk.is_over(&self.board, clock::now()) {
+            if self.desk.shutdown_deadline().is_some() && self.desk.is_over(&self.board, clock::now()) {
                 return Poll::Ready(());
             }
         }
@@ -188,7 +188,7 @@ impl Driver {
             }
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
-        let closes = !self.takes_orders && self.desk.closes_at().is_none();
+        let closes = !self.takes_orders && self.desk.shutdown_deadline().is_none();
         let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
             return false;
@@ -314,7 +314,7 @@ impl Driver {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
         let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
-        let closing = self.desk.closes_at().map(Moment::boot_nanos);
+        let closing = self.desk.shutdown_deadline().map(Moment::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_news;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::dial_at).min()).flatten();

@@ -25,7 +25,7 @@ impl Driver {
         let [first, next] = self.lines_of(&key, now);
         let place = if is_aside { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
-        let Some(node) = place.filter(|_| self.desk.closes_at().is_none()) else { return };
+        let Some(node) = place.filter(|_| self.desk.shutdown_deadline().is_none()) else { return };
         self.desk.enqueue(id, key.clone(), node, reply);
         self.board.line_up(id, node, (RequestKind::Stand, key, waited), now);
     }
