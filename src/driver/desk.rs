@@ -172,7 +172,7 @@ impl PendingCalls {
     }
 
     /// Whether a shutdown has nothing left to wait for.
-    pub(super) fn is_over(&self, board: &Board, now: Moment) -> bool {
+    pub(super) fn is_shutdown_done(&self, board: &Board, now: Moment) -> bool {
         self.shutdown.as_ref().is_some_and(|closing| {
             now.is_due(closing.deadline) || (!board.is_busy() && board.undone().next().is_none())
         })

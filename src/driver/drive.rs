@@ -142,7 +142,9 @@ impl Driver {
             if !self.turn() {
                 return Poll::Pending;
             }
-            if self.desk.shutdown_deadline().is_some() && self.desk.is_over(&self.board, clock::now()) {
+            if self.desk.shutdown_deadline().is_some()
+                && self.desk.is_shutdown_done(&self.board, clock::now())
+            {
                 return Poll::Ready(());
             }
         }
