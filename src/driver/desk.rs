@@ -179,7 +179,7 @@ impl PendingCalls {
     }
 
     /// The last word: tells those who asked for the shutdown what is left.
-    pub(super) fn farewell(self, board: &Board) {
+    pub(super) fn finish_shutdown(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
         for Keeper(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });

@@ -118,7 +118,7 @@ impl Driver {
         poll_fn(|cx| self.poll_turns(cx)).await;
         let closing = self.links.into_iter().map(Link::close);
         let _ = timeout(CLOSE_TIMEOUT, futures::future::join_all(closing)).await;
-        self.desk.farewell(&self.board);
+        self.desk.finish_shutdown(&self.board);
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
