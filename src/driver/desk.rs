@@ -193,7 +193,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn tell(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+    pub(super) fn notify(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
         match news {
             News::Surveyed(votes) => self.surveyed(id, votes, board),
             News::Declared(declared) => {

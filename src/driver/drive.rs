@@ -276,7 +276,7 @@ impl Driver {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish();
                     }
-                    self.desk.tell(id, news, &mut self.board, now);
+                    self.desk.notify(id, news, &mut self.board, now);
                 }
             }
         }
