@@ -238,12 +238,12 @@ impl PendingCalls {
                 }
             }
             News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
-                self.tell_holder(id, news, board, now);
+                self.notify_holder(id, news, board, now);
             }
         }
     }
 
-    fn tell_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+    fn notify_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
         let Some(Keeper(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
