@@ -195,7 +195,7 @@ impl PendingCalls {
 
     pub(super) fn notify(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
         match news {
-            News::Surveyed(votes) => self.surveyed(id, votes, board),
+            News::Surveyed(votes) => self.on_survey_done(id, votes, board),
             News::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 if let Caller::Declaring(reply) = record.caller {
@@ -287,7 +287,7 @@ impl PendingCalls {
         }
     }
 
-    fn surveyed(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
+    fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
         let Some(Record { key, caller }) = self.calls.remove(&id) else { return };
         if let Caller::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
