@@ -102,7 +102,7 @@ impl PendingCalls {
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }
-            DriverCommand::Cancel(id) => self.abandon(id, board, now),
+            DriverCommand::Cancel(id) => self.cancel(id, board, now),
             DriverCommand::Extend { id, terms, reply } => {
                 if board.extend(id, terms, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
@@ -163,7 +163,7 @@ impl PendingCalls {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            self.abandon(id, board, now);
+            self.cancel(id, board, now);
         }
     }
 
@@ -229,7 +229,7 @@ impl PendingCalls {
                 self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller walked away in the very moment of success.
-                    return self.abandon(id, board, now);
+                    return self.cancel(id, board, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 let key = hold.key().as_str();
@@ -307,7 +307,7 @@ impl PendingCalls {
         }
     }
 
-    fn abandon(&mut self, id: Id, board: &mut Board, now: Moment) {
+    fn cancel(&mut self, id: Id, board: &mut Board, now: Moment) {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);
