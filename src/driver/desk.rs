@@ -10,7 +10,7 @@ use tracing::{Span, debug_span};
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::record::{Caller, Keeper, Record, Renewing};
+use super::record::{Caller, Keeper, PendingCall, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};
@@ -26,7 +26,7 @@ use quorlock_proto::vote::{Holder, Vote};
 pub(super) struct PendingCalls {
     events: Events,
     /// Those who wait for an answer.
-    calls: ById<Record>,
+    calls: ById<PendingCall>,
     /// Those who have a lock.
     leases: ById<Keeper>,
     /// Which locks are being renewed, where anybody wants to know.
@@ -96,7 +96,7 @@ impl PendingCalls {
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
-                self.calls.insert(id, Record::new(claim.key.clone(), Caller::Acquiring(reply)));
+                self.calls.insert(id, PendingCall::new(claim.key.clone(), Caller::Acquiring(reply)));
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
@@ -113,7 +113,7 @@ impl PendingCalls {
             DriverCommand::Release { id, keeps_turn, reply } => {
                 if let Some(keeper) = self.leases.remove(&id) {
                     self.renewals.remove(&id);
-                    self.calls.insert(id, Record::new(keeper.0.key().clone(), Caller::Releasing(reply)));
+                    self.calls.insert(id, PendingCall::new(keeper.0.key().clone(), Caller::Releasing(reply)));
                     if keeps_turn {
                         board.release_to_next(id, now);
                     } else {
@@ -122,11 +122,11 @@ impl PendingCalls {
                 }
             }
             DriverCommand::Survey { id, phase, key, reply } => {
-                self.calls.insert(id, Record::new(key.clone(), Caller::Surveying(reply)));
+                self.calls.insert(id, PendingCall::new(key.clone(), Caller::Surveying(reply)));
                 board.survey(id, phase, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
-                self.calls.insert(id, Record::new(Key::new(""), Caller::Declaring(reply)));
+                self.calls.insert(id, PendingCall::new(Key::new(""), Caller::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
@@ -143,12 +143,12 @@ impl PendingCalls {
     }
 
     pub(super) fn enqueue(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
-        self.calls.insert(id, Record::new(key, Caller::Standing(node, reply)));
+        self.calls.insert(id, PendingCall::new(key, Caller::Standing(node, reply)));
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
     pub(super) fn record_late_release(&mut self, id: Id, key: Key) {
-        self.calls.insert(id, Record::new(key, Caller::Releasing(None)));
+        self.calls.insert(id, PendingCall::new(key, Caller::Releasing(None)));
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
@@ -220,7 +220,8 @@ impl PendingCalls {
                 }
             }
             News::Won { deadline, confirmed, number, rounds } => {
-                let Some(Record { key, caller: Caller::Acquiring(reply) }) = self.calls.remove(&id) else {
+                let Some(PendingCall { key, caller: Caller::Acquiring(reply) }) = self.calls.remove(&id)
+                else {
                     return;
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
@@ -288,7 +289,7 @@ impl PendingCalls {
     }
 
     fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
-        let Some(Record { key, caller }) = self.calls.remove(&id) else { return };
+        let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let Caller::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
             let _ = reply.send(votes[node.index()].clone());

@@ -14,7 +14,7 @@ use quorlock_proto::quorum::NodeId;
 use quorlock_proto::vote::Vote;
 
 /// Somebody who waits for a word of one machine.
-pub(super) struct Record {
+pub(super) struct PendingCall {
     pub(super) key: Key,
     pub(super) caller: Caller,
 }
@@ -42,7 +42,7 @@ pub(super) enum Caller {
     Declaring(oneshot::Sender<Declared>),
 }
 
-impl Record {
+impl PendingCall {
     pub(super) fn new(key: Key, caller: Caller) -> Self {
         Self { key, caller }
     }
