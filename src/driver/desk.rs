@@ -10,7 +10,7 @@ use tracing::{Span, debug_span};
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::record::{Caller, Keeper, PendingCall, Renewing};
+use super::record::{Caller, LeaseEntry, PendingCall, Renewing};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};
@@ -28,7 +28,7 @@ pub(super) struct PendingCalls {
     /// Those who wait for an answer.
     calls: ById<PendingCall>,
     /// Those who have a lock.
-    leases: ById<Keeper>,
+    leases: ById<LeaseEntry>,
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<Renewing>,
     shutdown: Option<ShutdownState>,
@@ -181,7 +181,7 @@ impl PendingCalls {
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn finish_shutdown(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
-        for Keeper(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
+        for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
@@ -226,7 +226,7 @@ impl PendingCalls {
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
                 let hold = Arc::new(Hold::new(key, deadline, confirmed, token));
-                self.leases.insert(id, Keeper(Arc::clone(&hold)));
+                self.leases.insert(id, LeaseEntry(Arc::clone(&hold)));
                 self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller walked away in the very moment of success.
@@ -245,7 +245,7 @@ impl PendingCalls {
     }
 
     fn notify_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
-        let Some(Keeper(hold)) = self.leases.get(&id) else { return };
+        let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))

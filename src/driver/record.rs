@@ -20,7 +20,7 @@ pub(super) struct PendingCall {
 }
 
 /// Somebody who has a lock, and waits for nothing. There may be thousands of them, so that is all there is to one.
-pub(super) struct Keeper(pub(super) Arc<Hold>);
+pub(super) struct LeaseEntry(pub(super) Arc<Hold>);
 
 /// Those who wait for a renewal that is under way.
 pub(super) struct Renewing {
@@ -48,7 +48,7 @@ impl PendingCall {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for LeaseEntry {
     /// A driver that ends, in whatever way, renews nothing any more: whoever still holds a lock is told.
     fn drop(&mut self) {
         self.0.lose();
