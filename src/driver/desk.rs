@@ -10,7 +10,7 @@ use tracing::{Span, debug_span};
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::record::{Caller, LeaseEntry, PendingCall, Renewing};
+use super::record::{Caller, LeaseEntry, PendingCall, PendingRenewal};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};
@@ -30,7 +30,7 @@ pub(super) struct PendingCalls {
     /// Those who have a lock.
     leases: ById<LeaseEntry>,
     /// Which locks are being renewed, where anybody wants to know.
-    renewals: ById<Renewing>,
+    renewals: ById<PendingRenewal>,
     shutdown: Option<ShutdownState>,
     yield_policy: Courtesy,
 }

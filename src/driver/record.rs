@@ -23,7 +23,7 @@ pub(super) struct PendingCall {
 pub(super) struct LeaseEntry(pub(super) Arc<Hold>);
 
 /// Those who wait for a renewal that is under way.
-pub(super) struct Renewing {
+pub(super) struct PendingRenewal {
     extending: Vec<oneshot::Sender<ExtendOutcome>>,
     span: Span,
 }
@@ -55,7 +55,7 @@ impl Drop for LeaseEntry {
     }
 }
 
-impl Renewing {
+impl PendingRenewal {
     /// Somebody waits for it.
     pub(super) fn extending(&mut self, reply: oneshot::Sender<ExtendOutcome>) {
         self.extending.push(reply);
@@ -75,7 +75,7 @@ impl Renewing {
     }
 }
 
-impl Default for Renewing {
+impl Default for PendingRenewal {
     fn default() -> Self {
         Self { extending: Vec::new(), span: Span::none() }
     }
