@@ -10,7 +10,7 @@ use tracing::{Span, debug_span};
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
 use super::courtesy::Courtesy;
 use super::hold::Hold;
-use super::record::{Caller, LeaseEntry, PendingCall, PendingRenewal};
+use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};
@@ -96,7 +96,7 @@ impl PendingCalls {
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
-                self.calls.insert(id, PendingCall::new(claim.key.clone(), Caller::Acquiring(reply)));
+                self.calls.insert(id, PendingCall::new(claim.key.clone(), ReplyTo::Acquiring(reply)));
                 if claim.floor > 0 {
                     self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
                 }
@@ -113,7 +113,8 @@ impl PendingCalls {
             DriverCommand::Release { id, keeps_turn, reply } => {
                 if let Some(keeper) = self.leases.remove(&id) {
                     self.renewals.remove(&id);
-                    self.calls.insert(id, PendingCall::new(keeper.0.key().clone(), Caller::Releasing(reply)));
+                    self.calls
+                        .insert(id, PendingCall::new(keeper.0.key().clone(), ReplyTo::Releasing(reply)));
                     if keeps_turn {
                         board.release_to_next(id, now);
                     } else {
@@ -122,11 +123,11 @@ impl PendingCalls {
                 }
             }
             DriverCommand::Survey { id, phase, key, reply } => {
-                self.calls.insert(id, PendingCall::new(key.clone(), Caller::Surveying(reply)));
+                self.calls.insert(id, PendingCall::new(key.clone(), ReplyTo::Surveying(reply)));
                 board.survey(id, phase, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
-                self.calls.insert(id, PendingCall::new(Key::new(""), Caller::Declaring(reply)));
+                self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Declaring(reply)));
                 board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
@@ -143,12 +144,12 @@ impl PendingCalls {
     }
 
     pub(super) fn enqueue(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
-        self.calls.insert(id, PendingCall::new(key, Caller::Standing(node, reply)));
+        self.calls.insert(id, PendingCall::new(key, ReplyTo::Standing(node, reply)));
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
     pub(super) fn record_late_release(&mut self, id: Id, key: Key) {
-        self.calls.insert(id, PendingCall::new(key, Caller::Releasing(None)));
+        self.calls.insert(id, PendingCall::new(key, ReplyTo::Releasing(None)));
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
@@ -159,7 +160,7 @@ impl PendingCalls {
         }
         self.shutdown = Some(ShutdownState { deadline, replies: Vec::new() });
         let waiting: Vec<Id> = (self.calls.iter())
-            .filter(|(_, record)| matches!(record.caller, Caller::Acquiring(_)))
+            .filter(|(_, record)| matches!(record.caller, ReplyTo::Acquiring(_)))
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
@@ -198,14 +199,14 @@ impl PendingCalls {
             News::Surveyed(votes) => self.on_survey_done(id, votes, board),
             News::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
-                if let Caller::Declaring(reply) = record.caller {
+                if let ReplyTo::Declaring(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }
             News::Refused(refusal) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
-                if let Caller::Acquiring(reply) = record.caller {
+                if let ReplyTo::Acquiring(reply) = record.caller {
                     self.yield_policy.on_answered();
                     let _ = reply.send(Err(refusal));
                 }
@@ -214,13 +215,13 @@ impl PendingCalls {
                 let Some(record) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
-                if let Caller::Releasing(Some(reply)) = record.caller {
+                if let ReplyTo::Releasing(Some(reply)) = record.caller {
                     self.yield_policy.on_answered();
                     let _ = reply.send(votes);
                 }
             }
             News::Won { deadline, confirmed, number, rounds } => {
-                let Some(PendingCall { key, caller: Caller::Acquiring(reply) }) = self.calls.remove(&id)
+                let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
                 else {
                     return;
                 };
@@ -290,7 +291,7 @@ impl PendingCalls {
 
     fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
-        if let Caller::Standing(node, reply) = caller {
+        if let ReplyTo::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
             let _ = reply.send(votes[node.index()].clone());
             return;
@@ -303,7 +304,7 @@ impl PendingCalls {
             _ => false,
         };
         let ours = votes.iter().map(is_ours).collect();
-        if let Caller::Surveying(reply) = caller {
+        if let ReplyTo::Surveying(reply) = caller {
             let _ = reply.send(SurveyResult { votes, ours });
         }
     }

@@ -16,7 +16,7 @@ use quorlock_proto::vote::Vote;
 /// Somebody who waits for a word of one machine.
 pub(super) struct PendingCall {
     pub(super) key: Key,
-    pub(super) caller: Caller,
+    pub(super) caller: ReplyTo,
 }
 
 /// Somebody who has a lock, and waits for nothing. There may be thousands of them, so that is all there is to one.
@@ -29,7 +29,7 @@ pub(super) struct PendingRenewal {
 }
 
 /// Who waits, and for what.
-pub(super) enum Caller {
+pub(super) enum ReplyTo {
     /// Somebody who wants the lock.
     Acquiring(oneshot::Sender<Result<Arc<Hold>, Refusal>>),
     /// Somebody who gave it up, and may want to hear how that went.
@@ -43,7 +43,7 @@ pub(super) enum Caller {
 }
 
 impl PendingCall {
-    pub(super) fn new(key: Key, caller: Caller) -> Self {
+    pub(super) fn new(key: Key, caller: ReplyTo) -> Self {
         Self { key, caller }
     }
 }
