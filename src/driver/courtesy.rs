@@ -8,7 +8,7 @@
 
 /// Who was just answered, and whether it is worth standing back for them.
 #[derive(Default)]
-pub(super) struct Courtesy {
+pub(super) struct YieldPolicy {
     /// Callers who got an answer since the driver ran last.
     answered: usize,
     /// Since when it stands back, by the boot clock.
@@ -17,7 +17,7 @@ pub(super) struct Courtesy {
     hurries_until: u64,
 }
 
-impl Courtesy {
+impl YieldPolicy {
     /// A caller got an answer.
     pub(super) fn on_answered(&mut self) {
         self.answered += 1;
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn it_stands_back_once_where_several_are_about_and_never_for_one() {
-        let mut courtesy = Courtesy::default();
+        let mut courtesy = YieldPolicy::default();
         assert!(!courtesy.stands_back(0, 0));
         assert!(!courtesy.stands_back(1, 1), "whoever is alone waits for nobody");
         courtesy.on_answered();
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn where_others_keep_the_runtime_for_long_it_hurries_for_a_while() {
-        let mut courtesy = Courtesy::default();
+        let mut courtesy = YieldPolicy::default();
         assert!(courtesy.stands_back(2, 0));
         assert!(!courtesy.stands_back(2, LONG_NANOS));
         assert!(!courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS - 1));

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
-use super::courtesy::Courtesy;
+use super::courtesy::YieldPolicy;
 use super::hold::Hold;
 use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
 use crate::host::entropy;
@@ -32,7 +32,7 @@ pub(super) struct PendingCalls {
     /// Which locks are being renewed, where anybody wants to know.
     renewals: ById<PendingRenewal>,
     shutdown: Option<ShutdownState>,
-    yield_policy: Courtesy,
+    yield_policy: YieldPolicy,
 }
 
 type ById<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
@@ -73,7 +73,7 @@ impl PendingCalls {
             leases: HashMap::default(),
             renewals: HashMap::default(),
             shutdown: None,
-            yield_policy: Courtesy::default(),
+            yield_policy: YieldPolicy::default(),
         }
     }
 
