@@ -25,7 +25,7 @@ impl YieldPolicy {
 
     /// Whether to run only after the tasks that are ready now, where so many callers wait for an answer. Never twice in
     /// a row.
-    pub(super) fn stands_back(&mut self, waiting: usize, boot_nanos: u64) -> bool {
+    pub(super) fn should_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
         if let Some(since) = self.stands_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
             if boot_nanos.saturating_sub(since) >= LONG_NANOS {
@@ -50,26 +50,26 @@ mod tests {
     #[test]
     fn it_stands_back_once_where_several_are_about_and_never_for_one() {
         let mut courtesy = YieldPolicy::default();
-        assert!(!courtesy.stands_back(0, 0));
-        assert!(!courtesy.stands_back(1, 1), "whoever is alone waits for nobody");
+        assert!(!courtesy.should_yield(0, 0));
+        assert!(!courtesy.should_yield(1, 1), "whoever is alone waits for nobody");
         courtesy.on_answered();
-        assert!(!courtesy.stands_back(0, 2), "one who was answered is still alone");
+        assert!(!courtesy.should_yield(0, 2), "one who was answered is still alone");
 
-        assert!(courtesy.stands_back(2, 3));
-        assert!(!courtesy.stands_back(2, 4), "not twice in a row");
+        assert!(courtesy.should_yield(2, 3));
+        assert!(!courtesy.should_yield(2, 4), "not twice in a row");
         courtesy.on_answered();
         courtesy.on_answered();
-        assert!(courtesy.stands_back(0, 5), "both may be back in a moment");
-        assert!(!courtesy.stands_back(0, 6));
-        assert!(!courtesy.stands_back(0, 7), "they did not come back");
+        assert!(courtesy.should_yield(0, 5), "both may be back in a moment");
+        assert!(!courtesy.should_yield(0, 6));
+        assert!(!courtesy.should_yield(0, 7), "they did not come back");
     }
 
     #[test]
     fn where_others_keep_the_runtime_for_long_it_hurries_for_a_while() {
         let mut courtesy = YieldPolicy::default();
-        assert!(courtesy.stands_back(2, 0));
-        assert!(!courtesy.stands_back(2, LONG_NANOS));
-        assert!(!courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS - 1));
-        assert!(courtesy.stands_back(2, LONG_NANOS + HURRY_NANOS));
+        assert!(courtesy.should_yield(2, 0));
+        assert!(!courtesy.should_yield(2, LONG_NANOS));
+        assert!(!courtesy.should_yield(2, LONG_NANOS + HURRY_NANOS - 1));
+        assert!(courtesy.should_yield(2, LONG_NANOS + HURRY_NANOS));
     }
 }

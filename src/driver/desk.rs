@@ -79,7 +79,7 @@ impl PendingCalls {
 
     /// Whether the callers are to speak before the driver goes on.
     pub(super) fn should_yield_to_callers(&mut self, boot_nanos: u64) -> bool {
-        self.yield_policy.stands_back(self.calls.len(), boot_nanos)
+        self.yield_policy.should_yield(self.calls.len(), boot_nanos)
     }
 
     /// The key that a machine works on.
