@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
-use super::courtesy::YieldPolicy;
 use super::hold::Hold;
 use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
+use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};

@@ -5,7 +5,6 @@
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
 mod command;
-mod courtesy;
 mod desk;
 mod drive;
 mod hold;
@@ -13,6 +12,7 @@ mod link;
 mod nodes;
 mod ready;
 mod record;
+mod yield_policy;
 
 // What a driver is made of, for those who build one.
 pub(crate) use crate::host::clock::now;
