@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::calls::PendingCalls;
 use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
-use super::desk::PendingCalls;
 use super::link::{Happening, Link};
 use super::nodes::View;
 use super::ready::{ORDERS, ReadySet, TIMER};

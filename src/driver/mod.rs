@@ -4,8 +4,8 @@
 //! outcome; a caller that walks away is an order too. So each node has one ordered queue: a release can never
 //! overtake its SET, all that waits for a node goes out in one write, and nothing depends on a caller's future.
 
+mod calls;
 mod command;
-mod desk;
 mod drive;
 mod hold;
 mod link;
