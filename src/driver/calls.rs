@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
-use super::hold::Hold;
+use super::hold::SharedLease;
 use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
@@ -226,7 +226,7 @@ impl PendingCalls {
                     return;
                 };
                 let token = number.map(|number| FencingToken { number, nonce: entropy::nonce() });
-                let hold = Arc::new(Hold::new(key, deadline, confirmed, token));
+                let hold = Arc::new(SharedLease::new(key, deadline, confirmed, token));
                 self.leases.insert(id, LeaseEntry(Arc::clone(&hold)));
                 self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::hold::Hold;
+use super::hold::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::{Claim, Key, RequestKind};
@@ -23,7 +23,7 @@ pub(crate) enum DriverCommand {
         id: Id,
         claim: Claim,
         tenure: Tenure,
-        reply: oneshot::Sender<Result<Arc<Hold>, Refusal>>,
+        reply: oneshot::Sender<Result<Arc<SharedLease>, Refusal>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.
     Cancel(Id),

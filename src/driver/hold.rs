@@ -17,7 +17,7 @@ use quorlock_proto::time::Moment;
 ///
 /// The driver moves the deadline, the guard reads it, and whoever first sees it pass latches the loss. Once lost
 /// or given up it stays so, whatever a late renewal says.
-pub(crate) struct Hold {
+pub(crate) struct SharedLease {
     key: Key,
     boot_nanos: AtomicU64,
     wall_nanos: AtomicU64,
@@ -56,7 +56,7 @@ struct Compact {
     nonce: [u8; 16],
 }
 
-impl Hold {
+impl SharedLease {
     pub(crate) fn new(key: Key, deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
         Self {
             key,
@@ -173,7 +173,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for SharedLease {
     fn drop(&mut self) {
         self.pass_on();
     }
@@ -199,14 +199,14 @@ const GIVEN_UP: u8 = 2;
 mod tests {
     use super::*;
 
-    fn hold() -> Hold {
-        Hold::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
+    fn hold() -> SharedLease {
+        SharedLease::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
     }
 
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn it_is_small_for_locks_are_held_by_the_thousand() {
-        assert!(size_of::<Hold>() <= 88, "{} bytes", size_of::<Hold>());
+        assert!(size_of::<SharedLease>() <= 88, "{} bytes", size_of::<SharedLease>());
     }
 
     #[test]

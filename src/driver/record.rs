@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::command::{ExtendOutcome, SurveyResult};
-use super::hold::Hold;
+use super::hold::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;
@@ -20,7 +20,7 @@ pub(super) struct PendingCall {
 }
 
 /// Somebody who has a lock, and waits for nothing. There may be thousands of them, so that is all there is to one.
-pub(super) struct LeaseEntry(pub(super) Arc<Hold>);
+pub(super) struct LeaseEntry(pub(super) Arc<SharedLease>);
 
 /// Those who wait for a renewal that is under way.
 pub(super) struct PendingRenewal {
@@ -31,7 +31,7 @@ pub(super) struct PendingRenewal {
 /// Who waits, and for what.
 pub(super) enum ReplyTo {
     /// Somebody who wants the lock.
-    Acquiring(oneshot::Sender<Result<Arc<Hold>, Refusal>>),
+    Acquiring(oneshot::Sender<Result<Arc<SharedLease>, Refusal>>),
     /// Somebody who gave it up, and may want to hear how that went.
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// Somebody who asked about a key.

@@ -13,7 +13,7 @@ use super::mutex::{Mutex, Wait};
 use super::queue::Turn;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
-use crate::driver::{DriverCommand, Hold, jitter, now};
+use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{Refusal, Why};
 use quorlock_proto::backoff;
 use quorlock_proto::board::Id;
@@ -353,7 +353,7 @@ async fn attempt(
 /// A lock that was won and not yet handed over. Dropped, it is undone.
 struct Won {
     ticket: Ticket,
-    hold: Arc<Hold>,
+    hold: Arc<SharedLease>,
 }
 
 impl Won {

@@ -16,7 +16,7 @@ use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
-use crate::driver::{DriverCommand, ExtendOutcome, Hold, NodeStatus};
+use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::Claim;
 use quorlock_proto::fence::FencingToken;
@@ -51,13 +51,13 @@ pub struct Guard {
 /// what a [`Guard`] can be asked too.
 #[derive(Clone)]
 pub struct Held {
-    hold: Arc<Hold>,
+    hold: Arc<SharedLease>,
 }
 
 /// Completes when a lock is lost; never, if it is released first.
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Lost {
-    hold: Arc<Hold>,
+    hold: Arc<SharedLease>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Rings at the deadline that was known last, for the driver may not run.
@@ -65,7 +65,7 @@ pub struct Lost {
 }
 
 impl Guard {
-    pub(super) fn new(client: Redlock, claim: &Claim, id: Id, hold: Arc<Hold>, turn: Turn) -> Self {
+    pub(super) fn new(client: Redlock, claim: &Claim, id: Id, hold: Arc<SharedLease>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);
         let patience_nanos = claim.terms.patience().as_nanos() as u64;
@@ -231,7 +231,7 @@ impl Held {
 }
 
 impl Lost {
-    fn of(hold: &Arc<Hold>) -> Self {
+    fn of(hold: &Arc<SharedLease>) -> Self {
         let token = hold.lost();
         let waiting = Box::pin(token.clone().cancelled_owned());
         Self { hold: Arc::clone(hold), waiting, token, alarm: None }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::driver::{CommandSender, DriverCommand, Hold, QueueEvent, QueueListener, Turns, jitter, now};
+use crate::driver::{
+    CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, Turns, jitter, now,
+};
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
 use quorlock_proto::time::BootTime;
@@ -364,7 +366,7 @@ impl Turn {
     }
 
     /// From here on the turn goes with the lock, and is passed on when the lock is over.
-    pub(super) fn hand_to(mut self, hold: &Hold) {
+    pub(super) fn hand_to(mut self, hold: &SharedLease) {
         self.is_ours = false;
         hold.take_turn(Arc::clone(&self.queue.turns));
     }
