@@ -27,12 +27,12 @@ pub(crate) struct SharedLease {
     process: u32,
     /// What to hand to the guarded resource; nothing in plain mode.
     token: Option<Compact>,
-    end: Mutex<End>,
+    end: Mutex<OnEnd>,
 }
 
 /// What happens when a lock is over.
 #[derive(Default)]
-struct End {
+struct OnEnd {
     /// Who passes its turn on.
     turns: Option<Arc<Turns>>,
     /// Made for the first who listens: most locks are given up before anybody does.
@@ -168,7 +168,7 @@ impl SharedLease {
         }
     }
 
-    fn at_end(&self) -> MutexGuard<'_, End> {
+    fn at_end(&self) -> MutexGuard<'_, OnEnd> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
