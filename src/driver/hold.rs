@@ -34,16 +34,16 @@ pub(crate) struct SharedLease {
 #[derive(Default)]
 struct OnEnd {
     /// Who passes its turn on.
-    turns: Option<Arc<Turns>>,
+    turns: Option<Arc<AdmissionReturn>>,
     /// Made for the first who listens: most locks are given up before anybody does.
     lost: Option<CancellationToken>,
 }
 
 /// Where the tasks of this process take turns: what to do when the one for a key is over. Boxed, so that thousands of
 /// holds have but one pointer to it each.
-pub(crate) struct Turns(Box<dyn Fn(&Key) + Send + Sync>);
+pub(crate) struct AdmissionReturn(Box<dyn Fn(&Key) + Send + Sync>);
 
-impl Turns {
+impl AdmissionReturn {
     pub(crate) fn new(pass_on: impl Fn(&Key) + Send + Sync + 'static) -> Self {
         Self(Box::new(pass_on))
     }
@@ -152,7 +152,7 @@ impl SharedLease {
     }
 
     /// Takes the turn over, which is passed on when the lock is over.
-    pub(crate) fn take_turn(&self, turns: Arc<Turns>) {
+    pub(crate) fn take_turn(&self, turns: Arc<AdmissionReturn>) {
         self.at_end().turns = Some(turns);
         // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {

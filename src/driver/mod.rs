@@ -28,6 +28,6 @@ pub(crate) use command::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };
 pub(crate) use drive::{Driver, Options};
-pub(crate) use hold::{SharedLease, Turns};
+pub(crate) use hold::{AdmissionReturn, SharedLease};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::driver::{
-    CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, Turns, jitter, now,
+    AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
 use quorlock_proto::claim::Key;
 use quorlock_proto::line::{Next, Share};
@@ -24,7 +24,7 @@ pub(super) struct Queue {
     lines: Arc<Mutex<Lines>>,
     orders: CommandSender,
     /// For locks that have a turn.
-    turns: Arc<Turns>,
+    turns: Arc<AdmissionReturn>,
 }
 
 type Lines = HashMap<Key, Line>;
@@ -86,7 +86,7 @@ impl Queue {
     pub(super) fn new(orders: CommandSender) -> (Arc<Self>, Ear) {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
-        let turns = Arc::new(Turns::new(move |key| pass_on(&ours.0, &ours.1, key)));
+        let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
         (Arc::new(Self { lines: Arc::clone(&lines), orders, turns }), Ear(lines))
     }
 
