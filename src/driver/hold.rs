@@ -26,7 +26,7 @@ pub(crate) struct SharedLease {
     /// The process that has it. In the child of a fork its copy is not renewed.
     process: u32,
     /// What to hand to the guarded resource; nothing in plain mode.
-    token: Option<Compact>,
+    token: Option<PackedToken>,
     end: Mutex<OnEnd>,
 }
 
@@ -51,7 +51,7 @@ impl AdmissionReturn {
 
 /// A fencing token in half the room: a `u128` is laid out in steps of 16 bytes.
 #[derive(Clone, Copy)]
-struct Compact {
+struct PackedToken {
     number: NonZeroU64,
     nonce: [u8; 16],
 }
@@ -65,7 +65,7 @@ impl SharedLease {
             wall_nanos: AtomicU64::new(deadline.wall_nanos()),
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
-            token: token.and_then(Compact::of),
+            token: token.and_then(PackedToken::of),
             end: Mutex::default(),
         }
     }
@@ -105,7 +105,7 @@ impl SharedLease {
     }
 
     pub(crate) fn token(&self) -> Option<FencingToken> {
-        self.token.map(Compact::token)
+        self.token.map(PackedToken::token)
     }
 
     pub(crate) fn confirm(&self, nodes: NodeSet) {
@@ -179,7 +179,7 @@ impl Drop for SharedLease {
     }
 }
 
-impl Compact {
+impl PackedToken {
     /// Nodes give no number 0.
     fn of(token: FencingToken) -> Option<Self> {
         let number = NonZeroU64::new(token.number)?;
