@@ -182,7 +182,7 @@ impl PendingCalls {
     /// The last word: tells those who asked for the shutdown what is left.
     pub(super) fn finish_shutdown(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
-        for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.lose()) {
+        for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
@@ -272,7 +272,7 @@ impl PendingCalls {
                 span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }
             News::Lost(loss) => {
-                hold.lose();
+                hold.mark_lost();
                 let span = end_renewal(&|| ExtendOutcome::Lost);
                 span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }

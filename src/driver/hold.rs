@@ -86,7 +86,7 @@ impl SharedLease {
             return false;
         }
         if clock::now().is_past(self.deadline()) || process::id() != self.process {
-            self.lose();
+            self.mark_lost();
         }
         self.state.load(Ordering::Acquire) == HELD
     }
@@ -119,7 +119,7 @@ impl SharedLease {
 
     /// The lock is lost; everybody who listens is told. Nothing happens if it is over already,
     /// and that is false.
-    pub(crate) fn lose(&self) -> bool {
+    pub(crate) fn mark_lost(&self) -> bool {
         let is_news = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if is_news {
             // Whoever listens from here on sees the state.
@@ -214,8 +214,8 @@ mod tests {
         let (early, late) = (hold(), hold());
         let signal = early.lost();
         assert!(!signal.is_cancelled());
-        early.lose();
-        late.lose();
+        early.mark_lost();
+        late.mark_lost();
         assert!(signal.is_cancelled() && late.lost().is_cancelled());
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let hold = hold();
         let signal = hold.lost();
         assert_eq!(hold.end(), Some(true));
-        assert!(!hold.lose());
+        assert!(!hold.mark_lost());
         assert_eq!(hold.end(), None);
         assert!(!signal.is_cancelled() && !hold.lost().is_cancelled() && !hold.is_valid());
     }
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn whoever_gives_up_a_lost_lock_hears_that_its_turn_has_gone() {
         let hold = hold();
-        assert!(hold.lose() && !hold.lose(), "a loss is told once");
+        assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
         assert_eq!(hold.end(), Some(false));
     }
 }

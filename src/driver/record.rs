@@ -51,7 +51,7 @@ impl PendingCall {
 impl Drop for LeaseEntry {
     /// A driver that ends, in whatever way, renews nothing any more: whoever still holds a lock is told.
     fn drop(&mut self) {
-        self.0.lose();
+        self.0.mark_lost();
     }
 }
 
