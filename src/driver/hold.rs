@@ -152,7 +152,7 @@ impl SharedLease {
     }
 
     /// Takes the turn over, which is passed on when the lock is over.
-    pub(crate) fn take_turn(&self, turns: Arc<AdmissionReturn>) {
+    pub(crate) fn attach_admission(&self, turns: Arc<AdmissionReturn>) {
         self.at_end().turns = Some(turns);
         // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {

@@ -368,7 +368,7 @@ impl Turn {
     /// From here on the turn goes with the lock, and is passed on when the lock is over.
     pub(super) fn hand_to(mut self, hold: &SharedLease) {
         self.is_ours = false;
-        hold.take_turn(Arc::clone(&self.queue.turns));
+        hold.attach_admission(Arc::clone(&self.queue.turns));
     }
 }
 
