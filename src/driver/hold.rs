@@ -127,7 +127,7 @@ impl SharedLease {
             if let Some(lost) = lost {
                 lost.cancel();
             }
-            self.pass_on();
+            self.return_admission();
         }
         is_news
     }
@@ -156,12 +156,12 @@ impl SharedLease {
         self.at_end().turns = Some(turns);
         // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {
-            self.pass_on();
+            self.return_admission();
         }
     }
 
     /// Passes the turn on, if it still has it.
-    pub(crate) fn pass_on(&self) {
+    pub(crate) fn return_admission(&self) {
         let turns = self.at_end().turns.take();
         if let Some(turns) = turns {
             (turns.0)(&self.key);
@@ -175,7 +175,7 @@ impl SharedLease {
 
 impl Drop for SharedLease {
     fn drop(&mut self) {
-        self.pass_on();
+        self.return_admission();
     }
 }
 

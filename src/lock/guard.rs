@@ -173,7 +173,7 @@ impl Guard {
         let Some(has_turn) = hold.end() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
         self.client.shared.orders.send(DriverCommand::Release { id: self.id, keeps_turn, reply });
-        hold.pass_on();
+        hold.return_admission();
     }
 }
 
