@@ -142,7 +142,7 @@ impl SharedLease {
     }
 
     /// The lost signal, which comes at once if the lock is lost already.
-    pub(crate) fn lost(&self) -> CancellationToken {
+    pub(crate) fn lost_signal(&self) -> CancellationToken {
         let lost = self.at_end().lost.get_or_insert_default().clone();
         // Lost while the signal was being made: whoever lost it has seen none.
         if self.is_lost() {
@@ -212,21 +212,21 @@ mod tests {
     #[test]
     fn the_lost_signal_comes_to_those_who_listened_before_and_to_those_who_listen_after() {
         let (early, late) = (hold(), hold());
-        let signal = early.lost();
+        let signal = early.lost_signal();
         assert!(!signal.is_cancelled());
         early.mark_lost();
         late.mark_lost();
-        assert!(signal.is_cancelled() && late.lost().is_cancelled());
+        assert!(signal.is_cancelled() && late.lost_signal().is_cancelled());
     }
 
     #[test]
     fn a_lock_that_was_given_up_is_not_lost_any_more() {
         let hold = hold();
-        let signal = hold.lost();
+        let signal = hold.lost_signal();
         assert_eq!(hold.end(), Some(true));
         assert!(!hold.mark_lost());
         assert_eq!(hold.end(), None);
-        assert!(!signal.is_cancelled() && !hold.lost().is_cancelled() && !hold.is_valid());
+        assert!(!signal.is_cancelled() && !hold.lost_signal().is_cancelled() && !hold.is_valid());
     }
 
     #[test]

@@ -35,7 +35,7 @@ use quorlock_proto::vote::Vote;
 /// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
 ///
 /// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost`](Held::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// [`lost_signal`](Held::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else: hand
 /// [`fencing_token`](Held::fencing_token) to the resource, so that it can refuse that.
 #[must_use = "dropping a guard releases its lock"]
@@ -232,7 +232,7 @@ impl Held {
 
 impl Lost {
     fn of(hold: &Arc<SharedLease>) -> Self {
-        let token = hold.lost();
+        let token = hold.lost_signal();
         let waiting = Box::pin(token.clone().cancelled_owned());
         Self { hold: Arc::clone(hold), waiting, token, alarm: None }
     }
