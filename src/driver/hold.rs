@@ -34,7 +34,7 @@ pub(crate) struct SharedLease {
 #[derive(Default)]
 struct OnEnd {
     /// Who passes its turn on.
-    turns: Option<Arc<AdmissionReturn>>,
+    admission: Option<Arc<AdmissionReturn>>,
     /// Made for the first who listens: most locks are given up before anybody does.
     lost: Option<CancellationToken>,
 }
@@ -153,7 +153,7 @@ impl SharedLease {
 
     /// Takes the turn over, which is passed on when the lock is over.
     pub(crate) fn attach_admission(&self, turns: Arc<AdmissionReturn>) {
-        self.at_end().turns = Some(turns);
+        self.at_end().admission = Some(turns);
         // Lost meanwhile: nobody will come for it any more.
         if self.is_lost() {
             self.return_admission();
@@ -162,7 +162,7 @@ impl SharedLease {
 
     /// Passes the turn on, if it still has it.
     pub(crate) fn return_admission(&self) {
-        let turns = self.at_end().turns.take();
+        let turns = self.at_end().admission.take();
         if let Some(turns) = turns {
             (turns.0)(&self.key);
         }
