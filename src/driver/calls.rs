@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use tracing::{Span, debug_span};
 
 use super::command::{DriverCommand, ExtendOutcome, ShutdownRemainder, SurveyResult};
-use super::hold::SharedLease;
 use super::record::{LeaseEntry, PendingCall, PendingRenewal, ReplyTo};
+use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};

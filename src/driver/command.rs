@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::hold::SharedLease;
+use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::{Claim, Key, RequestKind};

@@ -7,11 +7,11 @@
 mod calls;
 mod command;
 mod drive;
-mod hold;
 mod link;
 mod nodes;
 mod ready;
 mod record;
+mod shared_lease;
 mod yield_policy;
 
 // What a driver is made of, for those who build one.
@@ -28,6 +28,6 @@ pub(crate) use command::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };
 pub(crate) use drive::{Driver, Options};
-pub(crate) use hold::{AdmissionReturn, SharedLease};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
+pub(crate) use shared_lease::{AdmissionReturn, SharedLease};

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tracing::Span;
 
 use super::command::{ExtendOutcome, SurveyResult};
-use super::hold::SharedLease;
+use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;
