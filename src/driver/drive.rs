@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::calls::PendingCalls;
 use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
-use super::link::{Happening, Link};
+use super::link::{Link, LinkEvent};
 use super::nodes::View;
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     orders: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
     takes_orders: bool,
-    happenings: Vec<(NodeId, Happening)>,
+    happenings: Vec<(NodeId, LinkEvent)>,
     inbox: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
@@ -172,7 +172,7 @@ impl Driver {
             let (link, mut cx) = (&mut self.links[place], self.bells.context(place));
             let Some(happening) = link.poll(&mut cx) else { continue };
             // After a read there is nearly always nothing more; then the bell rings again.
-            let is_all = matches!(happening, Happening::Read) && !link.has_more(&mut cx);
+            let is_all = matches!(happening, LinkEvent::Read) && !link.has_more(&mut cx);
             self.happenings.push((node, happening));
             if !is_all {
                 self.bells.look_again(place);

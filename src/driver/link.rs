@@ -44,7 +44,7 @@ enum State {
 }
 
 /// What a link has to tell.
-pub(super) enum Happening {
+pub(super) enum LinkEvent {
     /// Bytes came in.
     Read,
     /// The connection is gone.
@@ -106,21 +106,21 @@ impl Link {
 
     /// Reads once, or looks after the dial. Whoever calls this again until it says `None`, or finds that there
     /// [is no more](Self::has_more), will be woken.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Happening> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
-                Poll::Ready(Ok(())) => Some(Happening::Read),
-                Poll::Ready(Err(error)) => Some(Happening::Broken(error.to_string().into())),
+                Poll::Ready(Ok(())) => Some(LinkEvent::Read),
+                Poll::Ready(Err(error)) => Some(LinkEvent::Broken(error.to_string().into())),
                 Poll::Pending => None,
             },
             State::Dialing(dial) => match Pin::new(dial).poll(cx) {
                 Poll::Ready(Ok(Ok(ready))) => {
                     self.state = State::Up(Box::new(ready.connection));
-                    Some(Happening::Dialed(Box::new(ready.profile)))
+                    Some(LinkEvent::Dialed(Box::new(ready.profile)))
                 }
-                Poll::Ready(Ok(Err(refusal))) => Some(Happening::Refused(refusal)),
+                Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::Refused(refusal)),
                 Poll::Ready(Err(_)) => {
-                    Some(Happening::Refused(Refusal::Down("the dial was ended with its runtime".into())))
+                    Some(LinkEvent::Refused(Refusal::Down("the dial was ended with its runtime".into())))
                 }
                 Poll::Pending => None,
             },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::command::QueueEvent;
-use super::super::link::Happening;
+use super::super::link::LinkEvent;
 use super::super::nodes::NodeStatus;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
@@ -16,19 +16,19 @@ use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{Bar, Vote};
 
 impl Driver {
-    pub(super) fn on_happening(&mut self, node: NodeId, happening: Happening, now: Moment) {
+    pub(super) fn on_happening(&mut self, node: NodeId, happening: LinkEvent, now: Moment) {
         match happening {
-            Happening::Read => {
+            LinkEvent::Read => {
                 self.take_replies(node, now);
                 self.take_calls(node, now);
             }
-            Happening::Broken(why) | Happening::Refused(Refusal::Down(why)) => self.down(node, why, now),
-            Happening::Refused(Refusal::Unreachable(step, why)) => {
+            LinkEvent::Broken(why) | LinkEvent::Refused(Refusal::Down(why)) => self.down(node, why, now),
+            LinkEvent::Refused(Refusal::Unreachable(step, why)) => {
                 self.down(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            Happening::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
-            Happening::Dialed(profile) => self.up(node, &profile, now),
+            LinkEvent::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
+            LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
 
