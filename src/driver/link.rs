@@ -247,7 +247,7 @@ impl Link {
     }
 
     /// Remembers what a node refuses, for people to see. True if that is news.
-    pub(super) fn complain(&mut self, bar: &Bar) -> bool {
+    pub(super) fn add_warning(&mut self, bar: &Bar) -> bool {
         let words = bar.to_string();
         let is_news = !self.status.warnings.contains(&words);
         if is_news {
