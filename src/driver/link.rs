@@ -230,7 +230,7 @@ impl Link {
     }
 
     /// As [`down`](Self::down), for a node that somebody has to mend first.
-    pub(super) fn bar(&mut self, bar: Bar, now: Moment) -> bool {
+    pub(super) fn exclude(&mut self, bar: Bar, now: Moment) -> bool {
         let pause = if bar == Bar::Replica {
             // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
             self.failures = self.failures.saturating_add(1);

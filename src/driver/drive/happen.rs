@@ -130,7 +130,7 @@ impl Driver {
 
     fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
         let link = &mut self.links[node.index()];
-        if link.bar(bar.clone(), now) {
+        if link.exclude(bar.clone(), now) {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
         self.board.on_barred(node, bar, now);
