@@ -218,7 +218,7 @@ impl Link {
     /// the threads of Redis 8 the first command of a newer connection was seen to overtake that; what follows on the
     /// handshake's two round trips was not.) So undos that are owed find what they undo, and killing the old connection by
     /// its id would win nothing, for a right that users had to be given.
-    pub(super) fn down(&mut self, why: &str, now: Moment) -> bool {
+    pub(super) fn disconnect(&mut self, why: &str, now: Moment) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
@@ -229,7 +229,7 @@ impl Link {
         is_news
     }
 
-    /// As [`down`](Self::down), for a node that somebody has to mend first.
+    /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
     pub(super) fn exclude(&mut self, bar: Bar, now: Moment) -> bool {
         let pause = if bar == Bar::Replica {
             // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.

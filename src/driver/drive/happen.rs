@@ -120,7 +120,7 @@ impl Driver {
 
     pub(super) fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
         let link = &mut self.links[node.index()];
-        if link.down(&why, now) {
+        if link.disconnect(&why, now) {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
         self.board.on_down(node, why, now);
