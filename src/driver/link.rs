@@ -162,7 +162,7 @@ impl Link {
     }
 
     /// The connection is in use from here on.
-    pub(super) fn up(&mut self, profile: &Profile) {
+    pub(super) fn connected(&mut self, profile: &Profile) {
         self.failures = 0;
         self.status.is_returning = false;
         // A guarded client hears in the same turn what the node's memory is worth.

@@ -104,7 +104,7 @@ impl Driver {
             return self.bar(node, Bar::SameServer(twin as u8), now);
         }
         let link = &mut self.links[node.index()];
-        link.up(profile);
+        link.connected(profile);
         let NodeStatus { address, server, warnings, .. } = &link.status;
         let round_trip = profile.round_trip;
         self.events.emit(&Event::NodeUp { node: address, server, round_trip });
