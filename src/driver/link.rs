@@ -198,7 +198,7 @@ impl Link {
     }
 
     /// What the node's memory and clock are worth. Its connection stays.
-    pub(super) fn stands(&mut self, standing: &Standing) {
+    pub(super) fn set_voting_status(&mut self, standing: &Standing) {
         self.status.probation = None;
         match standing {
             Standing::Barred(bar) => self.status.state = NodeState::Barred(bar.clone()),

@@ -140,7 +140,7 @@ impl Driver {
 
     pub(super) fn stands(&mut self, node: NodeId, standing: &Standing, now: Moment) {
         let link = &mut self.links[node.index()];
-        link.stands(standing);
+        link.set_voting_status(standing);
         let node = &*link.status.address;
         match standing {
             Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
