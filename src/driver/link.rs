@@ -82,7 +82,7 @@ impl Link {
     }
 
     /// Whether it is worth asking it for a place in a line now.
-    pub(super) fn may_take_lines(&self, now: Moment) -> bool {
+    pub(super) fn may_enqueue(&self, now: Moment) -> bool {
         now.boot_nanos() >= self.no_lines_before
     }
 

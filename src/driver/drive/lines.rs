@@ -92,7 +92,7 @@ impl Driver {
     /// The node with the line for a key, and the one where those stand who cannot reach it.
     fn lines_of(&self, key: &Key, now: Moment) -> [Option<NodeId>; 2] {
         let takes_lines =
-            |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_take_lines(now);
+            |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_enqueue(now);
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
         line::places(key.as_str(), answering)
     }
