@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// A place in a line was asked for. True if what people are told of the node is another by that.
-    pub(super) fn heard_of_line(&mut self, is_refused: bool, now: Moment) -> bool {
+    pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: Moment) -> bool {
         if is_refused {
             self.no_lines_before = now.plus(REFUSED_PAUSE).boot_nanos();
             return false;

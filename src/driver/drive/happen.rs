@@ -73,7 +73,7 @@ impl Driver {
             let link = &mut self.links[node.index()];
             if phase == RequestKind::Stand {
                 let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
-                self.is_news |= link.heard_of_line(is_refused, now);
+                self.is_news |= link.on_enqueue_reply(is_refused, now);
             }
             let link = &self.links[node.index()];
             // What a node answers to a lock that is given up may come when nobody waits for it any more.
