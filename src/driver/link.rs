@@ -180,12 +180,12 @@ impl Link {
         self.writes_warned_of = profile.write_warning();
         self.fences_warned_of = None;
         if let Some(fences) = profile.fences {
-            self.has_fences(fences);
+            self.record_fences(fences);
         }
     }
 
     /// What fencing numbers cost the node by now. The words, if it has become too much.
-    pub(super) fn has_fences(&mut self, fences: Fences) -> Option<String> {
+    pub(super) fn record_fences(&mut self, fences: Fences) -> Option<String> {
         self.status.fences = Some(fences);
         let warning = fences.warning();
         let is_news = warning.is_some() && self.fences_warned_of.is_none();

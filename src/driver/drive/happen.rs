@@ -49,7 +49,7 @@ impl Driver {
                 self.board.on_look(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_news |= link.status.fences != Some(fences);
-                    if let Some(warning) = link.has_fences(fences) {
+                    if let Some(warning) = link.record_fences(fences) {
                         self.events
                             .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
                     }
