@@ -284,7 +284,7 @@ impl Driver {
 
     fn dial_rested(&mut self, now: Moment) {
         for (place, link) in self.links.iter_mut().enumerate() {
-            if link.dial_at().is_some_and(|due| due <= now.boot_nanos()) {
+            if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
                 self.bells.look_again(place);
             }
@@ -319,7 +319,7 @@ impl Driver {
         let closing = self.desk.shutdown_deadline().map(Moment::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_news;
-        let dials = may_rest.then(|| self.links.iter().filter_map(Link::dial_at).min()).flatten();
+        let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.board.next_wake(), look, closing, dials];
         let idle = now.plus(IDLE).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));

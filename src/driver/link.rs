@@ -147,7 +147,7 @@ impl Link {
     }
 
     /// When a dial is due, by the boot clock.
-    pub(super) fn dial_at(&self) -> Option<u64> {
+    pub(super) fn redial_at(&self) -> Option<u64> {
         match self.state {
             State::Resting(until) => Some(until),
             State::Up(_) | State::Dialing(_) => None,
