@@ -202,7 +202,7 @@ impl Driver {
         if !self.happenings.is_empty() {
             let mut happenings = std::mem::take(&mut self.happenings);
             for (node, happening) in happenings.drain(..) {
-                self.on_happening(node, happening, now);
+                self.on_link_event(node, happening, now);
             }
             self.happenings = happenings;
         }

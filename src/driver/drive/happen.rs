@@ -16,7 +16,7 @@ use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{Bar, Vote};
 
 impl Driver {
-    pub(super) fn on_happening(&mut self, node: NodeId, happening: LinkEvent, now: Moment) {
+    pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: Moment) {
         match happening {
             LinkEvent::Read => {
                 self.take_replies(node, now);
