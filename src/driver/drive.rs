@@ -268,7 +268,7 @@ impl Driver {
                 Action::Look { node, write, as_text } => {
                     self.ask_what_it_remembers(node, write.as_ref(), as_text);
                 }
-                Action::Standing(node, standing) => self.stands(node, &standing, now),
+                Action::Standing(node, standing) => self.set_voting_status(node, &standing, now),
                 Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
                 Action::Redial(node) => self.down(node, "did not answer for too long".into(), now),
                 Action::Tell(id, news) => {

@@ -138,7 +138,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn stands(&mut self, node: NodeId, standing: &Standing, now: Moment) {
+    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &Standing, now: Moment) {
         let link = &mut self.links[node.index()];
         link.set_voting_status(standing);
         let node = &*link.status.address;
