@@ -269,7 +269,7 @@ impl Driver {
                     self.ask_what_it_remembers(node, write.as_ref(), as_text);
                 }
                 Action::Standing(node, standing) => self.set_voting_status(node, &standing, now),
-                Action::Clock(node, oddity) => self.clock_is_odd(node, oddity),
+                Action::Clock(node, oddity) => self.on_clock_anomaly(node, oddity),
                 Action::Redial(node) => self.down(node, "did not answer for too long".into(), now),
                 Action::Tell(id, news) => {
                     if matches!(news, News::Declared(_)) {

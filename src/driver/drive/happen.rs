@@ -156,7 +156,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn clock_is_odd(&mut self, node: NodeId, oddity: Oddity) {
+    pub(super) fn on_clock_anomaly(&mut self, node: NodeId, oddity: Oddity) {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match oddity {
             Oddity::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
