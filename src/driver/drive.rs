@@ -270,7 +270,7 @@ impl Driver {
                 }
                 Action::Standing(node, standing) => self.set_voting_status(node, &standing, now),
                 Action::Clock(node, oddity) => self.on_clock_anomaly(node, oddity),
-                Action::Redial(node) => self.down(node, "did not answer for too long".into(), now),
+                Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
                 Action::Tell(id, news) => {
                     if matches!(news, News::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.
@@ -305,7 +305,7 @@ impl Driver {
             Ok(true) => self.unsent.remove(node),
             Ok(false) => self.unsent.insert(node),
             Err(why) => {
-                self.down(node, why, clock::now());
+                self.disconnect(node, why, clock::now());
                 return true;
             }
         }

@@ -22,9 +22,11 @@ impl Driver {
                 self.take_replies(node, now);
                 self.take_calls(node, now);
             }
-            LinkEvent::Broken(why) | LinkEvent::Refused(Refusal::Down(why)) => self.down(node, why, now),
+            LinkEvent::Broken(why) | LinkEvent::Refused(Refusal::Down(why)) => {
+                self.disconnect(node, why, now)
+            }
             LinkEvent::Refused(Refusal::Unreachable(step, why)) => {
-                self.down(node, why, now);
+                self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
             LinkEvent::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
@@ -93,7 +95,7 @@ impl Driver {
                 break why;
             }
         };
-        self.down(node, failure.into(), now);
+        self.disconnect(node, failure.into(), now);
     }
 
     fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
@@ -118,7 +120,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+    pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
         let link = &mut self.links[node.index()];
         if link.disconnect(&why, now) {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
