@@ -239,7 +239,7 @@ impl Driver {
         for order in inbox.drain(..) {
             match order {
                 DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
-                    self.stand(id, (key, waited, is_aside), reply, now);
+                    self.enqueue(id, (key, waited, is_aside), reply, now);
                 }
                 DriverCommand::NotifyNext { key } => self.call_next(&key, now),
                 DriverCommand::Dequeue { key } => self.leave(&key, now),

@@ -15,7 +15,7 @@ use quorlock_proto::time::Moment;
 use quorlock_proto::vote::Vote;
 
 impl Driver {
-    pub(super) fn stand(
+    pub(super) fn enqueue(
         &mut self,
         id: Id,
         (key, waited, is_aside): (Key, Duration, bool),
