@@ -242,7 +242,7 @@ impl Driver {
                     self.enqueue(id, (key, waited, is_aside), reply, now);
                 }
                 DriverCommand::NotifyNext { key } => self.call_next(&key, now),
-                DriverCommand::Dequeue { key } => self.leave(&key, now),
+                DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);
                     self.desk.handle_command(order, &mut self.board, now);

@@ -32,7 +32,7 @@ impl Driver {
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
-    pub(super) fn leave(&mut self, key: &Key, now: Moment) {
+    pub(super) fn dequeue(&mut self, key: &Key, now: Moment) {
         for node in self.lines_of(key, now).into_iter().flatten() {
             self.board.line_up(self.ids.id(), node, (RequestKind::Leave, key.clone(), Duration::ZERO), now);
         }
@@ -53,7 +53,7 @@ impl Driver {
     /// Nobody waits any more, and nothing of us stays.
     pub(super) fn leave_all(&mut self, now: Moment) {
         for key in self.listener.drain() {
-            self.leave(&key, now);
+            self.dequeue(&key, now);
         }
     }
 
