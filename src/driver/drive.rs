@@ -241,7 +241,7 @@ impl Driver {
                 DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
                     self.enqueue(id, (key, waited, is_aside), reply, now);
                 }
-                DriverCommand::NotifyNext { key } => self.call_next(&key, now),
+                DriverCommand::NotifyNext { key } => self.notify_next(&key, now),
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.lines_beyond(id, now);

@@ -39,7 +39,7 @@ impl Driver {
     }
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
-    pub(super) fn call_next(&mut self, key: &Key, now: Moment) {
+    pub(super) fn notify_next(&mut self, key: &Key, now: Moment) {
         for node in self.lines_to_call(key).iter() {
             self.board.line_up(
                 self.ids.id(),
