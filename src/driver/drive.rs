@@ -252,7 +252,7 @@ impl Driver {
                 }
                 order => {
                     if matches!(order, DriverCommand::Shutdown { .. }) {
-                        self.leave_all(now);
+                        self.dequeue_all(now);
                     }
                     self.desk.handle_command(order, &mut self.board, now);
                 }

@@ -51,7 +51,7 @@ impl Driver {
     }
 
     /// Nobody waits any more, and nothing of us stays.
-    pub(super) fn leave_all(&mut self, now: Moment) {
+    pub(super) fn dequeue_all(&mut self, now: Moment) {
         for key in self.listener.drain() {
             self.dequeue(&key, now);
         }
