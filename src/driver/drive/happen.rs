@@ -20,7 +20,7 @@ impl Driver {
         match happening {
             LinkEvent::Read => {
                 self.take_replies(node, now);
-                self.take_calls(node, now);
+                self.handle_notifications(node, now);
             }
             LinkEvent::Broken(why) | LinkEvent::Refused(Refusal::Down(why)) => {
                 self.disconnect(node, why, now)

@@ -58,7 +58,7 @@ impl Driver {
     }
 
     /// Passes on what the node said by itself.
-    pub(super) fn take_calls(&mut self, node: NodeId, now: Moment) {
+    pub(super) fn handle_notifications(&mut self, node: NodeId, now: Moment) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
