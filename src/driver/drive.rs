@@ -244,7 +244,7 @@ impl Driver {
                 DriverCommand::NotifyNext { key } => self.notify_next(&key, now),
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
-                    let beyond = self.lines_beyond(id, now);
+                    let beyond = self.waiters_on_other_nodes(id, now);
                     self.desk.handle_command(order, &mut self.board, now);
                     if let Some((key, nodes)) = beyond {
                         self.release_beyond(&key, nodes, keeps_turn, now);

@@ -69,7 +69,7 @@ impl Driver {
     }
 
     /// Where others may stand in line for a lock of ours that does not stand there itself.
-    pub(super) fn lines_beyond(&self, id: Id, now: Moment) -> Option<(Key, NodeSet)> {
+    pub(super) fn waiters_on_other_nodes(&self, id: Id, now: Moment) -> Option<(Key, NodeSet)> {
         let touched = self.board.touched(id)?;
         if touched.len() == self.links.len() {
             return None;
