@@ -247,7 +247,7 @@ impl Driver {
                     let beyond = self.waiters_on_other_nodes(id, now);
                     self.desk.handle_command(order, &mut self.board, now);
                     if let Some((key, nodes)) = beyond {
-                        self.release_beyond(&key, nodes, keeps_turn, now);
+                        self.release_on_other_nodes(&key, nodes, keeps_turn, now);
                     }
                 }
                 order => {

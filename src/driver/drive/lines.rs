@@ -80,7 +80,13 @@ impl Driver {
     }
 
     /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
-    pub(super) fn release_beyond(&mut self, key: &Key, nodes: NodeSet, keeps_turn: bool, now: Moment) {
+    pub(super) fn release_on_other_nodes(
+        &mut self,
+        key: &Key,
+        nodes: NodeSet,
+        keeps_turn: bool,
+        now: Moment,
+    ) {
         let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::HandOver };
         for node in nodes.iter() {
             let id = self.ids.id();
