@@ -40,7 +40,7 @@ impl Driver {
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
     pub(super) fn notify_next(&mut self, key: &Key, now: Moment) {
-        for node in self.lines_to_call(key).iter() {
+        for node in self.queues_to_notify(key).iter() {
             self.board.line_up(
                 self.ids.id(),
                 node,
@@ -75,7 +75,7 @@ impl Driver {
             return None;
         }
         let key = self.desk.key_of(id)?;
-        let beyond = self.lines_to_call(key).without(touched);
+        let beyond = self.queues_to_notify(key).without(touched);
         Some((key.clone(), beyond.iter().filter(|node| self.board.answers(*node, now)).collect()))
     }
 
@@ -105,7 +105,7 @@ impl Driver {
 
     /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
     /// To look on all nodes would cost each of them a command for each release.
-    pub(super) fn lines_to_call(&self, key: &Key) -> NodeSet {
+    pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
         // Others may know better, or not yet, which nodes vote.
         let places = [
             line::places(key.as_str(), self.voting_keepers()),

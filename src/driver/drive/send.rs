@@ -19,7 +19,7 @@ impl Driver {
     pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
         let calls = matches!(ask.phase, RequestKind::HandOver | RequestKind::KeepTurn);
-        let to_call = if calls { self.lines_to_call(&ask.key) } else { nodes };
+        let to_call = if calls { self.queues_to_notify(&ask.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
