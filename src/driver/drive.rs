@@ -266,7 +266,7 @@ impl Driver {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
                 Action::Look { node, write, as_text } => {
-                    self.ask_what_it_remembers(node, write.as_ref(), as_text);
+                    self.read_marker(node, write.as_ref(), as_text);
                 }
                 Action::Standing(node, standing) => self.set_voting_status(node, &standing, now),
                 Action::Clock(node, oddity) => self.on_clock_anomaly(node, oddity),

@@ -7,7 +7,7 @@ use quorlock_proto::membership::Write;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 
 impl Driver {
-    pub(super) fn ask_what_it_remembers(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
+    pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
         self.packer.pack_look(write, form);
