@@ -1,7 +1,7 @@
 //! THE loop: bytes and orders in, decisions by the board, bytes and news out.
 
-mod happen;
 mod lines;
+mod node_events;
 mod send;
 
 use std::future::{Future, poll_fn};
