@@ -1,8 +1,8 @@
 //! THE loop: bytes and orders in, decisions by the board, bytes and news out.
 
-mod lines;
 mod node_events;
 mod send;
+mod wait_queue;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
