@@ -6,7 +6,7 @@
 
 mod calls;
 mod command;
-mod drive;
+mod event_loop;
 mod link;
 mod nodes;
 mod ready;
@@ -27,7 +27,7 @@ pub(crate) use command::CommandReceiver;
 pub(crate) use command::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };
-pub(crate) use drive::{Driver, Options};
+pub(crate) use event_loop::{Driver, Options};
 pub(crate) use nodes::View;
 pub use nodes::{NodeState, NodeStatus, Probation};
 pub(crate) use shared_lease::{AdmissionReturn, SharedLease};
