@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::calls::PendingCalls;
 use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
 use super::link::{Link, LinkEvent};
-use super::nodes::View;
+use super::nodes::NodeStatusList;
 use super::ready::{ORDERS, ReadySet, TIMER};
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -35,7 +35,7 @@ pub(crate) struct Driver {
     links: Vec<Link>,
     desk: PendingCalls,
     events: Events,
-    view: watch::Sender<View>,
+    view: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
     is_news: bool,
     packer: Packer,
@@ -77,7 +77,7 @@ impl Driver {
         options: Options,
         inbox: CommandReceiver,
         listener: Box<dyn QueueListener>,
-    ) -> (Self, watch::Receiver<View>) {
+    ) -> (Self, watch::Receiver<NodeStatusList>) {
         let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
         let CommandReceiver { commands: orders, ids } = inbox;
         let waiter = entropy::token();

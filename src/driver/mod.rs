@@ -28,6 +28,6 @@ pub(crate) use command::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };
 pub(crate) use event_loop::{Driver, Options};
-pub(crate) use nodes::View;
+pub(crate) use nodes::NodeStatusList;
 pub use nodes::{NodeState, NodeStatus, Probation};
 pub(crate) use shared_lease::{AdmissionReturn, SharedLease};

@@ -111,7 +111,7 @@ impl NodeStatus {
 }
 
 /// All nodes, in the order of the client's list.
-pub(crate) type View = Arc<[NodeStatus]>;
+pub(crate) type NodeStatusList = Arc<[NodeStatus]>;
 
 impl fmt::Display for NodeStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

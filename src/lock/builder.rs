@@ -20,7 +20,7 @@ use super::error::{ConnectError, Invalid};
 use super::queue::Queue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Driver, Login, Options, Settings, View, process};
+use crate::driver::{CommandSender, Driver, Login, NodeStatusList, Options, Settings, process};
 use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{Charter, usual_retention};
 use quorlock_proto::membership::Membership;
@@ -301,8 +301,8 @@ impl fmt::Debug for Builder {
 }
 
 fn on_runtime(
-    launch: impl FnOnce() -> (Driver, watch::Receiver<View>),
-) -> Result<watch::Receiver<View>, ConnectError> {
+    launch: impl FnOnce() -> (Driver, watch::Receiver<NodeStatusList>),
+) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
     let runtime = runtime::Handle::try_current().map_err(|_| {
         Invalid::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
     })?;
@@ -312,8 +312,8 @@ fn on_runtime(
 }
 
 fn on_thread(
-    launch: impl FnOnce() -> (Driver, watch::Receiver<View>) + Send + 'static,
-) -> Result<watch::Receiver<View>, ConnectError> {
+    launch: impl FnOnce() -> (Driver, watch::Receiver<NodeStatusList>) + Send + 'static,
+) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
     let failed = |error: io::Error| ConnectError::Thread(Arc::new(error));
     // The thread first: a runtime that no thread takes could not be dropped here, inside of another.
     let (hand_over, taken) = channel::<(runtime::Runtime, Driver)>();

@@ -14,7 +14,7 @@ use super::mutex::Mutex;
 use super::queue::Queue;
 use super::report::Report;
 use crate::driver::timer::timeout;
-use crate::driver::{CommandSender, NodeState, NodeStatus, View, process};
+use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
 use quorlock_proto::claim::Key;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::Drift;
@@ -47,7 +47,7 @@ pub struct Redlock {
 /// What all clones share.
 pub(super) struct Shared {
     pub(super) orders: CommandSender,
-    pub(super) view: watch::Receiver<View>,
+    pub(super) view: watch::Receiver<NodeStatusList>,
     /// Whether somebody has waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,
     pub(super) queue: Arc<Queue>,
@@ -100,7 +100,7 @@ impl Redlock {
             return;
         }
         let need = self.shared.quorum.need();
-        let is_ready = |nodes: &View| {
+        let is_ready = |nodes: &NodeStatusList| {
             let voting = nodes.iter().filter(|node| node.votes()).count();
             voting >= need || are_known(nodes)
         };
@@ -114,8 +114,10 @@ impl Redlock {
     /// among them when they are dialed again. Whether one of these nodes, which had lost it, is among them now.
     pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
         let need = self.shared.quorum.need();
-        let count = |nodes: &View, is: fn(&NodeStatus) -> bool| nodes.iter().filter(|node| is(node)).count();
-        let is_settled = |nodes: &View| {
+        let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
+            nodes.iter().filter(|node| is(node)).count()
+        };
+        let is_settled = |nodes: &NodeStatusList| {
             count(nodes, NodeStatus::votes) >= need || count(nodes, |it| it.votes() || it.is_returning) < need
         };
         let mut view = self.shared.view.clone();
