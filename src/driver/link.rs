@@ -166,7 +166,7 @@ impl Link {
         self.failures = 0;
         self.status.is_returning = false;
         // A guarded client hears in the same turn what the node's memory is worth.
-        self.status.state = if profile.look.is_some() { NodeState::Undecided(None) } else { NodeState::Up };
+        self.status.state = if profile.look.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
         self.line_seed = line::seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);
@@ -206,7 +206,7 @@ impl Link {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, doubt: *doubt });
             }
-            Standing::Undecided(fault) => self.status.state = NodeState::Undecided(fault.clone()),
+            Standing::Undecided(fault) => self.status.state = NodeState::Unverified(fault.clone()),
             Standing::Voting => self.status.state = NodeState::Up,
         }
     }

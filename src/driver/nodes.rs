@@ -67,7 +67,7 @@ pub enum NodeState {
     Connecting,
     /// Connected, and too few nodes are, to tell which cluster it votes in; or, with a fault, it did not tell what it
     /// remembers, or would not be told. It is asked again by itself. Never in plain mode.
-    Undecided(Option<Fault>),
+    Unverified(Option<Fault>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
     /// Not connected, for this reason; it is dialed again by itself.
@@ -102,7 +102,7 @@ impl NodeStatus {
 
     /// Whether its first dial has ended, one way or the other, and it is known whether it votes.
     pub(crate) fn is_known(&self) -> bool {
-        !matches!(self.state, NodeState::Connecting | NodeState::Undecided(None))
+        !matches!(self.state, NodeState::Connecting | NodeState::Unverified(None))
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -118,7 +118,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Undecided(fault) => fault.as_ref().unwrap_or(&Fault::Undecided).fmt(f),
+            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&Fault::Undecided).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

@@ -107,7 +107,7 @@ async fn connect_says_why_each_node_is_missing() {
     assert!(began.elapsed() < secs(5));
     let Err(ConnectError::NoQuorum { nodes }) = startup else { panic!("expected NoQuorum, got {startup:?}") };
     assert!(matches!(&nodes[0].state, NodeState::Down(why) if why.contains("refused")), "{nodes:?}");
-    assert_eq!(nodes[1].state, NodeState::Undecided(None), "one of three cannot tell which cluster it is");
+    assert_eq!(nodes[1].state, NodeState::Unverified(None), "one of three cannot tell which cluster it is");
     assert!(matches!(&nodes[2].state, NodeState::Down(why) if why.contains("no answer")), "{nodes:?}");
 }
 

@@ -151,13 +151,13 @@ fn examine(
         // Said once for all.
         NodeState::Barred(Bar::Blank) if is_undeclared => {}
         NodeState::Barred(Bar::Blank) if is_to_mend => findings.push(fault(nodes::BLANK.to_owned())),
-        NodeState::Undecided(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
+        NodeState::Unverified(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
         // Said below, with the policy's name.
         NodeState::Barred(Bar::Evicts) if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Barred(bar) => findings.push(fault(remedy(bar))),
-        NodeState::Undecided(Some(refusal)) => findings.push(fault(refusal.to_string())),
+        NodeState::Unverified(Some(refusal)) => findings.push(fault(refusal.to_string())),
         // It passes by itself.
-        NodeState::Up | NodeState::Undecided(None) => findings.extend(nodes::trouble_of(node).map(note)),
+        NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::trouble_of(node).map(note)),
         _ => findings.push(fault("no answer yet: is it hung?".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(fault));

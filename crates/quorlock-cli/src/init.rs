@@ -104,7 +104,7 @@ fn answer_of(vote: &Vote) -> String {
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Barred(Bar::Blank) => "blank".to_owned(),
-        NodeState::Undecided(None) => "up".to_owned(),
+        NodeState::Unverified(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
 pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Up => "up",
-        NodeState::Undecided(_) => "undecided",
+        NodeState::Unverified(_) => "undecided",
         NodeState::Down(_) => "down",
         NodeState::Barred(_) => "barred",
         _ => "silent",
@@ -64,7 +64,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         _ => None,
     };
     let refusal = match &node.state {
-        NodeState::Undecided(Some(fault)) => Some(fault.to_string()),
+        NodeState::Unverified(Some(fault)) => Some(fault.to_string()),
         _ => None,
     };
     let fields = [
@@ -87,7 +87,7 @@ pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
 /// writes.
 pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_mended = |node: &&NodeStatus| match &node.state {
-        NodeState::Up | NodeState::Undecided(None) | NodeState::Barred(Bar::Blank) => {
+        NodeState::Up | NodeState::Unverified(None) | NodeState::Barred(Bar::Blank) => {
             refusal_of(node).is_some()
         }
         _ => true,
@@ -98,7 +98,7 @@ pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
 
 /// Whether it waits for others to know in which lock cluster it votes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Barred(Bar::Blank) | NodeState::Undecided(None))
+    matches!(node.state, NodeState::Barred(Bar::Blank) | NodeState::Unverified(None))
 }
 
 /// Of nodes that know a lock cluster of which no quorum is left, beside so many blank ones: what that is, and the way on.

@@ -136,7 +136,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
     let words = nodes::trouble_of(node)?;
     let is_away = match &node.state {
         NodeState::Connecting | NodeState::Down(_) => true,
-        NodeState::Undecided(fault) => {
+        NodeState::Unverified(fault) => {
             matches!(fault, Some(Fault::Silent | Fault::Slow | Fault::Down(_) | Fault::Cut))
         }
         _ => false,
