@@ -201,7 +201,7 @@ impl Link {
     pub(super) fn set_voting_status(&mut self, standing: &Standing) {
         self.status.probation = None;
         match standing {
-            Standing::Barred(bar) => self.status.state = NodeState::Barred(bar.clone()),
+            Standing::Barred(bar) => self.status.state = NodeState::Excluded(bar.clone()),
             Standing::Doubtful(until, doubt) => {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, doubt: *doubt });
@@ -241,8 +241,8 @@ impl Link {
         self.status.is_returning = false;
         self.state = State::Resting(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
-        let is_news = self.status.state != NodeState::Barred(bar.clone());
-        self.status.state = NodeState::Barred(bar);
+        let is_news = self.status.state != NodeState::Excluded(bar.clone());
+        self.status.state = NodeState::Excluded(bar);
         is_news
     }
 

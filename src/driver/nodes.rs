@@ -73,7 +73,7 @@ pub enum NodeState {
     /// Not connected, for this reason; it is dialed again by itself.
     Down(String),
     /// It may not serve us until somebody mends it.
-    Barred(Bar),
+    Excluded(Bar),
 }
 
 impl NodeStatus {
@@ -127,7 +127,7 @@ impl fmt::Display for NodeStatus {
                 None => f.write_str("up"),
             },
             NodeState::Down(why) => f.write_str(why),
-            NodeState::Barred(bar) => bar.fmt(f),
+            NodeState::Excluded(bar) => bar.fmt(f),
         }
     }
 }

@@ -204,7 +204,7 @@ impl fmt::Debug for Redlock {
 /// Whether waiting tells no more: every node was dialed once, and whoever cannot tell its cluster waits for one that
 /// could not be reached.
 fn are_known(nodes: &[NodeStatus]) -> bool {
-    let is_missing = |node: &NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Barred(_));
+    let is_missing = |node: &NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
     nodes.iter().all(NodeStatus::is_known)
         || nodes.iter().all(|node| node.state != NodeState::Connecting) && nodes.iter().any(is_missing)
 }

@@ -164,7 +164,7 @@ async fn a_replica_that_is_promoted_is_soon_met_again() {
     let rounds = async {
         for _ in 0..5 {
             cluster[0].demote(&master).expect("a replica");
-            let is_barred = |node: &NodeStatus| matches!(node.state, NodeState::Barred(_));
+            let is_barred = |node: &NodeStatus| matches!(node.state, NodeState::Excluded(_));
             eventually("it is barred", || async {
                 drop(redlock.mutex("k").acquire().await.expect("two others are a quorum"));
                 is_barred(&redlock.nodes().await[0])

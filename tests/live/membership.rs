@@ -84,7 +84,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     let redlock = list([0, 3, 4]).lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Barred(Bar::Blank));
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(Bar::Blank));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
 }
 
@@ -135,8 +135,10 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory", "50mb"]).expect("set");
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
-    eventually("it is barred", || async { redlock.nodes().await[0].state == NodeState::Barred(Bar::Evicts) })
-        .await;
+    eventually("it is barred", || async {
+        redlock.nodes().await[0].state == NodeState::Excluded(Bar::Evicts)
+    })
+    .await;
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
     assert_eq!(guard.margin(), 0);
 

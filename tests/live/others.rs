@@ -16,7 +16,7 @@ fn over(url: &str) -> Builder {
 async fn check_barred(builder: Builder, words: &[&str]) {
     let refused = builder.connect().await;
     let Err(ConnectError::Refused { nodes }) = &refused else { panic!("expected Refused, got {refused:?}") };
-    let NodeState::Barred(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
+    let NodeState::Excluded(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
     for word in words {
         assert!(bar.to_string().contains(word), "{bar} does not say {word:?}");
     }

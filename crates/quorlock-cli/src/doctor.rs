@@ -48,8 +48,8 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     if alone.is_some() {
         for (node, findings) in nodes.iter().zip(&mut findings) {
             match &node.state {
-                NodeState::Barred(Bar::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
-                NodeState::Barred(Bar::AnotherCluster(_)) => findings[0] = note(nodes::ALONE.to_owned()),
+                NodeState::Excluded(Bar::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
+                NodeState::Excluded(Bar::AnotherCluster(_)) => findings[0] = note(nodes::ALONE.to_owned()),
                 _ => {}
             }
         }
@@ -149,12 +149,13 @@ fn examine(
     match &node.state {
         NodeState::Down(why) => findings.push(fault(format!("{why}{}", way_to(node.failed_step)))),
         // Said once for all.
-        NodeState::Barred(Bar::Blank) if is_undeclared => {}
-        NodeState::Barred(Bar::Blank) if is_to_mend => findings.push(fault(nodes::BLANK.to_owned())),
+        NodeState::Excluded(Bar::Blank) if is_undeclared => {}
+        NodeState::Excluded(Bar::Blank) if is_to_mend => findings.push(fault(nodes::BLANK.to_owned())),
         NodeState::Unverified(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
         // Said below, with the policy's name.
-        NodeState::Barred(Bar::Evicts) if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
-        NodeState::Barred(bar) => findings.push(fault(remedy(bar))),
+        NodeState::Excluded(Bar::Evicts)
+            if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
+        NodeState::Excluded(bar) => findings.push(fault(remedy(bar))),
         NodeState::Unverified(Some(refusal)) => findings.push(fault(refusal.to_string())),
         // It passes by itself.
         NodeState::Up | NodeState::Unverified(None) => findings.extend(nodes::trouble_of(node).map(note)),

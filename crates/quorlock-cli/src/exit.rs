@@ -101,10 +101,10 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
 /// The end that fits what bars these nodes, if anything does.
 pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
-        NodeState::Barred(Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_)) => Some(CONFIG),
+        NodeState::Excluded(Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_)) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.
-        NodeState::Barred(Bar::Blank) => Some(NO_QUORUM),
-        NodeState::Barred(_) => Some(REFUSED),
+        NodeState::Excluded(Bar::Blank) => Some(NO_QUORUM),
+        NodeState::Excluded(_) => Some(REFUSED),
         _ => None,
     };
     // A wrong list first: until it is right, nothing else needs mending.
@@ -116,7 +116,7 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
 pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &'a Vote>, need: usize) -> u8 {
     // A node that lets us in may still refuse this very question.
     let is_barred = |(node, vote): &(&NodeStatus, &Vote)| {
-        matches!(node.state, NodeState::Barred(_)) || matches!(vote, Vote::Barred(_))
+        matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Barred(_))
     };
     let count = nodes.iter().zip(votes).filter(is_barred).count();
     if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }

@@ -77,7 +77,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
         }
         InitError::Unreachable { nodes } => {
             let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
-            let is_gone = |node: &NodeStatus| !matches!(node.state, NodeState::Barred(_) | NodeState::Up);
+            let is_gone = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
             let head = if nodes.iter().any(is_gone) {
                 "a cluster is declared on all its nodes, and not all are there, so nothing was changed"
             } else {
@@ -103,7 +103,7 @@ fn answer_of(vote: &Vote) -> String {
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
-        NodeState::Barred(Bar::Blank) => "blank".to_owned(),
+        NodeState::Excluded(Bar::Blank) => "blank".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }

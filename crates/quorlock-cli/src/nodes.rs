@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
-        NodeState::Barred(Bar::Blank) => "blank",
+        NodeState::Excluded(Bar::Blank) => "blank",
         NodeState::Up if !node.votes() => "waits",
         _ => state_of(node),
     }
@@ -20,7 +20,7 @@ pub(crate) fn state_of(node: &NodeStatus) -> &'static str {
         NodeState::Up => "up",
         NodeState::Unverified(_) => "undecided",
         NodeState::Down(_) => "down",
-        NodeState::Barred(_) => "barred",
+        NodeState::Excluded(_) => "barred",
         _ => "silent",
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })
     });
     let bar = match &node.state {
-        NodeState::Barred(bar) => Some(match bar {
+        NodeState::Excluded(bar) => Some(match bar {
             Bar::Replica => "replica",
             Bar::Cluster => "redis-cluster",
             Bar::SameServer(_) => "same-server",
@@ -80,14 +80,14 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
 
 /// Whether none of them has ever been told which cluster it belongs to.
 pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
-    nodes.iter().all(|node| node.state == NodeState::Barred(Bar::Blank))
+    nodes.iter().all(|node| node.state == NodeState::Excluded(Bar::Blank))
 }
 
 /// What keeps blank nodes from being made a lock cluster, or being told of theirs: the nodes that are away, refuse us, or take no
 /// writes.
 pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_mended = |node: &&NodeStatus| match &node.state {
-        NodeState::Up | NodeState::Unverified(None) | NodeState::Barred(Bar::Blank) => {
+        NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(Bar::Blank) => {
             refusal_of(node).is_some()
         }
         _ => true,
@@ -98,14 +98,14 @@ pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
 
 /// Whether it waits for others to know in which lock cluster it votes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Barred(Bar::Blank) | NodeState::Unverified(None))
+    matches!(node.state, NodeState::Excluded(Bar::Blank) | NodeState::Unverified(None))
 }
 
 /// Of nodes that know a lock cluster of which no quorum is left, beside so many blank ones: what that is, and the way on.
 pub(crate) fn without_the_others(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
-    let blank = nodes.iter().filter(|node| node.state == NodeState::Barred(Bar::Blank)).count();
+    let blank = nodes.iter().filter(|node| node.state == NodeState::Excluded(Bar::Blank)).count();
     let left =
-        nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(Bar::AnotherCluster(_)))).count();
+        nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(Bar::AnotherCluster(_)))).count();
     (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
         let remember = if left == 1 { "remembers" } else { "remember" };
         format!(

@@ -93,8 +93,8 @@ impl Scene {
             };
             // What is no sight says itself what is wrong.
             let trouble = match &node.state {
-                NodeState::Barred(Bar::Blank) if is_alone => Some(nodes::NEW.to_owned()),
-                NodeState::Barred(Bar::AnotherCluster(_)) if is_alone => Some(nodes::ALONE.to_owned()),
+                NodeState::Excluded(Bar::Blank) if is_alone => Some(nodes::NEW.to_owned()),
+                NodeState::Excluded(Bar::AnotherCluster(_)) if is_alone => Some(nodes::ALONE.to_owned()),
                 _ => nodes::trouble_of(node),
             };
             let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Seen(_)));

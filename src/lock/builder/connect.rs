@@ -32,7 +32,7 @@ impl Builder {
             let nodes = view.borrow_and_update().clone();
             misplaced(&nodes)?;
             let is_known = nodes.iter().all(NodeStatus::is_known);
-            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Barred(_))).count();
+            let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(_))).count();
             let up = nodes.iter().filter(|node| node.is_up()).count();
             let until = if quorum.is_met(up) {
                 let ready_since = *ready_since.get_or_insert_with(now);
@@ -47,7 +47,7 @@ impl Builder {
                 return Err(ConnectError::Refused { nodes: nodes.to_vec() });
             }
             let is_away =
-                |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Barred(_));
+                |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
             if redials == Redials::Never && quorum.is_out_of_reach(nodes.iter().filter(is_away).count()) {
                 return Err(ConnectError::NoQuorum { nodes: nodes.to_vec() });
             }
@@ -67,7 +67,7 @@ impl Builder {
 
 fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
-        if let NodeState::Barred(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
+        if let NodeState::Excluded(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
             &node.state
         {
             return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
