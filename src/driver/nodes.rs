@@ -96,7 +96,7 @@ impl NodeStatus {
 
     /// Whether it votes right now, as far as is known.
     #[must_use]
-    pub fn votes(&self) -> bool {
+    pub fn is_voting(&self) -> bool {
         self.is_up() && self.probation.is_none_or(|probation| probation.remaining().is_zero())
     }
 

@@ -101,7 +101,7 @@ impl Redlock {
         }
         let need = self.shared.quorum.need();
         let is_ready = |nodes: &NodeStatusList| {
-            let voting = nodes.iter().filter(|node| node.votes()).count();
+            let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
         };
         let mut view = self.shared.view.clone();
@@ -118,13 +118,15 @@ impl Redlock {
             nodes.iter().filter(|node| is(node)).count()
         };
         let is_settled = |nodes: &NodeStatusList| {
-            count(nodes, NodeStatus::votes) >= need || count(nodes, |it| it.votes() || it.is_returning) < need
+            count(nodes, NodeStatus::is_voting) >= need
+                || count(nodes, |it| it.is_voting() || it.is_returning) < need
         };
         let mut view = self.shared.view.clone();
         match timeout(span, view.wait_for(is_settled)).await {
             Ok(Ok(nodes)) => {
-                let is_back = nodes.iter().enumerate().any(|(place, node)| node.votes() && had_lost(place));
-                is_back && count(&nodes, NodeStatus::votes) >= need
+                let is_back =
+                    nodes.iter().enumerate().any(|(place, node)| node.is_voting() && had_lost(place));
+                is_back && count(&nodes, NodeStatus::is_voting) >= need
             }
             Ok(Err(_)) | Err(_) => false,
         }

@@ -149,7 +149,7 @@ impl Guard {
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum without our key may have given the lock to another. A node that casts no vote has not; one that never
         // had the key may have.
-        let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::votes).collect();
+        let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
             Vote::Held { .. } => true,
             Vote::Missing => *votes,

@@ -95,7 +95,7 @@ impl Redlock {
     pub async fn inspect(&self, name: impl AsRef<str>) -> Result<Inspection, InspectError> {
         let SurveyResult { votes, ours } = self.survey(RequestKind::Inspect, name.as_ref()).await?;
         // Asked afterwards: a node that was found to have forgotten meanwhile is no witness.
-        let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::votes).collect();
+        let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes =
             sights.map(|(((node, vote), is_ours), votes)| Sight { node, vote, is_ours, votes }).collect();

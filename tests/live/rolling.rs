@@ -71,7 +71,7 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
         block_in_place(|| fleet[node].restart(Data::Kept)).expect("back");
         let votes_again = async || {
             let status = &observer.nodes().await[node];
-            status.run_id != before && status.votes()
+            status.run_id != before && status.is_voting()
         };
         eventually("it votes again", votes_again).await;
         let valid = guards.iter().filter(|guard| guard.is_valid()).count();

@@ -78,7 +78,7 @@ pub(crate) fn is_up(node: &NodeStatus) -> bool {
 }
 
 pub(crate) fn votes(node: &NodeStatus) -> bool {
-    node.votes()
+    node.is_voting()
 }
 
 /// This very test program, telling one of its stories as another process. Killed if the story ends before it does,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
         NodeState::Excluded(Bar::Blank) => "blank",
-        NodeState::Up if !node.votes() => "waits",
+        NodeState::Up if !node.is_voting() => "waits",
         _ => state_of(node),
     }
 }
@@ -30,7 +30,7 @@ pub(crate) fn trouble_of(node: &NodeStatus) -> Option<String> {
     let text = node.to_string();
     let words = text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
     let words = words.strip_prefix("up, and ").unwrap_or(words);
-    (!node.votes()).then(|| words.to_owned())
+    (!node.is_voting()).then(|| words.to_owned())
 }
 
 /// That it takes no writes, in its own words, if it does not.
@@ -70,7 +70,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let fields = [
         ("node", json!(node.address)),
         ("state", json!(state_of(node))),
-        ("votes", json!(node.votes())),
+        ("votes", json!(node.is_voting())),
         ("probation", json!(probation)),
         ("bar", json!(bar)),
         ("refusal", json!(refusal)),
@@ -135,13 +135,13 @@ pub(crate) fn grouped(nodes: &[(&str, String)], all: usize) -> String {
 
 /// How many vote.
 pub(crate) fn voting(nodes: &[NodeStatus]) -> usize {
-    nodes.iter().filter(|node| node.votes()).count()
+    nodes.iter().filter(|node| node.is_voting()).count()
 }
 
 /// When enough of them vote, if probations alone keep them from it.
 pub(crate) fn quorum_in(nodes: &[NodeStatus], quorum: usize) -> Option<Duration> {
     let wait = |node: &NodeStatus| match node.probation {
-        _ if node.votes() => Some(Duration::ZERO),
+        _ if node.is_voting() => Some(Duration::ZERO),
         probation => probation.map(|probation| probation.remaining()),
     };
     let mut waits: Vec<Duration> =

@@ -110,7 +110,7 @@ fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
     if voting >= setting.quorum {
         return Ok(());
     }
-    let lines = nodes.iter().filter(|node| !node.votes()).map(|node| format!("\n  {node}"));
+    let lines = nodes.iter().filter(|node| !node.is_voting()).map(|node| format!("\n  {node}"));
     let words = format!(
         "{voting} of {} nodes vote and {} must:{}",
         nodes.len(),

@@ -20,7 +20,7 @@ pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) 
     let node = |(status, looks): (&NodeStatus, &Vec<Look>)| Node {
         address: status.address.clone(),
         server: status.server.clone(),
-        votes: status.votes(),
+        votes: status.is_voting(),
         rank: None,
         alone: times(looks, alone),
         load: times(looks, load),
@@ -41,7 +41,7 @@ pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Co
     let quorum = counted.setting.quorum;
     let from_to = counted.live.span(Part::Alone).unwrap_or_default();
     let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
-        .filter_map(|(node, looks)| node.votes().then_some(looks.as_slice()))
+        .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
         .collect();
     let nth = |time: fn(&Look) -> Option<u64>| {
         let times = nth_of_rounds(&voting, quorum, from_to, time);
