@@ -204,7 +204,7 @@ impl Link {
             Standing::Barred(bar) => self.status.state = NodeState::Excluded(bar.clone()),
             Standing::Doubtful(until, doubt) => {
                 self.status.state = NodeState::Up;
-                self.status.probation = Some(Probation { until: *until, doubt: *doubt });
+                self.status.probation = Some(Probation { until: *until, reason: *doubt });
             }
             Standing::Undecided(fault) => self.status.state = NodeState::Unverified(fault.clone()),
             Standing::Voting => self.status.state = NodeState::Up,

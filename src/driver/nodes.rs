@@ -48,7 +48,7 @@ pub struct Probation {
     /// Until when.
     pub until: Moment,
     /// Why.
-    pub doubt: Doubt,
+    pub reason: Doubt,
 }
 
 impl Probation {
@@ -122,7 +122,7 @@ impl fmt::Display for NodeStatus {
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();
-                    write!(f, "up, and casts no vote for {seconds:.1} s more: {}", probation.doubt)
+                    write!(f, "up, and casts no vote for {seconds:.1} s more: {}", probation.reason)
                 }
                 None => f.write_str("up"),
             },

@@ -101,7 +101,7 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
     fleet[1].restart(Data::Empty).expect("back");
     let redlock = builder(&fleet).connect().await.expect("all are up");
     eventually("it is adopted", || async { redlock.nodes().await[1].probation.is_some() }).await;
-    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.doubt), Some(Doubt::New));
+    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.reason), Some(Doubt::New));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
     eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
     guard.release().await.expect("released");

@@ -41,7 +41,7 @@ pub(crate) fn refusal_of(node: &NodeStatus) -> Option<&str> {
 /// For programs: whether it votes, and what keeps it from that.
 pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
-        let reason = match probation.doubt {
+        let reason = match probation.reason {
             Doubt::New => "new",
             Doubt::Forgot => "forgot",
             Doubt::Clock => "clock",
