@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::nodes::{NodeState, NodeStatus, Probation};
+use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
 use quorlock_proto::backoff;

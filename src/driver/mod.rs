@@ -8,10 +8,10 @@ mod calls;
 mod command;
 mod event_loop;
 mod link;
-mod nodes;
 mod ready;
 mod record;
 mod shared_lease;
+mod status;
 mod yield_policy;
 
 // What a driver is made of, for those who build one.
@@ -28,6 +28,6 @@ pub(crate) use command::{
     CommandSender, DriverCommand, ExtendOutcome, QueueEvent, QueueListener, SurveyResult,
 };
 pub(crate) use event_loop::{Driver, Options};
-pub(crate) use nodes::NodeStatusList;
-pub use nodes::{NodeState, NodeStatus, Probation};
 pub(crate) use shared_lease::{AdmissionReturn, SharedLease};
+pub(crate) use status::NodeStatusList;
+pub use status::{NodeState, NodeStatus, Probation};

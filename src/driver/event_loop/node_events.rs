@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
-use super::super::nodes::NodeStatus;
+use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
