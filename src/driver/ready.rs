@@ -33,7 +33,7 @@ struct Bell {
 
 /// Where something may have happened.
 #[derive(Clone, Copy)]
-pub(super) struct Rung(u32);
+pub(super) struct ReadySources(u32);
 
 impl ReadySet {
     /// For so many nodes, the orders and the timer. Everybody is looked at first.
@@ -54,8 +54,8 @@ impl ReadySet {
     }
 
     /// Who has rung since this was asked last, or is to be looked at again.
-    pub(super) fn take(&mut self) -> Rung {
-        Rung(self.porch.rung.swap(0, Ordering::Acquire) | std::mem::take(&mut self.again))
+    pub(super) fn take(&mut self) -> ReadySources {
+        ReadySources(self.porch.rung.swap(0, Ordering::Acquire) | std::mem::take(&mut self.again))
     }
 
     /// For what this source is asked, with its own bell.
@@ -69,7 +69,7 @@ impl ReadySet {
     }
 }
 
-impl Rung {
+impl ReadySources {
     pub(super) const fn is_nobody(self) -> bool {
         self.0 == 0
     }
