@@ -26,7 +26,7 @@ struct ReadyState {
     driver: Mutex<Waker>,
 }
 
-struct Bell {
+struct SourceWaker {
     porch: Arc<ReadyState>,
     bit: u32,
 }
@@ -40,7 +40,8 @@ impl ReadySet {
     pub(super) fn new(nodes: usize) -> Self {
         let porch =
             Arc::new(ReadyState { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
-        let bell = |source| Waker::from(Arc::new(Bell { porch: Arc::clone(&porch), bit: 1_u32 << source }));
+        let bell =
+            |source| Waker::from(Arc::new(SourceWaker { porch: Arc::clone(&porch), bit: 1_u32 << source }));
         let again = ((1 << nodes) - 1) | 1 << ORDERS | 1 << TIMER;
         Self { wakers: (0..=TIMER).map(bell).collect(), porch, driver: Waker::noop().clone(), again }
     }
@@ -84,7 +85,7 @@ impl ReadySources {
     }
 }
 
-impl Wake for Bell {
+impl Wake for SourceWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
