@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::calls::PendingCalls;
 use super::command::{CommandReceiver, DriverCommand, OperationIds, QueueListener};
 use super::link::{Link, LinkEvent};
-use super::ready::{ORDERS, ReadySet, TIMER};
+use super::ready::{COMMANDS, ReadySet, TIMER};
 use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
@@ -178,15 +178,15 @@ impl Driver {
                 self.bells.look_again(place);
             }
         }
-        if self.takes_orders && who.has(ORDERS) {
-            let mut cx = self.bells.context(ORDERS);
+        if self.takes_orders && who.has(COMMANDS) {
+            let mut cx = self.bells.context(COMMANDS);
             let mut taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
                 taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             }
             self.takes_orders = taken != Poll::Ready(0);
             if taken.is_ready() {
-                self.bells.look_again(ORDERS);
+                self.bells.look_again(COMMANDS);
             }
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();

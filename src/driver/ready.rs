@@ -42,7 +42,7 @@ impl ReadySet {
             Arc::new(ReadyState { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
         let bell =
             |source| Waker::from(Arc::new(SourceWaker { porch: Arc::clone(&porch), bit: 1_u32 << source }));
-        let again = ((1 << nodes) - 1) | 1 << ORDERS | 1 << TIMER;
+        let again = ((1 << nodes) - 1) | 1 << COMMANDS | 1 << TIMER;
         Self { wakers: (0..=TIMER).map(bell).collect(), porch, driver: Waker::noop().clone(), again }
     }
 
@@ -99,8 +99,8 @@ impl Wake for SourceWaker {
 }
 
 /// The sources: the nodes by their places, and behind them these two.
-pub(super) const ORDERS: usize = Quorum::MAX_NODES;
-pub(super) const TIMER: usize = ORDERS + 1;
+pub(super) const COMMANDS: usize = Quorum::MAX_NODES;
+pub(super) const TIMER: usize = COMMANDS + 1;
 
 #[cfg(test)]
 mod tests {
@@ -122,15 +122,15 @@ mod tests {
         let (task, mut bells) = (Arc::new(Task::default()), ReadySet::new(5));
         bells.wake(&Waker::from(Arc::clone(&task)));
         let all = bells.take();
-        assert!(all.nodes().len() == 5 && all.has(ORDERS) && all.has(TIMER), "all are looked at first");
+        assert!(all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER), "all are looked at first");
         assert!(bells.take().is_nobody());
 
-        for source in [3, ORDERS, 3] {
+        for source in [3, COMMANDS, 3] {
             bells.context(source).waker().wake_by_ref();
         }
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
         let rung = bells.take();
-        assert!(rung.has(3) && rung.has(ORDERS) && !rung.has(TIMER) && !rung.has(0));
+        assert!(rung.has(3) && rung.has(COMMANDS) && !rung.has(TIMER) && !rung.has(0));
 
         bells.context(TIMER).waker().wake_by_ref();
         bells.look_again(1);
