@@ -175,7 +175,7 @@ impl Driver {
             let is_all = matches!(happening, LinkEvent::Read) && !link.has_more(&mut cx);
             self.happenings.push((node, happening));
             if !is_all {
-                self.bells.look_again(place);
+                self.bells.mark_ready(place);
             }
         }
         if self.takes_orders && who.has(COMMANDS) {
@@ -186,7 +186,7 @@ impl Driver {
             }
             self.takes_orders = taken != Poll::Ready(0);
             if taken.is_ready() {
-                self.bells.look_again(COMMANDS);
+                self.bells.mark_ready(COMMANDS);
             }
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
@@ -286,7 +286,7 @@ impl Driver {
         for (place, link) in self.links.iter_mut().enumerate() {
             if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
-                self.bells.look_again(place);
+                self.bells.mark_ready(place);
             }
         }
     }
@@ -329,7 +329,7 @@ impl Driver {
             self.rings_at = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
             self.timer.as_mut().reset(Instant::now() + pause);
-            self.bells.look_again(TIMER);
+            self.bells.mark_ready(TIMER);
         }
     }
 

@@ -65,7 +65,7 @@ impl ReadySet {
     }
 
     /// This source is looked at in the next turn, whether it rings or not.
-    pub(super) fn look_again(&mut self, source: usize) {
+    pub(super) fn mark_ready(&mut self, source: usize) {
         self.again |= 1 << source;
     }
 }
@@ -133,7 +133,7 @@ mod tests {
         assert!(rung.has(3) && rung.has(COMMANDS) && !rung.has(TIMER) && !rung.has(0));
 
         bells.context(TIMER).waker().wake_by_ref();
-        bells.look_again(1);
+        bells.mark_ready(1);
         assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
         let rung = bells.take();
         assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
