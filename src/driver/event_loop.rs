@@ -163,7 +163,7 @@ impl Driver {
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
-        let who = self.bells.take();
+        let who = self.bells.take_ready();
         if who.is_nobody() {
             return false;
         }

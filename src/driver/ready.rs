@@ -55,7 +55,7 @@ impl ReadySet {
     }
 
     /// Who has rung since this was asked last, or is to be looked at again.
-    pub(super) fn take(&mut self) -> ReadySources {
+    pub(super) fn take_ready(&mut self) -> ReadySources {
         ReadySources(self.porch.rung.swap(0, Ordering::Acquire) | std::mem::take(&mut self.again))
     }
 
@@ -121,22 +121,22 @@ mod tests {
     fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
         let (task, mut bells) = (Arc::new(Task::default()), ReadySet::new(5));
         bells.wake(&Waker::from(Arc::clone(&task)));
-        let all = bells.take();
+        let all = bells.take_ready();
         assert!(all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER), "all are looked at first");
-        assert!(bells.take().is_nobody());
+        assert!(bells.take_ready().is_nobody());
 
         for source in [3, COMMANDS, 3] {
             bells.context(source).waker().wake_by_ref();
         }
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        let rung = bells.take();
+        let rung = bells.take_ready();
         assert!(rung.has(3) && rung.has(COMMANDS) && !rung.has(TIMER) && !rung.has(0));
 
         bells.context(TIMER).waker().wake_by_ref();
         bells.mark_ready(1);
         assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
-        let rung = bells.take();
+        let rung = bells.take_ready();
         assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
-        assert!(bells.take().is_nobody());
+        assert!(bells.take_ready().is_nobody());
     }
 }
