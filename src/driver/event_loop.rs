@@ -164,7 +164,7 @@ impl Driver {
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
         let who = self.bells.take_ready();
-        if who.is_nobody() {
+        if who.is_empty() {
             return false;
         }
         for node in who.nodes().iter() {

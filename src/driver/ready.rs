@@ -71,7 +71,7 @@ impl ReadySet {
 }
 
 impl ReadySources {
-    pub(super) const fn is_nobody(self) -> bool {
+    pub(super) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
@@ -123,7 +123,7 @@ mod tests {
         bells.wake(&Waker::from(Arc::clone(&task)));
         let all = bells.take_ready();
         assert!(all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER), "all are looked at first");
-        assert!(bells.take_ready().is_nobody());
+        assert!(bells.take_ready().is_empty());
 
         for source in [3, COMMANDS, 3] {
             bells.context(source).waker().wake_by_ref();
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
         let rung = bells.take_ready();
         assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
-        assert!(bells.take_ready().is_nobody());
+        assert!(bells.take_ready().is_empty());
     }
 }
