@@ -80,7 +80,7 @@ impl Packer {
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
                 put_word(bytes, millis(ask.ttl).digits());
             }
-            RequestKind::Remaining => put(bytes, &[b"PTTL", key]),
+            RequestKind::QueryTtl => put(bytes, &[b"PTTL", key]),
             RequestKind::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
             RequestKind::Break | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();

@@ -29,14 +29,12 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(0),
         )
         | (RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(3))
-        | (RequestKind::BreakOf(_) | RequestKind::Remaining, Reply::Int(-1)) => {
-            Vote::Held { remaining: None }
-        }
-        (RequestKind::Remaining, Reply::Int(millis @ 0..)) => {
+        | (RequestKind::BreakOf(_) | RequestKind::QueryTtl, Reply::Int(-1)) => Vote::Held { remaining: None },
+        (RequestKind::QueryTtl, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
         }
 
-        (RequestKind::Remaining, Reply::Int(-2))
+        (RequestKind::QueryTtl, Reply::Int(-2))
         | (
             RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
             Reply::Int(-1),
@@ -188,7 +186,7 @@ mod tests {
         RequestKind::Raise,
         RequestKind::Look,
         RequestKind::Acquire,
-        RequestKind::Remaining,
+        RequestKind::QueryTtl,
         RequestKind::Renew,
         RequestKind::Retake,
         RequestKind::Release,

@@ -114,7 +114,7 @@ impl Attempt {
             return Some(AttemptStep::Ask(RequestKind::Release, std::mem::take(&mut self.to_release)));
         }
         if !self.to_question.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::Remaining, std::mem::take(&mut self.to_question)));
+            return Some(AttemptStep::Ask(RequestKind::QueryTtl, std::mem::take(&mut self.to_question)));
         }
         if let State::Ready(verdict) = self.state {
             self.state = State::Done;
@@ -126,14 +126,14 @@ impl Attempt {
         None
     }
 
-    /// A node's answer to `Acquire`, `Raise` or `Remaining`. Poll next.
+    /// A node's answer to `Acquire`, `Raise` or `QueryTtl`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
         match (phase, self.state) {
             (RequestKind::Acquire, State::Voting | State::Raising) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
             }
             (RequestKind::Raise, State::Raising) => self.on_raise(node, vote, now),
-            (RequestKind::Remaining, State::Questioning(why)) => {
+            (RequestKind::QueryTtl, State::Questioning(why)) => {
                 self.questioned.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.questioned.is_empty() {

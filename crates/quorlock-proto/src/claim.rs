@@ -181,7 +181,7 @@ pub enum RequestKind {
     /// `SET key token NX PX ttl`: a first vote.
     Acquire,
     /// `PTTL key`: how long the one who has it may keep it.
-    Remaining,
+    QueryTtl,
     /// Compare, and lengthen the expiry: never shortens, never creates.
     Renew,
     /// Compare, and make the node's fence our number: the second round of an acquisition, never in plain mode.

@@ -382,7 +382,7 @@ impl Node {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (RequestKind::Remaining, Some(_)) => Vote::Held { remaining: left },
+            (RequestKind::QueryTtl, Some(_)) => Vote::Held { remaining: left },
             (RequestKind::Renew, Some(entry)) if is_ours => {
                 lengthen(entry, expires, mistake);
                 Vote::Granted
@@ -403,7 +403,7 @@ impl Node {
                 holder: found.as_deref().map_or(Holder::Nobody, owner),
                 remaining: left,
             }),
-            (RequestKind::Remaining | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
+            (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
             (
                 RequestKind::Raise
                 | RequestKind::Look

@@ -44,7 +44,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     let asks = [
         (RequestKind::Acquire, Vote::Granted),
         (RequestKind::Retake, Vote::Granted),
-        (RequestKind::Remaining, Vote::Missing),
+        (RequestKind::QueryTtl, Vote::Missing),
         (RequestKind::Renew, Vote::Missing),
         (RequestKind::Release, Vote::Missing),
         (RequestKind::HandOver, Vote::Missing),
@@ -72,11 +72,11 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
 }
 
 fn what_is_left_is_told(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::Remaining), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::QueryTtl), Vote::Missing);
     for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
-            assert_held(&node.unchanged(|node| node.plain(RequestKind::Remaining)), life);
+            assert_held(&node.unchanged(|node| node.plain(RequestKind::QueryTtl)), life);
         }
     }
 }
@@ -286,7 +286,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 fn commands_need_no_script(node: &mut dyn Subject) {
     node.forget_scripts();
     assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
-    assert_held(&node.plain(RequestKind::Remaining), Some(TTL));
+    assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));
     assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
     assert_eq!(node.plain(RequestKind::Retake), Vote::Granted);
 }

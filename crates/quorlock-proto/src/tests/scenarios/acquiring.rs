@@ -278,7 +278,7 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
         for node in 0..3 {
             world.step(BOB, node);
         }
-        let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::Remaining]).count();
+        let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
         world.drive();
         let why = world.refusal(BOB).expect("three of five are another's").why;
