@@ -125,7 +125,7 @@ impl Packer {
                 put_word(bytes, digits(self.forget_millis).digits());
             }
             // A number belongs to every raise, and a look has a packing of its own.
-            RequestKind::Raise | RequestKind::Look => {}
+            RequestKind::RaiseFence | RequestKind::Look => {}
         }
     }
 
@@ -172,7 +172,7 @@ impl Packer {
             _ => &HOLD,
         };
         // A raise leaves the key's life as it is.
-        let ttl = if ask.phase == RequestKind::Raise { Duration::ZERO } else { ask.ttl };
+        let ttl = if ask.phase == RequestKind::RaiseFence { Duration::ZERO } else { ask.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
@@ -203,7 +203,7 @@ pub(crate) fn needs_badge(ask: &Ask) -> bool {
 fn is_ballot(ask: &Ask) -> bool {
     let may_be = matches!(
         ask.phase,
-        RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake
     );
     may_be && ask.fence.is_some()
 }
@@ -349,7 +349,7 @@ mod tests {
     fn a_ballot_and_its_badge_are_one_command() {
         for (phase, fence, args) in [
             (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
-            (RequestKind::Raise, Fence::Number(7), 14),
+            (RequestKind::RaiseFence, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Retake, Fence::Number(7), 14),
         ] {

@@ -123,33 +123,32 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
         (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
-        (RequestKind::Raise | RequestKind::Renew | RequestKind::Retake | RequestKind::Forget, 1) => {
+        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake | RequestKind::Forget, 1) => {
             Vote::Granted
         }
         (
             RequestKind::Acquire
-            | RequestKind::Raise
+            | RequestKind::RaiseFence
             | RequestKind::Renew
             | RequestKind::Retake
             | RequestKind::Forget,
             0,
         )
         | (RequestKind::Stand, 1) => Vote::Held { remaining: span },
-        (RequestKind::Raise | RequestKind::Renew | RequestKind::Forget, -1) | (RequestKind::Stand, 0) => {
-            Vote::Missing
-        }
-        (RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -2) if value > 0 => {
+        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
+        | (RequestKind::Stand, 0) => Vote::Missing,
+        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
         (
             RequestKind::Acquire
-            | RequestKind::Raise
+            | RequestKind::RaiseFence
             | RequestKind::Renew
             | RequestKind::Retake
             | RequestKind::Forget,
             -3,
         ) => Vote::Unknown(Fault::Changed),
-        (RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake, -4) => {
+        (RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake, -4) => {
             Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
         }
         _ => Vote::Unknown(Fault::Odd),
@@ -183,7 +182,7 @@ mod tests {
         RequestKind::KeepTurn,
         RequestKind::Stand,
         RequestKind::Leave,
-        RequestKind::Raise,
+        RequestKind::RaiseFence,
         RequestKind::Look,
         RequestKind::Acquire,
         RequestKind::QueryTtl,

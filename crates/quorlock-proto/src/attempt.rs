@@ -108,7 +108,7 @@ impl Attempt {
             return Some(AttemptStep::Ask(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
         }
         if !self.to_raise.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::Raise, std::mem::take(&mut self.to_raise)));
+            return Some(AttemptStep::Ask(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
         }
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Ask(RequestKind::Release, std::mem::take(&mut self.to_release)));
@@ -126,13 +126,13 @@ impl Attempt {
         None
     }
 
-    /// A node's answer to `Acquire`, `Raise` or `QueryTtl`. Poll next.
+    /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
         match (phase, self.state) {
             (RequestKind::Acquire, State::Voting | State::Raising) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
             }
-            (RequestKind::Raise, State::Raising) => self.on_raise(node, vote, now),
+            (RequestKind::RaiseFence, State::Raising) => self.on_raise(node, vote, now),
             (RequestKind::QueryTtl, State::Questioning(why)) => {
                 self.questioned.remove(node);
                 self.round.add_remaining(node, vote);
@@ -225,7 +225,7 @@ impl Attempt {
     pub fn fence(&self, phase: RequestKind) -> Option<Fence> {
         match phase {
             RequestKind::Acquire => self.fence,
-            RequestKind::Raise => self.number.map(Fence::Number),
+            RequestKind::RaiseFence => self.number.map(Fence::Number),
             _ => None,
         }
     }

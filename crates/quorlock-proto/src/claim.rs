@@ -185,7 +185,7 @@ pub enum RequestKind {
     /// Compare, and lengthen the expiry: never shortens, never creates.
     Renew,
     /// Compare, and make the node's fence our number: the second round of an acquisition, never in plain mode.
-    Raise,
+    RaiseFence,
     /// `SET key token NX PX ttl` again, on a node where our key has gone missing.
     Retake,
     /// Compare and delete.

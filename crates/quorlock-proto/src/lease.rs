@@ -153,7 +153,7 @@ impl Lease {
                 (RequestKind::Renew, std::mem::take(&mut renewal.to_renew))
             }
             State::Held(_) if !self.to_raise.is_empty() => {
-                (RequestKind::Raise, std::mem::take(&mut self.to_raise))
+                (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise))
             }
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_retake()?;
@@ -176,7 +176,7 @@ impl Lease {
                 self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
             }
             RequestKind::Retake => self.on_retake(node, round, &vote, now),
-            RequestKind::Raise => self.on_raise(node, &vote),
+            RequestKind::RaiseFence => self.on_raise(node, &vote),
             RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             RequestKind::Release => self.on_release(node, vote),
             _ => {}

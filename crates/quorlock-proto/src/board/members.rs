@@ -171,5 +171,5 @@ const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 
 const fn is_ballot(phase: RequestKind) -> bool {
-    matches!(phase, RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake)
+    matches!(phase, RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake)
 }

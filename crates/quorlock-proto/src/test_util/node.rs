@@ -184,7 +184,7 @@ impl Node {
             }
             (
                 Some(fence),
-                RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake,
+                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake,
             ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -405,7 +405,7 @@ impl Node {
             }),
             (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
             (
-                RequestKind::Raise
+                RequestKind::RaiseFence
                 | RequestKind::Look
                 | RequestKind::Stand
                 | RequestKind::Leave
@@ -459,7 +459,9 @@ impl Node {
                 self.grant(ask, hint, floor.max(badge.numbers_above), now)
             }
             (RequestKind::Retake, Fence::Number(number)) => self.retake(ask, number, now),
-            (RequestKind::Raise | RequestKind::Renew, Fence::Number(number)) => self.hold(ask, number, now),
+            (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
+                self.hold(ask, number, now)
+            }
             _ => Vote::Unknown(Fault::Odd),
         }
     }
@@ -514,7 +516,7 @@ impl Node {
 
     fn hold(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
-        let mistake = self.mistake.filter(|_| ask.phase == RequestKind::Raise);
+        let mistake = self.mistake.filter(|_| ask.phase == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         if ask.phase == RequestKind::Renew
@@ -667,7 +669,7 @@ const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
         (RequestKind::HandOver | RequestKind::KeepTurn, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Grant),
-        (RequestKind::Raise | RequestKind::Renew, true) => Some(Script::Hold),
+        (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
         (RequestKind::Retake, true) => Some(Script::Retake),
         (RequestKind::Forget, _) => Some(Script::Forget),
         (RequestKind::Renew, false) => Some(Script::Renew),

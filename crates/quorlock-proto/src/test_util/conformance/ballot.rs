@@ -22,7 +22,7 @@ promises![
 /// What the ballot acts upon: a key of ours, but none for those that take one.
 fn prepare(node: &mut dyn Subject, phase: RequestKind) {
     node.reset();
-    if matches!(phase, RequestKind::Raise | RequestKind::Renew) {
+    if matches!(phase, RequestKind::RaiseFence | RequestKind::Renew) {
         node.set_lock(OURS, Some(TTL / 2));
     }
     node.set_fence(4_000);
@@ -133,7 +133,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 /// As [`prepare`], and the scripts are left as they are.
 fn prepare_anew(node: &mut dyn Subject, phase: RequestKind) {
     match phase {
-        RequestKind::Raise | RequestKind::Renew => node.set_lock(OURS, Some(TTL / 2)),
+        RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OURS, Some(TTL / 2)),
         _ => drop(node.plain(RequestKind::Break)),
     }
     node.set_fence(4_000);

@@ -178,10 +178,10 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
         let (number, _) = grant(node, 0, last);
         assert_eq!(number, last + 2);
         assert_eq!(
-            node.ballot(RequestKind::Raise, Fence::Number(last + 1)),
+            node.ballot(RequestKind::RaiseFence, Fence::Number(last + 1)),
             Vote::Outranked { fence: last + 2 }
         );
-        assert_eq!(node.ballot(RequestKind::Raise, Fence::Number(last + 2)), Vote::Granted);
+        assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(last + 2)), Vote::Granted);
     }
 }
 

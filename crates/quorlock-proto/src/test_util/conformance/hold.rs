@@ -20,7 +20,7 @@ promises![
     a_number_ahead_of_the_clock_is_noted,
 ];
 
-const HOLDS: [RequestKind; 2] = [RequestKind::Raise, RequestKind::Renew];
+const HOLDS: [RequestKind; 2] = [RequestKind::RaiseFence, RequestKind::Renew];
 const NUMBER: u64 = 5_000;
 
 fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
@@ -68,7 +68,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         node.badge();
         node.set_lock(OURS, Some(TTL / 2));
         node.set(Place::Fence, Some(fence.as_bytes()), Some(TTL));
-        let vote = node.ballot(RequestKind::Raise, Fence::Number(NUMBER));
+        let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stands(Place::Fence).expect("a fence");
@@ -97,7 +97,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OURS, life);
         let before = node.stands(Place::Lock).map(|lock| lock.life.is_some());
-        assert_eq!(node.ballot(RequestKind::Raise, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stands(Place::Lock).expect("a lock");
         super::assert_about(lock.life, life);
         assert_eq!(Some(lock.life.is_some()), before);

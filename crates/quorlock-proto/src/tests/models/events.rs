@@ -120,7 +120,7 @@ impl World {
         }
         match asked {
             RequestKind::Acquire if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
-            RequestKind::Raise if is_done && command.is_ghost => see(Sight::RaiseUnheard),
+            RequestKind::RaiseFence if is_done && command.is_ghost => see(Sight::RaiseUnheard),
             RequestKind::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
             RequestKind::Retake if is_done => see(Sight::Retaken),
             _ => {}
@@ -140,7 +140,7 @@ impl World {
     fn cut(&self, state: &mut State, row: usize, at: usize, sights: &mut Sights) -> Result<(), String> {
         state.cuts += 1;
         let wire = &mut state.wires[row][at];
-        let is_raised = |it: &Reply| phase(it.phase) == RequestKind::Raise && it.said == Said::Granted;
+        let is_raised = |it: &Reply| phase(it.phase) == RequestKind::RaiseFence && it.said == Said::Granted;
         if wire.replies.items().iter().any(is_raised) {
             sights.see(Sight::RaiseUnheard as usize);
         }

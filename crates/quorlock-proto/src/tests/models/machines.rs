@@ -205,7 +205,8 @@ impl World {
             rows.undone = 0;
         }
         for wire in &mut state.wires[row][..self.bounds.nodes] {
-            let is_raised = |it: &Reply| phase(it.phase) == RequestKind::Raise && it.said == Said::Granted;
+            let is_raised =
+                |it: &Reply| phase(it.phase) == RequestKind::RaiseFence && it.said == Said::Granted;
             if wire.replies.items().iter().any(is_raised) {
                 sights.see(Sight::RaiseUnheard as usize);
             }

@@ -92,11 +92,11 @@ impl Node {
                 Said::Granted
             }
             RequestKind::Acquire | RequestKind::Retake => Said::Held,
-            RequestKind::Raise if slips(Slip::RaiseAlways) => {
+            RequestKind::RaiseFence if slips(Slip::RaiseAlways) => {
                 self.fence = at.number;
                 Said::Granted
             }
-            RequestKind::Raise if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
+            RequestKind::RaiseFence if slips(Slip::RaiseWithoutOwner) && self.fence < at.number => {
                 self.fence = at.number;
                 Said::Granted
             }
@@ -104,10 +104,10 @@ impl Node {
                 self.take(command, at);
                 Said::Granted
             }
-            RequestKind::Raise | RequestKind::Renew if self.owner == 0 => Said::Missing,
-            RequestKind::Raise | RequestKind::Renew if !is_ours => Said::Held,
-            RequestKind::Raise if self.fence > at.number => Said::Outranked(self.fence),
-            RequestKind::Raise => {
+            RequestKind::RaiseFence | RequestKind::Renew if self.owner == 0 => Said::Missing,
+            RequestKind::RaiseFence | RequestKind::Renew if !is_ours => Said::Held,
+            RequestKind::RaiseFence if self.fence > at.number => Said::Outranked(self.fence),
+            RequestKind::RaiseFence => {
                 self.fence = at.number;
                 Said::Granted
             }
@@ -156,7 +156,7 @@ impl Said {
 
 /// Phases by number, so that questions can be sorted and packed.
 pub(crate) const PHASES: [RequestKind; 4] =
-    [RequestKind::Acquire, RequestKind::Raise, RequestKind::Renew, RequestKind::Retake];
+    [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Retake];
 
 pub(crate) fn phase(number: u8) -> RequestKind {
     PHASES[usize::from(number)]

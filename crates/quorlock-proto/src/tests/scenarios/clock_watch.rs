@@ -331,7 +331,7 @@ fn a_number_of_a_node_whose_clock_jumped_is_not_ours_on_a_quorum() {
     let lock = world.acquire_as(ALICE, BY_HAND);
     world.servers[0].node.data_mut().insert(Slot::Fence(Key::new(KEY)), fence(u64::MAX >> 12));
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Raise]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::RaiseFence]);
     world.set_clock(0, 5_000);
     world.acquire_as(ALICE, BY_HAND);
     world.step(ALICE, 0);

@@ -14,7 +14,7 @@ fn raising() -> (World, u64) {
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence]);
     assert_eq!(world.wire(ALICE, 1), []);
     assert_eq!(world.news(ALICE), [], "q nodes must have the number first");
     (world, lock)
@@ -27,10 +27,10 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
     assert_eq!(
         (world.wire(ALICE, 0), world.wire(ALICE, 2)),
-        (vec![RequestKind::Raise], vec![RequestKind::Raise])
+        (vec![RequestKind::RaiseFence], vec![RequestKind::RaiseFence])
     );
     world.step(ALICE, 3);
-    assert_eq!(world.wire(ALICE, 3), [RequestKind::Raise], "a smaller one is raised with the others");
+    assert_eq!(world.wire(ALICE, 3), [RequestKind::RaiseFence], "a smaller one is raised with the others");
     world.step(ALICE, 4);
     assert_eq!(world.wire(ALICE, 4), [], "a larger one is not, and does not count");
     world.step(ALICE, 0);
@@ -101,7 +101,7 @@ fn a_late_grant_takes_the_place_of_a_raise_that_failed() {
     world.step(ALICE, 0);
     assert_eq!(world.news(ALICE), []);
     world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Raise]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
     world.step(ALICE, 2);
     assert_eq!(won(&mut world, ALICE).map(|(_, rounds)| rounds), Some(2));
     assert!(world.is_valid(ALICE, lock));
@@ -125,7 +125,7 @@ fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
     world.sleep(NODE_TIMEOUT);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(
         (world.wire(ALICE, 1), world.wire(ALICE, 2)),
         (vec![RequestKind::Release], vec![RequestKind::Acquire, RequestKind::Release])
@@ -138,7 +138,7 @@ fn patience_covers_both_rounds() {
 fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
     let (mut world, lock) = raising();
     world.abandon(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Raise, RequestKind::Release]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release]);
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
     world.drive();
@@ -224,7 +224,9 @@ fn a_raise_that_a_node_does_not_know_goes_out_as_text() {
     world.flush_scripts(0);
     world.step(ALICE, 0);
     assert!(
-        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Raise)
+        world
+            .commands(ALICE, 0)
+            .all(|command| command.as_text && command.ask.phase == RequestKind::RaiseFence)
     );
     world.step(ALICE, 0);
     assert!(world.is_valid(ALICE, lock));
@@ -251,7 +253,7 @@ fn stragglers_with_smaller_numbers_are_raised_behind_the_callers_back() {
     assert_eq!(rounds, 1);
     world.step(ALICE, 2);
     assert!(world.fence(2) < Some(number));
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::Raise]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::RaiseFence]);
     world.drive();
     assert_eq!(world.fence(2), Some(number), "the more nodes have it, the more may forget it");
     assert!(world.has(2, lock));
@@ -278,7 +280,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     // The number stands on two when the third, which has it not, is asked to raise.
     world.step(ALICE, 0);
     world.step(ALICE, 2);
-    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [RequestKind::Raise]);
+    assert!(world.is_valid(ALICE, lock) && world.wire(ALICE, 2) == [RequestKind::RaiseFence]);
     world.wipe(2);
     world.news(ALICE);
     world.step(ALICE, 2);

@@ -221,7 +221,7 @@ impl Sim<'_> {
         if !vote.is_grant()
             || !matches!(
                 ask.phase,
-                RequestKind::Acquire | RequestKind::Raise | RequestKind::Renew | RequestKind::Retake
+                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake
             )
         {
             return;
@@ -242,7 +242,7 @@ impl Sim<'_> {
                 (mark.place, mark.number) = (place, Some(*number));
             }
             (RequestKind::Acquire, ..) => mark.place = place,
-            (RequestKind::Raise, _, Some(Fence::Number(number))) => mark.number = Some(number),
+            (RequestKind::RaiseFence, _, Some(Fence::Number(number))) => mark.number = Some(number),
             _ => {}
         }
     }
