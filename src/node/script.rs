@@ -74,7 +74,7 @@ impl Packer {
         }
         let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
         match ask.phase {
-            RequestKind::Acquire | RequestKind::Retake => {
+            RequestKind::Acquire | RequestKind::Reacquire => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 put_words(bytes, &[key, token]);
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
@@ -168,7 +168,7 @@ impl Packer {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
             RequestKind::Acquire => &GRANT,
-            RequestKind::Retake => &RETAKE,
+            RequestKind::Reacquire => &RETAKE,
             _ => &HOLD,
         };
         // A raise leaves the key's life as it is.
@@ -203,7 +203,7 @@ pub(crate) fn needs_badge(ask: &Ask) -> bool {
 fn is_ballot(ask: &Ask) -> bool {
     let may_be = matches!(
         ask.phase,
-        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake
+        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
     );
     may_be && ask.fence.is_some()
 }
@@ -351,7 +351,7 @@ mod tests {
             (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
             (RequestKind::Renew, Fence::Number(7), 14),
-            (RequestKind::Retake, Fence::Number(7), 14),
+            (RequestKind::Reacquire, Fence::Number(7), 14),
         ] {
             let ask = Ask {
                 phase,

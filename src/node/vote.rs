@@ -19,11 +19,11 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         // Two, three and four, if another process waits.
         (RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(1 | 2))
-        | (RequestKind::Acquire | RequestKind::Retake, Reply::Ok)
+        | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
         | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
         | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
-        (RequestKind::Acquire | RequestKind::Retake, Reply::Nil)
+        (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
         | (
             RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
             Reply::Int(0),
@@ -123,34 +123,35 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
         (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
-        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake | RequestKind::Forget, 1) => {
+        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire | RequestKind::Forget, 1) => {
             Vote::Granted
         }
         (
             RequestKind::Acquire
             | RequestKind::RaiseFence
             | RequestKind::Renew
-            | RequestKind::Retake
+            | RequestKind::Reacquire
             | RequestKind::Forget,
             0,
         )
         | (RequestKind::Stand, 1) => Vote::Held { remaining: span },
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
         | (RequestKind::Stand, 0) => Vote::Missing,
-        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake, -2) if value > 0 => {
+        (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
         (
             RequestKind::Acquire
             | RequestKind::RaiseFence
             | RequestKind::Renew
-            | RequestKind::Retake
+            | RequestKind::Reacquire
             | RequestKind::Forget,
             -3,
         ) => Vote::Unknown(Fault::Changed),
-        (RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake, -4) => {
-            Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot }
-        }
+        (
+            RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
+            -4,
+        ) => Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot },
         _ => Vote::Unknown(Fault::Odd),
     }
 }
@@ -187,7 +188,7 @@ mod tests {
         RequestKind::Acquire,
         RequestKind::QueryTtl,
         RequestKind::Renew,
-        RequestKind::Retake,
+        RequestKind::Reacquire,
         RequestKind::Release,
         RequestKind::Inspect,
         RequestKind::Break,

@@ -187,7 +187,7 @@ pub enum RequestKind {
     /// Compare, and make the node's fence our number: the second round of an acquisition, never in plain mode.
     RaiseFence,
     /// `SET key token NX PX ttl` again, on a node where our key has gone missing.
-    Retake,
+    Reacquire,
     /// Compare and delete.
     Release,
     /// The same, and call the process that has waited longest.

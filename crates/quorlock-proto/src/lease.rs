@@ -158,7 +158,7 @@ impl Lease {
             State::Held(Some(renewal)) => {
                 let (nodes, number) = renewal.next_retake()?;
                 past = number;
-                (RequestKind::Retake, nodes)
+                (RequestKind::Reacquire, nodes)
             }
             State::Releasing(releasing) if !releasing.to_release.is_empty() => {
                 (RequestKind::Release, std::mem::take(&mut releasing.to_release))
@@ -175,7 +175,7 @@ impl Lease {
             RequestKind::Acquire => {
                 self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
             }
-            RequestKind::Retake => self.on_retake(node, round, &vote, now),
+            RequestKind::Reacquire => self.on_retake(node, round, &vote, now),
             RequestKind::RaiseFence => self.on_raise(node, &vote),
             RequestKind::Renew if round == self.rounds => self.on_renewal(node, vote, now),
             RequestKind::Release => self.on_release(node, vote),

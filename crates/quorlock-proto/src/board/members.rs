@@ -133,7 +133,7 @@ impl Board {
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
                 let absence = match phase {
-                    RequestKind::Renew | RequestKind::Retake => members.absence_to_holders(node, now),
+                    RequestKind::Renew | RequestKind::Reacquire => members.absence_to_holders(node, now),
                     _ => members.absence(node, now),
                 };
                 return match absence {
@@ -171,5 +171,8 @@ const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 
 const fn is_ballot(phase: RequestKind) -> bool {
-    matches!(phase, RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake)
+    matches!(
+        phase,
+        RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
+    )
 }

@@ -184,7 +184,7 @@ impl Node {
             }
             (
                 Some(fence),
-                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake,
+                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
@@ -374,7 +374,7 @@ impl Node {
         let left =
             found.as_ref().and_then(|entry| entry.expires).map(|at| Duration::from_millis(at - millis));
         match (phase, found) {
-            (RequestKind::Acquire | RequestKind::Retake, None) => {
+            (RequestKind::Acquire | RequestKind::Reacquire, None) => {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
@@ -387,7 +387,7 @@ impl Node {
                 lengthen(entry, expires, mistake);
                 Vote::Granted
             }
-            (RequestKind::Acquire | RequestKind::Retake | RequestKind::Renew, Some(_)) => {
+            (RequestKind::Acquire | RequestKind::Reacquire | RequestKind::Renew, Some(_)) => {
                 Vote::Held { remaining: None }
             }
             (RequestKind::Release, Some(_))
@@ -458,7 +458,7 @@ impl Node {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
                 self.grant(ask, hint, floor.max(badge.numbers_above), now)
             }
-            (RequestKind::Retake, Fence::Number(number)) => self.retake(ask, number, now),
+            (RequestKind::Reacquire, Fence::Number(number)) => self.retake(ask, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.hold(ask, number, now)
             }
@@ -670,7 +670,7 @@ const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Grant),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
-        (RequestKind::Retake, true) => Some(Script::Retake),
+        (RequestKind::Reacquire, true) => Some(Script::Retake),
         (RequestKind::Forget, _) => Some(Script::Forget),
         (RequestKind::Renew, false) => Some(Script::Renew),
         _ => None,

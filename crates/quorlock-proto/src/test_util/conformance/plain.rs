@@ -29,7 +29,7 @@ promises![
     commands_need_no_script,
 ];
 
-const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Retake];
+const TAKING: [RequestKind; 2] = [RequestKind::Acquire, RequestKind::Reacquire];
 
 fn a_free_key_is_taken(node: &mut dyn Subject) {
     for phase in TAKING {
@@ -43,7 +43,7 @@ fn a_free_key_is_taken(node: &mut dyn Subject) {
 fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     let asks = [
         (RequestKind::Acquire, Vote::Granted),
-        (RequestKind::Retake, Vote::Granted),
+        (RequestKind::Reacquire, Vote::Granted),
         (RequestKind::QueryTtl, Vote::Missing),
         (RequestKind::Renew, Vote::Missing),
         (RequestKind::Release, Vote::Missing),
@@ -224,11 +224,11 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
     assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::Missing);
-    let Vote::Outranked { fence } = node.ballot(RequestKind::Retake, Fence::Number(7)) else {
+    let Vote::Outranked { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
         panic!("it is taken")
     };
     assert_eq!(
-        node.ballot(RequestKind::Retake, Fence::Number(fence)),
+        node.ballot(RequestKind::Reacquire, Fence::Number(fence)),
         Vote::Granted,
         "in the name of the number there"
     );
@@ -288,7 +288,7 @@ fn commands_need_no_script(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
     assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));
     assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
-    assert_eq!(node.plain(RequestKind::Retake), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::Reacquire), Vote::Granted);
 }
 
 const RELEASES: [RequestKind; 3] = [RequestKind::Release, RequestKind::HandOver, RequestKind::KeepTurn];

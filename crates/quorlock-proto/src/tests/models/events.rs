@@ -121,8 +121,8 @@ impl World {
         match asked {
             RequestKind::Acquire if is_done && state.rows[row].is_over() => see(Sight::LateGrant),
             RequestKind::RaiseFence if is_done && command.is_ghost => see(Sight::RaiseUnheard),
-            RequestKind::Retake if is_done && command.past > 0 => see(Sight::RetakenPast),
-            RequestKind::Retake if is_done => see(Sight::Retaken),
+            RequestKind::Reacquire if is_done && command.past > 0 => see(Sight::RetakenPast),
+            RequestKind::Reacquire if is_done => see(Sight::Retaken),
             _ => {}
         }
         if command.is_ghost {

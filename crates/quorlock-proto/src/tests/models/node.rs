@@ -84,14 +84,14 @@ impl Node {
                 self.take(command, at);
                 if is_plain { Said::Granted } else { Said::Fenced(at.number) }
             }
-            RequestKind::Retake if self.owner == 0 && self.fence > at.number && !is_plain => {
+            RequestKind::Reacquire if self.owner == 0 && self.fence > at.number && !is_plain => {
                 Said::Outranked(self.fence)
             }
-            RequestKind::Retake if self.owner == 0 => {
+            RequestKind::Reacquire if self.owner == 0 => {
                 self.take(command, at);
                 Said::Granted
             }
-            RequestKind::Acquire | RequestKind::Retake => Said::Held,
+            RequestKind::Acquire | RequestKind::Reacquire => Said::Held,
             RequestKind::RaiseFence if slips(Slip::RaiseAlways) => {
                 self.fence = at.number;
                 Said::Granted
@@ -156,7 +156,7 @@ impl Said {
 
 /// Phases by number, so that questions can be sorted and packed.
 pub(crate) const PHASES: [RequestKind; 4] =
-    [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Retake];
+    [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
 
 pub(crate) fn phase(number: u8) -> RequestKind {
     PHASES[usize::from(number)]

@@ -275,9 +275,9 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     let lock = world.hold(ALICE);
     world.sleep(THIRD);
     world.step(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake, RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::HandOver]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }

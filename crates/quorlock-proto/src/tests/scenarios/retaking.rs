@@ -19,7 +19,7 @@ fn retaken_and_unheard() -> (World, u64) {
     for node in 0..3 {
         assert!(world.step(ALICE, node));
     }
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Retake]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     assert!(world.deliver(ALICE, 1) && world.has(1, lock), "taken again, and nobody has heard of it");
     // The next renewal gets through without that node, which owes an answer.
     world.sleep(ms(1_000));

@@ -221,7 +221,7 @@ impl Sim<'_> {
         if !vote.is_grant()
             || !matches!(
                 ask.phase,
-                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Retake
+                RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
             )
         {
             return;

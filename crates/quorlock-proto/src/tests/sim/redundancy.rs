@@ -34,7 +34,7 @@ impl Sim<'_> {
 
     /// Somebody else's key stands in the way of a renewal.
     pub(super) fn note_refusal(&mut self, node: usize, ask: &Ask, vote: &Vote) {
-        if matches!(ask.phase, RequestKind::Renew | RequestKind::Retake)
+        if matches!(ask.phase, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::Held { .. })
             && let Some(id) = self.oracle.of(ask.token)
         {
