@@ -56,7 +56,10 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
                 && is_taken(&node.say(&second, RequestKind::Stand))
         );
         // A release of a lock that does not stand here.
-        assert_eq!(node.say(&Waiter::nobody(), RequestKind::HandOver), Vote::Held { remaining: None });
+        assert_eq!(
+            node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify),
+            Vote::Held { remaining: None }
+        );
         assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
         // Who was called and goes without the lock.
         assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
@@ -77,7 +80,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
-    assert_eq!(node.say(&Waiter::nobody(), RequestKind::HandOver), Vote::Missing);
+    assert_eq!(node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify), Vote::Missing);
     assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);

@@ -94,7 +94,10 @@ impl Packer {
             }
             RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
-            RequestKind::HandOver | RequestKind::KeepTurn | RequestKind::Stand | RequestKind::Leave => {
+            RequestKind::ReleaseAndNotify
+            | RequestKind::KeepTurn
+            | RequestKind::Stand
+            | RequestKind::Leave => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
                 line.extend_from_slice(LINE_PREFIX.as_bytes());
@@ -111,7 +114,7 @@ impl Packer {
                     }
                     RequestKind::Leave => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
-                        let calls: &[u8] = if phase == RequestKind::HandOver { b"1" } else { b"0" };
+                        let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
                         put_call(bytes, &HAND_OVER, form, &[key, line, token, waiter, calls]);
                     }
                 }

@@ -18,17 +18,17 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         (_, Reply::Error(complaint)) => refusal(complaint),
 
         // Two, three and four, if another process waits.
-        (RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(1 | 2))
+        (RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(1 | 2))
         | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
         | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
         | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
         (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
         | (
-            RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
+            RequestKind::Renew | RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn,
             Reply::Int(0),
         )
-        | (RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(3))
+        | (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(3))
         | (RequestKind::BreakOf(_) | RequestKind::QueryTtl, Reply::Int(-1)) => Vote::Held { remaining: None },
         (RequestKind::QueryTtl, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
@@ -36,10 +36,10 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         (RequestKind::QueryTtl, Reply::Int(-2))
         | (
-            RequestKind::Renew | RequestKind::Release | RequestKind::HandOver | RequestKind::KeepTurn,
+            RequestKind::Renew | RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn,
             Reply::Int(-1),
         )
-        | (RequestKind::HandOver | RequestKind::KeepTurn, Reply::Int(4))
+        | (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(4))
         | (RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
@@ -179,7 +179,7 @@ mod tests {
 
     const PHASES: [RequestKind; 14] = [
         RequestKind::Forget,
-        RequestKind::HandOver,
+        RequestKind::ReleaseAndNotify,
         RequestKind::KeepTurn,
         RequestKind::Stand,
         RequestKind::Leave,

@@ -121,7 +121,7 @@ impl Lease {
             to_raise: NodeSet::EMPTY,
             news: None,
             confirmed_changed: false,
-            release_as: RequestKind::HandOver,
+            release_as: RequestKind::ReleaseAndNotify,
         }
     }
 

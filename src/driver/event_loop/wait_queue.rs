@@ -44,7 +44,7 @@ impl Driver {
             self.board.line_up(
                 self.ids.id(),
                 node,
-                (RequestKind::HandOver, key.clone(), Duration::ZERO),
+                (RequestKind::ReleaseAndNotify, key.clone(), Duration::ZERO),
                 now,
             );
         }
@@ -87,7 +87,7 @@ impl Driver {
         keeps_turn: bool,
         now: Moment,
     ) {
-        let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::HandOver };
+        let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
             self.desk.record_late_release(id, key.clone());

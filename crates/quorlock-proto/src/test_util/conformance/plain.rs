@@ -47,7 +47,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::QueryTtl, Vote::Missing),
         (RequestKind::Renew, Vote::Missing),
         (RequestKind::Release, Vote::Missing),
-        (RequestKind::HandOver, Vote::Missing),
+        (RequestKind::ReleaseAndNotify, Vote::Missing),
         (RequestKind::KeepTurn, Vote::Missing),
         (RequestKind::Break, Vote::Missing),
         (RequestKind::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
@@ -270,7 +270,9 @@ fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
 }
 
 fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::HandOver] {
+    for phase in
+        [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::ReleaseAndNotify]
+    {
         node.reset();
         node.set_lock(OURS, Some(TTL / 2));
         node.forget_scripts();
@@ -291,4 +293,5 @@ fn commands_need_no_script(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::Reacquire), Vote::Granted);
 }
 
-const RELEASES: [RequestKind; 3] = [RequestKind::Release, RequestKind::HandOver, RequestKind::KeepTurn];
+const RELEASES: [RequestKind; 3] =
+    [RequestKind::Release, RequestKind::ReleaseAndNotify, RequestKind::KeepTurn];

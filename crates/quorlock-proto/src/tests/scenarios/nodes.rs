@@ -26,7 +26,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.acquire(ALICE);
     assert_eq!(
         world.wire(ALICE, 0),
-        [RequestKind::Acquire, RequestKind::HandOver],
+        [RequestKind::Acquire, RequestKind::ReleaseAndNotify],
         "no new SET queues up for it"
     );
     world.plant(1, Some(b"somebody else"), Some(TTL));

@@ -267,7 +267,7 @@ fn no_straggler_is_raised_for_a_lock_that_was_let_go() {
     world.step(ALICE, 1);
     world.release(ALICE, lock);
     world.step(ALICE, 2);
-    assert_eq!(world.wire(ALICE, 2), [RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 2), [RequestKind::ReleaseAndNotify]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }

@@ -111,7 +111,7 @@ fn a_lock_is_released_once() {
     let lock = world.hold(ALICE);
     assert!(world.release(ALICE, lock));
     assert!(world.release(ALICE, lock), "it is under way");
-    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::HandOver]));
+    assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReleaseAndNotify]));
     world.drive();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));

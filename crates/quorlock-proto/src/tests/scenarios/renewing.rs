@@ -277,7 +277,7 @@ fn a_release_right_behind_a_retake_leaves_nothing() {
     world.step(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire]);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::Reacquire, RequestKind::ReleaseAndNotify]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -339,7 +339,7 @@ fn a_renewal_does_not_go_out_as_text_behind_its_release() {
     world.answer(ALICE, 0);
     assert_eq!(
         world.wire(ALICE, 0),
-        [RequestKind::HandOver],
+        [RequestKind::ReleaseAndNotify],
         "behind an undo it would bring back what was undone"
     );
     world.drive();

@@ -114,7 +114,7 @@ fn an_undo_answered_with_an_error_is_tried_again() {
     assert!(world.has(0, lock));
     assert_eq!(world.undone(ALICE), 1);
     world.sleep(ms(250));
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::ReleaseAndNotify]);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -145,7 +145,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let lock = world.hold(ALICE);
     world.pass(NODE_TIMEOUT);
     world.release(ALICE, lock);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::HandOver]);
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

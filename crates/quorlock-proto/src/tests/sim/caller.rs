@@ -176,7 +176,7 @@ impl Sim<'_> {
             self.peers[who].board.line_up(
                 survey,
                 node,
-                (RequestKind::HandOver, name.clone(), Duration::ZERO),
+                (RequestKind::ReleaseAndNotify, name.clone(), Duration::ZERO),
                 now,
             );
         }

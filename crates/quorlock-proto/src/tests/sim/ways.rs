@@ -157,7 +157,7 @@ impl Sim<'_> {
             }
             _ => false,
         };
-        if ask.phase == RequestKind::HandOver && calls {
+        if ask.phase == RequestKind::ReleaseAndNotify && calls {
             self.hand_over_at(node, who, &ask.key);
         }
         if self.story.is_some() {
