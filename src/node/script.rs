@@ -95,7 +95,7 @@ impl Packer {
             RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             RequestKind::ReleaseAndNotify
-            | RequestKind::KeepTurn
+            | RequestKind::ReleaseLocal
             | RequestKind::Stand
             | RequestKind::Leave => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);

@@ -18,17 +18,23 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         (_, Reply::Error(complaint)) => refusal(complaint),
 
         // Two, three and four, if another process waits.
-        (RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(1 | 2))
+        (
+            RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal,
+            Reply::Int(1 | 2),
+        )
         | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
         | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
         | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
 
         (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
         | (
-            RequestKind::Renew | RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn,
+            RequestKind::Renew
+            | RequestKind::Release
+            | RequestKind::ReleaseAndNotify
+            | RequestKind::ReleaseLocal,
             Reply::Int(0),
         )
-        | (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(3))
+        | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(3))
         | (RequestKind::BreakOf(_) | RequestKind::QueryTtl, Reply::Int(-1)) => Vote::Held { remaining: None },
         (RequestKind::QueryTtl, Reply::Int(millis @ 0..)) => {
             Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
@@ -36,10 +42,13 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         (RequestKind::QueryTtl, Reply::Int(-2))
         | (
-            RequestKind::Renew | RequestKind::Release | RequestKind::ReleaseAndNotify | RequestKind::KeepTurn,
+            RequestKind::Renew
+            | RequestKind::Release
+            | RequestKind::ReleaseAndNotify
+            | RequestKind::ReleaseLocal,
             Reply::Int(-1),
         )
-        | (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, Reply::Int(4))
+        | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(4))
         | (RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
@@ -180,7 +189,7 @@ mod tests {
     const PHASES: [RequestKind; 14] = [
         RequestKind::Forget,
         RequestKind::ReleaseAndNotify,
-        RequestKind::KeepTurn,
+        RequestKind::ReleaseLocal,
         RequestKind::Stand,
         RequestKind::Leave,
         RequestKind::RaiseFence,

@@ -193,7 +193,7 @@ pub enum RequestKind {
     /// The same, and call the process that has waited longest.
     ReleaseAndNotify,
     /// The same, and tell whether another process waits: the next here goes before it.
-    KeepTurn,
+    ReleaseLocal,
     /// Stand in line for a key: is it free, or for how long may the one who has it keep it.
     Stand,
     /// Leave the line.
@@ -214,7 +214,7 @@ impl RequestKind {
     /// Whether it compares and deletes, whoever is called or not.
     #[must_use]
     pub const fn is_release(self) -> bool {
-        matches!(self, Self::Release | Self::ReleaseAndNotify | Self::KeepTurn)
+        matches!(self, Self::Release | Self::ReleaseAndNotify | Self::ReleaseLocal)
     }
 
     /// Whether it deletes a key in nobody's name.

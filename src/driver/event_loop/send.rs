@@ -18,7 +18,7 @@ impl Driver {
     /// Packs the question once, and copies its bytes to every node it goes to.
     pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let calls = matches!(ask.phase, RequestKind::ReleaseAndNotify | RequestKind::KeepTurn);
+        let calls = matches!(ask.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
         let to_call = if calls { self.queues_to_notify(&ask.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {

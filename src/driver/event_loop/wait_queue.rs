@@ -87,7 +87,7 @@ impl Driver {
         keeps_turn: bool,
         now: Moment,
     ) {
-        let phase = if keeps_turn { RequestKind::KeepTurn } else { RequestKind::ReleaseAndNotify };
+        let phase = if keeps_turn { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
             self.desk.record_late_release(id, key.clone());

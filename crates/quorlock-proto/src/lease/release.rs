@@ -30,7 +30,7 @@ impl Lease {
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
     pub const fn keep_turn(&mut self) {
-        self.release_as = RequestKind::KeepTurn;
+        self.release_as = RequestKind::ReleaseLocal;
     }
 
     /// How its keys are released.

@@ -412,7 +412,7 @@ impl Node {
                 | RequestKind::Break,
                 _,
             ) => Vote::Unknown(Fault::Odd),
-            (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, _) => {
+            (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => {
                 unreachable!("a release like any other")
             }
             (RequestKind::Forget | RequestKind::BreakOf(_), _) => unreachable!("scripts of their own"),
@@ -668,7 +668,7 @@ const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
     match (phase, is_guarded) {
         (RequestKind::Look, _) => Some(Script::Look),
         (RequestKind::Release, _) => Some(Script::Release),
-        (RequestKind::ReleaseAndNotify | RequestKind::KeepTurn, _) => Some(Script::HandOver),
+        (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Grant),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),

@@ -48,7 +48,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::Renew, Vote::Missing),
         (RequestKind::Release, Vote::Missing),
         (RequestKind::ReleaseAndNotify, Vote::Missing),
-        (RequestKind::KeepTurn, Vote::Missing),
+        (RequestKind::ReleaseLocal, Vote::Missing),
         (RequestKind::Break, Vote::Missing),
         (RequestKind::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
     ];
@@ -294,4 +294,4 @@ fn commands_need_no_script(node: &mut dyn Subject) {
 }
 
 const RELEASES: [RequestKind; 3] =
-    [RequestKind::Release, RequestKind::ReleaseAndNotify, RequestKind::KeepTurn];
+    [RequestKind::Release, RequestKind::ReleaseAndNotify, RequestKind::ReleaseLocal];
