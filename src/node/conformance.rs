@@ -52,8 +52,8 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         node.reset();
         node.set(Place::Lock, theirs, None);
         assert!(
-            is_taken(&node.say(&first, RequestKind::Stand))
-                && is_taken(&node.say(&second, RequestKind::Stand))
+            is_taken(&node.say(&first, RequestKind::Enqueue))
+                && is_taken(&node.say(&second, RequestKind::Enqueue))
         );
         // A release of a lock that does not stand here.
         assert_eq!(
@@ -67,8 +67,8 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         assert_eq!(node.say(&second, RequestKind::Leave), Vote::Granted);
         // Who waits, and was not called, takes nobody's place.
         assert!(
-            is_taken(&node.say(&first, RequestKind::Stand))
-                && is_taken(&node.say(&second, RequestKind::Stand))
+            is_taken(&node.say(&first, RequestKind::Enqueue))
+                && is_taken(&node.say(&second, RequestKind::Enqueue))
         );
         assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
         assert_eq!((first.hears(), second.hears()), (None, None));
@@ -76,7 +76,8 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&first, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+        is_taken(&node.say(&first, RequestKind::Enqueue))
+            && is_taken(&node.say(&second, RequestKind::Enqueue))
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
@@ -85,23 +86,25 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&first, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+        is_taken(&node.say(&first, RequestKind::Enqueue))
+            && is_taken(&node.say(&second, RequestKind::Enqueue))
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // Who comes by calls the first, and lets it go before itself.
-    let Vote::Held { remaining: Some(grace) } = node.say(&second, RequestKind::Stand) else {
+    let Vote::Held { remaining: Some(grace) } = node.say(&second, RequestKind::Enqueue) else {
         panic!("not its turn")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
     assert_eq!((first.hears(), second.hears()), (Some("2 orders:42".to_owned()), None));
-    assert_eq!(node.say(&first, RequestKind::Stand), Vote::Missing, "and that one is the next");
+    assert_eq!(node.say(&first, RequestKind::Enqueue), Vote::Missing, "and that one is the next");
     // The dead are passed over.
     drop(first);
     node.reset();
     let gone = Waiter::on(&node.server, OwnerToken::new(3));
     node.set(Place::Lock, Some(b"a holder"), None);
     assert!(
-        is_taken(&node.say(&gone, RequestKind::Stand)) && is_taken(&node.say(&second, RequestKind::Stand))
+        is_taken(&node.say(&gone, RequestKind::Enqueue))
+            && is_taken(&node.say(&second, RequestKind::Enqueue))
     );
     drop(gone);
     node.command(&[b"DEL", KEY.as_bytes()]);
@@ -110,7 +113,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     {
         thread::yield_now();
     }
-    assert_eq!(node.say(&second, RequestKind::Stand), Vote::Missing);
+    assert_eq!(node.say(&second, RequestKind::Enqueue), Vote::Missing);
 }
 
 /// A process that stands in line.

@@ -96,14 +96,14 @@ impl Packer {
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal
-            | RequestKind::Stand
+            | RequestKind::Enqueue
             | RequestKind::Leave => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
                 line.extend_from_slice(LINE_PREFIX.as_bytes());
                 line.extend_from_slice(key);
                 match ask.phase {
-                    RequestKind::Stand => {
+                    RequestKind::Enqueue => {
                         let spans = [
                             digits(ask.ttl.as_micros() as u64),
                             millis(LINE_LIFE),

@@ -143,9 +143,9 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             | RequestKind::Forget,
             0,
         )
-        | (RequestKind::Stand, 1) => Vote::Held { remaining: span },
+        | (RequestKind::Enqueue, 1) => Vote::Held { remaining: span },
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
-        | (RequestKind::Stand, 0) => Vote::Missing,
+        | (RequestKind::Enqueue, 0) => Vote::Missing,
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }
@@ -190,7 +190,7 @@ mod tests {
         RequestKind::Forget,
         RequestKind::ReleaseAndNotify,
         RequestKind::ReleaseLocal,
-        RequestKind::Stand,
+        RequestKind::Enqueue,
         RequestKind::Leave,
         RequestKind::RaiseFence,
         RequestKind::Look,

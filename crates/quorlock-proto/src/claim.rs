@@ -195,7 +195,7 @@ pub enum RequestKind {
     /// The same, and tell whether another process waits: the next here goes before it.
     ReleaseLocal,
     /// Stand in line for a key: is it free, or for how long may the one who has it keep it.
-    Stand,
+    Enqueue,
     /// Leave the line.
     Leave,
     /// Whose is it, and for how long.

@@ -73,7 +73,7 @@ impl Driver {
                 self.is_news = true;
             }
             let link = &mut self.links[node.index()];
-            if phase == RequestKind::Stand {
+            if phase == RequestKind::Enqueue {
                 let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
                 self.is_news |= link.on_enqueue_reply(is_refused, now);
             }

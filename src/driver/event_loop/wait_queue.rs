@@ -27,7 +27,7 @@ impl Driver {
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.desk.shutdown_deadline().is_none()) else { return };
         self.desk.enqueue(id, key.clone(), node, reply);
-        self.board.line_up(id, node, (RequestKind::Stand, key, waited), now);
+        self.board.line_up(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node

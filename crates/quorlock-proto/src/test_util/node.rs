@@ -407,7 +407,7 @@ impl Node {
             (
                 RequestKind::RaiseFence
                 | RequestKind::Look
-                | RequestKind::Stand
+                | RequestKind::Enqueue
                 | RequestKind::Leave
                 | RequestKind::Break,
                 _,

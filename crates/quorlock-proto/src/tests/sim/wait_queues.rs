@@ -17,7 +17,7 @@ type Queue = Vec<(i64, (usize, u32))>;
 impl Sim<'_> {
     pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Ask) -> Vote {
         match ask.phase {
-            RequestKind::Stand => self.enqueue_at(node, who, &ask.key, ask.ttl),
+            RequestKind::Enqueue => self.enqueue_at(node, who, &ask.key, ask.ttl),
             _ => self.dequeue_at(node, who, &ask.key),
         }
     }

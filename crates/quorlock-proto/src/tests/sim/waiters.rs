@@ -137,7 +137,7 @@ impl Sim<'_> {
         wait.survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].board.line_up(id, node, (RequestKind::Stand, name, waited), now);
+        self.peers[who].board.line_up(id, node, (RequestKind::Enqueue, name, waited), now);
         self.act(who);
     }
 
