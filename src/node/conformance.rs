@@ -62,15 +62,15 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         );
         assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
         // Who was called and goes without the lock.
-        assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
+        assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
         assert_eq!((first.hears(), second.hears()), (None, Some("1 orders:42".to_owned())));
-        assert_eq!(node.say(&second, RequestKind::Leave), Vote::Granted);
+        assert_eq!(node.say(&second, RequestKind::Dequeue), Vote::Granted);
         // Who waits, and was not called, takes nobody's place.
         assert!(
             is_taken(&node.say(&first, RequestKind::Enqueue))
                 && is_taken(&node.say(&second, RequestKind::Enqueue))
         );
-        assert_eq!(node.say(&first, RequestKind::Leave), Vote::Granted);
+        assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
         assert_eq!((first.hears(), second.hears()), (None, None));
     }
     node.reset();

@@ -97,7 +97,7 @@ impl Packer {
             RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal
             | RequestKind::Enqueue
-            | RequestKind::Leave => {
+            | RequestKind::Dequeue => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
                 line.extend_from_slice(LINE_PREFIX.as_bytes());
@@ -112,7 +112,7 @@ impl Packer {
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
                         put_call(bytes, &STAND, form, &[key, line, waiter, since, lasts, grace]);
                     }
-                    RequestKind::Leave => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
+                    RequestKind::Dequeue => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
                         let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
                         put_call(bytes, &HAND_OVER, form, &[key, line, token, waiter, calls]);

@@ -24,7 +24,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         )
         | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
         | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
-        | (RequestKind::Leave, Reply::Int(0 | 1)) => Vote::Granted,
+        | (RequestKind::Dequeue, Reply::Int(0 | 1)) => Vote::Granted,
 
         (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
         | (
@@ -191,7 +191,7 @@ mod tests {
         RequestKind::ReleaseAndNotify,
         RequestKind::ReleaseLocal,
         RequestKind::Enqueue,
-        RequestKind::Leave,
+        RequestKind::Dequeue,
         RequestKind::RaiseFence,
         RequestKind::Look,
         RequestKind::Acquire,

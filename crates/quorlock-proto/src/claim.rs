@@ -197,7 +197,7 @@ pub enum RequestKind {
     /// Stand in line for a key: is it free, or for how long may the one who has it keep it.
     Enqueue,
     /// Leave the line.
-    Leave,
+    Dequeue,
     /// Whose is it, and for how long.
     Inspect,
     /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.

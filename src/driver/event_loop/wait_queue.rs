@@ -34,7 +34,7 @@ impl Driver {
     /// has the line by now, the old one calls us in vain and hears so.
     pub(super) fn dequeue(&mut self, key: &Key, now: Moment) {
         for node in self.lines_of(key, now).into_iter().flatten() {
-            self.board.line_up(self.ids.id(), node, (RequestKind::Leave, key.clone(), Duration::ZERO), now);
+            self.board.line_up(self.ids.id(), node, (RequestKind::Dequeue, key.clone(), Duration::ZERO), now);
         }
     }
 
@@ -63,7 +63,12 @@ impl Driver {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
-                self.board.line_up(self.ids.id(), node, (RequestKind::Leave, call.key, Duration::ZERO), now);
+                self.board.line_up(
+                    self.ids.id(),
+                    node,
+                    (RequestKind::Dequeue, call.key, Duration::ZERO),
+                    now,
+                );
             }
         }
     }

@@ -408,7 +408,7 @@ impl Node {
                 RequestKind::RaiseFence
                 | RequestKind::Look
                 | RequestKind::Enqueue
-                | RequestKind::Leave
+                | RequestKind::Dequeue
                 | RequestKind::Break,
                 _,
             ) => Vote::Unknown(Fault::Odd),

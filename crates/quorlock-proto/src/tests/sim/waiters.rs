@@ -233,7 +233,12 @@ impl Sim<'_> {
         let places = node.map_or_else(|| line::places(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
             let id = self.survey();
-            self.peers[who].board.line_up(id, node, (RequestKind::Leave, name.clone(), Duration::ZERO), now);
+            self.peers[who].board.line_up(
+                id,
+                node,
+                (RequestKind::Dequeue, name.clone(), Duration::ZERO),
+                now,
+            );
         }
     }
 

@@ -147,7 +147,7 @@ impl Sim<'_> {
         }
         let before = self.before(node, ask);
         let answer = match ask.phase {
-            RequestKind::Enqueue | RequestKind::Leave => Answer::Vote(self.queue_at(node, who, ask), None),
+            RequestKind::Enqueue | RequestKind::Dequeue => Answer::Vote(self.queue_at(node, who, ask), None),
             _ => self.sites[node].node.run(command, self.nanos),
         };
         let calls = match &answer {
