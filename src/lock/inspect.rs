@@ -117,7 +117,7 @@ impl Redlock {
     /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
     /// [`Missing`](Vote::Missing) where there was none.
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
-        let SurveyResult { votes, .. } = self.survey(RequestKind::Break, name.as_ref()).await?;
+        let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
         self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))

@@ -81,8 +81,8 @@ impl Packer {
                 put_word(bytes, millis(ask.ttl).digits());
             }
             RequestKind::QueryTtl => put(bytes, &[b"PTTL", key]),
-            RequestKind::Break if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
-            RequestKind::Break | RequestKind::BreakOf(_) => {
+            RequestKind::ForceRelease if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
+            RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
                 let keep = digits(if ask.fence.is_some() { self.keep_millis } else { 0 });

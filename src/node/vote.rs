@@ -23,7 +23,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(1 | 2),
         )
         | (RequestKind::Acquire | RequestKind::Reacquire, Reply::Ok)
-        | (RequestKind::Renew | RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(1))
+        | (RequestKind::Renew | RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(1))
         | (RequestKind::Dequeue, Reply::Int(0 | 1)) => Vote::Granted,
 
         (RequestKind::Acquire | RequestKind::Reacquire, Reply::Nil)
@@ -49,7 +49,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(-1),
         )
         | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(4))
-        | (RequestKind::Break | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
+        | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
@@ -200,7 +200,7 @@ mod tests {
         RequestKind::Reacquire,
         RequestKind::Release,
         RequestKind::Inspect,
-        RequestKind::Break,
+        RequestKind::ForceRelease,
     ];
 
     #[test]

@@ -201,7 +201,7 @@ pub enum RequestKind {
     /// Whose is it, and for how long.
     Inspect,
     /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
-    Break,
+    ForceRelease,
     /// The same, but only where its owner's token has this mark. Nothing is done where another's key stands, or none.
     BreakOf(Mark),
     /// Forget the number of a key that is free.
@@ -220,6 +220,6 @@ impl RequestKind {
     /// Whether it deletes a key in nobody's name.
     #[must_use]
     pub const fn is_break(self) -> bool {
-        matches!(self, Self::Break | Self::BreakOf(_))
+        matches!(self, Self::ForceRelease | Self::BreakOf(_))
     }
 }

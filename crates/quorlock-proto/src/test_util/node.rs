@@ -176,7 +176,7 @@ impl Node {
             return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
-            (fence, RequestKind::Break) => {
+            (fence, RequestKind::ForceRelease) => {
                 Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
             }
             (fence, RequestKind::BreakOf(mark)) => {
@@ -409,7 +409,7 @@ impl Node {
                 | RequestKind::Look
                 | RequestKind::Enqueue
                 | RequestKind::Dequeue
-                | RequestKind::Break,
+                | RequestKind::ForceRelease,
                 _,
             ) => Vote::Unknown(Fault::Odd),
             (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => {

@@ -121,7 +121,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
         1 => id.clone().prop_map(Input::Forfeit),
         1 => id.prop_map(Input::Release),
-        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::Break), Just(RequestKind::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
+        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::ForceRelease), Just(RequestKind::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
         1 => (0_u128..3, any::<bool>())
             .prop_map(|(cluster, is_forced)| Input::Declare { cluster, is_forced }),
         4 => (node.clone(), sights()).prop_map(|(node, sight)| Input::Met(node, sight)),

@@ -134,7 +134,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 fn prepare_anew(node: &mut dyn Subject, phase: RequestKind) {
     match phase {
         RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OURS, Some(TTL / 2)),
-        _ => drop(node.plain(RequestKind::Break)),
+        _ => drop(node.plain(RequestKind::ForceRelease)),
     }
     node.set_fence(4_000);
 }

@@ -121,7 +121,7 @@ impl dyn Subject + '_ {
 
     /// Breaks the lock as a guarded client does.
     fn break_open(&mut self) -> Vote {
-        self.ask(&question(RequestKind::Break, Some(Fence::Next)), None, false).0
+        self.ask(&question(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
     /// Puts a guarded question in our name, to a node that remembers what it should.

@@ -49,7 +49,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::Release, Vote::Missing),
         (RequestKind::ReleaseAndNotify, Vote::Missing),
         (RequestKind::ReleaseLocal, Vote::Missing),
-        (RequestKind::Break, Vote::Missing),
+        (RequestKind::ForceRelease, Vote::Missing),
         (RequestKind::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
@@ -159,10 +159,10 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
 }
 
 fn breaking_asks_nobody(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::Break), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Missing);
     for value in [Some(&THEIRS.digits()[..]), None] {
         node.set(Place::Lock, value, None);
-        assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
+        assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
         assert_eq!(node.stands(Place::Lock), None);
     }
 }
@@ -170,8 +170,8 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
 fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
-    assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
-    node.unchanged(|node| assert_eq!(node.plain(RequestKind::Break), Vote::Missing));
+    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
+    node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Missing));
     assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
@@ -289,7 +289,7 @@ fn commands_need_no_script(node: &mut dyn Subject) {
     node.forget_scripts();
     assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
     assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));
-    assert_eq!(node.plain(RequestKind::Break), Vote::Granted);
+    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
     assert_eq!(node.plain(RequestKind::Reacquire), Vote::Granted);
 }
 

@@ -103,7 +103,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
     for nodes in [1, 2, 3, 5] {
         let mut world = World::guarded(nodes);
         let lock = world.hold(ALICE);
-        world.survey(BOB, RequestKind::Break);
+        world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
         assert_eq!(world.keys(), 0);
         renew(&mut world);
@@ -122,7 +122,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
         let lock = world.hold(ALICE);
         let minority = (nodes - 1) / 2;
         (minority..nodes).for_each(|node| world.cut(BOB, node));
-        world.survey(BOB, RequestKind::Break);
+        world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
         assert_eq!(world.keys(), nodes - minority);
         world.live(TTL * 2);
@@ -134,7 +134,7 @@ fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
 fn a_plain_lock_is_taken_again_by_its_living_holder() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.survey(BOB, RequestKind::Break);
+    world.survey(BOB, RequestKind::ForceRelease);
     world.drive();
     assert_eq!(world.keys(), 0);
     world.live(TTL / 3 + ms(100));

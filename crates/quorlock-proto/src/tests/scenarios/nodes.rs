@@ -136,7 +136,7 @@ fn breaking_a_lock_deletes_it_whoever_has_it() {
     let lock = world.hold(ALICE);
     world.plant(1, None, None);
     world.wipe(2);
-    world.survey(BOB, RequestKind::Break);
+    world.survey(BOB, RequestKind::ForceRelease);
     world.drive();
     assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Granted, Vote::Granted, Vote::Missing]));
     assert!(world.keys() == 0 && !world.has(0, lock));

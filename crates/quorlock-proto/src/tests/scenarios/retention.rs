@@ -276,7 +276,7 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     let lock = world.hold_as(ALICE, Wish { ttl: LONGEST_TTL, ..Wish::default() });
     world.live(LONGEST_TTL * 2);
     world.news(ALICE);
-    for phase in [RequestKind::Break, RequestKind::Forget] {
+    for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.drive();
     }
