@@ -128,7 +128,7 @@ impl Packer {
                 put_word(bytes, digits(self.forget_millis).digits());
             }
             // A number belongs to every raise, and a look has a packing of its own.
-            RequestKind::RaiseFence | RequestKind::Look => {}
+            RequestKind::RaiseFence | RequestKind::ReadMarker => {}
         }
     }
 

@@ -193,7 +193,7 @@ mod tests {
         RequestKind::Enqueue,
         RequestKind::Dequeue,
         RequestKind::RaiseFence,
-        RequestKind::Look,
+        RequestKind::ReadMarker,
         RequestKind::Acquire,
         RequestKind::QueryTtl,
         RequestKind::Renew,

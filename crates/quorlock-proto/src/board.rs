@@ -173,7 +173,7 @@ impl Board {
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             Pending::Vote { phase, .. } => phase,
-            Pending::Look { .. } => RequestKind::Look,
+            Pending::Look { .. } => RequestKind::ReadMarker,
             Pending::Undo(_) => RequestKind::Release,
         })
     }

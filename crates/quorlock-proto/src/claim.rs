@@ -207,7 +207,7 @@ pub enum RequestKind {
     /// Forget the number of a key that is free.
     Forget,
     /// What the node remembers of its cluster. About no key.
-    Look,
+    ReadMarker,
 }
 
 impl RequestKind {

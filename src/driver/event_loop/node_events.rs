@@ -47,7 +47,7 @@ impl Driver {
                 break "an answer to nothing that was asked".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
-            if phase == RequestKind::Look {
+            if phase == RequestKind::ReadMarker {
                 self.board.on_look(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_news |= link.status.fences != Some(fences);

@@ -25,7 +25,7 @@ impl Board {
         }
     }
 
-    /// The node's answer to `Look`: what it remembers, or why it does not tell.
+    /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
     pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {

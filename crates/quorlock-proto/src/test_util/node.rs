@@ -81,13 +81,13 @@ struct Clock {
 /// One question under way to a node.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// Of phase `Look` if it is one; then only `write` matters.
+    /// Of phase `ReadMarker` if it is one; then only `write` matters.
     pub ask: Ask,
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
     pub badge: Option<Badge>,
-    /// What a request of phase `Look` writes first.
+    /// What a request of phase `ReadMarker` writes first.
     pub write: Option<Write>,
 }
 
@@ -166,13 +166,13 @@ impl Node {
             } else if !self.scripts.contains(&script) {
                 let unknown = Vote::Unknown(Fault::NoScript);
                 return match phase {
-                    RequestKind::Look => Answer::Look(Err(unknown)),
+                    RequestKind::ReadMarker => Answer::Look(Err(unknown)),
                     _ => Answer::Vote(unknown, None),
                 };
             }
         }
         self.expire(nanos);
-        if *phase == RequestKind::Look {
+        if *phase == RequestKind::ReadMarker {
             return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
@@ -406,7 +406,7 @@ impl Node {
             (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
             (
                 RequestKind::RaiseFence
-                | RequestKind::Look
+                | RequestKind::ReadMarker
                 | RequestKind::Enqueue
                 | RequestKind::Dequeue
                 | RequestKind::ForceRelease,
@@ -666,7 +666,7 @@ fn told(fence: f64) -> u64 {
 
 const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
     match (phase, is_guarded) {
-        (RequestKind::Look, _) => Some(Script::Look),
+        (RequestKind::ReadMarker, _) => Some(Script::Look),
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),

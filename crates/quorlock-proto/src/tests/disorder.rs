@@ -202,7 +202,7 @@ proptest! {
                 Input::Down(node) => board.on_down(place(node), "gone".into(), now),
                 Input::Barred(node) => board.on_barred(place(node), Bar::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::Look);
+                    let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
                     let asked = board.on_reply(place(node), vote, now);
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }

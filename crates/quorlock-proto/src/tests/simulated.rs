@@ -69,7 +69,7 @@ impl Subject for Simulated {
 
     fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let ask = Ask { phase: RequestKind::Look, key, token, ttl: Duration::ZERO, fence: None };
+        let ask = Ask { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {
             Answer::Look(look) => look,
             Answer::Vote(vote, _) => panic!("{vote:?} is no look"),

@@ -602,8 +602,13 @@ impl World {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
-                        let ask =
-                            Ask { phase: RequestKind::Look, key, token, ttl: Duration::ZERO, fence: None };
+                        let ask = Ask {
+                            phase: RequestKind::ReadMarker,
+                            key,
+                            token,
+                            ttl: Duration::ZERO,
+                            fence: None,
+                        };
                         wire.sent.push_back(Command { ask, as_text, badge: None, write });
                     }
                 }
@@ -671,7 +676,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Answer {
         match self.excuses.pop_front() {
-            Some(excuse) if command.ask.phase == RequestKind::Look => Answer::Look(Err(excuse)),
+            Some(excuse) if command.ask.phase == RequestKind::ReadMarker => Answer::Look(Err(excuse)),
             Some(excuse) => Answer::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

@@ -19,7 +19,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     let mut world = blank(3, 2);
     world.connect_all();
     // Both have seen them blank, and both write.
-    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [RequestKind::Look])));
+    assert!((0..2).all(|who| (0..3).all(|node| world.wire(who, node) == [RequestKind::ReadMarker])));
     world.drive();
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
@@ -197,14 +197,14 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     let mut world = World::guarded(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Look], "it is being taken back");
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
     let mut world = World::guarded(3);
     world.sleep(LOOK);
-    assert_eq!(world.wire(ALICE, 0), [RequestKind::Look], "just asked, as now and then");
+    assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
 }
 
@@ -367,7 +367,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
     world.servers[4].node.restart(Data::new());
     (0..2).chain([4]).for_each(|node| world.connect(ALICE, node));
     assert!(
-        (0..2).all(|node| world.wire(ALICE, node) == [RequestKind::Look]),
+        (0..2).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]),
         "these are told what they were"
     );
     assert_eq!(world.wire(ALICE, 4), [], "not before enough others say so");

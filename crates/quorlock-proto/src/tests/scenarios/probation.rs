@@ -85,9 +85,9 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.flush(1);
     world.acquire(BOB);
     world.step(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [RequestKind::Look]);
+    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker]);
     world.step(BOB, 1);
-    assert_eq!(world.wire(BOB, 1), [RequestKind::Look], "blank: it is told what it was");
+    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: it is told what it was");
     world.drive();
     assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
     world.acquire(BOB);
@@ -165,7 +165,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
     (0..2).for_each(|who| world.connect(who, 1));
     assert_eq!(
         (world.wire(ALICE, 1), world.wire(BOB, 1)),
-        (vec![RequestKind::Look], vec![RequestKind::Look])
+        (vec![RequestKind::ReadMarker], vec![RequestKind::ReadMarker])
     );
     world.step(ALICE, 1);
     let written = data(&world, 1)[&Slot::Marker].value.clone();
@@ -184,7 +184,7 @@ fn nodes_are_looked_at_every_quarter_of_the_longest_ttl() {
         world.sleep(LOOK - Duration::from_nanos(1));
         assert!(world.is_nothing_sent(ALICE));
         world.sleep(Duration::from_nanos(1));
-        assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Look]));
+        assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::ReadMarker]));
         world.drive();
     }
 }
@@ -196,7 +196,9 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     world.sleep(LOOK);
     world.step(ALICE, 1);
     assert!(
-        world.commands(ALICE, 1).all(|command| command.as_text && command.ask.phase == RequestKind::Look)
+        world
+            .commands(ALICE, 1)
+            .all(|command| command.as_text && command.ask.phase == RequestKind::ReadMarker)
     );
     assert!(world.step(ALICE, 1) && is_voting(&world, ALICE, 1));
 
@@ -216,7 +218,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
     world.sleep(ms(1_000));
-    assert_eq!(world.wire(ALICE, 1), [RequestKind::Look]);
+    assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker]);
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
     world.sleep(ms(1_000));
     world.acquire(BOB);
     // The look is ahead of the grant on the wire, and tells of another server.
-    assert_eq!(world.wire(BOB, 1), [RequestKind::Look, RequestKind::Acquire]);
+    assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker, RequestKind::Acquire]);
     let before = data(&world, 1);
     world.change_role(1, before);
     world.deliver(BOB, 1);

@@ -30,7 +30,7 @@ impl Sim<'_> {
                         self.check_write(who, node.index(), write);
                     }
                     if let Some(place) = self.peers[who].wires[node.index()] {
-                        let ask = Ask { phase: RequestKind::Look, ..self.no_ask() };
+                        let ask = Ask { phase: RequestKind::ReadMarker, ..self.no_ask() };
                         self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
                     }
                 }
@@ -58,7 +58,13 @@ impl Sim<'_> {
 
     fn no_ask(&self) -> Ask {
         let key = self.keys[0].clone();
-        Ask { phase: RequestKind::Look, key, token: OwnerToken::new(0), ttl: Duration::ZERO, fence: None }
+        Ask {
+            phase: RequestKind::ReadMarker,
+            key,
+            token: OwnerToken::new(0),
+            ttl: Duration::ZERO,
+            fence: None,
+        }
     }
 
     fn be_told(&mut self, who: usize, id: Id, news: &News) {

@@ -82,7 +82,8 @@ impl Sim<'_> {
         let conn = &mut self.conns[place];
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
-        let is_look = matches!(&message, Message::Command(command) if command.ask.phase == RequestKind::Look);
+        let is_look =
+            matches!(&message, Message::Command(command) if command.ask.phase == RequestKind::ReadMarker);
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
@@ -141,7 +142,7 @@ impl Sim<'_> {
             let failing = Vote::Unknown(Failing::Refused(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", ask.phase);
             return match ask.phase {
-                RequestKind::Look => Answer::Look(Err(failing)),
+                RequestKind::ReadMarker => Answer::Look(Err(failing)),
                 _ => Answer::Vote(failing, None),
             };
         }
