@@ -219,7 +219,7 @@ impl RequestKind {
 
     /// Whether it deletes a key in nobody's name.
     #[must_use]
-    pub const fn is_break(self) -> bool {
+    pub const fn is_force_release(self) -> bool {
         matches!(self, Self::ForceRelease | Self::BreakOf(_))
     }
 }

@@ -166,7 +166,7 @@ pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) ->
 }
 
 pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Ask {
-    let fence = (is_guarded && phase.is_break()).then_some(Fence::Next);
+    let fence = (is_guarded && phase.is_force_release()).then_some(Fence::Next);
     Ask { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
 
