@@ -11,7 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
 use quorlock_proto::board::{Action, Board, Id, Limits, News};
-use quorlock_proto::claim::{Claim, Key, OwnerToken, RequestKind};
+use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::{Drift, Terms};
@@ -44,7 +44,7 @@ impl World {
     /// Takes the lock, with every node's answer, and releases it in the same way.
     fn acquire_and_release(&mut self, id: Id) {
         self.tokens += 1;
-        let claim = Claim { key: self.key.clone(), terms: self.terms, curious: false, floor: 0 };
+        let claim = LockSpec { key: self.key.clone(), terms: self.terms, curious: false, floor: 0 };
         let tenure = Tenure { auto_renew: true, max_hold: None };
         self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");

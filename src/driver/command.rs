@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::board::Id;
-use quorlock_proto::claim::{Claim, Key, RequestKind};
+use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::membership::Declared;
 use quorlock_proto::quorum::NodeId;
@@ -21,7 +21,7 @@ use quorlock_proto::vote::Vote;
 pub(crate) enum DriverCommand {
     Acquire {
         id: Id,
-        claim: Claim,
+        claim: LockSpec,
         tenure: Tenure,
         reply: oneshot::Sender<Result<Arc<SharedLease>, Refusal>>,
     },

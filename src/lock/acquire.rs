@@ -17,7 +17,7 @@ use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{Refusal, Why};
 use quorlock_proto::backoff;
 use quorlock_proto::board::Id;
-use quorlock_proto::claim::Claim;
+use quorlock_proto::claim::LockSpec;
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::line::{Next, Reaction, Refused, Trust};
 use quorlock_proto::time::Moment;
@@ -53,7 +53,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
-            let claim = Claim { curious: word == Word::None || limit.is_over(), ..claim.clone() };
+            let claim = LockSpec { curious: word == Word::None || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait {
                 Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
@@ -156,7 +156,7 @@ impl Limit {
 /// A contender who waits for its turn among processes.
 struct InLine<'a> {
     client: &'a Redlock,
-    claim: &'a Claim,
+    claim: &'a LockSpec,
     turn: &'a Turn,
     limit: Limit,
     since: Moment,
@@ -182,7 +182,7 @@ enum Word {
 }
 
 impl<'a> InLine<'a> {
-    fn new(client: &'a Redlock, claim: &'a Claim, turn: &'a Turn, limit: Limit) -> Self {
+    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Turn, limit: Limit) -> Self {
         Self {
             client,
             claim,
@@ -254,7 +254,7 @@ impl<'a> InLine<'a> {
     }
 }
 
-async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn, AcquireError> {
+async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<Turn, AcquireError> {
     let queue = &client.shared.queue;
     if let Some(turn) = queue.try_turn(&claim.key) {
         return Ok(turn);
@@ -270,7 +270,7 @@ async fn take_turn(client: &Redlock, claim: &Claim, limit: Limit) -> Result<Turn
 }
 
 /// The child of a fork has neither driver nor locks.
-fn is_here(client: &Redlock, claim: &Claim) -> Result<(), AcquireError> {
+fn is_here(client: &Redlock, claim: &LockSpec) -> Result<(), AcquireError> {
     let here = client.shared.is_here();
     here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &claim.key))
 }
@@ -279,7 +279,7 @@ fn is_here(client: &Redlock, claim: &Claim) -> Result<(), AcquireError> {
 /// have the lock. Who was granted nothing leaves it to the others.
 async fn attempt_past_splits(
     client: &Redlock,
-    claim: &Claim,
+    claim: &LockSpec,
     tenure: Tenure,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     for _ in 0..MOST_SPLITS {
@@ -295,7 +295,7 @@ async fn attempt_past_splits(
 /// servers close them, it is made again when they are back, within the time that one attempt may take.
 async fn last_attempt(
     client: &Redlock,
-    claim: &Claim,
+    claim: &LockSpec,
     tenure: Tenure,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     let patience = Limit::At(now().plus(claim.terms.patience()));
@@ -315,7 +315,7 @@ async fn last_attempt(
 /// as the attempt may take, if there is an end to it.
 async fn attempt(
     client: &Redlock,
-    claim: &Claim,
+    claim: &LockSpec,
     tenure: Tenure,
     left: Option<Duration>,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
@@ -357,7 +357,7 @@ struct Won {
 }
 
 impl Won {
-    fn into_guard(mut self, client: &Redlock, claim: &Claim, turn: Turn) -> Guard {
+    fn into_guard(mut self, client: &Redlock, claim: &LockSpec, turn: Turn) -> Guard {
         self.ticket.is_open = false;
         Guard::new(client.clone(), claim, self.ticket.id, Arc::clone(&self.hold), turn)
     }
@@ -378,7 +378,7 @@ impl Drop for Ticket {
     }
 }
 
-fn error_of(client: &Redlock, claim: &Claim, refusal: Refusal) -> AcquireError {
+fn error_of(client: &Redlock, claim: &LockSpec, refusal: Refusal) -> AcquireError {
     let (key, report) = (claim.key.shared(), client.report(refusal.votes));
     match refusal.why {
         Why::Contended { retry_after } => AcquireError::Held { key, retry_after, report },

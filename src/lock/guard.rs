@@ -18,7 +18,7 @@ use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::board::Id;
-use quorlock_proto::claim::Claim;
+use quorlock_proto::claim::LockSpec;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::terms::Terms;
 use quorlock_proto::time::Moment;
@@ -65,7 +65,7 @@ pub struct Lost {
 }
 
 impl Guard {
-    pub(super) fn new(client: Redlock, claim: &Claim, id: Id, hold: Arc<SharedLease>, turn: Turn) -> Self {
+    pub(super) fn new(client: Redlock, claim: &LockSpec, id: Id, hold: Arc<SharedLease>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);
         let patience_nanos = claim.terms.patience().as_nanos() as u64;

@@ -11,7 +11,7 @@ use super::client::Redlock;
 use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
 use super::report::ReleaseReport;
-use quorlock_proto::claim::{Claim, Key};
+use quorlock_proto::claim::{Key, LockSpec};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::span::Span;
 
@@ -196,12 +196,12 @@ impl Mutex {
     }
 
     /// Checks everything once; `curious` attempts ask a refusing node for how long.
-    pub(super) fn claim(&self, curious: bool) -> Result<(Claim, Tenure), Invalid> {
+    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, Tenure), Invalid> {
         let key = self.client.key(&self.name)?;
         self.claim_of(key.clone(), curious).map_err(|bad| bad.about(&key))
     }
 
-    fn claim_of(&self, key: Key, curious: bool) -> Result<(Claim, Tenure), Invalid> {
+    fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, Tenure), Invalid> {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.patience)?;
         limits.check_floor(self.floor)?;
@@ -211,6 +211,6 @@ impl Mutex {
                 Span(terms.ttl())
             )));
         }
-        Ok((Claim { key, terms, curious, floor: self.floor }, self.tenure))
+        Ok((LockSpec { key, terms, curious, floor: self.floor }, self.tenure))
     }
 }

@@ -7,7 +7,7 @@ pub use step::{AttemptStep, Refusal, Why};
 
 use std::cmp::Ordering;
 
-use crate::claim::{Claim, OwnerToken, RequestKind};
+use crate::claim::{LockSpec, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -23,7 +23,7 @@ use crate::vote::{Fault, Vote};
 /// undo: a release on every node that did not plainly refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
-    claim: Claim,
+    claim: LockSpec,
     token: OwnerToken,
     start: Moment,
     deadline: Moment,
@@ -66,7 +66,7 @@ impl Attempt {
     /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
     #[must_use]
     pub fn new(
-        claim: Claim,
+        claim: LockSpec,
         token: OwnerToken,
         fence: Option<Fence>,
         quorum: Quorum,
@@ -198,7 +198,7 @@ impl Attempt {
 
     /// What was claimed.
     #[must_use]
-    pub const fn claim(&self) -> &Claim {
+    pub const fn claim(&self) -> &LockSpec {
         &self.claim
     }
 

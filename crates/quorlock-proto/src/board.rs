@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Claim, Key, Mark, OwnerToken, RequestKind};
+use crate::claim::{Key, LockSpec, Mark, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lane::{Lane, Link, Pending, settle_down};
 use crate::lease::Tenure;
@@ -85,7 +85,7 @@ impl Board {
     }
 
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
-    pub fn acquire(&mut self, id: Id, claim: Claim, tenure: Tenure, token: OwnerToken, now: Moment) {
+    pub fn acquire(&mut self, id: Id, claim: LockSpec, tenure: Tenure, token: OwnerToken, now: Moment) {
         let fence = self.members.is_some().then(|| {
             let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
             Fence::hint(now, last_seen, claim.floor)

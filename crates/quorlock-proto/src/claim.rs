@@ -11,7 +11,7 @@ use crate::terms::Terms;
 
 /// A lock that is asked for: which key, on which terms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Claim {
+pub struct LockSpec {
     /// The key on every node.
     pub key: Key,
     /// For how long, and how patiently.

@@ -1,6 +1,6 @@
 //! The algorithm, pure: no clock, no randomness, no input or output.
 //!
-//! A [`Claim`](claim::Claim) is put to all nodes at once by an [`Attempt`](attempt::Attempt). q grants make it a
+//! A [`LockSpec`](claim::LockSpec) is put to all nodes at once by an [`Attempt`](attempt::Attempt). q grants make it a
 //! [`Lease`](lease::Lease), which renews itself until it is released or lost. Each *round* of questions counts its
 //! answers in a [`Round`](round::Round); [`Terms`](terms::Terms) says until when an answer may be trusted. The
 //! [`Board`](board::Board) runs many of them over one ordered queue per node.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::board::{Board, Id, Limits};
-use crate::claim::{Claim, Key, Mark, RequestKind};
+use crate::claim::{Key, LockSpec, Mark, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::Tenure;
 use crate::marker::{Charter, ClusterId, Incarnation, Look, Marker};
@@ -178,7 +178,7 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
-                    let claim = Claim { key: Key::new("k"), terms: terms(ms(ttl)), curious, floor };
+                    let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), curious, floor };
                     let tenure = Tenure { auto_renew: curious, max_hold: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }

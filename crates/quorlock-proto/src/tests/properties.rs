@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::attempt::{Attempt, AttemptStep};
 use crate::backoff;
-use crate::claim::{Claim, Key, Mark, OwnerToken};
+use crate::claim::{Key, LockSpec, Mark, OwnerToken};
 use crate::fence::{FencingToken, LARGEST_FLOOR};
 use crate::lease::Lease;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
@@ -134,7 +134,7 @@ proptest! {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let drift = Drift::new(0.01).expect("a usual drift");
         let terms = Terms::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
-        let claim = Claim { key: Key::new("k"), terms, curious: false, floor: 0 };
+        let claim = LockSpec { key: Key::new("k"), terms, curious: false, floor: 0 };
         let start = Moment::new(0, 0);
         let mut attempt = Attempt::new(claim, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(

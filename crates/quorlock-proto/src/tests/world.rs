@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
-use crate::claim::{Ask, Claim, Key, OwnerToken, RequestKind};
+use crate::claim::{Ask, Key, LockSpec, OwnerToken, RequestKind};
 use crate::lease::{Loss, Tenure};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
@@ -270,7 +270,7 @@ impl World {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         let claim =
-            Claim { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: wish.floor };
+            LockSpec { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: wish.floor };
         let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);

@@ -7,7 +7,7 @@ use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::attempt::Why;
 use crate::board::{Id, News};
-use crate::claim::{Claim, RequestKind};
+use crate::claim::{LockSpec, RequestKind};
 use crate::lease::Tenure;
 use crate::quorum::NodeSet;
 use crate::terms::Terms;
@@ -92,7 +92,7 @@ impl Sim<'_> {
         } else {
             floor
         };
-        let claim = Claim { key: self.keys[key].clone(), terms, curious, floor };
+        let claim = LockSpec { key: self.keys[key].clone(), terms, curious, floor };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
         let tenure = Tenure { auto_renew, max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
