@@ -6,7 +6,7 @@ use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
 use super::report::Report;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
-use quorlock_proto::claim::{Key, Mark, RequestKind};
+use quorlock_proto::claim::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{Holder, Vote};
 
 /// Who holds a name, node by node.
@@ -39,7 +39,7 @@ impl Inspection {
     ///
     /// A minority key (left by a client that died half-way, or of an attempt under way) is no lock.
     #[must_use]
-    pub fn holder(&self) -> Option<(Mark, Option<Duration>)> {
+    pub fn holder(&self) -> Option<(OwnerHash, Option<Duration>)> {
         let owners = || self.nodes.iter().filter_map(Sight::owner);
         let (mark, _) =
             owners().find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
@@ -72,7 +72,7 @@ impl Inspection {
 }
 
 impl Sight {
-    fn owner(&self) -> Option<(Mark, Option<Duration>)> {
+    fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.vote {
             Vote::Seen(sighting) => match sighting.holder {
                 Holder::Owner(mark) => Some((mark, sighting.remaining)),
@@ -148,7 +148,11 @@ impl Redlock {
     /// }
     /// # Ok(()) }
     /// ```
-    pub async fn break_lock_of(&self, name: impl AsRef<str>, mark: Mark) -> Result<Report, InspectError> {
+    pub async fn break_lock_of(
+        &self,
+        name: impl AsRef<str>,
+        mark: OwnerHash,
+    ) -> Result<Report, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
             self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });

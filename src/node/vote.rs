@@ -8,7 +8,7 @@ use redis::Value;
 use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
-use quorlock_proto::claim::{Mark, RequestKind};
+use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
 use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 
@@ -170,7 +170,7 @@ fn sighting(items: &[Value]) -> Vote {
     match items {
         [Value::Int(0), _, _] => Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None }),
         [Value::Int(1), Value::BulkString(value), Value::Int(left)] => {
-            Vote::Seen(Sighting { holder: Holder::Owner(Mark::of(value)), remaining: remaining(*left) })
+            Vote::Seen(Sighting { holder: Holder::Owner(OwnerHash::of(value)), remaining: remaining(*left) })
         }
         [Value::Int(2), _, Value::Int(left)] => {
             Vote::Seen(Sighting { holder: Holder::OtherType, remaining: remaining(*left) })
@@ -238,7 +238,7 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::Ballot));
-        for phase in PHASES.into_iter().chain([RequestKind::BreakOf(Mark::of(b""))]) {
+        for phase in PHASES.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock_proto::attempt::Why;
-use quorlock_proto::claim::{Mark, RequestKind};
+use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::lease::Loss;
 use quorlock_proto::vote::{Bar, Doubt, Vote};
 
@@ -96,7 +96,7 @@ pub enum Event<'a> {
         /// In how many rounds over the nodes: one, or two if their numbers differed.
         rounds: u8,
         /// What an [inspection](crate::Redlock::inspect) shows of its owner.
-        mark: Mark,
+        mark: OwnerHash,
     },
     /// A lock is asked for with a fencing number above this, because its resource has seen that many.
     Floor {

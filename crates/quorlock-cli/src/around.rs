@@ -6,12 +6,12 @@
 
 mod process;
 
-use quorlock::{Inspection, Mark};
+use quorlock::{Inspection, OwnerHash};
 
 /// A `run` that has started what has started us, as it said itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Around {
-    mark: Mark,
+    mark: OwnerHash,
     /// Its [identity](process::Process::identity).
     process: String,
 }
@@ -31,7 +31,7 @@ fn parsed(text: &str) -> Vec<Around> {
 }
 
 /// What the command is told, so that it knows of our lock too: the variable and its value.
-pub(crate) fn tell(mark: Option<Mark>) -> (&'static str, String) {
+pub(crate) fn tell(mark: Option<OwnerHash>) -> (&'static str, String) {
     let around = std::env::var(VARIABLE).unwrap_or_default();
     let process = process::lineage().next().and_then(|it| it.identity);
     // Where it is not to be known, nobody takes another for us.
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_others_have_put_there_says_nothing() {
-        let mark: Mark = "45bf80c1".parse().expect("a mark");
+        let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
         let around = |process: &str| Around { mark, process: process.to_owned() };
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(told, [around("12"), around("-")]);
@@ -74,7 +74,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn an_ancestor_is_one_by_all_that_is_known_of_it() {
-        let mark: Mark = "45bf80c1".parse().expect("a mark");
+        let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
         let ends = |process: &str| Around { mark, process: process.to_owned() }.ends_us();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
         assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");

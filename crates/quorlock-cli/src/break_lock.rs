@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Holder, Inspection, Mark, NodeStatus, Report, Vote};
+use quorlock::{Holder, Inspection, NodeStatus, OwnerHash, Report, Vote};
 use serde_json::json;
 
 use crate::args::BreakArgs;
@@ -64,7 +64,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
 struct Broken<'a> {
     name: &'a str,
     /// Whose lock alone was to be broken.
-    holder: Option<Mark>,
+    holder: Option<OwnerHash>,
     is_plain: bool,
     /// Whether its key was of another type wherever it was, so that nobody held it.
     is_no_lock: bool,

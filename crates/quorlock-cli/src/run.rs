@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use quorlock::{
-    AcquireError, Builder, ConnectError, Event, Guard, Mark, Redlock, ReleaseError, ReleaseReport,
+    AcquireError, Builder, ConnectError, Event, Guard, OwnerHash, Redlock, ReleaseError, ReleaseReport,
 };
 use rustix::process::{Signal, WaitOptions, kill_current_process_group, wait};
 use rustix::time::{ClockId, clock_gettime};
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
 /// Runs the command, and releases.
 async fn under_lock(
     args: &RunArgs,
-    (guard, mark): (Guard, Option<Mark>),
+    (guard, mark): (Guard, Option<OwnerHash>),
     client: Option<Redlock>,
     ttl: Duration,
     signals: &mut Signals,
@@ -115,7 +115,7 @@ async fn take(
     (builder, quorum): (Builder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
-) -> Result<(Guard, Option<Mark>), Failure> {
+) -> Result<(Guard, Option<OwnerHash>), Failure> {
     let (tell, mut news) = watch::channel(News::default());
     let builder = builder.observer(move |event: &Event<'_>| News::hear(&tell, event));
     // A wait past the end of time has none.

@@ -5,7 +5,7 @@ mod teller;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorlock::{
-    Event, Fault, Holder, Inspection, Mark, NodeState, NodeStatus, RequestKind, Sighting, Vote, Why,
+    Event, Fault, Holder, Inspection, NodeState, NodeStatus, OwnerHash, RequestKind, Sighting, Vote, Why,
 };
 use tokio::sync::watch;
 
@@ -25,7 +25,7 @@ pub(crate) struct News {
     /// What each node said that does not vote now, until it votes.
     refusals: BTreeMap<String, String>,
     /// What the nodes show of the owner of the lock that was taken.
-    pub(crate) mark: Option<Mark>,
+    pub(crate) mark: Option<OwnerHash>,
 }
 
 impl News {

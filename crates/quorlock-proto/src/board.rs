@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, LockSpec, Mark, OwnerToken, RequestKind};
+use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lane::{Lane, Link, Pending, settle_down};
 use crate::lease::Tenure;
@@ -279,7 +279,7 @@ impl Board {
 
     /// Whether a machine of ours works under this key with the token of this mark.
     #[must_use]
-    pub fn is_ours(&self, key: &Key, mark: Mark) -> bool {
+    pub fn is_ours(&self, key: &Key, mark: OwnerHash) -> bool {
         self.running.values().any(|entry| match &entry.machine {
             Machine::Lease(lease) => lease.key() == key && lease.token().mark() == mark,
             Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark,
@@ -289,7 +289,7 @@ impl Board {
 
     /// What an inspection shows of the owner of this lease.
     #[must_use]
-    pub fn mark(&self, id: Id) -> Option<Mark> {
+    pub fn mark(&self, id: Id) -> Option<OwnerHash> {
         match &self.running.get(&id)?.machine {
             Machine::Lease(lease) => Some(lease.token().mark()),
             Machine::Attempt(_) | Machine::Survey(_) => None,

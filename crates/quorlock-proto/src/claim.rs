@@ -91,8 +91,8 @@ impl OwnerToken {
 
     /// A short hash to tell owners apart in logs; it opens nothing.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark::of(&self.digits())
+    pub fn mark(&self) -> OwnerHash {
+        OwnerHash::of(&self.digits())
     }
 }
 
@@ -115,9 +115,9 @@ impl fmt::Debug for OwnerToken {
 ///
 /// In bytes, for it is in a [`RequestKind`], of which every held lock has one: a number would be laid out in steps of four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Mark([u8; 4]);
+pub struct OwnerHash([u8; 4]);
 
-impl Mark {
+impl OwnerHash {
     /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/break.lua` computes the same.
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
@@ -128,14 +128,14 @@ impl Mark {
     }
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for OwnerHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", u32::from_be_bytes(self.0))
     }
 }
 
 /// As it is shown: eight hexadecimal digits, with a `#` in front or without.
-impl FromStr for Mark {
+impl FromStr for OwnerHash {
     type Err = BadMark;
 
     fn from_str(text: &str) -> Result<Self, BadMark> {
@@ -203,7 +203,7 @@ pub enum RequestKind {
     /// Delete, whoever has it; where numbers are given, also make the node's fence larger than the holder's.
     ForceRelease,
     /// The same, but only where its owner's token has this mark. Nothing is done where another's key stands, or none.
-    BreakOf(Mark),
+    BreakOf(OwnerHash),
     /// Forget the number of a key that is free.
     Forget,
     /// What the node remembers of its cluster. About no key.

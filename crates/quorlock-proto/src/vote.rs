@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::Mark;
+use crate::claim::OwnerHash;
 
 /// One node's answer to one question.
 ///
@@ -125,7 +125,7 @@ pub enum Holder {
     /// Nobody.
     Nobody,
     /// Whoever wrote the value with this mark.
-    Owner(Mark),
+    Owner(OwnerHash),
     /// A key that is not a string: no lock of ours.
     OtherType,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use quorlock::Mark;
+use quorlock::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
 use super::halt::Halt;
@@ -74,7 +74,7 @@ fn sample(
     let (owners, fences) = values.split_at(keys.len().min(values.len()));
     let seen = keys.iter().zip(owners.iter().zip(fences)).filter_map(|(key, (owner, fence))| {
         // Never the token itself: who knows it can release the lock.
-        let owner = owner.as_deref().map(|token| Mark::of(token).to_string());
+        let owner = owner.as_deref().map(|token| OwnerHash::of(token).to_string());
         let fence = fence.as_deref().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         (owner.is_some() || fence.is_some()).then(|| (key.clone(), KeySample { owner, fence }))
     });

@@ -1,6 +1,6 @@
 //! What can be typed behind the commands that look at locks and nodes: `status`, `break`, `doctor`.
 
-use quorlock::Mark;
+use quorlock::OwnerHash;
 
 use super::NodeArgs;
 
@@ -26,7 +26,7 @@ pub(crate) struct BreakArgs {
     /// Break it only if this is the holder: the hash that `status` shows, with or without the #. So the holder that was
     /// looked at is broken, and no later one.
     #[arg(long, value_name = "#HASH")]
-    pub(crate) if_holder: Option<Mark>,
+    pub(crate) if_holder: Option<OwnerHash>,
     #[command(flatten)]
     pub(crate) lock: StatusArgs,
 }

@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
-use quorlock::{Guard, Mark, Redlock};
+use quorlock::{Guard, OwnerHash, Redlock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -42,7 +42,7 @@ pub(crate) struct Ended {
 /// Runs the command to its end, which comes before the lock's. The reaper is ending then, too.
 pub(crate) async fn run(
     args: &RunArgs,
-    (guard, mark): (&Guard, Option<Mark>),
+    (guard, mark): (&Guard, Option<OwnerHash>),
     redlock: &Redlock,
     ttl: Duration,
     signals: &mut Signals,
@@ -102,7 +102,7 @@ enum Stage {
 impl<'a> Watch<'a> {
     fn begin(
         args: &'a RunArgs,
-        (guard, mark): (&'a Guard, Option<Mark>),
+        (guard, mark): (&'a Guard, Option<OwnerHash>),
         redlock: &'a Redlock,
         ttl: Duration,
         signals: &'a mut Signals,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{FencingToken, Mark, NodeStatus};
+use quorlock::{FencingToken, NodeStatus, OwnerHash};
 use rustix::process::Signal;
 
 use crate::around;
@@ -13,7 +13,7 @@ use crate::nodes;
 pub(super) fn environment(
     name: &str,
     token: Option<FencingToken>,
-    mark: Option<Mark>,
+    mark: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
     let (held, by) = around::tell(mark);
     [

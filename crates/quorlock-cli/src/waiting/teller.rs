@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use quorlock::Mark;
+use quorlock::OwnerHash;
 use tokio::time::Instant;
 
 use crate::exit;
@@ -16,7 +16,7 @@ pub(crate) enum Kind {
     /// A `run` around this one holds it, or so it was told.
     Around,
     /// It holds it.
-    Held(Mark),
+    Held(OwnerHash),
     /// A key that never expires is in the way.
     Lasting,
     OnProbation,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, Mark, RequestKind};
+use crate::claim::{Ask, Key, OwnerHash, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
@@ -434,7 +434,7 @@ impl Node {
     }
 
     /// The same with one owner's hash.
-    fn break_of(&mut self, key: &Key, mark: Mark, is_guarded: bool, nanos: u64) -> Vote {
+    fn break_of(&mut self, key: &Key, mark: OwnerHash, is_guarded: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::Missing,
             Some(holder) if holder == Holder::Owner(mark) => self.break_open(key, is_guarded, nanos),
@@ -639,7 +639,7 @@ fn is_over(entry: &Entry, millis: u64) -> bool {
 
 /// Whose an inspection says it is.
 fn owner(entry: &Entry) -> Holder {
-    let mark = |value: &Vec<u8>| Holder::Owner(Mark::of(&value[..value.len().min(SHOWN)]));
+    let mark = |value: &Vec<u8>| Holder::Owner(OwnerHash::of(&value[..value.len().min(SHOWN)]));
     entry.value.as_ref().map_or(Holder::OtherType, mark)
 }
 

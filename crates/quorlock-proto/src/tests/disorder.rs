@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::board::{Board, Id, Limits};
-use crate::claim::{Key, LockSpec, Mark, RequestKind};
+use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::Tenure;
 use crate::marker::{Charter, ClusterId, Incarnation, Look, Marker};
@@ -121,7 +121,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),
         1 => id.clone().prop_map(Input::Forfeit),
         1 => id.prop_map(Input::Release),
-        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::ForceRelease), Just(RequestKind::BreakOf(Mark::of(b"")))].prop_map(Input::Survey),
+        1 => prop_oneof![Just(RequestKind::Inspect), Just(RequestKind::ForceRelease), Just(RequestKind::BreakOf(OwnerHash::of(b"")))].prop_map(Input::Survey),
         1 => (0_u128..3, any::<bool>())
             .prop_map(|(cluster, is_forced)| Input::Declare { cluster, is_forced }),
         4 => (node.clone(), sights()).prop_map(|(node, sight)| Input::Met(node, sight)),

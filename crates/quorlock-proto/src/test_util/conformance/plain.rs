@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
-use crate::claim::{Mark, RequestKind};
+use crate::claim::{OwnerHash, RequestKind};
 use crate::fence::Fence;
 use crate::vote::{Fault, Holder, Sighting, Vote};
 
@@ -141,10 +141,10 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     let long = [b'x'; 300];
     let holders = [
         (Some(&OURS.digits()[..]), Holder::Owner(OURS.mark())),
-        (Some(b"" as &[u8]), Holder::Owner(Mark::of(b""))),
-        (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(Mark::of(b"\0\xff\r\n"))),
+        (Some(b"" as &[u8]), Holder::Owner(OwnerHash::of(b""))),
+        (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(OwnerHash::of(b"\0\xff\r\n"))),
         // Every owner's token is within its first 256 bytes.
-        (Some(&long[..]), Holder::Owner(Mark::of(&long[..256]))),
+        (Some(&long[..]), Holder::Owner(OwnerHash::of(&long[..256]))),
         (None, Holder::OtherType),
     ];
     for (value, expected) in holders {
@@ -263,7 +263,7 @@ fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
     let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
     for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
         node.set(Place::Lock, Some(&value), None);
-        let mark = Mark::of(&value[..value.len().min(256)]);
+        let mark = OwnerHash::of(&value[..value.len().min(256)]);
         assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
         assert_eq!(node.stands(Place::Lock), None);
     }
