@@ -96,7 +96,7 @@ pub use node::Fences;
 pub use node::reply_length;
 pub use observe::{Event, Observer};
 pub use quorlock_proto::attempt::Why;
-pub use quorlock_proto::claim::{BadMark, OwnerHash, RequestKind};
+pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
 pub use quorlock_proto::fence::{BadToken, FencingToken};
 pub use quorlock_proto::lease::Loss;
 pub use quorlock_proto::time::Moment;

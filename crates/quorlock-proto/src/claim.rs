@@ -136,29 +136,29 @@ impl fmt::Display for OwnerHash {
 
 /// As it is shown: eight hexadecimal digits, with a `#` in front or without.
 impl FromStr for OwnerHash {
-    type Err = BadMark;
+    type Err = ParseOwnerHashError;
 
-    fn from_str(text: &str) -> Result<Self, BadMark> {
+    fn from_str(text: &str) -> Result<Self, ParseOwnerHashError> {
         let digits = text.strip_prefix('#').unwrap_or(text);
         if digits.len() != 8 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(BadMark);
+            return Err(ParseOwnerHashError);
         }
-        u32::from_str_radix(digits, 16).map(|bits| Self(bits.to_be_bytes())).map_err(|_| BadMark)
+        u32::from_str_radix(digits, 16).map(|bits| Self(bits.to_be_bytes())).map_err(|_| ParseOwnerHashError)
     }
 }
 
 /// What was read is no mark of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BadMark;
+pub struct ParseOwnerHashError;
 
-impl fmt::Display for BadMark {
+impl fmt::Display for ParseOwnerHashError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not the hash of a holder: eight hexadecimal digits, such as #45bf80c1")
     }
 }
 
-impl std::error::Error for BadMark {}
+impl std::error::Error for ParseOwnerHashError {}
 
 /// One question, put to some nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
