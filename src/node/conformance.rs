@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use quorlock_proto::claim::{Ask, Key, OwnerToken, RequestKind};
+use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::marker::Look;
 use quorlock_proto::membership::{Badge, Write};
 use quorlock_proto::quorum::NodeId;
@@ -161,8 +161,13 @@ impl Real {
     /// What the node answers to a process that stands in line, or does not.
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = Packer::new(charter(), waiter.name);
-        let ask =
-            Ask { phase, key: Key::new(KEY), token: OwnerToken::new(5), ttl: Duration::ZERO, fence: None };
+        let ask = Request {
+            phase,
+            key: Key::new(KEY),
+            token: OwnerToken::new(5),
+            ttl: Duration::ZERO,
+            fence: None,
+        };
         self.ask(&ask, None, false).0
     }
 
@@ -189,7 +194,7 @@ impl Subject for Real {
         }
     }
 
-    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
         self.packer.pack(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_badge(ask) {

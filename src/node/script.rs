@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use quorlock_proto::claim::{Ask, Key, OwnerToken, RequestKind};
+use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::Charter;
 use quorlock_proto::membership::{Badge, Write};
@@ -60,7 +60,7 @@ impl Packer {
     }
 
     /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
-    pub(crate) fn pack(&mut self, ask: &Ask, form: Form) {
+    pub(crate) fn pack(&mut self, ask: &Request, form: Form) {
         self.bytes.clear();
         if self.token.0 != ask.token {
             self.token = (ask.token, ask.token.digits());
@@ -167,7 +167,7 @@ impl Packer {
         self.fence_key.push_str(key.as_str());
     }
 
-    fn pack_ballot(&mut self, ask: &Ask, fence: Fence, form: Form) {
+    fn pack_ballot(&mut self, ask: &Request, fence: Fence, form: Form) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
             RequestKind::Acquire => &GRANT,
@@ -199,11 +199,11 @@ impl Packer {
 }
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
-pub(crate) fn needs_badge(ask: &Ask) -> bool {
+pub(crate) fn needs_badge(ask: &Request) -> bool {
     is_ballot(ask) || ask.phase == RequestKind::Forget
 }
 
-fn is_ballot(ask: &Ask) -> bool {
+fn is_ballot(ask: &Request) -> bool {
     let may_be = matches!(
         ask.phase,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_grant_is_literally_set_nx_px() {
-        let ask = Ask {
+        let ask = Request {
             phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
             token: OwnerToken::new(0xab),
@@ -356,7 +356,7 @@ mod tests {
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Reacquire, Fence::Number(7), 14),
         ] {
-            let ask = Ask {
+            let ask = Request {
                 phase,
                 key: Key::new("orders:42"),
                 token: OwnerToken::new(0xab),

@@ -162,7 +162,7 @@ impl std::error::Error for ParseOwnerHashError {}
 
 /// One question, put to some nodes at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Ask {
+pub struct Request {
     /// What is asked.
     pub phase: RequestKind,
     /// About which key.

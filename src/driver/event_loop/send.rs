@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::node::{Form, needs_badge};
-use quorlock_proto::claim::{Ask, RequestKind};
+use quorlock_proto::claim::{Request, RequestKind};
 use quorlock_proto::membership::Write;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 
@@ -16,7 +16,7 @@ impl Driver {
     }
 
     /// Packs the question once, and copies its bytes to every node it goes to.
-    pub(super) fn send(&mut self, mut ask: Ask, nodes: NodeSet, as_text: bool) {
+    pub(super) fn send(&mut self, mut ask: Request, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
         let calls = matches!(ask.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
         let to_call = if calls { self.queues_to_notify(&ask.key) } else { nodes };

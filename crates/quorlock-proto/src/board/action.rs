@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Id;
 use crate::attempt::Refusal;
-use crate::claim::Ask;
+use crate::claim::Request;
 use crate::lease::Loss;
 use crate::membership::{Declared, Standing, Write};
 use crate::quorum::{NodeId, NodeSet};
@@ -27,7 +27,7 @@ pub enum Action {
     /// Write this question to these nodes, behind everything written to them before.
     Send {
         /// The question.
-        ask: Ask,
+        ask: Request,
         /// To whom.
         nodes: NodeSet,
         /// Whether scripts are sent as text, because the node does not know their hash.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Action, Board, Id, Machine};
 use crate::attempt::Attempt;
-use crate::claim::{Ask, OwnerToken, RequestKind};
+use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
 use crate::lane::{Awaiting, Link, Pending, Undo};
 use crate::lease::Lease;
@@ -22,7 +22,7 @@ impl Board {
 
     /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
     /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
-    pub(super) fn send(&mut self, ask: Ask, nodes: NodeSet, of: Id, round: u32, now: Moment) {
+    pub(super) fn send(&mut self, ask: Request, nodes: NodeSet, of: Id, round: u32, now: Moment) {
         let phase = ask.phase;
         let up = self.up_of(nodes);
         for node in up.iter() {
@@ -151,23 +151,23 @@ impl Board {
     }
 }
 
-fn release_of(undo: &Undo) -> Ask {
-    Ask { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
+fn release_of(undo: &Undo) -> Request {
+    Request { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
 }
 
-pub(super) fn ask_for_attempt(attempt: &Attempt, phase: RequestKind) -> Ask {
+pub(super) fn ask_for_attempt(attempt: &Attempt, phase: RequestKind) -> Request {
     let claim = attempt.claim();
     let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
-    Ask { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
+    Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 
-pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) -> Ask {
-    Ask { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
+pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) -> Request {
+    Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Ask {
+pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Request {
     let fence = (is_guarded && phase.is_force_release()).then_some(Fence::Next);
-    Ask { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
+    Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
 
 /// How soon a node is asked again that answered an undo with an error.

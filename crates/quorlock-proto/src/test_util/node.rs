@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, OwnerHash, RequestKind};
+use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
@@ -82,7 +82,7 @@ struct Clock {
 #[derive(Clone, Debug)]
 pub struct Command {
     /// Of phase `ReadMarker` if it is one; then only `write` matters.
-    pub ask: Ask,
+    pub ask: Request,
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
@@ -159,7 +159,7 @@ impl Node {
 
     /// Runs one command at this true time.
     pub fn run(&mut self, command: &Command, nanos: u64) -> Answer {
-        let Ask { phase, fence, .. } = &command.ask;
+        let Request { phase, fence, .. } = &command.ask;
         if let Some(script) = script_of(*phase, fence.is_some()) {
             if command.as_text {
                 self.scripts.insert(script);
@@ -361,8 +361,8 @@ impl Node {
     }
 
     /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
-    fn plain(&mut self, ask: &Ask, nanos: u64) -> Vote {
-        let Ask { phase, key, token, ttl, .. } = ask;
+    fn plain(&mut self, ask: &Request, nanos: u64) -> Vote {
+        let Request { phase, key, token, ttl, .. } = ask;
         // Whom a release calls is nothing to the votes.
         let phase = if phase.is_release() { RequestKind::Release } else { *phase };
         let millis = self.micros(nanos) / 1000;
@@ -443,7 +443,7 @@ impl Node {
     }
 
     /// The scripts `grant`, `hold` and `retake`.
-    fn ballot(&mut self, ask: &Ask, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
+    fn ballot(&mut self, ask: &Request, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
         let now = self.micros(nanos);
         if let Some(refusal) = self.other_type(&Slot::Marker) {
             return Vote::Unknown(refusal);
@@ -468,7 +468,7 @@ impl Node {
         }
     }
 
-    fn grant(&mut self, ask: &Ask, hint: u64, floor: u64, now: u64) -> Vote {
+    fn grant(&mut self, ask: &Request, hint: u64, floor: u64, now: u64) -> Vote {
         let slot = Slot::Lock(ask.key.clone());
         if let Some(held) = self.held(&slot, now) {
             return held;
@@ -499,7 +499,7 @@ impl Node {
         Vote::Fenced(number)
     }
 
-    fn retake(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+    fn retake(&mut self, ask: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
@@ -516,7 +516,7 @@ impl Node {
         Vote::Granted
     }
 
-    fn hold(&mut self, ask: &Ask, number: u64, now: u64) -> Vote {
+    fn hold(&mut self, ask: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
         let mistake = self.mistake.filter(|_| ask.phase == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));

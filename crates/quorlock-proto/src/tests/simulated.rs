@@ -3,7 +3,7 @@
 use std::panic;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, OwnerToken, RequestKind};
+use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::marker::Look;
 use crate::membership::{Badge, Write};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
@@ -59,7 +59,7 @@ impl Subject for Simulated {
         self.node.load_scripts();
     }
 
-    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
         let command = Command { ask: ask.clone(), as_text, badge: badge.cloned(), write: None };
         match self.run(&command) {
             Answer::Vote(vote, clock) => (vote, clock),
@@ -69,7 +69,7 @@ impl Subject for Simulated {
 
     fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let ask = Ask { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+        let ask = Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {
             Answer::Look(look) => look,
             Answer::Vote(vote, _) => panic!("{vote:?} is no look"),

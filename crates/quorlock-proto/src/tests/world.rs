@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
-use crate::claim::{Ask, Key, LockSpec, OwnerToken, RequestKind};
+use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{Loss, Tenure};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
@@ -602,7 +602,7 @@ impl World {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
-                        let ask = Ask {
+                        let ask = Request {
                             phase: RequestKind::ReadMarker,
                             key,
                             token,

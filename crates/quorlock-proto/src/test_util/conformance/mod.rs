@@ -15,7 +15,7 @@ mod retake;
 use std::fmt;
 use std::time::Duration;
 
-use crate::claim::{Ask, Key, OwnerToken, RequestKind};
+use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::membership::{Badge, Write};
@@ -27,7 +27,7 @@ pub trait Subject {
     /// Nothing stands there, and every script is known.
     fn reset(&mut self);
     /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
-    fn ask(&mut self, ask: &Ask, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
+    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
     fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<Look, Vote>;
     /// Puts this there, a key of another type if there is no value.
@@ -197,8 +197,8 @@ impl fmt::Debug for Stands {
     }
 }
 
-fn question(phase: RequestKind, fence: Option<Fence>) -> Ask {
-    Ask { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
+fn question(phase: RequestKind, fence: Option<Fence>) -> Request {
+    Request { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
 use crate::board::{Action, Id, News};
-use crate::claim::{Ask, OwnerToken, RequestKind};
+use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::membership::{Declared, Standing};
 use crate::test_util::node::Command;
 
@@ -30,7 +30,7 @@ impl Sim<'_> {
                         self.check_write(who, node.index(), write);
                     }
                     if let Some(place) = self.peers[who].wires[node.index()] {
-                        let ask = Ask { phase: RequestKind::ReadMarker, ..self.no_ask() };
+                        let ask = Request { phase: RequestKind::ReadMarker, ..self.no_ask() };
                         self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
                     }
                 }
@@ -56,9 +56,9 @@ impl Sim<'_> {
         self.set_alarm(who);
     }
 
-    fn no_ask(&self) -> Ask {
+    fn no_ask(&self) -> Request {
         let key = self.keys[0].clone();
-        Ask {
+        Request {
             phase: RequestKind::ReadMarker,
             key,
             token: OwnerToken::new(0),

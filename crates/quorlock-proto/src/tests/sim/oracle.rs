@@ -9,7 +9,7 @@ use super::excuses::Hurt;
 use super::plan::Slip;
 use super::tally::{Cause, Invariant};
 use crate::board::Id;
-use crate::claim::{Ask, OwnerToken, RequestKind};
+use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
@@ -187,7 +187,7 @@ impl Sim<'_> {
     // What nodes do.
 
     /// Whose key stands there before a release.
-    pub(super) fn before(&self, node: usize, ask: &Ask) -> Option<Vec<u8>> {
+    pub(super) fn before(&self, node: usize, ask: &Request) -> Option<Vec<u8>> {
         if !ask.phase.is_release() {
             return None;
         }

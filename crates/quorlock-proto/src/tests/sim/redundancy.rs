@@ -6,7 +6,7 @@ use super::engine::Sim;
 use super::parts::Way;
 use super::tally::Invariant;
 use crate::board::Id;
-use crate::claim::{Ask, RequestKind};
+use crate::claim::{Request, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::Slot;
 use crate::vote::Vote;
@@ -33,7 +33,7 @@ impl Sim<'_> {
     }
 
     /// Somebody else's key stands in the way of a renewal.
-    pub(super) fn note_refusal(&mut self, node: usize, ask: &Ask, vote: &Vote) {
+    pub(super) fn note_refusal(&mut self, node: usize, ask: &Request, vote: &Vote) {
         if matches!(ask.phase, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::Held { .. })
             && let Some(id) = self.oracle.of(ask.token)

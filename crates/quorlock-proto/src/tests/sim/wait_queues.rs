@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::engine::{Sim, tell};
 use super::parts::{Reply, Way};
-use crate::claim::{Ask, Key, RequestKind};
+use crate::claim::{Key, Request, RequestKind};
 use crate::line;
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::{Entry, Slot};
@@ -15,7 +15,7 @@ use crate::vote::Vote;
 type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
-    pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Ask) -> Vote {
+    pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Request) -> Vote {
         match ask.phase {
             RequestKind::Enqueue => self.enqueue_at(node, who, &ask.key, ask.ttl),
             _ => self.dequeue_at(node, who, &ask.key),
