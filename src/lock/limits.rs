@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::RESERVED;
 use super::error::Invalid;
-use quorlock_proto::claim::{Key, LONGEST_KEY};
+use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::fence::LARGEST_FLOOR;
 use quorlock_proto::span::Span;
 use quorlock_proto::terms::{BadTerms, Drift, Terms};
@@ -34,9 +34,9 @@ impl Limits<'_> {
             .of("name")
             .about(&key));
         }
-        if key.as_str().len() > LONGEST_KEY {
+        if key.as_str().len() > MAX_KEY_BYTES {
             return Err(Invalid::new(format!(
-                "the name is too long: with its prefix it may take at most {LONGEST_KEY} bytes"
+                "the name is too long: with its prefix it may take at most {MAX_KEY_BYTES} bytes"
             ))
             .of("name")
             .about(&key));

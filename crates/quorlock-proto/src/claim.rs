@@ -61,7 +61,7 @@ impl fmt::Display for Key {
 
 /// The longest key, in bytes. Each question about a lock carries it two or three times, before those of all other locks on
 /// the same connection.
-pub const LONGEST_KEY: usize = 1 << 16;
+pub const MAX_KEY_BYTES: usize = 1 << 16;
 
 /// The value that shows whose a key is: random, and fresh for **every attempt**.
 ///

@@ -9,7 +9,7 @@ use super::Builder;
 use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
-use quorlock_proto::claim::{Key, LONGEST_KEY};
+use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::marker::least_retention;
 use quorlock_proto::quorum::{BadQuorum, Quorum};
 use quorlock_proto::span::Span;
@@ -112,9 +112,9 @@ impl Builder {
             return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken"))
                 .of("key_prefix"));
         }
-        if self.key_prefix.len() >= LONGEST_KEY {
+        if self.key_prefix.len() >= MAX_KEY_BYTES {
             return Err(Invalid::new(format!(
-                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {LONGEST_KEY}",
+                "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {MAX_KEY_BYTES}",
                 self.key_prefix.len()
             ))
             .of("key_prefix"));
