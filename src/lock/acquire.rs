@@ -53,7 +53,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
-            let claim = LockSpec { curious: word == Word::None || limit.is_over(), ..claim.clone() };
+            let claim = LockSpec { want_holder_ttl: word == Word::None || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait {
                 Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,

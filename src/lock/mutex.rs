@@ -195,7 +195,7 @@ impl Mutex {
         self.name.as_str()
     }
 
-    /// Checks everything once; `curious` attempts ask a refusing node for how long.
+    /// Checks everything once; `want_holder_ttl` attempts ask a refusing node for how long.
     pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, Tenure), Invalid> {
         let key = self.client.key(&self.name)?;
         self.claim_of(key.clone(), curious).map_err(|bad| bad.about(&key))
@@ -211,6 +211,6 @@ impl Mutex {
                 Span(terms.ttl())
             )));
         }
-        Ok((LockSpec { key, terms, curious, floor: self.floor }, self.tenure))
+        Ok((LockSpec { key, terms, want_holder_ttl: curious, floor: self.floor }, self.tenure))
     }
 }

@@ -345,7 +345,7 @@ impl Attempt {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.perhaps_done();
         // A guarded refusal has told for how long.
-        let must_ask = self.claim.curious && self.fence.is_none();
+        let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
         self.to_question = if must_ask { self.round.held() } else { NodeSet::EMPTY };
         self.questioned = self.to_question;
         self.state = if self.questioned.is_empty() {

@@ -18,7 +18,7 @@ pub struct LockSpec {
     pub terms: Terms,
     /// Whether a refusal should tell for how long the holder's key still lives. Plain `SET NX` does not say,
     /// so it costs the refused contender (never the winner) a `PTTL`.
-    pub curious: bool,
+    pub want_holder_ttl: bool,
     /// What a fencing number must be above, because the resource has seen that many; 0 if it has seen none.
     pub floor: u64,
 }

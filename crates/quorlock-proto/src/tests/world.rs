@@ -269,8 +269,12 @@ impl World {
     pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> Id {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        let claim =
-            LockSpec { key: Key::new(KEY), terms: terms(wish.ttl), curious: wish.curious, floor: wish.floor };
+        let claim = LockSpec {
+            key: Key::new(KEY),
+            terms: terms(wish.ttl),
+            want_holder_ttl: wish.curious,
+            floor: wish.floor,
+        };
         let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);
