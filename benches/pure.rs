@@ -44,7 +44,12 @@ impl World {
     /// Takes the lock, with every node's answer, and releases it in the same way.
     fn acquire_and_release(&mut self, id: Id) {
         self.tokens += 1;
-        let claim = LockSpec { key: self.key.clone(), terms: self.terms, want_holder_ttl: false, floor: 0 };
+        let claim = LockSpec {
+            key: self.key.clone(),
+            terms: self.terms,
+            want_holder_ttl: false,
+            min_fencing_number: 0,
+        };
         let tenure = Tenure { auto_renew: true, max_hold: None };
         self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");

@@ -97,8 +97,9 @@ impl PendingCalls {
                 if self.shutdown.is_some() => {}
             DriverCommand::Acquire { id, claim, tenure, reply } => {
                 self.calls.insert(id, PendingCall::new(claim.key.clone(), ReplyTo::Acquiring(reply)));
-                if claim.floor > 0 {
-                    self.events.emit(&Event::Floor { key: claim.key.as_str(), floor: claim.floor });
+                if claim.min_fencing_number > 0 {
+                    self.events
+                        .emit(&Event::Floor { key: claim.key.as_str(), floor: claim.min_fencing_number });
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }

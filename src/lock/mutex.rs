@@ -211,6 +211,6 @@ impl Mutex {
                 Span(terms.ttl())
             )));
         }
-        Ok((LockSpec { key, terms, want_holder_ttl: curious, floor: self.floor }, self.tenure))
+        Ok((LockSpec { key, terms, want_holder_ttl: curious, min_fencing_number: self.floor }, self.tenure))
     }
 }

@@ -88,7 +88,7 @@ impl Board {
     pub fn acquire(&mut self, id: Id, claim: LockSpec, tenure: Tenure, token: OwnerToken, now: Moment) {
         let fence = self.members.is_some().then(|| {
             let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
-            Fence::hint(now, last_seen, claim.floor)
+            Fence::hint(now, last_seen, claim.min_fencing_number)
         });
         let quorum = self.quorum_in_use();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);

@@ -20,7 +20,7 @@ pub struct LockSpec {
     /// so it costs the refused contender (never the winner) a `PTTL`.
     pub want_holder_ttl: bool,
     /// What a fencing number must be above, because the resource has seen that many; 0 if it has seen none.
-    pub floor: u64,
+    pub min_fencing_number: u64,
 }
 
 /// A lock's key on the nodes: prefix and name, verbatim.

@@ -178,7 +178,7 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
-                    let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl, floor };
+                    let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl, min_fencing_number };
                     let tenure = Tenure { auto_renew: curious, max_hold: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }

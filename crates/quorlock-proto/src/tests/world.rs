@@ -273,7 +273,7 @@ impl World {
             key: Key::new(KEY),
             terms: terms(wish.ttl),
             want_holder_ttl: wish.curious,
-            floor: wish.floor,
+            min_fencing_number: wish.floor,
         };
         let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);

@@ -92,7 +92,12 @@ impl Sim<'_> {
         } else {
             floor
         };
-        let claim = LockSpec { key: self.keys[key].clone(), terms, want_holder_ttl: curious, floor };
+        let claim = LockSpec {
+            key: self.keys[key].clone(),
+            terms,
+            want_holder_ttl: curious,
+            min_fencing_number: floor,
+        };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
         let tenure = Tenure { auto_renew, max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
