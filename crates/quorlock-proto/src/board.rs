@@ -281,8 +281,8 @@ impl Board {
     #[must_use]
     pub fn is_ours(&self, key: &Key, mark: OwnerHash) -> bool {
         self.running.values().any(|entry| match &entry.machine {
-            Machine::Lease(lease) => lease.key() == key && lease.token().mark() == mark,
-            Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().mark() == mark,
+            Machine::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
+            Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().hash() == mark,
             Machine::Survey(_) => false,
         })
     }
@@ -291,7 +291,7 @@ impl Board {
     #[must_use]
     pub fn mark(&self, id: Id) -> Option<OwnerHash> {
         match &self.running.get(&id)?.machine {
-            Machine::Lease(lease) => Some(lease.token().mark()),
+            Machine::Lease(lease) => Some(lease.token().hash()),
             Machine::Attempt(_) | Machine::Survey(_) => None,
         }
     }

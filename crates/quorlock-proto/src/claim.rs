@@ -91,7 +91,7 @@ impl OwnerToken {
 
     /// A short hash to tell owners apart in logs; it opens nothing.
     #[must_use]
-    pub fn mark(&self) -> OwnerHash {
+    pub fn hash(&self) -> OwnerHash {
         OwnerHash::of(&self.digits())
     }
 }
@@ -107,7 +107,7 @@ impl Hash for OwnerToken {
 
 impl fmt::Debug for OwnerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(#{})", self.mark())
+        write!(f, "Token(#{})", self.hash())
     }
 }
 

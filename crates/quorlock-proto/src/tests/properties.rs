@@ -259,7 +259,7 @@ proptest! {
         prop_assert_eq!(text(one), format!("{one:032x}"));
         prop_assert_eq!(u128::from_str_radix(&text(one), 16), Ok(one));
         prop_assert_eq!(one == other, text(one) == text(other));
-        prop_assert_eq!(OwnerToken::new(one).mark(), OwnerHash::of(text(one).as_bytes()));
+        prop_assert_eq!(OwnerToken::new(one).hash(), OwnerHash::of(text(one).as_bytes()));
         let shown = format!("{:?}", OwnerToken::new(one));
         prop_assert!(!shown.contains(&text(one)) && shown.len() < 20, "{}", shown);
     }

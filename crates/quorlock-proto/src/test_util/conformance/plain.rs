@@ -140,7 +140,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
-        (Some(&OURS.digits()[..]), Holder::Owner(OURS.mark())),
+        (Some(&OURS.digits()[..]), Holder::Owner(OURS.hash())),
         (Some(b"" as &[u8]), Holder::Owner(OwnerHash::of(b""))),
         (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(OwnerHash::of(b"\0\xff\r\n"))),
         // Every owner's token is within its first 256 bytes.
@@ -235,7 +235,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
 }
 
 fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
-    let theirs = RequestKind::BreakOf(THEIRS.mark());
+    let theirs = RequestKind::BreakOf(THEIRS.hash());
     for fence in [Some(Fence::Next), None] {
         let is_guarded = fence.is_some();
         let ask = question(theirs, fence);

@@ -89,12 +89,12 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
             _ => None,
         })
         .collect();
-    let ours = Holder::Owner(token(lock).mark());
+    let ours = Holder::Owner(token(lock).hash());
     assert_eq!(holders[0], Some((ours, Some(TTL))));
     assert_eq!(holders[1..], [Some((Holder::OtherType, None)), Some((Holder::Nobody, None))]);
     let key = crate::claim::Key::new(crate::tests::world::KEY);
-    assert!(world.clients[ALICE].board.is_ours(&key, token(lock).mark()));
-    assert!(!world.clients[BOB].board.is_ours(&key, token(lock).mark()));
+    assert!(world.clients[ALICE].board.is_ours(&key, token(lock).hash()));
+    assert!(!world.clients[BOB].board.is_ours(&key, token(lock).hash()));
     assert!(!world.clients[BOB].board.is_busy());
 }
 
