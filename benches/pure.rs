@@ -14,14 +14,14 @@ use quorlock_proto::board::{Action, Board, Id, Limits, News};
 use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::quorum::Quorum;
-use quorlock_proto::terms::{Drift, Terms};
+use quorlock_proto::terms::{Drift, LeaseParams};
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::Vote;
 
 /// A board with five nodes that are there, and a clock that is told.
 struct World {
     board: Board,
-    terms: Terms,
+    terms: LeaseParams,
     key: Key,
     now: Moment,
     tokens: u128,
@@ -34,7 +34,7 @@ impl World {
         let quorum = Quorum::new(5, None).expect("five nodes have a majority");
         let drift = Drift::new(0.01).expect("a usual drift");
         let terms =
-            Terms::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
+            LeaseParams::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
         let now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut board = Board::new(quorum, limits);
         quorum.all().iter().for_each(|node| board.on_up(node, now));

@@ -13,7 +13,7 @@ use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::lease::Tenure;
 use quorlock_proto::membership::Declared;
 use quorlock_proto::quorum::NodeId;
-use quorlock_proto::terms::Terms;
+use quorlock_proto::terms::LeaseParams;
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::Vote;
 
@@ -29,7 +29,7 @@ pub(crate) enum DriverCommand {
     Cancel(Id),
     Extend {
         id: Id,
-        terms: Terms,
+        terms: LeaseParams,
         reply: oneshot::Sender<ExtendOutcome>,
     },
     Release {

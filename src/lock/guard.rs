@@ -20,7 +20,7 @@ use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::fence::FencingToken;
-use quorlock_proto::terms::Terms;
+use quorlock_proto::terms::LeaseParams;
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::Vote;
 
@@ -105,7 +105,7 @@ impl Guard {
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
         let (shared, key) = (&self.client.shared, self.held.hold.key());
-        let terms = Terms::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
+        let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
         let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
         self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
         shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;

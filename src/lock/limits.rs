@@ -7,7 +7,7 @@ use super::error::Invalid;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::fence::LARGEST_FLOOR;
 use quorlock_proto::span::Span;
-use quorlock_proto::terms::{BadTerms, Drift, Terms};
+use quorlock_proto::terms::{BadTerms, Drift, LeaseParams};
 
 /// The options of a client that limit its locks.
 #[derive(Clone, Copy)]
@@ -45,9 +45,13 @@ impl Limits<'_> {
     }
 
     /// The terms of a lock with this ttl, or with the usual one.
-    pub(super) fn terms(self, ttl: Option<Duration>, patience: Option<Duration>) -> Result<Terms, Invalid> {
+    pub(super) fn terms(
+        self,
+        ttl: Option<Duration>,
+        patience: Option<Duration>,
+    ) -> Result<LeaseParams, Invalid> {
         let ttl = ttl.unwrap_or_else(|| self.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let terms = Terms::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
+        let terms = LeaseParams::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
             let is_ttl = matches!(bad, BadTerms::TtlTooShort(_) | BadTerms::TtlTooLong(_));
             Invalid::from(bad).of(if is_ttl { "ttl" } else { "patience" })
         })?;
@@ -56,7 +60,7 @@ impl Limits<'_> {
     }
 
     /// Whether keys may be asked to live for so long.
-    pub(super) fn check_ttl(self, terms: &Terms) -> Result<(), Invalid> {
+    pub(super) fn check_ttl(self, terms: &LeaseParams) -> Result<(), Invalid> {
         match self.longest_ttl {
             Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
                 "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \

@@ -22,7 +22,7 @@ use crate::lease::Tenure;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
 use crate::survey::Survey;
-use crate::terms::Terms;
+use crate::terms::LeaseParams;
 use crate::time::{BootTime, Moment};
 use crate::vote::{Bar, Fault, Vote};
 
@@ -108,7 +108,7 @@ impl Board {
 
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
-    pub fn extend(&mut self, id: Id, terms: Terms, now: Moment) -> bool {
+    pub fn extend(&mut self, id: Id, terms: LeaseParams, now: Moment) -> bool {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Lease(lease)) if lease.is_held() => lease,

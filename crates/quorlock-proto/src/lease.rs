@@ -15,7 +15,7 @@ use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::terms::Terms;
+use crate::terms::LeaseParams;
 use crate::time::{BootTime, Moment};
 use crate::vote::Vote;
 use outranked::{OverOurs, proof_pause};
@@ -36,7 +36,7 @@ pub struct Lease {
     /// Our fencing number; none in plain mode. Nodes give no number 0.
     number: Option<NonZeroU64>,
     quorum: Quorum,
-    terms: Terms,
+    terms: LeaseParams,
     auto_renew: bool,
     deadline: Moment,
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
@@ -207,7 +207,7 @@ impl Lease {
     }
 
     /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
-    pub fn extend(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+    pub fn extend(&mut self, terms: LeaseParams, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         match &self.state {
             State::Held(_) if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
             State::Held(renewal) => {

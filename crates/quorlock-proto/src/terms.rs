@@ -7,14 +7,14 @@ use crate::time::Moment;
 
 /// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Terms {
+pub struct LeaseParams {
     /// In nanoseconds, which take half the room of a `Duration`: every lease has terms.
     ttl_nanos: u64,
     patience_nanos: u64,
     drift: Drift,
 }
 
-impl Terms {
+impl LeaseParams {
     /// Terms for `ttl`, waiting `patience` for answers; when not said, the smaller of ttl/8 and the node time-out.
     ///
     /// # Errors

@@ -7,14 +7,14 @@ use super::{Lease, Loss, News, State, capped};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
-use crate::terms::Terms;
+use crate::terms::LeaseParams;
 use crate::time::{BootTime, Moment};
 use crate::vote::Vote;
 
 /// One round of a renewal or an extension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Renewal {
-    pub(super) terms: Terms,
+    pub(super) terms: LeaseParams,
     pub(super) start: Moment,
     pub(super) is_settled: bool,
     pub(super) round: Round,
@@ -149,7 +149,12 @@ impl Lease {
         }
     }
 
-    pub(super) fn renew(&mut self, terms: Terms, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+    pub(super) fn renew(
+        &mut self,
+        terms: LeaseParams,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        now: Moment,
+    ) {
         self.rounds = self.rounds.wrapping_add(1);
         let round = Round::new(self.quorum, absence);
         let outranked = match &mut self.state {

@@ -14,7 +14,7 @@ use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::sentinel::{Oddity, Sentinel};
-use crate::terms::{BadTerms, Drift, Terms};
+use crate::terms::{BadTerms, Drift, LeaseParams};
 use crate::time::Moment;
 use crate::vote::{Bar, Fault, Holder, Sighting, Vote};
 
@@ -133,7 +133,7 @@ proptest! {
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let drift = Drift::new(0.01).expect("a usual drift");
-        let terms = Terms::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
+        let terms = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
         let claim = LockSpec { key: Key::new("k"), terms, want_holder_ttl: false, min_fencing_number: 0 };
         let start = Moment::new(0, 0);
         let mut attempt = Attempt::new(claim, OwnerToken::new(1), None, quorum, |_| None, start);
@@ -180,7 +180,7 @@ proptest! {
         let start = Moment::new(boot, wall);
         let of = |millis| {
             let ttl = Duration::from_millis(millis);
-            Terms::new(ttl, drift, None, Duration::from_secs(1)).expect("in range").deadline(start)
+            LeaseParams::new(ttl, drift, None, Duration::from_secs(1)).expect("in range").deadline(start)
         };
         let (deadline, later) = (of(millis), of(millis + longer));
         prop_assert!(deadline.boot_nanos() <= later.boot_nanos());
@@ -202,7 +202,7 @@ proptest! {
     ) {
         let asked = ttl + Duration::from_micros(micros % 1_000);
         let drift = Drift::new(0.01).expect("in range");
-        match Terms::new(asked, drift, patience, timeout) {
+        match LeaseParams::new(asked, drift, patience, timeout) {
             Ok(terms) => {
                 prop_assert!(asked >= Duration::from_millis(10) && asked <= YEAR);
                 prop_assert_eq!(terms.ttl(), ttl, "whole milliseconds, never more than asked for");

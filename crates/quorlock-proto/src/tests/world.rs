@@ -15,7 +15,7 @@ use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::Oddity;
-use crate::terms::{Drift, Terms};
+use crate::terms::{Drift, LeaseParams};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::time::Moment;
 use crate::vote::{Bar, Vote};
@@ -697,7 +697,7 @@ pub(crate) fn token(id: Id) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 
-pub(crate) fn terms(ttl: Duration) -> Terms {
+pub(crate) fn terms(ttl: Duration) -> LeaseParams {
     let drift = Drift::new(0.01).expect("a usual drift");
-    Terms::new(ttl, drift, None, NODE_TIMEOUT).expect("terms that work")
+    LeaseParams::new(ttl, drift, None, NODE_TIMEOUT).expect("terms that work")
 }

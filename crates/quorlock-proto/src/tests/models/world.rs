@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claim::RequestKind;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::Quorum;
-use crate::terms::{Drift, Terms};
+use crate::terms::{Drift, LeaseParams};
 use crate::time::Moment;
 use crate::vote::Vote;
 
@@ -17,8 +17,8 @@ use super::state::{Stage, State, Wire};
 pub(crate) struct World {
     pub(crate) bounds: Bounds,
     pub(crate) quorum: Quorum,
-    pub(crate) terms: Terms,
-    pub(crate) extend_terms: Vec<Terms>,
+    pub(crate) terms: LeaseParams,
+    pub(crate) extend_terms: Vec<LeaseParams>,
     /// When a node votes that has had its data since such a tick, by the shipped marker.
     votes_from: Vec<u64>,
     /// The ways to name the clients.
@@ -113,7 +113,7 @@ impl World {
         let terms = |ticks: u8| {
             let drift = Drift::new(0.0).expect("no drift");
             let patience = Some(Duration::from_millis(1));
-            Terms::new(TICK * u32::from(ticks), drift, patience, TICK).expect("terms that work")
+            LeaseParams::new(TICK * u32::from(ticks), drift, patience, TICK).expect("terms that work")
         };
         let marker = |tick: u8| Marker {
             cluster: ClusterId::new(1),

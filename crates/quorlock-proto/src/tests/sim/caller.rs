@@ -10,7 +10,7 @@ use crate::board::{Id, News};
 use crate::claim::{LockSpec, RequestKind};
 use crate::lease::Tenure;
 use crate::quorum::NodeSet;
-use crate::terms::Terms;
+use crate::terms::LeaseParams;
 use crate::tests::world::ms;
 
 /// One program that wants one key now and then.
@@ -82,7 +82,7 @@ impl Sim<'_> {
         let (least, most) =
             (self.plan.least_ttl.as_millis() as u64, self.plan.longest_ttl.as_millis() as u64);
         let ttl = ms(self.chance.of_any_size(least, most));
-        let terms = Terms::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
+        let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
         let terms = terms.expect("terms that work");
         let (curious, auto_renew) = (self.chance.permille(300), self.chance.permille(700));
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
@@ -130,7 +130,7 @@ impl Sim<'_> {
             let (least, most) =
                 (self.plan.least_ttl.as_millis() as u64, self.plan.longest_ttl.as_millis() as u64);
             let ttl = ms(self.chance.of_any_size(least, most));
-            let terms = Terms::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
+            let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
             let now = self.now(who);
             tell!(self, "client {who} extends lock {id} to {ttl:?}");
             self.tally.extensions += 1;
