@@ -17,7 +17,7 @@ pub use forget::ForgetError;
 use key::lock;
 use quorlock_proto::claim::Key;
 use quorlock_proto::quorum::BadQuorum;
-use quorlock_proto::terms::BadTerms;
+use quorlock_proto::terms::InvalidLeaseParams;
 pub(super) use unanswered::NoAnswer;
 pub use unanswered::NoDriver;
 
@@ -64,8 +64,8 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-impl From<BadTerms> for Invalid {
-    fn from(bad: BadTerms) -> Self {
+impl From<InvalidLeaseParams> for Invalid {
+    fn from(bad: InvalidLeaseParams) -> Self {
         Self::new(bad.to_string())
     }
 }

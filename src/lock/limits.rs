@@ -7,7 +7,7 @@ use super::error::Invalid;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::fence::LARGEST_FLOOR;
 use quorlock_proto::span::Span;
-use quorlock_proto::terms::{BadTerms, Drift, LeaseParams};
+use quorlock_proto::terms::{Drift, InvalidLeaseParams, LeaseParams};
 
 /// The options of a client that limit its locks.
 #[derive(Clone, Copy)]
@@ -52,7 +52,8 @@ impl Limits<'_> {
     ) -> Result<LeaseParams, Invalid> {
         let ttl = ttl.unwrap_or_else(|| self.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
         let terms = LeaseParams::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
-            let is_ttl = matches!(bad, BadTerms::TtlTooShort(_) | BadTerms::TtlTooLong(_));
+            let is_ttl =
+                matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
             Invalid::from(bad).of(if is_ttl { "ttl" } else { "patience" })
         })?;
         self.check_ttl(&terms)?;

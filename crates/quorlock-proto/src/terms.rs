@@ -19,27 +19,27 @@ impl LeaseParams {
     ///
     /// # Errors
     ///
-    /// A [`BadTerms`] that says which value is out of its range, and what the range is.
+    /// A [`InvalidLeaseParams`] that says which value is out of its range, and what the range is.
     pub fn new(
         ttl: Duration,
         drift: Drift,
         patience: Option<Duration>,
         node_timeout: Duration,
-    ) -> Result<Self, BadTerms> {
+    ) -> Result<Self, InvalidLeaseParams> {
         if ttl < MIN_TTL {
-            return Err(BadTerms::TtlTooShort(ttl));
+            return Err(InvalidLeaseParams::TtlTooShort(ttl));
         }
         if ttl > MAX_TTL {
-            return Err(BadTerms::TtlTooLong(ttl));
+            return Err(InvalidLeaseParams::TtlTooLong(ttl));
         }
         // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
         let patience = patience.unwrap_or_else(|| node_timeout.min(ttl / 8));
         if patience.is_zero() {
-            return Err(BadTerms::NoPatience);
+            return Err(InvalidLeaseParams::NoPatience);
         }
         if patience > ttl / 4 {
-            return Err(BadTerms::PatienceTooLong { patience, ttl });
+            return Err(InvalidLeaseParams::PatienceTooLong { patience, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
         Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
@@ -84,13 +84,13 @@ impl Drift {
     ///
     /// # Errors
     ///
-    /// [`BadTerms::Drift`] unless 0 ≤ share ≤ 0.2. A host whose time service slews at its limit (8.3 % for
+    /// [`InvalidLeaseParams::Drift`] unless 0 ≤ share ≤ 0.2. A host whose time service slews at its limit (8.3 % for
     /// chrony) needs more than the default; 0.2 covers two such hosts that drift apart.
-    pub fn new(share: f64) -> Result<Self, BadTerms> {
+    pub fn new(share: f64) -> Result<Self, InvalidLeaseParams> {
         if (0.0..=0.2).contains(&share) {
             Ok(Self { millionths: (share * 1_000_000.0).round() as u32 })
         } else {
-            Err(BadTerms::Drift(share.to_string()))
+            Err(InvalidLeaseParams::Drift(share.to_string()))
         }
     }
 
@@ -112,7 +112,7 @@ impl Drift {
 /// Terms that cannot work, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum BadTerms {
+pub enum InvalidLeaseParams {
     /// The ttl is under 10 ms.
     #[error("a ttl of {span} is too short: take at least 10 ms, and some seconds over a real network", span = Span(*.0))]
     TtlTooShort(Duration),

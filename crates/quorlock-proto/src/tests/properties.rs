@@ -14,7 +14,7 @@ use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::sentinel::{Oddity, Sentinel};
-use crate::terms::{BadTerms, Drift, LeaseParams};
+use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::Moment;
 use crate::vote::{Bar, Fault, Holder, Sighting, Vote};
 
@@ -209,16 +209,16 @@ proptest! {
                 prop_assert_eq!(terms.patience(), patience.unwrap_or(timeout.min(ttl / 8)));
                 prop_assert!(!terms.patience().is_zero() && terms.patience() <= ttl / 4);
             }
-            Err(BadTerms::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
-            Err(BadTerms::TtlTooLong(_)) => prop_assert!(asked > YEAR),
-            Err(BadTerms::NoPatience) => {
+            Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
+            Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(asked > YEAR),
+            Err(InvalidLeaseParams::NoPatience) => {
                 prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
             }
-            Err(BadTerms::PatienceTooLong { patience: told, .. }) => {
+            Err(InvalidLeaseParams::PatienceTooLong { patience: told, .. }) => {
                 prop_assert_eq!(Some(told), patience);
                 prop_assert!(told > ttl / 4);
             }
-            Err(BadTerms::Drift(_)) => prop_assert!(false, "the drift is fine"),
+            Err(InvalidLeaseParams::Drift(_)) => prop_assert!(false, "the drift is fine"),
         }
     }
 
