@@ -298,7 +298,7 @@ async fn last_attempt(
     claim: &LockSpec,
     tenure: Tenure,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
-    let patience = Limit::At(now().plus(claim.terms.patience()));
+    let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
@@ -321,7 +321,7 @@ async fn attempt(
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
-    let span = left.map(|left| left.saturating_add(claim.terms.patience()));
+    let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
     let answer = client.shared.ask(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
     match answer {
         Err(why) => {

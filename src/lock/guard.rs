@@ -68,7 +68,7 @@ impl Guard {
     pub(super) fn new(client: Redlock, claim: &LockSpec, id: Id, hold: Arc<SharedLease>, turn: Turn) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);
-        let patience_nanos = claim.terms.patience().as_nanos() as u64;
+        let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;
         Self { client, held: Held { hold }, id, patience_nanos }
     }
 
@@ -114,7 +114,10 @@ impl Guard {
             return Err(lost());
         }
         let id = self.id;
-        match shared.ask(Some(terms.patience()), |reply| DriverCommand::Extend { id, terms, reply }).await {
+        match shared
+            .ask(Some(terms.attempt_timeout()), |reply| DriverCommand::Extend { id, terms, reply })
+            .await
+        {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(ExtendOutcome::NoQuorum(votes)) => {

@@ -78,7 +78,7 @@ impl Attempt {
             token,
             start: now,
             deadline: claim.terms.deadline(now),
-            settle_by: now.plus(claim.terms.patience()),
+            settle_by: now.plus(claim.terms.attempt_timeout()),
             to_grant: round.asked(),
             to_release: NodeSet::EMPTY,
             to_question: NodeSet::EMPTY,

@@ -15,7 +15,7 @@ pub struct LeaseParams {
 }
 
 impl LeaseParams {
-    /// Terms for `ttl`, waiting `patience` for answers; when not said, the smaller of ttl/8 and the node time-out.
+    /// Terms for `ttl`, waiting `attempt_timeout` for answers; when not said, the smaller of ttl/8 and the node time-out.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl LeaseParams {
 
     /// How long one attempt waits for answers.
     #[must_use]
-    pub const fn patience(&self) -> Duration {
+    pub const fn attempt_timeout(&self) -> Duration {
         Duration::from_nanos(self.patience_nanos)
     }
 

@@ -41,7 +41,7 @@ impl Renewal {
     }
 
     pub(super) fn settle_by(&self) -> Moment {
-        self.start.plus(self.terms.patience())
+        self.start.plus(self.terms.attempt_timeout())
     }
 }
 

@@ -206,8 +206,8 @@ proptest! {
             Ok(terms) => {
                 prop_assert!(asked >= Duration::from_millis(10) && asked <= YEAR);
                 prop_assert_eq!(terms.ttl(), ttl, "whole milliseconds, never more than asked for");
-                prop_assert_eq!(terms.patience(), patience.unwrap_or(timeout.min(ttl / 8)));
-                prop_assert!(!terms.patience().is_zero() && terms.patience() <= ttl / 4);
+                prop_assert_eq!(terms.attempt_timeout(), patience.unwrap_or(timeout.min(ttl / 8)));
+                prop_assert!(!terms.attempt_timeout().is_zero() && terms.attempt_timeout() <= ttl / 4);
             }
             Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
             Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(asked > YEAR),

@@ -113,7 +113,7 @@ impl Sim<'_> {
         self.peers[who].board.acquire(id, claim, tenure, token, now);
         // Some do not wait for the outcome.
         if self.stage == Stage::Storm && self.chance.permille(80) {
-            let later = self.chance.below(terms.patience().as_nanos() as u64);
+            let later = self.chance.below(terms.attempt_timeout().as_nanos() as u64);
             self.next_step(who, key, later);
         }
         self.act(who);
