@@ -16,7 +16,7 @@ use crate::driver::NodeStatus;
 pub use forget::ForgetError;
 use key::lock;
 use quorlock_proto::claim::Key;
-use quorlock_proto::quorum::BadQuorum;
+use quorlock_proto::quorum::InvalidQuorum;
 use quorlock_proto::terms::InvalidLeaseParams;
 pub(super) use unanswered::NoAnswer;
 pub use unanswered::NoDriver;
@@ -70,8 +70,8 @@ impl From<InvalidLeaseParams> for Invalid {
     }
 }
 
-impl From<BadQuorum> for Invalid {
-    fn from(bad: BadQuorum) -> Self {
+impl From<InvalidQuorum> for Invalid {
+    fn from(bad: InvalidQuorum) -> Self {
         Self::new(bad.to_string())
     }
 }

@@ -32,21 +32,21 @@ impl Quorum {
     ///
     /// # Errors
     ///
-    /// A [`BadQuorum`] that says which number is out of range.
-    pub fn new(nodes: usize, need: Option<usize>) -> Result<Self, BadQuorum> {
+    /// A [`InvalidQuorum`] that says which number is out of range.
+    pub fn new(nodes: usize, need: Option<usize>) -> Result<Self, InvalidQuorum> {
         if nodes == 0 {
-            return Err(BadQuorum::NoNodes);
+            return Err(InvalidQuorum::NoNodes);
         }
         if nodes > Self::MAX_NODES {
-            return Err(BadQuorum::TooManyNodes(nodes));
+            return Err(InvalidQuorum::TooManyNodes(nodes));
         }
         let majority = nodes / 2 + 1;
         let need = need.unwrap_or(majority);
         if need < majority {
-            return Err(BadQuorum::BelowMajority { need, majority, nodes });
+            return Err(InvalidQuorum::BelowMajority { need, majority, nodes });
         }
         if need > nodes {
-            return Err(BadQuorum::AboveNodes { need, nodes });
+            return Err(InvalidQuorum::AboveNodes { need, nodes });
         }
         Ok(Self { nodes: nodes as u8, need: need as u8 })
     }
@@ -99,7 +99,7 @@ impl Quorum {
 /// A quorum that cannot work, in words that say what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
-pub enum BadQuorum {
+pub enum InvalidQuorum {
     /// The list of nodes is empty.
     #[error("no node given: name at least one Redis URL, three or five to survive the loss of a node")]
     NoNodes,

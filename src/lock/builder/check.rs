@@ -11,7 +11,7 @@ use crate::driver::Address;
 use crate::driver::Tls;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::marker::least_retention;
-use quorlock_proto::quorum::{BadQuorum, Quorum};
+use quorlock_proto::quorum::{InvalidQuorum, Quorum};
 use quorlock_proto::span::Span;
 use quorlock_proto::terms::Drift;
 
@@ -29,7 +29,7 @@ impl Builder {
     pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), Invalid> {
         let count = self.nodes.len();
         let quorum = Quorum::new(count, self.quorum).map_err(|bad| {
-            let is_list = matches!(bad, BadQuorum::NoNodes | BadQuorum::TooManyNodes(_));
+            let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
             Invalid::from(bad).of(if is_list { "nodes" } else { "quorum" })
         })?;
         let drift = Drift::new(self.drift).map_err(|bad| Invalid::from(bad).of("drift"))?;

@@ -11,7 +11,7 @@ use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken};
 use crate::fence::{FencingToken, LARGEST_FLOOR};
 use crate::lease::Lease;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
-use crate::quorum::{BadQuorum, NodeId, NodeSet, Quorum};
+use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::sentinel::{Oddity, Sentinel};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
@@ -66,10 +66,10 @@ fn a_quorum_is_a_majority_unless_more_is_asked_for() {
                     assert_eq!((quorum.nodes(), quorum.need()), (nodes, sought));
                     assert_eq!(quorum.all().len(), nodes);
                 }
-                Err(BadQuorum::NoNodes) => assert_eq!(nodes, 0),
-                Err(BadQuorum::TooManyNodes(_)) => assert!(nodes > 9),
-                Err(BadQuorum::BelowMajority { .. }) => assert!(sought < majority),
-                Err(BadQuorum::AboveNodes { .. }) => assert!(sought > nodes),
+                Err(InvalidQuorum::NoNodes) => assert_eq!(nodes, 0),
+                Err(InvalidQuorum::TooManyNodes(_)) => assert!(nodes > 9),
+                Err(InvalidQuorum::BelowMajority { .. }) => assert!(sought < majority),
+                Err(InvalidQuorum::AboveNodes { .. }) => assert!(sought > nodes),
             }
         }
     }
