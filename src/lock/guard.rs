@@ -77,7 +77,7 @@ impl Guard {
     /// taken, as the slower nodes answer.
     #[must_use]
     pub fn margin(&self) -> i32 {
-        self.client.shared.quorum.margin(self.held.hold.confirmed().len())
+        self.client.shared.quorum.spare_nodes(self.held.hold.confirmed().len())
     }
 
     /// A view of this lock to hand around: it can look, and not release.

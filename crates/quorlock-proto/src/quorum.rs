@@ -91,7 +91,7 @@ impl Quorum {
     /// How many of `confirmed` nodes may lose our key early before a rival can reach q: g + q − N − 1.
     /// Negative when the lock does not stand on a quorum.
     #[must_use]
-    pub const fn margin(self, confirmed: usize) -> i32 {
+    pub const fn spare_nodes(self, confirmed: usize) -> i32 {
         confirmed as i32 + self.need as i32 - self.nodes as i32 - 1
     }
 }

@@ -90,10 +90,11 @@ fn the_margin_is_how_many_nodes_may_forget_before_a_rival_can_win() {
     for quorum in quorums() {
         for confirmed in quorum.need()..=quorum.nodes() {
             let rival_wins = |lost: usize| quorum.is_met(quorum.nodes() - confirmed + lost);
-            let margin = usize::try_from(quorum.margin(confirmed)).expect("a lock has no negative margin");
+            let margin =
+                usize::try_from(quorum.spare_nodes(confirmed)).expect("a lock has no negative margin");
             assert!(!rival_wins(margin) && rival_wins(margin + 1), "{quorum:?} {confirmed}");
         }
-        assert!(quorum.margin(0) < 0);
+        assert!(quorum.spare_nodes(0) < 0);
     }
 }
 
