@@ -12,7 +12,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use quorlock::reply_length;
 use quorlock_proto::board::{Action, Board, Id, Limits, News};
 use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
-use quorlock_proto::lease::Tenure;
+use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::{Drift, LeaseParams};
 use quorlock_proto::time::Moment;
@@ -50,7 +50,7 @@ impl World {
             want_holder_ttl: false,
             min_fencing_number: 0,
         };
-        let tenure = Tenure { auto_renew: true, max_hold: None };
+        let tenure = RenewalPolicy { auto_renew: true, max_hold: None };
         self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");
         assert!(self.board.release(id, self.now), "it is held");

@@ -10,7 +10,7 @@ use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::Refusal;
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::{Key, LockSpec, RequestKind};
-use quorlock_proto::lease::Tenure;
+use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::membership::Declared;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::terms::LeaseParams;
@@ -22,7 +22,7 @@ pub(crate) enum DriverCommand {
     Acquire {
         id: Id,
         claim: LockSpec,
-        tenure: Tenure,
+        tenure: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, Refusal>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.

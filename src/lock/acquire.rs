@@ -18,7 +18,7 @@ use quorlock_proto::attempt::{Refusal, Why};
 use quorlock_proto::backoff;
 use quorlock_proto::board::Id;
 use quorlock_proto::claim::LockSpec;
-use quorlock_proto::lease::Tenure;
+use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::line::{Next, Reaction, Refused, Trust};
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{Fault, Vote};
@@ -280,7 +280,7 @@ fn is_here(client: &Redlock, claim: &LockSpec) -> Result<(), AcquireError> {
 async fn attempt_past_splits(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: Tenure,
+    tenure: RenewalPolicy,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     for _ in 0..MOST_SPLITS {
         match last_attempt(client, claim, tenure).await? {
@@ -296,7 +296,7 @@ async fn attempt_past_splits(
 async fn last_attempt(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: Tenure,
+    tenure: RenewalPolicy,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
@@ -316,7 +316,7 @@ async fn last_attempt(
 async fn attempt(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: Tenure,
+    tenure: RenewalPolicy,
     left: Option<Duration>,
 ) -> Result<Result<Won, Refusal>, AcquireError> {
     let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };

@@ -12,7 +12,7 @@ use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
 use super::report::ReleaseReport;
 use quorlock_proto::claim::{Key, LockSpec};
-use quorlock_proto::lease::Tenure;
+use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::span::Span;
 
 /// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).
@@ -32,7 +32,7 @@ pub struct Mutex {
     floor: u64,
     pub(super) wait: Wait,
     patience: Option<Duration>,
-    tenure: Tenure,
+    tenure: RenewalPolicy,
 }
 
 /// How long a caller keeps trying.
@@ -52,7 +52,7 @@ impl Mutex {
             floor: 0,
             wait: Wait::Forever,
             patience: None,
-            tenure: Tenure { auto_renew: true, max_hold: None },
+            tenure: RenewalPolicy { auto_renew: true, max_hold: None },
         }
     }
 
@@ -196,12 +196,12 @@ impl Mutex {
     }
 
     /// Checks everything once; `want_holder_ttl` attempts ask a refusing node for how long.
-    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, Tenure), Invalid> {
+    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let key = self.client.key(&self.name)?;
         self.claim_of(key.clone(), curious).map_err(|bad| bad.about(&key))
     }
 
-    fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, Tenure), Invalid> {
+    fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.patience)?;
         limits.check_floor(self.floor)?;

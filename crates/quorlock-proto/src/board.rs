@@ -18,7 +18,7 @@ use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lane::{Lane, Link, Pending, settle_down};
-use crate::lease::Tenure;
+use crate::lease::RenewalPolicy;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
 use crate::survey::Survey;
@@ -85,7 +85,14 @@ impl Board {
     }
 
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
-    pub fn acquire(&mut self, id: Id, claim: LockSpec, tenure: Tenure, token: OwnerToken, now: Moment) {
+    pub fn acquire(
+        &mut self,
+        id: Id,
+        claim: LockSpec,
+        tenure: RenewalPolicy,
+        token: OwnerToken,
+        now: Moment,
+    ) {
         let fence = self.members.is_some().then(|| {
             let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
             Fence::hint(now, last_seen, claim.min_fencing_number)

@@ -5,7 +5,7 @@ mod release;
 mod renewal;
 mod step;
 
-pub use step::{LeaseStep, Loss, Tenure};
+pub use step::{LeaseStep, Loss, RenewalPolicy};
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -91,7 +91,7 @@ enum News {
 impl Lease {
     /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
     #[must_use]
-    pub fn new(attempt: &Attempt, tenure: Tenure) -> Self {
+    pub fn new(attempt: &Attempt, tenure: RenewalPolicy) -> Self {
         let terms = attempt.claim().terms;
         let start = attempt.start();
         let end = tenure.max_hold.map(|span| start.plus(span));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Id;
 use crate::attempt::Attempt;
-use crate::lease::{Lease, Tenure};
+use crate::lease::{Lease, RenewalPolicy};
 use crate::survey::Survey;
 use crate::time::{BootTime, Moment};
 
@@ -70,5 +70,5 @@ impl Machine {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Bid {
     pub(super) attempt: Attempt,
-    pub(super) tenure: Tenure,
+    pub(super) tenure: RenewalPolicy,
 }

@@ -9,7 +9,7 @@ use crate::vote::Vote;
 
 /// For how long a lock is to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tenure {
+pub struct RenewalPolicy {
     /// Whether it renews itself.
     pub auto_renew: bool,
     /// The longest it may be held, counted from its attempt; no deadline goes past it.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::board::{Board, Id, Limits};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
-use crate::lease::Tenure;
+use crate::lease::RenewalPolicy;
 use crate::marker::{Charter, ClusterId, Incarnation, Look, Marker};
 use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
@@ -179,7 +179,7 @@ proptest! {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
                     let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl, min_fencing_number };
-                    let tenure = Tenure { auto_renew: curious, max_hold: max_hold.map(ms) };
+                    let tenure = RenewalPolicy { auto_renew: curious, max_hold: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }
                 Input::Abandon(id) => board.abandon(id, now),

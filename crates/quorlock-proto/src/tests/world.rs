@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::lease::{Loss, Tenure};
+use crate::lease::{Loss, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
 use crate::quorum::{NodeId, Quorum};
@@ -275,7 +275,7 @@ impl World {
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
-        let tenure = Tenure { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
+        let tenure = RenewalPolicy { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);
         id

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::attempt::{Attempt, AttemptStep};
 use crate::claim::RequestKind;
-use crate::lease::{Lease, LeaseStep, Tenure};
+use crate::lease::{Lease, LeaseStep, RenewalPolicy};
 use crate::quorum::{NodeId, NodeSet};
 use crate::time::Moment;
 use crate::vote::Vote;
@@ -154,7 +154,7 @@ impl World {
         if attempt.rounds() > 1 {
             sights.see(Sight::TwoRounds as usize);
         }
-        let lease = Lease::new(attempt, Tenure { auto_renew: false, max_hold: None });
+        let lease = Lease::new(attempt, RenewalPolicy { auto_renew: false, max_hold: None });
         for (other, theirs) in state.rows.iter_mut().enumerate() {
             if other != row && theirs.lease().is_some() {
                 theirs.was_passed = true;

@@ -8,7 +8,7 @@ use super::waiters::{Then, Wait};
 use crate::attempt::Why;
 use crate::board::{Id, News};
 use crate::claim::{LockSpec, RequestKind};
-use crate::lease::Tenure;
+use crate::lease::RenewalPolicy;
 use crate::quorum::NodeSet;
 use crate::terms::LeaseParams;
 use crate::tests::world::ms;
@@ -99,7 +99,7 @@ impl Sim<'_> {
             min_fencing_number: floor,
         };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
-        let tenure = Tenure { auto_renew, max_hold };
+        let tenure = RenewalPolicy { auto_renew, max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
         let (life, is_guarded) = (peer.life, peer.is_guarded);
