@@ -98,7 +98,7 @@ pub use observe::{Event, Observer};
 pub use quorlock_proto::attempt::Why;
 pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
 pub use quorlock_proto::fence::{BadToken, FencingToken};
-pub use quorlock_proto::lease::Loss;
+pub use quorlock_proto::lease::LossReason;
 pub use quorlock_proto::time::Moment;
 pub use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
 pub use tokio_util::sync::CancellationToken;

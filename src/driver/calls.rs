@@ -16,7 +16,7 @@ use crate::observe::{Event, Events};
 use quorlock_proto::board::{Board, Id, News};
 use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
-use quorlock_proto::lease::Loss;
+use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::time::Moment;
@@ -184,7 +184,7 @@ impl PendingCalls {
     pub(super) fn finish_shutdown(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
-            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: Loss::Closed });
+            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::Closed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();

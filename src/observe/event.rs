@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorlock_proto::attempt::Why;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
-use quorlock_proto::lease::Loss;
+use quorlock_proto::lease::LossReason;
 use quorlock_proto::vote::{Bar, Doubt, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.
@@ -131,7 +131,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// How.
-        loss: Loss,
+        loss: LossReason,
     },
     /// A lock was given up.
     Released {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use quorlock::{Doubt, Event, ExtendError, Loss, Redlock};
+use quorlock::{Doubt, Event, ExtendError, LossReason, Redlock};
 use quorlock_chaos::{ClockLibrary, Fleet, Setup};
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ struct World {
 struct Heard {
     /// Address and step of each jump.
     jumps: Vec<(String, i64)>,
-    losses: Vec<Loss>,
+    losses: Vec<LossReason>,
 }
 
 impl World {
@@ -122,6 +122,6 @@ async fn a_held_lock_survives_the_jump_of_one_clock_and_is_lost_by_the_jump_of_t
     let refused = guard.extend(LONGEST_TTL).await.expect_err("one is too few");
     assert!(matches!(refused, ExtendError::Lost { .. }), "{refused:?}");
     assert!(!guard.is_valid());
-    assert_eq!(world.heard.lock().expect("whole").losses, [Loss::Clock]);
+    assert_eq!(world.heard.lock().expect("whole").losses, [LossReason::Clock]);
     assert_eq!(world.heard.lock().expect("whole").jumps.len(), 2);
 }

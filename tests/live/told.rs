@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use quorlock::{AcquireError, Event, ExtendError, Loss, Observer, ReleaseError, RunError, Vote};
+use quorlock::{AcquireError, Event, ExtendError, LossReason, Observer, ReleaseError, RunError, Vote};
 use quorlock_chaos::redis::FromRedisValue;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -79,7 +79,7 @@ async fn work_whose_lock_was_stolen_has_no_result() {
 
 /// Hears of losses.
 #[derive(Clone, Default)]
-struct Losses(Arc<Mutex<Vec<Loss>>>);
+struct Losses(Arc<Mutex<Vec<LossReason>>>);
 
 impl Observer for Losses {
     fn on_event(&self, event: &Event<'_>) {
@@ -103,7 +103,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
-        assert_eq!(losses.0.lock().expect("whole")[..], [Loss::Taken]);
+        assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::Taken]);
         assert_eq!(standing(&cluster, "k"), 0, "nobody has taken it again");
         let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
         assert!(

@@ -5,7 +5,7 @@ mod release;
 mod renewal;
 mod step;
 
-pub use step::{LeaseStep, Loss, RenewalPolicy};
+pub use step::{LeaseStep, LossReason, RenewalPolicy};
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -84,7 +84,7 @@ enum News {
     Unconfirmed {
         ran_out: bool,
     },
-    Lost(Loss),
+    Lost(LossReason),
     Released,
 }
 
@@ -189,7 +189,7 @@ impl Lease {
         match &self.state {
             State::Held(renewal) => {
                 if now.is_past(self.signal_at()) {
-                    self.lose(Loss::Expired);
+                    self.lose(LossReason::Expired);
                 } else if let Some(renewal) = renewal.as_ref().filter(|it| !it.is_settled) {
                     // Nothing pushes a round aside that may still succeed.
                     if now.is_due(renewal.settle_by()) {
@@ -209,7 +209,7 @@ impl Lease {
     /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
     pub fn extend(&mut self, terms: LeaseParams, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
         match &self.state {
-            State::Held(_) if now.is_past(self.signal_at()) => self.lose(Loss::Expired),
+            State::Held(_) if now.is_past(self.signal_at()) => self.lose(LossReason::Expired),
             State::Held(renewal) => {
                 // An extension under way that asks for more is not cut short.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
@@ -223,7 +223,7 @@ impl Lease {
     /// The holder saw the deadline pass. Poll next.
     pub fn forfeit(&mut self) {
         if self.is_held() {
-            self.lose(Loss::Expired);
+            self.lose(LossReason::Expired);
         }
     }
 
@@ -242,7 +242,7 @@ impl Lease {
         self.confirmed.remove(node);
         self.confirmed_changed = true;
         if !self.quorum.is_met(self.confirmed.len()) {
-            self.lose(Loss::Clock);
+            self.lose(LossReason::Clock);
         }
     }
 
@@ -368,7 +368,7 @@ impl Lease {
         self.to_raise = NodeSet::EMPTY;
     }
 
-    fn lose(&mut self, loss: Loss) {
+    fn lose(&mut self, loss: LossReason) {
         self.state = State::Lost;
         self.ask_no_more();
         self.news = Some(News::Lost(loss));

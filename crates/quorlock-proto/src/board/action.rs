@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Id;
 use crate::attempt::Refusal;
 use crate::claim::Request;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::membership::{Declared, Standing, Write};
 use crate::quorum::{NodeId, NodeSet};
 use crate::sentinel::Oddity;
@@ -77,7 +77,7 @@ pub enum News {
     /// A renewal or an extension got too few answers; the deadline stays.
     Unconfirmed(Vec<Vote>),
     /// The lock is lost.
-    Lost(Loss),
+    Lost(LossReason),
     /// The release is done on these terms: every node's answer.
     Released(Vec<Vote>),
     /// What the nodes answered to a survey.

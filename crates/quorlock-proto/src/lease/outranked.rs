@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use super::renewal::Renewal;
-use super::{Lease, Loss, State};
+use super::{Lease, LossReason, State};
 use crate::fence::LARGEST_NUMBER;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
@@ -214,7 +214,7 @@ impl Lease {
             told.at_the_end.insert(node);
         }
         if renewal.is_outranked() {
-            self.lose(Loss::Taken);
+            self.lose(LossReason::Taken);
         } else if goes_on {
             self.renew_at(now.boot());
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::outranked::Outranked;
-use super::{Lease, Loss, News, State, capped};
+use super::{Lease, LossReason, News, State, capped};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
@@ -103,7 +103,7 @@ impl Lease {
         // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
         // freed the lock, so that every key says "yours" and the lock was not ours all the time.
         if now.is_past(self.deadline) && !is(Mutant::LateRenewal) && !is(Mutant::ResurrectingRenewal) {
-            self.lose(Loss::Expired);
+            self.lose(LossReason::Expired);
             return;
         }
         let vote = self.judge_larger(node, vote, now);
@@ -141,7 +141,7 @@ impl Lease {
         if renewal.round.is_won() && !was_won {
             self.settle_renewed();
         } else if self.quorum.is_out_of_reach(renewal.round.held().len()) || renewal.is_outranked() {
-            self.lose(Loss::Taken);
+            self.lose(LossReason::Taken);
         } else if renewal.round.is_complete() && !renewal.is_settled {
             self.settle_unknown(now);
         } else if renewal.round.is_complete() {

@@ -39,7 +39,7 @@ pub enum LeaseStep {
     /// A renewal got too few answers. The deadline stays.
     Unconfirmed(Vec<Vote>),
     /// The lock is lost. It still waits for its release.
-    Lost(Loss),
+    Lost(LossReason),
     /// The release is confirmed on a quorum, or will be no more: every node's answer.
     Released(Vec<Vote>),
 }
@@ -47,7 +47,7 @@ pub enum LeaseStep {
 /// How a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Loss {
+pub enum LossReason {
     /// The deadline came before a renewal did.
     Expired,
     /// Others have so many of the nodes that no quorum is left for us.

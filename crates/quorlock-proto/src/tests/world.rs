@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::attempt::Refusal;
 use crate::board::{Action, Board, Id, Limits, News};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::lease::{Loss, RenewalPolicy};
+use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
 use crate::quorum::{NodeId, Quorum};
@@ -479,7 +479,7 @@ impl World {
         })
     }
 
-    pub(crate) fn loss(&mut self, who: usize) -> Option<Loss> {
+    pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
         self.news(who).into_iter().find_map(|news| match news {
             News::Lost(loss) => Some(loss),
             _ => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::attempt::Why;
 use crate::board::News;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
 
 #[test]
@@ -14,7 +14,7 @@ fn a_wall_clock_that_jumps_ahead_ends_a_lease() {
     world.set_wall(ALICE, 9_898);
     assert!(!world.is_valid(ALICE, lock), "whoever looks sees it at once");
     world.wake(ALICE);
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_wall_clock_that_creeps_ahead_ends_a_lease() {
         world.clients[ALICE].creep(Duration::from_micros(200));
         world.wake(ALICE);
     }
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "the signal must not wait for the boot clock");
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the signal must not wait for the boot clock");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_wall_clock_set_back_does_not_prolong_a_lease() {
     world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
     assert!(world.is_valid(ALICE, lock));
     world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "the boot clock rules");
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "the boot clock rules");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     world.clients[ALICE].is_paused = false;
     assert!(!world.is_valid(ALICE, lock), "its own clock tells");
     world.drive();
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.release(ALICE, lock);
     world.drive();
     assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
@@ -121,6 +121,6 @@ fn a_holder_told_by_its_own_clock_gives_up_for_good() {
     world.clients[ALICE].board.forfeit(lock, now);
     world.clients[ALICE].board.forfeit(lock, now);
     world.wake(ALICE);
-    assert_eq!(world.news(ALICE), [News::Lost(Loss::Expired)]);
+    assert_eq!(world.news(ALICE), [News::Lost(LossReason::Expired)]);
     assert!(!world.extend(ALICE, lock, TTL));
 }

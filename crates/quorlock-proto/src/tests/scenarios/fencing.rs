@@ -4,7 +4,7 @@ use crate::attempt::Why;
 use crate::board::News;
 use crate::claim::Key;
 use crate::fence::LARGEST_FLOOR;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, LONGEST_TTL, Wish, World, ms};
@@ -118,7 +118,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
     world.sleep(ms(3_334));
     world.drive();
-    assert_eq!(world.loss(ALICE), Some(Loss::Taken));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Taken));
     world.release(ALICE, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

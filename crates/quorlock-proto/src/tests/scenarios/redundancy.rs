@@ -6,7 +6,7 @@ use super::fencing::{AHEAD, apart};
 use super::memory::NO_VOTE;
 use crate::board::News;
 use crate::claim::RequestKind;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
 use crate::time::Moment;
@@ -118,7 +118,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     for _ in 0..3 {
         world.live(TTL / 2);
     }
-    assert_eq!(world.loss(ALICE), Some(Loss::Taken));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Taken));
     assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
 }
 
@@ -141,7 +141,7 @@ fn a_larger_number_told_by_a_late_grant_is_not_taken_for_nobodys_after_another_h
     assert!(world.has(2, lock), "her late question took the key");
     let deadline: Moment = world.deadline(ALICE, lock);
     world.live(TTL * 2);
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "one node of three is not enough");
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
     assert_eq!(world.deadline(ALICE, lock), deadline);
 }
 
@@ -249,7 +249,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         world.set_clock(1, 5_000);
         world.extend(ALICE, lock, TTL);
         world.drive();
-        assert_eq!(world.loss(ALICE), Some(Loss::Clock), "jumps first: {jumps_first}");
+        assert_eq!(world.loss(ALICE), Some(LossReason::Clock), "jumps first: {jumps_first}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::board::News;
 use crate::claim::RequestKind;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{Fault, Vote};
@@ -65,7 +65,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     assert!(!has_renewed(&news) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
     world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired), "10 ms early, for the holder to stop in time");
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
     assert!(!world.now(ALICE).is_past(deadline));
 }
 
@@ -78,7 +78,7 @@ fn a_short_lock_tells_its_loss_a_tenth_of_its_ttl_early() {
     world.sleep(world.now(ALICE).until(told_at) - Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), None);
     world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     for node in 0..3 {
         world.answer(ALICE, node);
     }
-    assert_eq!(world.news(ALICE), [News::Lost(Loss::Expired)]);
+    assert_eq!(world.news(ALICE), [News::Lost(LossReason::Expired)]);
     world.sleep(ms(100));
     assert_eq!(world.news(ALICE), [], "lost once and for all");
 }
@@ -108,7 +108,7 @@ fn nothing_brings_a_lost_lock_back() {
     let lock = world.hold(ALICE);
     hang_all(&mut world);
     world.sleep(TRUSTED);
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();
     assert!(!world.extend(ALICE, lock, TTL));
@@ -214,7 +214,7 @@ fn a_lock_that_does_not_renew_itself_ends_by_itself() {
     world.sleep(TRUSTED - LEAD - ms(1));
     assert!(world.is_nothing_sent(ALICE) && world.is_valid(ALICE, lock));
     world.sleep(ms(1));
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn no_deadline_goes_past_max_hold() {
         world.sleep(ms(1_000));
         world.drive();
     }
-    assert_eq!(world.loss(ALICE), Some(Loss::Expired));
+    assert_eq!(world.loss(ALICE), Some(LossReason::Expired));
     assert_eq!(world.deadline(ALICE, lock), end);
 }
 
@@ -292,7 +292,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     world.step(ALICE, 0);
     assert_eq!(world.loss(ALICE), None);
     world.step(ALICE, 1);
-    assert_eq!(world.loss(ALICE), Some(Loss::Taken), "told at once, long before the deadline");
+    assert_eq!(world.loss(ALICE), Some(LossReason::Taken), "told at once, long before the deadline");
     world.drive();
     assert!(world.has(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);

@@ -3,7 +3,7 @@
 use super::memory::meet_anew;
 use crate::board::News;
 use crate::claim::RequestKind;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 
@@ -65,5 +65,5 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
     assert_eq!(world.overlap, None);
-    assert_eq!(loss, Some(Loss::Clock));
+    assert_eq!(loss, Some(LossReason::Clock));
 }

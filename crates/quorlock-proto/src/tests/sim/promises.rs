@@ -5,7 +5,7 @@ use super::excuses::can_forget;
 use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
 use crate::board::Id;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::time::Moment;
 
@@ -73,7 +73,7 @@ impl Sim<'_> {
         self.check_confirmed(id);
     }
 
-    pub(super) fn on_lost(&mut self, id: Id, loss: Loss) {
+    pub(super) fn on_lost(&mut self, id: Id, loss: LossReason) {
         self.tally.lost(loss);
         self.oracle.records[id as usize].is_told_lost = true;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::plan::Fault;
-use crate::lease::Loss;
+use crate::lease::LossReason;
 
 /// What happened, counted.
 #[derive(Clone, Debug, Default)]
@@ -127,12 +127,12 @@ impl Tally {
         }
     }
 
-    pub(super) fn lost(&mut self, loss: Loss) {
+    pub(super) fn lost(&mut self, loss: LossReason) {
         let name = match loss {
-            Loss::Expired => "expired",
-            Loss::Taken => "taken",
-            Loss::Clock => "clock",
-            Loss::Closed => "closed",
+            LossReason::Expired => "expired",
+            LossReason::Taken => "taken",
+            LossReason::Clock => "clock",
+            LossReason::Closed => "closed",
         };
         *self.losses.entry(name).or_default() += 1;
     }
