@@ -103,7 +103,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
-        assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::Taken]);
+        assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::TakenByOthers]);
         assert_eq!(standing(&cluster, "k"), 0, "nobody has taken it again");
         let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
         assert!(

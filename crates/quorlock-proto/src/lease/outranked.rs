@@ -214,7 +214,7 @@ impl Lease {
             told.at_the_end.insert(node);
         }
         if renewal.is_outranked() {
-            self.lose(LossReason::Taken);
+            self.lose(LossReason::TakenByOthers);
         } else if goes_on {
             self.renew_at(now.boot());
         }

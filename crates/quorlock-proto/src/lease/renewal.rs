@@ -141,7 +141,7 @@ impl Lease {
         if renewal.round.is_won() && !was_won {
             self.settle_renewed();
         } else if self.quorum.is_out_of_reach(renewal.round.held().len()) || renewal.is_outranked() {
-            self.lose(LossReason::Taken);
+            self.lose(LossReason::TakenByOthers);
         } else if renewal.round.is_complete() && !renewal.is_settled {
             self.settle_unknown(now);
         } else if renewal.round.is_complete() {

@@ -51,7 +51,7 @@ pub enum LossReason {
     /// The deadline came before a renewal did.
     Expired,
     /// Others have so many of the nodes that no quorum is left for us.
-    Taken,
+    TakenByOthers,
     /// The clocks of so many nodes jumped that its keys may have run out before their time.
     Clock,
     /// The task that kept it alive has ended.

@@ -28,7 +28,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
         let lock = world.hold(ALICE);
         passes_on(&mut world, 0..lost);
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::Taken), "{lost} of {nodes}");
+        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{lost} of {nodes}");
         assert!(!world.is_valid(ALICE, lock) && !(0..lost).any(|node| world.has(node, lock)));
     }
 }
@@ -46,7 +46,7 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
     assert!(world.step(ALICE, 2), "missing there, which proves nothing");
     assert!(world.is_valid(ALICE, lock) && world.loss(ALICE).is_none());
     assert!(world.step(ALICE, 2), "and a larger number, so that two are left");
-    assert_eq!(world.loss(ALICE), Some(LossReason::Taken));
+    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
             world.set_fence(node, fence);
         }
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::Taken), "{fence}");
+        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{fence}");
         assert!(!world.is_valid(ALICE, lock));
     }
 }
@@ -107,7 +107,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
         world.drive();
         assert_eq!(world.keys(), 0);
         renew(&mut world);
-        assert_eq!(world.loss(ALICE), Some(LossReason::Taken), "{nodes} nodes");
+        assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "{nodes} nodes");
         world.live(TTL * 2);
         assert_eq!(world.keys(), 0, "nobody takes it again");
         let next = world.hold(BOB);

@@ -118,7 +118,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
     for _ in 0..3 {
         world.live(TTL / 2);
     }
-    assert_eq!(world.loss(ALICE), Some(LossReason::Taken));
+    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers));
     assert!(!world.is_valid(ALICE, lock) && !(1..3).any(|node| world.has(node, lock)));
 }
 

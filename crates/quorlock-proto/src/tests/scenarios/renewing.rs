@@ -292,7 +292,7 @@ fn a_majority_taken_by_others_is_a_loss_and_our_own_keys_stand_until_the_release
     world.step(ALICE, 0);
     assert_eq!(world.loss(ALICE), None);
     world.step(ALICE, 1);
-    assert_eq!(world.loss(ALICE), Some(LossReason::Taken), "told at once, long before the deadline");
+    assert_eq!(world.loss(ALICE), Some(LossReason::TakenByOthers), "told at once, long before the deadline");
     world.drive();
     assert!(world.has(2, lock), "a renewal deletes nothing");
     world.release(ALICE, lock);

@@ -130,7 +130,7 @@ impl Tally {
     pub(super) fn lost(&mut self, loss: LossReason) {
         let name = match loss {
             LossReason::Expired => "expired",
-            LossReason::Taken => "taken",
+            LossReason::TakenByOthers => "taken",
             LossReason::Clock => "clock",
             LossReason::Closed => "closed",
         };
