@@ -122,6 +122,6 @@ async fn a_held_lock_survives_the_jump_of_one_clock_and_is_lost_by_the_jump_of_t
     let refused = guard.extend(LONGEST_TTL).await.expect_err("one is too few");
     assert!(matches!(refused, ExtendError::Lost { .. }), "{refused:?}");
     assert!(!guard.is_valid());
-    assert_eq!(world.heard.lock().expect("whole").losses, [LossReason::Clock]);
+    assert_eq!(world.heard.lock().expect("whole").losses, [LossReason::ClockJump]);
     assert_eq!(world.heard.lock().expect("whole").jumps.len(), 2);
 }

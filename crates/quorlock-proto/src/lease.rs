@@ -242,7 +242,7 @@ impl Lease {
         self.confirmed.remove(node);
         self.confirmed_changed = true;
         if !self.quorum.is_met(self.confirmed.len()) {
-            self.lose(LossReason::Clock);
+            self.lose(LossReason::ClockJump);
         }
     }
 

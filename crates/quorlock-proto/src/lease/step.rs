@@ -53,7 +53,7 @@ pub enum LossReason {
     /// Others have so many of the nodes that no quorum is left for us.
     TakenByOthers,
     /// The clocks of so many nodes jumped that its keys may have run out before their time.
-    Clock,
+    ClockJump,
     /// The task that kept it alive has ended.
     Closed,
 }

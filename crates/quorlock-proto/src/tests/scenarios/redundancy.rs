@@ -249,7 +249,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         world.set_clock(1, 5_000);
         world.extend(ALICE, lock, TTL);
         world.drive();
-        assert_eq!(world.loss(ALICE), Some(LossReason::Clock), "jumps first: {jumps_first}");
+        assert_eq!(world.loss(ALICE), Some(LossReason::ClockJump), "jumps first: {jumps_first}");
     }
 }
 

@@ -65,5 +65,5 @@ fn who_counted_on_a_late_answer_to_a_retake_is_told_when_a_clock_jumps() {
     (0..3).for_each(|node| assert!(world.step(BOB, node)));
     assert!(world.is_valid(BOB, theirs) && world.has(2, lock));
     assert_eq!(world.overlap, None);
-    assert_eq!(loss, Some(LossReason::Clock));
+    assert_eq!(loss, Some(LossReason::ClockJump));
 }

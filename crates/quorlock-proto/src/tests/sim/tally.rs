@@ -131,7 +131,7 @@ impl Tally {
         let name = match loss {
             LossReason::Expired => "expired",
             LossReason::TakenByOthers => "taken",
-            LossReason::Clock => "clock",
+            LossReason::ClockJump => "clock",
             LossReason::Closed => "closed",
         };
         *self.losses.entry(name).or_default() += 1;
