@@ -90,7 +90,7 @@ impl PendingCalls {
 
     pub(super) fn handle_command(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
         match order {
-            // While closing, new work is refused by dropping its reply: the caller hears `Closed`.
+            // While closing, new work is refused by dropping its reply: the caller hears `ClientClosed`.
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
@@ -184,7 +184,7 @@ impl PendingCalls {
     pub(super) fn finish_shutdown(self, board: &Board) {
         // Not of those that were given up, and whose release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
-            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::Closed });
+            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::ClientClosed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();

@@ -22,7 +22,7 @@ impl Redlock {
     ///
     /// [`Held`](ForgetError::Held) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
     /// quorum of nodes answered, [`Invalid`](ForgetError::Invalid) for a bad name and for a plain client,
-    /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
+    /// [`ClientClosed`](ForgetError::ClientClosed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
     ///

@@ -136,7 +136,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has
+    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::ClientClosed`] if the driver has
     /// ended, [`ReleaseError::NoDriver`] if it does not run. The lock is given up all the same; at worst its keys stand until they expire.
     ///
     /// # Cancel safety

@@ -119,7 +119,7 @@ impl Mutex {
     /// When the wait is over, what stood in the way last: [`Held`](AcquireError::Held) by others, or
     /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
     /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
-    /// [`Invalid`](AcquireError::Invalid), [`Closed`](AcquireError::Closed).
+    /// [`Invalid`](AcquireError::Invalid), [`ClientClosed`](AcquireError::ClientClosed).
     ///
     /// # Cancel safety
     ///

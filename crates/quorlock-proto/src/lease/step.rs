@@ -55,5 +55,5 @@ pub enum LossReason {
     /// The clocks of so many nodes jumped that its keys may have run out before their time.
     ClockJump,
     /// The task that kept it alive has ended.
-    Closed,
+    ClientClosed,
 }

@@ -132,7 +132,7 @@ impl Tally {
             LossReason::Expired => "expired",
             LossReason::TakenByOthers => "taken",
             LossReason::ClockJump => "clock",
-            LossReason::Closed => "closed",
+            LossReason::ClientClosed => "closed",
         };
         *self.losses.entry(name).or_default() += 1;
     }
