@@ -50,7 +50,7 @@ impl World {
             want_holder_ttl: false,
             min_fencing_number: 0,
         };
-        let tenure = RenewalPolicy { auto_renew: true, max_hold: None };
+        let tenure = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");
         assert!(self.board.release(id, self.now), "it is held");

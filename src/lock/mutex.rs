@@ -52,7 +52,7 @@ impl Mutex {
             floor: 0,
             wait: Wait::Forever,
             patience: None,
-            tenure: RenewalPolicy { auto_renew: true, max_hold: None },
+            tenure: RenewalPolicy { auto_renew: true, max_hold_time: None },
         }
     }
 
@@ -104,7 +104,7 @@ impl Mutex {
     /// The longest the lock may be held, however often it is renewed: no deadline goes past it, and the lock is
     /// lost then. A guard against work that never ends. Defaults to no limit.
     pub const fn max_hold(mut self, max_hold: Duration) -> Self {
-        self.tenure.max_hold = Some(max_hold);
+        self.tenure.max_hold_time = Some(max_hold);
         self
     }
 
@@ -205,7 +205,7 @@ impl Mutex {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.patience)?;
         limits.check_floor(self.floor)?;
-        if self.tenure.max_hold.is_some_and(|longest| longest < terms.ttl()) {
+        if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
                 Span(terms.ttl())

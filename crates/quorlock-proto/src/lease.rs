@@ -71,7 +71,7 @@ enum State {
 /// What few leases have, and what they would all be larger for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Seldom {
-    /// `max_hold` as an instant.
+    /// `max_hold_time` as an instant.
     end: Option<Moment>,
     /// Nodes with our key and a larger number than ours.
     over_ours: OverOurs,
@@ -94,7 +94,7 @@ impl Lease {
     pub fn new(attempt: &Attempt, tenure: RenewalPolicy) -> Self {
         let terms = attempt.claim().terms;
         let start = attempt.start();
-        let end = tenure.max_hold.map(|span| start.plus(span));
+        let end = tenure.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
         let has_larger = !over_ours.is_empty();
         let seldom = (end.is_some() || has_larger).then(|| Box::new(Seldom { end, over_ours }));

@@ -13,7 +13,7 @@ pub struct RenewalPolicy {
     /// Whether it renews itself.
     pub auto_renew: bool,
     /// The longest it may be held, counted from its attempt; no deadline goes past it.
-    pub max_hold: Option<Duration>,
+    pub max_hold_time: Option<Duration>,
 }
 
 /// What a lease wants done next.

@@ -179,7 +179,7 @@ proptest! {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
                     let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl, min_fencing_number };
-                    let tenure = RenewalPolicy { auto_renew: curious, max_hold: max_hold.map(ms) };
+                    let tenure = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }
                 Input::Abandon(id) => board.abandon(id, now),

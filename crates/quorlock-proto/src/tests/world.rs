@@ -275,7 +275,7 @@ impl World {
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
-        let tenure = RenewalPolicy { auto_renew: wish.auto_renew, max_hold: wish.max_hold };
+        let tenure = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
         self.clients[who].board.acquire(id, claim, tenure, token(id), now);
         self.act(who);
         id

@@ -154,7 +154,7 @@ impl World {
         if attempt.rounds() > 1 {
             sights.see(Sight::TwoRounds as usize);
         }
-        let lease = Lease::new(attempt, RenewalPolicy { auto_renew: false, max_hold: None });
+        let lease = Lease::new(attempt, RenewalPolicy { auto_renew: false, max_hold_time: None });
         for (other, theirs) in state.rows.iter_mut().enumerate() {
             if other != row && theirs.lease().is_some() {
                 theirs.was_passed = true;

@@ -99,7 +99,7 @@ impl Sim<'_> {
             min_fencing_number: floor,
         };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
-        let tenure = RenewalPolicy { auto_renew, max_hold };
+        let tenure = RenewalPolicy { auto_renew, max_hold_time: max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
         let (life, is_guarded) = (peer.life, peer.is_guarded);
