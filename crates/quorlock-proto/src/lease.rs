@@ -53,7 +53,7 @@ pub struct Lease {
     rounds: u32,
     state: State,
     to_raise: NodeSet,
-    news: Option<News>,
+    news: Option<PendingEvent>,
     confirmed_changed: bool,
     /// Which release it will ask for.
     release_as: RequestKind,
@@ -78,7 +78,7 @@ struct Seldom {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum News {
+enum PendingEvent {
     Renewed,
     /// Whether the time for answers was over.
     Unconfirmed {
@@ -134,12 +134,12 @@ impl Lease {
             return Some(LeaseStep::Confirmed(self.confirmed));
         }
         match self.news.take()? {
-            News::Renewed => Some(LeaseStep::Renewed(self.deadline)),
-            News::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
+            PendingEvent::Renewed => Some(LeaseStep::Renewed(self.deadline)),
+            PendingEvent::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
                 self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
             )),
-            News::Lost(loss) => Some(LeaseStep::Lost(loss)),
-            News::Released => match std::mem::replace(&mut self.state, State::Ended) {
+            PendingEvent::Lost(loss) => Some(LeaseStep::Lost(loss)),
+            PendingEvent::Released => match std::mem::replace(&mut self.state, State::Ended) {
                 State::Releasing(releasing) => Some(LeaseStep::Released(releasing.report())),
                 State::Held(_) | State::Lost | State::Ended => None,
             },
@@ -200,7 +200,7 @@ impl Lease {
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
-                self.news = Some(News::Released);
+                self.news = Some(PendingEvent::Released);
             }
             State::Releasing(_) | State::Lost | State::Ended => {}
         }
@@ -371,7 +371,7 @@ impl Lease {
     fn lose(&mut self, loss: LossReason) {
         self.state = State::Lost;
         self.ask_no_more();
-        self.news = Some(News::Lost(loss));
+        self.news = Some(PendingEvent::Lost(loss));
     }
 }
 

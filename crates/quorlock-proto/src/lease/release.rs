@@ -1,6 +1,6 @@
 //! How a lock is given up.
 
-use super::{Lease, News, State};
+use super::{Lease, PendingEvent, State};
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
@@ -44,7 +44,7 @@ impl Lease {
             let round = &mut releasing.round;
             round.record(node, vote);
             if releasing.is_confirmed() || releasing.round.is_complete() {
-                self.news = Some(News::Released);
+                self.news = Some(PendingEvent::Released);
             }
         }
     }

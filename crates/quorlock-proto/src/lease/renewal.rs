@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::outranked::Outranked;
-use super::{Lease, LossReason, News, State, capped};
+use super::{Lease, LossReason, PendingEvent, State, capped};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
@@ -199,7 +199,7 @@ impl Lease {
         }
         let is_complete = renewal.round.is_complete();
         self.renew_at(next);
-        self.news = Some(News::Renewed);
+        self.news = Some(PendingEvent::Renewed);
         if is_complete {
             self.finish();
         }
@@ -240,7 +240,7 @@ impl Lease {
         let ran_out = now.is_due(renewal.settle_by());
         let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
         self.renew_at(now.boot().plus(pause));
-        self.news = Some(News::Unconfirmed { ran_out });
+        self.news = Some(PendingEvent::Unconfirmed { ran_out });
     }
 }
 
