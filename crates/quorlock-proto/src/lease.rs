@@ -42,7 +42,7 @@ pub struct Lease {
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
     outlives_grants: bool,
     /// What few leases have.
-    seldom: Option<Box<Seldom>>,
+    seldom: Option<Box<RareState>>,
     /// No key of ours lives longer than this.
     keys_until: BootTime,
     /// Nodes where a key of ours may stand.
@@ -70,7 +70,7 @@ enum State {
 
 /// What few leases have, and what they would all be larger for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Seldom {
+struct RareState {
     /// `max_hold_time` as an instant.
     end: Option<Moment>,
     /// Nodes with our key and a larger number than ours.
@@ -97,7 +97,7 @@ impl Lease {
         let end = tenure.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
         let has_larger = !over_ours.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(Seldom { end, over_ours }));
+        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, over_ours }));
         Self {
             key: attempt.claim().key.clone(),
             token: attempt.token(),
