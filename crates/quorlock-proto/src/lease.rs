@@ -40,7 +40,7 @@ pub struct Lease {
     auto_renew: bool,
     deadline: Moment,
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
-    outlives_grants: bool,
+    extended_past_grants: bool,
     /// What few leases have.
     seldom: Option<Box<RareState>>,
     /// No key of ours lives longer than this.
@@ -106,7 +106,7 @@ impl Lease {
             terms,
             auto_renew: tenure.auto_renew,
             deadline: capped(terms.deadline(start), end),
-            outlives_grants: false,
+            extended_past_grants: false,
             keys_until: start.boot().plus(terms.ttl()),
             touched: attempt.perhaps_done(),
             confirmed: attempt.round().granted(),
@@ -173,7 +173,7 @@ impl Lease {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
             RequestKind::Acquire => {
-                self.on_grant(node, &vote, !self.outlives_grants || is(Mutant::LateGrantLasts), now);
+                self.on_grant(node, &vote, !self.extended_past_grants || is(Mutant::LateGrantLasts), now);
             }
             RequestKind::Reacquire => self.on_retake(node, round, &vote, now),
             RequestKind::RaiseFence => self.on_raise(node, &vote),

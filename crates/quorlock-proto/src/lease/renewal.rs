@@ -192,7 +192,7 @@ impl Lease {
         // Never shorter: keys that were asked to live longer still do. Then the lock stands on those, and not on the
         // nodes that confirmed the shorter time.
         if !self.deadline.is_after(deadline) {
-            self.outlives_grants |= deadline.is_after(self.deadline);
+            self.extended_past_grants |= deadline.is_after(self.deadline);
             self.deadline = deadline;
             self.confirmed = renewal.round.granted().or(cleared);
             self.confirmed_changed = true;
