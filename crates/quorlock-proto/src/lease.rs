@@ -363,14 +363,14 @@ impl Lease {
         self.seldom.as_ref()?.end
     }
 
-    fn ask_no_more(&mut self) {
+    fn stop_renewing(&mut self) {
         self.next_renewal = BootTime::NEVER;
         self.to_raise = NodeSet::EMPTY;
     }
 
     fn lose(&mut self, loss: LossReason) {
         self.state = State::Lost;
-        self.ask_no_more();
+        self.stop_renewing();
         self.news = Some(PendingEvent::Lost(loss));
     }
 }

@@ -24,7 +24,7 @@ impl Lease {
         // Where nothing of ours can stand, there is nothing to confirm.
         let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
         self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
-        self.ask_no_more();
+        self.stop_renewing();
         self.news = None;
     }
 
