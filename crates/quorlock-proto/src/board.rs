@@ -129,7 +129,7 @@ impl Board {
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn forfeit(&mut self, id: Id, now: Moment) {
         if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            lease.forfeit();
+            lease.expire();
             self.advance(id, now);
         }
     }

@@ -221,7 +221,7 @@ impl Lease {
     }
 
     /// The holder saw the deadline pass. Poll next.
-    pub fn forfeit(&mut self) {
+    pub fn expire(&mut self) {
         if self.is_held() {
             self.lose(LossReason::Expired);
         }
