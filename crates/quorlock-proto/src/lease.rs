@@ -229,7 +229,7 @@ impl Lease {
 
     /// The node's clock jumped: what it confirmed may have run out before its time, and is worth this.
     /// Poll next.
-    pub fn distrust(&mut self, node: NodeId, worth: Vote) {
+    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote) {
         // That our key stands there under a larger number was said before, and is worth no more.
         self.forget_larger(node);
         let State::Held(renewal) = &mut self.state else { return };

@@ -57,7 +57,7 @@ impl Board {
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
                     Some(Machine::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
-                    Some(Machine::Lease(lease)) => lease.distrust(node, worth.clone()),
+                    Some(Machine::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
                     Some(Machine::Survey(_)) | None => continue,
                 }
                 self.advance(id, now);
