@@ -113,7 +113,8 @@ impl Board {
         if self.leases == 0 {
             return;
         }
-        let is_away = |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.lacks(node));
+        let is_away =
+            |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.unconfirmed(node));
         let away: Vec<Id> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
