@@ -127,7 +127,7 @@ impl Lease {
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<LeaseStep> {
-        if let Some(ask) = self.poll_ask() {
+        if let Some(ask) = self.poll_request() {
             return Some(ask);
         }
         if std::mem::take(&mut self.confirmed_changed) {
@@ -146,7 +146,7 @@ impl Lease {
         }
     }
 
-    fn poll_ask(&mut self) -> Option<LeaseStep> {
+    fn poll_request(&mut self) -> Option<LeaseStep> {
         let mut past = None;
         let (phase, nodes) = match &mut self.state {
             State::Held(Some(renewal)) if !renewal.to_renew.is_empty() => {
