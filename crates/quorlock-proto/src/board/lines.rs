@@ -12,7 +12,7 @@ impl Board {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
         if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            lease.keep_turn();
+            lease.release_to_local();
         }
         self.release(id, now)
     }

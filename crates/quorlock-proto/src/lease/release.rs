@@ -29,7 +29,7 @@ impl Lease {
     }
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
-    pub const fn keep_turn(&mut self) {
+    pub const fn release_to_local(&mut self) {
         self.release_as = RequestKind::ReleaseLocal;
     }
 
