@@ -50,7 +50,7 @@ impl Board {
                     Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let undo = Undo { of: id, key, token, phase: lease.release_as(), until };
+                        let undo = Undo { of: id, key, token, phase: lease.release_kind(), until };
                         self.undo(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {

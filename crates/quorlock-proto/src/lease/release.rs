@@ -35,7 +35,7 @@ impl Lease {
 
     /// How its keys are released.
     #[must_use]
-    pub const fn release_as(&self) -> RequestKind {
+    pub const fn release_kind(&self) -> RequestKind {
         self.release_as
     }
 
