@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
-use quorlock_proto::board::{Action, Board, Id, Limits, News};
+use quorlock_proto::board::{Action, Coordinator, Id, Limits, News};
 use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::quorum::Quorum;
@@ -20,7 +20,7 @@ use quorlock_proto::vote::Vote;
 
 /// A board with five nodes that are there, and a clock that is told.
 struct World {
-    board: Board,
+    board: Coordinator,
     terms: LeaseParams,
     key: Key,
     now: Moment,
@@ -36,7 +36,7 @@ impl World {
         let terms =
             LeaseParams::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
         let now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
-        let mut board = Board::new(quorum, limits);
+        let mut board = Coordinator::new(quorum, limits);
         quorum.all().iter().for_each(|node| board.on_up(node, now));
         Self { board, terms, key: Key::new("orders:42"), now, tokens: 0 }
     }

@@ -13,7 +13,7 @@ use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
-use quorlock_proto::board::{Board, Id, News};
+use quorlock_proto::board::{Coordinator, Id, News};
 use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
@@ -88,7 +88,7 @@ impl PendingCalls {
         record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
     }
 
-    pub(super) fn handle_command(&mut self, order: DriverCommand, board: &mut Board, now: Moment) {
+    pub(super) fn handle_command(&mut self, order: DriverCommand, board: &mut Coordinator, now: Moment) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `ClientClosed`.
             DriverCommand::Acquire { .. }
@@ -154,7 +154,7 @@ impl PendingCalls {
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
-    pub(super) fn begin_shutdown(&mut self, deadline: Moment, board: &mut Board, now: Moment) {
+    pub(super) fn begin_shutdown(&mut self, deadline: Moment, board: &mut Coordinator, now: Moment) {
         if let Some(closing) = &mut self.shutdown {
             closing.deadline = closing.deadline.earlier(deadline);
             return;
@@ -174,14 +174,14 @@ impl PendingCalls {
     }
 
     /// Whether a shutdown has nothing left to wait for.
-    pub(super) fn is_shutdown_done(&self, board: &Board, now: Moment) -> bool {
+    pub(super) fn is_shutdown_done(&self, board: &Coordinator, now: Moment) -> bool {
         self.shutdown.as_ref().is_some_and(|closing| {
             now.is_due(closing.deadline) || (!board.is_busy() && board.undone().next().is_none())
         })
     }
 
     /// The last word: tells those who asked for the shutdown what is left.
-    pub(super) fn finish_shutdown(self, board: &Board) {
+    pub(super) fn finish_shutdown(self, board: &Coordinator) {
         // Not of those that were given up, and whose release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::ClientClosed });
@@ -195,7 +195,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn notify(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+    pub(super) fn notify(&mut self, id: Id, news: News, board: &mut Coordinator, now: Moment) {
         match news {
             News::Surveyed(votes) => self.on_survey_done(id, votes, board),
             News::Declared(declared) => {
@@ -246,7 +246,7 @@ impl PendingCalls {
         }
     }
 
-    fn notify_holder(&mut self, id: Id, news: News, board: &mut Board, now: Moment) {
+    fn notify_holder(&mut self, id: Id, news: News, board: &mut Coordinator, now: Moment) {
         let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
@@ -290,7 +290,7 @@ impl PendingCalls {
         }
     }
 
-    fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Board) {
+    fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let ReplyTo::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
@@ -310,7 +310,7 @@ impl PendingCalls {
         }
     }
 
-    fn cancel(&mut self, id: Id, board: &mut Board, now: Moment) {
+    fn cancel(&mut self, id: Id, board: &mut Coordinator, now: Moment) {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);

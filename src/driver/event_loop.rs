@@ -22,7 +22,7 @@ use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
-use quorlock_proto::board::{Action, Board, Limits, News};
+use quorlock_proto::board::{Action, Coordinator, Limits, News};
 use quorlock_proto::marker::Charter;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
@@ -30,7 +30,7 @@ use quorlock_proto::time::Moment;
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
-    board: Board,
+    board: Coordinator,
     bells: ReadySet,
     links: Vec<Link>,
     desk: PendingCalls,
@@ -88,8 +88,8 @@ impl Driver {
         let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
         let driver = Self {
             board: match members {
-                Some(members) => Board::guarded(quorum, limits, members),
-                None => Board::new(quorum, limits),
+                Some(members) => Coordinator::guarded(quorum, limits, members),
+                None => Coordinator::new(quorum, limits),
             },
             bells: ReadySet::new(links.len()),
             links,

@@ -34,7 +34,7 @@ pub type Id = u64;
 /// Inputs are orders, answers, links that come and go, and the time. After each, [`poll`](Self::poll) until there
 /// is nothing more to do, then call [`on_wake`](Self::on_wake) at [`next_wake`](Self::next_wake).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Board {
+pub struct Coordinator {
     quorum: Quorum,
     limits: Limits,
     lanes: Vec<Lane>,
@@ -52,7 +52,7 @@ pub struct Board {
     wall_lead: Option<u64>,
 }
 
-impl Board {
+impl Coordinator {
     /// A board for nodes that are not connected yet.
     #[must_use]
     pub fn new(quorum: Quorum, limits: Limits) -> Self {

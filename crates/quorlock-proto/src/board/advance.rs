@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
-use super::{Action, Board, Id, Machine, News};
+use super::{Action, Coordinator, Id, Machine, News};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
@@ -13,7 +13,7 @@ use crate::lease::{Lease, LeaseStep};
 use crate::survey::SurveyStep;
 use crate::time::Moment;
 
-impl Board {
+impl Coordinator {
     /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
     pub(super) fn advance(&mut self, id: Id, now: Moment) {
         let entry = loop {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Board, Id, Machine, voters};
+use super::{Coordinator, Id, Machine, voters};
 use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
 use crate::time::Moment;
 
-impl Board {
+impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
         if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Board, Entry, Id, Machine, News};
+use super::{Action, Coordinator, Entry, Id, Machine, News};
 use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
@@ -14,7 +14,7 @@ use crate::sentinel::Oddity;
 use crate::time::Moment;
 use crate::vote::{Fault, Vote};
 
-impl Board {
+impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
     /// [`on_up`](Self::on_up); of no effect in plain mode.
     pub fn on_met(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {

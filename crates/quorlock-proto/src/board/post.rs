@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Board, Id, Machine};
+use super::{Action, Coordinator, Id, Machine};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
@@ -13,7 +13,7 @@ use crate::survey::Survey;
 use crate::time::Moment;
 use crate::vote::{Fault, Vote};
 
-impl Board {
+impl Coordinator {
     /// Whether any node owes an answer.
     #[must_use]
     pub fn awaits(&self) -> bool {

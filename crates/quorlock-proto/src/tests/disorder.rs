@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::board::{Board, Id, Limits};
+use crate::board::{Coordinator, Id, Limits};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::RenewalPolicy;
@@ -162,9 +162,9 @@ proptest! {
         let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let charter = Charter::new(quorum, LONGEST_TTL);
         let mut board = if is_guarded {
-            Board::guarded(quorum, limits, Membership::new(charter, drift(), founds))
+            Coordinator::guarded(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
-            Board::new(quorum, limits)
+            Coordinator::new(quorum, limits)
         };
         let (mut now, mut ids) = (Moment::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
         let place = |node: u8| NodeId(node % nodes as u8);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::attempt::Refusal;
-use crate::board::{Action, Board, Id, Limits, News};
+use crate::board::{Action, Coordinator, Id, Limits, News};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
@@ -61,7 +61,7 @@ pub(crate) struct Server {
 
 /// One process with a board.
 pub(crate) struct Client {
-    pub(crate) board: Board,
+    pub(crate) board: Coordinator,
     wires: Vec<Wire>,
     news: Vec<(Id, News)>,
     holds: BTreeMap<Id, Hold>,
@@ -148,9 +148,9 @@ impl World {
                 Some(longest_ttl) => {
                     let drift = Drift::new(0.01).expect("a usual drift");
                     let members = Membership::new(Charter::new(quorum, longest_ttl), drift, true);
-                    Board::guarded(quorum, limits, members)
+                    Coordinator::guarded(quorum, limits, members)
                 }
-                None => Board::new(quorum, limits),
+                None => Coordinator::new(quorum, limits),
             },
             is_guarded: longest_ttl.is_some(),
             wires: (0..nodes).map(|_| Wire::default()).collect(),

@@ -6,7 +6,7 @@ use std::fmt;
 use super::caller::Task;
 use super::clock::Clocks;
 use super::plan::Plan;
-use crate::board::Board;
+use crate::board::Coordinator;
 use crate::marker::{Charter, Look};
 use crate::membership::Membership;
 use crate::test_util::node::{Answer, Command, Data, Node};
@@ -46,7 +46,7 @@ pub(super) struct Site {
 /// A client's process and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Peer {
-    pub(super) board: Board,
+    pub(super) board: Coordinator,
     /// Which process.
     pub(super) life: u32,
     pub(super) is_dead: bool,
@@ -153,7 +153,7 @@ impl Peer {
         let nodes = plan.quorum.nodes();
         let is_stranger = plan.has_stranger && who == plan.clients - 1;
         let mut peer = Self {
-            board: Board::new(plan.quorum, plan.limits),
+            board: Coordinator::new(plan.quorum, plan.limits),
             life: 0,
             is_dead: false,
             clocks,
@@ -185,9 +185,9 @@ impl Peer {
             let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
             let charter = Charter::new(plan.quorum, longest).keeping(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);
-            Board::guarded(plan.quorum, plan.limits, members)
+            Coordinator::guarded(plan.quorum, plan.limits, members)
         } else {
-            Board::new(plan.quorum, plan.limits)
+            Coordinator::new(plan.quorum, plan.limits)
         };
         self.wires.fill(None);
         self.known_since.fill(u64::MAX);
