@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
-use quorlock_proto::board::{Action, Coordinator, Id, Limits, News};
+use quorlock_proto::board::{Action, Coordinator, Limits, News, OperationId};
 use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::quorum::Quorum;
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Takes the lock, with every node's answer, and releases it in the same way.
-    fn acquire_and_release(&mut self, id: Id) {
+    fn acquire_and_release(&mut self, id: OperationId) {
         self.tokens += 1;
         let claim = LockSpec {
             key: self.key.clone(),

@@ -13,7 +13,7 @@ use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
-use quorlock_proto::board::{Coordinator, Id, News};
+use quorlock_proto::board::{Coordinator, News, OperationId};
 use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
@@ -35,7 +35,7 @@ pub(super) struct PendingCalls {
     yield_policy: YieldPolicy,
 }
 
-type ById<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
+type ById<T> = HashMap<OperationId, T, BuildHasherDefault<IdHasher>>;
 
 /// Spreads ids over a table. They come from a counter of our own, so nobody can choose them to collide, and the default
 /// hasher's guard against that would cost more than all else that is done here.
@@ -83,7 +83,7 @@ impl PendingCalls {
     }
 
     /// The key that a machine works on.
-    pub(super) fn key_of(&self, id: Id) -> Option<&Key> {
+    pub(super) fn key_of(&self, id: OperationId) -> Option<&Key> {
         let record = self.calls.get(&id).map(|record| &record.key);
         record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
     }
@@ -144,12 +144,12 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn enqueue(&mut self, id: Id, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
+    pub(super) fn enqueue(&mut self, id: OperationId, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
         self.calls.insert(id, PendingCall::new(key, ReplyTo::Standing(node, reply)));
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
-    pub(super) fn record_late_release(&mut self, id: Id, key: Key) {
+    pub(super) fn record_late_release(&mut self, id: OperationId, key: Key) {
         self.calls.insert(id, PendingCall::new(key, ReplyTo::Releasing(None)));
     }
 
@@ -160,7 +160,7 @@ impl PendingCalls {
             return;
         }
         self.shutdown = Some(ShutdownState { deadline, replies: Vec::new() });
-        let waiting: Vec<Id> = (self.calls.iter())
+        let waiting: Vec<OperationId> = (self.calls.iter())
             .filter(|(_, record)| matches!(record.caller, ReplyTo::Acquiring(_)))
             .map(|(id, _)| *id)
             .collect();
@@ -195,7 +195,7 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn notify(&mut self, id: Id, news: News, board: &mut Coordinator, now: Moment) {
+    pub(super) fn notify(&mut self, id: OperationId, news: News, board: &mut Coordinator, now: Moment) {
         match news {
             News::Surveyed(votes) => self.on_survey_done(id, votes, board),
             News::Declared(declared) => {
@@ -246,7 +246,7 @@ impl PendingCalls {
         }
     }
 
-    fn notify_holder(&mut self, id: Id, news: News, board: &mut Coordinator, now: Moment) {
+    fn notify_holder(&mut self, id: OperationId, news: News, board: &mut Coordinator, now: Moment) {
         let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
@@ -290,7 +290,7 @@ impl PendingCalls {
         }
     }
 
-    fn on_survey_done(&mut self, id: Id, votes: Vec<Vote>, board: &Coordinator) {
+    fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, board: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let ReplyTo::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
@@ -310,7 +310,7 @@ impl PendingCalls {
         }
     }
 
-    fn cancel(&mut self, id: Id, board: &mut Coordinator, now: Moment) {
+    fn cancel(&mut self, id: OperationId, board: &mut Coordinator, now: Moment) {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);

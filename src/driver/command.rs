@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::Refusal;
-use quorlock_proto::board::Id;
+use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::membership::Declared;
@@ -20,40 +20,40 @@ use quorlock_proto::vote::Vote;
 /// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
 pub(crate) enum DriverCommand {
     Acquire {
-        id: Id,
+        id: OperationId,
         claim: LockSpec,
         tenure: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, Refusal>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.
-    Cancel(Id),
+    Cancel(OperationId),
     Extend {
-        id: Id,
+        id: OperationId,
         terms: LeaseParams,
         reply: oneshot::Sender<ExtendOutcome>,
     },
     Release {
-        id: Id,
+        id: OperationId,
         /// Whether the next in this process takes the lock before those who wait in others.
         keeps_turn: bool,
         reply: Option<oneshot::Sender<Vec<Vote>>>,
     },
     Survey {
-        id: Id,
+        id: OperationId,
         phase: RequestKind,
         key: Key,
         reply: oneshot::Sender<SurveyResult>,
     },
     /// Make the nodes a new cluster that votes at once.
     Initialize {
-        id: Id,
+        id: OperationId,
         is_forced: bool,
         reply: oneshot::Sender<Declared>,
     },
     /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
     /// answer is dropped where no node keeps lines.
     Enqueue {
-        id: Id,
+        id: OperationId,
         key: Key,
         waited: Duration,
         is_aside: bool,
@@ -134,7 +134,7 @@ pub(crate) struct CommandReceiver {
 pub(crate) struct OperationIds(Arc<AtomicU64>);
 
 impl OperationIds {
-    pub(crate) fn id(&self) -> Id {
+    pub(crate) fn id(&self) -> OperationId {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -147,7 +147,7 @@ impl CommandSender {
     }
 
     /// A name for a machine, used once.
-    pub(crate) fn id(&self) -> Id {
+    pub(crate) fn id(&self) -> OperationId {
         self.ids.id()
     }
 

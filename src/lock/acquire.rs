@@ -16,7 +16,7 @@ use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{Refusal, Why};
 use quorlock_proto::backoff;
-use quorlock_proto::board::Id;
+use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::line::{Next, Reaction, Refused, Trust};
@@ -366,7 +366,7 @@ impl Won {
 /// An attempt that somebody waits for.
 struct Ticket {
     client: Redlock,
-    id: Id,
+    id: OperationId,
     is_open: bool,
 }
 

@@ -17,7 +17,7 @@ use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
-use quorlock_proto::board::Id;
+use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::terms::LeaseParams;
@@ -42,7 +42,7 @@ use quorlock_proto::vote::Vote;
 pub struct Guard {
     client: Redlock,
     held: Held,
-    id: Id,
+    id: OperationId,
     /// How long an attempt waits for answers: half the room of a `Duration`.
     patience_nanos: u64,
 }
@@ -65,7 +65,13 @@ pub struct Lost {
 }
 
 impl Guard {
-    pub(super) fn new(client: Redlock, claim: &LockSpec, id: Id, hold: Arc<SharedLease>, turn: Turn) -> Self {
+    pub(super) fn new(
+        client: Redlock,
+        claim: &LockSpec,
+        id: OperationId,
+        hold: Arc<SharedLease>,
+        turn: Turn,
+    ) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);
         let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;

@@ -27,7 +27,7 @@ use crate::time::{BootTime, Moment};
 use crate::vote::{Bar, Fault, Vote};
 
 /// The name of a machine on the board; the caller picks it, and never twice.
-pub type Id = u64;
+pub type OperationId = u64;
 
 /// Every running machine, and one ordered queue per node.
 ///
@@ -39,10 +39,10 @@ pub struct Coordinator {
     limits: Limits,
     lanes: Vec<Lane>,
     /// Boxed: the map keeps room for more than it has.
-    running: BTreeMap<Id, Box<Entry>>,
+    running: BTreeMap<OperationId, Box<Entry>>,
     /// How many of them are leases.
     leases: usize,
-    alarms: BTreeSet<(BootTime, Id)>,
+    alarms: BTreeSet<(BootTime, OperationId)>,
     actions: VecDeque<Action>,
     /// Which nodes may vote; in plain mode all of them, always.
     members: Option<Box<Membership>>,
@@ -87,7 +87,7 @@ impl Coordinator {
     /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
     pub fn acquire(
         &mut self,
-        id: Id,
+        id: OperationId,
         claim: LockSpec,
         tenure: RenewalPolicy,
         token: OwnerToken,
@@ -104,7 +104,7 @@ impl Coordinator {
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
-    pub fn abandon(&mut self, id: Id, now: Moment) {
+    pub fn abandon(&mut self, id: OperationId, now: Moment) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Attempt(bid)) => bid.attempt.abandon(),
             Some(Machine::Lease(lease)) => lease.release(now),
@@ -115,7 +115,7 @@ impl Coordinator {
 
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
-    pub fn extend(&mut self, id: Id, terms: LeaseParams, now: Moment) -> bool {
+    pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: Moment) -> bool {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Lease(lease)) if lease.is_held() => lease,
@@ -127,7 +127,7 @@ impl Coordinator {
     }
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
-    pub fn forfeit(&mut self, id: Id, now: Moment) {
+    pub fn forfeit(&mut self, id: OperationId, now: Moment) {
         if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.expire();
             self.advance(id, now);
@@ -135,7 +135,7 @@ impl Coordinator {
     }
 
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
-    pub fn release(&mut self, id: Id, now: Moment) -> bool {
+    pub fn release(&mut self, id: OperationId, now: Moment) -> bool {
         let settle_by = now.plus(self.limits.node_timeout);
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Machine::Lease(lease)) => lease.release(settle_by),
@@ -146,7 +146,7 @@ impl Coordinator {
     }
 
     /// Asks every node about a key. Tells `SurveyResult`.
-    pub fn survey(&mut self, id: Id, phase: RequestKind, key: Key, now: Moment) {
+    pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: Moment) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
@@ -186,7 +186,7 @@ impl Coordinator {
     }
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
-    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(Id, RequestKind)> {
+    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(OperationId, RequestKind)> {
         let awaiting = &mut self.lanes[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
         settle_down(awaiting);
@@ -227,7 +227,7 @@ impl Coordinator {
         }
         self.follow_members(now);
         if self.wall_gained(now) {
-            let leases: Vec<Id> = self.running.keys().copied().collect();
+            let leases: Vec<OperationId> = self.running.keys().copied().collect();
             for id in leases {
                 self.wake(id, now);
             }
@@ -296,7 +296,7 @@ impl Coordinator {
 
     /// What an inspection shows of the owner of this lease.
     #[must_use]
-    pub fn mark(&self, id: Id) -> Option<OwnerHash> {
+    pub fn mark(&self, id: OperationId) -> Option<OwnerHash> {
         match &self.running.get(&id)?.machine {
             Machine::Lease(lease) => Some(lease.token().hash()),
             Machine::Attempt(_) | Machine::Survey(_) => None,
@@ -317,12 +317,12 @@ impl Coordinator {
         }
     }
 
-    fn start(&mut self, id: Id, machine: Machine, now: Moment) {
+    fn start(&mut self, id: OperationId, machine: Machine, now: Moment) {
         self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
-    fn wake(&mut self, id: Id, now: Moment) {
+    fn wake(&mut self, id: OperationId, now: Moment) {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let Some(entry) = self.running.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
@@ -335,7 +335,15 @@ impl Coordinator {
         self.advance(id, now);
     }
 
-    fn deliver(&mut self, id: Id, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: Moment) {
+    fn deliver(
+        &mut self,
+        id: OperationId,
+        node: NodeId,
+        phase: RequestKind,
+        round: u32,
+        vote: Vote,
+        now: Moment,
+    ) {
         if self.hand(id, node, phase, round, vote, now) {
             self.advance(id, now);
         }
@@ -345,7 +353,7 @@ impl Coordinator {
     /// nodes answer.
     fn hand(
         &mut self,
-        id: Id,
+        id: OperationId,
         node: NodeId,
         phase: RequestKind,
         round: u32,
@@ -361,7 +369,7 @@ impl Coordinator {
         true
     }
 
-    fn end(&mut self, id: Id) {
+    fn end(&mut self, id: OperationId) {
         let Some(entry) = self.running.remove(&id) else { return };
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));

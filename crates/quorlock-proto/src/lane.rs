@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::membership::Write;
 use crate::time::{BootTime, Moment};
@@ -52,7 +52,7 @@ pub enum Pending {
     /// A vote in some round of some machine.
     Vote {
         /// Which machine.
-        of: Id,
+        of: OperationId,
         /// To which question.
         phase: RequestKind,
         /// In which of its rounds.
@@ -73,7 +73,7 @@ pub enum Pending {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Undo {
     /// The machine that wants to hear of it, while it runs.
-    pub of: Id,
+    pub of: OperationId,
     /// The key to free.
     pub key: Key,
     /// If it still has this token.

@@ -13,7 +13,7 @@ pub use verdict::Badge;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
@@ -36,7 +36,7 @@ pub struct Membership {
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     declaring: Option<Declaring>,
-    declared: Option<(Id, Declared)>,
+    declared: Option<(OperationId, Declared)>,
 }
 
 /// What must be done about the membership.
@@ -49,7 +49,7 @@ pub enum MemberStep {
     /// The node stands otherwise than before.
     Changed(NodeId, Standing),
     /// A declaration is through.
-    Declared(Id, Declared),
+    Declared(OperationId, Declared),
 }
 
 /// What a node is told to remember.
@@ -96,7 +96,7 @@ enum Source {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Declaring {
-    of: Id,
+    of: OperationId,
     cluster: ClusterId,
     is_forced: bool,
     /// Who has not said yet that it remembers the new cluster; nothing while nobody was told of it.
@@ -246,7 +246,7 @@ impl Membership {
 
     /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `Declared` in its
     /// time. Poll next.
-    pub fn declare(&mut self, of: Id, cluster: ClusterId, is_forced: bool) {
+    pub fn declare(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
         if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
             self.declared = Some((of, Declared::Unreachable));
             return;

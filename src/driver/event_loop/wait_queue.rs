@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::super::command::QueueEvent;
 use super::Driver;
 use crate::node::Connection;
-use quorlock_proto::board::Id;
+use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::line;
 use quorlock_proto::quorum::{NodeId, NodeSet};
@@ -17,7 +17,7 @@ use quorlock_proto::vote::Vote;
 impl Driver {
     pub(super) fn enqueue(
         &mut self,
-        id: Id,
+        id: OperationId,
         (key, waited, is_aside): (Key, Duration, bool),
         reply: oneshot::Sender<Vote>,
         now: Moment,
@@ -74,7 +74,7 @@ impl Driver {
     }
 
     /// Where others may stand in line for a lock of ours that does not stand there itself.
-    pub(super) fn waiters_on_other_nodes(&self, id: Id, now: Moment) -> Option<(Key, NodeSet)> {
+    pub(super) fn waiters_on_other_nodes(&self, id: OperationId, now: Moment) -> Option<(Key, NodeSet)> {
         let touched = self.board.touched(id)?;
         if touched.len() == self.links.len() {
             return None;

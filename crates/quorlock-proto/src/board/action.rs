@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Id;
+use super::OperationId;
 use crate::attempt::Refusal;
 use crate::claim::Request;
 use crate::lease::LossReason;
@@ -49,7 +49,7 @@ pub enum Action {
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.
-    Tell(Id, News),
+    Tell(OperationId, News),
 }
 
 /// What a machine has to say to its caller.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
-use super::{Action, Coordinator, Id, Machine, News};
+use super::{Action, Coordinator, Machine, News, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
@@ -15,7 +15,7 @@ use crate::time::Moment;
 
 impl Coordinator {
     /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
-    pub(super) fn advance(&mut self, id: Id, now: Moment) {
+    pub(super) fn advance(&mut self, id: OperationId, now: Moment) {
         let entry = loop {
             let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {

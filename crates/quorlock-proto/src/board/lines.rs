@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Id, Machine, voters};
+use super::{Coordinator, Machine, OperationId, voters};
 use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -10,7 +10,7 @@ use crate::time::Moment;
 
 impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
-    pub fn release_to_next(&mut self, id: Id, now: Moment) -> bool {
+    pub fn release_to_next(&mut self, id: OperationId, now: Moment) -> bool {
         if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.release_to_local();
         }
@@ -19,7 +19,7 @@ impl Coordinator {
 
     /// The nodes where a lock may stand that is still kept.
     #[must_use]
-    pub fn touched(&self, id: Id) -> Option<NodeSet> {
+    pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
         match &self.running.get(&id)?.machine {
             Machine::Lease(lease) if lease.is_kept() => Some(lease.touched()),
             _ => None,
@@ -27,7 +27,13 @@ impl Coordinator {
     }
 
     /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `SurveyResult`.
-    pub fn line_up(&mut self, id: Id, node: NodeId, asked: (RequestKind, Key, Duration), now: Moment) {
+    pub fn line_up(
+        &mut self,
+        id: OperationId,
+        node: NodeId,
+        asked: (RequestKind, Key, Duration),
+        now: Moment,
+    ) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);

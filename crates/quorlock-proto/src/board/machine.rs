@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Id;
+use super::OperationId;
 use crate::attempt::Attempt;
 use crate::lease::{Lease, RenewalPolicy};
 use crate::survey::Survey;
@@ -19,7 +19,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Sets the alarm for when the machine wants to be woken, or leaves one that rings before: that costs a look in
     /// vain, and most locks are given up before it.
-    pub(super) fn set_alarm(&mut self, id: Id, alarms: &mut BTreeSet<(BootTime, Id)>) {
+    pub(super) fn set_alarm(&mut self, id: OperationId, alarms: &mut BTreeSet<(BootTime, OperationId)>) {
         let wake = self.machine.wake_at();
         if self.alarm == wake || self.alarm < wake && !self.machine.renews() {
             return;

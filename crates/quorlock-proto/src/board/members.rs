@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Coordinator, Entry, Id, Machine, News};
+use super::{Action, Coordinator, Entry, Machine, News, OperationId};
 use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
@@ -53,7 +53,7 @@ impl Coordinator {
         self.actions.push_back(Action::Clock(node, oddity));
         let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
         if let (Oddity::Jumped { .. }, Some(worth)) = (oddity, worth) {
-            let machines: Vec<Id> = self.running.keys().copied().collect();
+            let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
                     Some(Machine::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
@@ -74,7 +74,7 @@ impl Coordinator {
     }
 
     /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `Declared`.
-    pub fn declare(&mut self, id: Id, cluster: ClusterId, is_forced: bool, now: Moment) {
+    pub fn declare(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: Moment) {
         if let Some(members) = &mut self.members {
             members.declare(id, cluster, is_forced);
             self.follow_members(now);
@@ -115,7 +115,7 @@ impl Coordinator {
         }
         let is_away =
             |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.unconfirmed(node));
-        let away: Vec<Id> =
+        let away: Vec<OperationId> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
             if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Coordinator, Id, Machine};
+use super::{Action, Coordinator, Machine, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
@@ -22,7 +22,7 @@ impl Coordinator {
 
     /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
     /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
-    pub(super) fn send(&mut self, ask: Request, nodes: NodeSet, of: Id, round: u32, now: Moment) {
+    pub(super) fn send(&mut self, ask: Request, nodes: NodeSet, of: OperationId, round: u32, now: Moment) {
         let phase = ask.phase;
         let up = self.up_of(nodes);
         for node in up.iter() {
@@ -88,7 +88,7 @@ impl Coordinator {
     pub(super) fn ask_as_text(
         &mut self,
         node: NodeId,
-        id: Id,
+        id: OperationId,
         phase: RequestKind,
         round: u32,
         now: Moment,

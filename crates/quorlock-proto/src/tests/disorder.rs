@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::board::{Coordinator, Id, Limits};
+use crate::board::{Coordinator, Limits, OperationId};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::RenewalPolicy;
@@ -22,10 +22,10 @@ use crate::vote::{Bar, Doubt, Fault, Vote};
 #[derive(Clone, Debug)]
 enum Input {
     Acquire { ttl: u64, curious: bool, max_hold: Option<u64>, floor: u64 },
-    Abandon(Id),
-    Extend(Id, u64),
-    Forfeit(Id),
-    Release(Id),
+    Abandon(OperationId),
+    Extend(OperationId, u64),
+    Forfeit(OperationId),
+    Release(OperationId),
     Survey(RequestKind),
     Declare { cluster: u128, is_forced: bool },
     Met(u8, Sight),

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::tests::world::{Wish, World, ms};
 use crate::vote::{Fault, Vote};
 
@@ -130,7 +130,7 @@ fn deeds(with_time: bool) -> impl Strategy<Value = Vec<Deed>> {
 /// A world, and what each client's caller is at.
 struct History {
     world: World,
-    current: Vec<Option<Id>>,
+    current: Vec<Option<OperationId>>,
 }
 
 impl History {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::attempt::Refusal;
-use crate::board::{Action, Coordinator, Id, Limits, News};
+use crate::board::{Action, Coordinator, Limits, News, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
@@ -40,7 +40,7 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 
 pub(crate) struct World {
     nanos: u64,
-    ids: Id,
+    ids: OperationId,
     quorum: Quorum,
     pub(crate) servers: Vec<Server>,
     pub(crate) clients: Vec<Client>,
@@ -63,8 +63,8 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     pub(crate) board: Coordinator,
     wires: Vec<Wire>,
-    news: Vec<(Id, News)>,
-    holds: BTreeMap<Id, Hold>,
+    news: Vec<(OperationId, News)>,
+    holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
     pub(crate) standings: Vec<Option<Standing>>,
@@ -262,11 +262,11 @@ impl World {
 
     // Orders.
 
-    pub(crate) fn acquire(&mut self, who: usize) -> Id {
+    pub(crate) fn acquire(&mut self, who: usize) -> OperationId {
         self.acquire_as(who, Wish::default())
     }
 
-    pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> Id {
+    pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> OperationId {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         let claim = LockSpec {
@@ -282,11 +282,11 @@ impl World {
     }
 
     /// Acquires, and all goes well.
-    pub(crate) fn hold(&mut self, who: usize) -> Id {
+    pub(crate) fn hold(&mut self, who: usize) -> OperationId {
         self.hold_as(who, Wish::default())
     }
 
-    pub(crate) fn hold_as(&mut self, who: usize, wish: Wish) -> Id {
+    pub(crate) fn hold_as(&mut self, who: usize, wish: Wish) -> OperationId {
         let id = self.acquire_as(who, wish);
         self.drive();
         assert!(self.is_valid(who, id), "nothing stands in the way");
@@ -294,7 +294,7 @@ impl World {
         id
     }
 
-    pub(crate) fn abandon(&mut self, who: usize, id: Id) {
+    pub(crate) fn abandon(&mut self, who: usize, id: OperationId) {
         let now = self.now(who);
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
             hold.is_over = true;
@@ -303,7 +303,7 @@ impl World {
         self.act(who);
     }
 
-    pub(crate) fn release(&mut self, who: usize, id: Id) -> bool {
+    pub(crate) fn release(&mut self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
             hold.is_over = true;
@@ -313,14 +313,14 @@ impl World {
         is_known
     }
 
-    pub(crate) fn extend(&mut self, who: usize, id: Id, ttl: Duration) -> bool {
+    pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
         let now = self.now(who);
         let is_held = self.clients[who].board.extend(id, terms(ttl), now);
         self.act(who);
         is_held
     }
 
-    pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> Id {
+    pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> OperationId {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         self.clients[who].board.survey(id, phase, Key::new(KEY), now);
@@ -493,13 +493,13 @@ impl World {
         })
     }
 
-    pub(crate) fn is_valid(&self, who: usize, id: Id) -> bool {
+    pub(crate) fn is_valid(&self, who: usize, id: OperationId) -> bool {
         let now = self.now(who);
         self.clients[who].holds.get(&id).is_some_and(|hold| !hold.is_over && !now.is_past(hold.deadline))
     }
 
     /// The fencing number of a lock that was won.
-    pub(crate) fn number(&self, who: usize, id: Id) -> u64 {
+    pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
         self.clients[who].holds[&id].number.expect("a guarded lock")
     }
 
@@ -509,7 +509,7 @@ impl World {
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
-    pub(crate) fn deadline(&self, who: usize, id: Id) -> Moment {
+    pub(crate) fn deadline(&self, who: usize, id: OperationId) -> Moment {
         self.clients[who].holds[&id].deadline
     }
 
@@ -519,7 +519,7 @@ impl World {
     }
 
     /// Whether the key on this node is of this attempt.
-    pub(crate) fn has(&self, node: usize, id: Id) -> bool {
+    pub(crate) fn has(&self, node: usize, id: OperationId) -> bool {
         let living = self.servers[node].node.living(&lock(), self.nanos);
         living.is_some_and(|entry| entry.value.as_deref() == Some(&token(id).digits()))
     }
@@ -630,7 +630,7 @@ impl World {
         }
     }
 
-    fn hear(&mut self, who: usize, id: Id, news: News) {
+    fn hear(&mut self, who: usize, id: OperationId, news: News) {
         let holds = &mut self.clients[who].holds;
         match &news {
             News::Won { deadline, number, .. } => {
@@ -693,7 +693,7 @@ fn lock() -> Slot {
 }
 
 /// Every attempt has a token of its own.
-pub(crate) fn token(id: Id) -> OwnerToken {
+pub(crate) fn token(id: OperationId) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 

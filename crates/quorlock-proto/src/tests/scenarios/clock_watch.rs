@@ -2,7 +2,7 @@
 
 use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
 use crate::attempt::Why;
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::{Key, RequestKind};
 use crate::lease::LossReason;
 use crate::membership::Standing;
@@ -43,7 +43,7 @@ fn is_out(world: &World, who: usize, node: usize) -> bool {
     matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, Doubt::Clock)))
 }
 
-fn renewal(world: &mut World, lock: Id) {
+fn renewal(world: &mut World, lock: OperationId) {
     world.extend(ALICE, lock, TTL);
     world.drive();
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::Why;
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::RequestKind;
 use crate::test_util::node::{Data, Slot};
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 use crate::vote::{Doubt, Fault, Vote};
 
 /// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
-fn held_by_two() -> (World, Id, Data) {
+fn held_by_two() -> (World, OperationId, Data) {
     let mut world = World::guarded(3);
     let before = data(&world, 1);
     world.cut(ALICE, 2);

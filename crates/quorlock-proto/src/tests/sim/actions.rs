@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
-use crate::board::{Action, Id, News};
+use crate::board::{Action, News, OperationId};
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::membership::{Declared, Standing};
 use crate::test_util::node::Command;
@@ -67,7 +67,7 @@ impl Sim<'_> {
         }
     }
 
-    fn be_told(&mut self, who: usize, id: Id, news: &News) {
+    fn be_told(&mut self, who: usize, id: OperationId, news: &News) {
         match news {
             News::Won { deadline, confirmed, number, rounds } => {
                 tell!(

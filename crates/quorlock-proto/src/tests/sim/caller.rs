@@ -6,7 +6,7 @@ use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::attempt::Why;
-use crate::board::{Id, News};
+use crate::board::{News, OperationId};
 use crate::claim::{LockSpec, RequestKind};
 use crate::lease::RenewalPolicy;
 use crate::quorum::NodeSet;
@@ -27,9 +27,9 @@ pub(super) enum State {
     Idle,
     /// It wants a lock that others have.
     Waiting(Then),
-    Trying(Id),
+    Trying(OperationId),
     Holding {
-        id: Id,
+        id: OperationId,
         until: u64,
     },
 }
@@ -119,7 +119,7 @@ impl Sim<'_> {
         self.act(who);
     }
 
-    fn work(&mut self, who: usize, key: usize, id: Id, until: u64) {
+    fn work(&mut self, who: usize, key: usize, id: OperationId, until: u64) {
         let is_over = self.oracle.records[id as usize].is_told_lost;
         if self.nanos >= until || is_over || self.stage != Stage::Storm {
             let walks_away = self.chance.permille(100);
@@ -147,7 +147,7 @@ impl Sim<'_> {
         self.next_step(who, key, later);
     }
 
-    fn let_go(&mut self, who: usize, key: usize, id: Id, walks_away: bool) {
+    fn let_go(&mut self, who: usize, key: usize, id: OperationId, walks_away: bool) {
         let now = self.now(who);
         tell!(self, "client {who} {} lock {id}", if walks_away { "abandons" } else { "releases" });
         if !walks_away && self.is_valid(id) {
@@ -167,7 +167,7 @@ impl Sim<'_> {
     }
 
     /// As `src/driver/drive/lines.rs` does it: also where the lock does not stand, those in line hear of it.
-    fn give_up(&mut self, who: usize, key: usize, id: Id) {
+    fn give_up(&mut self, who: usize, key: usize, id: OperationId) {
         let (now, name) = (self.now(who), self.keys[key].clone());
         let board = &self.peers[who].board;
         let places = self.places_of(who, &name);
@@ -188,7 +188,7 @@ impl Sim<'_> {
     }
 
     /// What a task hears of its lock.
-    pub(super) fn tell_caller(&mut self, who: usize, id: Id, news: &News) {
+    pub(super) fn tell_caller(&mut self, who: usize, id: OperationId, news: &News) {
         if let News::Surveyed(votes) = news {
             self.be_told_of_line(who, id, votes);
             return;

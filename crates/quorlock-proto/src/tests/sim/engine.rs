@@ -9,7 +9,7 @@ use super::oracle::{Oracle, Violation};
 use super::parts::{Conn, Peer, Site, Way};
 use super::plan::{Plan, Profile};
 use super::tally::{Invariant, Tally};
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::Key;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::Write;
@@ -69,7 +69,7 @@ pub(super) enum Deed {
     },
     /// Somebody looks whether a lock is as it should be; last, just before its deadline.
     Probe {
-        id: Id,
+        id: OperationId,
         deadline: u64,
         is_last: bool,
     },

@@ -8,7 +8,7 @@ use super::engine::Sim;
 use super::excuses::Hurt;
 use super::plan::Slip;
 use super::tally::{Cause, Invariant};
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
@@ -23,9 +23,9 @@ pub(super) struct Oracle {
     /// Every attempt, by its id.
     pub(super) records: Vec<Record>,
     /// Locks that were won and not yet given up.
-    pub(super) open: Vec<Id>,
+    pub(super) open: Vec<OperationId>,
     /// Locks that were won, in that order.
-    pub(super) won: Vec<Id>,
+    pub(super) won: Vec<OperationId>,
     /// How many grants the nodes have run.
     grants: u32,
     /// Node by node: what may have cost a key its time.
@@ -84,7 +84,7 @@ pub(super) struct Record {
     /// The nodes that had its number when it was won, and the place of its grant among all.
     pub(super) numbered: [Option<u32>; 5],
     /// When who else won after it, and whether something excused that.
-    pub(super) overtaken: Option<(u64, Id, Option<Cause>)>,
+    pub(super) overtaken: Option<(u64, OperationId, Option<Cause>)>,
     pub(super) is_told_lost: bool,
     pub(super) is_over: bool,
 }
@@ -138,8 +138,8 @@ impl Record {
 
 impl Oracle {
     /// The id and the token of the next attempt.
-    pub(super) fn begin(&self, slip: Option<Slip>, who: usize, key: usize) -> (Id, OwnerToken) {
-        let id = self.records.len() as Id;
+    pub(super) fn begin(&self, slip: Option<Slip>, who: usize, key: usize) -> (OperationId, OwnerToken) {
+        let id = self.records.len() as OperationId;
         let seed = match slip {
             Some(Slip::TokenReused) => 1_000_000 + (who * 2 + key) as u128,
             _ => u128::from(id),
@@ -148,16 +148,16 @@ impl Oracle {
     }
 
     /// The latest attempt with this token.
-    pub(super) fn of(&self, token: OwnerToken) -> Option<Id> {
-        self.records.iter().rposition(|record| record.token == token).map(|place| place as Id)
+    pub(super) fn of(&self, token: OwnerToken) -> Option<OperationId> {
+        self.records.iter().rposition(|record| record.token == token).map(|place| place as OperationId)
     }
 
-    pub(super) fn confirm(&mut self, id: Id, nodes: NodeSet) {
+    pub(super) fn confirm(&mut self, id: OperationId, nodes: NodeSet) {
         self.records[id as usize].confirmed = nodes;
     }
 
     /// Its holder has given it up.
-    pub(super) fn end(&mut self, id: Id) {
+    pub(super) fn end(&mut self, id: OperationId) {
         self.records[id as usize].is_over = true;
         self.open.retain(|other| *other != id);
     }
@@ -170,14 +170,14 @@ impl Oracle {
         self.open.retain(|id| !records[*id as usize].is_over);
     }
 
-    pub(super) fn life_left(&self, id: Id, now: Moment) -> Option<u64> {
+    pub(super) fn life_left(&self, id: OperationId, now: Moment) -> Option<u64> {
         Some(now.until(self.records[id as usize].deadline?).as_nanos() as u64)
     }
 }
 
 impl Sim<'_> {
     /// Whether its holder, looking at its clock now, would find it valid.
-    pub(super) fn is_valid(&self, id: Id) -> bool {
+    pub(super) fn is_valid(&self, id: OperationId) -> bool {
         let record = &self.oracle.records[id as usize];
         let peer = &self.peers[record.who];
         let runs = !record.is_over && !record.is_told_lost && peer.life == record.life && !peer.is_stopped;
@@ -275,7 +275,7 @@ impl Sim<'_> {
     }
 
     /// Where the key of this lock truly stands.
-    pub(super) fn standing(&self, id: Id) -> NodeSet {
+    pub(super) fn standing(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
         let stands = |node: &usize| {
@@ -286,7 +286,7 @@ impl Sim<'_> {
     }
 
     /// Where it stands until the deadline, if clocks go on as they do.
-    pub(super) fn lasting(&self, id: Id) -> NodeSet {
+    pub(super) fn lasting(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let Some(deadline) = record.deadline else { return NodeSet::EMPTY };
         let clocks = &self.peers[record.who].clocks;
@@ -301,7 +301,7 @@ impl Sim<'_> {
     }
 
     /// Where its key has stood, and something was done since.
-    pub(super) fn robbed_of(&self, id: Id) -> NodeSet {
+    pub(super) fn robbed_of(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let had = record.marks.iter().enumerate().filter(|(_, mark)| mark.had_key);
         both(had.map(|(node, _)| NodeId(node as u8)).collect(), self.oracle.robbed_since(record.start))

@@ -4,7 +4,7 @@ use super::engine::{Deed, Sim, tell};
 use super::excuses::can_forget;
 use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::time::Moment;
@@ -12,7 +12,7 @@ use crate::time::Moment;
 impl Sim<'_> {
     pub(super) fn on_won(
         &mut self,
-        id: Id,
+        id: OperationId,
         deadline: Moment,
         confirmed: NodeSet,
         number: Option<u64>,
@@ -41,7 +41,7 @@ impl Sim<'_> {
         self.watch(id);
     }
 
-    pub(super) fn on_renewed(&mut self, id: Id, deadline: Moment) {
+    pub(super) fn on_renewed(&mut self, id: OperationId, deadline: Moment) {
         self.tally.renewed += 1;
         let (stood, robbed) = (self.standing(id), self.robbed_of(id));
         let record = &mut self.oracle.records[id as usize];
@@ -68,12 +68,12 @@ impl Sim<'_> {
         self.watch(id);
     }
 
-    pub(super) fn on_confirmed(&mut self, id: Id, nodes: NodeSet) {
+    pub(super) fn on_confirmed(&mut self, id: OperationId, nodes: NodeSet) {
         self.oracle.confirm(id, nodes);
         self.check_confirmed(id);
     }
 
-    pub(super) fn on_lost(&mut self, id: Id, loss: LossReason) {
+    pub(super) fn on_lost(&mut self, id: OperationId, loss: LossReason) {
         self.tally.lost(loss);
         self.oracle.records[id as usize].is_told_lost = true;
     }
@@ -90,7 +90,7 @@ impl Sim<'_> {
     }
 
     /// Looks again somewhen before its deadline, and just before that.
-    fn watch(&mut self, id: Id) {
+    fn watch(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
         let (Some(deadline), who) = (record.deadline, record.who) else { return };
         let clocks = self.peers[who].clocks;
@@ -102,7 +102,7 @@ impl Sim<'_> {
         self.at(last, Deed::Probe { id, deadline, is_last: true });
     }
 
-    pub(super) fn probe(&mut self, id: Id, deadline: u64, is_last: bool) {
+    pub(super) fn probe(&mut self, id: OperationId, deadline: u64, is_last: bool) {
         let record = &self.oracle.records[id as usize];
         if record.deadline.is_none_or(|now| now.boot_nanos() != deadline) || !self.is_valid(id) {
             return;
@@ -130,7 +130,7 @@ impl Sim<'_> {
 
     // The promises.
 
-    fn check_standing(&mut self, id: Id) {
+    fn check_standing(&mut self, id: OperationId) {
         if !self.is_valid(id) {
             return;
         }
@@ -150,7 +150,7 @@ impl Sim<'_> {
 
     /// What the margin counts, and what is counted where a clock jumped: a node is confirmed only if the key there lives
     /// for as long as the lock.
-    fn check_confirmed(&mut self, id: Id) {
+    fn check_confirmed(&mut self, id: OperationId) {
         if !self.is_valid(id) {
             return;
         }
@@ -164,7 +164,7 @@ impl Sim<'_> {
         self.breach(Invariant::Confirmed, excuse, &words);
     }
 
-    fn check_exclusion(&mut self, id: Id) {
+    fn check_exclusion(&mut self, id: OperationId) {
         if !self.is_valid(id) {
             return;
         }
@@ -182,14 +182,14 @@ impl Sim<'_> {
         }
     }
 
-    fn in_order(&self, one: Id, other: Id) -> (Id, Id) {
-        let won_at = |id: Id| self.oracle.records[id as usize].won_at;
+    fn in_order(&self, one: OperationId, other: OperationId) -> (OperationId, OperationId) {
+        let won_at = |id: OperationId| self.oracle.records[id as usize].won_at;
         if won_at(one) <= won_at(other) { (one, other) } else { (other, one) }
     }
 
     /// Why the second may have been won while the first was still believed in, if it may: the holder's clocks were
     /// wrong, or on every node that could have refused something was done to the first one's key.
-    fn excuse(&self, first: Id, second: Id) -> Option<Cause> {
+    fn excuse(&self, first: OperationId, second: OperationId) -> Option<Cause> {
         let (first, second) = (&self.oracle.records[first as usize], &self.oracle.records[second as usize]);
         // Either may be the one that is believed in for too long.
         let misled = |record: &Record| self.oracle.misled_since(record.who, record.start);
@@ -211,7 +211,7 @@ impl Sim<'_> {
     }
 
     /// The locks that this one comes after, as the nodes see it.
-    fn overtake(&mut self, id: Id) {
+    fn overtake(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
         let (key, who) = (record.key, record.who);
         for other in self.oracle.open.clone() {
@@ -229,7 +229,7 @@ impl Sim<'_> {
         can_forget(forgot.len(), &self.plan).then_some(Cause::Forgot)
     }
 
-    fn check_numbers(&mut self, id: Id) {
+    fn check_numbers(&mut self, id: OperationId) {
         if self.oracle.records[id as usize].number.is_none() {
             return;
         }
@@ -279,7 +279,7 @@ impl Sim<'_> {
         }
     }
 
-    fn check_members(&mut self, id: Id) {
+    fn check_members(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
         if !record.is_guarded {
             return;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::Sim;
 use super::parts::Way;
 use super::tally::Invariant;
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::{Request, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::Slot;
@@ -44,7 +44,7 @@ impl Sim<'_> {
 
     /// The nodes that have been well for two ttls of a lock that renews itself, and so have the ways to them; none if it
     /// is not old enough, or if its holder was not well.
-    pub(super) fn nodes_without_trouble(&self, id: Id) -> NodeSet {
+    pub(super) fn nodes_without_trouble(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (who, (least, most)) = (record.who, record.ttls);
         let peer = &self.peers[who];
@@ -71,7 +71,7 @@ impl Sim<'_> {
 
     /// A lock that renews itself comes to stand on every node that is well, and so are the ways to it: renewals find the
     /// key missing there, and take it again.
-    pub(super) fn check_redundancy(&mut self, id: Id) {
+    pub(super) fn check_redundancy(&mut self, id: OperationId) {
         if !self.profile.checks_redundancy || !self.is_valid(id) {
             return;
         }

@@ -7,7 +7,7 @@ use super::engine::{Sim, Stage, tell};
 use super::tally::Invariant;
 use crate::attempt::{Refusal, Why};
 use crate::backoff;
-use crate::board::Id;
+use crate::board::OperationId;
 use crate::claim::RequestKind;
 use crate::line::{self, Next, Reaction, Refused, Share, Trust};
 use crate::quorum::NodeId;
@@ -24,7 +24,7 @@ pub(super) struct Wait {
     trust: Trust,
     failures: u32,
     retry_after: Option<Duration>,
-    survey: Option<Id>,
+    survey: Option<OperationId>,
     /// From when on it tries though it is told that the lock is taken, when it did so last, and whether it does so now.
     doubts_at: u64,
     doubted_at: u64,
@@ -141,12 +141,12 @@ impl Sim<'_> {
         self.act(who);
     }
 
-    pub(super) const fn survey(&mut self) -> Id {
+    pub(super) const fn survey(&mut self) -> OperationId {
         self.oracle.surveys += 1;
         SURVEYS + self.oracle.surveys
     }
 
-    pub(super) fn be_told_of_line(&mut self, who: usize, id: Id, votes: &[Vote]) {
+    pub(super) fn be_told_of_line(&mut self, who: usize, id: OperationId, votes: &[Vote]) {
         let asks = |key: &usize| self.peers[who].tasks[*key].wait.survey == Some(id);
         let Some(key) = (0..self.keys.len()).find(asks) else { return };
         self.peers[who].tasks[key].wait.survey = None;
@@ -307,7 +307,7 @@ impl Sim<'_> {
         if std::mem::take(&mut self.peers[who].tasks[key].wait.is_doubting) {
             return;
         }
-        let is_kept = |id: &Id| {
+        let is_kept = |id: &OperationId| {
             let record = &self.oracle.records[*id as usize];
             record.key == key
                 && self.is_valid(*id)
@@ -335,4 +335,4 @@ const MOST_IN_VAIN: u32 = 6;
 /// As `protocol/backoff.rs` has it.
 const LEAST_DOUBT: u64 = 800_000_000;
 /// Surveys have names of their own.
-const SURVEYS: Id = 1 << 40;
+const SURVEYS: OperationId = 1 << 40;
