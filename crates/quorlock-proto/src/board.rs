@@ -8,7 +8,7 @@ mod members;
 mod post;
 
 pub use action::{Action, Limits, News};
-use machine::{Bid, Entry, Machine};
+use machine::{Bid, Entry, Operation};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -100,15 +100,15 @@ impl Coordinator {
         let quorum = self.quorum_in_use();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
-        self.start(id, Machine::Attempt(Box::new(Bid { attempt, tenure })), now);
+        self.start(id, Operation::Attempt(Box::new(Bid { attempt, tenure })), now);
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
     pub fn abandon(&mut self, id: OperationId, now: Moment) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Machine::Attempt(bid)) => bid.attempt.abandon(),
-            Some(Machine::Lease(lease)) => lease.release(now),
-            Some(Machine::Survey(_)) | None => {}
+            Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
+            Some(Operation::Lease(lease)) => lease.release(now),
+            Some(Operation::Survey(_)) | None => {}
         }
         self.advance(id, now);
     }
@@ -118,7 +118,7 @@ impl Coordinator {
     pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: Moment) -> bool {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Machine::Lease(lease)) if lease.is_held() => lease,
+            Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
         lease.extend(terms, |node| voters.absence_to_holders(node, now), now);
@@ -128,7 +128,7 @@ impl Coordinator {
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn forfeit(&mut self, id: OperationId, now: Moment) {
-        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.expire();
             self.advance(id, now);
         }
@@ -138,7 +138,7 @@ impl Coordinator {
     pub fn release(&mut self, id: OperationId, now: Moment) -> bool {
         let settle_by = now.plus(self.limits.node_timeout);
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-            Some(Machine::Lease(lease)) => lease.release(settle_by),
+            Some(Operation::Lease(lease)) => lease.release(settle_by),
             _ => return false,
         }
         self.advance(id, now);
@@ -155,7 +155,7 @@ impl Coordinator {
         let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
         let absence = |node| voters.absence(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
-        self.start(id, Machine::Survey(Box::new(survey)), now);
+        self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
     /// The node is connected. What is owed to it goes out first.
@@ -271,7 +271,7 @@ impl Coordinator {
     /// The keys of locks that are still held, or lost and not yet let go.
     pub fn kept(&self) -> impl Iterator<Item = &Key> {
         self.running.values().filter_map(|entry| match &entry.machine {
-            Machine::Lease(lease) if lease.is_kept() => Some(lease.key()),
+            Operation::Lease(lease) if lease.is_kept() => Some(lease.key()),
             _ => None,
         })
     }
@@ -288,9 +288,9 @@ impl Coordinator {
     #[must_use]
     pub fn is_ours(&self, key: &Key, mark: OwnerHash) -> bool {
         self.running.values().any(|entry| match &entry.machine {
-            Machine::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
-            Machine::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().hash() == mark,
-            Machine::Survey(_) => false,
+            Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
+            Operation::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().hash() == mark,
+            Operation::Survey(_) => false,
         })
     }
 
@@ -298,8 +298,8 @@ impl Coordinator {
     #[must_use]
     pub fn mark(&self, id: OperationId) -> Option<OwnerHash> {
         match &self.running.get(&id)?.machine {
-            Machine::Lease(lease) => Some(lease.token().hash()),
-            Machine::Attempt(_) | Machine::Survey(_) => None,
+            Operation::Lease(lease) => Some(lease.token().hash()),
+            Operation::Attempt(_) | Operation::Survey(_) => None,
         }
     }
 
@@ -308,16 +308,16 @@ impl Coordinator {
     pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
         match &self.lanes[node.index()].awaiting.front()?.pending {
             Pending::Vote { of, .. } => match &self.running.get(of)?.machine {
-                Machine::Lease(lease) => Some(lease.key()),
-                Machine::Attempt(bid) => Some(&bid.attempt.claim().key),
-                Machine::Survey(survey) => Some(survey.key()),
+                Operation::Lease(lease) => Some(lease.key()),
+                Operation::Attempt(bid) => Some(&bid.attempt.claim().key),
+                Operation::Survey(survey) => Some(survey.key()),
             },
             Pending::Undo(undo) => Some(&undo.key),
             Pending::Look { .. } => None,
         }
     }
 
-    fn start(&mut self, id: OperationId, machine: Machine, now: Moment) {
+    fn start(&mut self, id: OperationId, machine: Operation, now: Moment) {
         self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
@@ -328,9 +328,9 @@ impl Coordinator {
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
         match &mut entry.machine {
-            Machine::Attempt(bid) => bid.attempt.on_wake(now),
-            Machine::Lease(lease) => lease.on_wake(|node| voters.absence_to_holders(node, now), now),
-            Machine::Survey(survey) => survey.on_wake(now),
+            Operation::Attempt(bid) => bid.attempt.on_wake(now),
+            Operation::Lease(lease) => lease.on_wake(|node| voters.absence_to_holders(node, now), now),
+            Operation::Survey(survey) => survey.on_wake(now),
         }
         self.advance(id, now);
     }
@@ -362,9 +362,9 @@ impl Coordinator {
     ) -> bool {
         let Some(entry) = self.running.get_mut(&id) else { return false };
         match &mut entry.machine {
-            Machine::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
-            Machine::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
-            Machine::Survey(survey) => survey.on_reply(node, vote),
+            Operation::Attempt(bid) => bid.attempt.on_reply(node, phase, vote, now),
+            Operation::Lease(lease) => lease.on_reply(node, phase, round, vote, now),
+            Operation::Survey(survey) => survey.on_reply(node, vote),
         }
         true
     }
@@ -374,7 +374,7 @@ impl Coordinator {
         if entry.alarm != BootTime::NEVER {
             self.alarms.remove(&(entry.alarm, id));
         }
-        self.leases -= usize::from(matches!(entry.machine, Machine::Lease(_)));
+        self.leases -= usize::from(matches!(entry.machine, Operation::Lease(_)));
     }
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by

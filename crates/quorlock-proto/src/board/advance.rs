@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
-use super::{Action, Coordinator, Machine, News, OperationId};
+use super::{Action, Coordinator, News, Operation, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
@@ -19,7 +19,7 @@ impl Coordinator {
         let entry = loop {
             let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {
-                Machine::Attempt(bid) => match bid.attempt.poll() {
+                Operation::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
@@ -37,7 +37,7 @@ impl Coordinator {
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let news = News::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
-                        entry.machine = Machine::Lease(lease);
+                        entry.machine = Operation::Lease(lease);
                         self.leases += 1;
                         self.actions.push_back(Action::Tell(id, news));
                     }
@@ -46,7 +46,7 @@ impl Coordinator {
                     }
                     None => break entry,
                 },
-                Machine::Lease(lease) => match lease.poll() {
+                Operation::Lease(lease) => match lease.poll() {
                     Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
@@ -78,7 +78,7 @@ impl Coordinator {
                     }
                     None => break entry,
                 },
-                Machine::Survey(survey) => match survey.poll() {
+                Operation::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Ask(phase, nodes)) => {
                         let ask = ask_for_survey(survey, phase, self.members.is_some());
                         self.send(ask, nodes, id, 0, now);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Machine, OperationId, voters};
+use super::{Coordinator, Operation, OperationId, voters};
 use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -11,7 +11,7 @@ use crate::time::Moment;
 impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
     pub fn release_to_next(&mut self, id: OperationId, now: Moment) -> bool {
-        if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+        if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.release_to_local();
         }
         self.release(id, now)
@@ -21,7 +21,7 @@ impl Coordinator {
     #[must_use]
     pub fn touched(&self, id: OperationId) -> Option<NodeSet> {
         match &self.running.get(&id)?.machine {
-            Machine::Lease(lease) if lease.is_kept() => Some(lease.touched()),
+            Operation::Lease(lease) if lease.is_kept() => Some(lease.touched()),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ impl Coordinator {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);
-        self.start(id, Machine::Survey(Box::new(survey)), now);
+        self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
     /// Whether lines may be kept on the node: on one that does not vote the holder's key may be missing, and all who

@@ -11,7 +11,7 @@ use crate::time::{BootTime, Moment};
 /// One machine that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Entry {
-    pub(super) machine: Machine,
+    pub(super) machine: Operation,
     /// When it is to be woken.
     pub(super) alarm: BootTime,
 }
@@ -36,13 +36,13 @@ impl Entry {
 
 /// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Machine {
+pub(super) enum Operation {
     Attempt(Box<Bid>),
     Lease(Lease),
     Survey(Box<Survey>),
 }
 
-impl Machine {
+impl Operation {
     pub(super) fn wake_at(&self) -> BootTime {
         let wake = match self {
             Self::Attempt(bid) => bid.attempt.wake_at().map(Moment::boot),

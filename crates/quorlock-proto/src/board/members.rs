@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Coordinator, Entry, Machine, News, OperationId};
+use super::{Action, Coordinator, Entry, News, Operation, OperationId};
 use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
@@ -56,9 +56,9 @@ impl Coordinator {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-                    Some(Machine::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
-                    Some(Machine::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
-                    Some(Machine::Survey(_)) | None => continue,
+                    Some(Operation::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
+                    Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
+                    Some(Operation::Survey(_)) | None => continue,
                 }
                 self.advance(id, now);
             }
@@ -114,11 +114,11 @@ impl Coordinator {
             return;
         }
         let is_away =
-            |entry: &Entry| matches!(&entry.machine, Machine::Lease(lease) if lease.unconfirmed(node));
+            |entry: &Entry| matches!(&entry.machine, Operation::Lease(lease) if lease.unconfirmed(node));
         let away: Vec<OperationId> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
-            if let Some(Machine::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
+            if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
                 lease.renew_by(now.boot().plus(pause + BETWEEN_LEASES.saturating_mul(place as u32)));
                 self.advance(id, now);
             }

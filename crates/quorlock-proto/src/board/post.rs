@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Coordinator, Machine, OperationId};
+use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
@@ -58,7 +58,7 @@ impl Coordinator {
             lane.owed.push_back(undo.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = lane.absence(now, self.limits.node_timeout)
-                && let Some(Machine::Lease(lease)) =
+                && let Some(Operation::Lease(lease)) =
                     self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
             {
                 lease.on_reply(node, RequestKind::Release, 0, vote, now);
@@ -94,11 +94,11 @@ impl Coordinator {
         now: Moment,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Machine::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
-            Some(Machine::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
+            Some(Operation::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
+            Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }
-            Some(Machine::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
+            Some(Operation::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
             _ => return false,
         };
         let pending = Pending::Vote { of: id, phase, round };
