@@ -8,7 +8,7 @@ mod members;
 mod post;
 
 pub use action::{Action, Limits, News};
-use machine::{Bid, Entry, Operation};
+use machine::{Bid, Operation, OperationEntry};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Coordinator {
     limits: Limits,
     lanes: Vec<Lane>,
     /// Boxed: the map keeps room for more than it has.
-    running: BTreeMap<OperationId, Box<Entry>>,
+    running: BTreeMap<OperationId, Box<OperationEntry>>,
     /// How many of them are leases.
     leases: usize,
     alarms: BTreeSet<(BootTime, OperationId)>,
@@ -318,7 +318,7 @@ impl Coordinator {
     }
 
     fn start(&mut self, id: OperationId, machine: Operation, now: Moment) {
-        self.running.insert(id, Box::new(Entry { machine, alarm: BootTime::NEVER }));
+        self.running.insert(id, Box::new(OperationEntry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 

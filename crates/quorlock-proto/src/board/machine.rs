@@ -10,13 +10,13 @@ use crate::time::{BootTime, Moment};
 
 /// One machine that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Entry {
+pub(super) struct OperationEntry {
     pub(super) machine: Operation,
     /// When it is to be woken.
     pub(super) alarm: BootTime,
 }
 
-impl Entry {
+impl OperationEntry {
     /// Sets the alarm for when the machine wants to be woken, or leaves one that rings before: that costs a look in
     /// vain, and most locks are given up before it.
     pub(super) fn set_alarm(&mut self, id: OperationId, alarms: &mut BTreeSet<(BootTime, OperationId)>) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Coordinator, Entry, News, Operation, OperationId};
+use super::{Action, Coordinator, News, Operation, OperationEntry, OperationId};
 use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
@@ -113,8 +113,7 @@ impl Coordinator {
         if self.leases == 0 {
             return;
         }
-        let is_away =
-            |entry: &Entry| matches!(&entry.machine, Operation::Lease(lease) if lease.unconfirmed(node));
+        let is_away = |entry: &OperationEntry| matches!(&entry.machine, Operation::Lease(lease) if lease.unconfirmed(node));
         let away: Vec<OperationId> =
             self.running.iter().filter(|(_, entry)| is_away(entry)).map(|(id, _)| *id).collect();
         for (place, id) in away.into_iter().enumerate() {
