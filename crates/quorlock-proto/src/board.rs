@@ -8,7 +8,7 @@ mod members;
 mod post;
 
 pub use action::{Action, Limits, News};
-use machine::{Bid, Operation, OperationEntry};
+use machine::{AttemptEntry, Operation, OperationEntry};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Coordinator {
         let quorum = self.quorum_in_use();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
-        self.start(id, Operation::Attempt(Box::new(Bid { attempt, tenure })), now);
+        self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, tenure })), now);
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.

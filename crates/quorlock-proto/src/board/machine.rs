@@ -37,7 +37,7 @@ impl OperationEntry {
 /// Boxed but for the lease, so that many leases cost what a lease costs and not what the largest machine does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
-    Attempt(Box<Bid>),
+    Attempt(Box<AttemptEntry>),
     Lease(Lease),
     Survey(Box<Survey>),
 }
@@ -68,7 +68,7 @@ impl Operation {
 
 /// An attempt, and how its lock is to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Bid {
+pub(super) struct AttemptEntry {
     pub(super) attempt: Attempt,
     pub(super) tenure: RenewalPolicy,
 }
