@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
-use quorlock_proto::board::{Action, Coordinator, Limits, News, OperationId};
+use quorlock_proto::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::quorum::Quorum;
@@ -52,13 +52,13 @@ impl World {
         };
         let tenure = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
-        assert!(self.answer_all(|news| matches!(news, News::Won { .. })), "a free lock is won");
+        assert!(self.answer_all(|news| matches!(news, OperationEvent::Won { .. })), "a free lock is won");
         assert!(self.board.release(id, self.now), "it is held");
-        assert!(self.answer_all(|news| matches!(news, News::Released(_))), "all answered");
+        assert!(self.answer_all(|news| matches!(news, OperationEvent::Released(_))), "all answered");
     }
 
     /// Does what the board asks for, until there is nothing more; whether it said what was expected.
-    fn answer_all(&mut self, is_expected: impl Fn(&News) -> bool) -> bool {
+    fn answer_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
         let mut was_said = false;
         while let Some(action) = self.board.poll() {
             match action {

@@ -13,7 +13,7 @@ use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
-use quorlock_proto::board::{Coordinator, News, OperationId};
+use quorlock_proto::board::{Coordinator, OperationEvent, OperationId};
 use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
@@ -195,16 +195,22 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn notify(&mut self, id: OperationId, news: News, board: &mut Coordinator, now: Moment) {
+    pub(super) fn notify(
+        &mut self,
+        id: OperationId,
+        news: OperationEvent,
+        board: &mut Coordinator,
+        now: Moment,
+    ) {
         match news {
-            News::Surveyed(votes) => self.on_survey_done(id, votes, board),
-            News::Declared(declared) => {
+            OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, board),
+            OperationEvent::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Declaring(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }
-            News::Refused(refusal) => {
+            OperationEvent::Refused(refusal) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 self.events.emit(&Event::Refused { key: record.key.as_str(), why: &refusal.why });
                 if let ReplyTo::Acquiring(reply) = record.caller {
@@ -212,7 +218,7 @@ impl PendingCalls {
                     let _ = reply.send(Err(refusal));
                 }
             }
-            News::Released(votes) => {
+            OperationEvent::Released(votes) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 let confirmed = votes.iter().filter(|vote| vote.confirms_release());
                 self.events.emit(&Event::Released { key: record.key.as_str(), nodes: confirmed.count() });
@@ -221,7 +227,7 @@ impl PendingCalls {
                     let _ = reply.send(votes);
                 }
             }
-            News::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, number, rounds } => {
                 let Some(PendingCall { key, caller: ReplyTo::Acquiring(reply) }) = self.calls.remove(&id)
                 else {
                     return;
@@ -240,48 +246,52 @@ impl PendingCalls {
                     self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, mark });
                 }
             }
-            News::Confirmed(_) | News::Renewing | News::Renewed(_) | News::Unconfirmed(_) | News::Lost(_) => {
+            OperationEvent::Confirmed(_)
+            | OperationEvent::Renewing
+            | OperationEvent::Renewed(_)
+            | OperationEvent::Unconfirmed(_)
+            | OperationEvent::Lost(_) => {
                 self.notify_holder(id, news, board, now);
             }
         }
     }
 
-    fn notify_holder(&mut self, id: OperationId, news: News, board: &mut Coordinator, now: Moment) {
+    fn notify_holder(&mut self, id: OperationId, news: OperationEvent, board: &mut Coordinator, now: Moment) {
         let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
         };
         match news {
-            News::Confirmed(nodes) => return hold.confirm(nodes),
-            News::Renewing => {
+            OperationEvent::Confirmed(nodes) => return hold.confirm(nodes),
+            OperationEvent::Renewing => {
                 let span = debug_span!("renew", key);
                 if !span.is_disabled() {
                     self.renewals.entry(id).or_default().begin(span);
                 }
                 return;
             }
-            News::Renewed(deadline) => {
+            OperationEvent::Renewed(deadline) => {
                 hold.renew(deadline);
                 let span = end_renewal(&|| ExtendOutcome::Renewed(deadline));
                 let remaining = now.until(deadline);
                 span.in_scope(|| self.events.emit(&Event::Renewed { key, remaining }));
             }
-            News::Unconfirmed(votes) => {
+            OperationEvent::Unconfirmed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(hold.deadline());
                 span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
             }
-            News::Lost(loss) => {
+            OperationEvent::Lost(loss) => {
                 hold.mark_lost();
                 let span = end_renewal(&|| ExtendOutcome::Lost);
                 span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
             }
-            News::Won { .. }
-            | News::Refused(_)
-            | News::Released(_)
-            | News::Surveyed(_)
-            | News::Declared(_) => {}
+            OperationEvent::Won { .. }
+            | OperationEvent::Refused(_)
+            | OperationEvent::Released(_)
+            | OperationEvent::Surveyed(_)
+            | OperationEvent::Declared(_) => {}
         }
         if hold.is_lost() {
             // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:

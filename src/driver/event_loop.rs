@@ -22,7 +22,7 @@ use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
-use quorlock_proto::board::{Action, Coordinator, Limits, News};
+use quorlock_proto::board::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::Charter;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
@@ -272,7 +272,7 @@ impl Driver {
                 Action::Clock(node, oddity) => self.on_clock_anomaly(node, oddity),
                 Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
                 Action::Tell(id, news) => {
-                    if matches!(news, News::Declared(_)) {
+                    if matches!(news, OperationEvent::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish();
                     }

@@ -7,7 +7,7 @@ mod machine;
 mod members;
 mod post;
 
-pub use action::{Action, Limits, News};
+pub use action::{Action, Limits, OperationEvent};
 use machine::{AttemptEntry, Operation, OperationEntry};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

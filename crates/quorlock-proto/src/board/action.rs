@@ -49,12 +49,12 @@ pub enum Action {
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.
-    Tell(OperationId, News),
+    Tell(OperationId, OperationEvent),
 }
 
 /// What a machine has to say to its caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum News {
+pub enum OperationEvent {
     /// The attempt won: the lock is held until the deadline, on these nodes.
     Won {
         /// Until when it may be trusted.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
-use super::{Action, Coordinator, News, Operation, OperationId};
+use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
@@ -35,14 +35,14 @@ impl Coordinator {
                         let lease = Lease::new(&bid.attempt, bid.tenure);
                         let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let news = News::Won { deadline, confirmed, number, rounds };
+                        let news = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.machine = Operation::Lease(lease);
                         self.leases += 1;
                         self.actions.push_back(Action::Tell(id, news));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Tell(id, News::Refused(refusal)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Refused(refusal)));
                     }
                     None => break entry,
                 },
@@ -57,24 +57,24 @@ impl Coordinator {
                         let mut ask = ask_for_lease(lease, phase, ttl);
                         ask.fence = past.map(Fence::Number).or(ask.fence);
                         if phase == RequestKind::Renew {
-                            self.actions.push_back(Action::Tell(id, News::Renewing));
+                            self.actions.push_back(Action::Tell(id, OperationEvent::Renewing));
                         }
                         self.send(ask, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Confirmed(nodes)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Confirmed(nodes)));
                     }
                     Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Tell(id, News::Renewed(deadline)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Unconfirmed(votes)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Unconfirmed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Tell(id, News::Lost(loss)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Lost(loss)));
                     }
                     Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Released(votes)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Released(votes)));
                     }
                     None => break entry,
                 },
@@ -84,7 +84,7 @@ impl Coordinator {
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Tell(id, News::Surveyed(votes)));
+                        self.actions.push_back(Action::Tell(id, OperationEvent::Surveyed(votes)));
                     }
                     None => break entry,
                 },

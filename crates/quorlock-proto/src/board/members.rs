@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Action, Coordinator, News, Operation, OperationEntry, OperationId};
+use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
 use crate::lane::{Awaiting, Link, Pending};
 use crate::marker::{ClusterId, Look};
@@ -101,7 +101,7 @@ impl Coordinator {
                     }
                 }
                 MemberStep::Declared(id, declared) => {
-                    self.actions.push_back(Action::Tell(id, News::Declared(declared)));
+                    self.actions.push_back(Action::Tell(id, OperationEvent::Declared(declared)));
                 }
             }
         }

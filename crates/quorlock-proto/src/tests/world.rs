@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::attempt::Refusal;
-use crate::board::{Action, Coordinator, Limits, News, OperationId};
+use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
@@ -63,7 +63,7 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     pub(crate) board: Coordinator,
     wires: Vec<Wire>,
-    news: Vec<(OperationId, News)>,
+    news: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
@@ -336,7 +336,7 @@ impl World {
         self.act(who);
         self.drive();
         self.news(who).into_iter().find_map(|news| match news {
-            News::Declared(declared) => Some(declared),
+            OperationEvent::Declared(declared) => Some(declared),
             _ => None,
         })
     }
@@ -468,27 +468,27 @@ impl World {
     }
 
     /// What this client was told since it was last asked.
-    pub(crate) fn news(&mut self, who: usize) -> Vec<News> {
+    pub(crate) fn news(&mut self, who: usize) -> Vec<OperationEvent> {
         std::mem::take(&mut self.clients[who].news).into_iter().map(|(_, news)| news).collect()
     }
 
     pub(crate) fn refusal(&mut self, who: usize) -> Option<Refusal> {
         self.news(who).into_iter().find_map(|news| match news {
-            News::Refused(refusal) => Some(refusal),
+            OperationEvent::Refused(refusal) => Some(refusal),
             _ => None,
         })
     }
 
     pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
         self.news(who).into_iter().find_map(|news| match news {
-            News::Lost(loss) => Some(loss),
+            OperationEvent::Lost(loss) => Some(loss),
             _ => None,
         })
     }
 
     pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
         self.news(who).into_iter().find_map(|news| match news {
-            News::Released(votes) => Some(votes),
+            OperationEvent::Released(votes) => Some(votes),
             _ => None,
         })
     }
@@ -630,20 +630,20 @@ impl World {
         }
     }
 
-    fn hear(&mut self, who: usize, id: OperationId, news: News) {
+    fn hear(&mut self, who: usize, id: OperationId, news: OperationEvent) {
         let holds = &mut self.clients[who].holds;
         match &news {
-            News::Won { deadline, number, .. } => {
+            OperationEvent::Won { deadline, number, .. } => {
                 holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
             }
-            News::Renewed(deadline) => {
+            OperationEvent::Renewed(deadline) => {
                 if let Some(hold) = holds.get_mut(&id) {
                     hold.deadline = *deadline;
                 }
                 self.check_exclusion();
             }
-            News::Lost(_) => {
+            OperationEvent::Lost(_) => {
                 if let Some(hold) = holds.get_mut(&id) {
                     hold.is_over = true;
                 }

@@ -1,7 +1,7 @@
 //! An attempt: how it wins, fails, and is given up.
 
 use crate::attempt::Why;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
@@ -21,7 +21,7 @@ fn a_quorum_of_grants_is_a_lock_and_its_time_runs_from_before_the_first_byte() {
     assert_eq!(world.news(ALICE), [], "two of five are no lock");
     world.step(ALICE, 2);
     let (deadline, confirmed) = (start.plus(TRUSTED), NodeSet::from_bits(0b10101));
-    assert_eq!(world.news(ALICE), [News::Won { deadline, confirmed, number: None, rounds: 1 }]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Won { deadline, confirmed, number: None, rounds: 1 }]);
     assert!(world.is_valid(ALICE, lock));
 }
 
@@ -96,7 +96,7 @@ fn a_late_grant_joins_the_lease() {
     let lock = world.hold(ALICE);
     world.servers[2].hangs = false;
     world.drive();
-    assert_eq!(world.news(ALICE), [News::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
     assert!(world.has(2, lock), "stragglers go on until all hold the key");
 }
 

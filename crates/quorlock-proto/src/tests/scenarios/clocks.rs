@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::attempt::Why;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::lease::LossReason;
 use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
 
@@ -110,7 +110,7 @@ fn a_paused_holder_wakes_to_a_loss_and_never_to_a_lock() {
     world.release(ALICE, lock);
     world.drive();
     assert!((0..3).all(|node| world.has(node, next)), "its late release deletes nothing");
-    assert!(!world.news(ALICE).iter().any(|news| matches!(news, News::Renewed(_))));
+    assert!(!world.news(ALICE).iter().any(|news| matches!(news, OperationEvent::Renewed(_))));
 }
 
 #[test]
@@ -121,6 +121,6 @@ fn a_holder_told_by_its_own_clock_gives_up_for_good() {
     world.clients[ALICE].board.forfeit(lock, now);
     world.clients[ALICE].board.forfeit(lock, now);
     world.wake(ALICE);
-    assert_eq!(world.news(ALICE), [News::Lost(LossReason::Expired)]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     assert!(!world.extend(ALICE, lock, TTL));
 }

@@ -5,7 +5,7 @@ use super::memory::{
     standing, try_to_take,
 };
 use crate::attempt::Why;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Standing};
@@ -166,7 +166,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
     world.cut(ALICE, 1);
     let told = world.news(ALICE);
-    assert_eq!(told, [News::Declared(Declared::Unreachable)]);
+    assert_eq!(told, [OperationEvent::Declared(Declared::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(Declared::Already), "two say what the third is");

@@ -1,7 +1,7 @@
 //! Fencing numbers: they only grow, whatever clocks do, and cost a second round only where clocks differ.
 
 use crate::attempt::Why;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::Key;
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::LossReason;
@@ -43,7 +43,7 @@ fn fence() -> Slot {
 /// The number and the rounds of the lock that was won last.
 pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.news(who).into_iter().find_map(|news| match news {
-        News::Won { number, rounds, .. } => Some((number.expect("a guarded lock"), rounds)),
+        OperationEvent::Won { number, rounds, .. } => Some((number.expect("a guarded lock"), rounds)),
         _ => None,
     })
 }
@@ -105,7 +105,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
     world.drive();
     assert!(world.is_valid(ALICE, lock));
     let news = world.news(ALICE);
-    assert!(news.contains(&News::Confirmed(NodeSet::from_bits(0b011))), "{news:?}");
+    assert!(news.contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b011))), "{news:?}");
     let fences = [0, 1, 2].map(|node| world.fence(node));
     assert_eq!(fences, [Some(number), Some(number), Some(number + 5)]);
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
 use crate::vote::{Fault, Holder, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
     world.news(who).into_iter().find_map(|news| match news {
-        News::Surveyed(votes) => Some(votes),
+        OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     })
 }

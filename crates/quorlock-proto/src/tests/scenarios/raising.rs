@@ -2,7 +2,7 @@
 
 use super::fencing::{AHEAD, apart, take, won};
 use crate::attempt::Why;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
@@ -40,7 +40,9 @@ fn grants_that_come_during_the_raise_are_raised_or_outranked() {
     assert!(world.fence(4) > number, "it outranks us");
     let confirmed = NodeSet::from_bits(0b01111);
     let news = world.news(ALICE);
-    let [News::Won { confirmed: by, number: given, rounds: 2, .. }] = news[..] else { panic!("{news:?}") };
+    let [OperationEvent::Won { confirmed: by, number: given, rounds: 2, .. }] = news[..] else {
+        panic!("{news:?}")
+    };
     assert_eq!((by, given), (confirmed, number));
     world.drive();
     assert!(world.has(4, lock), "the key is there all the same");
@@ -211,7 +213,7 @@ fn a_raise_whose_answer_was_lost_is_confirmed_by_the_next_renewal() {
     world.news(ALICE);
     world.live(ms(3_334));
     let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
-        News::Confirmed(nodes) => Some(nodes),
+        OperationEvent::Confirmed(nodes) => Some(nodes),
         _ => None,
     });
     assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b111)));
@@ -285,7 +287,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
     world.news(ALICE);
     world.step(ALICE, 2);
     let two: NodeSet = (0..2).map(NodeId).collect();
-    assert_eq!(world.news(ALICE), [News::Confirmed(two)]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Confirmed(two)]);
 }
 
 /// Her clock is behind, so her wish would be too small, but for the number she was given last.

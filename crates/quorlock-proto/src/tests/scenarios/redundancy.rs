@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fencing::{AHEAD, apart};
 use super::memory::NO_VOTE;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -179,7 +179,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.news(ALICE);
         world.live(NO_VOTE - LONGEST_TTL);
         assert!(world.has(node, lock), "node {node}");
-        assert!(world.news(ALICE).contains(&News::Confirmed(NodeSet::from_bits(0b111))));
+        assert!(world.news(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
 }
 
@@ -195,7 +195,7 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
         try_by_steps(&mut world);
         (0..3).for_each(|node| while world.step(ALICE, node) {});
         world.wake(ALICE);
-        let is_renewal = |news: &News| matches!(news, News::Renewing);
+        let is_renewal = |news: &OperationEvent| matches!(news, OperationEvent::Renewing);
         renewals += world.news(ALICE).iter().filter(|news| is_renewal(news)).count();
     }
     assert!((10..30).contains(&renewals), "{renewals}");
@@ -242,7 +242,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         assert!(!world.clients[ALICE].oddities.is_empty(), "the jump was seen");
         assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
         let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
-            News::Confirmed(nodes) => Some(nodes),
+            OperationEvent::Confirmed(nodes) => Some(nodes),
             _ => None,
         });
         assert_eq!(confirmed.last(), Some(NodeSet::from_bits(0b011)), "jumps first: {jumps_first}");
@@ -340,6 +340,6 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
         world.sleep(ms(40));
         world.drive();
     }
-    let rounds = world.news(ALICE).iter().filter(|news| matches!(news, News::Renewing)).count();
+    let rounds = world.news(ALICE).iter().filter(|news| matches!(news, OperationEvent::Renewing)).count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
 use crate::vote::{Fault, Vote};
@@ -116,7 +116,7 @@ fn a_lock_is_released_once() {
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));
     let told = world.news(ALICE);
-    assert_eq!(told.iter().filter(|news| matches!(news, News::Released(_))).count(), 1);
+    assert_eq!(told.iter().filter(|news| matches!(news, OperationEvent::Released(_))).count(), 1);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_release_under_a_renewal_ends_quietly() {
     world.news(ALICE);
     world.drive();
     let told = world.news(ALICE);
-    assert!(matches!(told[..], [News::Released(_)]), "{told:?}");
+    assert!(matches!(told[..], [OperationEvent::Released(_)]), "{told:?}");
 }
 
 #[test]

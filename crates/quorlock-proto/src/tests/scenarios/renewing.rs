@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
@@ -13,8 +13,8 @@ use crate::vote::{Fault, Vote};
 const THIRD: Duration = Duration::from_nanos(3_333_333_334);
 const OTHER: Option<&[u8]> = Some(b"somebody else");
 
-fn has_renewed(news: &[News]) -> bool {
-    news.iter().any(|news| matches!(news, News::Renewed(_)))
+fn has_renewed(news: &[OperationEvent]) -> bool {
+    news.iter().any(|news| matches!(news, OperationEvent::Renewed(_)))
 }
 
 fn hang_all(world: &mut World) {
@@ -30,14 +30,14 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let sent = world.now(ALICE);
     world.pass(ms(100));
     world.step(ALICE, 0);
-    assert_eq!(world.news(ALICE), [News::Renewing]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Renewing]);
     world.step(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
     assert!(deadline.until(sent.plus(TRUSTED)) <= Duration::from_nanos(1), "not from when it was answered");
-    let confirmed = News::Confirmed(NodeSet::from_bits(0b011));
-    assert_eq!(world.news(ALICE), [confirmed, News::Renewed(deadline)]);
+    let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
+    assert_eq!(world.news(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
     world.step(ALICE, 2);
-    assert_eq!(world.news(ALICE), [News::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     hang_all(&mut world);
     world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
     let news = world.news(ALICE);
-    let unconfirmed = news.iter().filter(|news| matches!(news, News::Unconfirmed(_))).count();
+    let unconfirmed = news.iter().filter(|news| matches!(news, OperationEvent::Unconfirmed(_))).count();
     assert!(unconfirmed >= 3, "asked again and again: {news:?}");
     assert!(!has_renewed(&news) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
@@ -97,7 +97,7 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
     for node in 0..3 {
         world.answer(ALICE, node);
     }
-    assert_eq!(world.news(ALICE), [News::Lost(LossReason::Expired)]);
+    assert_eq!(world.news(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     world.sleep(ms(100));
     assert_eq!(world.news(ALICE), [], "lost once and for all");
 }
@@ -126,7 +126,9 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     world.sleep(THIRD);
     world.sleep(NODE_TIMEOUT);
     let news = world.news(ALICE);
-    let [News::Renewing, News::Unconfirmed(votes)] = &news[..] else { panic!("{news:?}") };
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
+        panic!("{news:?}")
+    };
     assert_eq!(votes[..], vec![Vote::Unknown(Fault::Silent); 3], "the time was over");
     world.step(ALICE, 0);
     world.step(ALICE, 1);
@@ -171,7 +173,7 @@ fn extend_never_shortens() {
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert_eq!(world.life(0), life, "nor do the keys");
-    assert!(world.news(ALICE).contains(&News::Renewed(deadline)));
+    assert!(world.news(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
 #[test]
@@ -200,7 +202,9 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     world.cut(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
     let news = world.news(ALICE);
-    let [News::Renewing, News::Unconfirmed(votes)] = &news[..] else { panic!("{news:?}") };
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
+        panic!("{news:?}")
+    };
     assert_eq!(votes[2], Vote::Unknown(Fault::NotWaitedFor));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
     world.drive();
@@ -248,7 +252,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.servers[2].hangs = false;
     world.cut(ALICE, 2);
     let unconfirmed = world.news(ALICE);
-    assert!(matches!(unconfirmed[..], [News::Unconfirmed(_)]), "{unconfirmed:?}");
+    assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.sleep(TTL / 10);
     world.drive();
     assert!(has_renewed(&world.news(ALICE)), "the two that have it now make a quorum");
@@ -402,7 +406,7 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
         assert!(world.extend(ALICE, lock, ms(400)));
         world.drive();
         for news in world.news(ALICE) {
-            if let News::Confirmed(nodes) = news {
+            if let OperationEvent::Confirmed(nodes) = news {
                 stands_on = nodes;
             }
         }

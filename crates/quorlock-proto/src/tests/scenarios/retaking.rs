@@ -1,7 +1,7 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
 use super::memory::meet_anew;
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
@@ -36,8 +36,7 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     assert!(world.answer(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
-    let is_counted =
-        |news: &News| matches!(news, News::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
+    let is_counted = |news: &OperationEvent| matches!(news, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
     let news = world.news(ALICE);
     assert!(!news.iter().any(is_counted), "{news:?}");
     // The next renewal finds the key, and from then on it lives as long as the lock.

@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 
 use super::fencing::won;
 use super::memory::{marker, meet_anew};
-use crate::board::News;
+use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::marker::usual_retention;
@@ -199,7 +199,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
     let surveyed = world.news(ALICE).into_iter().find_map(|news| match news {
-        News::Surveyed(votes) => Some(votes),
+        OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     });
     assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::Held { .. }))));

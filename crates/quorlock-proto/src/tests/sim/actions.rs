@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
-use crate::board::{Action, News, OperationId};
+use crate::board::{Action, OperationEvent, OperationId};
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::membership::{Declared, Standing};
 use crate::test_util::node::Command;
@@ -67,32 +67,34 @@ impl Sim<'_> {
         }
     }
 
-    fn be_told(&mut self, who: usize, id: OperationId, news: &News) {
+    fn be_told(&mut self, who: usize, id: OperationId, news: &OperationEvent) {
         match news {
-            News::Won { deadline, confirmed, number, rounds } => {
+            OperationEvent::Won { deadline, confirmed, number, rounds } => {
                 tell!(
                     self,
                     "client {who} has lock {id}, number {number:?}, on {confirmed:?}, in {rounds} rounds"
                 );
                 self.on_won(id, *deadline, *confirmed, *number, *rounds);
             }
-            News::Refused(refusal) => tell!(self, "client {who} is refused lock {id}: {:?}", refusal.why),
-            News::Confirmed(nodes) => self.on_confirmed(id, *nodes),
-            News::Renewed(deadline) => {
+            OperationEvent::Refused(refusal) => {
+                tell!(self, "client {who} is refused lock {id}: {:?}", refusal.why)
+            }
+            OperationEvent::Confirmed(nodes) => self.on_confirmed(id, *nodes),
+            OperationEvent::Renewed(deadline) => {
                 tell!(self, "client {who} has renewed lock {id}");
                 self.on_renewed(id, *deadline);
             }
-            News::Unconfirmed(votes) => {
+            OperationEvent::Unconfirmed(votes) => {
                 self.tally.unconfirmed += 1;
                 tell!(self, "client {who} could not renew lock {id}: {votes:?}");
             }
-            News::Lost(loss) => {
+            OperationEvent::Lost(loss) => {
                 tell!(self, "client {who} is told that lock {id} is lost: {loss:?}");
                 self.on_lost(id, *loss);
             }
-            News::Released(_) => self.tally.released += 1,
-            News::Renewing | News::Surveyed(_) => {}
-            News::Declared(declared) => {
+            OperationEvent::Released(_) => self.tally.released += 1,
+            OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
+            OperationEvent::Declared(declared) => {
                 tell!(self, "client {who}'s declaration: {declared:?}");
                 if *declared == Declared::Fresh {
                     self.on_declared();

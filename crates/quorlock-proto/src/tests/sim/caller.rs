@@ -6,7 +6,7 @@ use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::attempt::Why;
-use crate::board::{News, OperationId};
+use crate::board::{OperationEvent, OperationId};
 use crate::claim::{LockSpec, RequestKind};
 use crate::lease::RenewalPolicy;
 use crate::quorum::NodeSet;
@@ -188,15 +188,15 @@ impl Sim<'_> {
     }
 
     /// What a task hears of its lock.
-    pub(super) fn tell_caller(&mut self, who: usize, id: OperationId, news: &News) {
-        if let News::Surveyed(votes) = news {
+    pub(super) fn tell_caller(&mut self, who: usize, id: OperationId, news: &OperationEvent) {
+        if let OperationEvent::Surveyed(votes) = news {
             self.be_told_of_line(who, id, votes);
             return;
         }
         let key = self.oracle.records.get(id as usize).map_or(usize::MAX, |record| record.key);
         let Some(task) = self.peers[who].tasks.get(key).copied() else { return };
         match news {
-            News::Won { .. } if task.state == State::Trying(id) => {
+            OperationEvent::Won { .. } if task.state == State::Trying(id) => {
                 let Some(work) = self.oracle.life_left(id, self.now(who)) else { return };
                 let work = self.chance.below(work * self.plan.work / 100 + 1);
                 let until = self.nanos + work;
@@ -214,7 +214,7 @@ impl Sim<'_> {
                 let later = if self.chance.permille(50) { 0 } else { self.chance.below(work + 1) };
                 self.next_step(who, key, later);
             }
-            News::Refused(refusal) if task.state == State::Trying(id) => {
+            OperationEvent::Refused(refusal) if task.state == State::Trying(id) => {
                 self.oracle.end(id);
                 if task.wait.is_on {
                     self.wait_on(who, key, refusal);
@@ -230,7 +230,7 @@ impl Sim<'_> {
                 let later = if self.chance.permille(500) { told + pause } else { pause };
                 self.next_step(who, key, later);
             }
-            News::Lost(_) if matches!(task.state, State::Holding { id: held, .. } if held == id) => {
+            OperationEvent::Lost(_) if matches!(task.state, State::Holding { id: held, .. } if held == id) => {
                 let later = self.chance.of_any_size(100_000, 50_000_000);
                 self.next_step(who, key, later);
             }
