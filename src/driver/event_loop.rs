@@ -265,7 +265,7 @@ impl Driver {
         while let Some(action) = self.board.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
-                Action::Look { node, write, as_text } => {
+                Action::ReadMarker { node, write, as_text } => {
                     self.read_marker(node, write.as_ref(), as_text);
                 }
                 Action::Standing(node, standing) => self.set_voting_status(node, &standing, now),

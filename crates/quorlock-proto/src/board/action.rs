@@ -34,7 +34,7 @@ pub enum Action {
         as_text: bool,
     },
     /// Ask this node what it remembers of its cluster, after it was told what to remember.
-    Look {
+    ReadMarker {
         /// Which node.
         node: NodeId,
         /// What it is told.

@@ -161,7 +161,7 @@ impl Coordinator {
     fn look(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
         let pending = Pending::Look { write: write.clone(), as_text };
         self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
-        self.actions.push_back(Action::Look { node, write, as_text });
+        self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
 }
 

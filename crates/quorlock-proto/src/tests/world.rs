@@ -602,7 +602,7 @@ impl World {
                         }
                     }
                 }
-                Action::Look { node, write, as_text } => {
+                Action::ReadMarker { node, write, as_text } => {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));

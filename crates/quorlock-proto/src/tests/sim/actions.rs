@@ -25,7 +25,7 @@ impl Sim<'_> {
                         }
                     }
                 }
-                Action::Look { node, write, as_text } => {
+                Action::ReadMarker { node, write, as_text } => {
                     if let Some(write) = &write {
                         self.check_write(who, node.index(), write);
                     }
