@@ -43,7 +43,7 @@ pub enum Action {
         as_text: bool,
     },
     /// The node stands otherwise than before.
-    Standing(NodeId, Standing),
+    VotingStatus(NodeId, Standing),
     /// The node's clock is odd.
     Clock(NodeId, Oddity),
     /// Give up this node's connection, and dial it anew.

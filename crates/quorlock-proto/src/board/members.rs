@@ -95,7 +95,7 @@ impl Coordinator {
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
                 MemberStep::Changed(node, standing) => {
                     let is_voting = standing == Standing::Voting;
-                    self.actions.push_back(Action::Standing(node, standing));
+                    self.actions.push_back(Action::VotingStatus(node, standing));
                     if is_voting {
                         self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);
                     }

@@ -616,7 +616,7 @@ impl World {
                         wire.sent.push_back(Command { ask, as_text, badge: None, write });
                     }
                 }
-                Action::Standing(node, standing) => {
+                Action::VotingStatus(node, standing) => {
                     self.clients[who].standings[node.index()] = Some(standing);
                     self.clients[who].changes += 1;
                 }

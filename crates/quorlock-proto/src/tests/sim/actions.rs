@@ -34,7 +34,7 @@ impl Sim<'_> {
                         self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
                     }
                 }
-                Action::Standing(node, standing) => {
+                Action::VotingStatus(node, standing) => {
                     self.peers[who].votes[node.index()] = standing == Standing::Voting;
                     self.note_trouble_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
