@@ -45,7 +45,7 @@ pub enum Action {
     /// The node stands otherwise than before.
     VotingStatus(NodeId, Standing),
     /// The node's clock is odd.
-    Clock(NodeId, Oddity),
+    ClockAnomaly(NodeId, Oddity),
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.

@@ -50,7 +50,7 @@ impl Coordinator {
         let Some(oddity) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
             return;
         };
-        self.actions.push_back(Action::Clock(node, oddity));
+        self.actions.push_back(Action::ClockAnomaly(node, oddity));
         let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
         if let (Oddity::Jumped { .. }, Some(worth)) = (oddity, worth) {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();

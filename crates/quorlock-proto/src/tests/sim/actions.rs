@@ -39,7 +39,9 @@ impl Sim<'_> {
                     self.note_trouble_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
                 }
-                Action::Clock(node, oddity) => tell!(self, "client {who} sees node {}: {oddity:?}", node.0),
+                Action::ClockAnomaly(node, oddity) => {
+                    tell!(self, "client {who} sees node {}: {oddity:?}", node.0)
+                }
                 Action::Redial(node) => {
                     // The board has let go of it already.
                     if let Some(place) = self.peers[who].wires[node.index()] {
