@@ -69,7 +69,7 @@ impl World {
                         self.board.on_reply(node, vote, self.now);
                     }
                 }
-                Action::Tell(_, news) => was_said |= is_expected(&news),
+                Action::Notify(_, news) => was_said |= is_expected(&news),
                 _ => {}
             }
         }

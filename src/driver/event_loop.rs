@@ -271,7 +271,7 @@ impl Driver {
                 Action::VotingStatus(node, standing) => self.set_voting_status(node, &standing, now),
                 Action::ClockAnomaly(node, oddity) => self.on_clock_anomaly(node, oddity),
                 Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
-                Action::Tell(id, news) => {
+                Action::Notify(id, news) => {
                     if matches!(news, OperationEvent::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish();

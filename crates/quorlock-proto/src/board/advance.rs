@@ -39,10 +39,10 @@ impl Coordinator {
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.machine = Operation::Lease(lease);
                         self.leases += 1;
-                        self.actions.push_back(Action::Tell(id, news));
+                        self.actions.push_back(Action::Notify(id, news));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Refused(refusal)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));
                     }
                     None => break entry,
                 },
@@ -57,24 +57,24 @@ impl Coordinator {
                         let mut ask = ask_for_lease(lease, phase, ttl);
                         ask.fence = past.map(Fence::Number).or(ask.fence);
                         if phase == RequestKind::Renew {
-                            self.actions.push_back(Action::Tell(id, OperationEvent::Renewing));
+                            self.actions.push_back(Action::Notify(id, OperationEvent::Renewing));
                         }
                         self.send(ask, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Confirmed(nodes)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Confirmed(nodes)));
                     }
                     Some(LeaseStep::Renewed(deadline)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Renewed(deadline)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Renewed(deadline)));
                     }
                     Some(LeaseStep::Unconfirmed(votes)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Unconfirmed(votes)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Unconfirmed(votes)));
                     }
                     Some(LeaseStep::Lost(loss)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Lost(loss)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Lost(loss)));
                     }
                     Some(LeaseStep::Released(votes)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Released(votes)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Released(votes)));
                     }
                     None => break entry,
                 },
@@ -84,7 +84,7 @@ impl Coordinator {
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
-                        self.actions.push_back(Action::Tell(id, OperationEvent::Surveyed(votes)));
+                        self.actions.push_back(Action::Notify(id, OperationEvent::Surveyed(votes)));
                     }
                     None => break entry,
                 },

@@ -101,7 +101,7 @@ impl Coordinator {
                     }
                 }
                 MemberStep::Declared(id, declared) => {
-                    self.actions.push_back(Action::Tell(id, OperationEvent::Declared(declared)));
+                    self.actions.push_back(Action::Notify(id, OperationEvent::Declared(declared)));
                 }
             }
         }

@@ -625,7 +625,7 @@ impl World {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());
                 }
-                Action::Tell(id, news) => self.hear(who, id, news),
+                Action::Notify(id, news) => self.hear(who, id, news),
             }
         }
     }

@@ -51,7 +51,7 @@ impl Sim<'_> {
                     self.drop_wire(who, node.index());
                     tell!(self, "client {who} gives up its connection to node {}", node.0);
                 }
-                Action::Tell(id, news) => self.be_told(who, id, &news),
+                Action::Notify(id, news) => self.be_told(who, id, &news),
             }
         }
         self.note_known_nodes(who);
