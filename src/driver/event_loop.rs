@@ -157,7 +157,7 @@ impl Driver {
     /// sockets before anybody is called silent for them.
     fn must_listen_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
-        gap >= BLOCKED_NANOS && self.board.awaits() && pin!(yield_now()).poll(cx).is_pending()
+        gap >= BLOCKED_NANOS && self.board.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
 
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller

@@ -16,7 +16,7 @@ use crate::vote::{Fault, Vote};
 impl Coordinator {
     /// Whether any node owes an answer.
     #[must_use]
-    pub fn awaits(&self) -> bool {
+    pub fn has_in_flight(&self) -> bool {
         self.lanes.iter().any(|lane| !lane.awaiting.is_empty())
     }
 
