@@ -25,7 +25,7 @@ impl Coordinator {
                         let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
                         let undo = Undo { of: id, key, token, phase: RequestKind::Release, until };
-                        self.undo(nodes, &undo, now);
+                        self.release_later(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
                         let ask = ask_for_attempt(&bid.attempt, phase);
@@ -51,7 +51,7 @@ impl Coordinator {
                         let until = lease.keys_until().plus(UNDO_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let undo = Undo { of: id, key, token, phase: lease.release_kind(), until };
-                        self.undo(nodes, &undo, now);
+                        self.release_later(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
                         let mut ask = ask_for_lease(lease, phase, ttl);

@@ -44,7 +44,7 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn undo(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
+    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = Pending::Undo(undo.clone());
