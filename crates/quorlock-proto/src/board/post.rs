@@ -66,7 +66,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn send_undo(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
+    pub(super) fn send_pending_release(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
         self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending: Pending::Undo(undo) });
@@ -78,7 +78,7 @@ impl Coordinator {
         lane.retry_at = None;
         for undo in std::mem::take(&mut lane.owed) {
             if !undo.until.is_due(now) {
-                self.send_undo(node, undo, false, now);
+                self.send_pending_release(node, undo, false, now);
             }
         }
     }
@@ -137,7 +137,7 @@ impl Coordinator {
         match vote {
             Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
-            Vote::Unknown(Fault::NoScript) => return self.send_undo(node, undo, true, now),
+            Vote::Unknown(Fault::NoScript) => return self.send_pending_release(node, undo, true, now),
             // The node answered, but has not done it.
             _ => {
                 let pause = if matches!(vote, Vote::Barred(_)) { BARRED_UNDO_RETRY } else { UNDO_RETRY };
