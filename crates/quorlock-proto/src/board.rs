@@ -161,7 +161,7 @@ impl Coordinator {
     /// The node is connected. What is owed to it goes out first.
     pub fn on_up(&mut self, node: NodeId, now: Moment) {
         self.lanes[node.index()].link = Link::Up;
-        self.send_owed(node, now);
+        self.send_pending_releases(node, now);
     }
 
     /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
@@ -222,7 +222,7 @@ impl Coordinator {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
             } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {
-                self.send_owed(node, now);
+                self.send_pending_releases(node, now);
             }
         }
         self.follow_members(now);

@@ -73,7 +73,7 @@ impl Coordinator {
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
-    pub(super) fn send_owed(&mut self, node: NodeId, now: Moment) {
+    pub(super) fn send_pending_releases(&mut self, node: NodeId, now: Moment) {
         let lane = &mut self.lanes[node.index()];
         lane.retry_at = None;
         for undo in std::mem::take(&mut lane.owed) {
