@@ -193,7 +193,9 @@ impl Coordinator {
         match answered.pending {
             Pending::Vote { of, phase, round } => {
                 let vote = self.weigh(node, phase, vote, now);
-                if vote != Vote::Unknown(Fault::NoScript) || !self.ask_as_text(node, of, phase, round, now) {
+                if vote != Vote::Unknown(Fault::NoScript)
+                    || !self.retry_with_source(node, of, phase, round, now)
+                {
                     self.deliver(of, node, phase, round, vote, now);
                 }
                 Some((of, phase))

@@ -85,7 +85,7 @@ impl Coordinator {
 
     /// The node has lost its scripts: the question goes out once more with the script's text, but only while its
     /// answer matters. Behind an undo of the same token it would bring back what was undone.
-    pub(super) fn ask_as_text(
+    pub(super) fn retry_with_source(
         &mut self,
         node: NodeId,
         id: OperationId,
