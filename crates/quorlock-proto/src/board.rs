@@ -167,12 +167,12 @@ impl Coordinator {
     /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
     /// unknown, undos without one are owed.
     pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
-        self.unlink(node, Link::Down(why), now);
+        self.disconnect(node, Link::Down(why), now);
     }
 
     /// The node may not serve us.
     pub fn on_barred(&mut self, node: NodeId, bar: Bar, now: Moment) {
-        self.unlink(node, Link::Barred(bar), now);
+        self.disconnect(node, Link::Barred(bar), now);
     }
 
     /// What the node's next answer will be an answer to; `None` if it owes none.

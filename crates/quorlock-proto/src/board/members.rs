@@ -36,7 +36,7 @@ impl Coordinator {
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (Pending::Vote { .. } | Pending::Undo(_), _) => {
                 self.actions.push_back(Action::Redial(node));
-                self.unlink(node, Link::Down(Arc::from("answers out of order")), now);
+                self.disconnect(node, Link::Down(Arc::from("answers out of order")), now);
             }
         }
     }

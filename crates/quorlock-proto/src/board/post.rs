@@ -107,7 +107,7 @@ impl Coordinator {
         true
     }
 
-    pub(super) fn unlink(&mut self, node: NodeId, link: Link, now: Moment) {
+    pub(super) fn disconnect(&mut self, node: NodeId, link: Link, now: Moment) {
         let lane = &mut self.lanes[node.index()];
         lane.link = link;
         lane.retry_at = None;
