@@ -206,7 +206,7 @@ impl Coordinator {
             }
             Pending::Undo(undo) => {
                 let of = undo.of;
-                self.on_undone(node, undo, vote, now);
+                self.on_pending_release_done(node, undo, vote, now);
                 Some((of, RequestKind::Release))
             }
         }

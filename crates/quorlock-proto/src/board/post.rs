@@ -132,7 +132,7 @@ impl Coordinator {
     }
 
     /// A node's answer to an undo.
-    pub(super) fn on_undone(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
+    pub(super) fn on_pending_release_done(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
         let of = undo.of;
         match vote {
             Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
