@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::post::{ask_for_attempt, ask_for_lease, ask_for_survey};
+use super::post::{ask_for_lease, ask_for_survey, attempt_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
@@ -28,7 +28,7 @@ impl Coordinator {
                         self.release_later(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
-                        let ask = ask_for_attempt(&bid.attempt, phase);
+                        let ask = attempt_request(&bid.attempt, phase);
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {

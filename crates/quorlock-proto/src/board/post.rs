@@ -94,7 +94,7 @@ impl Coordinator {
         now: Moment,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
-            Some(Operation::Attempt(bid)) if bid.attempt.is_open() => ask_for_attempt(&bid.attempt, phase),
+            Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 ask_for_lease(lease, phase, lease.renewal_ttl())
             }
@@ -155,7 +155,7 @@ fn release_of(undo: &Undo) -> Request {
     Request { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
 }
 
-pub(super) fn ask_for_attempt(attempt: &Attempt, phase: RequestKind) -> Request {
+pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
     let claim = attempt.claim();
     let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
     Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
