@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::post::{ask_for_lease, ask_for_survey, attempt_request};
+use super::post::{ask_for_survey, attempt_request, lease_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
@@ -54,7 +54,7 @@ impl Coordinator {
                         self.release_later(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
-                        let mut ask = ask_for_lease(lease, phase, ttl);
+                        let mut ask = lease_request(lease, phase, ttl);
                         ask.fence = past.map(Fence::Number).or(ask.fence);
                         if phase == RequestKind::Renew {
                             self.actions.push_back(Action::Notify(id, OperationEvent::Renewing));

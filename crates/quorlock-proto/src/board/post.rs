@@ -96,7 +96,7 @@ impl Coordinator {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
             Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
-                ask_for_lease(lease, phase, lease.renewal_ttl())
+                lease_request(lease, phase, lease.renewal_ttl())
             }
             Some(Operation::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
             _ => return false,
@@ -161,7 +161,7 @@ pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request 
     Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 
-pub(super) fn ask_for_lease(lease: &Lease, phase: RequestKind, ttl: Duration) -> Request {
+pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) -> Request {
     Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
