@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::post::{ask_for_survey, attempt_request, lease_request};
+use super::post::{attempt_request, lease_request, survey_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
@@ -80,7 +80,7 @@ impl Coordinator {
                 },
                 Operation::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Ask(phase, nodes)) => {
-                        let ask = ask_for_survey(survey, phase, self.members.is_some());
+                        let ask = survey_request(survey, phase, self.members.is_some());
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {

@@ -98,7 +98,7 @@ impl Coordinator {
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())
             }
-            Some(Operation::Survey(survey)) => ask_for_survey(survey, phase, self.members.is_some()),
+            Some(Operation::Survey(survey)) => survey_request(survey, phase, self.members.is_some()),
             _ => return false,
         };
         let pending = Pending::Vote { of: id, phase, round };
@@ -165,7 +165,7 @@ pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) ->
     Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn ask_for_survey(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Request {
+pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Request {
     let fence = (is_guarded && phase.is_force_release()).then_some(Fence::Next);
     Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
