@@ -140,7 +140,8 @@ impl Coordinator {
             Vote::Unknown(Fault::NoScript) => return self.send_pending_release(node, undo, true, now),
             // The node answered, but has not done it.
             _ => {
-                let pause = if matches!(vote, Vote::Barred(_)) { BARRED_UNDO_RETRY } else { RELEASE_RETRY };
+                let pause =
+                    if matches!(vote, Vote::Barred(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let lane = &mut self.lanes[node.index()];
                 lane.owed.push_back(undo);
@@ -173,4 +174,4 @@ pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_guarded: bo
 /// How soon a node is asked again that answered an undo with an error.
 const RELEASE_RETRY: Duration = Duration::from_millis(250);
 /// The same, where somebody has to grant a right first.
-const BARRED_UNDO_RETRY: Duration = Duration::from_secs(5);
+const EXCLUDED_RELEASE_RETRY: Duration = Duration::from_secs(5);
