@@ -22,7 +22,8 @@ impl Coordinator {
                 Operation::Attempt(bid) => match bid.attempt.poll() {
                     Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
-                        let until = attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(UNDO_SLACK);
+                        let until =
+                            attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
                         let undo = Undo { of: id, key, token, phase: RequestKind::Release, until };
                         self.release_later(nodes, &undo, now);
@@ -48,7 +49,7 @@ impl Coordinator {
                 },
                 Operation::Lease(lease) => match lease.poll() {
                     Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
-                        let until = lease.keys_until().plus(UNDO_SLACK);
+                        let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
                         let undo = Undo { of: id, key, token, phase: lease.release_kind(), until };
                         self.release_later(nodes, &undo, now);
@@ -112,5 +113,5 @@ fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, 
 }
 
 /// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
-const UNDO_SLACK: Duration = Duration::from_secs(60);
+const RELEASE_SLACK: Duration = Duration::from_secs(60);
 const MOST_REMEMBERED: usize = 1024;
