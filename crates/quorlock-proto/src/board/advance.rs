@@ -104,7 +104,7 @@ fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, 
     let micros = now.wall_nanos() / 1000;
     if let Some(number) = number.filter(|number| *number >= micros) {
         last_seen.retain(|_, number| *number >= micros);
-        if last_seen.len() >= MOST_REMEMBERED {
+        if last_seen.len() >= MAX_REMEMBERED {
             // A forgotten number costs a second round at worst.
             last_seen.clear();
         }
@@ -114,4 +114,4 @@ fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, 
 
 /// An undo matters while a SET may still arrive and its key live: the ttl, and a minute for what the network kept.
 const RELEASE_SLACK: Duration = Duration::from_secs(60);
-const MOST_REMEMBERED: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
