@@ -114,7 +114,7 @@ impl Driver {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
         if let Some(look) = &profile.look {
-            self.board.on_met(node, look.clone(), profile.asked, now);
+            self.board.on_connected(node, look.clone(), profile.asked, now);
         }
         self.board.on_up(node, now);
         self.is_news = true;

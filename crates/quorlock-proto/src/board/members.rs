@@ -17,7 +17,7 @@ use crate::vote::{Fault, Vote};
 impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
     /// [`on_up`](Self::on_up); of no effect in plain mode.
-    pub fn on_met(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {
+    pub fn on_connected(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {
         if let Some(members) = &mut self.members {
             members.on_first_clock(node, asked, look.micros, now);
             members.on_up(node, look, now);

@@ -195,7 +195,7 @@ proptest! {
                     board.declare(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
-                    board.on_met(place(node), sight.look(charter), now, now);
+                    board.on_connected(place(node), sight.look(charter), now, now);
                     board.on_up(place(node), now);
                 }
                 Input::Up(node) => board.on_up(place(node), now),

@@ -354,7 +354,7 @@ impl World {
         self.servers[node].node.load_scripts();
         if self.clients[who].is_guarded {
             let look = self.servers[node].node.look(None, self.nanos);
-            self.clients[who].board.on_met(NodeId(node as u8), look, now, now);
+            self.clients[who].board.on_connected(NodeId(node as u8), look, now, now);
         }
         self.clients[who].board.on_up(NodeId(node as u8), now);
         self.act(who);

@@ -191,7 +191,7 @@ impl Sim<'_> {
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_guarded {
-                    peer.board.on_met(id, look, asked, now);
+                    peer.board.on_connected(id, look, asked, now);
                 }
                 peer.board.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
