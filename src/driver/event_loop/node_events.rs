@@ -48,7 +48,7 @@ impl Driver {
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == RequestKind::ReadMarker {
-                self.board.on_look(node, look(&reply), now);
+                self.board.on_marker_reading(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_news |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {

@@ -26,7 +26,7 @@ impl Coordinator {
     }
 
     /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
-    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
             (Pending::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {

@@ -208,7 +208,7 @@ proptest! {
                 }
                 Input::Clock(node, micros) => board.on_clock(place(node), micros, now),
                 Input::Look(node, look) => {
-                    board.on_look(place(node), look.map(|sight| sight.look(charter)), now);
+                    board.on_marker_reading(place(node), look.map(|sight| sight.look(charter)), now);
                 }
                 Input::Wake { boot, wall } => {
                     // The wall clock goes either way, the boot clock only on.

@@ -407,7 +407,7 @@ impl World {
         let now = self.now(who);
         let (board, node) = (&mut self.clients[who].board, NodeId(node as u8));
         match answer {
-            Answer::Look(look) => board.on_look(node, look, now),
+            Answer::Look(look) => board.on_marker_reading(node, look, now),
             Answer::Vote(vote, clock) => {
                 if let Some(micros) = clock {
                     board.on_clock(node, micros, now);

@@ -210,7 +210,7 @@ impl Sim<'_> {
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale =
                     matches!(&look, Err(Vote::Unknown(Failing::Refused(words))) if &**words == "READONLY");
-                peer.board.on_look(id, look, now);
+                peer.board.on_marker_reading(id, look, now);
                 if is_stale {
                     self.act(who);
                     self.hang_up(who, node, "a replica");
