@@ -69,7 +69,7 @@ impl Coordinator {
     /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
     /// mode.
     #[must_use]
-    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+    pub fn expected_marker(&self, node: NodeId) -> Option<&Badge> {
         self.members.as_ref()?.badge(node)
     }
 

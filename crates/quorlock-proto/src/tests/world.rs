@@ -596,7 +596,7 @@ impl World {
                         let wire = &self.clients[who].wires[node.index()];
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
-                            let badge = self.clients[who].board.badge(node).cloned();
+                            let badge = self.clients[who].board.expected_marker(node).cloned();
                             let command = Command { ask: ask.clone(), as_text, badge, write: None };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }

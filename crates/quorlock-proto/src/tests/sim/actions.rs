@@ -17,7 +17,7 @@ impl Sim<'_> {
                     for node in nodes.iter() {
                         let peer = &self.peers[who];
                         let Some(place) = peer.wires[node.index()] else { continue };
-                        let badge = peer.board.badge(node).cloned();
+                        let badge = peer.board.expected_marker(node).cloned();
                         let command = Command { ask: ask.clone(), as_text, badge, write: None };
                         self.send(place, Message::Command(command));
                         if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {

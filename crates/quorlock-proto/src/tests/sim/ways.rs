@@ -227,7 +227,7 @@ impl Sim<'_> {
         let vote = match vote {
             Vote::Unknown(Failing::Refused(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
                 let is_numbered =
-                    board.expects(id) == Some(RequestKind::Acquire) && board.badge(id).is_some();
+                    board.expects(id) == Some(RequestKind::Acquire) && board.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
             }
