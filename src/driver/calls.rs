@@ -129,7 +129,7 @@ impl PendingCalls {
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
                 self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Declaring(reply)));
-                board.declare(id, ClusterId::new(entropy::nonce()), is_forced, now);
+                board.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
             DriverCommand::Enqueue { .. }

@@ -192,7 +192,7 @@ proptest! {
                 }
                 Input::Declare { cluster, is_forced } => {
                     ids += 1;
-                    board.declare(ids, ClusterId::new(cluster), is_forced, now);
+                    board.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
                     board.on_connected(place(node), sight.look(charter), now, now);

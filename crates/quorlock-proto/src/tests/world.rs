@@ -332,7 +332,7 @@ impl World {
     pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<Declared> {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        self.clients[who].board.declare(id, ClusterId::new(cluster), is_forced, now);
+        self.clients[who].board.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.act(who);
         self.drive();
         self.news(who).into_iter().find_map(|news| match news {

@@ -152,7 +152,7 @@ impl Sim<'_> {
         tell!(self, "nobody can say which cluster it is: client {who} declares a new one");
         self.oracle.declarations += 1;
         let now = self.now(who);
-        self.peers[who].board.declare(u64::MAX, ClusterId::new(0xc2), true, now);
+        self.peers[who].board.initialize(u64::MAX, ClusterId::new(0xc2), true, now);
         self.act(who);
     }
 
