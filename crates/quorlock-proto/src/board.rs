@@ -192,7 +192,7 @@ impl Coordinator {
         settle_down(awaiting);
         match answered.pending {
             Pending::Vote { of, phase, round } => {
-                let vote = self.weigh(node, phase, vote, now);
+                let vote = self.validate_vote(node, phase, vote, now);
                 if vote != Vote::Unknown(Fault::NoScript)
                     || !self.retry_with_source(node, of, phase, round, now)
                 {

@@ -126,7 +126,13 @@ impl Coordinator {
 
     /// What a vote is worth, coming from this node now. A grant of a node that is in doubt is none, and may yet have
     /// been done.
-    pub(super) fn weigh(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) -> Vote {
+    pub(super) fn validate_vote(
+        &mut self,
+        node: NodeId,
+        phase: RequestKind,
+        vote: Vote,
+        now: Moment,
+    ) -> Vote {
         let Some(members) = &mut self.members else { return vote };
         match vote {
             Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
