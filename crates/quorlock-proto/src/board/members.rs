@@ -30,7 +30,7 @@ impl Coordinator {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
             (Pending::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
-                self.look(node, write, true, now);
+                self.read_marker(node, write, true, now);
             }
             (Pending::Look { .. }, look) => self.on_seen(node, look, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
@@ -91,7 +91,7 @@ impl Coordinator {
     pub(super) fn follow_members(&mut self, now: Moment) {
         while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
             match step {
-                MemberStep::Look(node, write) => self.look(node, write, false, now),
+                MemberStep::Look(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
                 MemberStep::Changed(node, standing) => {
                     let is_voting = standing == Standing::Voting;
@@ -164,7 +164,7 @@ impl Coordinator {
         self.quorum
     }
 
-    fn look(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
+    fn read_marker(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
         let pending = Pending::Look { write: write.clone(), as_text };
         self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
