@@ -97,7 +97,7 @@ impl Coordinator {
             let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
             Fence::hint(now, last_seen, claim.min_fencing_number)
         });
-        let quorum = self.quorum_in_use();
+        let quorum = self.current_quorum();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, tenure })), now);

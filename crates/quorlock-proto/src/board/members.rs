@@ -157,7 +157,7 @@ impl Coordinator {
     }
 
     /// Always the one that was agreed on, but for a known mistake.
-    pub(super) fn quorum_in_use(&self) -> Quorum {
+    pub(super) fn current_quorum(&self) -> Quorum {
         if is(Mutant::QuorumOfConnected) {
             return self.quorum.of_connected(self.lanes.iter().filter(|lane| lane.link == Link::Up).count());
         }
