@@ -27,21 +27,21 @@ impl Driver {
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.desk.shutdown_deadline().is_none()) else { return };
         self.desk.enqueue(id, key.clone(), node, reply);
-        self.board.line_up(id, node, (RequestKind::Enqueue, key, waited), now);
+        self.board.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
     pub(super) fn dequeue(&mut self, key: &Key, now: Moment) {
         for node in self.lines_of(key, now).into_iter().flatten() {
-            self.board.line_up(self.ids.id(), node, (RequestKind::Dequeue, key.clone(), Duration::ZERO), now);
+            self.board.enqueue(self.ids.id(), node, (RequestKind::Dequeue, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
     pub(super) fn notify_next(&mut self, key: &Key, now: Moment) {
         for node in self.queues_to_notify(key).iter() {
-            self.board.line_up(
+            self.board.enqueue(
                 self.ids.id(),
                 node,
                 (RequestKind::ReleaseAndNotify, key.clone(), Duration::ZERO),
@@ -63,7 +63,7 @@ impl Driver {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
-                self.board.line_up(
+                self.board.enqueue(
                     self.ids.id(),
                     node,
                     (RequestKind::Dequeue, call.key, Duration::ZERO),
@@ -96,7 +96,7 @@ impl Driver {
         for node in nodes.iter() {
             let id = self.ids.id();
             self.desk.record_late_release(id, key.clone());
-            self.board.line_up(id, node, (phase, key.clone(), Duration::ZERO), now);
+            self.board.enqueue(id, node, (phase, key.clone(), Duration::ZERO), now);
         }
     }
 

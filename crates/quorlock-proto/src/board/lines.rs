@@ -27,7 +27,7 @@ impl Coordinator {
     }
 
     /// Asks one node to put us in line for a key, to take us out of it, or to call the next. Tells `SurveyResult`.
-    pub fn line_up(
+    pub fn enqueue(
         &mut self,
         id: OperationId,
         node: NodeId,

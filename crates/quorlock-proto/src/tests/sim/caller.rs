@@ -178,7 +178,7 @@ impl Sim<'_> {
         self.peers[who].board.release(id, now);
         for node in beyond.iter() {
             let survey = self.survey();
-            self.peers[who].board.line_up(
+            self.peers[who].board.enqueue(
                 survey,
                 node,
                 (RequestKind::ReleaseAndNotify, name.clone(), Duration::ZERO),

@@ -137,7 +137,7 @@ impl Sim<'_> {
         wait.survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].board.line_up(id, node, (RequestKind::Enqueue, name, waited), now);
+        self.peers[who].board.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
         self.act(who);
     }
 
@@ -233,7 +233,7 @@ impl Sim<'_> {
         let places = node.map_or_else(|| line::places(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
             let id = self.survey();
-            self.peers[who].board.line_up(
+            self.peers[who].board.enqueue(
                 id,
                 node,
                 (RequestKind::Dequeue, name.clone(), Duration::ZERO),
