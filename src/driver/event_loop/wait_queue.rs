@@ -120,7 +120,7 @@ impl Driver {
     }
 
     fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.line_keepers().filter(|(node, _)| self.board.may_keep_lines(*node))
+        self.line_keepers().filter(|(node, _)| self.board.may_keep_queues(*node))
     }
 
     fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
