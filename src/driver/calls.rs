@@ -296,7 +296,7 @@ impl PendingCalls {
         if hold.is_lost() {
             // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:
             // nothing brings the lock back.
-            board.forfeit(id, now);
+            board.expire(id, now);
         }
     }
 

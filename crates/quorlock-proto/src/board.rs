@@ -127,7 +127,7 @@ impl Coordinator {
     }
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
-    pub fn forfeit(&mut self, id: OperationId, now: Moment) {
+    pub fn expire(&mut self, id: OperationId, now: Moment) {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.expire();
             self.advance(id, now);

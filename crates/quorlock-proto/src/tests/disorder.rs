@@ -184,7 +184,7 @@ proptest! {
                 }
                 Input::Abandon(id) => board.abandon(id, now),
                 Input::Extend(id, ttl) => { board.extend(id, terms(ms(ttl)), now); }
-                Input::Forfeit(id) => board.forfeit(id, now),
+                Input::Forfeit(id) => board.expire(id, now),
                 Input::Release(id) => { board.release(id, now); }
                 Input::Survey(phase) => {
                     ids += 1;

@@ -140,7 +140,7 @@ impl Sim<'_> {
             self.act(who);
         } else if self.chance.permille(100) && !self.is_valid(id) {
             let now = self.now(who);
-            self.peers[who].board.forfeit(id, now);
+            self.peers[who].board.expire(id, now);
             self.act(who);
         }
         let later = self.chance.below(until - self.nanos + 10_000_000) + 1_000_000;
