@@ -171,7 +171,7 @@ impl Coordinator {
     }
 
     /// The node may not serve us.
-    pub fn on_barred(&mut self, node: NodeId, bar: Bar, now: Moment) {
+    pub fn on_excluded(&mut self, node: NodeId, bar: Bar, now: Moment) {
         self.disconnect(node, Link::Barred(bar), now);
     }
 

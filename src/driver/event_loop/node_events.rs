@@ -135,7 +135,7 @@ impl Driver {
         if link.exclude(bar.clone(), now) {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
-        self.board.on_barred(node, bar, now);
+        self.board.on_excluded(node, bar, now);
         self.listener.on_event(QueueEvent::QueueLost);
         self.is_news = true;
     }

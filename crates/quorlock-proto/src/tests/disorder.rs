@@ -200,7 +200,7 @@ proptest! {
                 }
                 Input::Up(node) => board.on_up(place(node), now),
                 Input::Down(node) => board.on_down(place(node), "gone".into(), now),
-                Input::Barred(node) => board.on_barred(place(node), Bar::Replica, now),
+                Input::Barred(node) => board.on_excluded(place(node), Bar::Replica, now),
                 Input::Reply(node, vote) => {
                     let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
                     let asked = board.on_reply(place(node), vote, now);

@@ -377,7 +377,7 @@ impl World {
     pub(crate) fn bar(&mut self, who: usize, node: usize, bar: Bar) {
         self.unplug(who, node);
         let now = self.now(who);
-        self.clients[who].board.on_barred(NodeId(node as u8), bar, now);
+        self.clients[who].board.on_excluded(NodeId(node as u8), bar, now);
         self.act(who);
     }
 

@@ -198,7 +198,7 @@ impl Sim<'_> {
             }
             Reply::Replica => {
                 self.drop_wire(who, node);
-                self.peers[who].board.on_barred(id, Bar::Replica, now);
+                self.peers[who].board.on_excluded(id, Bar::Replica, now);
             }
             Reply::NobodyThere => {
                 self.drop_wire(who, node);
