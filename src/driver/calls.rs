@@ -190,7 +190,7 @@ impl PendingCalls {
             let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(ShutdownRemainder {
                 pending_releases: undone,
-                held_keys: board.kept().cloned().collect(),
+                held_keys: board.held_keys().cloned().collect(),
             });
         }
     }

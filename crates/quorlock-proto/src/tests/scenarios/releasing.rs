@@ -100,9 +100,9 @@ fn a_lost_lock_is_kept_until_it_is_let_go() {
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.sleep(TRUSTED);
-    assert_eq!(world.clients[ALICE].board.kept().count(), 1);
+    assert_eq!(world.clients[ALICE].board.held_keys().count(), 1);
     world.release(ALICE, lock);
-    assert_eq!(world.clients[ALICE].board.kept().count(), 0);
+    assert_eq!(world.clients[ALICE].board.held_keys().count(), 0);
 }
 
 #[test]
