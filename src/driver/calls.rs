@@ -176,7 +176,7 @@ impl PendingCalls {
     /// Whether a shutdown has nothing left to wait for.
     pub(super) fn is_shutdown_done(&self, board: &Coordinator, now: Moment) -> bool {
         self.shutdown.as_ref().is_some_and(|closing| {
-            now.is_due(closing.deadline) || (!board.is_busy() && board.undone().next().is_none())
+            now.is_due(closing.deadline) || (!board.is_busy() && board.pending_releases().next().is_none())
         })
     }
 
@@ -187,7 +187,7 @@ impl PendingCalls {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::ClientClosed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
-            let undone = board.undone().map(|(node, key)| (node, key.clone())).collect();
+            let undone = board.pending_releases().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(ShutdownRemainder {
                 pending_releases: undone,
                 held_keys: board.held_keys().cloned().collect(),

@@ -279,7 +279,7 @@ impl Coordinator {
     }
 
     /// Every undo not known done, node by node.
-    pub fn undone(&self) -> impl Iterator<Item = (NodeId, &Key)> {
+    pub fn pending_releases(&self) -> impl Iterator<Item = (NodeId, &Key)> {
         self.quorum
             .all()
             .iter()

@@ -531,7 +531,7 @@ impl World {
 
     /// How many undos are not known done, over all nodes.
     pub(crate) fn undone(&self, who: usize) -> usize {
-        self.clients[who].board.undone().count()
+        self.clients[who].board.pending_releases().count()
     }
 
     // Meddling.

@@ -73,7 +73,7 @@ impl Sim<'_> {
             }
             Stage::Still if self.is_quiet() => self.look_around(),
             Stage::Still if self.nanos >= self.stage_until => {
-                let owed: usize = self.peers.iter().map(|peer| peer.board.undone().count()).sum();
+                let owed: usize = self.peers.iter().map(|peer| peer.board.pending_releases().count()).sum();
                 let words = format!("nobody wants anything, and somebody is still at it ({owed} undos owed)");
                 self.violate(Invariant::Clean, &words);
             }
@@ -193,7 +193,7 @@ impl Sim<'_> {
     fn is_quiet(&self) -> bool {
         let boards = self.peers.iter().all(|peer| {
             let board = &peer.board;
-            !board.is_busy() && board.undone().next().is_none()
+            !board.is_busy() && board.pending_releases().next().is_none()
         });
         boards && self.conns.iter().all(|conn| conn.state != Way::Cut || conn.to_node.is_empty())
     }
