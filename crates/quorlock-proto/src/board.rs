@@ -298,7 +298,7 @@ impl Coordinator {
 
     /// What an inspection shows of the owner of this lease.
     #[must_use]
-    pub fn mark(&self, id: OperationId) -> Option<OwnerHash> {
+    pub fn owner_hash(&self, id: OperationId) -> Option<OwnerHash> {
         match &self.running.get(&id)?.machine {
             Operation::Lease(lease) => Some(lease.token().hash()),
             Operation::Attempt(_) | Operation::Survey(_) => None,
