@@ -346,14 +346,14 @@ impl Coordinator {
         vote: Vote,
         now: Moment,
     ) {
-        if self.hand(id, node, phase, round, vote, now) {
+        if self.deliver_vote(id, node, phase, round, vote, now) {
             self.advance(id, now);
         }
     }
 
     /// Hands a vote to its machine, which is to be advanced next. False if it has ended, as it often has when the last
     /// nodes answer.
-    fn hand(
+    fn deliver_vote(
         &mut self,
         id: OperationId,
         node: NodeId,

@@ -34,7 +34,7 @@ impl Coordinator {
         }
         for node in nodes.without(up).iter() {
             if let Some(vote) = self.lanes[node.index()].absence(now, self.limits.node_timeout) {
-                self.hand(of, node, phase, round, vote, now);
+                self.deliver_vote(of, node, phase, round, vote, now);
             }
         }
     }
