@@ -99,7 +99,7 @@ impl Coordinator {
         });
         let quorum = self.current_quorum();
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
-        let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.absence(node, now), now);
+        let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, tenure })), now);
     }
 
@@ -153,7 +153,7 @@ impl Coordinator {
         // probation.
         let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
         let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
-        let absence = |node| voters.absence(node, now).or_else(|| stranger(node));
+        let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
@@ -398,7 +398,7 @@ struct Voters<'a> {
 }
 
 impl Voters<'_> {
-    fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
         let absence = self.lanes[node.index()].absence(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
     }

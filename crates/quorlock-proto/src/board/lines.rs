@@ -36,7 +36,8 @@ impl Coordinator {
     ) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
-        let survey = Survey::of_one(node, asked, self.quorum, |node| voters.absence(node, now), settle_by);
+        let survey =
+            Survey::of_one(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
     }
 
@@ -50,6 +51,6 @@ impl Coordinator {
     /// Whether the node would answer.
     #[must_use]
     pub fn answers(&self, node: NodeId, now: Moment) -> bool {
-        voters(&self.lanes, None, self.limits).absence(node, now).is_none()
+        voters(&self.lanes, None, self.limits).implicit_vote(node, now).is_none()
     }
 }
