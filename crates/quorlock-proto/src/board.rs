@@ -121,7 +121,7 @@ impl Coordinator {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(terms, |node| voters.absence_to_holders(node, now), now);
+        lease.extend(terms, |node| voters.implicit_vote_for_holders(node, now), now);
         self.advance(id, now);
         true
     }
@@ -331,7 +331,7 @@ impl Coordinator {
         self.alarms.remove(&(due, id));
         match &mut entry.machine {
             Operation::Attempt(bid) => bid.attempt.on_wake(now),
-            Operation::Lease(lease) => lease.on_wake(|node| voters.absence_to_holders(node, now), now),
+            Operation::Lease(lease) => lease.on_wake(|node| voters.implicit_vote_for_holders(node, now), now),
             Operation::Survey(survey) => survey.on_wake(now),
         }
         self.advance(id, now);
@@ -403,7 +403,7 @@ impl Voters<'_> {
         absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
     }
 
-    fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
         let absence = self.lanes[node.index()].absence(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.absence_to_holders(node, now)))
     }
