@@ -88,7 +88,7 @@ impl Driver {
         let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
         let driver = Self {
             board: match members {
-                Some(members) => Coordinator::guarded(quorum, limits, members),
+                Some(members) => Coordinator::fenced(quorum, limits, members),
                 None => Coordinator::new(quorum, limits),
             },
             bells: ReadySet::new(links.len()),

@@ -72,7 +72,7 @@ impl Coordinator {
 
     /// The same board, guarded: with fencing numbers, and no vote of a node that may have forgotten.
     #[must_use]
-    pub fn guarded(quorum: Quorum, limits: Limits, members: Membership) -> Self {
+    pub fn fenced(quorum: Quorum, limits: Limits, members: Membership) -> Self {
         Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }
     }
 

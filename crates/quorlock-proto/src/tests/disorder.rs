@@ -162,7 +162,7 @@ proptest! {
         let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let charter = Charter::new(quorum, LONGEST_TTL);
         let mut board = if is_guarded {
-            Coordinator::guarded(quorum, limits, Membership::new(charter, drift(), founds))
+            Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
             Coordinator::new(quorum, limits)
         };

@@ -148,7 +148,7 @@ impl World {
                 Some(longest_ttl) => {
                     let drift = Drift::new(0.01).expect("a usual drift");
                     let members = Membership::new(Charter::new(quorum, longest_ttl), drift, true);
-                    Coordinator::guarded(quorum, limits, members)
+                    Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
             },

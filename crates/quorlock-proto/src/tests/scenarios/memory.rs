@@ -71,7 +71,7 @@ pub(super) fn is_on_terms(
     let drift = Drift::new(0.01).expect("a usual drift");
     let members = Membership::new(Charter::new(quorum, longest_ttl), drift, founds);
     let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
-    world.clients[who].board = Coordinator::guarded(quorum, limits, members);
+    world.clients[who].board = Coordinator::fenced(quorum, limits, members);
 }
 
 pub(super) fn connect(world: &mut World, who: usize) {

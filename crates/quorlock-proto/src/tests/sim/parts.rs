@@ -185,7 +185,7 @@ impl Peer {
             let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
             let charter = Charter::new(plan.quorum, longest).keeping(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);
-            Coordinator::guarded(plan.quorum, plan.limits, members)
+            Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {
             Coordinator::new(plan.quorum, plan.limits)
         };
