@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{Lane, Link, Pending, settle_down};
+use crate::lane::{Link, NodePipeline, Pending, settle_down};
 use crate::lease::RenewalPolicy;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
@@ -37,7 +37,7 @@ pub type OperationId = u64;
 pub struct Coordinator {
     quorum: Quorum,
     limits: Limits,
-    lanes: Vec<Lane>,
+    lanes: Vec<NodePipeline>,
     /// Boxed: the map keeps room for more than it has.
     running: BTreeMap<OperationId, Box<OperationEntry>>,
     /// How many of them are leases.
@@ -59,7 +59,7 @@ impl Coordinator {
         Self {
             quorum,
             limits,
-            lanes: vec![Lane::new(); quorum.nodes()],
+            lanes: vec![NodePipeline::new(); quorum.nodes()],
             running: BTreeMap::new(),
             leases: 0,
             alarms: BTreeSet::new(),
@@ -392,7 +392,7 @@ impl Coordinator {
 
 /// Who can be asked, and who need not be.
 struct Voters<'a> {
-    lanes: &'a [Lane],
+    lanes: &'a [NodePipeline],
     members: Option<&'a Membership>,
     node_timeout: Duration,
 }
@@ -410,7 +410,7 @@ impl Voters<'_> {
 }
 
 /// Takes the parts, so that a machine can be changed meanwhile.
-fn voters<'a>(lanes: &'a [Lane], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
+fn voters<'a>(lanes: &'a [NodePipeline], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
     Voters { lanes, members, node_timeout: limits.node_timeout }
 }
 

@@ -15,7 +15,7 @@ use crate::vote::{Bar, Fault, Vote};
 /// Answers come in the order of the questions, so `awaiting` is matched from its front. An undo whose answer never
 /// came is *owed*: it is the first thing sent on the node's next connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lane {
+pub struct NodePipeline {
     /// Whether questions can be sent.
     pub link: Link,
     /// What was sent and not yet answered, oldest first.
@@ -85,7 +85,7 @@ pub struct Undo {
     pub until: BootTime,
 }
 
-impl Lane {
+impl NodePipeline {
     /// The lane of a node that has not been reached yet.
     #[must_use]
     pub fn new() -> Self {
@@ -134,7 +134,7 @@ pub fn settle_down<T>(queue: &mut VecDeque<T>) {
 
 const ROOM_KEPT: usize = 256;
 
-impl Default for Lane {
+impl Default for NodePipeline {
     fn default() -> Self {
         Self::new()
     }
