@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{Link, NodePipeline, Pending, settle_down};
+use crate::lane::{LinkState, NodePipeline, Pending, settle_down};
 use crate::lease::RenewalPolicy;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
@@ -160,19 +160,19 @@ impl Coordinator {
 
     /// The node is connected. What is owed to it goes out first.
     pub fn on_up(&mut self, node: NodeId, now: Moment) {
-        self.lanes[node.index()].link = Link::Up;
+        self.lanes[node.index()].link = LinkState::Up;
         self.send_pending_releases(node, now);
     }
 
     /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
     /// unknown, undos without one are owed.
     pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
-        self.disconnect(node, Link::Down(why), now);
+        self.disconnect(node, LinkState::Down(why), now);
     }
 
     /// The node may not serve us.
     pub fn on_excluded(&mut self, node: NodeId, bar: Bar, now: Moment) {
-        self.disconnect(node, Link::Barred(bar), now);
+        self.disconnect(node, LinkState::Barred(bar), now);
     }
 
     /// What the node's next answer will be an answer to; `None` if it owes none.
@@ -220,7 +220,7 @@ impl Coordinator {
             while lane.owed.front().is_some_and(|undo| undo.until.is_due(now)) {
                 lane.owed.pop_front();
             }
-            if lane.link == Link::Up && lane.has_owed_for(now, self.limits.redial_after) {
+            if lane.link == LinkState::Up && lane.has_owed_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
             } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {
@@ -244,7 +244,7 @@ impl Coordinator {
     pub fn next_wake(&self) -> Option<u64> {
         let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
         let redial_after = self.limits.redial_after.as_nanos() as u64;
-        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, Link::Up)) {
+        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, LinkState::Up)) {
             if let Some(oldest) = lane.awaiting.front() {
                 wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
             }

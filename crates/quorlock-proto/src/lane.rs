@@ -17,7 +17,7 @@ use crate::vote::{Bar, Fault, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodePipeline {
     /// Whether questions can be sent.
-    pub link: Link,
+    pub link: LinkState,
     /// What was sent and not yet answered, oldest first.
     pub awaiting: VecDeque<Awaiting>,
     /// Undos not known done, oldest first.
@@ -28,7 +28,7 @@ pub struct NodePipeline {
 
 /// The state of the connection to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Link {
+pub enum LinkState {
     /// Ready for questions.
     Up,
     /// Not connected: why.
@@ -90,7 +90,7 @@ impl NodePipeline {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            link: Link::Down("still connecting".into()),
+            link: LinkState::Down("still connecting".into()),
             awaiting: VecDeque::new(),
             owed: VecDeque::new(),
             retry_at: None,
@@ -102,10 +102,10 @@ impl NodePipeline {
     #[must_use]
     pub fn absence(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
         match &self.link {
-            Link::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
-            Link::Barred(bar) => Some(Vote::Barred(bar.clone())),
-            Link::Up if self.has_owed_for(now, node_timeout) => Some(Vote::Unknown(Fault::Slow)),
-            Link::Up => None,
+            LinkState::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
+            LinkState::Barred(bar) => Some(Vote::Barred(bar.clone())),
+            LinkState::Up if self.has_owed_for(now, node_timeout) => Some(Vote::Unknown(Fault::Slow)),
+            LinkState::Up => None,
         }
     }
 

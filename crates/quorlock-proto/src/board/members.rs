@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
-use crate::lane::{Awaiting, Link, Pending};
+use crate::lane::{Awaiting, LinkState, Pending};
 use crate::marker::{ClusterId, Look};
 use crate::membership::{Badge, MemberStep, Standing, Write};
 use crate::mutant::{Mutant, is};
@@ -36,7 +36,7 @@ impl Coordinator {
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (Pending::Vote { .. } | Pending::Undo(_), _) => {
                 self.actions.push_back(Action::Redial(node));
-                self.disconnect(node, Link::Down(Arc::from("answers out of order")), now);
+                self.disconnect(node, LinkState::Down(Arc::from("answers out of order")), now);
             }
         }
     }
@@ -159,7 +159,9 @@ impl Coordinator {
     /// Always the one that was agreed on, but for a known mistake.
     pub(super) fn current_quorum(&self) -> Quorum {
         if is(Mutant::QuorumOfConnected) {
-            return self.quorum.of_connected(self.lanes.iter().filter(|lane| lane.link == Link::Up).count());
+            return self
+                .quorum
+                .of_connected(self.lanes.iter().filter(|lane| lane.link == LinkState::Up).count());
         }
         self.quorum
     }

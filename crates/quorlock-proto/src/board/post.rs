@@ -6,7 +6,7 @@ use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{Awaiting, Link, Pending, Undo};
+use crate::lane::{Awaiting, LinkState, Pending, Undo};
 use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -40,7 +40,7 @@ impl Coordinator {
     }
 
     fn up_of(&self, nodes: NodeSet) -> NodeSet {
-        nodes.iter().filter(|node| matches!(self.lanes[node.index()].link, Link::Up)).collect()
+        nodes.iter().filter(|node| matches!(self.lanes[node.index()].link, LinkState::Up)).collect()
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
@@ -107,7 +107,7 @@ impl Coordinator {
         true
     }
 
-    pub(super) fn disconnect(&mut self, node: NodeId, link: Link, now: Moment) {
+    pub(super) fn disconnect(&mut self, node: NodeId, link: LinkState, now: Moment) {
         let lane = &mut self.lanes[node.index()];
         lane.link = link;
         lane.retry_at = None;
