@@ -19,7 +19,7 @@ pub struct NodePipeline {
     /// Whether questions can be sent.
     pub link: LinkState,
     /// What was sent and not yet answered, oldest first.
-    pub awaiting: VecDeque<Awaiting>,
+    pub awaiting: VecDeque<InFlight>,
     /// Undos not known done, oldest first.
     pub owed: VecDeque<Undo>,
     /// When to send owed undos again that the node answered with an error.
@@ -39,7 +39,7 @@ pub enum LinkState {
 
 /// A question that was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Awaiting {
+pub struct InFlight {
     /// When it was sent.
     pub sent: Moment,
     /// What its answer is for.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
-use crate::lane::{Awaiting, LinkState, Pending};
+use crate::lane::{InFlight, LinkState, Pending};
 use crate::marker::{ClusterId, Look};
 use crate::membership::{Badge, MemberStep, Standing, Write};
 use crate::mutant::{Mutant, is};
@@ -168,7 +168,7 @@ impl Coordinator {
 
     fn read_marker(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
         let pending = Pending::Look { write: write.clone(), as_text };
-        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
 }

@@ -6,7 +6,7 @@ use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{Awaiting, LinkState, Pending, Undo};
+use crate::lane::{InFlight, LinkState, Pending, Undo};
 use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -27,7 +27,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = Pending::Vote { of, phase, round };
-            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+            self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
@@ -48,7 +48,7 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = Pending::Undo(undo.clone());
-            self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+            self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { ask: release_of(undo), nodes: up, as_text: false });
@@ -69,7 +69,7 @@ impl Coordinator {
     pub(super) fn send_pending_release(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
-        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending: Pending::Undo(undo) });
+        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending: Pending::Undo(undo) });
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
@@ -102,7 +102,7 @@ impl Coordinator {
             _ => return false,
         };
         let pending = Pending::Vote { of: id, phase, round };
-        self.lanes[node.index()].awaiting.push_back(Awaiting { sent: now, pending });
+        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
