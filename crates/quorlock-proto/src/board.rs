@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{LinkState, NodePipeline, Pending, settle_down};
+use crate::lane::{ExpectedReply, LinkState, NodePipeline, settle_down};
 use crate::lease::RenewalPolicy;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
@@ -179,9 +179,9 @@ impl Coordinator {
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
-            Pending::Vote { phase, .. } => phase,
-            Pending::Look { .. } => RequestKind::ReadMarker,
-            Pending::Undo(_) => RequestKind::Release,
+            ExpectedReply::Vote { phase, .. } => phase,
+            ExpectedReply::Look { .. } => RequestKind::ReadMarker,
+            ExpectedReply::Undo(_) => RequestKind::Release,
         })
     }
 
@@ -191,7 +191,7 @@ impl Coordinator {
         let answered = awaiting.pop_front()?;
         settle_down(awaiting);
         match answered.pending {
-            Pending::Vote { of, phase, round } => {
+            ExpectedReply::Vote { of, phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);
                 if vote != Vote::Unknown(Fault::NoScript)
                     || !self.retry_with_source(node, of, phase, round, now)
@@ -200,11 +200,11 @@ impl Coordinator {
                 }
                 Some((of, phase))
             }
-            Pending::Look { .. } => {
+            ExpectedReply::Look { .. } => {
                 self.on_seen(node, Err(Vote::Unknown(Fault::Odd)), now);
                 None
             }
-            Pending::Undo(undo) => {
+            ExpectedReply::Undo(undo) => {
                 let of = undo.of;
                 self.on_pending_release_done(node, undo, vote, now);
                 Some((of, RequestKind::Release))
@@ -309,13 +309,13 @@ impl Coordinator {
     #[must_use]
     pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
         match &self.lanes[node.index()].awaiting.front()?.pending {
-            Pending::Vote { of, .. } => match &self.running.get(of)?.machine {
+            ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(bid) => Some(&bid.attempt.claim().key),
                 Operation::Survey(survey) => Some(survey.key()),
             },
-            Pending::Undo(undo) => Some(&undo.key),
-            Pending::Look { .. } => None,
+            ExpectedReply::Undo(undo) => Some(&undo.key),
+            ExpectedReply::Look { .. } => None,
         }
     }
 

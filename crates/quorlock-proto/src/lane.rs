@@ -43,12 +43,12 @@ pub struct InFlight {
     /// When it was sent.
     pub sent: Moment,
     /// What its answer is for.
-    pub pending: Pending,
+    pub pending: ExpectedReply,
 }
 
 /// What an answer is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Pending {
+pub enum ExpectedReply {
     /// A vote in some round of some machine.
     Vote {
         /// Which machine.
@@ -118,8 +118,8 @@ impl NodePipeline {
     /// Every undo not known done, sent or not.
     pub fn undone(&self) -> impl Iterator<Item = &Undo> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
-            Pending::Undo(undo) => Some(undo),
-            Pending::Vote { .. } | Pending::Look { .. } => None,
+            ExpectedReply::Undo(undo) => Some(undo),
+            ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,
         });
         sent.chain(&self.owed)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
-use crate::lane::{InFlight, LinkState, Pending};
+use crate::lane::{ExpectedReply, InFlight, LinkState};
 use crate::marker::{ClusterId, Look};
 use crate::membership::{Badge, MemberStep, Standing, Write};
 use crate::mutant::{Mutant, is};
@@ -29,12 +29,12 @@ impl Coordinator {
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
-            (Pending::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
+            (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
-            (Pending::Look { .. }, look) => self.on_seen(node, look, now),
+            (ExpectedReply::Look { .. }, look) => self.on_seen(node, look, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
-            (Pending::Vote { .. } | Pending::Undo(_), _) => {
+            (ExpectedReply::Vote { .. } | ExpectedReply::Undo(_), _) => {
                 self.actions.push_back(Action::Redial(node));
                 self.disconnect(node, LinkState::Down(Arc::from("answers out of order")), now);
             }
@@ -167,7 +167,7 @@ impl Coordinator {
     }
 
     fn read_marker(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
-        let pending = Pending::Look { write: write.clone(), as_text };
+        let pending = ExpectedReply::Look { write: write.clone(), as_text };
         self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }

@@ -6,7 +6,7 @@ use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{InFlight, LinkState, Pending, Undo};
+use crate::lane::{ExpectedReply, InFlight, LinkState, Undo};
 use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -26,7 +26,7 @@ impl Coordinator {
         let phase = ask.phase;
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = Pending::Vote { of, phase, round };
+            let pending = ExpectedReply::Vote { of, phase, round };
             self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
@@ -47,7 +47,7 @@ impl Coordinator {
     pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = Pending::Undo(undo.clone());
+            let pending = ExpectedReply::Undo(undo.clone());
             self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
@@ -69,7 +69,9 @@ impl Coordinator {
     pub(super) fn send_pending_release(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
-        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending: Pending::Undo(undo) });
+        self.lanes[node.index()]
+            .awaiting
+            .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(undo) });
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
@@ -101,7 +103,7 @@ impl Coordinator {
             Some(Operation::Survey(survey)) => survey_request(survey, phase, self.members.is_some()),
             _ => return false,
         };
-        let pending = Pending::Vote { of: id, phase, round };
+        let pending = ExpectedReply::Vote { of: id, phase, round };
         self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
         true
@@ -114,9 +116,9 @@ impl Coordinator {
         let mut orphans = Vec::new();
         for awaiting in std::mem::take(&mut lane.awaiting) {
             match awaiting.pending {
-                Pending::Vote { of, phase, round } => orphans.push((of, phase, round)),
-                Pending::Look { .. } => {}
-                Pending::Undo(undo) => {
+                ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
+                ExpectedReply::Look { .. } => {}
+                ExpectedReply::Undo(undo) => {
                     orphans.push((undo.of, RequestKind::Release, 0));
                     lane.owed.push_back(undo);
                 }
