@@ -21,7 +21,7 @@ pub struct NodePipeline {
     /// What was sent and not yet answered, oldest first.
     pub awaiting: VecDeque<InFlight>,
     /// Undos not known done, oldest first.
-    pub owed: VecDeque<Undo>,
+    pub owed: VecDeque<PendingRelease>,
     /// When to send owed undos again that the node answered with an error.
     pub retry_at: Option<Moment>,
 }
@@ -66,12 +66,12 @@ pub enum ExpectedReply {
         as_text: bool,
     },
     /// An undo.
-    Undo(Undo),
+    Undo(PendingRelease),
 }
 
 /// A release that may still be needed on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Undo {
+pub struct PendingRelease {
     /// The machine that wants to hear of it, while it runs.
     pub of: OperationId,
     /// The key to free.
@@ -116,7 +116,7 @@ impl NodePipeline {
     }
 
     /// Every undo not known done, sent or not.
-    pub fn undone(&self) -> impl Iterator<Item = &Undo> {
+    pub fn undone(&self) -> impl Iterator<Item = &PendingRelease> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
             ExpectedReply::Undo(undo) => Some(undo),
             ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,

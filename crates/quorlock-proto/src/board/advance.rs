@@ -8,7 +8,7 @@ use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
-use crate::lane::Undo;
+use crate::lane::PendingRelease;
 use crate::lease::{Lease, LeaseStep};
 use crate::survey::SurveyStep;
 use crate::time::Moment;
@@ -25,7 +25,7 @@ impl Coordinator {
                         let until =
                             attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
-                        let undo = Undo { of: id, key, token, phase: RequestKind::Release, until };
+                        let undo = PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
                         self.release_later(nodes, &undo, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
@@ -51,7 +51,7 @@ impl Coordinator {
                     Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let undo = Undo { of: id, key, token, phase: lease.release_kind(), until };
+                        let undo = PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
                         self.release_later(nodes, &undo, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {

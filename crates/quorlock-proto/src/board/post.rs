@@ -6,7 +6,7 @@ use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
 use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{ExpectedReply, InFlight, LinkState, Undo};
+use crate::lane::{ExpectedReply, InFlight, LinkState, PendingRelease};
 use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
@@ -44,7 +44,7 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &Undo, now: Moment) {
+    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &PendingRelease, now: Moment) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Undo(undo.clone());
@@ -66,7 +66,13 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn send_pending_release(&mut self, node: NodeId, undo: Undo, as_text: bool, now: Moment) {
+    pub(super) fn send_pending_release(
+        &mut self,
+        node: NodeId,
+        undo: PendingRelease,
+        as_text: bool,
+        now: Moment,
+    ) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
         self.lanes[node.index()]
@@ -134,7 +140,13 @@ impl Coordinator {
     }
 
     /// A node's answer to an undo.
-    pub(super) fn on_pending_release_done(&mut self, node: NodeId, undo: Undo, vote: Vote, now: Moment) {
+    pub(super) fn on_pending_release_done(
+        &mut self,
+        node: NodeId,
+        undo: PendingRelease,
+        vote: Vote,
+        now: Moment,
+    ) {
         let of = undo.of;
         match vote {
             Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
@@ -154,7 +166,7 @@ impl Coordinator {
     }
 }
 
-fn release_of(undo: &Undo) -> Request {
+fn release_of(undo: &PendingRelease) -> Request {
     Request { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
 }
 
