@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
-use crate::lane::{ExpectedReply, LinkState, NodePipeline, settle_down};
+use crate::lane::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::lease::RenewalPolicy;
 use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
@@ -79,7 +79,7 @@ impl Coordinator {
     /// The next thing to do, until there is none.
     pub fn poll(&mut self) -> Option<Action> {
         if self.actions.is_empty() {
-            settle_down(&mut self.actions);
+            shrink_if_empty(&mut self.actions);
         }
         self.actions.pop_front()
     }
@@ -189,7 +189,7 @@ impl Coordinator {
     pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(OperationId, RequestKind)> {
         let awaiting = &mut self.lanes[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
-        settle_down(awaiting);
+        shrink_if_empty(awaiting);
         match answered.pending {
             ExpectedReply::Vote { of, phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);

@@ -126,7 +126,7 @@ impl NodePipeline {
 }
 
 /// Gives back the room that a burst has taken, such as thousands of renewals at once, when it is over.
-pub fn settle_down<T>(queue: &mut VecDeque<T>) {
+pub fn shrink_if_empty<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > ROOM_KEPT {
         queue.shrink_to(ROOM_KEPT);
     }
