@@ -127,12 +127,12 @@ impl NodePipeline {
 
 /// Gives back the room that a burst has taken, such as thousands of renewals at once, when it is over.
 pub fn shrink_if_empty<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
-        queue.shrink_to(ROOM_KEPT);
+    if queue.is_empty() && queue.capacity() > RETAINED_CAPACITY {
+        queue.shrink_to(RETAINED_CAPACITY);
     }
 }
 
-const ROOM_KEPT: usize = 256;
+const RETAINED_CAPACITY: usize = 256;
 
 impl Default for NodePipeline {
     fn default() -> Self {
