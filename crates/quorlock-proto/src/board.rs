@@ -399,12 +399,12 @@ struct Voters<'a> {
 
 impl Voters<'_> {
     fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
-        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
     }
 
     fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
-        let absence = self.lanes[node.index()].absence(now, self.node_timeout);
+        let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.absence_to_holders(node, now)))
     }
 }

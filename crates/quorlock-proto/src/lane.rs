@@ -100,7 +100,7 @@ impl NodePipeline {
     /// The vote of a node that need not be asked: "down" and "owes an answer for longer than the node time-out"
     /// count as unknown at once, so that nobody waits for it and no queue grows for it.
     #[must_use]
-    pub fn absence(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
+    pub fn implicit_vote(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Barred(bar.clone())),
