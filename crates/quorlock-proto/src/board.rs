@@ -220,7 +220,7 @@ impl Coordinator {
             while lane.owed.front().is_some_and(|undo| undo.until.is_due(now)) {
                 lane.owed.pop_front();
             }
-            if lane.link == LinkState::Up && lane.has_owed_for(now, self.limits.redial_after) {
+            if lane.link == LinkState::Up && lane.has_pending_release_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
             } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {

@@ -104,14 +104,16 @@ impl NodePipeline {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Barred(bar.clone())),
-            LinkState::Up if self.has_owed_for(now, node_timeout) => Some(Vote::Unknown(Fault::Slow)),
+            LinkState::Up if self.has_pending_release_for(now, node_timeout) => {
+                Some(Vote::Unknown(Fault::Slow))
+            }
             LinkState::Up => None,
         }
     }
 
     /// Whether the node has owed an answer for `span` or longer.
     #[must_use]
-    pub fn has_owed_for(&self, now: Moment, span: Duration) -> bool {
+    pub fn has_pending_release_for(&self, now: Moment, span: Duration) -> bool {
         self.awaiting.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
     }
 
