@@ -283,7 +283,7 @@ impl Coordinator {
         self.quorum
             .all()
             .iter()
-            .flat_map(|node| self.lanes[node.index()].undone().map(move |undo| (node, &undo.key)))
+            .flat_map(|node| self.lanes[node.index()].pending_releases().map(move |undo| (node, &undo.key)))
     }
 
     /// Whether a machine of ours works under this key with the token of this mark.

@@ -118,7 +118,7 @@ impl NodePipeline {
     }
 
     /// Every undo not known done, sent or not.
-    pub fn undone(&self) -> impl Iterator<Item = &PendingRelease> {
+    pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
             ExpectedReply::Undo(undo) => Some(undo),
             ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,
