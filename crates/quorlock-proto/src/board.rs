@@ -217,8 +217,8 @@ impl Coordinator {
         for node in self.quorum.all().iter() {
             let lane = &mut self.lanes[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while lane.owed.front().is_some_and(|undo| undo.until.is_due(now)) {
-                lane.owed.pop_front();
+            while lane.pending.front().is_some_and(|undo| undo.until.is_due(now)) {
+                lane.pending.pop_front();
             }
             if lane.link == LinkState::Up && lane.has_pending_release_for(now, self.limits.redial_after) {
                 self.actions.push_back(Action::Redial(node));

@@ -21,7 +21,7 @@ pub struct NodePipeline {
     /// What was sent and not yet answered, oldest first.
     pub awaiting: VecDeque<InFlight>,
     /// Undos not known done, oldest first.
-    pub owed: VecDeque<PendingRelease>,
+    pub pending: VecDeque<PendingRelease>,
     /// When to send owed undos again that the node answered with an error.
     pub retry_at: Option<Moment>,
 }
@@ -92,7 +92,7 @@ impl NodePipeline {
         Self {
             link: LinkState::Down("still connecting".into()),
             awaiting: VecDeque::new(),
-            owed: VecDeque::new(),
+            pending: VecDeque::new(),
             retry_at: None,
         }
     }
@@ -123,7 +123,7 @@ impl NodePipeline {
             ExpectedReply::Undo(undo) => Some(undo),
             ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,
         });
-        sent.chain(&self.owed)
+        sent.chain(&self.pending)
     }
 }
 

@@ -55,7 +55,7 @@ impl Coordinator {
         }
         for node in nodes.without(up).iter() {
             let lane = &mut self.lanes[node.index()];
-            lane.owed.push_back(undo.clone());
+            lane.pending.push_back(undo.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = lane.implicit_vote(now, self.limits.node_timeout)
                 && let Some(Operation::Lease(lease)) =
@@ -84,7 +84,7 @@ impl Coordinator {
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: Moment) {
         let lane = &mut self.lanes[node.index()];
         lane.retry_at = None;
-        for undo in std::mem::take(&mut lane.owed) {
+        for undo in std::mem::take(&mut lane.pending) {
             if !undo.until.is_due(now) {
                 self.send_pending_release(node, undo, false, now);
             }
@@ -126,7 +126,7 @@ impl Coordinator {
                 ExpectedReply::Look { .. } => {}
                 ExpectedReply::Undo(undo) => {
                     orphans.push((undo.of, RequestKind::Release, 0));
-                    lane.owed.push_back(undo);
+                    lane.pending.push_back(undo);
                 }
             }
         }
@@ -158,7 +158,7 @@ impl Coordinator {
                     if matches!(vote, Vote::Barred(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let lane = &mut self.lanes[node.index()];
-                lane.owed.push_back(undo);
+                lane.pending.push_back(undo);
                 lane.retry_at = Some(lane.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
