@@ -95,7 +95,7 @@ pub use node::Fences;
 #[doc(hidden)]
 pub use node::reply_length;
 pub use observe::{Event, Observer};
-pub use quorlock_proto::attempt::Why;
+pub use quorlock_proto::attempt::FailureReason;
 pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
 pub use quorlock_proto::fence::{BadToken, FencingToken};
 pub use quorlock_proto::lease::LossReason;

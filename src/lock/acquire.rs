@@ -14,7 +14,7 @@ use super::queue::Turn;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
-use quorlock_proto::attempt::{Refusal, Why};
+use quorlock_proto::attempt::{FailureReason, Refusal};
 use quorlock_proto::backoff;
 use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
@@ -67,16 +67,18 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let was_called = turn.share(|share, _| share.on_refused());
             let retry_after = match refusal.why {
-                Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
-                Why::NoQuorum | Why::TooLate => None,
-                Why::Barred => break refusal,
+                FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
+                    retry_after
+                }
+                FailureReason::NoQuorum | FailureReason::TooLate => None,
+                FailureReason::Barred => break refusal,
             };
             line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
             if limit.is_over() {
                 break refusal;
             }
             failures += 1;
-            let is_taken = matches!(refusal.why, Why::Contended { .. });
+            let is_taken = matches!(refusal.why, FailureReason::Contended { .. });
             next = is_taken.then(|| turn.share(|share, _| share.next_of_refused()));
         };
         Err(error_of(client, &claim, refusal))
@@ -99,7 +101,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
             }
-            Err(Refusal { why: Why::Contended { .. }, .. }) => Ok(None),
+            Err(Refusal { why: FailureReason::Contended { .. }, .. }) => Ok(None),
             Err(refusal) => Err(error_of(client, &claim, refusal)),
         }
     }
@@ -302,7 +304,7 @@ async fn last_attempt(
     let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
-        let Err(Refusal { why: Why::NoQuorum, votes }) = &tried else { return Ok(tried) };
+        let Err(Refusal { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
         if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
@@ -344,7 +346,7 @@ async fn attempt(
                 }
             };
             let votes = client.shared.quorum.all().iter().map(vote).collect();
-            Ok(Err(Refusal { why: Why::TooLate, votes }))
+            Ok(Err(Refusal { why: FailureReason::TooLate, votes }))
         }
         Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
     }
@@ -381,11 +383,11 @@ impl Drop for Ticket {
 fn error_of(client: &Redlock, claim: &LockSpec, refusal: Refusal) -> AcquireError {
     let (key, report) = (claim.key.shared(), client.report(refusal.votes));
     match refusal.why {
-        Why::Contended { retry_after } => AcquireError::Held { key, retry_after, report },
-        Why::NoQuorum => AcquireError::NoQuorum { key, report },
-        Why::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
-        Why::Barred => AcquireError::Refused { key, report },
-        Why::TooLate => AcquireError::TooLate { key, report },
+        FailureReason::Contended { retry_after } => AcquireError::Held { key, retry_after, report },
+        FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },
+        FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
+        FailureReason::Barred => AcquireError::Refused { key, report },
+        FailureReason::TooLate => AcquireError::TooLate { key, report },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock_proto::attempt::Why;
+use quorlock_proto::attempt::FailureReason;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::vote::{Bar, Doubt, Vote};
@@ -110,7 +110,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// Why.
-        why: &'a Why,
+        why: &'a FailureReason,
     },
     /// A lock was renewed.
     Renewed {

@@ -5,7 +5,8 @@ mod teller;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorlock::{
-    Event, Fault, Holder, Inspection, NodeState, NodeStatus, OwnerHash, RequestKind, Sighting, Vote, Why,
+    Event, FailureReason, Fault, Holder, Inspection, NodeState, NodeStatus, OwnerHash, RequestKind, Sighting,
+    Vote,
 };
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ pub(crate) use teller::{Kind, Teller};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct News {
     /// Why the last one failed, if not because others hold the lock.
-    why: Option<Why>,
+    why: Option<FailureReason>,
     /// Who gave the last one any answer.
     answered: BTreeSet<String>,
     /// And the one that is under way.
@@ -45,7 +46,9 @@ impl News {
             Event::Refused { why, .. } => {
                 news.answered = std::mem::take(&mut news.answering);
                 news.why = match why {
-                    Why::NoQuorum | Why::TooLate | Why::OnProbation { .. } => Some(**why),
+                    FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
+                        Some(**why)
+                    }
                     _ => None,
                 };
                 news.why.is_some()
@@ -61,8 +64,10 @@ impl News {
     /// What keeps us, other than that others hold the lock, and in words.
     pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
         match self.why.as_ref()? {
-            Why::OnProbation { retry_after } => Some((Kind::OnProbation, on_probation(*retry_after))),
-            Why::TooLate => {
+            FailureReason::OnProbation { retry_after } => {
+                Some((Kind::OnProbation, on_probation(*retry_after)))
+            }
+            FailureReason::TooLate => {
                 Some((Kind::TooLate, "granted too late to be of use: a longer --ttl may help".to_owned()))
             }
             _ => self.too_few(nodes, quorum),

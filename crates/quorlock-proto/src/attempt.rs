@@ -3,7 +3,7 @@
 mod reason;
 mod step;
 
-pub use step::{AttemptStep, Refusal, Why};
+pub use step::{AttemptStep, FailureReason, Refusal};
 
 use std::cmp::Ordering;
 
@@ -55,9 +55,9 @@ enum State {
     /// q grants are in; q nodes must have our number as their fence.
     Raising,
     /// Won or lost, not yet told.
-    Ready(Option<Why>),
+    Ready(Option<FailureReason>),
     /// Lost and undone; some refusing nodes are being asked for how long.
-    Questioning(Why),
+    Questioning(FailureReason),
     Done,
 }
 
@@ -334,14 +334,14 @@ impl Attempt {
         // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
         // like any other.
         if now.is_past(self.deadline) {
-            self.lose(Why::TooLate);
+            self.lose(FailureReason::TooLate);
         } else {
             self.state = State::Ready(None);
         }
     }
 
     /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
-    fn lose(&mut self, why: Why) {
+    fn lose(&mut self, why: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.perhaps_done();
         // A guarded refusal has told for how long.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use quorlock::{CancellationToken, Event, Why};
+use quorlock::{CancellationToken, Event, FailureReason};
 
 use crate::reaper::boot_nanos;
 
@@ -109,7 +109,7 @@ impl Watch {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Event::Refused { why: Why::Contended { .. }, .. } => return,
+            Event::Refused { why: FailureReason::Contended { .. }, .. } => return,
             Event::Refused { .. } => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 return;

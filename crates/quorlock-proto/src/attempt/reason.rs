@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use super::{Attempt, Why};
+use super::{Attempt, FailureReason};
 use crate::vote::{Fault, Vote};
 
 impl Attempt {
     /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
-    pub(super) fn reason(&self, absent: usize) -> Why {
+    pub(super) fn reason(&self, absent: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let doubtful = self.round.doubtful().len();
         if quorum.is_out_of_reach(self.round.barred().len()) {
-            Why::Barred
+            FailureReason::Barred
         } else if !self.round.missing().is_empty() {
             // Keys of ours went while their number was settled.
-            Why::TooLate
+            FailureReason::TooLate
         } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
-            Why::OnProbation { retry_after: None }
+            FailureReason::OnProbation { retry_after: None }
         } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
-            Why::NoQuorum
+            FailureReason::NoQuorum
         } else {
-            Why::Contended { retry_after: None }
+            FailureReason::Contended { retry_after: None }
         }
     }
 
     /// When the q-th of the nodes is free: those in the way by the expiry they told, the rest at once or never.
-    pub(super) fn with_retry(&self, why: Why) -> Why {
-        let is_doubt = matches!(why, Why::OnProbation { .. });
-        if !matches!(why, Why::Contended { .. } | Why::OnProbation { .. }) {
+    pub(super) fn with_retry(&self, why: FailureReason) -> FailureReason {
+        let is_doubt = matches!(why, FailureReason::OnProbation { .. });
+        if !matches!(why, FailureReason::Contended { .. } | FailureReason::OnProbation { .. }) {
             return why;
         }
         let mut free_after: Vec<Duration> = self
@@ -47,6 +47,10 @@ impl Attempt {
             .collect();
         free_after.sort_unstable();
         let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
-        if is_doubt { Why::OnProbation { retry_after } } else { Why::Contended { retry_after } }
+        if is_doubt {
+            FailureReason::OnProbation { retry_after }
+        } else {
+            FailureReason::Contended { retry_after }
+        }
     }
 }

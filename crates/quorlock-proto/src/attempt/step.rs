@@ -21,7 +21,7 @@ pub enum AttemptStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The reason to act upon.
-    pub why: Why,
+    pub why: FailureReason,
     /// Every node's answer.
     pub votes: Vec<Vote>,
 }
@@ -31,13 +31,13 @@ impl Refusal {
     /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
     #[must_use]
     pub fn may_be_split(&self) -> bool {
-        matches!(self.why, Why::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
+        matches!(self.why, FailureReason::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
     }
 }
 
 /// The reason an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
+pub enum FailureReason {
     /// A quorum of nodes answered, and others have too many of them. The lock may be had when the q-th of the
     /// keys in the way has expired, if the nodes told.
     Contended {
@@ -66,13 +66,13 @@ mod tests {
     #[test]
     fn votes_may_be_split_where_some_node_granted_what_others_refused() {
         let (held, silent) = (Vote::Held { remaining: None }, Vote::Unknown(Fault::Silent));
-        let contended = Why::Contended { retry_after: None };
+        let contended = FailureReason::Contended { retry_after: None };
         for (why, votes, may_be) in [
             (contended, vec![Vote::Fenced(7), held.clone(), held.clone()], true),
             (contended, vec![held.clone(), Vote::Granted, held.clone()], true),
             (contended, vec![held.clone(), held.clone(), silent.clone()], false),
             (contended, vec![held.clone(), held.clone(), held.clone()], false),
-            (Why::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
+            (FailureReason::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
         ] {
             let refusal = Refusal { why, votes };
             assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");

@@ -1,6 +1,6 @@
 //! An attempt: how it wins, fails, and is given up.
 
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
@@ -54,7 +54,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
     }
     for who in [ALICE, BOB] {
         let refusal = world.refusal(who).expect("two refusals of four settle it without waiting");
-        assert_eq!(refusal.why, Why::Contended { retry_after: None });
+        assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
     }
     world.drive();
     assert_eq!(world.keys(), 0);
@@ -70,7 +70,11 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
         let refusals_needed = nodes - world.quorum().need() + 1;
         (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
         let refusal = world.refusal(BOB).expect("the quorum is out of reach");
-        assert!(matches!(refusal.why, Why::Contended { .. }), "{nodes} nodes, {need:?}: {:?}", refusal.why);
+        assert!(
+            matches!(refusal.why, FailureReason::Contended { .. }),
+            "{nodes} nodes, {need:?}: {:?}",
+            refusal.why
+        );
     }
 }
 
@@ -84,7 +88,7 @@ fn split_votes_count_as_contention() {
     world.drive();
     for who in 0..3 {
         let refusal = world.refusal(who).expect("nobody has two");
-        assert_eq!(refusal.why, Why::Contended { retry_after: None });
+        assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.keys(), 0);
 }
@@ -107,7 +111,7 @@ fn a_late_grant_is_given_back() {
     world.step(ALICE, 0);
     world.sleep(NODE_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the patience is over");
-    assert_eq!(refusal.why, Why::NoQuorum);
+    assert_eq!(refusal.why, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(Fault::Silent));
     assert_eq!(
         world.wire(ALICE, 1),
@@ -153,7 +157,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     world.pass(TRUSTED);
     world.answer(ALICE, 0);
     world.answer(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();
     assert_eq!(world.keys(), 0, "undone before the ttl");
@@ -221,7 +225,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.cut(ALICE, 1);
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
-    assert_eq!(refusal.why, Why::NoQuorum);
+    assert_eq!(refusal.why, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Down("cut".into())));
     assert!(world.is_nothing_sent(ALICE));
     assert_eq!(world.undone(ALICE), 0, "what was not sent needs no undo");
@@ -234,7 +238,7 @@ fn a_barred_majority_says_so() {
     world.bar(ALICE, 2, Bar::Login("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
-    assert_eq!(refusal.why, Why::Barred);
+    assert_eq!(refusal.why, FailureReason::Barred);
     assert_eq!(refusal.votes[0], Vote::Barred(Bar::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }
@@ -248,7 +252,7 @@ fn an_error_reply_is_no_vote_and_needs_no_undo() {
     world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
@@ -262,7 +266,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::NoQuorum));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
@@ -285,7 +289,7 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
         let retry_after = curious.then_some(ms(900));
         assert_eq!(
             why,
-            Why::Contended { retry_after },
+            FailureReason::Contended { retry_after },
             "0.3, 0.7 and 0.9 s told: with the third, three are free"
         );
     }
@@ -314,7 +318,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     world.acquire_as(BOB, CURIOUS);
     world.drive();
     let why = world.refusal(BOB).expect("two of three are another's").why;
-    assert_eq!(why, Why::Contended { retry_after: Some(ms(400)) });
+    assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
 }
 
 #[test]
@@ -328,7 +332,7 @@ fn curiosity_ends_with_the_patience() {
     world.step(BOB, 0);
     world.sleep(NODE_TIMEOUT);
     let refusal = world.refusal(BOB).expect("told as it is");
-    assert_eq!(refusal.why, Why::Contended { retry_after: None });
+    assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
 }
 
 #[test]
@@ -339,7 +343,7 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.acquire_as(BOB, CURIOUS);
     world.drive();
     let refusal = world.refusal(BOB).expect("both are in the way");
-    assert_eq!(refusal.why, Why::Contended { retry_after: None });
+    assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
     assert_eq!(refusal.votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: None }]);
     assert_eq!(world.keys(), 2);
 }

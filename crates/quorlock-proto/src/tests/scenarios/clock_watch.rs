@@ -1,7 +1,7 @@
 //! Clocks of nodes, watched by the times in their answers: what is proved, what it costs, and what proves nothing.
 
 use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::OperationId;
 use crate::claim::{Key, RequestKind};
 use crate::lease::LossReason;
@@ -193,7 +193,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
         world.refusal(ALICE).map(|refusal| refusal.why),
-        Some(Why::OnProbation { retry_after: Some(NO_VOTE) })
+        Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
     );
     world.live(NO_VOTE);
     world.hold(ALICE);

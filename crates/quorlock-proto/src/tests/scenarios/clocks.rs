@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::lease::LossReason;
 use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
@@ -81,7 +81,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     for node in 0..3 {
         world.answer(ALICE, node);
     }
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(Why::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
     world.drive();
     assert_eq!(world.keys(), 0);
 }

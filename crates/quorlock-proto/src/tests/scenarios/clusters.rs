@@ -4,7 +4,7 @@ use super::memory::{
     LAST_MOMENT, LOOK, NO_VOTE, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
     standing, try_to_take,
 };
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::marker::{Charter, ClusterId, Marker};
@@ -26,13 +26,13 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     for who in [ALICE, BOB] {
         assert!((0..3).all(|node| doubt(&world, who, node) == Some(Doubt::New)), "client {who}");
         let refusal = try_to_take(&mut world, who);
-        assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(NO_VOTE) });
+        assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
         assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: Doubt::New });
         assert!(world.is_nothing_sent(who));
     }
     world.live(LAST_MOMENT);
     let refusal = try_to_take(&mut world, ALICE);
-    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(1)) });
+    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.live(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
     world.hold(ALICE);
@@ -47,7 +47,7 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     connect(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written anew");
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.why, Why::OnProbation { retry_after: Some(ms(20_500)) }, "by the markers");
+    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(ms(20_500)) }, "by the markers");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn one_node_alone_is_a_cluster_too() {
     world.hold(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
-    assert_eq!(try_to_take(&mut world, ALICE).why, Why::OnProbation { retry_after: Some(NO_VOTE) });
+    assert_eq!(try_to_take(&mut world, ALICE).why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     connect(&mut world, BOB);
     assert_eq!((bar(&world, BOB, 0), bar(&world, BOB, 1)), (Some(Bar::Blank), Some(Bar::Blank)));
     assert!(matches!(bar(&world, BOB, 2), Some(Bar::AnotherCluster(_))));
-    assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+    assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::Barred);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
     world.live(LOOK);
@@ -268,7 +268,7 @@ fn two_clusters_never_share_a_node() {
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
     assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
-    assert_eq!(try_to_take(&mut ours, ALICE).why, Why::Barred);
+    assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::Barred);
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
@@ -299,7 +299,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         connect(&mut world, BOB);
         let Some(Bar::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
-        assert_eq!(try_to_take(&mut world, BOB).why, Why::Barred);
+        assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::Barred);
         assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
         assert_eq!(marker(&world, 0), before);
     }

@@ -1,6 +1,6 @@
 //! Fencing numbers: they only grow, whatever clocks do, and cost a second round only where clocks differ.
 
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::Key;
 use crate::fence::LARGEST_FLOOR;
@@ -220,7 +220,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     world.acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("no number is left");
-    assert_eq!(refusal.why, Why::NoQuorum);
+    assert_eq!(refusal.why, FailureReason::NoQuorum);
     assert!(matches!(refusal.votes[0], Vote::Unknown(Fault::Refused(_))), "{:?}", refusal.votes);
     assert_eq!((world.keys(), world.undone(BOB)), (0, 0));
     assert!((0..3).all(|node| world.fence(node) == Some(LAST_NUMBER)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
 use super::waiters::{Then, Wait};
-use crate::attempt::Why;
+use crate::attempt::FailureReason;
 use crate::board::{OperationEvent, OperationId};
 use crate::claim::{LockSpec, RequestKind};
 use crate::lease::RenewalPolicy;
@@ -222,7 +222,9 @@ impl Sim<'_> {
                 }
                 self.peers[who].tasks[key].state = State::Idle;
                 let told = match refusal.why {
-                    Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
+                    FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
+                        retry_after
+                    }
                     _ => None,
                 };
                 let pause = self.chance.of_any_size(1_000_000, self.plan.longest_nanos() / 4);

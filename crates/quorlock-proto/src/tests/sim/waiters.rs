@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::caller::State;
 use super::engine::{Sim, Stage, tell};
 use super::tally::Invariant;
-use crate::attempt::{Refusal, Why};
+use crate::attempt::{FailureReason, Refusal};
 use crate::backoff;
 use crate::board::OperationId;
 use crate::claim::RequestKind;
@@ -188,8 +188,10 @@ impl Sim<'_> {
         let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
         wait.retry_after = match refusal.why {
-            Why::Contended { retry_after } | Why::OnProbation { retry_after } => retry_after,
-            Why::NoQuorum | Why::TooLate | Why::Barred => None,
+            FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
+                retry_after
+            }
+            FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::Barred => None,
         };
         let random = self.chance.draw();
         let wait = &mut self.peers[who].tasks[key].wait;
@@ -199,7 +201,7 @@ impl Sim<'_> {
         if self.nanos >= wait.until {
             return self.give_up_waiting(who, key);
         }
-        if matches!(refusal.why, Why::Contended { .. }) {
+        if matches!(refusal.why, FailureReason::Contended { .. }) {
             let next = wait.share.next_of_refused();
             self.check_patience(who, key);
             self.follow(who, key, next);
