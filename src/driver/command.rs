@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
-use quorlock_proto::attempt::Refusal;
+use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
@@ -23,7 +23,7 @@ pub(crate) enum DriverCommand {
         id: OperationId,
         claim: LockSpec,
         tenure: RenewalPolicy,
-        reply: oneshot::Sender<Result<Arc<SharedLease>, Refusal>>,
+        reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.
     Cancel(OperationId),

@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::command::{ExtendOutcome, SurveyResult};
 use super::shared_lease::SharedLease;
-use quorlock_proto::attempt::Refusal;
+use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::claim::Key;
 use quorlock_proto::membership::Declared;
 use quorlock_proto::quorum::NodeId;
@@ -31,7 +31,7 @@ pub(super) struct PendingRenewal {
 /// Who waits, and for what.
 pub(super) enum ReplyTo {
     /// Somebody who wants the lock.
-    Acquiring(oneshot::Sender<Result<Arc<SharedLease>, Refusal>>),
+    Acquiring(oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>),
     /// Somebody who gave it up, and may want to hear how that went.
     Releasing(Option<oneshot::Sender<Vec<Vote>>>),
     /// Somebody who asked about a key.

@@ -14,7 +14,7 @@ use super::queue::Turn;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
-use quorlock_proto::attempt::{FailureReason, Refusal};
+use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
 use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
@@ -101,7 +101,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
             }
-            Err(Refusal { why: FailureReason::Contended { .. }, .. }) => Ok(None),
+            Err(AttemptFailure { why: FailureReason::Contended { .. }, .. }) => Ok(None),
             Err(refusal) => Err(error_of(client, &claim, refusal)),
         }
     }
@@ -283,7 +283,7 @@ async fn attempt_past_splits(
     client: &Redlock,
     claim: &LockSpec,
     tenure: RenewalPolicy,
-) -> Result<Result<Won, Refusal>, AcquireError> {
+) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MOST_SPLITS {
         match last_attempt(client, claim, tenure).await? {
             Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
@@ -299,12 +299,12 @@ async fn last_attempt(
     client: &Redlock,
     claim: &LockSpec,
     tenure: RenewalPolicy,
-) -> Result<Result<Won, Refusal>, AcquireError> {
+) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
-        let Err(Refusal { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
+        let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
         if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
@@ -320,7 +320,7 @@ async fn attempt(
     claim: &LockSpec,
     tenure: RenewalPolicy,
     left: Option<Duration>,
-) -> Result<Result<Won, Refusal>, AcquireError> {
+) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
     let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
@@ -346,7 +346,7 @@ async fn attempt(
                 }
             };
             let votes = client.shared.quorum.all().iter().map(vote).collect();
-            Ok(Err(Refusal { why: FailureReason::TooLate, votes }))
+            Ok(Err(AttemptFailure { why: FailureReason::TooLate, votes }))
         }
         Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
     }
@@ -380,7 +380,7 @@ impl Drop for Ticket {
     }
 }
 
-fn error_of(client: &Redlock, claim: &LockSpec, refusal: Refusal) -> AcquireError {
+fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> AcquireError {
     let (key, report) = (claim.key.shared(), client.report(refusal.votes));
     match refusal.why {
         FailureReason::Contended { retry_after } => AcquireError::Held { key, retry_after, report },

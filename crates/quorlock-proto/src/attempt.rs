@@ -3,7 +3,7 @@
 mod reason;
 mod step;
 
-pub use step::{AttemptStep, FailureReason, Refusal};
+pub use step::{AttemptFailure, AttemptStep, FailureReason};
 
 use std::cmp::Ordering;
 
@@ -120,7 +120,9 @@ impl Attempt {
             self.state = State::Done;
             return Some(match verdict {
                 None => AttemptStep::Won,
-                Some(why) => AttemptStep::Lost(Refusal { why, votes: self.round.report(self.ran_out) }),
+                Some(why) => {
+                    AttemptStep::Lost(AttemptFailure { why, votes: self.round.report(self.ran_out) })
+                }
             });
         }
         None

@@ -14,19 +14,19 @@ pub enum AttemptStep {
     /// q grants are in, in time: make it a lease.
     Won,
     /// It failed, and everything that may be left is being undone.
-    Lost(Refusal),
+    Lost(AttemptFailure),
 }
 
 /// Why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Refusal {
+pub struct AttemptFailure {
     /// The reason to act upon.
     pub why: FailureReason,
     /// Every node's answer.
     pub votes: Vec<Vote>,
 }
 
-impl Refusal {
+impl AttemptFailure {
     /// Whether the votes may have been split, so that none has the lock: some node granted it, and others have too many. A
     /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
     #[must_use]
@@ -74,7 +74,7 @@ mod tests {
             (contended, vec![held.clone(), held.clone(), held.clone()], false),
             (FailureReason::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
         ] {
-            let refusal = Refusal { why, votes };
+            let refusal = AttemptFailure { why, votes };
             assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::OperationId;
-use crate::attempt::Refusal;
+use crate::attempt::AttemptFailure;
 use crate::claim::Request;
 use crate::lease::LossReason;
 use crate::membership::{Declared, Standing, Write};
@@ -67,7 +67,7 @@ pub enum OperationEvent {
         rounds: u8,
     },
     /// The attempt failed.
-    Refused(Refusal),
+    Refused(AttemptFailure),
     /// More, or other, nodes have the key.
     Confirmed(NodeSet),
     /// A renewal or an extension begins.

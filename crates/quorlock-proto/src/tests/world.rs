@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::attempt::Refusal;
+use crate::attempt::AttemptFailure;
 use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
@@ -472,7 +472,7 @@ impl World {
         std::mem::take(&mut self.clients[who].news).into_iter().map(|(_, news)| news).collect()
     }
 
-    pub(crate) fn refusal(&mut self, who: usize) -> Option<Refusal> {
+    pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
         self.news(who).into_iter().find_map(|news| match news {
             OperationEvent::Refused(refusal) => Some(refusal),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::attempt::Refusal;
+use crate::attempt::AttemptFailure;
 use crate::board::{Coordinator, Limits};
 use crate::marker::{Charter, Marker};
 use crate::membership::{Membership, Standing};
@@ -79,7 +79,7 @@ pub(super) fn connect(world: &mut World, who: usize) {
     world.drive();
 }
 
-pub(super) fn try_to_take(world: &mut World, who: usize) -> Refusal {
+pub(super) fn try_to_take(world: &mut World, who: usize) -> AttemptFailure {
     world.acquire(who);
     world.drive();
     world.refusal(who).expect("it may not be had")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::caller::State;
 use super::engine::{Sim, Stage, tell};
 use super::tally::Invariant;
-use crate::attempt::{FailureReason, Refusal};
+use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::board::OperationId;
 use crate::claim::RequestKind;
@@ -183,7 +183,7 @@ impl Sim<'_> {
     }
 
     /// An attempt of this wait was refused.
-    pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &Refusal) {
+    pub(super) fn wait_on(&mut self, who: usize, key: usize, refusal: &AttemptFailure) {
         let wait = &mut self.peers[who].tasks[key].wait;
         let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
