@@ -71,7 +71,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                     retry_after
                 }
                 FailureReason::NoQuorum | FailureReason::TooLate => None,
-                FailureReason::Barred => break refusal,
+                FailureReason::NodesExcluded => break refusal,
             };
             line.on_refused(Refused { may_be_split: refusal.may_be_split(), was_called }, retry_after);
             if limit.is_over() {
@@ -386,7 +386,7 @@ fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> Acqu
         FailureReason::Contended { retry_after } => AcquireError::Held { key, retry_after, report },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
-        FailureReason::Barred => AcquireError::Refused { key, report },
+        FailureReason::NodesExcluded => AcquireError::Refused { key, report },
         FailureReason::TooLate => AcquireError::TooLate { key, report },
     }
 }

@@ -12,7 +12,7 @@ impl Attempt {
         let quorum = self.round.quorum();
         let doubtful = self.round.doubtful().len();
         if quorum.is_out_of_reach(self.round.barred().len()) {
-            FailureReason::Barred
+            FailureReason::NodesExcluded
         } else if !self.round.missing().is_empty() {
             // Keys of ours went while their number was settled.
             FailureReason::TooLate

@@ -53,7 +53,7 @@ pub enum FailureReason {
         retry_after: Option<Duration>,
     },
     /// Too many nodes may not serve us; trying again will not help.
-    Barred,
+    NodesExcluded,
     /// The grants came, but too late to be worth anything.
     TooLate,
 }

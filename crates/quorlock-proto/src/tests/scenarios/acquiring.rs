@@ -238,7 +238,7 @@ fn a_barred_majority_says_so() {
     world.bar(ALICE, 2, Bar::Login("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
-    assert_eq!(refusal.why, FailureReason::Barred);
+    assert_eq!(refusal.why, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Barred(Bar::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }

@@ -249,7 +249,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     connect(&mut world, BOB);
     assert_eq!((bar(&world, BOB, 0), bar(&world, BOB, 1)), (Some(Bar::Blank), Some(Bar::Blank)));
     assert!(matches!(bar(&world, BOB, 2), Some(Bar::AnotherCluster(_))));
-    assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::Barred);
+    assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
     world.live(LOOK);
@@ -268,7 +268,7 @@ fn two_clusters_never_share_a_node() {
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
     assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
-    assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::Barred);
+    assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::NodesExcluded);
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
@@ -299,7 +299,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         connect(&mut world, BOB);
         let Some(Bar::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
-        assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::Barred);
+        assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
         assert_eq!(marker(&world, 0), before);
     }

@@ -191,7 +191,7 @@ impl Sim<'_> {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
-            FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::Barred => None,
+            FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::NodesExcluded => None,
         };
         let random = self.chance.draw();
         let wait = &mut self.peers[who].tasks[key].wait;
