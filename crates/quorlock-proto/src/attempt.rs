@@ -43,7 +43,7 @@ pub struct Attempt {
     numbered: NodeSet,
     to_raise: NodeSet,
     /// Nodes that granted, and did not say since that the key is gone.
-    laid: NodeSet,
+    granted_at_least_once: NodeSet,
     rounds: u8,
     /// Whether its patience was over before it was decided.
     ran_out: bool,
@@ -87,7 +87,7 @@ impl Attempt {
             number: None,
             numbered: NodeSet::EMPTY,
             to_raise: NodeSet::EMPTY,
-            laid: NodeSet::EMPTY,
+            granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
             ran_out: false,
             state: State::Voting,
@@ -260,7 +260,7 @@ impl Attempt {
     /// Nodes where a key of ours may stand, as far as the answers tell.
     #[must_use]
     pub fn perhaps_done(&self) -> NodeSet {
-        self.round.perhaps_done().or(self.laid)
+        self.round.perhaps_done().or(self.granted_at_least_once)
     }
 
     fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
@@ -269,7 +269,7 @@ impl Attempt {
             (vote, _) => vote,
         };
         if vote.is_grant() {
-            self.laid.insert(node);
+            self.granted_at_least_once.insert(node);
         }
         self.round.record(node, vote);
         if self.state == State::Raising {
@@ -293,7 +293,7 @@ impl Attempt {
     fn on_raise(&mut self, node: NodeId, vote: Vote, now: Moment) {
         match vote {
             Vote::Granted => self.numbered.insert(node),
-            Vote::Held { .. } | Vote::Missing => self.laid.remove(node),
+            Vote::Held { .. } | Vote::Missing => self.granted_at_least_once.remove(node),
             _ => {}
         }
         if vote != Vote::Granted {
