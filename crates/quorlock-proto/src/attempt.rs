@@ -32,7 +32,7 @@ pub struct Attempt {
     state: State,
     to_grant: NodeSet,
     to_release: NodeSet,
-    to_question: NodeSet,
+    to_query_ttl: NodeSet,
     /// Refusing nodes that have not yet said how long the holder's key lives.
     questioned: NodeSet,
     /// What goes along with our questions; nothing in plain mode.
@@ -81,7 +81,7 @@ impl Attempt {
             settle_by: now.plus(claim.terms.attempt_timeout()),
             to_grant: round.asked(),
             to_release: NodeSet::EMPTY,
-            to_question: NodeSet::EMPTY,
+            to_query_ttl: NodeSet::EMPTY,
             questioned: NodeSet::EMPTY,
             fence,
             number: None,
@@ -113,8 +113,8 @@ impl Attempt {
         if !self.to_release.is_empty() {
             return Some(AttemptStep::Ask(RequestKind::Release, std::mem::take(&mut self.to_release)));
         }
-        if !self.to_question.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::QueryTtl, std::mem::take(&mut self.to_question)));
+        if !self.to_query_ttl.is_empty() {
+            return Some(AttemptStep::Ask(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
         }
         if let State::Ready(verdict) = self.state {
             self.state = State::Done;
@@ -157,7 +157,7 @@ impl Attempt {
         }
         if let State::Questioning(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
-            self.to_question = NodeSet::EMPTY;
+            self.to_query_ttl = NodeSet::EMPTY;
             self.state = State::Ready(Some(self.with_retry(why)));
         }
     }
@@ -170,7 +170,7 @@ impl Attempt {
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
         self.to_raise = NodeSet::EMPTY;
-        self.to_question = NodeSet::EMPTY;
+        self.to_query_ttl = NodeSet::EMPTY;
         self.state = State::Done;
     }
 
@@ -348,8 +348,8 @@ impl Attempt {
         self.to_release = self.perhaps_done();
         // A guarded refusal has told for how long.
         let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
-        self.to_question = if must_ask { self.round.held() } else { NodeSet::EMPTY };
-        self.questioned = self.to_question;
+        self.to_query_ttl = if must_ask { self.round.held() } else { NodeSet::EMPTY };
+        self.questioned = self.to_query_ttl;
         self.state = if self.questioned.is_empty() {
             State::Ready(Some(self.with_retry(why)))
         } else {
