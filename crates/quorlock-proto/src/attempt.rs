@@ -34,7 +34,7 @@ pub struct Attempt {
     to_release: NodeSet,
     to_query_ttl: NodeSet,
     /// Refusing nodes that have not yet said how long the holder's key lives.
-    questioned: NodeSet,
+    querying_ttl: NodeSet,
     /// What goes along with our questions; nothing in plain mode.
     fence: Option<Fence>,
     /// Our number, once q grants are in.
@@ -82,7 +82,7 @@ impl Attempt {
             to_grant: round.asked(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
-            questioned: NodeSet::EMPTY,
+            querying_ttl: NodeSet::EMPTY,
             fence,
             number: None,
             numbered: NodeSet::EMPTY,
@@ -136,9 +136,9 @@ impl Attempt {
             }
             (RequestKind::RaiseFence, State::Raising) => self.on_raise(node, vote, now),
             (RequestKind::QueryTtl, State::Questioning(why)) => {
-                self.questioned.remove(node);
+                self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
-                if self.questioned.is_empty() {
+                if self.querying_ttl.is_empty() {
                     self.state = State::Ready(Some(self.with_retry(why)));
                 }
             }
@@ -349,8 +349,8 @@ impl Attempt {
         // A guarded refusal has told for how long.
         let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
         self.to_query_ttl = if must_ask { self.round.held() } else { NodeSet::EMPTY };
-        self.questioned = self.to_query_ttl;
-        self.state = if self.questioned.is_empty() {
+        self.querying_ttl = self.to_query_ttl;
+        self.state = if self.querying_ttl.is_empty() {
             State::Ready(Some(self.with_retry(why)))
         } else {
             State::Questioning(why)
