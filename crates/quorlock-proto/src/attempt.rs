@@ -165,7 +165,7 @@ impl Attempt {
     /// The caller walked away: undo, tell nobody. Poll next.
     pub fn abandon(&mut self) {
         match self.state {
-            State::Voting | State::Raising | State::Ready(None) => self.to_release = self.perhaps_done(),
+            State::Voting | State::Raising | State::Ready(None) => self.to_release = self.possibly_applied(),
             State::Ready(Some(_)) | State::Questioning(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
@@ -259,7 +259,7 @@ impl Attempt {
 
     /// Nodes where a key of ours may stand, as far as the answers tell.
     #[must_use]
-    pub fn perhaps_done(&self) -> NodeSet {
+    pub fn possibly_applied(&self) -> NodeSet {
         self.round.perhaps_done().or(self.granted_at_least_once)
     }
 
@@ -345,7 +345,7 @@ impl Attempt {
     /// "If the client failed to acquire the lock for some reason [...] it will try to unlock all the instances."
     fn lose(&mut self, why: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
-        self.to_release = self.perhaps_done();
+        self.to_release = self.possibly_applied();
         // A guarded refusal has told for how long.
         let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
         self.to_query_ttl = if must_ask { self.round.held() } else { NodeSet::EMPTY };

@@ -108,7 +108,7 @@ impl Lease {
             deadline: capped(terms.deadline(start), end),
             extended_past_grants: false,
             keys_until: start.boot().plus(terms.ttl()),
-            touched: attempt.perhaps_done(),
+            touched: attempt.possibly_applied(),
             confirmed: attempt.round().granted(),
             next_renewal: match tenure.auto_renew {
                 true if !has_larger => start.boot().plus(terms.ttl() / 3),

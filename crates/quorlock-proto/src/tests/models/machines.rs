@@ -163,7 +163,7 @@ impl World {
         }
         let ours = &mut state.rows[row];
         ours.was_passed = false;
-        ours.touched = bits(attempt.perhaps_done());
+        ours.touched = bits(attempt.possibly_applied());
         ours.counted = bits(attempt.numbered());
         ours.stage = Stage::Held(Rc::new(lease));
         if !self.bounds.is_fenced() {
