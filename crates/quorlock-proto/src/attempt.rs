@@ -175,7 +175,7 @@ impl Attempt {
     }
 
     /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
-    pub fn distrust(&mut self, node: NodeId, worth: Vote, now: Moment) {
+    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: Moment) {
         if self.is_open() && self.round.granted().contains(node) {
             self.round.revise(node, worth);
             self.numbered.remove(node);

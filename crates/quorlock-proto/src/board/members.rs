@@ -56,7 +56,7 @@ impl Coordinator {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
-                    Some(Operation::Attempt(bid)) => bid.attempt.distrust(node, worth.clone(), now),
+                    Some(Operation::Attempt(bid)) => bid.attempt.revoke_votes_of(node, worth.clone(), now),
                     Some(Operation::Lease(lease)) => lease.revoke_votes_of(node, worth.clone()),
                     Some(Operation::Survey(_)) | None => continue,
                 }
