@@ -53,7 +53,7 @@ pub struct Attempt {
 enum State {
     Voting,
     /// q grants are in; q nodes must have our number as their fence.
-    Raising,
+    RaisingFence,
     /// Won or lost, not yet told.
     Ready(Option<FailureReason>),
     /// Lost and undone; some refusing nodes are being asked for how long.
@@ -131,10 +131,10 @@ impl Attempt {
     /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
     pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
         match (phase, self.state) {
-            (RequestKind::Acquire, State::Voting | State::Raising) if !self.round.has_voted(node) => {
+            (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
             }
-            (RequestKind::RaiseFence, State::Raising) => self.on_raise(node, vote, now),
+            (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise(node, vote, now),
             (RequestKind::QueryTtl, State::Questioning(why)) => {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
@@ -151,7 +151,7 @@ impl Attempt {
         if !now.is_due(self.settle_by) {
             return;
         }
-        if matches!(self.state, State::Voting | State::Raising) {
+        if matches!(self.state, State::Voting | State::RaisingFence) {
             self.ran_out = true;
             self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
@@ -165,7 +165,9 @@ impl Attempt {
     /// The caller walked away: undo, tell nobody. Poll next.
     pub fn abandon(&mut self) {
         match self.state {
-            State::Voting | State::Raising | State::Ready(None) => self.to_release = self.possibly_applied(),
+            State::Voting | State::RaisingFence | State::Ready(None) => {
+                self.to_release = self.possibly_applied()
+            }
             State::Ready(Some(_)) | State::Questioning(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
@@ -187,7 +189,7 @@ impl Attempt {
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
         match self.state {
-            State::Voting | State::Raising | State::Questioning(_) => Some(self.settle_by),
+            State::Voting | State::RaisingFence | State::Questioning(_) => Some(self.settle_by),
             State::Ready(_) | State::Done => None,
         }
     }
@@ -254,7 +256,7 @@ impl Attempt {
     /// Whether its questions still matter.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        matches!(self.state, State::Voting | State::Raising)
+        matches!(self.state, State::Voting | State::RaisingFence)
     }
 
     /// Nodes where a key of ours may stand, as far as the answers tell.
@@ -272,14 +274,14 @@ impl Attempt {
             self.granted_at_least_once.insert(node);
         }
         self.round.record(node, vote);
-        if self.state == State::Raising {
+        if self.state == State::RaisingFence {
             self.compare(node);
         } else if self.round.is_won() {
             if self.fence.is_none() {
                 return self.win(now);
             }
             self.number = self.round.votes().filter_map(Vote::number).max();
-            self.state = State::Raising;
+            self.state = State::RaisingFence;
             for node in self.round.granted().iter() {
                 self.compare(node);
             }
@@ -316,7 +318,7 @@ impl Attempt {
     }
 
     fn settle(&mut self, now: Moment) {
-        if self.state == State::Raising && self.quorum_has_number() {
+        if self.state == State::RaisingFence && self.quorum_has_number() {
             self.win(now);
         } else if self.round.is_out_of_reach() {
             // Who has not answered yet may well be there.
