@@ -57,7 +57,7 @@ enum State {
     /// Won or lost, not yet told.
     Ready(Option<FailureReason>),
     /// Lost and undone; some refusing nodes are being asked for how long.
-    Questioning(FailureReason),
+    QueryingTtl(FailureReason),
     Done,
 }
 
@@ -135,7 +135,7 @@ impl Attempt {
                 self.on_grant(node, vote, now);
             }
             (RequestKind::RaiseFence, State::RaisingFence) => self.on_raise(node, vote, now),
-            (RequestKind::QueryTtl, State::Questioning(why)) => {
+            (RequestKind::QueryTtl, State::QueryingTtl(why)) => {
                 self.querying_ttl.remove(node);
                 self.round.add_remaining(node, vote);
                 if self.querying_ttl.is_empty() {
@@ -155,7 +155,7 @@ impl Attempt {
             self.ran_out = true;
             self.lose(self.reason(self.round.failed() + self.round.silent()));
         }
-        if let State::Questioning(why) = self.state {
+        if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.
             self.to_query_ttl = NodeSet::EMPTY;
             self.state = State::Ready(Some(self.with_retry(why)));
@@ -168,7 +168,7 @@ impl Attempt {
             State::Voting | State::RaisingFence | State::Ready(None) => {
                 self.to_release = self.possibly_applied()
             }
-            State::Ready(Some(_)) | State::Questioning(_) | State::Done => {}
+            State::Ready(Some(_)) | State::QueryingTtl(_) | State::Done => {}
         }
         self.to_release = self.to_release.without(std::mem::take(&mut self.to_grant));
         self.to_raise = NodeSet::EMPTY;
@@ -189,7 +189,7 @@ impl Attempt {
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
         match self.state {
-            State::Voting | State::RaisingFence | State::Questioning(_) => Some(self.settle_by),
+            State::Voting | State::RaisingFence | State::QueryingTtl(_) => Some(self.settle_by),
             State::Ready(_) | State::Done => None,
         }
     }
@@ -355,7 +355,7 @@ impl Attempt {
         self.state = if self.querying_ttl.is_empty() {
             State::Ready(Some(self.with_retry(why)))
         } else {
-            State::Questioning(why)
+            State::QueryingTtl(why)
         };
     }
 }
