@@ -262,7 +262,7 @@ impl Attempt {
     /// Nodes where a key of ours may stand, as far as the answers tell.
     #[must_use]
     pub fn possibly_applied(&self) -> NodeSet {
-        self.round.perhaps_done().or(self.granted_at_least_once)
+        self.round.possibly_applied().or(self.granted_at_least_once)
     }
 
     fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {

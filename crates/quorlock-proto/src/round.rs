@@ -166,7 +166,7 @@ impl Round {
     /// Nodes where what was asked may have been done, as far as the answers tell: granted, silent or odd. A
     /// refusal and an error reply are plain: the command was not run.
     #[must_use]
-    pub fn perhaps_done(&self) -> NodeSet {
+    pub fn possibly_applied(&self) -> NodeSet {
         self.asked
             .iter()
             .filter(|node| match self.vote(*node) {
