@@ -153,7 +153,7 @@ impl Attempt {
         }
         if matches!(self.state, State::Voting | State::RaisingFence) {
             self.ran_out = true;
-            self.lose(self.reason(self.round.failed() + self.round.silent()));
+            self.lose(self.reason(self.round.failed() + self.round.unanswered()));
         }
         if let State::QueryingTtl(why) = self.state {
             // The patience is over: the refusal is told as it is, without for how long.

@@ -153,7 +153,7 @@ impl Round {
 
     /// How many nodes have not answered.
     #[must_use]
-    pub const fn silent(&self) -> usize {
+    pub const fn unanswered(&self) -> usize {
         self.quorum.nodes() - self.voted.len()
     }
 
