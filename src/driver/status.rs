@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::host::clock;
 use crate::node::{DialStep, Fences};
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Bar, Doubt, Fault};
+use quorlock_proto::vote::{Bar, Doubt, ReplyFailure};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ pub enum NodeState {
     Connecting,
     /// Connected, and too few nodes are, to tell which cluster it votes in; or, with a fault, it did not tell what it
     /// remembers, or would not be told. It is asked again by itself. Never in plain mode.
-    Unverified(Option<Fault>),
+    Unverified(Option<ReplyFailure>),
     /// Connected: it votes, unless it is on [probation](NodeStatus::probation).
     Up,
     /// Not connected, for this reason; it is dialed again by itself.
@@ -118,7 +118,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&Fault::Undecided).fmt(f),
+            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&ReplyFailure::Undecided).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

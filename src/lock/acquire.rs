@@ -21,7 +21,7 @@ use quorlock_proto::claim::LockSpec;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::line::{Next, Reaction, Refused, Trust};
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Fault, Vote};
+use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
@@ -301,7 +301,7 @@ async fn last_attempt(
     tenure: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
-    let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(Fault::Cut | Fault::Down(_)));
+    let has_broken = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::Cut | ReplyFailure::Down(_)));
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
         let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
@@ -342,7 +342,7 @@ async fn attempt(
                 if hold.confirmed().contains(node) {
                     Vote::Granted
                 } else {
-                    Vote::Unknown(Fault::NotWaitedFor)
+                    Vote::Unknown(ReplyFailure::NotWaitedFor)
                 }
             };
             let votes = client.shared.quorum.all().iter().map(vote).collect();

@@ -10,7 +10,7 @@ use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
-use quorlock_proto::vote::{Bar, Doubt, Fault, Holder, Sighting, Vote};
+use quorlock_proto::vote::{Bar, Doubt, Holder, ReplyFailure, Sighting, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
@@ -53,7 +53,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
-        _ => Vote::Unknown(Fault::Odd),
+        _ => Vote::Unknown(ReplyFailure::Odd),
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 fn refusal(complaint: &Complaint) -> Vote {
     let words = complaint.words();
     if complaint.is("NOSCRIPT") {
-        Vote::Unknown(Fault::NoScript)
+        Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_no_permission() {
         Vote::Barred(Bar::NoPermission(words))
     } else if complaint.is_login() {
@@ -69,7 +69,7 @@ fn refusal(complaint: &Complaint) -> Vote {
     } else if let Some(why) = complaint.unfit() {
         Vote::Barred(Bar::Unfit(why))
     } else {
-        Vote::Unknown(Fault::Refused(words))
+        Vote::Unknown(ReplyFailure::Refused(words))
     }
 }
 
@@ -103,9 +103,9 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Vote> {
                     latest_micros: *latest as u64,
                 })
             }
-            _ => Err(Vote::Unknown(Fault::Odd)),
+            _ => Err(Vote::Unknown(ReplyFailure::Odd)),
         },
-        _ => Err(Vote::Unknown(Fault::Odd)),
+        _ => Err(Vote::Unknown(ReplyFailure::Odd)),
     }
 }
 
@@ -156,12 +156,12 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             | RequestKind::Reacquire
             | RequestKind::Forget,
             -3,
-        ) => Vote::Unknown(Fault::Changed),
+        ) => Vote::Unknown(ReplyFailure::Changed),
         (
             RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             -4,
         ) => Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot },
-        _ => Vote::Unknown(Fault::Odd),
+        _ => Vote::Unknown(ReplyFailure::Odd),
     }
 }
 
@@ -175,7 +175,7 @@ fn sighting(items: &[Value]) -> Vote {
         [Value::Int(2), _, Value::Int(left)] => {
             Vote::Seen(Sighting { holder: Holder::OtherType, remaining: remaining(*left) })
         }
-        _ => Vote::Unknown(Fault::Odd),
+        _ => Vote::Unknown(ReplyFailure::Odd),
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
         let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
         assert!(matches!(of("ERR unknown command 'SET', with args"), Vote::Barred(Bar::Unfit(_))));
         assert!(matches!(of("NOPERM No permissions to access a key"), Vote::Barred(Bar::NoPermission(_))));
-        assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(Fault::Refused(_))));
+        assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(ReplyFailure::Refused(_))));
     }
 
     #[test]
@@ -243,10 +243,10 @@ mod tests {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
         }
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(Fault::Odd));
-        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(Fault::Odd));
+        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::Odd));
+        assert_eq!(vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])), Vote::Unknown(ReplyFailure::Odd));
+        assert_eq!(vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(ReplyFailure::Odd));
+        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::Odd));
+        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::Odd));
     }
 }

@@ -1,6 +1,6 @@
 //! Nodes that are dead, paused, restarted: while a quorum stands, nobody notices.
 
-use quorlock::{AcquireError, ConnectError, Fault, NodeState, Redlock, Vote};
+use quorlock::{AcquireError, ConnectError, NodeState, Redlock, ReplyFailure, Vote};
 use quorlock_chaos::{Data, Server};
 use tokio::time::{Instant, timeout};
 
@@ -121,7 +121,10 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
     let redlock = builder(&fleet).lazy().expect("built");
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
     let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
-    assert!(report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(Fault::Down(_)))), "{report}");
+    assert!(
+        report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(ReplyFailure::Down(_)))),
+        "{report}"
+    );
 }
 
 #[tokio::test]

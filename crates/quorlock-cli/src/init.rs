@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use quorlock::{Bar, Fault, Init, InitError, NodeState, NodeStatus, Vote};
+use quorlock::{Bar, Init, InitError, NodeState, NodeStatus, ReplyFailure, Vote};
 use quorlock_chaos::judge::counted;
 use serde_json::{Map, Value, json};
 
@@ -96,7 +96,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
 fn answer_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "took it".to_owned(),
-        Vote::Unknown(Fault::Changed) => "was changed by others meanwhile".to_owned(),
+        Vote::Unknown(ReplyFailure::Changed) => "was changed by others meanwhile".to_owned(),
         other => other.to_string(),
     }
 }

@@ -5,8 +5,8 @@ mod teller;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorlock::{
-    Event, FailureReason, Fault, Holder, Inspection, NodeState, NodeStatus, OwnerHash, RequestKind, Sighting,
-    Vote,
+    Event, FailureReason, Holder, Inspection, NodeState, NodeStatus, OwnerHash, ReplyFailure, RequestKind,
+    Sighting, Vote,
 };
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ impl News {
             Event::Voted { node, phase: RequestKind::Acquire | RequestKind::RaiseFence, vote, .. } => {
                 news.answering.insert((*node).to_owned());
                 match vote {
-                    Vote::Unknown(Fault::Refused(_) | Fault::Odd) | Vote::Barred(_) => {
+                    Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::Odd) | Vote::Barred(_) => {
                         news.refusals.insert((*node).to_owned(), vote.to_string());
                     }
                     _ => drop(news.refusals.remove(*node)),
@@ -142,7 +142,10 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
     let is_away = match &node.state {
         NodeState::Connecting | NodeState::Down(_) => true,
         NodeState::Unverified(fault) => {
-            matches!(fault, Some(Fault::Silent | Fault::Slow | Fault::Down(_) | Fault::Cut))
+            matches!(
+                fault,
+                Some(ReplyFailure::Silent | ReplyFailure::Slow | ReplyFailure::Down(_) | ReplyFailure::Cut)
+            )
         }
         _ => false,
     };

@@ -13,7 +13,7 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::time::Moment;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// One try to take a lock.
 ///
@@ -267,7 +267,7 @@ impl Attempt {
 
     fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
         let vote = match (vote, self.fence) {
-            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => Vote::Unknown(Fault::Odd),
+            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => Vote::Unknown(ReplyFailure::Odd),
             (vote, _) => vote,
         };
         if vote.is_grant() {

@@ -24,7 +24,7 @@ use crate::quorum::{NodeId, Quorum};
 use crate::survey::Survey;
 use crate::terms::LeaseParams;
 use crate::time::{BootTime, Moment};
-use crate::vote::{Bar, Fault, Vote};
+use crate::vote::{Bar, ReplyFailure, Vote};
 
 /// The name of a machine on the board; the caller picks it, and never twice.
 pub type OperationId = u64;
@@ -193,7 +193,7 @@ impl Coordinator {
         match answered.pending {
             ExpectedReply::Vote { of, phase, round } => {
                 let vote = self.validate_vote(node, phase, vote, now);
-                if vote != Vote::Unknown(Fault::NoScript)
+                if vote != Vote::Unknown(ReplyFailure::NoScript)
                     || !self.retry_with_source(node, of, phase, round, now)
                 {
                     self.deliver(of, node, phase, round, vote, now);
@@ -201,7 +201,7 @@ impl Coordinator {
                 Some((of, phase))
             }
             ExpectedReply::Look { .. } => {
-                self.on_seen(node, Err(Vote::Unknown(Fault::Odd)), now);
+                self.on_seen(node, Err(Vote::Unknown(ReplyFailure::Odd)), now);
                 None
             }
             ExpectedReply::Undo(undo) => {

@@ -8,7 +8,7 @@ use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::membership::Write;
 use crate::time::{BootTime, Moment};
-use crate::vote::{Bar, Fault, Vote};
+use crate::vote::{Bar, ReplyFailure, Vote};
 
 /// One node's ordered queue.
 ///
@@ -102,10 +102,10 @@ impl NodePipeline {
     #[must_use]
     pub fn implicit_vote(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
         match &self.link {
-            LinkState::Down(why) => Some(Vote::Unknown(Fault::Down(why.clone()))),
+            LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Down(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Barred(bar.clone())),
             LinkState::Up if self.has_pending_release_for(now, node_timeout) => {
-                Some(Vote::Unknown(Fault::Slow))
+                Some(Vote::Unknown(ReplyFailure::Slow))
             }
             LinkState::Up => None,
         }

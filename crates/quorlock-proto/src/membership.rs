@@ -20,7 +20,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::sentinel::{Oddity, Sentinel};
 use crate::terms::Drift;
 use crate::time::Moment;
-use crate::vote::{Doubt, Fault, Vote};
+use crate::vote::{Doubt, ReplyFailure, Vote};
 use seat::{HoldBack, Seat};
 use verdict::{Verdict, verdict};
 
@@ -223,8 +223,8 @@ impl Membership {
                 _ => None,
             },
             Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
-            Verdict::Undecided => Some(Vote::Unknown(Fault::Undecided)),
-            Verdict::ToMark(_) => Some(Vote::Unknown(Fault::Changed)),
+            Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Undecided)),
+            Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::Changed)),
             Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
         }
     }
@@ -251,7 +251,7 @@ impl Membership {
             self.declared = Some((of, Declared::Unreachable));
             return;
         }
-        let answers = vec![Vote::Unknown(Fault::Silent); self.seats.len()];
+        let answers = vec![Vote::Unknown(ReplyFailure::Silent); self.seats.len()];
         self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None, answers });
         self.begin_declaring();
     }
@@ -305,7 +305,7 @@ impl Membership {
         let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
         answers[node.index()] = match look {
             Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
-            Ok(_) => Vote::Unknown(Fault::Changed),
+            Ok(_) => Vote::Unknown(ReplyFailure::Changed),
             Err(refusal) => refusal.clone(),
         };
         waiting.remove(node);

@@ -1,7 +1,7 @@
 //! One question put to all nodes, and what they answered.
 
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// The votes on one question. A node's first answer counts; later ones are stale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +176,7 @@ impl Round {
                 | Vote::Outranked { .. }
                 | Vote::Doubtful { .. }
                 | Vote::Seen(_) => true,
-                Vote::Unknown(fault) => !matches!(fault, Fault::Refused(_) | Fault::NoScript),
+                Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
                 Vote::Held { .. } | Vote::Missing | Vote::Barred(_) => false,
             })
             .collect()
@@ -214,7 +214,9 @@ impl Round {
     #[must_use]
     pub fn report(&self, was_waited_for: bool) -> Vec<Vote> {
         let told = |node| match self.vote(node) {
-            Vote::Unknown(Fault::Silent) if !was_waited_for => Vote::Unknown(Fault::NotWaitedFor),
+            Vote::Unknown(ReplyFailure::Silent) if !was_waited_for => {
+                Vote::Unknown(ReplyFailure::NotWaitedFor)
+            }
             vote => vote.clone(),
         };
         self.quorum.all().iter().map(told).collect()
@@ -222,4 +224,4 @@ impl Round {
 }
 
 const GRANTED: &Vote = &Vote::Granted;
-const SILENT: &Vote = &Vote::Unknown(Fault::Silent);
+const SILENT: &Vote = &Vote::Unknown(ReplyFailure::Silent);

@@ -6,7 +6,7 @@ use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::time::Moment;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// One question to every node; settled when all have answered, or at the node time-out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,8 @@ impl Survey {
         absence: impl Fn(NodeId) -> Option<Vote>,
         settle_by: Moment,
     ) -> Self {
-        let others = |other| if other == node { absence(node) } else { Some(Vote::Unknown(Fault::Slow)) };
+        let others =
+            |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Slow)) };
         Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
     }
 

@@ -44,13 +44,13 @@ pub enum Vote {
     /// The node may not serve us, and asking again soon will not help.
     Barred(Bar),
     /// No clear answer.
-    Unknown(Fault),
+    Unknown(ReplyFailure),
 }
 
 /// Why a node gave no clear answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum ReplyFailure {
     /// Not asked yet, or still silent when the time for an answer was over.
     Silent,
     /// The others had decided before it answered, or before it was asked.
@@ -177,7 +177,7 @@ impl fmt::Display for Left {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReplyFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("no answer in time"),

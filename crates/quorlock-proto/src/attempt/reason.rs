@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Attempt, FailureReason};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 impl Attempt {
     /// Why it failed, when `absent` nodes have no clear answer. Nodes that are there and merely not all ours, split
@@ -41,7 +41,7 @@ impl Attempt {
                 Vote::Held { remaining } => *remaining,
                 Vote::Doubtful { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
-                Vote::Unknown(Fault::Silent) if is_doubt => Some(Duration::ZERO),
+                Vote::Unknown(ReplyFailure::Silent) if is_doubt => Some(Duration::ZERO),
                 Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
             })
             .collect();

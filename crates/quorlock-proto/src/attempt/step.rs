@@ -61,11 +61,11 @@ pub enum FailureReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vote::Fault;
+    use crate::vote::ReplyFailure;
 
     #[test]
     fn votes_may_be_split_where_some_node_granted_what_others_refused() {
-        let (held, silent) = (Vote::Held { remaining: None }, Vote::Unknown(Fault::Silent));
+        let (held, silent) = (Vote::Held { remaining: None }, Vote::Unknown(ReplyFailure::Silent));
         let contended = FailureReason::Contended { retry_after: None };
         for (why, votes, may_be) in [
             (contended, vec![Vote::Fenced(7), held.clone(), held.clone()], true),

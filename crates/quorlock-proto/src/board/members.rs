@@ -12,7 +12,7 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::Oddity;
 use crate::time::Moment;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
@@ -29,7 +29,7 @@ impl Coordinator {
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
-            (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(Fault::NoScript))) => {
+            (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
             (ExpectedReply::Look { .. }, look) => self.on_seen(node, look, now),
@@ -135,7 +135,7 @@ impl Coordinator {
     ) -> Vote {
         let Some(members) = &mut self.members else { return vote };
         match vote {
-            Vote::Unknown(Fault::Changed) => members.on_changed(node, now),
+            Vote::Unknown(ReplyFailure::Changed) => members.on_changed(node, now),
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
                 let absence = match phase {
@@ -145,9 +145,9 @@ impl Coordinator {
                 return match absence {
                     None => vote,
                     Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
-                    Some(undecided @ Vote::Unknown(Fault::Undecided)) => undecided,
+                    Some(undecided @ Vote::Unknown(ReplyFailure::Undecided)) => undecided,
                     // Whatever keeps it from voting was learnt while this grant was on its way.
-                    Some(_) => Vote::Unknown(Fault::Changed),
+                    Some(_) => Vote::Unknown(ReplyFailure::Changed),
                 };
             }
             _ => return vote,

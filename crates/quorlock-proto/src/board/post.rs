@@ -11,7 +11,7 @@ use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
 use crate::time::Moment;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 impl Coordinator {
     /// Whether any node owes an answer.
@@ -135,7 +135,7 @@ impl Coordinator {
             self.follow_members(now);
         }
         for (of, phase, round) in orphans {
-            self.deliver(of, node, phase, round, Vote::Unknown(Fault::Cut), now);
+            self.deliver(of, node, phase, round, Vote::Unknown(ReplyFailure::Cut), now);
         }
     }
 
@@ -151,7 +151,7 @@ impl Coordinator {
         match vote {
             Vote::Granted | Vote::Missing | Vote::Held { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
-            Vote::Unknown(Fault::NoScript) => return self.send_pending_release(node, undo, true, now),
+            Vote::Unknown(ReplyFailure::NoScript) => return self.send_pending_release(node, undo, true, now),
             // The node answered, but has not done it.
             _ => {
                 let pause =

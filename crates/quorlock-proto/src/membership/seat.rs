@@ -9,7 +9,7 @@ use crate::marker::{Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::Sentinel;
 use crate::time::Moment;
-use crate::vote::{Bar, Doubt, Fault, Vote};
+use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ pub(super) struct HoldBack {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Not decided yet; if the node itself is in the way, how it failed.
-    Undecided(Option<Fault>),
+    Undecided(Option<ReplyFailure>),
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.

@@ -12,7 +12,7 @@ use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
-use crate::vote::{Doubt, Fault, Holder, Sighting, Vote};
+use crate::vote::{Doubt, Holder, ReplyFailure, Sighting, Vote};
 
 /// A simulated Redis master.
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ impl Node {
             if command.as_text {
                 self.scripts.insert(script);
             } else if !self.scripts.contains(&script) {
-                let unknown = Vote::Unknown(Fault::NoScript);
+                let unknown = Vote::Unknown(ReplyFailure::NoScript);
                 return match phase {
                     RequestKind::ReadMarker => Answer::Look(Err(unknown)),
                     _ => Answer::Vote(unknown, None),
@@ -187,7 +187,7 @@ impl Node {
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
-                let has_clock = !matches!(vote, Vote::Unknown(Fault::Refused(_)));
+                let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::Refused(_)));
                 Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
             (_, RequestKind::Forget) => {
@@ -411,7 +411,7 @@ impl Node {
                 | RequestKind::Dequeue
                 | RequestKind::ForceRelease,
                 _,
-            ) => Vote::Unknown(Fault::Odd),
+            ) => Vote::Unknown(ReplyFailure::Odd),
             (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => {
                 unreachable!("a release like any other")
             }
@@ -450,7 +450,7 @@ impl Node {
         }
         let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
         else {
-            return Vote::Unknown(Fault::Changed);
+            return Vote::Unknown(ReplyFailure::Changed);
         };
         if now < badge.votes_from_micros {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
@@ -464,7 +464,7 @@ impl Node {
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.hold(ask, number, now)
             }
-            _ => Vote::Unknown(Fault::Odd),
+            _ => Vote::Unknown(ReplyFailure::Odd),
         }
     }
 
@@ -482,7 +482,7 @@ impl Node {
                 let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
                 if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
                     entry.expires = Some(now / 1000 + self.retention_millis);
-                    return Vote::Unknown(Fault::Refused("FENCE".into()));
+                    return Vote::Unknown(ReplyFailure::Refused("FENCE".into()));
                 }
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
                 last as u64
@@ -556,7 +556,7 @@ impl Node {
 
     fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {
         if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
-            return Vote::Unknown(Fault::Changed);
+            return Vote::Unknown(ReplyFailure::Changed);
         }
         if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
             return held;
@@ -588,9 +588,9 @@ impl Node {
     }
 
     /// What `GET` says to a key that is no string.
-    fn other_type(&self, slot: &Slot) -> Option<Fault> {
+    fn other_type(&self, slot: &Slot) -> Option<ReplyFailure> {
         let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
-        is_other.then(|| Fault::Refused("WRONGTYPE".into()))
+        is_other.then(|| ReplyFailure::Refused("WRONGTYPE".into()))
     }
 
     fn prolong(&mut self, slot: &Slot, now: u64) {

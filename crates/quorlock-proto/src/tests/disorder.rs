@@ -16,7 +16,7 @@ use crate::terms::Drift;
 use crate::tests::properties::votes;
 use crate::tests::world::{LONGEST_TTL, ms, terms, token};
 use crate::time::Moment;
-use crate::vote::{Bar, Doubt, Fault, Vote};
+use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
 
 /// One input of a board, in no sensible order.
 #[derive(Clone, Debug)]
@@ -107,8 +107,8 @@ fn guarded_votes() -> impl Strategy<Value = Vote> {
         4 => (1_u64..1 << 53).prop_map(Vote::Fenced),
         1 => (1_u64..10).prop_map(|fence| Vote::Outranked { fence }),
         1 => remaining.prop_map(|remaining| Vote::Doubtful { remaining, doubt: Doubt::Forgot }),
-        1 => Just(Vote::Unknown(Fault::Changed)),
-        1 => Just(Vote::Unknown(Fault::Undecided)),
+        1 => Just(Vote::Unknown(ReplyFailure::Changed)),
+        1 => Just(Vote::Unknown(ReplyFailure::Undecided)),
     ]
 }
 
@@ -140,8 +140,8 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
 fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
     prop_oneof![
         8 => sights().prop_map(Ok),
-        1 => Just(Err(Vote::Unknown(Fault::NoScript))),
-        1 => Just(Err(Vote::Unknown(Fault::Refused("BUSY".into())))),
+        1 => Just(Err(Vote::Unknown(ReplyFailure::NoScript))),
+        1 => Just(Err(Vote::Unknown(ReplyFailure::Refused("BUSY".into())))),
         1 => Just(Err(Vote::Barred(Bar::NoPermission("NOPERM".into())))),
     ]
 }
@@ -254,7 +254,7 @@ proptest! {
                     if look.is_some() {
                         seen[node.index()].clone_from(&look);
                     }
-                    members.on_look(node, look.ok_or(Vote::Unknown(Fault::Odd)), now);
+                    members.on_look(node, look.ok_or(Vote::Unknown(ReplyFailure::Odd)), now);
                 }
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_changed(node, now),

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::board::OperationId;
 use crate::tests::world::{Wish, World, ms};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// One thing that happens. Who and where are taken modulo what there is.
 #[derive(Clone, Copy, Debug)]
@@ -216,7 +216,7 @@ impl History {
             Deed::SetWall { who, millis } => world.set_wall(who % clients, millis),
             Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
             Deed::Excuse { node } => {
-                let busy = Vote::Unknown(Fault::Refused("BUSY".into()));
+                let busy = Vote::Unknown(ReplyFailure::Refused("BUSY".into()));
                 world.servers[node % nodes].excuses.push_back(busy);
             }
             Deed::Overtake { victim, by } => {

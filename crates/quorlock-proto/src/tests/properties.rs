@@ -16,7 +16,7 @@ use crate::round::Round;
 use crate::sentinel::{Oddity, Sentinel};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::Moment;
-use crate::vote::{Bar, Fault, Holder, Sighting, Vote};
+use crate::vote::{Bar, Holder, ReplyFailure, Sighting, Vote};
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -34,10 +34,10 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
         2 => Just(Vote::Missing),
         1 => remaining.prop_map(|remaining| Vote::Seen(Sighting { holder: Holder::OtherType, remaining })),
         1 => Just(Vote::Barred(Bar::NoPermission("set".into()))),
-        1 => Just(Vote::Unknown(Fault::NoScript)),
-        1 => Just(Vote::Unknown(Fault::Refused("LOADING".into()))),
-        1 => Just(Vote::Unknown(Fault::Odd)),
-        1 => Just(Vote::Unknown(Fault::Slow)),
+        1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
+        1 => Just(Vote::Unknown(ReplyFailure::Refused("LOADING".into()))),
+        1 => Just(Vote::Unknown(ReplyFailure::Odd)),
+        1 => Just(Vote::Unknown(ReplyFailure::Slow)),
     ]
 }
 
@@ -122,7 +122,7 @@ proptest! {
             prop_assert!(!(round.is_won() && round.is_out_of_reach()));
         }
         for (vote, first) in round.votes().zip(first) {
-            prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(Fault::Silent)));
+            prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(ReplyFailure::Silent)));
         }
     }
 
@@ -158,7 +158,7 @@ proptest! {
                         let is_plain = matches!(
                             vote,
                             Vote::Held { .. } | Vote::Missing | Vote::Barred(_)
-                                | Vote::Unknown(Fault::Refused(_) | Fault::NoScript)
+                                | Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::NoScript)
                         );
                         prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);
                     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::claim::RequestKind;
 use crate::membership::Badge;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 promises![
     a_marker_that_is_not_the_one_we_know_casts_no_vote,
@@ -42,7 +42,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             }
             let ask = question(phase, Some(any_fence(phase)));
             let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
-            assert_eq!(vote, Vote::Unknown(Fault::Changed), "{phase:?}");
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed), "{phase:?}");
             assert!(clock.is_some());
         }
     }
@@ -69,7 +69,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
             }
             let ask = question(phase, Some(any_fence(phase)));
             let (vote, _) = node.unchanged(|node| node.ask(&ask, None, false));
-            assert_eq!(vote, Vote::Unknown(Fault::Changed), "{phase:?}");
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed), "{phase:?}");
         }
     }
 }
@@ -122,7 +122,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         node.forget_scripts();
         let ask = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
-        assert_eq!((vote, clock), (Vote::Unknown(Fault::NoScript), None), "{phase:?}");
+        assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
         let (vote, _) = node.ask(&ask, Some(&badge), true);
         assert!(vote.is_grant(), "{phase:?}: {vote:?}");
         prepare_anew(node, phase);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
 use crate::claim::RequestKind;
 use crate::membership::Badge;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 promises![
     a_number_that_the_clock_has_passed_is_gone_at_once,
@@ -99,7 +99,7 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
         let (vote, _) = node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), badge, true));
-        assert_eq!(vote, Vote::Unknown(Fault::Changed));
+        assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed));
     }
     // On probation, too: what it has forgotten already does no harm.
     let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };
@@ -112,6 +112,6 @@ fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     let badge = node.badge();
     let (vote, _) =
         node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), Some(&badge), false));
-    assert_eq!(vote, Vote::Unknown(Fault::NoScript));
+    assert_eq!(vote, Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{MARKER, Place, SLACK, Subject, TTL, identity, promises};
 use crate::marker::{Look, Marker};
 use crate::membership::Write;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 promises![
     a_blank_node_tells_so_and_who_it_is,
@@ -161,7 +161,7 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
 fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.forget_scripts();
     let order = write(None, Duration::ZERO);
-    let unknown = Err(Vote::Unknown(Fault::NoScript));
+    let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(node.unchanged(|node| node.look(Some(&order), false)), unknown);
     assert!(node.look(Some(&order), true).expect("an answer").marker.is_some());
     assert!(node.look(None, false).expect("it is known from then on").marker.is_some());

@@ -20,7 +20,7 @@ use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::membership::{Badge, Write};
 use crate::quorum::Quorum;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// One node, however it is made.
 pub trait Subject {
@@ -228,7 +228,7 @@ fn assert_held(vote: &Vote, life: Option<Duration>) {
 
 #[track_caller]
 fn assert_refused(vote: &Vote) {
-    assert!(matches!(vote, Vote::Unknown(Fault::Refused(_))), "{vote:?} and not refused");
+    assert!(matches!(vote, Vote::Unknown(ReplyFailure::Refused(_))), "{vote:?} and not refused");
 }
 
 fn identity() -> std::sync::Arc<str> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
 use crate::claim::{OwnerHash, RequestKind};
 use crate::fence::Fence;
-use crate::vote::{Fault, Holder, Sighting, Vote};
+use crate::vote::{Holder, ReplyFailure, Sighting, Vote};
 
 promises![
     a_free_key_is_taken,
@@ -277,7 +277,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         node.set_lock(OURS, Some(TTL / 2));
         node.forget_scripts();
         let by_hash = node.unchanged(|node| node.plain(phase));
-        assert_eq!(by_hash, Vote::Unknown(Fault::NoScript), "{phase:?}");
+        assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
         let (as_text, _) = node.ask(&question(phase, None), None, true);
         assert!(matches!(as_text, Vote::Granted | Vote::Seen(_)), "{phase:?}: {as_text:?}");
         node.set_lock(OURS, Some(TTL / 2));

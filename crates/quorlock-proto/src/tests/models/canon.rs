@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 
 use crate::quorum::{NodeId, NodeSet};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 use super::bounds::{Memory, Numbers, Slip};
 use super::node::Said;
@@ -146,7 +146,7 @@ impl World {
             Stage::Waiting | Stage::Over => {}
             Stage::Open(attempt) => {
                 let vote = match attempt.round().vote(node) {
-                    Vote::Unknown(Fault::Silent) => 1,
+                    Vote::Unknown(ReplyFailure::Silent) => 1,
                     Vote::Granted => 2,
                     // Once the lock's number is fixed, nobody asks any more what it was made of.
                     Vote::Fenced(_) if attempt.number().is_some() => 9,

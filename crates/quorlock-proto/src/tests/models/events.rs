@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::attempt::Attempt;
 use crate::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use crate::fence::Fence;
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 use super::bounds::{Memory, Numbers, Slip};
 use super::node::{Command, Meeting, Node, Reply, Said, phase};
@@ -150,7 +150,7 @@ impl World {
         wire.replies.retain_map(|_| None);
         wire.commands.retain_map(|it| Some(Command { is_ghost: true, ..it }));
         for question in owed {
-            self.hear(state, row, at, question, Vote::Unknown(Fault::Cut), sights)?;
+            self.hear(state, row, at, question, Vote::Unknown(ReplyFailure::Cut), sights)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::claim::RequestKind;
 use crate::mutant::{Mutant, is};
-use crate::vote::{Doubt, Fault, Vote};
+use crate::vote::{Doubt, ReplyFailure, Vote};
 
 use super::bounds::Slip;
 
@@ -149,7 +149,7 @@ impl Said {
             Self::Doubtful => {
                 Vote::Doubtful { remaining: std::time::Duration::from_millis(1), doubt: Doubt::Forgot }
             }
-            Self::Changed => Vote::Unknown(Fault::Changed),
+            Self::Changed => Vote::Unknown(ReplyFailure::Changed),
         }
     }
 }

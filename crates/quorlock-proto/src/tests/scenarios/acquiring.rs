@@ -5,7 +5,7 @@ use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
-use crate::vote::{Bar, Fault, Vote};
+use crate::vote::{Bar, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"somebody else");
 const CURIOUS: Wish = Wish { ttl: TTL, curious: true, auto_renew: true, floor: 0, max_hold: None };
@@ -112,7 +112,7 @@ fn a_late_grant_is_given_back() {
     world.sleep(NODE_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the patience is over");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[1], Vote::Unknown(Fault::Silent));
+    assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Silent));
     assert_eq!(
         world.wire(ALICE, 1),
         [RequestKind::Acquire, RequestKind::Release],
@@ -226,7 +226,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Down("cut".into())));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Down("cut".into())));
     assert!(world.is_nothing_sent(ALICE));
     assert_eq!(world.undone(ALICE), 0, "what was not sent needs no undo");
 }
@@ -247,7 +247,7 @@ fn a_barred_majority_says_so() {
 fn an_error_reply_is_no_vote_and_needs_no_undo() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].excuses.push_back(Vote::Unknown(Fault::Refused("OOM".into())));
+        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("OOM".into())));
     }
     world.acquire(ALICE);
     world.step(ALICE, 0);
@@ -261,7 +261,7 @@ fn an_error_reply_is_no_vote_and_needs_no_undo() {
 fn an_odd_answer_is_no_grant_and_is_undone() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].excuses.push_back(Vote::Unknown(Fault::Odd));
+        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::Odd));
     }
     world.acquire(ALICE);
     world.step(ALICE, 0);

@@ -12,7 +12,7 @@ use crate::membership::{Declared, Standing};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Node, Slot};
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
-use crate::vote::{Bar, Doubt, Fault, Vote};
+use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
 
 #[test]
 fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
@@ -57,7 +57,7 @@ fn founding_waits_until_every_node_was_met() {
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
     let refusal = try_to_take(&mut world, ALICE);
-    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Undecided));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Undecided));
     world.connect(ALICE, 2);
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_some()));
@@ -66,7 +66,7 @@ fn founding_waits_until_every_node_was_met() {
 #[test]
 fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let mut world = blank(3, 1);
-    let full = Fault::Refused("OOM command not allowed".into());
+    let full = ReplyFailure::Refused("OOM command not allowed".into());
     let denied = Bar::NoPermission("NOPERM".into());
     world.connect_all();
     for (node, excuse) in [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())].into_iter().enumerate()
@@ -182,7 +182,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
             is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
             connect(&mut world, ALICE);
         }
-        let full = Vote::Unknown(Fault::Refused("OOM command not allowed".into()));
+        let full = Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
         let denied = Vote::Barred(Bar::NoPermission("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());
@@ -224,7 +224,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     world.flush(1);
     client(&mut world, &[0, 1]);
     assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
-    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(Fault::Undecided));
+    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Undecided));
     client(&mut world, &[2]);
     assert!(marker(&world, 1).is_some(), "two of three say so");
 

@@ -8,7 +8,7 @@ use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, LONGEST_TTL, Wish, World, ms};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// How far the nodes' clocks are ahead, in milliseconds.
 pub(super) const AHEAD: [i64; 5] = [0, 1_000, 0, 0, 2_000];
@@ -221,7 +221,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     world.drive();
     let refusal = world.refusal(BOB).expect("no number is left");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert!(matches!(refusal.votes[0], Vote::Unknown(Fault::Refused(_))), "{:?}", refusal.votes);
+    assert!(matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::Refused(_))), "{:?}", refusal.votes);
     assert_eq!((world.keys(), world.undone(BOB)), (0, 0));
     assert!((0..3).all(|node| world.fence(node) == Some(LAST_NUMBER)));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
-use crate::vote::{Fault, Holder, Vote};
+use crate::vote::{Holder, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
     world.news(who).into_iter().find_map(|news| match news {
@@ -32,7 +32,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.plant(1, Some(b"somebody else"), Some(TTL));
     world.step(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");
-    assert_eq!(refusal.votes[0], Vote::Unknown(Fault::Slow));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Slow));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
     assert!(world.refusal(ALICE).is_none());
     world.cut(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one of three is left");
-    assert_eq!(refusal.votes[..2], [Vote::Unknown(Fault::Cut), Vote::Unknown(Fault::Cut)]);
+    assert_eq!(refusal.votes[..2], [Vote::Unknown(ReplyFailure::Cut), Vote::Unknown(ReplyFailure::Cut)]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_survey_settles_at_the_node_timeout() {
     assert_eq!(surveyed(&mut world, BOB), None);
     world.sleep(Duration::from_nanos(1));
     let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");
-    assert_eq!(votes[1], Vote::Unknown(Fault::Silent));
+    assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Silent));
     assert!(!world.clients[BOB].board.is_busy());
 }
 
@@ -117,7 +117,7 @@ fn a_survey_of_nobody_is_told_at_once() {
     let mut world = World::new(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
-    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Unknown(Fault::Down("cut".into())); 3]));
+    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Unknown(ReplyFailure::Down("cut".into())); 3]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
 fn raising() -> (World, u64) {
@@ -155,7 +155,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
 
 #[test]
 fn the_undo_goes_also_where_a_raise_failed() {
-    for failure in [Fault::Refused("OOM".into()), Fault::Odd] {
+    for failure in [ReplyFailure::Refused("OOM".into()), ReplyFailure::Odd] {
         let mut world = apart(3, None, &AHEAD);
         world.cut(ALICE, 2);
         let lock = world.acquire(ALICE);

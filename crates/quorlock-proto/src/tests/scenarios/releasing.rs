@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 #[test]
 fn a_release_is_confirmed_by_a_quorum_and_the_rest_goes_on() {
@@ -46,7 +46,7 @@ fn a_release_without_answers_is_told_at_the_node_timeout_and_still_owed() {
     world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
     assert!(world.released(ALICE).is_none());
     world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(Fault::Silent); 3]));
+    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Silent); 3]));
     assert_eq!(world.undone(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();
@@ -60,7 +60,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
     (0..3).for_each(|node| world.cut(ALICE, node));
     world.release(ALICE, lock);
     let votes = world.released(ALICE).expect("nobody can answer");
-    assert_eq!(votes, vec![Vote::Unknown(Fault::Down("cut".into())); 3]);
+    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Down("cut".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
 
@@ -69,12 +69,12 @@ fn an_error_does_not_confirm_a_release() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     for server in &mut world.servers {
-        server.excuses.push_back(Vote::Unknown(Fault::Refused("BUSY".into())));
+        server.excuses.push_back(Vote::Unknown(ReplyFailure::Refused("BUSY".into())));
     }
     world.release(ALICE, lock);
     world.drive();
     let votes = world.released(ALICE).expect("all have answered");
-    assert_eq!(votes, vec![Vote::Unknown(Fault::Refused("BUSY".into())); 3]);
+    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Refused("BUSY".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
 

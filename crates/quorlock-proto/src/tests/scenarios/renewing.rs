@@ -7,7 +7,7 @@ use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
 const THIRD: Duration = Duration::from_nanos(3_333_333_334);
@@ -129,7 +129,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
         panic!("{news:?}")
     };
-    assert_eq!(votes[..], vec![Vote::Unknown(Fault::Silent); 3], "the time was over");
+    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Silent); 3], "the time was over");
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert!(has_renewed(&world.news(ALICE)));
@@ -205,7 +205,7 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
         panic!("{news:?}")
     };
-    assert_eq!(votes[2], Vote::Unknown(Fault::NotWaitedFor));
+    assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
@@ -261,7 +261,7 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
 #[test]
 fn a_retaken_node_is_released_like_the_others() {
     let mut world = World::new(3);
-    world.servers[2].excuses.push_back(Vote::Unknown(Fault::Refused("LOADING".into())));
+    world.servers[2].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("LOADING".into())));
     let lock = world.hold(ALICE);
     assert!(!world.has(2, lock));
     world.sleep(THIRD);
@@ -275,7 +275,7 @@ fn a_retaken_node_is_released_like_the_others() {
 #[test]
 fn a_release_right_behind_a_retake_leaves_nothing() {
     let mut world = World::new(3);
-    world.servers[1].excuses.push_back(Vote::Unknown(Fault::Refused("LOADING".into())));
+    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("LOADING".into())));
     let lock = world.hold(ALICE);
     world.sleep(THIRD);
     world.step(ALICE, 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TTL, World, ms, token};
-use crate::vote::{Fault, Vote};
+use crate::vote::{ReplyFailure, Vote};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -108,7 +108,7 @@ fn an_owed_undo_of_a_renewed_lease_lives_as_long_as_its_keys_may() {
 fn an_undo_answered_with_an_error_is_tried_again() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
-    world.servers[0].excuses.push_back(Vote::Unknown(Fault::Refused("BUSY".into())));
+    world.servers[0].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("BUSY".into())));
     world.release(ALICE, lock);
     world.drive();
     assert!(world.has(0, lock));

@@ -8,7 +8,7 @@ use super::plan::Slip;
 use crate::claim::RequestKind;
 use crate::quorum::NodeId;
 use crate::test_util::node::{Answer, Command, Mistake};
-use crate::vote::{Bar, Fault as Failing, Vote};
+use crate::vote::{Bar, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
     pub(super) fn dial(&mut self, who: usize, node: usize, life: u32) {
