@@ -16,7 +16,7 @@ use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::line;
 use quorlock_proto::membership::Standing;
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 /// One node: where it is, how we stand with it, and what people are told of it.
 pub(super) struct Link {
@@ -230,8 +230,8 @@ impl Link {
     }
 
     /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
-    pub(super) fn exclude(&mut self, bar: Bar, now: Moment) -> bool {
-        let pause = if bar == Bar::Replica {
+    pub(super) fn exclude(&mut self, bar: ExclusionReason, now: Moment) -> bool {
+        let pause = if bar == ExclusionReason::Replica {
             // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
             self.failures = self.failures.saturating_add(1);
             backoff::redial(self.failures, entropy::jitter())
@@ -247,7 +247,7 @@ impl Link {
     }
 
     /// Remembers what a node refuses, for people to see. True if that is news.
-    pub(super) fn add_warning(&mut self, bar: &Bar) -> bool {
+    pub(super) fn add_warning(&mut self, bar: &ExclusionReason) -> bool {
         let words = bar.to_string();
         let is_news = !self.status.warnings.contains(&words);
         if is_news {

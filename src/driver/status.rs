@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::host::clock;
 use crate::node::{DialStep, Fences};
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Bar, Doubt, ReplyFailure};
+use quorlock_proto::vote::{Doubt, ExclusionReason, ReplyFailure};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub enum NodeState {
     /// Not connected, for this reason; it is dialed again by itself.
     Down(String),
     /// It may not serve us until somebody mends it.
-    Excluded(Bar),
+    Excluded(ExclusionReason),
 }
 
 impl NodeStatus {

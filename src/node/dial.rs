@@ -15,7 +15,7 @@ use super::handshake::shake_hands;
 use super::profile::Profile;
 use super::stream::{Stream, tune};
 use quorlock_proto::claim::OwnerToken;
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 /// What every dial of a client has in common.
 pub(crate) struct Settings {
@@ -39,7 +39,7 @@ pub(crate) struct Ready {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Somebody must mend it first.
-    Barred(Bar),
+    Barred(ExclusionReason),
     /// It may be different soon: it said so itself.
     Down(Arc<str>),
     /// Nothing of use came back in this step.
@@ -90,9 +90,9 @@ pub(crate) async fn dial(
     let hands = shake_hands(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(Ready { connection, profile }),
-        Err(Refusal::Barred(Bar::Unfit(_))) if connection.has_read_http() => {
-            Err(Refusal::Barred(Bar::Unfit("it answers HTTP, not Redis: is the port right?".into())))
-        }
+        Err(Refusal::Barred(ExclusionReason::Unfit(_))) if connection.has_read_http() => Err(
+            Refusal::Barred(ExclusionReason::Unfit("it answers HTTP, not Redis: is the port right?".into())),
+        ),
         Err(refusal) => Err(refusal),
     }
 }
@@ -173,7 +173,7 @@ pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, Refusal> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
-        None => Err(Refusal::Barred(Bar::Unfit("TLS was not set up for this client".into()))),
+        None => Err(Refusal::Barred(ExclusionReason::Unfit("TLS was not set up for this client".into()))),
     }
 }
 
@@ -181,7 +181,7 @@ async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stre
 #[allow(clippy::unused_async, reason = "the twin of a function that waits")]
 async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, Refusal> {
     // Addresses that need TLS are refused when they are read.
-    Err(Refusal::Barred(Bar::Unfit("TLS needs the feature `tls-rustls` of this crate".into())))
+    Err(Refusal::Barred(ExclusionReason::Unfit("TLS needs the feature `tls-rustls` of this crate".into())))
 }
 
 #[cfg(test)]

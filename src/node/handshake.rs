@@ -15,7 +15,7 @@ use super::script;
 use super::vote::{fences, look};
 use crate::host::clock;
 use quorlock_proto::claim::OwnerToken;
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 /// What a step of the handshake is for, and so what its failure means.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(super) async fn shake_hands(
             }
             (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
-                return Err(Refusal::Barred(Bar::Login(words.into())));
+                return Err(Refusal::Barred(ExclusionReason::Login(words.into())));
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::Courtesy, _) => {}
@@ -128,9 +128,9 @@ pub(super) async fn shake_hands(
 fn refusal(step: Step, complaint: &Complaint) -> Refusal {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
-        Refusal::Barred(Bar::Unfit(why))
+        Refusal::Barred(ExclusionReason::Unfit(why))
     } else if complaint.is_login() || step == Step::Login {
-        Refusal::Barred(Bar::Login(words))
+        Refusal::Barred(ExclusionReason::Login(words))
     } else if complaint.is_no_permission() {
         let right = match step {
             Step::Info => NEEDS_INFO,
@@ -138,9 +138,9 @@ fn refusal(step: Step, complaint: &Complaint) -> Refusal {
             Step::Look => NEEDS_LOOK,
             _ => "grant the user +select",
         };
-        Refusal::Barred(Bar::NoPermission(format!("{words} ({right})").into()))
+        Refusal::Barred(ExclusionReason::NoPermission(format!("{words} ({right})").into()))
     } else if step == Step::Database {
-        Refusal::Barred(Bar::Unfit(words))
+        Refusal::Barred(ExclusionReason::Unfit(words))
     } else {
         Refusal::Down(words)
     }
@@ -292,7 +292,7 @@ const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
 
 fn not_redis(may_want_tls: bool) -> Refusal {
     let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
-    Refusal::Barred(Bar::Unfit(format!("it does not speak the Redis protocol{hint}").into()))
+    Refusal::Barred(ExclusionReason::Unfit(format!("it does not speak the Redis protocol{hint}").into()))
 }
 
 const WANTS_TLS: &str = "does it want TLS? use rediss://";

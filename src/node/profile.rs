@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fences::Fences;
 use quorlock_proto::marker::Look;
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 /// A server as its `INFO` describes it.
 #[derive(Clone, Debug)]
@@ -53,17 +53,19 @@ impl Profile {
     }
 
     /// What bars this server from voting, if anything does.
-    pub(super) fn bar(&self) -> Option<Bar> {
+    pub(super) fn bar(&self) -> Option<ExclusionReason> {
         // Valkey calls it so from version 8 on.
         let modes = [self.field("redis_mode"), self.field("server_mode")];
         if modes.contains(&"cluster") || self.field("cluster_enabled") == "1" {
-            return Some(Bar::Cluster);
+            return Some(ExclusionReason::Cluster);
         }
         if modes.contains(&"sentinel") {
-            return Some(Bar::Unfit("a Sentinel, which stores nothing: name the master it watches".into()));
+            return Some(ExclusionReason::Unfit(
+                "a Sentinel, which stores nothing: name the master it watches".into(),
+            ));
         }
         // "slave", "replica", "active-replica": what any of them says may be undone by another.
-        (!matches!(self.field("role"), "" | "master")).then_some(Bar::Replica)
+        (!matches!(self.field("role"), "" | "master")).then_some(ExclusionReason::Replica)
     }
 
     /// Whether it is still reading its data from disk.
@@ -159,12 +161,12 @@ mod tests {
     #[test]
     fn servers_that_may_not_vote_are_barred() {
         for role in ["slave", "replica", "active-replica"] {
-            assert_eq!(profile(&format!("role:{role}")).bar(), Some(Bar::Replica), "{role}");
+            assert_eq!(profile(&format!("role:{role}")).bar(), Some(ExclusionReason::Replica), "{role}");
         }
-        assert_eq!(profile("server_mode:cluster\r\nrole:master").bar(), Some(Bar::Cluster));
-        assert!(matches!(profile("server_mode:sentinel").bar(), Some(Bar::Unfit(_))));
-        assert_eq!(profile("redis_mode:cluster\r\nrole:master").bar(), Some(Bar::Cluster));
-        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(Bar::Unfit(_))));
+        assert_eq!(profile("server_mode:cluster\r\nrole:master").bar(), Some(ExclusionReason::Cluster));
+        assert!(matches!(profile("server_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
+        assert_eq!(profile("redis_mode:cluster\r\nrole:master").bar(), Some(ExclusionReason::Cluster));
+        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
     }
 
     #[test]

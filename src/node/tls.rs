@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
 use super::dial::{DialStep, NO_TLS, Refusal};
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 /// The files a user names.
 #[derive(Clone, Default)]
@@ -71,8 +71,9 @@ impl Tls {
 
     /// Speaks TLS over a connection to this host.
     pub(super) async fn wrap(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Refusal> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Refusal::Barred(Bar::Unfit("its host name fits no certificate".into())))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            Refusal::Barred(ExclusionReason::Unfit("its host name fits no certificate".into()))
+        })?;
         self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
     }
 }
@@ -156,7 +157,7 @@ fn refusal(error: &io::Error) -> Refusal {
 }
 
 /// A certificate that does not fit will not fit in a second either; everything else may pass.
-pub(super) fn bar(error: &io::Error) -> Option<Bar> {
+pub(super) fn bar(error: &io::Error) -> Option<ExclusionReason> {
     let words = match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is from an authority we do not trust: name the authority's file (CA)".to_owned()
@@ -171,5 +172,5 @@ pub(super) fn bar(error: &io::Error) -> Option<Bar> {
         error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_)) => format!("TLS: {error}"),
         _ => return None,
     };
-    Some(Bar::Unfit(words.into()))
+    Some(ExclusionReason::Unfit(words.into()))
 }

@@ -10,7 +10,7 @@ use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
-use quorlock_proto::vote::{Bar, Doubt, Holder, ReplyFailure, Sighting, Vote};
+use quorlock_proto::vote::{Doubt, ExclusionReason, Holder, ReplyFailure, Sighting, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
@@ -63,11 +63,11 @@ fn refusal(complaint: &Complaint) -> Vote {
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_no_permission() {
-        Vote::Barred(Bar::NoPermission(words))
+        Vote::Barred(ExclusionReason::NoPermission(words))
     } else if complaint.is_login() {
-        Vote::Barred(Bar::Login(words))
+        Vote::Barred(ExclusionReason::Login(words))
     } else if let Some(why) = complaint.unfit() {
-        Vote::Barred(Bar::Unfit(why))
+        Vote::Barred(ExclusionReason::Unfit(why))
     } else {
         Vote::Unknown(ReplyFailure::Refused(words))
     }
@@ -214,8 +214,14 @@ mod tests {
     #[test]
     fn errors_that_do_not_pass_bar_the_node() {
         let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
-        assert!(matches!(of("ERR unknown command 'SET', with args"), Vote::Barred(Bar::Unfit(_))));
-        assert!(matches!(of("NOPERM No permissions to access a key"), Vote::Barred(Bar::NoPermission(_))));
+        assert!(matches!(
+            of("ERR unknown command 'SET', with args"),
+            Vote::Barred(ExclusionReason::Unfit(_))
+        ));
+        assert!(matches!(
+            of("NOPERM No permissions to access a key"),
+            Vote::Barred(ExclusionReason::NoPermission(_))
+        ));
         assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(ReplyFailure::Refused(_))));
     }
 

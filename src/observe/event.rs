@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorlock_proto::attempt::FailureReason;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::lease::LossReason;
-use quorlock_proto::vote::{Bar, Doubt, Vote};
+use quorlock_proto::vote::{Doubt, ExclusionReason, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub enum Event<'a> {
         /// Its address.
         node: &'a str,
         /// Why.
-        bar: &'a Bar,
+        bar: &'a ExclusionReason,
     },
     /// A node votes, but something about it endangers locks.
     NodeWarning {

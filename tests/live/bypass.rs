@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Bar, Builder, Guard, NodeState, Redlock};
+use quorlock::{AcquireError, Builder, ExclusionReason, Guard, NodeState, Redlock};
 use quorlock_chaos::{ClockLibrary, Data, Fleet, Setup, redis};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -131,7 +131,7 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
         eventually("it evicts", || async { !world.is_there("k") && !world.is_there("quorlock:fence:k") })
             .await;
         eventually("that is seen", || async {
-            other.nodes().await[1].state == NodeState::Excluded(Bar::Evicts)
+            other.nodes().await[1].state == NodeState::Excluded(ExclusionReason::Evicts)
         })
         .await;
         set("maxmemory", "0");

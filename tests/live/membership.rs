@@ -1,7 +1,8 @@
 //! Who is a cluster with whom, and what is said to those who do not belong.
 
 use quorlock::{
-    AcquireError, Bar, Builder, ConnectError, Doubt, ExtendError, Init, InitError, NodeState, Redlock, Vote,
+    AcquireError, Builder, ConnectError, Doubt, ExclusionReason, ExtendError, Init, InitError, NodeState,
+    Redlock, Vote,
 };
 use quorlock_chaos::{Data, Fleet, Setup};
 
@@ -84,7 +85,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     let redlock = list([0, 3, 4]).lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(Bar::Blank));
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Blank));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
 }
 
@@ -136,7 +137,7 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
     eventually("it is barred", || async {
-        redlock.nodes().await[0].state == NodeState::Excluded(Bar::Evicts)
+        redlock.nodes().await[0].state == NodeState::Excluded(ExclusionReason::Evicts)
     })
     .await;
     let guard = redlock.mutex("k").acquire().await.expect("two of three");

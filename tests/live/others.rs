@@ -1,6 +1,6 @@
 //! Servers that are like Redis and are none, and servers that lack commands: told apart, and told why.
 
-use quorlock::{AcquireError, Bar, Builder, ConnectError, NodeState, Redlock};
+use quorlock::{AcquireError, Builder, ConnectError, ExclusionReason, NodeState, Redlock};
 use quorlock_chaos::{Server, Setup};
 
 use crate::stand_in::{
@@ -58,7 +58,7 @@ async fn a_server_that_tells_no_limit_of_its_memory_does_not_evict() {
 async fn whoever_is_no_master_does_not_vote_in_either_mode() {
     let stand_in = StandIn::start(KEYDB_ACTIVE);
     for builder in [over(&stand_in.url()), over(&stand_in.url()).plain()] {
-        check_barred(builder, &[&Bar::Replica.to_string()]).await;
+        check_barred(builder, &[&ExclusionReason::Replica.to_string()]).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use quorlock::{AcquireError, Bar, ConnectError, Event, NodeState, Redlock, ReplyFailure, Vote};
+use quorlock::{AcquireError, ConnectError, Event, ExclusionReason, NodeState, Redlock, ReplyFailure, Vote};
 use quorlock_chaos::{Server, Setup};
 
 use crate::world::{
@@ -40,7 +40,7 @@ async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master()
     let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     let redlock = builder(&fleet).connect().await.expect("two of three");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(Bar::Replica));
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Replica));
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
     guard.release().await.expect("released");
     fleet[1].command::<()>(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
@@ -57,7 +57,7 @@ async fn a_node_demoted_in_flight_casts_no_vote() {
     eventually("it is barred", || async {
         let guard = redlock.mutex("k").acquire().await.expect("two of three");
         guard.release().await.expect("released");
-        redlock.nodes().await[2].state == NodeState::Excluded(Bar::Replica)
+        redlock.nodes().await[2].state == NodeState::Excluded(ExclusionReason::Replica)
     })
     .await;
 }
@@ -88,7 +88,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
     let mixed = builder(mixed.to_vec()).connect().await.expect("two of three let us in");
     drop(mixed.mutex("k").acquire().await.expect("two of three"));
-    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Excluded(Bar::Login(_))));
+    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Login(_))));
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
     let AcquireError::Refused { report, .. } = refused else { panic!("expected Refused, got {refused:?}") };
     assert!(
-        report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(Bar::NoPermission(_)))),
+        report.nodes().iter().any(|it| matches!(&it.vote, Vote::Barred(ExclusionReason::NoPermission(_)))),
         "{report}"
     );
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Bar, DialStep, Fences, NodeState, NodeStatus, Vote};
+use quorlock::{AcquireError, DialStep, ExclusionReason, Fences, NodeState, NodeStatus, Vote};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -48,8 +48,10 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     if alone.is_some() {
         for (node, findings) in nodes.iter().zip(&mut findings) {
             match &node.state {
-                NodeState::Excluded(Bar::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
-                NodeState::Excluded(Bar::AnotherCluster(_)) => findings[0] = note(nodes::ALONE.to_owned()),
+                NodeState::Excluded(ExclusionReason::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
+                NodeState::Excluded(ExclusionReason::AnotherCluster(_)) => {
+                    findings[0] = note(nodes::ALONE.to_owned())
+                }
                 _ => {}
             }
         }
@@ -149,11 +151,13 @@ fn examine(
     match &node.state {
         NodeState::Down(why) => findings.push(fault(format!("{why}{}", way_to(node.failed_step)))),
         // Said once for all.
-        NodeState::Excluded(Bar::Blank) if is_undeclared => {}
-        NodeState::Excluded(Bar::Blank) if is_to_mend => findings.push(fault(nodes::BLANK.to_owned())),
+        NodeState::Excluded(ExclusionReason::Blank) if is_undeclared => {}
+        NodeState::Excluded(ExclusionReason::Blank) if is_to_mend => {
+            findings.push(fault(nodes::BLANK.to_owned()))
+        }
         NodeState::Unverified(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
         // Said below, with the policy's name.
-        NodeState::Excluded(Bar::Evicts)
+        NodeState::Excluded(ExclusionReason::Evicts)
             if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Excluded(bar) => findings.push(fault(remedy(bar))),
         NodeState::Unverified(Some(refusal)) => findings.push(fault(refusal.to_string())),
@@ -214,14 +218,14 @@ fn lacks_rights(finding: &Finding) -> bool {
     ["permission missing", "grant the user"].iter().any(|words| finding.words.contains(words))
 }
 
-fn remedy(bar: &Bar) -> String {
+fn remedy(bar: &ExclusionReason) -> String {
     let what = match bar {
-        Bar::Login(_) => "check user and password (--username, --password-file, or the URL)",
-        Bar::AnotherCluster(_) => {
+        ExclusionReason::Login(_) => "check user and password (--username, --password-file, or the URL)",
+        ExclusionReason::AnotherCluster(_) => {
             "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }
-        Bar::Evicts => "until then it casts no vote",
+        ExclusionReason::Evicts => "until then it casts no vote",
         _ => return bar.to_string(),
     };
     format!("{bar}; {what}")

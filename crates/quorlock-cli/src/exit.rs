@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use quorlock::{AcquireError, Bar, ConnectError, InspectError, NodeState, NodeStatus, Vote};
+use quorlock::{AcquireError, ConnectError, ExclusionReason, InspectError, NodeState, NodeStatus, Vote};
 
 /// Something is to be mended, or a promise was broken.
 pub(crate) const BROKEN: u8 = 1;
@@ -101,9 +101,11 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
 /// The end that fits what bars these nodes, if anything does.
 pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
-        NodeState::Excluded(Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_)) => Some(CONFIG),
+        NodeState::Excluded(
+            ExclusionReason::Cluster | ExclusionReason::SameServer(_) | ExclusionReason::AnotherCluster(_),
+        ) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.
-        NodeState::Excluded(Bar::Blank) => Some(NO_QUORUM),
+        NodeState::Excluded(ExclusionReason::Blank) => Some(NO_QUORUM),
         NodeState::Excluded(_) => Some(REFUSED),
         _ => None,
     };

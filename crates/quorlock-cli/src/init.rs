@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use quorlock::{Bar, Init, InitError, NodeState, NodeStatus, ReplyFailure, Vote};
+use quorlock::{ExclusionReason, Init, InitError, NodeState, NodeStatus, ReplyFailure, Vote};
 use quorlock_chaos::judge::counted;
 use serde_json::{Map, Value, json};
 
@@ -103,7 +103,7 @@ fn answer_of(vote: &Vote) -> String {
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
-        NodeState::Excluded(Bar::Blank) => "blank".to_owned(),
+        NodeState::Excluded(ExclusionReason::Blank) => "blank".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use quorlock::{Bar, Doubt, NodeState, NodeStatus};
+use quorlock::{Doubt, ExclusionReason, NodeState, NodeStatus};
 use serde_json::{Map, Value, json};
 
 /// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
-        NodeState::Excluded(Bar::Blank) => "blank",
+        NodeState::Excluded(ExclusionReason::Blank) => "blank",
         NodeState::Up if !node.is_voting() => "waits",
         _ => state_of(node),
     }
@@ -51,14 +51,14 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     });
     let bar = match &node.state {
         NodeState::Excluded(bar) => Some(match bar {
-            Bar::Replica => "replica",
-            Bar::Cluster => "redis-cluster",
-            Bar::SameServer(_) => "same-server",
-            Bar::Login(_) => "login",
-            Bar::NoPermission(_) => "permission",
-            Bar::Evicts => "evicts",
-            Bar::AnotherCluster(_) => "another-cluster",
-            Bar::Blank => "blank",
+            ExclusionReason::Replica => "replica",
+            ExclusionReason::Cluster => "redis-cluster",
+            ExclusionReason::SameServer(_) => "same-server",
+            ExclusionReason::Login(_) => "login",
+            ExclusionReason::NoPermission(_) => "permission",
+            ExclusionReason::Evicts => "evicts",
+            ExclusionReason::AnotherCluster(_) => "another-cluster",
+            ExclusionReason::Blank => "blank",
             _ => "unfit",
         }),
         _ => None,
@@ -80,14 +80,14 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
 
 /// Whether none of them has ever been told which cluster it belongs to.
 pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
-    nodes.iter().all(|node| node.state == NodeState::Excluded(Bar::Blank))
+    nodes.iter().all(|node| node.state == NodeState::Excluded(ExclusionReason::Blank))
 }
 
 /// What keeps blank nodes from being made a lock cluster, or being told of theirs: the nodes that are away, refuse us, or take no
 /// writes.
 pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_mended = |node: &&NodeStatus| match &node.state {
-        NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(Bar::Blank) => {
+        NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Blank) => {
             refusal_of(node).is_some()
         }
         _ => true,
@@ -98,14 +98,16 @@ pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
 
 /// Whether it waits for others to know in which lock cluster it votes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Excluded(Bar::Blank) | NodeState::Unverified(None))
+    matches!(node.state, NodeState::Excluded(ExclusionReason::Blank) | NodeState::Unverified(None))
 }
 
 /// Of nodes that know a lock cluster of which no quorum is left, beside so many blank ones: what that is, and the way on.
 pub(crate) fn without_the_others(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
-    let blank = nodes.iter().filter(|node| node.state == NodeState::Excluded(Bar::Blank)).count();
-    let left =
-        nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(Bar::AnotherCluster(_)))).count();
+    let blank = nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Blank)).count();
+    let left = nodes
+        .iter()
+        .filter(|node| matches!(node.state, NodeState::Excluded(ExclusionReason::AnotherCluster(_))))
+        .count();
     (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
         let remember = if left == 1 { "remembers" } else { "remember" };
         format!(

@@ -1,6 +1,6 @@
 //! `quorlock status`: a lock from the outside.
 
-use quorlock::{Bar, Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
+use quorlock::{ExclusionReason, Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
 use serde_json::json;
 
 use crate::args::StatusArgs;
@@ -86,15 +86,17 @@ impl Scene {
         let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
-                Vote::Barred(Bar::Blank) if is_alone => nodes::NEW.to_owned(),
-                Vote::Barred(Bar::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
-                Vote::Barred(Bar::Blank) if is_to_mend => nodes::BLANK.to_owned(),
+                Vote::Barred(ExclusionReason::Blank) if is_alone => nodes::NEW.to_owned(),
+                Vote::Barred(ExclusionReason::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
+                Vote::Barred(ExclusionReason::Blank) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.
             let trouble = match &node.state {
-                NodeState::Excluded(Bar::Blank) if is_alone => Some(nodes::NEW.to_owned()),
-                NodeState::Excluded(Bar::AnotherCluster(_)) if is_alone => Some(nodes::ALONE.to_owned()),
+                NodeState::Excluded(ExclusionReason::Blank) if is_alone => Some(nodes::NEW.to_owned()),
+                NodeState::Excluded(ExclusionReason::AnotherCluster(_)) if is_alone => {
+                    Some(nodes::ALONE.to_owned())
+                }
                 _ => nodes::trouble_of(node),
             };
             let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Seen(_)));

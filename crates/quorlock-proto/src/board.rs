@@ -24,7 +24,7 @@ use crate::quorum::{NodeId, Quorum};
 use crate::survey::Survey;
 use crate::terms::LeaseParams;
 use crate::time::{BootTime, Moment};
-use crate::vote::{Bar, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 /// The name of a machine on the board; the caller picks it, and never twice.
 pub type OperationId = u64;
@@ -171,7 +171,7 @@ impl Coordinator {
     }
 
     /// The node may not serve us.
-    pub fn on_excluded(&mut self, node: NodeId, bar: Bar, now: Moment) {
+    pub fn on_excluded(&mut self, node: NodeId, bar: ExclusionReason, now: Moment) {
         self.disconnect(node, LinkState::Barred(bar), now);
     }
 

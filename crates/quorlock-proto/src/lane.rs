@@ -8,7 +8,7 @@ use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::membership::Write;
 use crate::time::{BootTime, Moment};
-use crate::vote::{Bar, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 /// One node's ordered queue.
 ///
@@ -34,7 +34,7 @@ pub enum LinkState {
     /// Not connected: why.
     Down(Arc<str>),
     /// It may not serve us: why.
-    Barred(Bar),
+    Barred(ExclusionReason),
 }
 
 /// A question that was sent.

@@ -42,7 +42,7 @@ pub enum Vote {
     /// What an inspection saw; no answer to any other question.
     Seen(Sighting),
     /// The node may not serve us, and asking again soon will not help.
-    Barred(Bar),
+    Barred(ExclusionReason),
     /// No clear answer.
     Unknown(ReplyFailure),
 }
@@ -76,7 +76,7 @@ pub enum ReplyFailure {
 /// Why a node is out of the count until somebody mends it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Bar {
+pub enum ExclusionReason {
     /// A replica: what it says may be undone by its master.
     Replica,
     /// A member of a Redis Cluster, which moves and fails over keys on its own.
@@ -197,7 +197,7 @@ impl fmt::Display for ReplyFailure {
     }
 }
 
-impl fmt::Display for Bar {
+impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replica => f.write_str("a replica: name its master instead"),

@@ -13,7 +13,7 @@ use quorlock_proto::membership::Standing;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::sentinel::Oddity;
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Bar, Vote};
+use quorlock_proto::vote::{ExclusionReason, Vote};
 
 impl Driver {
     pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: Moment) {
@@ -103,7 +103,7 @@ impl Driver {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
         if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.bar(node, Bar::SameServer(twin as u8), now);
+            return self.bar(node, ExclusionReason::SameServer(twin as u8), now);
         }
         let link = &mut self.links[node.index()];
         link.connected(profile);
@@ -130,7 +130,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    fn bar(&mut self, node: NodeId, bar: Bar, now: Moment) {
+    fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: Moment) {
         let link = &mut self.links[node.index()];
         if link.exclude(bar.clone(), now) {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });

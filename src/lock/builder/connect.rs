@@ -7,7 +7,7 @@ use super::super::error::{ConnectError, NoDriver};
 use super::{Builder, Redials};
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
-use quorlock_proto::vote::Bar;
+use quorlock_proto::vote::ExclusionReason;
 
 impl Builder {
     /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
@@ -67,8 +67,11 @@ impl Builder {
 
 fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
-        if let NodeState::Excluded(bar @ (Bar::Cluster | Bar::SameServer(_) | Bar::AnotherCluster(_))) =
-            &node.state
+        if let NodeState::Excluded(
+            bar @ (ExclusionReason::Cluster
+            | ExclusionReason::SameServer(_)
+            | ExclusionReason::AnotherCluster(_)),
+        ) = &node.state
         {
             return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
         }

@@ -9,7 +9,7 @@ use crate::marker::{Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::Sentinel;
 use crate::time::Moment;
-use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
+use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub enum Standing {
     /// It will vote when this has come on our boot clock.
     Doubtful(Moment, Doubt),
     /// It may not vote.
-    Barred(Bar),
+    Barred(ExclusionReason),
 }
 
 impl Seat {
@@ -218,7 +218,7 @@ impl Seat {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
             Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
-                Verdict::Barred(Bar::Evicts)
+                Verdict::Barred(ExclusionReason::Evicts)
             }
             Verdict::Member(badge) => {
                 self.on_member(&badge, probation, now);

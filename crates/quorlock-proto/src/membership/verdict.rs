@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::marker::{Charter, ClusterId, Look, Marker};
-use crate::vote::Bar;
+use crate::vote::ExclusionReason;
 
 /// What becomes of a node, by what it remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     /// It must be told to remember this cluster and charter.
     ToMark(Arc<str>),
     /// It may not vote.
-    Barred(Bar),
+    Barred(ExclusionReason),
 }
 
 /// What a node is expected to remember.
@@ -41,25 +41,25 @@ pub(super) fn verdict(
         None => {
             return match in_force {
                 Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
-                None if all_looked => Verdict::Barred(Bar::Blank),
+                None if all_looked => Verdict::Barred(ExclusionReason::Blank),
                 None => Verdict::Undecided,
             };
         }
         Some(text) => Marker::parse(text),
     };
     let Some(marker) = marker else {
-        return Verdict::Barred(Bar::Unfit(
+        return Verdict::Barred(ExclusionReason::Unfit(
             "`quorlock:node` is taken: it holds something that is no marker".into(),
         ));
     };
     if marker.charter != charter {
         let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
-        return Verdict::Barred(Bar::AnotherCluster(words.into()));
+        return Verdict::Barred(ExclusionReason::AnotherCluster(words.into()));
     }
     match in_force {
-        Some(cluster) if cluster != marker.cluster => {
-            Verdict::Barred(Bar::AnotherCluster("most of the nodes given belong to a different one".into()))
-        }
+        Some(cluster) if cluster != marker.cluster => Verdict::Barred(ExclusionReason::AnotherCluster(
+            "most of the nodes given belong to a different one".into(),
+        )),
         // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
         Some(_)
             if !marker.incarnation.is_same(&look.incarnation)
@@ -73,7 +73,7 @@ pub(super) fn verdict(
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),
         }),
-        None if all_looked => Verdict::Barred(Bar::AnotherCluster(
+        None if all_looked => Verdict::Barred(ExclusionReason::AnotherCluster(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"
                 .into(),

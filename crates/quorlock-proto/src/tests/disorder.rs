@@ -16,7 +16,7 @@ use crate::terms::Drift;
 use crate::tests::properties::votes;
 use crate::tests::world::{LONGEST_TTL, ms, terms, token};
 use crate::time::Moment;
-use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
+use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
 
 /// One input of a board, in no sensible order.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
         8 => sights().prop_map(Ok),
         1 => Just(Err(Vote::Unknown(ReplyFailure::NoScript))),
         1 => Just(Err(Vote::Unknown(ReplyFailure::Refused("BUSY".into())))),
-        1 => Just(Err(Vote::Barred(Bar::NoPermission("NOPERM".into())))),
+        1 => Just(Err(Vote::Barred(ExclusionReason::NoPermission("NOPERM".into())))),
     ]
 }
 
@@ -200,7 +200,7 @@ proptest! {
                 }
                 Input::Up(node) => board.on_up(place(node), now),
                 Input::Down(node) => board.on_down(place(node), "gone".into(), now),
-                Input::Barred(node) => board.on_excluded(place(node), Bar::Replica, now),
+                Input::Barred(node) => board.on_excluded(place(node), ExclusionReason::Replica, now),
                 Input::Reply(node, vote) => {
                     let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
                     let asked = board.on_reply(place(node), vote, now);

@@ -18,7 +18,7 @@ use crate::sentinel::Oddity;
 use crate::terms::{Drift, LeaseParams};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::time::Moment;
-use crate::vote::{Bar, Vote};
+use crate::vote::{ExclusionReason, Vote};
 
 pub(crate) const ALICE: usize = 0;
 pub(crate) const BOB: usize = 1;
@@ -374,7 +374,7 @@ impl World {
         self.act(who);
     }
 
-    pub(crate) fn bar(&mut self, who: usize, node: usize, bar: Bar) {
+    pub(crate) fn bar(&mut self, who: usize, node: usize, bar: ExclusionReason) {
         self.unplug(who, node);
         let now = self.now(who);
         self.clients[who].board.on_excluded(NodeId(node as u8), bar, now);

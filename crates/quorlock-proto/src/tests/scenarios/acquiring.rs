@@ -5,7 +5,7 @@ use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
-use crate::vote::{Bar, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"somebody else");
 const CURIOUS: Wish = Wish { ttl: TTL, curious: true, auto_renew: true, floor: 0, max_hold: None };
@@ -234,12 +234,12 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
 #[test]
 fn a_barred_majority_says_so() {
     let mut world = World::new(3);
-    world.bar(ALICE, 0, Bar::Replica);
-    world.bar(ALICE, 2, Bar::Login("WRONGPASS".into()));
+    world.bar(ALICE, 0, ExclusionReason::Replica);
+    world.bar(ALICE, 2, ExclusionReason::Login("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NodesExcluded);
-    assert_eq!(refusal.votes[0], Vote::Barred(Bar::Replica));
+    assert_eq!(refusal.votes[0], Vote::Barred(ExclusionReason::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }
 

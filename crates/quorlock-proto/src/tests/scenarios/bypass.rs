@@ -3,7 +3,7 @@
 use super::memory::{LOOK, NO_VOTE, bar, connect, data, doubt, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
-use crate::vote::{Bar, Doubt};
+use crate::vote::{Doubt, ExclusionReason};
 
 /// A process of Bob's that has met nobody, and its wall clock is ahead by so much.
 fn comes_afresh(world: &mut World, ahead_millis: i64) {
@@ -69,7 +69,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     let mut world = World::guarded(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
-    assert_eq!(bar(&world, ALICE, 1), Some(Bar::Evicts));
+    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::Evicts));
     // Mended, and the statistics are reset, before anybody looks again.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);

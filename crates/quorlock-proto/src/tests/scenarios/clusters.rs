@@ -12,7 +12,7 @@ use crate::membership::{Declared, Standing};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Node, Slot};
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
-use crate::vote::{Bar, Doubt, ReplyFailure, Vote};
+use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
 
 #[test]
 fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
@@ -67,7 +67,7 @@ fn founding_waits_until_every_node_was_met() {
 fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let mut world = blank(3, 1);
     let full = ReplyFailure::Refused("OOM command not allowed".into());
-    let denied = Bar::NoPermission("NOPERM".into());
+    let denied = ExclusionReason::NoPermission("NOPERM".into());
     world.connect_all();
     for (node, excuse) in [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())].into_iter().enumerate()
     {
@@ -108,7 +108,7 @@ fn declared_nodes_vote_at_once() {
         let quorum = world.quorum();
         is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, founds);
         connect(&mut world, ALICE);
-        let expected = (!founds).then_some(Bar::Blank);
+        let expected = (!founds).then_some(ExclusionReason::Blank);
         assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
         assert_eq!(world.declare_as(ALICE, 7, founds), Some(Declared::Fresh));
         let id = Some(ClusterId::new(7));
@@ -183,7 +183,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
             connect(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
-        let denied = Vote::Barred(Bar::NoPermission("NOPERM".into()));
+        let denied = Vote::Barred(ExclusionReason::NoPermission("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());
         let told = world.declare_as(ALICE, 7, is_forced);
@@ -247,8 +247,11 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     world.restart(0, Data::new());
     world.restart(1, Data::new());
     connect(&mut world, BOB);
-    assert_eq!((bar(&world, BOB, 0), bar(&world, BOB, 1)), (Some(Bar::Blank), Some(Bar::Blank)));
-    assert!(matches!(bar(&world, BOB, 2), Some(Bar::AnotherCluster(_))));
+    assert_eq!(
+        (bar(&world, BOB, 0), bar(&world, BOB, 1)),
+        (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
+    );
+    assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::AnotherCluster(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
@@ -266,8 +269,11 @@ fn two_clusters_never_share_a_node() {
     let charter = Charter::new(ours.quorum(), LONGEST_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
-    assert_eq!((bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)), (Some(Bar::Blank), Some(Bar::Blank)));
+    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::AnotherCluster(_))));
+    assert_eq!(
+        (bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)),
+        (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
+    );
     assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::NodesExcluded);
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
@@ -282,7 +288,7 @@ fn two_clusters_never_share_a_node() {
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(Bar::AnotherCluster(_))));
+    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::AnotherCluster(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
     assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
@@ -297,7 +303,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         (0..5).for_each(|node| world.cut(BOB, node));
         is_on_terms(&mut world, BOB, quorum, longest_ttl, true);
         connect(&mut world, BOB);
-        let Some(Bar::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
+        let Some(ExclusionReason::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
         assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
@@ -311,7 +317,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         let mut world = World::guarded(3);
         set_marker(&mut world, 1, text);
         world.live(LOOK);
-        assert!(matches!(bar(&world, ALICE, 1), Some(Bar::Unfit(_))), "{text:?}");
+        assert!(matches!(bar(&world, ALICE, 1), Some(ExclusionReason::Unfit(_))), "{text:?}");
         let lock = world.hold(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
@@ -323,7 +329,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::guarded(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
-    assert_eq!(bar(&world, ALICE, 1), Some(Bar::Evicts));
+    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::Evicts));
     let lock = world.hold(ALICE);
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;

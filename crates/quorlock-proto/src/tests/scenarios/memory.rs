@@ -10,7 +10,7 @@ use crate::quorum::Quorum;
 use crate::terms::Drift;
 use crate::test_util::node::{Data, Entry, Slot};
 use crate::tests::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
-use crate::vote::{Bar, Doubt};
+use crate::vote::{Doubt, ExclusionReason};
 
 /// How often a node is asked what it remembers.
 pub(super) const LOOK: Duration = Duration::from_millis(7_500);
@@ -39,7 +39,7 @@ pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<Doubt> {
     }
 }
 
-pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<Bar> {
+pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
     match standing(world, who, node) {
         Standing::Barred(bar) => Some(bar),
         _ => None,

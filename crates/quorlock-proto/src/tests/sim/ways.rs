@@ -8,7 +8,7 @@ use super::plan::Slip;
 use crate::claim::RequestKind;
 use crate::quorum::NodeId;
 use crate::test_util::node::{Answer, Command, Mistake};
-use crate::vote::{Bar, ReplyFailure as Failing, Vote};
+use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
     pub(super) fn dial(&mut self, who: usize, node: usize, life: u32) {
@@ -198,7 +198,7 @@ impl Sim<'_> {
             }
             Reply::Replica => {
                 self.drop_wire(who, node);
-                self.peers[who].board.on_excluded(id, Bar::Replica, now);
+                self.peers[who].board.on_excluded(id, ExclusionReason::Replica, now);
             }
             Reply::NobodyThere => {
                 self.drop_wire(who, node);
