@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::host::clock;
 use crate::node::{DialStep, Fences};
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Doubt, ExclusionReason, ReplyFailure};
+use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub struct Probation {
     /// Until when.
     pub until: Moment,
     /// Why.
-    pub reason: Doubt,
+    pub reason: ProbationReason,
 }
 
 impl Probation {

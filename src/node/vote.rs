@@ -10,7 +10,7 @@ use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
-use quorlock_proto::vote::{Doubt, ExclusionReason, Holder, ReplyFailure, Sighting, Vote};
+use quorlock_proto::vote::{ExclusionReason, Holder, ProbationReason, ReplyFailure, Sighting, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
@@ -160,7 +160,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
         (
             RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             -4,
-        ) => Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: Doubt::Forgot },
+        ) => Vote::Doubtful { remaining: span.unwrap_or_default(), doubt: ProbationReason::Forgot },
         _ => Vote::Unknown(ReplyFailure::Odd),
     }
 }

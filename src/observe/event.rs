@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorlock_proto::attempt::FailureReason;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::lease::LossReason;
-use quorlock_proto::vote::{Doubt, ExclusionReason, Vote};
+use quorlock_proto::vote::{ExclusionReason, ProbationReason, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub enum Event<'a> {
         /// For how long from now.
         remaining: Duration,
         /// Why.
-        doubt: Doubt,
+        doubt: ProbationReason,
     },
     /// A node's clock jumped, or stood still: keys on it may have expired early. The node is out of the count until
     /// its clock has been steady for the longest ttl. Let time services slew and not step once a server runs

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Doubt, ExclusionReason, NodeState, NodeStatus};
+use quorlock::{ExclusionReason, NodeState, NodeStatus, ProbationReason};
 use serde_json::{Map, Value, json};
 
 /// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
@@ -42,9 +42,9 @@ pub(crate) fn refusal_of(node: &NodeStatus) -> Option<&str> {
 pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
         let reason = match probation.reason {
-            Doubt::New => "new",
-            Doubt::Forgot => "forgot",
-            Doubt::Clock => "clock",
+            ProbationReason::New => "new",
+            ProbationReason::Forgot => "forgot",
+            ProbationReason::Clock => "clock",
             _ => "other",
         };
         json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })

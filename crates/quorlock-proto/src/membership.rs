@@ -20,7 +20,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::sentinel::{Oddity, Sentinel};
 use crate::terms::Drift;
 use crate::time::Moment;
-use crate::vote::{Doubt, ReplyFailure, Vote};
+use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use seat::{HoldBack, Seat};
 use verdict::{Verdict, verdict};
 
@@ -176,7 +176,7 @@ impl Membership {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             seat.doubt_it(now);
         } else {
-            seat.hold_back(now.plus(remaining), Doubt::Forgot, longest);
+            seat.hold_back(now.plus(remaining), ProbationReason::Forgot, longest);
         }
     }
 
@@ -186,7 +186,7 @@ impl Membership {
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, Oddity::Jumped { .. }) {
-            seat.hold_back(now.plus(span), Doubt::Clock, span);
+            seat.hold_back(now.plus(span), ProbationReason::Clock, span);
         }
         Some(found)
     }

@@ -37,7 +37,7 @@ pub enum Vote {
         /// For how much longer.
         remaining: Duration,
         /// What happened to it.
-        doubt: Doubt,
+        doubt: ProbationReason,
     },
     /// What an inspection saw; no answer to any other question.
     Seen(Sighting),
@@ -100,7 +100,7 @@ pub enum ExclusionReason {
 /// Why a node's memory, or its clock, is in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Doubt {
+pub enum ProbationReason {
     /// It is new in its cluster. Nobody declared the cluster fresh, so it might have been something before.
     New,
     /// Its data were restarted, wiped, replaced or promoted.
@@ -217,7 +217,7 @@ impl fmt::Display for ExclusionReason {
     }
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for ProbationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::New => "new, and not declared fresh (`quorlock init`) before a client met it",

@@ -9,7 +9,7 @@ use crate::marker::{Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::Sentinel;
 use crate::time::Moment;
-use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ pub(super) struct HoldBack {
     /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
     /// their vain attempts would take its place, and leave a larger number.
     pub(super) votes_from: Moment,
-    pub(super) doubt: Doubt,
+    pub(super) doubt: ProbationReason,
     /// Whether holders were told that it has ended.
     is_open: bool,
 }
@@ -58,7 +58,7 @@ pub enum Standing {
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.
-    Doubtful(Moment, Doubt),
+    Doubtful(Moment, ProbationReason),
     /// It may not vote.
     Barred(ExclusionReason),
 }
@@ -195,7 +195,7 @@ impl Seat {
         self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
-    pub(super) fn hold_back(&mut self, ends: Moment, doubt: Doubt, probation: Duration) {
+    pub(super) fn hold_back(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
         if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
             self.holds_back = Some(HoldBack { ends, votes_from, doubt, is_open: false });
@@ -235,7 +235,7 @@ impl Seat {
         if is_new && self.known.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
             let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-            self.hold_back(now.plus(own), Doubt::Forgot, probation);
+            self.hold_back(now.plus(own), ProbationReason::Forgot, probation);
         }
         let told_at = self.look.as_ref().map_or(0, |look| look.micros);
         let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
@@ -245,7 +245,7 @@ impl Seat {
         // A node that was declared has nothing to forget, and no lock is to come back to it.
         let pause = written.map_or(Duration::ZERO, |_| grace(probation));
         if !now.is_due(ends.plus(pause)) {
-            let doubt = if self.was_blank { Doubt::New } else { Doubt::Forgot };
+            let doubt = if self.was_blank { ProbationReason::New } else { ProbationReason::Forgot };
             self.hold_back(ends, doubt, probation);
         }
         self.was_blank &= self.known.is_none();

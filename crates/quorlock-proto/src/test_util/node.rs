@@ -12,7 +12,7 @@ use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
-use crate::vote::{Doubt, Holder, ReplyFailure, Sighting, Vote};
+use crate::vote::{Holder, ProbationReason, ReplyFailure, Sighting, Vote};
 
 /// A simulated Redis master.
 #[derive(Clone, Debug)]
@@ -454,7 +454,7 @@ impl Node {
         };
         if now < badge.votes_from_micros {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
-            return Vote::Doubtful { remaining, doubt: Doubt::Forgot };
+            return Vote::Doubtful { remaining, doubt: ProbationReason::Forgot };
         }
         match (ask.phase, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {

@@ -16,7 +16,7 @@ use crate::terms::Drift;
 use crate::tests::properties::votes;
 use crate::tests::world::{LONGEST_TTL, ms, terms, token};
 use crate::time::Moment;
-use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 /// One input of a board, in no sensible order.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ fn guarded_votes() -> impl Strategy<Value = Vote> {
         5 => votes(),
         4 => (1_u64..1 << 53).prop_map(Vote::Fenced),
         1 => (1_u64..10).prop_map(|fence| Vote::Outranked { fence }),
-        1 => remaining.prop_map(|remaining| Vote::Doubtful { remaining, doubt: Doubt::Forgot }),
+        1 => remaining.prop_map(|remaining| Vote::Doubtful { remaining, doubt: ProbationReason::Forgot }),
         1 => Just(Vote::Unknown(ReplyFailure::Changed)),
         1 => Just(Vote::Unknown(ReplyFailure::Undecided)),
     ]

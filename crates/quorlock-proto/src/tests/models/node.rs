@@ -2,7 +2,7 @@
 
 use crate::claim::RequestKind;
 use crate::mutant::{Mutant, is};
-use crate::vote::{Doubt, ReplyFailure, Vote};
+use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 use super::bounds::Slip;
 
@@ -146,9 +146,10 @@ impl Said {
             Self::Held => Vote::Held { remaining: None },
             Self::Missing => Vote::Missing,
             Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
-            Self::Doubtful => {
-                Vote::Doubtful { remaining: std::time::Duration::from_millis(1), doubt: Doubt::Forgot }
-            }
+            Self::Doubtful => Vote::Doubtful {
+                remaining: std::time::Duration::from_millis(1),
+                doubt: ProbationReason::Forgot,
+            },
             Self::Changed => Vote::Unknown(ReplyFailure::Changed),
         }
     }

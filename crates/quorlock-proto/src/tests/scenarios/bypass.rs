@@ -3,7 +3,7 @@
 use super::memory::{LOOK, NO_VOTE, bar, connect, data, doubt, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
-use crate::vote::{Doubt, ExclusionReason};
+use crate::vote::{ExclusionReason, ProbationReason};
 
 /// A process of Bob's that has met nobody, and its wall clock is ahead by so much.
 fn comes_afresh(world: &mut World, ahead_millis: i64) {
@@ -32,7 +32,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     let mut world = restarted_behind();
     world.set_clock(1, 120_000);
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
     world.live(NO_VOTE - ms(200));
     assert!(!is_voting(&world, BOB, 1));
     world.live(ms(200));
@@ -73,7 +73,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     // Mended, and the statistics are reset, before anybody looks again.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(Doubt::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
     world.live(NO_VOTE + LOOK);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }

@@ -9,7 +9,7 @@ use crate::membership::Standing;
 use crate::sentinel::Oddity;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
-use crate::vote::{Doubt, Vote};
+use crate::vote::{ProbationReason, Vote};
 
 const BY_HAND: Wish = Wish { ttl: TTL, curious: false, auto_renew: false, floor: 0, max_hold: None };
 
@@ -40,7 +40,7 @@ fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
 }
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
-    matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, Doubt::Clock)))
+    matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, ProbationReason::Clock)))
 }
 
 fn renewal(world: &mut World, lock: OperationId) {
@@ -166,7 +166,11 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.step(ALICE, 1);
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
-    assert!(matches!(refusal.votes[1], Vote::Doubtful { doubt: Doubt::Clock, .. }), "{:?}", refusal.votes);
+    assert!(
+        matches!(refusal.votes[1], Vote::Doubtful { doubt: ProbationReason::Clock, .. }),
+        "{:?}",
+        refusal.votes
+    );
     assert_eq!(world.wire(ALICE, 1), [RequestKind::Release], "it granted, and that stands there");
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (1, 0), "all but somebody else's");

@@ -12,7 +12,7 @@ use crate::membership::{Declared, Standing};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Node, Slot};
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
-use crate::vote::{Doubt, ExclusionReason, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
 fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
@@ -24,10 +24,10 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     for who in [ALICE, BOB] {
-        assert!((0..3).all(|node| doubt(&world, who, node) == Some(Doubt::New)), "client {who}");
+        assert!((0..3).all(|node| doubt(&world, who, node) == Some(ProbationReason::New)), "client {who}");
         let refusal = try_to_take(&mut world, who);
         assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
-        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: Doubt::New });
+        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: ProbationReason::New });
         assert!(world.is_nothing_sent(who));
     }
     world.live(LAST_MOMENT);
@@ -87,7 +87,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
     world.servers.iter_mut().for_each(|server| server.excuses.clear());
     world.live(ms(2_000));
-    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(Doubt::New)), "told at last");
+    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::New)), "told at last");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
     world.live(LOOK);
     // They may have held locks under the old one.
-    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(Doubt::Forgot)));
+    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::Forgot)));
     world.live(NO_VOTE);
     world.hold(BOB);
 }
@@ -254,7 +254,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::AnotherCluster(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
-    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(Doubt::Forgot)));
+    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::Forgot)));
     world.live(LOOK);
     assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
 }
@@ -334,7 +334,11 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
     world.live(LOOK);
-    assert_eq!(doubt(&world, ALICE, 1), Some(Doubt::Forgot), "nobody can tell what it has lost meanwhile");
+    assert_eq!(
+        doubt(&world, ALICE, 1),
+        Some(ProbationReason::Forgot),
+        "nobody can tell what it has lost meanwhile"
+    );
     world.connect(BOB, 1);
     world.drive();
     assert!(!is_voting(&world, BOB, 1), "nor can anybody who comes afterwards");

@@ -10,7 +10,7 @@ use crate::quorum::Quorum;
 use crate::terms::Drift;
 use crate::test_util::node::{Data, Entry, Slot};
 use crate::tests::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
-use crate::vote::{Doubt, ExclusionReason};
+use crate::vote::{ExclusionReason, ProbationReason};
 
 /// How often a node is asked what it remembers.
 pub(super) const LOOK: Duration = Duration::from_millis(7_500);
@@ -32,7 +32,7 @@ pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
     standing(world, who, node) == Standing::Voting
 }
 
-pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<Doubt> {
+pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
     match standing(world, who, node) {
         Standing::Doubtful(_, doubt) => Some(doubt),
         _ => None,
