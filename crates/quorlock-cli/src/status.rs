@@ -1,6 +1,6 @@
 //! `quorlock status`: a lock from the outside.
 
-use quorlock::{ExclusionReason, Holder, Inspection, NodeState, NodeStatus, Sighting, Vote};
+use quorlock::{ExclusionReason, Holder, Inspection, KeyState, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::StatusArgs;
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     /// What nodes show whose word counts: one that may have forgotten the key shows none too.
-    fn voices(&self) -> impl Iterator<Item = &Sighting> {
+    fn voices(&self) -> impl Iterator<Item = &KeyState> {
         self.seen.nodes.iter().filter_map(|sight| match &sight.vote {
             Vote::Seen(sighting) if sight.votes => Some(sighting),
             _ => None,

@@ -5,8 +5,8 @@ mod teller;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorlock::{
-    Event, FailureReason, Holder, Inspection, NodeState, NodeStatus, OwnerHash, ReplyFailure, RequestKind,
-    Sighting, Vote,
+    Event, FailureReason, Holder, Inspection, KeyState, NodeState, NodeStatus, OwnerHash, ReplyFailure,
+    RequestKind, Vote,
 };
 use tokio::sync::watch;
 
@@ -118,7 +118,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
 pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Seen(Sighting { holder, remaining: None }) if *holder != Holder::Nobody => Some(holder),
+            Vote::Seen(KeyState { holder, remaining: None }) if *holder != Holder::Nobody => Some(holder),
             _ => None,
         })
     };

@@ -40,7 +40,7 @@ pub enum Vote {
         doubt: ProbationReason,
     },
     /// What an inspection saw; no answer to any other question.
-    Seen(Sighting),
+    Seen(KeyState),
     /// The node may not serve us, and asking again soon will not help.
     Barred(ExclusionReason),
     /// No clear answer.
@@ -111,7 +111,7 @@ pub enum ProbationReason {
 
 /// What an inspection saw on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Sighting {
+pub struct KeyState {
     /// Who has the key.
     pub holder: Holder,
     /// For how much longer; `None` for a key that never expires (and for one that is not there).
@@ -151,7 +151,7 @@ impl fmt::Display for Vote {
     }
 }
 
-impl fmt::Display for Sighting {
+impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.holder {
             Holder::Nobody => return f.write_str("free"),

@@ -12,7 +12,7 @@ use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
-use crate::vote::{Holder, ProbationReason, ReplyFailure, Sighting, Vote};
+use crate::vote::{Holder, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// A simulated Redis master.
 #[derive(Clone, Debug)]
@@ -399,7 +399,7 @@ impl Node {
                 self.data.remove(&slot);
                 Vote::Granted
             }
-            (RequestKind::Inspect, found) => Vote::Seen(Sighting {
+            (RequestKind::Inspect, found) => Vote::Seen(KeyState {
                 holder: found.as_deref().map_or(Holder::Nobody, owner),
                 remaining: left,
             }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
 use crate::claim::{OwnerHash, RequestKind};
 use crate::fence::Fence;
-use crate::vote::{Holder, ReplyFailure, Sighting, Vote};
+use crate::vote::{Holder, KeyState, ReplyFailure, Vote};
 
 promises![
     a_free_key_is_taken,
@@ -50,7 +50,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::ReleaseAndNotify, Vote::Missing),
         (RequestKind::ReleaseLocal, Vote::Missing),
         (RequestKind::ForceRelease, Vote::Missing),
-        (RequestKind::Inspect, Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None })),
+        (RequestKind::Inspect, Vote::Seen(KeyState { holder: Holder::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
         node.reset();
@@ -136,7 +136,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
-    let nobody = Vote::Seen(Sighting { holder: Holder::Nobody, remaining: None });
+    let nobody = Vote::Seen(KeyState { holder: Holder::Nobody, remaining: None });
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
@@ -151,7 +151,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
             let vote = node.unchanged(|node| node.plain(RequestKind::Inspect));
-            let Vote::Seen(Sighting { holder, remaining }) = vote else { panic!("{vote:?}") };
+            let Vote::Seen(KeyState { holder, remaining }) = vote else { panic!("{vote:?}") };
             assert_eq!(holder, expected);
             assert_about(remaining, life);
         }
