@@ -100,7 +100,7 @@ pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
 pub use quorlock_proto::fence::{BadToken, FencingToken};
 pub use quorlock_proto::lease::LossReason;
 pub use quorlock_proto::time::Moment;
-pub use quorlock_proto::vote::{ExclusionReason, Holder, KeyState, ProbationReason, ReplyFailure, Vote};
+pub use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 pub use tokio_util::sync::CancellationToken;
 
 /// The README's Rust, compiled.

@@ -20,7 +20,7 @@ use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::time::Moment;
-use quorlock_proto::vote::{Holder, Vote};
+use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// The callers, and who among them waits for which machine.
 pub(super) struct PendingCalls {
@@ -309,7 +309,7 @@ impl PendingCalls {
         }
         let is_ours = |vote: &Vote| match vote {
             Vote::Seen(sighting) => match sighting.holder {
-                Holder::Owner(mark) => board.is_ours(&key, mark),
+                KeyOwner::Owner(mark) => board.is_ours(&key, mark),
                 _ => false,
             },
             _ => false,

@@ -7,7 +7,7 @@ use super::error::{InspectError, NoAnswer};
 use super::report::Report;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::claim::{Key, OwnerHash, RequestKind};
-use quorlock_proto::vote::{Holder, Vote};
+use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// Who holds a name, node by node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&Sight| {
-            sight.votes && matches!(&sight.vote, Vote::Seen(it) if it.holder == Holder::Nobody)
+            sight.votes && matches!(&sight.vote, Vote::Seen(it) if it.holder == KeyOwner::Nobody)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
@@ -75,7 +75,7 @@ impl Sight {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.vote {
             Vote::Seen(sighting) => match sighting.holder {
-                Holder::Owner(mark) => Some((mark, sighting.remaining)),
+                KeyOwner::Owner(mark) => Some((mark, sighting.remaining)),
                 _ => None,
             },
             _ => None,

@@ -10,7 +10,7 @@ use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, Look};
-use quorlock_proto::vote::{ExclusionReason, Holder, KeyState, ProbationReason, ReplyFailure, Vote};
+use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// The vote in a reply to this question.
 pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
@@ -168,12 +168,13 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
 fn sighting(items: &[Value]) -> Vote {
     let remaining = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
     match items {
-        [Value::Int(0), _, _] => Vote::Seen(KeyState { holder: Holder::Nobody, remaining: None }),
-        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => {
-            Vote::Seen(KeyState { holder: Holder::Owner(OwnerHash::of(value)), remaining: remaining(*left) })
-        }
+        [Value::Int(0), _, _] => Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None }),
+        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => Vote::Seen(KeyState {
+            holder: KeyOwner::Owner(OwnerHash::of(value)),
+            remaining: remaining(*left),
+        }),
         [Value::Int(2), _, Value::Int(left)] => {
-            Vote::Seen(KeyState { holder: Holder::OtherType, remaining: remaining(*left) })
+            Vote::Seen(KeyState { holder: KeyOwner::OtherType, remaining: remaining(*left) })
         }
         _ => Vote::Unknown(ReplyFailure::Odd),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Holder, Inspection, NodeStatus, OwnerHash, Report, Vote};
+use quorlock::{Inspection, KeyOwner, NodeStatus, OwnerHash, Report, Vote};
 use serde_json::json;
 
 use crate::args::BreakArgs;
@@ -146,11 +146,11 @@ impl Broken<'_> {
 
 fn is_no_lock(seen: &Inspection) -> bool {
     let held = seen.nodes.iter().filter_map(|sight| match &sight.vote {
-        Vote::Seen(it) if it.holder != Holder::Nobody => Some(it.holder),
+        Vote::Seen(it) if it.holder != KeyOwner::Nobody => Some(it.holder),
         _ => None,
     });
     let mut held = held.peekable();
-    held.peek().is_some() && held.all(|holder| holder == Holder::OtherType)
+    held.peek().is_some() && held.all(|holder| holder == KeyOwner::OtherType)
 }
 
 fn words_of(vote: &Vote) -> String {

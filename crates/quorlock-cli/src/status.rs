@@ -1,6 +1,6 @@
 //! `quorlock status`: a lock from the outside.
 
-use quorlock::{ExclusionReason, Holder, Inspection, KeyState, NodeState, NodeStatus, Vote};
+use quorlock::{ExclusionReason, Inspection, KeyOwner, KeyState, NodeState, NodeStatus, Vote};
 use serde_json::json;
 
 use crate::args::StatusArgs;
@@ -36,7 +36,7 @@ impl Scene {
             let life = life
                 .map_or_else(String::new, |life| format!(" for {} more (unless renewed)", nodes::span(life)));
             (format!("held by #{mark}{life}"), 1)
-        } else if self.voices().filter(|sighting| sighting.holder == Holder::Nobody).count() >= quorum {
+        } else if self.voices().filter(|sighting| sighting.holder == KeyOwner::Nobody).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
             // A wrong list and a refusal do not pass by themselves, where too few others are left.
@@ -116,12 +116,12 @@ impl Scene {
                 let more = match &sight.vote {
                     Vote::Seen(it) => {
                         let holder = match it.holder {
-                            Holder::Owner(mark) => Some(mark.to_string()),
+                            KeyOwner::Owner(mark) => Some(mark.to_string()),
                             _ => None,
                         };
                         let left = it.remaining.map(|left| left.as_millis() as u64);
                         vec![
-                            ("held", json!(it.holder != Holder::Nobody)),
+                            ("held", json!(it.holder != KeyOwner::Nobody)),
                             ("holder", json!(holder)),
                             ("remaining_ms", json!(left)),
                         ]

@@ -5,7 +5,7 @@ mod teller;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorlock::{
-    Event, FailureReason, Holder, Inspection, KeyState, NodeState, NodeStatus, OwnerHash, ReplyFailure,
+    Event, FailureReason, Inspection, KeyOwner, KeyState, NodeState, NodeStatus, OwnerHash, ReplyFailure,
     RequestKind, Vote,
 };
 use tokio::sync::watch;
@@ -118,7 +118,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
 pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Seen(KeyState { holder, remaining: None }) if *holder != Holder::Nobody => Some(holder),
+            Vote::Seen(KeyState { holder, remaining: None }) if *holder != KeyOwner::Nobody => Some(holder),
             _ => None,
         })
     };
@@ -126,7 +126,7 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
         return None;
     }
     let owner = seen.holder().map_or_else(String::new, |(mark, _)| format!("#{mark}, "));
-    let is_no_lock = lasting().any(|holder| *holder == Holder::OtherType);
+    let is_no_lock = lasting().any(|holder| *holder == KeyOwner::OtherType);
     let kind = if is_no_lock { "a key of another type" } else { "a key" };
     Some(format!("held by {owner}{kind} that never expires"))
 }

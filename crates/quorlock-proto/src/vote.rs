@@ -113,7 +113,7 @@ pub enum ProbationReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyState {
     /// Who has the key.
-    pub holder: Holder,
+    pub holder: KeyOwner,
     /// For how much longer; `None` for a key that never expires (and for one that is not there).
     pub remaining: Option<Duration>,
 }
@@ -121,7 +121,7 @@ pub struct KeyState {
 /// Who has a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Holder {
+pub enum KeyOwner {
     /// Nobody.
     Nobody,
     /// Whoever wrote the value with this mark.
@@ -154,9 +154,9 @@ impl fmt::Display for Vote {
 impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.holder {
-            Holder::Nobody => return f.write_str("free"),
-            Holder::Owner(mark) => write!(f, "held by #{mark}")?,
-            Holder::OtherType => f.write_str("a key of another type, which is no lock,")?,
+            KeyOwner::Nobody => return f.write_str("free"),
+            KeyOwner::Owner(mark) => write!(f, "held by #{mark}")?,
+            KeyOwner::OtherType => f.write_str("a key of another type, which is no lock,")?,
         }
         match self.remaining {
             Some(remaining) => write!(f, " for {} more", Left(remaining)),

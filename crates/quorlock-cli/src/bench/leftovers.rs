@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, Holder, InspectError, Vote};
+use quorlock::{Builder, InspectError, KeyOwner, Vote};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -71,7 +71,7 @@ pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftover
         let (name, seen) = asked?;
         for sight in seen.nodes {
             match sight.vote {
-                Vote::Seen(it) if it.holder == Holder::Nobody => {}
+                Vote::Seen(it) if it.holder == KeyOwner::Nobody => {}
                 Vote::Seen(_) => found.keys.push(format!("{name} on {}", sight.node)),
                 _ if found.unasked.contains(&sight.node) => {}
                 _ => found.unasked.push(sight.node),

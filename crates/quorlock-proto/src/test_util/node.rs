@@ -12,7 +12,7 @@ use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Charter, Incarnation, Look};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
-use crate::vote::{Holder, KeyState, ProbationReason, ReplyFailure, Vote};
+use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// A simulated Redis master.
 #[derive(Clone, Debug)]
@@ -400,7 +400,7 @@ impl Node {
                 Vote::Granted
             }
             (RequestKind::Inspect, found) => Vote::Seen(KeyState {
-                holder: found.as_deref().map_or(Holder::Nobody, owner),
+                holder: found.as_deref().map_or(KeyOwner::Nobody, owner),
                 remaining: left,
             }),
             (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
@@ -437,7 +437,7 @@ impl Node {
     fn break_of(&mut self, key: &Key, mark: OwnerHash, is_guarded: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::Missing,
-            Some(holder) if holder == Holder::Owner(mark) => self.break_open(key, is_guarded, nanos),
+            Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_guarded, nanos),
             Some(_) => Vote::Held { remaining: None },
         }
     }
@@ -638,9 +638,9 @@ fn is_over(entry: &Entry, millis: u64) -> bool {
 }
 
 /// Whose an inspection says it is.
-fn owner(entry: &Entry) -> Holder {
-    let mark = |value: &Vec<u8>| Holder::Owner(OwnerHash::of(&value[..value.len().min(SHOWN)]));
-    entry.value.as_ref().map_or(Holder::OtherType, mark)
+fn owner(entry: &Entry) -> KeyOwner {
+    let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(SHOWN)]));
+    entry.value.as_ref().map_or(KeyOwner::OtherType, mark)
 }
 
 fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {

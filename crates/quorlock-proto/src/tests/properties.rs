@@ -16,7 +16,7 @@ use crate::round::Round;
 use crate::sentinel::{Oddity, Sentinel};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::Moment;
-use crate::vote::{ExclusionReason, Holder, KeyState, ReplyFailure, Vote};
+use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -32,7 +32,7 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
         4 => Just(Vote::Granted),
         2 => remaining.clone().prop_map(|remaining| Vote::Held { remaining }),
         2 => Just(Vote::Missing),
-        1 => remaining.prop_map(|remaining| Vote::Seen(KeyState { holder: Holder::OtherType, remaining })),
+        1 => remaining.prop_map(|remaining| Vote::Seen(KeyState { holder: KeyOwner::OtherType, remaining })),
         1 => Just(Vote::Barred(ExclusionReason::NoPermission("set".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
         1 => Just(Vote::Unknown(ReplyFailure::Refused("LOADING".into()))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
 use crate::claim::{OwnerHash, RequestKind};
 use crate::fence::Fence;
-use crate::vote::{Holder, KeyState, ReplyFailure, Vote};
+use crate::vote::{KeyOwner, KeyState, ReplyFailure, Vote};
 
 promises![
     a_free_key_is_taken,
@@ -50,7 +50,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::ReleaseAndNotify, Vote::Missing),
         (RequestKind::ReleaseLocal, Vote::Missing),
         (RequestKind::ForceRelease, Vote::Missing),
-        (RequestKind::Inspect, Vote::Seen(KeyState { holder: Holder::Nobody, remaining: None })),
+        (RequestKind::Inspect, Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
         node.reset();
@@ -136,16 +136,16 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
-    let nobody = Vote::Seen(KeyState { holder: Holder::Nobody, remaining: None });
+    let nobody = Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None });
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
-        (Some(&OURS.digits()[..]), Holder::Owner(OURS.hash())),
-        (Some(b"" as &[u8]), Holder::Owner(OwnerHash::of(b""))),
-        (Some(b"\0\xff\r\n" as &[u8]), Holder::Owner(OwnerHash::of(b"\0\xff\r\n"))),
+        (Some(&OURS.digits()[..]), KeyOwner::Owner(OURS.hash())),
+        (Some(b"" as &[u8]), KeyOwner::Owner(OwnerHash::of(b""))),
+        (Some(b"\0\xff\r\n" as &[u8]), KeyOwner::Owner(OwnerHash::of(b"\0\xff\r\n"))),
         // Every owner's token is within its first 256 bytes.
-        (Some(&long[..]), Holder::Owner(OwnerHash::of(&long[..256]))),
-        (None, Holder::OtherType),
+        (Some(&long[..]), KeyOwner::Owner(OwnerHash::of(&long[..256]))),
+        (None, KeyOwner::OtherType),
     ];
     for (value, expected) in holders {
         for life in [None, Some(TTL)] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
-use crate::vote::{Holder, ReplyFailure, Vote};
+use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
     world.news(who).into_iter().find_map(|news| match news {
@@ -89,9 +89,9 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
             _ => None,
         })
         .collect();
-    let ours = Holder::Owner(token(lock).hash());
+    let ours = KeyOwner::Owner(token(lock).hash());
     assert_eq!(holders[0], Some((ours, Some(TTL))));
-    assert_eq!(holders[1..], [Some((Holder::OtherType, None)), Some((Holder::Nobody, None))]);
+    assert_eq!(holders[1..], [Some((KeyOwner::OtherType, None)), Some((KeyOwner::Nobody, None))]);
     let key = crate::claim::Key::new(crate::tests::world::KEY);
     assert!(world.clients[ALICE].board.is_ours(&key, token(lock).hash()));
     assert!(!world.clients[BOB].board.is_ours(&key, token(lock).hash()));
