@@ -135,7 +135,7 @@ impl fmt::Display for Vote {
         match self {
             Self::Granted => f.write_str("granted"),
             Self::Held { remaining: Some(remaining) } => {
-                write!(f, "held by another for {} more", Left(*remaining))
+                write!(f, "held by another for {} more", Remaining(*remaining))
             }
             Self::Held { remaining: None } => f.write_str("held by another"),
             Self::Missing => f.write_str("not there"),
@@ -159,16 +159,16 @@ impl fmt::Display for KeyState {
             KeyOwner::OtherType => f.write_str("a key of another type, which is no lock,")?,
         }
         match self.remaining {
-            Some(remaining) => write!(f, " for {} more", Left(remaining)),
+            Some(remaining) => write!(f, " for {} more", Remaining(remaining)),
             None => f.write_str(" without expiry"),
         }
     }
 }
 
 /// A span that is left, as people read it: to a tenth of a second, and below that in milliseconds.
-struct Left(Duration);
+struct Remaining(Duration);
 
-impl fmt::Display for Left {
+impl fmt::Display for Remaining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 < Duration::from_secs(1) {
             return write!(f, "{} ms", self.0.as_millis());
