@@ -213,7 +213,7 @@ impl<'a> InLine<'a> {
                 // Said before it is so: a call can come as soon as it is.
                 self.turn.share(|share, _| share.on_stood());
                 match self.stand().await {
-                    Some(Vote::Held { remaining }) => self.retry_after = remaining,
+                    Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::Missing) => {
                         self.turn.share(|share, waiting| share.on_free(looks > 0, waiting));
                         return Word::Free;

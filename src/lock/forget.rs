@@ -20,7 +20,7 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// [`Held`](ForgetError::Held) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
+    /// [`HeldByOther`](ForgetError::HeldByOther) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
     /// quorum of nodes answered, [`Invalid`](ForgetError::Invalid) for a bad name and for a plain client,
     /// [`ClientClosed`](ForgetError::ClientClosed), [`NoDriver`](ForgetError::NoDriver).
     ///
@@ -46,7 +46,7 @@ impl Redlock {
             );
         }
         let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
-        let is_held = votes.iter().any(|vote| matches!(vote, Vote::Held { .. }));
+        let is_held = votes.iter().any(|vote| matches!(vote, Vote::HeldByOther { .. }));
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
         let report = self.report(votes);
         match () {

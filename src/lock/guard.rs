@@ -34,10 +34,10 @@ use quorlock_proto::vote::Vote;
 ///
 /// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
 ///
-/// Look at [`is_valid`](Held::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost_signal`](Held::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// Look at [`is_valid`](HeldByOther::is_valid) as close to the protected effect as you can, and stop when
+/// [`lost_signal`](HeldByOther::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else: hand
-/// [`fencing_token`](Held::fencing_token) to the resource, so that it can refuse that.
+/// [`fencing_token`](HeldByOther::fencing_token) to the resource, so that it can refuse that.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
@@ -108,7 +108,7 @@ impl Guard {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](Held::deadline) tells.
+    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](HeldByOther::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
         let (shared, key) = (&self.client.shared, self.held.hold.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
@@ -160,7 +160,7 @@ impl Guard {
         // had the key may have.
         let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
-            Vote::Held { .. } => true,
+            Vote::HeldByOther { .. } => true,
             Vote::Missing => *votes,
             _ => false,
         };

@@ -135,7 +135,7 @@ impl Redlock {
     /// # Errors
     ///
     /// As for [`break_lock`](Self::break_lock). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
-    /// [`Missing`](Vote::Missing) where there was none, and [`Held`](Vote::Held) where another's key stands.
+    /// [`Missing`](Vote::Missing) where there was none, and [`HeldByOther`](Vote::HeldByOther) where another's key stands.
     ///
     /// # Examples
     ///

@@ -116,7 +116,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// When the wait is over, what stood in the way last: [`Held`](AcquireError::Held) by others, or
+    /// When the wait is over, what stood in the way last: [`HeldByOther`](AcquireError::HeldByOther) by others, or
     /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
     /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
     /// [`Invalid`](AcquireError::Invalid), [`ClientClosed`](AcquireError::ClientClosed).
@@ -141,7 +141,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), but for [`Held`](AcquireError::Held).
+    /// As [`acquire`](Self::acquire), but for [`HeldByOther`](AcquireError::HeldByOther).
     ///
     /// # Cancel safety
     ///

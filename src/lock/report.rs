@@ -26,7 +26,7 @@ pub struct NodeReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseReport {
     /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `Missing`
-    /// where it was not there, `Held` where another's key is, `Unknown` where the release is still on its way.
+    /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
     pub nodes: Report,
     /// Whether the lock was lost before this: its deadline had passed, or the answers show that no quorum of nodes can
     /// have had our key any more, because others had taken or deleted it.

@@ -47,7 +47,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     let connection = Connection::to(&server);
     let mut node = Real { server, connection, packer: Packer::new(charter(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
-    let is_taken = |vote: &Vote| matches!(vote, Vote::Held { .. });
+    let is_taken = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for theirs in [Some(&b"nobody's"[..]), None] {
         node.reset();
         node.set(Place::Lock, theirs, None);
@@ -58,7 +58,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         // A release of a lock that does not stand here.
         assert_eq!(
             node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify),
-            Vote::Held { remaining: None }
+            Vote::HeldByOther { remaining: None }
         );
         assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
         // Who was called and goes without the lock.
@@ -91,7 +91,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // Who comes by calls the first, and lets it go before itself.
-    let Vote::Held { remaining: Some(grace) } = node.say(&second, RequestKind::Enqueue) else {
+    let Vote::HeldByOther { remaining: Some(grace) } = node.say(&second, RequestKind::Enqueue) else {
         panic!("not its turn")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");

@@ -35,9 +35,11 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(0),
         )
         | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(3))
-        | (RequestKind::BreakOf(_) | RequestKind::QueryTtl, Reply::Int(-1)) => Vote::Held { remaining: None },
+        | (RequestKind::BreakOf(_) | RequestKind::QueryTtl, Reply::Int(-1)) => {
+            Vote::HeldByOther { remaining: None }
+        }
         (RequestKind::QueryTtl, Reply::Int(millis @ 0..)) => {
-            Vote::Held { remaining: Some(Duration::from_millis(*millis as u64)) }
+            Vote::HeldByOther { remaining: Some(Duration::from_millis(*millis as u64)) }
         }
 
         (RequestKind::QueryTtl, Reply::Int(-2))
@@ -143,7 +145,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             | RequestKind::Forget,
             0,
         )
-        | (RequestKind::Enqueue, 1) => Vote::Held { remaining: span },
+        | (RequestKind::Enqueue, 1) => Vote::HeldByOther { remaining: span },
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
         | (RequestKind::Enqueue, 0) => Vote::Missing,
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {

@@ -33,7 +33,7 @@ async fn who_comes_second_is_told_for_how_long() {
         panic!("expected `Held` with a time, got {refused:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
-    assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::Held { .. })).count() >= 2);
+    assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::HeldByOther { .. })).count() >= 2);
     assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     guard.release().await.expect("released");

@@ -47,7 +47,8 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
                 let is_lost = nodes.count_ones() >= majority;
                 assert_eq!(report.was_lost, is_lost, "nodes {nodes:05b} of {count}: {report:?}");
                 if is_lost {
-                    let expected = if is_stolen { Vote::Held { remaining: None } } else { Vote::Missing };
+                    let expected =
+                        if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::Missing };
                     assert!(report.nodes.nodes().iter().any(|it| it.vote == expected), "{report:?}");
                 }
                 on_all::<()>(&cluster, &["DEL", "k"], count);
@@ -152,7 +153,7 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&cluster, "k") == 5 }).await;
         let spared = operator.break_lock_of("k", mark).await.expect("an answer");
-        assert!(spared.nodes().iter().all(|it| matches!(it.vote, Vote::Held { .. })), "{spared:?}");
+        assert!(spared.nodes().iter().all(|it| matches!(it.vote, Vote::HeldByOther { .. })), "{spared:?}");
         assert!(standing(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         let broken = operator.break_lock_of("k", mark).await.expect("an answer");

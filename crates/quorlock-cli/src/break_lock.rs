@@ -40,7 +40,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         all: report.nodes().len(),
         freed: count(|vote| *vote == Vote::Granted),
         missing: count(|vote| *vote == Vote::Missing),
-        of_others: count(|vote| matches!(vote, Vote::Held { .. })),
+        of_others: count(|vote| matches!(vote, Vote::HeldByOther { .. })),
     };
     let outcome = broken.outcome(&stand, &report);
     if args.json {
@@ -157,7 +157,7 @@ fn words_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "deleted".to_owned(),
         Vote::Missing => "was not there".to_owned(),
-        Vote::Held { .. } => "another's, left alone".to_owned(),
+        Vote::HeldByOther { .. } => "another's, left alone".to_owned(),
         other => other.to_string(),
     }
 }

@@ -19,7 +19,7 @@ pub enum Vote {
     Fenced(u64),
     /// Somebody else has the key, for this much longer where the node told. A key that never expires, or
     /// one of another type, is held for ever: `None`.
-    Held {
+    HeldByOther {
         /// For how much longer, if known.
         remaining: Option<Duration>,
     },
@@ -134,10 +134,10 @@ impl fmt::Display for Vote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Granted => f.write_str("granted"),
-            Self::Held { remaining: Some(remaining) } => {
+            Self::HeldByOther { remaining: Some(remaining) } => {
                 write!(f, "held by another for {} more", Remaining(*remaining))
             }
-            Self::Held { remaining: None } => f.write_str("held by another"),
+            Self::HeldByOther { remaining: None } => f.write_str("held by another"),
             Self::Missing => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
             Self::Outranked { fence } => write!(f, "has given a larger number since: {fence}"),
@@ -238,7 +238,7 @@ impl Vote {
     /// key is.
     #[must_use]
     pub const fn confirms_release(&self) -> bool {
-        matches!(self, Self::Granted | Self::Missing | Self::Held { .. })
+        matches!(self, Self::Granted | Self::Missing | Self::HeldByOther { .. })
     }
 
     /// The fencing number that came with a grant.

@@ -47,7 +47,7 @@ pub enum ForgetError {
 }
 
 fn way_to_free(report: &Report) -> &'static str {
-    if report.nodes().iter().any(|it| it.vote == (Vote::Held { remaining: None })) {
+    if report.nodes().iter().any(|it| it.vote == (Vote::HeldByOther { remaining: None })) {
         "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
     } else {
         "release it first, or wait until it has run out"

@@ -38,7 +38,7 @@ impl Attempt {
                 Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } | Vote::Missing => {
                     Some(Duration::ZERO)
                 }
-                Vote::Held { remaining } => *remaining,
+                Vote::HeldByOther { remaining } => *remaining,
                 Vote::Doubtful { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
                 Vote::Unknown(ReplyFailure::Silent) if is_doubt => Some(Duration::ZERO),

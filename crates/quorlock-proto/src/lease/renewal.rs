@@ -61,7 +61,7 @@ impl Lease {
                 }
                 self.touched.insert(node);
             }
-            Vote::Held { .. } => self.confirmed.remove(node),
+            Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
             Vote::Doubtful { .. } => self.touched.insert(node),
             Vote::Outranked { .. } | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
@@ -90,7 +90,7 @@ impl Lease {
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
-        if matches!(vote, Vote::Held { .. } | Vote::Missing) && self.confirmed.contains(node) {
+        if matches!(vote, Vote::HeldByOther { .. } | Vote::Missing) && self.confirmed.contains(node) {
             self.confirmed.remove(node);
             self.confirmed_changed |= self.is_held();
         }
@@ -122,7 +122,7 @@ impl Lease {
                 self.touched.insert(node);
                 self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
             }
-            Vote::Held { .. } | Vote::Outranked { .. } => {
+            Vote::HeldByOther { .. } | Vote::Outranked { .. } => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }

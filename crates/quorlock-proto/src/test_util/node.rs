@@ -382,18 +382,18 @@ impl Node {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (RequestKind::QueryTtl, Some(_)) => Vote::Held { remaining: left },
+            (RequestKind::QueryTtl, Some(_)) => Vote::HeldByOther { remaining: left },
             (RequestKind::Renew, Some(entry)) if is_ours => {
                 lengthen(entry, expires, mistake);
                 Vote::Granted
             }
             (RequestKind::Acquire | RequestKind::Reacquire | RequestKind::Renew, Some(_)) => {
-                Vote::Held { remaining: None }
+                Vote::HeldByOther { remaining: None }
             }
             (RequestKind::Release, Some(_))
                 if !is_ours && mistake != Some(Mistake::ReleaseWithoutCompare) =>
             {
-                Vote::Held { remaining: None }
+                Vote::HeldByOther { remaining: None }
             }
             (RequestKind::Release, Some(_)) => {
                 self.data.remove(&slot);
@@ -438,7 +438,7 @@ impl Node {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::Missing,
             Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_guarded, nanos),
-            Some(_) => Vote::Held { remaining: None },
+            Some(_) => Vote::HeldByOther { remaining: None },
         }
     }
 
@@ -579,7 +579,7 @@ impl Node {
     fn held(&self, slot: &Slot, now: u64) -> Option<Vote> {
         let entry = self.data.get(slot)?;
         let remaining = entry.expires.map(|expires| Duration::from_millis(expires - now / 1000));
-        Some(Vote::Held { remaining })
+        Some(Vote::HeldByOther { remaining })
     }
 
     /// As `hold` and `retake` read it: what is no number is none.

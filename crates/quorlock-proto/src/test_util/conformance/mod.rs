@@ -222,7 +222,7 @@ fn assert_about(life: Option<Duration>, expected: Option<Duration>) {
 /// Held by another, for about this long.
 #[track_caller]
 fn assert_held(vote: &Vote, life: Option<Duration>) {
-    let Vote::Held { remaining } = vote else { panic!("{vote:?} and not held") };
+    let Vote::HeldByOther { remaining } = vote else { panic!("{vote:?} and not held") };
     assert_about(*remaining, life);
 }
 

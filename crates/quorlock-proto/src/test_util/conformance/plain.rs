@@ -65,7 +65,7 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
             for phase in TAKING {
-                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+                assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
             }
         }
     }
@@ -100,7 +100,10 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
     for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Place::Lock, value, life);
-            assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Held { remaining: None });
+            assert_eq!(
+                node.unchanged(|node| node.plain(RequestKind::Renew)),
+                Vote::HeldByOther { remaining: None }
+            );
         }
     }
 }
@@ -110,7 +113,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
         assert_eq!(node.plain(phase), Vote::Missing);
         for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Place::Lock, value, Some(TTL));
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
         }
         node.reset();
         for life in [None, Some(TTL)] {
@@ -129,9 +132,12 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
         node.set(Place::Lock, Some(nearly), Some(TTL));
         for phase in RELEASES {
-            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::Held { remaining: None });
+            assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
         }
-        assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Held { remaining: None });
+        assert_eq!(
+            node.unchanged(|node| node.plain(RequestKind::Renew)),
+            Vote::HeldByOther { remaining: None }
+        );
     }
 }
 
@@ -243,9 +249,15 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         node.set_fence(7);
         assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Missing);
         node.set_lock(OURS, Some(TTL));
-        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        assert_eq!(
+            node.unchanged(|node| node.ask(&ask, None, false).0),
+            Vote::HeldByOther { remaining: None }
+        );
         node.set(Place::Lock, None, Some(TTL));
-        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Held { remaining: None });
+        assert_eq!(
+            node.unchanged(|node| node.ask(&ask, None, false).0),
+            Vote::HeldByOther { remaining: None }
+        );
         node.set_lock(THEIRS, Some(TTL));
         let before = node.micros();
         assert_eq!(node.ask(&ask, None, false).0, Vote::Granted);

@@ -154,7 +154,7 @@ impl World {
                         print.write_u32(rank(self.narrow(*number)));
                         3
                     }
-                    Vote::Held { .. } => 4,
+                    Vote::HeldByOther { .. } => 4,
                     Vote::Missing => 5,
                     Vote::Outranked { .. } => 6,
                     Vote::Doubtful { .. } => 7,

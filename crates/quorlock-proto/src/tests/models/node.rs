@@ -143,7 +143,7 @@ impl Said {
         match self {
             Self::Granted => Vote::Granted,
             Self::Fenced(number) => Vote::Fenced(wide(number)),
-            Self::Held => Vote::Held { remaining: None },
+            Self::Held => Vote::HeldByOther { remaining: None },
             Self::Missing => Vote::Missing,
             Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
             Self::Doubtful => Vote::Doubtful {

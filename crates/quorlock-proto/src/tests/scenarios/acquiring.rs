@@ -305,7 +305,10 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
     world.step(BOB, 1);
     world.step(BOB, 1);
     let votes = world.refusal(BOB).expect("nobody waits for who is away").votes;
-    assert_eq!(votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: Some(TTL) }]);
+    assert_eq!(
+        votes[..2],
+        [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
+    );
     world.connect(BOB, 0);
     assert_eq!(world.clients[BOB].board.expects(NodeId(0)), None, "answers must fit their questions");
 }
@@ -344,6 +347,9 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.drive();
     let refusal = world.refusal(BOB).expect("both are in the way");
     assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
-    assert_eq!(refusal.votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: None }]);
+    assert_eq!(
+        refusal.votes[..2],
+        [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]
+    );
     assert_eq!(world.keys(), 2);
 }

@@ -150,6 +150,6 @@ fn a_stolen_lock_is_not_like_one_that_has_gone() {
     world.release(ALICE, lock);
     world.drive();
     let votes = world.released(ALICE).expect("each is a plain answer");
-    assert_eq!(votes[..2], [Vote::Held { remaining: None }, Vote::Held { remaining: None }]);
+    assert_eq!(votes[..2], [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]);
     assert_eq!(world.undone(ALICE), 0, "nothing of hers stands there");
 }

@@ -202,7 +202,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     });
-    assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::Held { .. }))));
+    assert!(surveyed.is_some_and(|votes| votes.iter().all(|vote| matches!(vote, Vote::HeldByOther { .. }))));
     let before = world.number(ALICE, lock);
     world.release(ALICE, lock);
     world.drive();

@@ -35,7 +35,7 @@ impl Sim<'_> {
     /// Somebody else's key stands in the way of a renewal.
     pub(super) fn note_refusal(&mut self, node: usize, ask: &Request, vote: &Vote) {
         if matches!(ask.phase, RequestKind::Renew | RequestKind::Reacquire)
-            && matches!(vote, Vote::Held { .. })
+            && matches!(vote, Vote::HeldByOther { .. })
             && let Some(id) = self.oracle.of(ask.token)
         {
             self.oracle.records[id as usize].marks[node].refused_at = self.nanos;

@@ -50,7 +50,7 @@ impl Sim<'_> {
             }
             left = Some(Some(Duration::from_micros(CALL_GRACE as u64)));
         }
-        Vote::Held { remaining: left.flatten() }
+        Vote::HeldByOther { remaining: left.flatten() }
     }
 
     fn dequeue_at(&mut self, node: usize, who: usize, key: &Key) -> Vote {

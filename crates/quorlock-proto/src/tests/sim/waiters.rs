@@ -151,7 +151,7 @@ impl Sim<'_> {
         let Some(key) = (0..self.keys.len()).find(asks) else { return };
         self.peers[who].tasks[key].wait.survey = None;
         if self.peers[who].tasks[key].state == State::Waiting(Then::Hear) {
-            let told = votes.iter().find(|vote| matches!(vote, Vote::Held { .. } | Vote::Missing));
+            let told = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::Missing));
             self.hear_of_place(who, key, told);
         }
     }
@@ -159,7 +159,7 @@ impl Sim<'_> {
     fn hear_of_place(&mut self, who: usize, key: usize, told: Option<&Vote>) {
         let wait = &mut self.peers[who].tasks[key].wait;
         match told {
-            Some(Vote::Held { remaining }) => {
+            Some(Vote::HeldByOther { remaining }) => {
                 wait.retry_after = *remaining;
                 wait.looks += 1;
                 wait.trust.on_end_of_wait(false);
