@@ -65,7 +65,7 @@ impl World {
                 Action::Send { ask, nodes, .. } => {
                     for node in nodes.iter() {
                         let vote =
-                            if ask.phase == RequestKind::Release { Vote::Missing } else { Vote::Granted };
+                            if ask.phase == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
                         self.board.on_reply(node, vote, self.now);
                     }
                 }

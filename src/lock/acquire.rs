@@ -214,7 +214,7 @@ impl<'a> InLine<'a> {
                 self.turn.share(|share, _| share.on_stood());
                 match self.stand().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
-                    Some(Vote::Missing) => {
+                    Some(Vote::NotHeld) => {
                         self.turn.share(|share, waiting| share.on_free(looks > 0, waiting));
                         return Word::Free;
                     }

@@ -16,7 +16,7 @@ impl Redlock {
     /// waits, and numbers go on to grow if the name is locked again, at once or ever. Only a node's clock that is set back by
     /// more than the longest ttl can then make them fall. Nodes of another lock cluster, or on other terms, forget nothing.
     /// Forgetting what is forgotten is no error. [`Granted`](Vote::Granted) in the
-    /// report is a node that has forgotten it, or will; [`Missing`](Vote::Missing) one that knew nothing.
+    /// report is a node that has forgotten it, or will; [`NotHeld`](Vote::NotHeld) one that knew nothing.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Redlock {
         }
         let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
         let is_held = votes.iter().any(|vote| matches!(vote, Vote::HeldByOther { .. }));
-        let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::Missing)).count();
+        let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::NotHeld)).count();
         let report = self.report(votes);
         match () {
             () if is_held => Err(ForgetError::Held { key, report }),

@@ -161,7 +161,7 @@ impl Guard {
         let voting: Vec<bool> = shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let is_gone = |(vote, votes): (&Vote, &bool)| match vote {
             Vote::HeldByOther { .. } => true,
-            Vote::Missing => *votes,
+            Vote::NotHeld => *votes,
             _ => false,
         };
         let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();

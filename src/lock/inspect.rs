@@ -115,7 +115,7 @@ impl Redlock {
     /// # Errors
     ///
     /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
-    /// [`Missing`](Vote::Missing) where there was none.
+    /// [`NotHeld`](Vote::NotHeld) where there was none.
     pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
@@ -135,7 +135,7 @@ impl Redlock {
     /// # Errors
     ///
     /// As for [`break_lock`](Self::break_lock). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
-    /// [`Missing`](Vote::Missing) where there was none, and [`HeldByOther`](Vote::HeldByOther) where another's key stands.
+    /// [`NotHeld`](Vote::NotHeld) where there was none, and [`HeldByOther`](Vote::HeldByOther) where another's key stands.
     ///
     /// # Examples
     ///

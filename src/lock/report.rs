@@ -25,7 +25,7 @@ pub struct NodeReport {
 /// How a release went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseReport {
-    /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `Missing`
+    /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `NotHeld`
     /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
     pub nodes: Report,
     /// Whether the lock was lost before this: its deadline had passed, or the answers show that no quorum of nodes can

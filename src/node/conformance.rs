@@ -81,7 +81,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
-    assert_eq!(node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify), Vote::Missing);
+    assert_eq!(node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
     assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Place::Lock, Some(b"a holder"), None);
@@ -96,7 +96,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
     assert_eq!((first.hears(), second.hears()), (Some("2 orders:42".to_owned()), None));
-    assert_eq!(node.say(&first, RequestKind::Enqueue), Vote::Missing, "and that one is the next");
+    assert_eq!(node.say(&first, RequestKind::Enqueue), Vote::NotHeld, "and that one is the next");
     // The dead are passed over.
     drop(first);
     node.reset();
@@ -113,7 +113,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     {
         thread::yield_now();
     }
-    assert_eq!(node.say(&second, RequestKind::Enqueue), Vote::Missing);
+    assert_eq!(node.say(&second, RequestKind::Enqueue), Vote::NotHeld);
 }
 
 /// A process that stands in line.

@@ -51,7 +51,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
             Reply::Int(-1),
         )
         | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(4))
-        | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::Missing,
+        | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::NotHeld,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
@@ -147,7 +147,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
         )
         | (RequestKind::Enqueue, 1) => Vote::HeldByOther { remaining: span },
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
-        | (RequestKind::Enqueue, 0) => Vote::Missing,
+        | (RequestKind::Enqueue, 0) => Vote::NotHeld,
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
             Vote::Outranked { fence: value as u64 }
         }

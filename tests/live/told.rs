@@ -48,7 +48,7 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
                 assert_eq!(report.was_lost, is_lost, "nodes {nodes:05b} of {count}: {report:?}");
                 if is_lost {
                     let expected =
-                        if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::Missing };
+                        if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
                     assert!(report.nodes.nodes().iter().any(|it| it.vote == expected), "{report:?}");
                 }
                 on_all::<()>(&cluster, &["DEL", "k"], count);
@@ -148,7 +148,7 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         first.release().await.expect("confirmed");
         let missing = operator.break_lock_of("k", mark).await.expect("an answer");
-        assert!(missing.nodes().iter().all(|it| it.vote == Vote::Missing), "{missing:?}");
+        assert!(missing.nodes().iter().all(|it| it.vote == Vote::NotHeld), "{missing:?}");
         // Another has it by the time that the break comes.
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&cluster, "k") == 5 }).await;

@@ -39,7 +39,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         quorum,
         all: report.nodes().len(),
         freed: count(|vote| *vote == Vote::Granted),
-        missing: count(|vote| *vote == Vote::Missing),
+        missing: count(|vote| *vote == Vote::NotHeld),
         of_others: count(|vote| matches!(vote, Vote::HeldByOther { .. })),
     };
     let outcome = broken.outcome(&stand, &report);
@@ -156,7 +156,7 @@ fn is_no_lock(seen: &Inspection) -> bool {
 fn words_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "deleted".to_owned(),
-        Vote::Missing => "was not there".to_owned(),
+        Vote::NotHeld => "was not there".to_owned(),
         Vote::HeldByOther { .. } => "another's, left alone".to_owned(),
         other => other.to_string(),
     }

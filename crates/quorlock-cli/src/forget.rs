@@ -51,7 +51,7 @@ fn done(report: &Report) -> usize {
 
 /// Or will have, within the longest ttl.
 const fn has_forgotten(vote: &Vote) -> bool {
-    matches!(vote, Vote::Granted | Vote::Missing)
+    matches!(vote, Vote::Granted | Vote::NotHeld)
 }
 
 /// A line for each name.

@@ -295,7 +295,7 @@ impl Attempt {
     fn on_raise(&mut self, node: NodeId, vote: Vote, now: Moment) {
         match vote {
             Vote::Granted => self.numbered.insert(node),
-            Vote::HeldByOther { .. } | Vote::Missing => self.granted_at_least_once.remove(node),
+            Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
             _ => {}
         }
         if vote != Vote::Granted {

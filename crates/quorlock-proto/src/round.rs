@@ -63,7 +63,7 @@ impl Round {
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
             Vote::HeldByOther { .. } | Vote::Outranked { .. } => self.held.insert(node),
-            Vote::Missing => self.missing.insert(node),
+            Vote::NotHeld => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
             Vote::Doubtful { .. } => self.doubtful.insert(node),
             Vote::Seen(_) | Vote::Unknown(_) => {}
@@ -97,7 +97,7 @@ impl Round {
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
         if let Votes::Known(votes) = &mut self.votes
             && self.held.contains(node)
-            && matches!(vote, Vote::HeldByOther { .. } | Vote::Missing)
+            && matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld)
         {
             votes[node.index()] = vote;
         }
@@ -177,7 +177,7 @@ impl Round {
                 | Vote::Doubtful { .. }
                 | Vote::Seen(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
-                Vote::HeldByOther { .. } | Vote::Missing | Vote::Barred(_) => false,
+                Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_) => false,
             })
             .collect()
     }

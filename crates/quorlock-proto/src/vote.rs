@@ -24,7 +24,7 @@ pub enum Vote {
         remaining: Option<Duration>,
     },
     /// The key is not there: nobody has it.
-    Missing,
+    NotHeld,
     /// The node's fence for this key is past our number. To a renewal, the key is ours there, and lives on; to a key
     /// that was to be taken again, it is not there. A later holder was given that number, or no holder at all: an attempt
     /// that came to nothing has left it, or a late grant of our own.
@@ -138,7 +138,7 @@ impl fmt::Display for Vote {
                 write!(f, "held by another for {} more", Remaining(*remaining))
             }
             Self::HeldByOther { remaining: None } => f.write_str("held by another"),
-            Self::Missing => f.write_str("not there"),
+            Self::NotHeld => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
             Self::Outranked { fence } => write!(f, "has given a larger number since: {fence}"),
             Self::Doubtful { remaining, doubt } => {
@@ -238,7 +238,7 @@ impl Vote {
     /// key is.
     #[must_use]
     pub const fn confirms_release(&self) -> bool {
-        matches!(self, Self::Granted | Self::Missing | Self::HeldByOther { .. })
+        matches!(self, Self::Granted | Self::NotHeld | Self::HeldByOther { .. })
     }
 
     /// The fencing number that came with a grant.

@@ -149,7 +149,7 @@ impl Coordinator {
     ) {
         let of = undo.of;
         match vote {
-            Vote::Granted | Vote::Missing | Vote::HeldByOther { .. } => {}
+            Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
             Vote::Unknown(ReplyFailure::NoScript) => return self.send_pending_release(node, undo, true, now),
             // The node answered, but has not done it.

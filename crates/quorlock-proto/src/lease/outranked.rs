@@ -164,7 +164,7 @@ impl Lease {
     /// What a node's answer to a renewal is worth, by what is known of the number that it has.
     pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: Moment) -> Vote {
         let Vote::Outranked { fence } = vote else {
-            if matches!(vote, Vote::Granted | Vote::Missing | Vote::HeldByOther { .. }) {
+            if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
                 self.forget_larger(node);
             }
             return vote;

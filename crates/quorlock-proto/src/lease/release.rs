@@ -22,7 +22,7 @@ impl Lease {
             return;
         }
         // Where nothing of ours can stand, there is nothing to confirm.
-        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::Missing));
+        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::NotHeld));
         self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
         self.stop_renewing();
         self.news = None;

@@ -64,7 +64,7 @@ impl Lease {
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
             Vote::Doubtful { .. } => self.touched.insert(node),
-            Vote::Outranked { .. } | Vote::Missing | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+            Vote::Outranked { .. } | Vote::NotHeld | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
         if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
@@ -90,7 +90,7 @@ impl Lease {
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
-        if matches!(vote, Vote::HeldByOther { .. } | Vote::Missing) && self.confirmed.contains(node) {
+        if matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld) && self.confirmed.contains(node) {
             self.confirmed.remove(node);
             self.confirmed_changed |= self.is_held();
         }
@@ -113,7 +113,7 @@ impl Lease {
         match vote {
             // Taken again at once, but a retaken node does not count in this round: what counts is that q nodes
             // had our key all the time.
-            Vote::Missing => {
+            Vote::NotHeld => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
                 if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {

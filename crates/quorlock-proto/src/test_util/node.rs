@@ -403,7 +403,7 @@ impl Node {
                 holder: found.as_deref().map_or(KeyOwner::Nobody, owner),
                 remaining: left,
             }),
-            (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::Missing,
+            (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::NotHeld,
             (
                 RequestKind::RaiseFence
                 | RequestKind::ReadMarker
@@ -430,13 +430,13 @@ impl Node {
         if let Some(number) = number.filter(|_| is_guarded) {
             self.keep(slot, (number as u64 + 1).max(now), now);
         }
-        if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::Missing }
+        if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
     }
 
     /// The same with one owner's hash.
     fn break_of(&mut self, key: &Key, mark: OwnerHash, is_guarded: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
-            None => Vote::Missing,
+            None => Vote::NotHeld,
             Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_guarded, nanos),
             Some(_) => Vote::HeldByOther { remaining: None },
         }
@@ -532,9 +532,9 @@ impl Node {
         }
         match self.data.get(&slot) {
             _ if is_blind => {}
-            None => return Vote::Missing,
+            None => return Vote::NotHeld,
             Some(entry) if entry.value.as_deref() == Some(&ask.token.digits()) => {}
-            Some(_) => return self.held(&slot, now).unwrap_or(Vote::Missing),
+            Some(_) => return self.held(&slot, now).unwrap_or(Vote::NotHeld),
         }
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
@@ -562,7 +562,7 @@ impl Node {
             return held;
         }
         let slot = Slot::Fence(key.clone());
-        let Some(entry) = self.data.get_mut(&slot) else { return Vote::Missing };
+        let Some(entry) = self.data.get_mut(&slot) else { return Vote::NotHeld };
         let number = entry.value.as_deref().and_then(number_in).filter(|number| number % 1.0 == 0.0);
         let number = number.filter(|number| *number < LAST_NUMBER as f64).unwrap_or(0.0) as u64;
         let forgotten_at = (number.min(now) / 1000 + self.forget_millis).max(now / 1000);

@@ -31,7 +31,7 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
     prop_oneof![
         4 => Just(Vote::Granted),
         2 => remaining.clone().prop_map(|remaining| Vote::HeldByOther { remaining }),
-        2 => Just(Vote::Missing),
+        2 => Just(Vote::NotHeld),
         1 => remaining.prop_map(|remaining| Vote::Seen(KeyState { holder: KeyOwner::OtherType, remaining })),
         1 => Just(Vote::Barred(ExclusionReason::NoPermission("set".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
@@ -157,7 +157,7 @@ proptest! {
                     for (place, vote) in refusal.votes.iter().enumerate() {
                         let is_plain = matches!(
                             vote,
-                            Vote::HeldByOther { .. } | Vote::Missing | Vote::Barred(_)
+                            Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_)
                                 | Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::NoScript)
                         );
                         prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);

@@ -76,10 +76,10 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
 
 fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
     node.badge();
-    assert_eq!(node.unchanged(forget), Vote::Missing);
+    assert_eq!(node.unchanged(forget), Vote::NotHeld);
     node.set(Place::Fence, Some(b"7"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
-    assert_eq!(forget(node), Vote::Missing);
+    assert_eq!(forget(node), Vote::NotHeld);
 }
 
 /// It was not made by us, and is in the way of every lock of this name.

@@ -122,7 +122,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
                 node.set_fence(fence);
             }
             let vote = node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER)));
-            assert_eq!(vote, Vote::Missing, "{phase:?}");
+            assert_eq!(vote, Vote::NotHeld, "{phase:?}");
             for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
                 for life in [None, Some(TTL / 2)] {
                     node.set(Place::Lock, value, life);
@@ -137,7 +137,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
     for phase in HOLDS {
         node.set_lock(OURS, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::Missing);
+        assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::NotHeld);
         assert_eq!((node.stands(Place::Lock), node.stands(Place::Fence)), (None, None));
     }
 }

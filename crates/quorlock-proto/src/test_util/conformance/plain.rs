@@ -44,12 +44,12 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     let asks = [
         (RequestKind::Acquire, Vote::Granted),
         (RequestKind::Reacquire, Vote::Granted),
-        (RequestKind::QueryTtl, Vote::Missing),
-        (RequestKind::Renew, Vote::Missing),
-        (RequestKind::Release, Vote::Missing),
-        (RequestKind::ReleaseAndNotify, Vote::Missing),
-        (RequestKind::ReleaseLocal, Vote::Missing),
-        (RequestKind::ForceRelease, Vote::Missing),
+        (RequestKind::QueryTtl, Vote::NotHeld),
+        (RequestKind::Renew, Vote::NotHeld),
+        (RequestKind::Release, Vote::NotHeld),
+        (RequestKind::ReleaseAndNotify, Vote::NotHeld),
+        (RequestKind::ReleaseLocal, Vote::NotHeld),
+        (RequestKind::ForceRelease, Vote::NotHeld),
         (RequestKind::Inspect, Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
@@ -72,7 +72,7 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
 }
 
 fn what_is_left_is_told(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::QueryTtl), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
     for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
@@ -96,7 +96,7 @@ fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
 }
 
 fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
-    assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::Missing);
+    assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::NotHeld);
     for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Place::Lock, value, life);
@@ -110,7 +110,7 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
 
 fn only_our_own_key_is_released(node: &mut dyn Subject) {
     for phase in RELEASES {
-        assert_eq!(node.plain(phase), Vote::Missing);
+        assert_eq!(node.plain(phase), Vote::NotHeld);
         for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Place::Lock, value, Some(TTL));
             assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
@@ -120,7 +120,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
             node.set_lock(OURS, life);
             assert_eq!(node.plain(phase), Vote::Granted);
             assert_eq!(node.stands(Place::Lock), None);
-            assert_eq!(node.plain(phase), Vote::Missing, "the second time there is nothing");
+            assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
         }
     }
 }
@@ -165,7 +165,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
 }
 
 fn breaking_asks_nobody(node: &mut dyn Subject) {
-    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Missing);
+    assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
     for value in [Some(&THEIRS.digits()[..]), None] {
         node.set(Place::Lock, value, None);
         assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
@@ -177,13 +177,13 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
-    node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Missing));
+    node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld));
     assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
 fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
     for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
-        for (lock, vote) in [(None, Vote::Missing), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
+        for (lock, vote) in [(None, Vote::NotHeld), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
             node.reset();
             if let Some(fence) = fence {
                 node.set(Place::Fence, Some(fence.as_bytes()), None);
@@ -229,7 +229,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
-    assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::Missing);
+    assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
     let Vote::Outranked { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
         panic!("it is taken")
     };
@@ -247,7 +247,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         let ask = question(theirs, fence);
         node.reset();
         node.set_fence(7);
-        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::Missing);
+        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::NotHeld);
         node.set_lock(OURS, Some(TTL));
         assert_eq!(
             node.unchanged(|node| node.ask(&ask, None, false).0),

@@ -155,7 +155,7 @@ impl World {
                         3
                     }
                     Vote::HeldByOther { .. } => 4,
-                    Vote::Missing => 5,
+                    Vote::NotHeld => 5,
                     Vote::Outranked { .. } => 6,
                     Vote::Doubtful { .. } => 7,
                     Vote::Unknown(_) => 8,

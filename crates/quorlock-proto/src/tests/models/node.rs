@@ -144,7 +144,7 @@ impl Said {
             Self::Granted => Vote::Granted,
             Self::Fenced(number) => Vote::Fenced(wide(number)),
             Self::Held => Vote::HeldByOther { remaining: None },
-            Self::Missing => Vote::Missing,
+            Self::Missing => Vote::NotHeld,
             Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
             Self::Doubtful => Vote::Doubtful {
                 remaining: std::time::Duration::from_millis(1),

@@ -77,7 +77,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("nobody else is there to make the quorum");
     assert_eq!(refusal.why, FailureReason::TooLate);
-    assert_eq!(refusal.votes[0], Vote::Missing);
+    assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));

@@ -33,7 +33,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     let votes = world.released(ALICE).expect("both are plain answers");
-    assert_eq!(votes[..2], [Vote::Missing, Vote::HeldByOther { remaining: None }]);
+    assert_eq!(votes[..2], [Vote::NotHeld, Vote::HeldByOther { remaining: None }]);
     assert_eq!(votes[2].to_string(), "not waited for: the others had decided", "its answer is on the way");
 }
 

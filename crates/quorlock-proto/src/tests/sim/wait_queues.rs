@@ -46,7 +46,7 @@ impl Sim<'_> {
                 let mut line = self.queue_of(node, key);
                 put(&mut line, name, -now);
                 self.store_queue(node, key, &line);
-                return Vote::Missing;
+                return Vote::NotHeld;
             }
             left = Some(Some(Duration::from_micros(CALL_GRACE as u64)));
         }
@@ -62,7 +62,7 @@ impl Sim<'_> {
         self.store_queue(node, key, &line);
         let is_free = self.sites[node].node.living(&Slot::Lock(key.clone()), self.nanos).is_none();
         let calls = was_called || is_free && is_next;
-        if calls && self.call_next(node, key, None, false) { Vote::Granted } else { Vote::Missing }
+        if calls && self.call_next(node, key, None, false) { Vote::Granted } else { Vote::NotHeld }
     }
 
     /// The lock was given up by a process that had it, whatever stood there.

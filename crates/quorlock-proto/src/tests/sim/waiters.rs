@@ -151,7 +151,7 @@ impl Sim<'_> {
         let Some(key) = (0..self.keys.len()).find(asks) else { return };
         self.peers[who].tasks[key].wait.survey = None;
         if self.peers[who].tasks[key].state == State::Waiting(Then::Hear) {
-            let told = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::Missing));
+            let told = votes.iter().find(|vote| matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld));
             self.hear_of_place(who, key, told);
         }
     }

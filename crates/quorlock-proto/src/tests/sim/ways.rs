@@ -153,7 +153,7 @@ impl Sim<'_> {
         };
         let calls = match &answer {
             Answer::Vote(Vote::Granted, _) => true,
-            Answer::Vote(Vote::Missing | Vote::HeldByOther { .. }, _) => {
+            Answer::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
                 self.sites[node].node.mistake != Some(Mistake::CallsForOwnKeyOnly)
             }
             _ => false,
