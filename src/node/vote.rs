@@ -149,7 +149,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Forget, -1)
         | (RequestKind::Enqueue, 0) => Vote::NotHeld,
         (RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire, -2) if value > 0 => {
-            Vote::Outranked { fence: value as u64 }
+            Vote::FencedOut { fence: value as u64 }
         }
         (
             RequestKind::Acquire

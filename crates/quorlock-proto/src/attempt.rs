@@ -313,7 +313,7 @@ impl Attempt {
             Ordering::Equal => self.numbered.insert(node),
             Ordering::Less => self.to_raise.insert(node),
             // A straggler's. It keeps our key, but it cannot speak for our number.
-            Ordering::Greater => self.round.revise(node, Vote::Outranked { fence: theirs }),
+            Ordering::Greater => self.round.revise(node, Vote::FencedOut { fence: theirs }),
         }
     }
 

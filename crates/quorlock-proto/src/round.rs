@@ -62,7 +62,7 @@ impl Round {
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
-            Vote::HeldByOther { .. } | Vote::Outranked { .. } => self.held.insert(node),
+            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
             Vote::NotHeld => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
             Vote::Doubtful { .. } => self.doubtful.insert(node),
@@ -173,7 +173,7 @@ impl Round {
                 // Of a doubtful node we may know so only by the very answer that said it was done.
                 Vote::Granted
                 | Vote::Fenced(_)
-                | Vote::Outranked { .. }
+                | Vote::FencedOut { .. }
                 | Vote::Doubtful { .. }
                 | Vote::Seen(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),

@@ -28,7 +28,7 @@ pub enum Vote {
     /// The node's fence for this key is past our number. To a renewal, the key is ours there, and lives on; to a key
     /// that was to be taken again, it is not there. A later holder was given that number, or no holder at all: an attempt
     /// that came to nothing has left it, or a late grant of our own.
-    Outranked {
+    FencedOut {
         /// Where it stands (2^53 − 1 also for what is larger).
         fence: u64,
     },
@@ -140,7 +140,7 @@ impl fmt::Display for Vote {
             Self::HeldByOther { remaining: None } => f.write_str("held by another"),
             Self::NotHeld => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
-            Self::Outranked { fence } => write!(f, "has given a larger number since: {fence}"),
+            Self::FencedOut { fence } => write!(f, "has given a larger number since: {fence}"),
             Self::Doubtful { remaining, doubt } => {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }

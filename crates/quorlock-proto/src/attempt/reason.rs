@@ -35,7 +35,7 @@ impl Attempt {
             .round
             .votes()
             .filter_map(|vote| match vote {
-                Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } | Vote::NotHeld => {
+                Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } | Vote::NotHeld => {
                     Some(Duration::ZERO)
                 }
                 Vote::HeldByOther { remaining } => *remaining,

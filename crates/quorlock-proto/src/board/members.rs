@@ -137,7 +137,7 @@ impl Coordinator {
         match vote {
             Vote::Unknown(ReplyFailure::Changed) => members.on_changed(node, now),
             Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
-            Vote::Granted | Vote::Fenced(_) | Vote::Outranked { .. } if is_ballot(phase) => {
+            Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
                 let absence = match phase {
                     RequestKind::Renew | RequestKind::Reacquire => members.absence_to_holders(node, now),
                     _ => members.absence(node, now),

@@ -67,7 +67,7 @@ impl OverOurs {
     /// Of the nodes that gave these larger numbers to our grants.
     pub(super) fn of_grants(round: &Round) -> Self {
         let larger = |node: NodeId| match round.vote(node) {
-            Vote::Outranked { fence } => Some(Larger::new(node, *fence, 0)),
+            Vote::FencedOut { fence } => Some(Larger::new(node, *fence, 0)),
             _ => None,
         };
         Self { told: round.held().iter().filter_map(larger).collect(), cleared: Vec::new() }
@@ -163,7 +163,7 @@ impl Lease {
 
     /// What a node's answer to a renewal is worth, by what is known of the number that it has.
     pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: Moment) -> Vote {
-        let Vote::Outranked { fence } = vote else {
+        let Vote::FencedOut { fence } = vote else {
             if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
                 self.forget_larger(node);
             }

@@ -64,7 +64,7 @@ impl Lease {
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
             Vote::Doubtful { .. } => self.touched.insert(node),
-            Vote::Outranked { .. } | Vote::NotHeld | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+            Vote::FencedOut { .. } | Vote::NotHeld | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
         if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
@@ -81,7 +81,7 @@ impl Lease {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
         let is_of_this_round = round == self.rounds || is(Mutant::RetakeOfAnyRound);
         match vote {
-            Vote::Outranked { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
+            Vote::FencedOut { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
             Vote::Granted if is_of_this_round => self.on_retaken(node),
             _ => {}
         }
@@ -122,7 +122,7 @@ impl Lease {
                 self.touched.insert(node);
                 self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
             }
-            Vote::HeldByOther { .. } | Vote::Outranked { .. } => {
+            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
             }

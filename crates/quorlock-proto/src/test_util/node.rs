@@ -508,7 +508,7 @@ impl Node {
             return held;
         }
         if self.fence(&fence) > number as f64 {
-            return Vote::Outranked { fence: told(self.fence(&fence)) };
+            return Vote::FencedOut { fence: told(self.fence(&fence)) };
         }
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
@@ -551,7 +551,7 @@ impl Node {
         {
             lengthen(entry, expires, self.mistake);
         }
-        if is_outranked { Vote::Outranked { fence: told(stands_at) } } else { Vote::Granted }
+        if is_outranked { Vote::FencedOut { fence: told(stands_at) } } else { Vote::Granted }
     }
 
     fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {

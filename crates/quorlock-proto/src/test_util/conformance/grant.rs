@@ -179,7 +179,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
         assert_eq!(number, last + 2);
         assert_eq!(
             node.ballot(RequestKind::RaiseFence, Fence::Number(last + 1)),
-            Vote::Outranked { fence: last + 2 }
+            Vote::FencedOut { fence: last + 2 }
         );
         assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(last + 2)), Vote::Granted);
     }

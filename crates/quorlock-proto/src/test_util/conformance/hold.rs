@@ -69,7 +69,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         node.set_lock(OURS, Some(TTL / 2));
         node.set(Place::Fence, Some(fence.as_bytes()), Some(TTL));
         let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
-        assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
+        assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stands(Place::Fence).expect("a fence");
         assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
@@ -84,7 +84,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             node.set_lock(OURS, Some(TTL / 2));
             node.set(Place::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
             let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
-            assert_eq!(vote, Vote::Outranked { fence: told }, "{fence}");
+            assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
             node.assert_locked(TTL);
             let kept = node.stands(Place::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
@@ -162,7 +162,7 @@ fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
             assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
             let smaller = node.ballot(phase, Fence::Number(number - 1));
-            assert_eq!(smaller, Vote::Outranked { fence: number });
+            assert_eq!(smaller, Vote::FencedOut { fence: number });
             node.assert_fence(number);
         }
     }
@@ -179,7 +179,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
             node.assert_fence(number);
             assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted, "again");
             node.assert_fence(number);
-            assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::Outranked { fence: number });
+            assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
             node.assert_fence(number);
             node.set_fence(number - 2);
             assert_eq!(node.ballot(phase, Fence::Number(number - 1)), Vote::Granted);

@@ -230,7 +230,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
     assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
-    let Vote::Outranked { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
+    let Vote::FencedOut { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
         panic!("it is taken")
     };
     assert_eq!(

@@ -39,7 +39,7 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
         node.reset();
         node.badge();
         node.set_fence(number);
-        let refused = Vote::Outranked { fence: number.min(LAST_NUMBER) };
+        let refused = Vote::FencedOut { fence: number.min(LAST_NUMBER) };
         assert_eq!(node.unchanged(retake), refused);
         node.set_lock(THEIRS, Some(TTL));
         assert_held(&node.unchanged(retake), Some(TTL));

@@ -31,7 +31,7 @@ impl World {
             Stage::Open(attempt) => {
                 let attempt = Rc::make_mut(attempt);
                 attempt.on_reply(node, phase(asked), vote, now);
-                if matches!(attempt.round().vote(node), Vote::Outranked { .. }) {
+                if matches!(attempt.round().vote(node), Vote::FencedOut { .. }) {
                     sights.see(Sight::Straggler as usize);
                 }
             }

@@ -145,7 +145,7 @@ impl Said {
             Self::Fenced(number) => Vote::Fenced(wide(number)),
             Self::Held => Vote::HeldByOther { remaining: None },
             Self::Missing => Vote::NotHeld,
-            Self::Outranked(fence) => Vote::Outranked { fence: wide(fence) },
+            Self::Outranked(fence) => Vote::FencedOut { fence: wide(fence) },
             Self::Doubtful => Vote::Doubtful {
                 remaining: std::time::Duration::from_millis(1),
                 doubt: ProbationReason::Forgot,
