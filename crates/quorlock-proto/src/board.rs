@@ -152,7 +152,8 @@ impl Coordinator {
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
         let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
-        let stranger = |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::Doubtful { .. }));
+        let stranger =
+            |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
         let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);

@@ -218,7 +218,7 @@ impl Membership {
         match &seat.verdict {
             Verdict::Member(_) => match &seat.holds_back {
                 Some(it) if !now.is_due(until(it)) => {
-                    Some(Vote::Doubtful { remaining: until(it).since(now), doubt: it.doubt })
+                    Some(Vote::OnProbation { remaining: until(it).since(now), doubt: it.doubt })
                 }
                 _ => None,
             },

@@ -65,7 +65,7 @@ impl Round {
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
             Vote::NotHeld => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
-            Vote::Doubtful { .. } => self.doubtful.insert(node),
+            Vote::OnProbation { .. } => self.doubtful.insert(node),
             Vote::Seen(_) | Vote::Unknown(_) => {}
         }
         if let Votes::Known(votes) = &mut self.votes {
@@ -174,7 +174,7 @@ impl Round {
                 Vote::Granted
                 | Vote::Fenced(_)
                 | Vote::FencedOut { .. }
-                | Vote::Doubtful { .. }
+                | Vote::OnProbation { .. }
                 | Vote::Seen(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
                 Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_) => false,

@@ -33,7 +33,7 @@ pub enum Vote {
         fence: u64,
     },
     /// The node may have forgotten, or its clock cannot be trusted: it casts no vote for this much longer.
-    Doubtful {
+    OnProbation {
         /// For how much longer.
         remaining: Duration,
         /// What happened to it.
@@ -141,7 +141,7 @@ impl fmt::Display for Vote {
             Self::NotHeld => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
             Self::FencedOut { fence } => write!(f, "has given a larger number since: {fence}"),
-            Self::Doubtful { remaining, doubt } => {
+            Self::OnProbation { remaining, doubt } => {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }
             Self::Seen(sighting) => sighting.fmt(f),

@@ -39,7 +39,7 @@ impl Attempt {
                     Some(Duration::ZERO)
                 }
                 Vote::HeldByOther { remaining } => *remaining,
-                Vote::Doubtful { remaining, .. } => Some(*remaining),
+                Vote::OnProbation { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
                 Vote::Unknown(ReplyFailure::Silent) if is_doubt => Some(Duration::ZERO),
                 Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => None,

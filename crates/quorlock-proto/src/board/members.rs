@@ -136,7 +136,7 @@ impl Coordinator {
         let Some(members) = &mut self.members else { return vote };
         match vote {
             Vote::Unknown(ReplyFailure::Changed) => members.on_changed(node, now),
-            Vote::Doubtful { remaining, .. } => members.on_probation(node, remaining, now),
+            Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
                 let absence = match phase {
                     RequestKind::Renew | RequestKind::Reacquire => members.absence_to_holders(node, now),
@@ -144,7 +144,7 @@ impl Coordinator {
                 };
                 return match absence {
                     None => vote,
-                    Some(doubtful @ Vote::Doubtful { .. }) => doubtful,
+                    Some(doubtful @ Vote::OnProbation { .. }) => doubtful,
                     Some(undecided @ Vote::Unknown(ReplyFailure::Undecided)) => undecided,
                     // Whatever keeps it from voting was learnt while this grant was on its way.
                     Some(_) => Vote::Unknown(ReplyFailure::Changed),

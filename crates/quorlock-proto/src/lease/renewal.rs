@@ -63,7 +63,7 @@ impl Lease {
             }
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
-            Vote::Doubtful { .. } => self.touched.insert(node),
+            Vote::OnProbation { .. } => self.touched.insert(node),
             Vote::FencedOut { .. } | Vote::NotHeld | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
@@ -132,7 +132,7 @@ impl Lease {
             }
             Vote::Granted
             | Vote::Fenced(_)
-            | Vote::Doubtful { .. }
+            | Vote::OnProbation { .. }
             | Vote::Seen(_)
             | Vote::Barred(_)
             | Vote::Unknown(_) => {}

@@ -80,7 +80,7 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
         let badge = Badge { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
         let ask = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
-        let Vote::Doubtful { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
+        let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
         let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
         assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
         assert_about(Some(remaining), Some(TTL));

@@ -157,7 +157,7 @@ impl World {
                     Vote::HeldByOther { .. } => 4,
                     Vote::NotHeld => 5,
                     Vote::FencedOut { .. } => 6,
-                    Vote::Doubtful { .. } => 7,
+                    Vote::OnProbation { .. } => 7,
                     Vote::Unknown(_) => 8,
                     Vote::Seen(_) | Vote::Barred(_) => unreachable!("nobody says so here"),
                 };

@@ -146,7 +146,7 @@ impl Said {
             Self::Held => Vote::HeldByOther { remaining: None },
             Self::Missing => Vote::NotHeld,
             Self::Outranked(fence) => Vote::FencedOut { fence: wide(fence) },
-            Self::Doubtful => Vote::Doubtful {
+            Self::Doubtful => Vote::OnProbation {
                 remaining: std::time::Duration::from_millis(1),
                 doubt: ProbationReason::Forgot,
             },

@@ -27,7 +27,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
         assert!((0..3).all(|node| doubt(&world, who, node) == Some(ProbationReason::New)), "client {who}");
         let refusal = try_to_take(&mut world, who);
         assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
-        assert_eq!(refusal.votes[0], Vote::Doubtful { remaining: NO_VOTE, doubt: ProbationReason::New });
+        assert_eq!(refusal.votes[0], Vote::OnProbation { remaining: NO_VOTE, doubt: ProbationReason::New });
         assert!(world.is_nothing_sent(who));
     }
     world.live(LAST_MOMENT);
