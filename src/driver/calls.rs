@@ -308,7 +308,7 @@ impl PendingCalls {
             return;
         }
         let is_ours = |vote: &Vote| match vote {
-            Vote::Seen(sighting) => match sighting.holder {
+            Vote::Inspected(sighting) => match sighting.holder {
                 KeyOwner::Owner(mark) => board.is_ours(&key, mark),
                 _ => false,
             },

@@ -25,7 +25,7 @@ pub struct Inspection {
 pub struct Sight {
     /// The node's address.
     pub node: String,
-    /// What it answered: [`Vote::Seen`], or why there is no answer.
+    /// What it answered: [`Vote::Inspected`], or why there is no answer.
     pub vote: Vote,
     /// Whether the holder is a guard or an attempt of this client.
     pub is_ours: bool,
@@ -56,7 +56,7 @@ impl Inspection {
     /// How many nodes answered.
     #[must_use]
     pub fn answers(&self) -> usize {
-        self.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Seen(_))).count()
+        self.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Inspected(_))).count()
     }
 
     /// Whether the lock can be had, as far as these answers tell: nobody holds it, and a quorum of nodes that vote show no
@@ -65,7 +65,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&Sight| {
-            sight.votes && matches!(&sight.vote, Vote::Seen(it) if it.holder == KeyOwner::Nobody)
+            sight.votes && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Nobody)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
@@ -74,7 +74,7 @@ impl Inspection {
 impl Sight {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.vote {
-            Vote::Seen(sighting) => match sighting.holder {
+            Vote::Inspected(sighting) => match sighting.holder {
                 KeyOwner::Owner(mark) => Some((mark, sighting.remaining)),
                 _ => None,
             },

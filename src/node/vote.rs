@@ -170,13 +170,13 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
 fn sighting(items: &[Value]) -> Vote {
     let remaining = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
     match items {
-        [Value::Int(0), _, _] => Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None }),
-        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => Vote::Seen(KeyState {
+        [Value::Int(0), _, _] => Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None }),
+        [Value::Int(1), Value::BulkString(value), Value::Int(left)] => Vote::Inspected(KeyState {
             holder: KeyOwner::Owner(OwnerHash::of(value)),
             remaining: remaining(*left),
         }),
         [Value::Int(2), _, Value::Int(left)] => {
-            Vote::Seen(KeyState { holder: KeyOwner::OtherType, remaining: remaining(*left) })
+            Vote::Inspected(KeyState { holder: KeyOwner::OtherType, remaining: remaining(*left) })
         }
         _ => Vote::Unknown(ReplyFailure::Odd),
     }

@@ -51,7 +51,7 @@ impl Scene {
     /// What nodes show whose word counts: one that may have forgotten the key shows none too.
     fn voices(&self) -> impl Iterator<Item = &KeyState> {
         self.seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Seen(sighting) if sight.votes => Some(sighting),
+            Vote::Inspected(sighting) if sight.votes => Some(sighting),
             _ => None,
         })
     }
@@ -99,7 +99,7 @@ impl Scene {
                 }
                 _ => nodes::trouble_of(node),
             };
-            let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Seen(_)));
+            let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Inspected(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
@@ -114,7 +114,7 @@ impl Scene {
             .map(|(sight, node)| {
                 let mut fields = nodes::json_of(node);
                 let more = match &sight.vote {
-                    Vote::Seen(it) => {
+                    Vote::Inspected(it) => {
                         let holder = match it.holder {
                             KeyOwner::Owner(mark) => Some(mark.to_string()),
                             _ => None,

@@ -118,7 +118,9 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
 pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Seen(KeyState { holder, remaining: None }) if *holder != KeyOwner::Nobody => Some(holder),
+            Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Nobody => {
+                Some(holder)
+            }
             _ => None,
         })
     };

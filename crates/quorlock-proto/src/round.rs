@@ -66,7 +66,7 @@ impl Round {
             Vote::NotHeld => self.missing.insert(node),
             Vote::Barred(_) => self.barred.insert(node),
             Vote::OnProbation { .. } => self.doubtful.insert(node),
-            Vote::Seen(_) | Vote::Unknown(_) => {}
+            Vote::Inspected(_) | Vote::Unknown(_) => {}
         }
         if let Votes::Known(votes) = &mut self.votes {
             votes[node.index()] = vote;
@@ -175,7 +175,7 @@ impl Round {
                 | Vote::Fenced(_)
                 | Vote::FencedOut { .. }
                 | Vote::OnProbation { .. }
-                | Vote::Seen(_) => true,
+                | Vote::Inspected(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
                 Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_) => false,
             })

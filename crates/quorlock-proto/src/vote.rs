@@ -40,7 +40,7 @@ pub enum Vote {
         doubt: ProbationReason,
     },
     /// What an inspection saw; no answer to any other question.
-    Seen(KeyState),
+    Inspected(KeyState),
     /// The node may not serve us, and asking again soon will not help.
     Barred(ExclusionReason),
     /// No clear answer.
@@ -144,7 +144,7 @@ impl fmt::Display for Vote {
             Self::OnProbation { remaining, doubt } => {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }
-            Self::Seen(sighting) => sighting.fmt(f),
+            Self::Inspected(sighting) => sighting.fmt(f),
             Self::Barred(bar) => bar.fmt(f),
             Self::Unknown(fault) => fault.fmt(f),
         }

@@ -112,7 +112,8 @@ impl Probe {
     async fn look(&self) -> Look {
         let at = boot_nanos();
         let seen = self.client.inspect(&self.name).await.ok();
-        let answered = seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.vote, Vote::Seen(_))));
+        let answered =
+            seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.vote, Vote::Inspected(_))));
         let round_trip = answered.then(|| boot_nanos() - at);
         let asked = boot_nanos();
         let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();

@@ -64,7 +64,11 @@ impl Lease {
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
             Vote::OnProbation { .. } => self.touched.insert(node),
-            Vote::FencedOut { .. } | Vote::NotHeld | Vote::Seen(_) | Vote::Barred(_) | Vote::Unknown(_) => {}
+            Vote::FencedOut { .. }
+            | Vote::NotHeld
+            | Vote::Inspected(_)
+            | Vote::Barred(_)
+            | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
         if let (Vote::Fenced(theirs), Some(ours)) = (vote, self.number())
@@ -133,7 +137,7 @@ impl Lease {
             Vote::Granted
             | Vote::Fenced(_)
             | Vote::OnProbation { .. }
-            | Vote::Seen(_)
+            | Vote::Inspected(_)
             | Vote::Barred(_)
             | Vote::Unknown(_) => {}
         }

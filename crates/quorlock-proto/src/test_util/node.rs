@@ -399,7 +399,7 @@ impl Node {
                 self.data.remove(&slot);
                 Vote::Granted
             }
-            (RequestKind::Inspect, found) => Vote::Seen(KeyState {
+            (RequestKind::Inspect, found) => Vote::Inspected(KeyState {
                 holder: found.as_deref().map_or(KeyOwner::Nobody, owner),
                 remaining: left,
             }),

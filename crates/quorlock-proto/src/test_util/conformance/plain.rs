@@ -50,7 +50,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::ReleaseAndNotify, Vote::NotHeld),
         (RequestKind::ReleaseLocal, Vote::NotHeld),
         (RequestKind::ForceRelease, Vote::NotHeld),
-        (RequestKind::Inspect, Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None })),
+        (RequestKind::Inspect, Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None })),
     ];
     for (phase, vote) in asks {
         node.reset();
@@ -142,7 +142,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
-    let nobody = Vote::Seen(KeyState { holder: KeyOwner::Nobody, remaining: None });
+    let nobody = Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None });
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
@@ -157,7 +157,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.set(Place::Lock, value, life);
             let vote = node.unchanged(|node| node.plain(RequestKind::Inspect));
-            let Vote::Seen(KeyState { holder, remaining }) = vote else { panic!("{vote:?}") };
+            let Vote::Inspected(KeyState { holder, remaining }) = vote else { panic!("{vote:?}") };
             assert_eq!(holder, expected);
             assert_about(remaining, life);
         }
@@ -291,7 +291,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         let by_hash = node.unchanged(|node| node.plain(phase));
         assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
         let (as_text, _) = node.ask(&question(phase, None), None, true);
-        assert!(matches!(as_text, Vote::Granted | Vote::Seen(_)), "{phase:?}: {as_text:?}");
+        assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
         node.set_lock(OURS, Some(TTL / 2));
         assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
     }

@@ -85,7 +85,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let holders: Vec<_> = votes
         .iter()
         .map(|vote| match vote {
-            Vote::Seen(sighting) => Some((sighting.holder, sighting.remaining)),
+            Vote::Inspected(sighting) => Some((sighting.holder, sighting.remaining)),
             _ => None,
         })
         .collect();
@@ -127,7 +127,7 @@ fn a_survey_goes_out_as_text_where_the_script_is_not_known() {
     world.survey(BOB, RequestKind::Inspect);
     world.drive();
     let votes = surveyed(&mut world, BOB).expect("all have answered");
-    assert!(votes.iter().all(|vote| matches!(vote, Vote::Seen(_))), "{votes:?}");
+    assert!(votes.iter().all(|vote| matches!(vote, Vote::Inspected(_))), "{votes:?}");
 }
 
 #[test]
