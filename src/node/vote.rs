@@ -65,11 +65,11 @@ fn refusal(complaint: &Complaint) -> Vote {
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_no_permission() {
-        Vote::Barred(ExclusionReason::NoPermission(words))
+        Vote::Excluded(ExclusionReason::NoPermission(words))
     } else if complaint.is_login() {
-        Vote::Barred(ExclusionReason::Login(words))
+        Vote::Excluded(ExclusionReason::Login(words))
     } else if let Some(why) = complaint.unfit() {
-        Vote::Barred(ExclusionReason::Unfit(why))
+        Vote::Excluded(ExclusionReason::Unfit(why))
     } else {
         Vote::Unknown(ReplyFailure::Refused(words))
     }
@@ -219,11 +219,11 @@ mod tests {
         let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
-            Vote::Barred(ExclusionReason::Unfit(_))
+            Vote::Excluded(ExclusionReason::Unfit(_))
         ));
         assert!(matches!(
             of("NOPERM No permissions to access a key"),
-            Vote::Barred(ExclusionReason::NoPermission(_))
+            Vote::Excluded(ExclusionReason::NoPermission(_))
         ));
         assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(ReplyFailure::Refused(_))));
     }

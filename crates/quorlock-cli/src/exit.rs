@@ -118,7 +118,7 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
 pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &'a Vote>, need: usize) -> u8 {
     // A node that lets us in may still refuse this very question.
     let is_barred = |(node, vote): &(&NodeStatus, &Vote)| {
-        matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Barred(_))
+        matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_barred).count();
     if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }

@@ -65,7 +65,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
                 "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
                  with --force, if it then says that not all nodes are blank"
             );
-            let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_)));
+            let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_)));
             let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
             let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
                 let mut fields = nodes::json_of(node);

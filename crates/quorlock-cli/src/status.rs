@@ -86,9 +86,9 @@ impl Scene {
         let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
-                Vote::Barred(ExclusionReason::Blank) if is_alone => nodes::NEW.to_owned(),
-                Vote::Barred(ExclusionReason::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
-                Vote::Barred(ExclusionReason::Blank) if is_to_mend => nodes::BLANK.to_owned(),
+                Vote::Excluded(ExclusionReason::Blank) if is_alone => nodes::NEW.to_owned(),
+                Vote::Excluded(ExclusionReason::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
+                Vote::Excluded(ExclusionReason::Blank) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.

@@ -225,7 +225,7 @@ impl Membership {
             Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
             Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Undecided)),
             Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::Changed)),
-            Verdict::Barred(bar) => Some(Vote::Barred(bar.clone())),
+            Verdict::Barred(bar) => Some(Vote::Excluded(bar.clone())),
         }
     }
 

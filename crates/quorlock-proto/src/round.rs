@@ -64,7 +64,7 @@ impl Round {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
             Vote::NotHeld => self.missing.insert(node),
-            Vote::Barred(_) => self.barred.insert(node),
+            Vote::Excluded(_) => self.barred.insert(node),
             Vote::OnProbation { .. } => self.doubtful.insert(node),
             Vote::Inspected(_) | Vote::Unknown(_) => {}
         }
@@ -177,7 +177,7 @@ impl Round {
                 | Vote::OnProbation { .. }
                 | Vote::Inspected(_) => true,
                 Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
-                Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_) => false,
+                Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Excluded(_) => false,
             })
             .collect()
     }

@@ -42,7 +42,7 @@ pub enum Vote {
     /// What an inspection saw; no answer to any other question.
     Inspected(KeyState),
     /// The node may not serve us, and asking again soon will not help.
-    Barred(ExclusionReason),
+    Excluded(ExclusionReason),
     /// No clear answer.
     Unknown(ReplyFailure),
 }
@@ -145,7 +145,7 @@ impl fmt::Display for Vote {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }
             Self::Inspected(sighting) => sighting.fmt(f),
-            Self::Barred(bar) => bar.fmt(f),
+            Self::Excluded(bar) => bar.fmt(f),
             Self::Unknown(fault) => fault.fmt(f),
         }
     }

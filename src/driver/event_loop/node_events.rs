@@ -66,7 +66,7 @@ impl Driver {
             }
             let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);
-            if let Vote::Barred(bar) = &vote
+            if let Vote::Excluded(bar) = &vote
                 && link.add_warning(bar)
             {
                 self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });

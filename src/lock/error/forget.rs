@@ -56,7 +56,7 @@ fn way_to_free(report: &Report) -> &'static str {
 
 /// Trying again does not help where nodes refuse us.
 fn way_on(report: &Report) -> &'static str {
-    if report.nodes().iter().any(|it| matches!(it.vote, Vote::Barred(_))) { "" } else { "; try again" }
+    if report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_))) { "" } else { "; try again" }
 }
 
 impl From<InspectError> for ForgetError {

@@ -42,7 +42,7 @@ impl Attempt {
                 Vote::OnProbation { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
                 Vote::Unknown(ReplyFailure::Silent) if is_doubt => Some(Duration::ZERO),
-                Vote::Inspected(_) | Vote::Barred(_) | Vote::Unknown(_) => None,
+                Vote::Inspected(_) | Vote::Excluded(_) | Vote::Unknown(_) => None,
             })
             .collect();
         free_after.sort_unstable();

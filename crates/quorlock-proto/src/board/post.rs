@@ -155,7 +155,7 @@ impl Coordinator {
             // The node answered, but has not done it.
             _ => {
                 let pause =
-                    if matches!(vote, Vote::Barred(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
+                    if matches!(vote, Vote::Excluded(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let lane = &mut self.lanes[node.index()];
                 lane.pending.push_back(undo);

@@ -67,7 +67,7 @@ impl Lease {
             Vote::FencedOut { .. }
             | Vote::NotHeld
             | Vote::Inspected(_)
-            | Vote::Barred(_)
+            | Vote::Excluded(_)
             | Vote::Unknown(_) => {}
         }
         // The more nodes have our number, the more of them may forget it.
@@ -138,7 +138,7 @@ impl Lease {
             | Vote::Fenced(_)
             | Vote::OnProbation { .. }
             | Vote::Inspected(_)
-            | Vote::Barred(_)
+            | Vote::Excluded(_)
             | Vote::Unknown(_) => {}
         }
         renewal.round.record(node, vote);

@@ -139,7 +139,7 @@ impl Seat {
 
     fn undecided(&self) -> Standing {
         match &self.refusal {
-            Some(Vote::Barred(bar)) => Standing::Barred(bar.clone()),
+            Some(Vote::Excluded(bar)) => Standing::Barred(bar.clone()),
             Some(Vote::Unknown(fault)) => Standing::Undecided(Some(fault.clone())),
             _ => Standing::Undecided(None),
         }

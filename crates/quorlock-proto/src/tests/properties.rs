@@ -33,7 +33,7 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
         2 => remaining.clone().prop_map(|remaining| Vote::HeldByOther { remaining }),
         2 => Just(Vote::NotHeld),
         1 => remaining.prop_map(|remaining| Vote::Inspected(KeyState { holder: KeyOwner::OtherType, remaining })),
-        1 => Just(Vote::Barred(ExclusionReason::NoPermission("set".into()))),
+        1 => Just(Vote::Excluded(ExclusionReason::NoPermission("set".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
         1 => Just(Vote::Unknown(ReplyFailure::Refused("LOADING".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::Odd)),
@@ -157,7 +157,7 @@ proptest! {
                     for (place, vote) in refusal.votes.iter().enumerate() {
                         let is_plain = matches!(
                             vote,
-                            Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Barred(_)
+                            Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Excluded(_)
                                 | Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::NoScript)
                         );
                         prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);

@@ -159,7 +159,7 @@ impl World {
                     Vote::FencedOut { .. } => 6,
                     Vote::OnProbation { .. } => 7,
                     Vote::Unknown(_) => 8,
-                    Vote::Inspected(_) | Vote::Barred(_) => unreachable!("nobody says so here"),
+                    Vote::Inspected(_) | Vote::Excluded(_) => unreachable!("nobody says so here"),
                 };
                 print.write_u8(vote);
                 print.write_u8(has(attempt.numbered()) | has(attempt.possibly_applied()) << 1);

@@ -239,7 +239,7 @@ fn a_barred_majority_says_so() {
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NodesExcluded);
-    assert_eq!(refusal.votes[0], Vote::Barred(ExclusionReason::Replica));
+    assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }
 

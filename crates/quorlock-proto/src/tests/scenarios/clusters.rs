@@ -69,7 +69,8 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let full = ReplyFailure::Refused("OOM command not allowed".into());
     let denied = ExclusionReason::NoPermission("NOPERM".into());
     world.connect_all();
-    for (node, excuse) in [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())].into_iter().enumerate()
+    for (node, excuse) in
+        [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())].into_iter().enumerate()
     {
         world.servers[node].excuses.extend((0..20).map(|_| excuse.clone()));
     }
@@ -79,7 +80,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
         assert_eq!(standing(&world, ALICE, 0), Standing::Undecided(Some(full.clone())));
         assert_eq!(standing(&world, ALICE, 1), Standing::Barred(denied.clone()));
         let votes = try_to_take(&mut world, ALICE).votes;
-        assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Barred(denied.clone())]);
+        assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
         world.live(ms(700));
     }
     let changes = world.clients[ALICE].changes;
@@ -183,7 +184,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
             connect(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
-        let denied = Vote::Barred(ExclusionReason::NoPermission("NOPERM".into()));
+        let denied = Vote::Excluded(ExclusionReason::NoPermission("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());
         let told = world.declare_as(ALICE, 7, is_forced);
