@@ -57,7 +57,7 @@ impl Profile {
         // Valkey calls it so from version 8 on.
         let modes = [self.field("redis_mode"), self.field("server_mode")];
         if modes.contains(&"cluster") || self.field("cluster_enabled") == "1" {
-            return Some(ExclusionReason::Cluster);
+            return Some(ExclusionReason::RedisClusterNode);
         }
         if modes.contains(&"sentinel") {
             return Some(ExclusionReason::Unfit(
@@ -163,9 +163,15 @@ mod tests {
         for role in ["slave", "replica", "active-replica"] {
             assert_eq!(profile(&format!("role:{role}")).bar(), Some(ExclusionReason::Replica), "{role}");
         }
-        assert_eq!(profile("server_mode:cluster\r\nrole:master").bar(), Some(ExclusionReason::Cluster));
+        assert_eq!(
+            profile("server_mode:cluster\r\nrole:master").bar(),
+            Some(ExclusionReason::RedisClusterNode)
+        );
         assert!(matches!(profile("server_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
-        assert_eq!(profile("redis_mode:cluster\r\nrole:master").bar(), Some(ExclusionReason::Cluster));
+        assert_eq!(
+            profile("redis_mode:cluster\r\nrole:master").bar(),
+            Some(ExclusionReason::RedisClusterNode)
+        );
         assert!(matches!(profile("redis_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
     }
 

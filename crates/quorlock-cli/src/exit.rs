@@ -102,7 +102,9 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
 pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
         NodeState::Excluded(
-            ExclusionReason::Cluster | ExclusionReason::SameServer(_) | ExclusionReason::AnotherCluster(_),
+            ExclusionReason::RedisClusterNode
+            | ExclusionReason::SameServer(_)
+            | ExclusionReason::AnotherCluster(_),
         ) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.
         NodeState::Excluded(ExclusionReason::Blank) => Some(NO_QUORUM),

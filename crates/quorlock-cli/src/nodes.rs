@@ -52,7 +52,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let bar = match &node.state {
         NodeState::Excluded(bar) => Some(match bar {
             ExclusionReason::Replica => "replica",
-            ExclusionReason::Cluster => "redis-cluster",
+            ExclusionReason::RedisClusterNode => "redis-cluster",
             ExclusionReason::SameServer(_) => "same-server",
             ExclusionReason::Login(_) => "login",
             ExclusionReason::NoPermission(_) => "permission",

@@ -80,7 +80,7 @@ pub enum ExclusionReason {
     /// A replica: what it says may be undone by its master.
     Replica,
     /// A member of a Redis Cluster, which moves and fails over keys on its own.
-    Cluster,
+    RedisClusterNode,
     /// The same server as another URL of the list, named by its place.
     SameServer(u8),
     /// Wrong user, wrong password, or none given where one is needed.
@@ -201,7 +201,7 @@ impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replica => f.write_str("a replica: name its master instead"),
-            Self::Cluster => f.write_str("a Redis Cluster member: locks need independent masters"),
+            Self::RedisClusterNode => f.write_str("a Redis Cluster member: locks need independent masters"),
             Self::SameServer(place) => {
                 write!(f, "the same server as node {}: name each server once", place + 1)
             }

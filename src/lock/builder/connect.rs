@@ -68,7 +68,7 @@ impl Builder {
 fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
         if let NodeState::Excluded(
-            bar @ (ExclusionReason::Cluster
+            bar @ (ExclusionReason::RedisClusterNode
             | ExclusionReason::SameServer(_)
             | ExclusionReason::AnotherCluster(_)),
         ) = &node.state
