@@ -103,7 +103,7 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
         NodeState::Excluded(
             ExclusionReason::RedisClusterNode
-            | ExclusionReason::SameServer(_)
+            | ExclusionReason::DuplicateServer(_)
             | ExclusionReason::AnotherCluster(_),
         ) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.

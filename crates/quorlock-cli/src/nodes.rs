@@ -53,7 +53,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         NodeState::Excluded(bar) => Some(match bar {
             ExclusionReason::Replica => "replica",
             ExclusionReason::RedisClusterNode => "redis-cluster",
-            ExclusionReason::SameServer(_) => "same-server",
+            ExclusionReason::DuplicateServer(_) => "same-server",
             ExclusionReason::Login(_) => "login",
             ExclusionReason::NoPermission(_) => "permission",
             ExclusionReason::Evicts => "evicts",

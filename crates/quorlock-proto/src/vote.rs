@@ -82,7 +82,7 @@ pub enum ExclusionReason {
     /// A member of a Redis Cluster, which moves and fails over keys on its own.
     RedisClusterNode,
     /// The same server as another URL of the list, named by its place.
-    SameServer(u8),
+    DuplicateServer(u8),
     /// Wrong user, wrong password, or none given where one is needed.
     Login(Arc<str>),
     /// The user lacks a right: which, in Redis' own words.
@@ -202,7 +202,7 @@ impl fmt::Display for ExclusionReason {
         match self {
             Self::Replica => f.write_str("a replica: name its master instead"),
             Self::RedisClusterNode => f.write_str("a Redis Cluster member: locks need independent masters"),
-            Self::SameServer(place) => {
+            Self::DuplicateServer(place) => {
                 write!(f, "the same server as node {}: name each server once", place + 1)
             }
             Self::Login(words) => write!(f, "login refused: {words}"),

@@ -103,7 +103,7 @@ impl Driver {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
         if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.bar(node, ExclusionReason::SameServer(twin as u8), now);
+            return self.bar(node, ExclusionReason::DuplicateServer(twin as u8), now);
         }
         let link = &mut self.links[node.index()];
         link.connected(profile);

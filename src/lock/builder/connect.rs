@@ -69,7 +69,7 @@ fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
         if let NodeState::Excluded(
             bar @ (ExclusionReason::RedisClusterNode
-            | ExclusionReason::SameServer(_)
+            | ExclusionReason::DuplicateServer(_)
             | ExclusionReason::AnotherCluster(_)),
         ) = &node.state
         {
