@@ -73,7 +73,7 @@ pub(super) async fn shake_hands(
             }
             (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
-                return Err(Refusal::Barred(ExclusionReason::Login(words.into())));
+                return Err(Refusal::Barred(ExclusionReason::AuthFailed(words.into())));
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::Courtesy, _) => {}
@@ -130,7 +130,7 @@ fn refusal(step: Step, complaint: &Complaint) -> Refusal {
     if let Some(why) = complaint.unfit() {
         Refusal::Barred(ExclusionReason::Unfit(why))
     } else if complaint.is_login() || step == Step::Login {
-        Refusal::Barred(ExclusionReason::Login(words))
+        Refusal::Barred(ExclusionReason::AuthFailed(words))
     } else if complaint.is_no_permission() {
         let right = match step {
             Step::Info => NEEDS_INFO,

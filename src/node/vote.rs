@@ -67,7 +67,7 @@ fn refusal(complaint: &Complaint) -> Vote {
     } else if complaint.is_no_permission() {
         Vote::Excluded(ExclusionReason::NoPermission(words))
     } else if complaint.is_login() {
-        Vote::Excluded(ExclusionReason::Login(words))
+        Vote::Excluded(ExclusionReason::AuthFailed(words))
     } else if let Some(why) = complaint.unfit() {
         Vote::Excluded(ExclusionReason::Unfit(why))
     } else {

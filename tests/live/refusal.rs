@@ -88,7 +88,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
     let mixed = builder(mixed.to_vec()).connect().await.expect("two of three let us in");
     drop(mixed.mutex("k").acquire().await.expect("two of three"));
-    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Login(_))));
+    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Excluded(ExclusionReason::AuthFailed(_))));
 }
 
 #[tokio::test]

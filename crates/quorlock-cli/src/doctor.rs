@@ -220,7 +220,7 @@ fn lacks_rights(finding: &Finding) -> bool {
 
 fn remedy(bar: &ExclusionReason) -> String {
     let what = match bar {
-        ExclusionReason::Login(_) => "check user and password (--username, --password-file, or the URL)",
+        ExclusionReason::AuthFailed(_) => "check user and password (--username, --password-file, or the URL)",
         ExclusionReason::AnotherCluster(_) => {
             "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"

@@ -54,7 +54,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
             ExclusionReason::Replica => "replica",
             ExclusionReason::RedisClusterNode => "redis-cluster",
             ExclusionReason::DuplicateServer(_) => "same-server",
-            ExclusionReason::Login(_) => "login",
+            ExclusionReason::AuthFailed(_) => "login",
             ExclusionReason::NoPermission(_) => "permission",
             ExclusionReason::Evicts => "evicts",
             ExclusionReason::AnotherCluster(_) => "another-cluster",

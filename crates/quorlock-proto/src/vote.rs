@@ -84,7 +84,7 @@ pub enum ExclusionReason {
     /// The same server as another URL of the list, named by its place.
     DuplicateServer(u8),
     /// Wrong user, wrong password, or none given where one is needed.
-    Login(Arc<str>),
+    AuthFailed(Arc<str>),
     /// The user lacks a right: which, in Redis' own words.
     NoPermission(Arc<str>),
     /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
@@ -205,7 +205,7 @@ impl fmt::Display for ExclusionReason {
             Self::DuplicateServer(place) => {
                 write!(f, "the same server as node {}: name each server once", place + 1)
             }
-            Self::Login(words) => write!(f, "login refused: {words}"),
+            Self::AuthFailed(words) => write!(f, "login refused: {words}"),
             Self::NoPermission(words) => write!(f, "permission missing: {words}"),
             Self::Evicts => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
             Self::AnotherCluster(words) => write!(f, "another cluster: {words}"),

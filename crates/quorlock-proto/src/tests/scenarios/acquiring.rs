@@ -235,7 +235,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
 fn a_barred_majority_says_so() {
     let mut world = World::new(3);
     world.bar(ALICE, 0, ExclusionReason::Replica);
-    world.bar(ALICE, 2, ExclusionReason::Login("WRONGPASS".into()));
+    world.bar(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NodesExcluded);
