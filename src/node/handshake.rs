@@ -138,7 +138,7 @@ fn refusal(step: Step, complaint: &Complaint) -> Refusal {
             Step::Look => NEEDS_LOOK,
             _ => "grant the user +select",
         };
-        Refusal::Barred(ExclusionReason::NoPermission(format!("{words} ({right})").into()))
+        Refusal::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
     } else if step == Step::Database {
         Refusal::Barred(ExclusionReason::Unfit(words))
     } else {

@@ -65,7 +65,7 @@ fn refusal(complaint: &Complaint) -> Vote {
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_no_permission() {
-        Vote::Excluded(ExclusionReason::NoPermission(words))
+        Vote::Excluded(ExclusionReason::PermissionDenied(words))
     } else if complaint.is_login() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
     } else if let Some(why) = complaint.unfit() {
@@ -223,7 +223,7 @@ mod tests {
         ));
         assert!(matches!(
             of("NOPERM No permissions to access a key"),
-            Vote::Excluded(ExclusionReason::NoPermission(_))
+            Vote::Excluded(ExclusionReason::PermissionDenied(_))
         ));
         assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(ReplyFailure::Refused(_))));
     }

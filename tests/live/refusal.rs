@@ -112,7 +112,10 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
     let AcquireError::Refused { report, .. } = refused else { panic!("expected Refused, got {refused:?}") };
     assert!(
-        report.nodes().iter().any(|it| matches!(&it.vote, Vote::Excluded(ExclusionReason::NoPermission(_)))),
+        report
+            .nodes()
+            .iter()
+            .any(|it| matches!(&it.vote, Vote::Excluded(ExclusionReason::PermissionDenied(_)))),
         "{report}"
     );
 

@@ -55,7 +55,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
             ExclusionReason::RedisClusterNode => "redis-cluster",
             ExclusionReason::DuplicateServer(_) => "same-server",
             ExclusionReason::AuthFailed(_) => "login",
-            ExclusionReason::NoPermission(_) => "permission",
+            ExclusionReason::PermissionDenied(_) => "permission",
             ExclusionReason::Evicts => "evicts",
             ExclusionReason::AnotherCluster(_) => "another-cluster",
             ExclusionReason::Blank => "blank",

@@ -86,7 +86,7 @@ pub enum ExclusionReason {
     /// Wrong user, wrong password, or none given where one is needed.
     AuthFailed(Arc<str>),
     /// The user lacks a right: which, in Redis' own words.
-    NoPermission(Arc<str>),
+    PermissionDenied(Arc<str>),
     /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
     Evicts,
     /// It belongs to another cluster, or its clients agreed on something else: what, in words.
@@ -206,7 +206,7 @@ impl fmt::Display for ExclusionReason {
                 write!(f, "the same server as node {}: name each server once", place + 1)
             }
             Self::AuthFailed(words) => write!(f, "login refused: {words}"),
-            Self::NoPermission(words) => write!(f, "permission missing: {words}"),
+            Self::PermissionDenied(words) => write!(f, "permission missing: {words}"),
             Self::Evicts => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
             Self::AnotherCluster(words) => write!(f, "another cluster: {words}"),
             Self::Blank => f.write_str(

@@ -67,7 +67,7 @@ fn founding_waits_until_every_node_was_met() {
 fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let mut world = blank(3, 1);
     let full = ReplyFailure::Refused("OOM command not allowed".into());
-    let denied = ExclusionReason::NoPermission("NOPERM".into());
+    let denied = ExclusionReason::PermissionDenied("NOPERM".into());
     world.connect_all();
     for (node, excuse) in
         [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())].into_iter().enumerate()
@@ -184,7 +184,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
             connect(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
-        let denied = Vote::Excluded(ExclusionReason::NoPermission("NOPERM".into()));
+        let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());
         let told = world.declare_as(ALICE, 7, is_forced);
