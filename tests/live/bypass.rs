@@ -131,7 +131,7 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
         eventually("it evicts", || async { !world.is_there("k") && !world.is_there("quorlock:fence:k") })
             .await;
         eventually("that is seen", || async {
-            other.nodes().await[1].state == NodeState::Excluded(ExclusionReason::Evicts)
+            other.nodes().await[1].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
         })
         .await;
         set("maxmemory", "0");

@@ -137,7 +137,7 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
     eventually("it is barred", || async {
-        redlock.nodes().await[0].state == NodeState::Excluded(ExclusionReason::Evicts)
+        redlock.nodes().await[0].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
     })
     .await;
     let guard = redlock.mutex("k").acquire().await.expect("two of three");

@@ -157,7 +157,7 @@ fn examine(
         }
         NodeState::Unverified(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),
         // Said below, with the policy's name.
-        NodeState::Excluded(ExclusionReason::Evicts)
+        NodeState::Excluded(ExclusionReason::EvictionEnabled)
             if node.warnings.iter().any(|it| it.contains("maxmemory-policy")) => {}
         NodeState::Excluded(bar) => findings.push(fault(remedy(bar))),
         NodeState::Unverified(Some(refusal)) => findings.push(fault(refusal.to_string())),
@@ -225,7 +225,7 @@ fn remedy(bar: &ExclusionReason) -> String {
             "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }
-        ExclusionReason::Evicts => "until then it casts no vote",
+        ExclusionReason::EvictionEnabled => "until then it casts no vote",
         _ => return bar.to_string(),
     };
     format!("{bar}; {what}")

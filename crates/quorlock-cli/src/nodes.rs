@@ -56,7 +56,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
             ExclusionReason::DuplicateServer(_) => "same-server",
             ExclusionReason::AuthFailed(_) => "login",
             ExclusionReason::PermissionDenied(_) => "permission",
-            ExclusionReason::Evicts => "evicts",
+            ExclusionReason::EvictionEnabled => "evicts",
             ExclusionReason::AnotherCluster(_) => "another-cluster",
             ExclusionReason::Blank => "blank",
             _ => "unfit",

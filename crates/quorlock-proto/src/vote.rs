@@ -88,7 +88,7 @@ pub enum ExclusionReason {
     /// The user lacks a right: which, in Redis' own words.
     PermissionDenied(Arc<str>),
     /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
-    Evicts,
+    EvictionEnabled,
     /// It belongs to another cluster, or its clients agreed on something else: what, in words.
     AnotherCluster(Arc<str>),
     /// It remembers nothing, and too few others are there to say which cluster it belongs to.
@@ -207,7 +207,7 @@ impl fmt::Display for ExclusionReason {
             }
             Self::AuthFailed(words) => write!(f, "login refused: {words}"),
             Self::PermissionDenied(words) => write!(f, "permission missing: {words}"),
-            Self::Evicts => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
+            Self::EvictionEnabled => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
             Self::AnotherCluster(words) => write!(f, "another cluster: {words}"),
             Self::Blank => f.write_str(
                 "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",

@@ -218,7 +218,7 @@ impl Seat {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
             Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
-                Verdict::Barred(ExclusionReason::Evicts)
+                Verdict::Barred(ExclusionReason::EvictionEnabled)
             }
             Verdict::Member(badge) => {
                 self.on_member(&badge, probation, now);

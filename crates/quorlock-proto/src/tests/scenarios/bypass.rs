@@ -69,7 +69,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     let mut world = World::guarded(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
-    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::Evicts));
+    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     // Mended, and the statistics are reset, before anybody looks again.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);

@@ -330,7 +330,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::guarded(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
-    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::Evicts));
+    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.hold(ALICE);
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
