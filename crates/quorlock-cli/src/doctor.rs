@@ -49,7 +49,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         for (node, findings) in nodes.iter().zip(&mut findings) {
             match &node.state {
                 NodeState::Excluded(ExclusionReason::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
-                NodeState::Excluded(ExclusionReason::AnotherCluster(_)) => {
+                NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) => {
                     findings[0] = note(nodes::ALONE.to_owned())
                 }
                 _ => {}
@@ -221,7 +221,7 @@ fn lacks_rights(finding: &Finding) -> bool {
 fn remedy(bar: &ExclusionReason) -> String {
     let what = match bar {
         ExclusionReason::AuthFailed(_) => "check user and password (--username, --password-file, or the URL)",
-        ExclusionReason::AnotherCluster(_) => {
+        ExclusionReason::ClusterMismatch(_) => {
             "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }

@@ -104,7 +104,7 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
         NodeState::Excluded(
             ExclusionReason::RedisClusterNode
             | ExclusionReason::DuplicateServer(_)
-            | ExclusionReason::AnotherCluster(_),
+            | ExclusionReason::ClusterMismatch(_),
         ) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.
         NodeState::Excluded(ExclusionReason::Blank) => Some(NO_QUORUM),

@@ -57,7 +57,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
             ExclusionReason::AuthFailed(_) => "login",
             ExclusionReason::PermissionDenied(_) => "permission",
             ExclusionReason::EvictionEnabled => "evicts",
-            ExclusionReason::AnotherCluster(_) => "another-cluster",
+            ExclusionReason::ClusterMismatch(_) => "another-cluster",
             ExclusionReason::Blank => "blank",
             _ => "unfit",
         }),
@@ -106,7 +106,7 @@ pub(crate) fn without_the_others(nodes: &[NodeStatus], quorum: usize) -> Option<
     let blank = nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Blank)).count();
     let left = nodes
         .iter()
-        .filter(|node| matches!(node.state, NodeState::Excluded(ExclusionReason::AnotherCluster(_))))
+        .filter(|node| matches!(node.state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))))
         .count();
     (left > 0 && blank > nodes.len() - quorum && left < quorum).then(|| {
         let remember = if left == 1 { "remembers" } else { "remember" };

@@ -87,14 +87,14 @@ impl Scene {
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
                 Vote::Excluded(ExclusionReason::Blank) if is_alone => nodes::NEW.to_owned(),
-                Vote::Excluded(ExclusionReason::AnotherCluster(_)) if is_alone => nodes::ALONE.to_owned(),
+                Vote::Excluded(ExclusionReason::ClusterMismatch(_)) if is_alone => nodes::ALONE.to_owned(),
                 Vote::Excluded(ExclusionReason::Blank) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.
             let trouble = match &node.state {
                 NodeState::Excluded(ExclusionReason::Blank) if is_alone => Some(nodes::NEW.to_owned()),
-                NodeState::Excluded(ExclusionReason::AnotherCluster(_)) if is_alone => {
+                NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) if is_alone => {
                     Some(nodes::ALONE.to_owned())
                 }
                 _ => nodes::trouble_of(node),

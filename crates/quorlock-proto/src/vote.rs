@@ -90,7 +90,7 @@ pub enum ExclusionReason {
     /// It evicts keys when its memory is full, locks among them. (A plain client only warns.)
     EvictionEnabled,
     /// It belongs to another cluster, or its clients agreed on something else: what, in words.
-    AnotherCluster(Arc<str>),
+    ClusterMismatch(Arc<str>),
     /// It remembers nothing, and too few others are there to say which cluster it belongs to.
     Blank,
     /// The server cannot be used for another reason that will not pass by itself.
@@ -208,7 +208,7 @@ impl fmt::Display for ExclusionReason {
             Self::AuthFailed(words) => write!(f, "login refused: {words}"),
             Self::PermissionDenied(words) => write!(f, "permission missing: {words}"),
             Self::EvictionEnabled => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
-            Self::AnotherCluster(words) => write!(f, "another cluster: {words}"),
+            Self::ClusterMismatch(words) => write!(f, "another cluster: {words}"),
             Self::Blank => f.write_str(
                 "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
             ),

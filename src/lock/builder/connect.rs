@@ -70,7 +70,7 @@ fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
         if let NodeState::Excluded(
             bar @ (ExclusionReason::RedisClusterNode
             | ExclusionReason::DuplicateServer(_)
-            | ExclusionReason::AnotherCluster(_)),
+            | ExclusionReason::ClusterMismatch(_)),
         ) = &node.state
         {
             return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });

@@ -54,10 +54,10 @@ pub(super) fn verdict(
     };
     if marker.charter != charter {
         let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
-        return Verdict::Barred(ExclusionReason::AnotherCluster(words.into()));
+        return Verdict::Barred(ExclusionReason::ClusterMismatch(words.into()));
     }
     match in_force {
-        Some(cluster) if cluster != marker.cluster => Verdict::Barred(ExclusionReason::AnotherCluster(
+        Some(cluster) if cluster != marker.cluster => Verdict::Barred(ExclusionReason::ClusterMismatch(
             "most of the nodes given belong to a different one".into(),
         )),
         // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
@@ -73,7 +73,7 @@ pub(super) fn verdict(
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),
         }),
-        None if all_looked => Verdict::Barred(ExclusionReason::AnotherCluster(
+        None if all_looked => Verdict::Barred(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"
                 .into(),

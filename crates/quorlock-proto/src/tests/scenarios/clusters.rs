@@ -252,7 +252,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
         (bar(&world, BOB, 0), bar(&world, BOB, 1)),
         (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
     );
-    assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::AnotherCluster(_))));
+    assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::Forgot)));
@@ -270,7 +270,7 @@ fn two_clusters_never_share_a_node() {
     let charter = Charter::new(ours.quorum(), LONGEST_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::AnotherCluster(_))));
+    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
         (bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)),
         (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
@@ -289,7 +289,7 @@ fn two_clusters_never_share_a_node() {
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::AnotherCluster(_))));
+    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
     assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
@@ -304,7 +304,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         (0..5).for_each(|node| world.cut(BOB, node));
         is_on_terms(&mut world, BOB, quorum, longest_ttl, true);
         connect(&mut world, BOB);
-        let Some(ExclusionReason::AnotherCluster(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
+        let Some(ExclusionReason::ClusterMismatch(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
         assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(Declared::NotBlank));
