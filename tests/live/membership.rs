@@ -85,7 +85,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     let redlock = list([0, 3, 4]).lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Blank));
+    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
 }
 

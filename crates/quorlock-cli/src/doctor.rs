@@ -48,7 +48,9 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     if alone.is_some() {
         for (node, findings) in nodes.iter().zip(&mut findings) {
             match &node.state {
-                NodeState::Excluded(ExclusionReason::Blank) => findings[0] = fault(nodes::NEW.to_owned()),
+                NodeState::Excluded(ExclusionReason::Uninitialized) => {
+                    findings[0] = fault(nodes::NEW.to_owned())
+                }
                 NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) => {
                     findings[0] = note(nodes::ALONE.to_owned())
                 }
@@ -151,8 +153,8 @@ fn examine(
     match &node.state {
         NodeState::Down(why) => findings.push(fault(format!("{why}{}", way_to(node.failed_step)))),
         // Said once for all.
-        NodeState::Excluded(ExclusionReason::Blank) if is_undeclared => {}
-        NodeState::Excluded(ExclusionReason::Blank) if is_to_mend => {
+        NodeState::Excluded(ExclusionReason::Uninitialized) if is_undeclared => {}
+        NodeState::Excluded(ExclusionReason::Uninitialized) if is_to_mend => {
             findings.push(fault(nodes::BLANK.to_owned()))
         }
         NodeState::Unverified(None) if is_to_mend => findings.extend(nodes::trouble_of(node).map(fault)),

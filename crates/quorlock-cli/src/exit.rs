@@ -107,7 +107,7 @@ pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
             | ExclusionReason::ClusterMismatch(_),
         ) => Some(CONFIG),
         // Whoever locks there makes it a cluster, and waits.
-        NodeState::Excluded(ExclusionReason::Blank) => Some(NO_QUORUM),
+        NodeState::Excluded(ExclusionReason::Uninitialized) => Some(NO_QUORUM),
         NodeState::Excluded(_) => Some(REFUSED),
         _ => None,
     };

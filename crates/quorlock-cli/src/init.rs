@@ -103,7 +103,7 @@ fn answer_of(vote: &Vote) -> String {
 
 fn standing_of(node: &NodeStatus) -> String {
     match &node.state {
-        NodeState::Excluded(ExclusionReason::Blank) => "blank".to_owned(),
+        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
         _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
     }

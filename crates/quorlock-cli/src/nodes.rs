@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// In one word, for people: a new server is not excluded for anything that is wrong with it, and one on probation waits.
 pub(crate) fn state_for_people(node: &NodeStatus) -> &'static str {
     match &node.state {
-        NodeState::Excluded(ExclusionReason::Blank) => "blank",
+        NodeState::Excluded(ExclusionReason::Uninitialized) => "blank",
         NodeState::Up if !node.is_voting() => "waits",
         _ => state_of(node),
     }
@@ -58,7 +58,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
             ExclusionReason::PermissionDenied(_) => "permission",
             ExclusionReason::EvictionEnabled => "evicts",
             ExclusionReason::ClusterMismatch(_) => "another-cluster",
-            ExclusionReason::Blank => "blank",
+            ExclusionReason::Uninitialized => "blank",
             _ => "unfit",
         }),
         _ => None,
@@ -80,14 +80,14 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
 
 /// Whether none of them has ever been told which cluster it belongs to.
 pub(crate) fn are_undeclared(nodes: &[NodeStatus]) -> bool {
-    nodes.iter().all(|node| node.state == NodeState::Excluded(ExclusionReason::Blank))
+    nodes.iter().all(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized))
 }
 
 /// What keeps blank nodes from being made a lock cluster, or being told of theirs: the nodes that are away, refuse us, or take no
 /// writes.
 pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
     let is_to_be_mended = |node: &&NodeStatus| match &node.state {
-        NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Blank) => {
+        NodeState::Up | NodeState::Unverified(None) | NodeState::Excluded(ExclusionReason::Uninitialized) => {
             refusal_of(node).is_some()
         }
         _ => true,
@@ -98,12 +98,13 @@ pub(crate) fn first_to_mend(nodes: &[NodeStatus]) -> Option<String> {
 
 /// Whether it waits for others to know in which lock cluster it votes.
 pub(crate) fn waits_for_others(node: &NodeStatus) -> bool {
-    matches!(node.state, NodeState::Excluded(ExclusionReason::Blank) | NodeState::Unverified(None))
+    matches!(node.state, NodeState::Excluded(ExclusionReason::Uninitialized) | NodeState::Unverified(None))
 }
 
 /// Of nodes that know a lock cluster of which no quorum is left, beside so many blank ones: what that is, and the way on.
 pub(crate) fn without_the_others(nodes: &[NodeStatus], quorum: usize) -> Option<String> {
-    let blank = nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Blank)).count();
+    let blank =
+        nodes.iter().filter(|node| node.state == NodeState::Excluded(ExclusionReason::Uninitialized)).count();
     let left = nodes
         .iter()
         .filter(|node| matches!(node.state, NodeState::Excluded(ExclusionReason::ClusterMismatch(_))))

@@ -86,14 +86,16 @@ impl Scene {
         let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
             let said = match &sight.vote {
-                Vote::Excluded(ExclusionReason::Blank) if is_alone => nodes::NEW.to_owned(),
+                Vote::Excluded(ExclusionReason::Uninitialized) if is_alone => nodes::NEW.to_owned(),
                 Vote::Excluded(ExclusionReason::ClusterMismatch(_)) if is_alone => nodes::ALONE.to_owned(),
-                Vote::Excluded(ExclusionReason::Blank) if is_to_mend => nodes::BLANK.to_owned(),
+                Vote::Excluded(ExclusionReason::Uninitialized) if is_to_mend => nodes::BLANK.to_owned(),
                 vote => vote.to_string(),
             };
             // What is no sight says itself what is wrong.
             let trouble = match &node.state {
-                NodeState::Excluded(ExclusionReason::Blank) if is_alone => Some(nodes::NEW.to_owned()),
+                NodeState::Excluded(ExclusionReason::Uninitialized) if is_alone => {
+                    Some(nodes::NEW.to_owned())
+                }
                 NodeState::Excluded(ExclusionReason::ClusterMismatch(_)) if is_alone => {
                     Some(nodes::ALONE.to_owned())
                 }

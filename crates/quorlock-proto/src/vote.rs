@@ -92,7 +92,7 @@ pub enum ExclusionReason {
     /// It belongs to another cluster, or its clients agreed on something else: what, in words.
     ClusterMismatch(Arc<str>),
     /// It remembers nothing, and too few others are there to say which cluster it belongs to.
-    Blank,
+    Uninitialized,
     /// The server cannot be used for another reason that will not pass by itself.
     Unfit(Arc<str>),
 }
@@ -209,7 +209,7 @@ impl fmt::Display for ExclusionReason {
             Self::PermissionDenied(words) => write!(f, "permission missing: {words}"),
             Self::EvictionEnabled => f.write_str("evicts keys when memory is full, locks among them: set maxmemory-policy noeviction"),
             Self::ClusterMismatch(words) => write!(f, "another cluster: {words}"),
-            Self::Blank => f.write_str(
+            Self::Uninitialized => f.write_str(
                 "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
             ),
             Self::Unfit(words) => f.write_str(words),

@@ -41,7 +41,7 @@ pub(super) fn verdict(
         None => {
             return match in_force {
                 Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
-                None if all_looked => Verdict::Barred(ExclusionReason::Blank),
+                None if all_looked => Verdict::Barred(ExclusionReason::Uninitialized),
                 None => Verdict::Undecided,
             };
         }

@@ -109,7 +109,7 @@ fn declared_nodes_vote_at_once() {
         let quorum = world.quorum();
         is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, founds);
         connect(&mut world, ALICE);
-        let expected = (!founds).then_some(ExclusionReason::Blank);
+        let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
         assert_eq!(world.declare_as(ALICE, 7, founds), Some(Declared::Fresh));
         let id = Some(ClusterId::new(7));
@@ -250,7 +250,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     connect(&mut world, BOB);
     assert_eq!(
         (bar(&world, BOB, 0), bar(&world, BOB, 1)),
-        (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
+        (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
@@ -273,7 +273,7 @@ fn two_clusters_never_share_a_node() {
     assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
         (bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)),
-        (Some(ExclusionReason::Blank), Some(ExclusionReason::Blank))
+        (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::NodesExcluded);
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(Declared::NotBlank));
