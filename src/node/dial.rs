@@ -90,9 +90,11 @@ pub(crate) async fn dial(
     let hands = shake_hands(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(Ready { connection, profile }),
-        Err(Refusal::Barred(ExclusionReason::Unfit(_))) if connection.has_read_http() => Err(
-            Refusal::Barred(ExclusionReason::Unfit("it answers HTTP, not Redis: is the port right?".into())),
-        ),
+        Err(Refusal::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
+            Err(Refusal::Barred(ExclusionReason::Unsupported(
+                "it answers HTTP, not Redis: is the port right?".into(),
+            )))
+        }
         Err(refusal) => Err(refusal),
     }
 }
@@ -173,7 +175,9 @@ pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, Refusal> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
-        None => Err(Refusal::Barred(ExclusionReason::Unfit("TLS was not set up for this client".into()))),
+        None => {
+            Err(Refusal::Barred(ExclusionReason::Unsupported("TLS was not set up for this client".into())))
+        }
     }
 }
 
@@ -181,7 +185,9 @@ async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stre
 #[allow(clippy::unused_async, reason = "the twin of a function that waits")]
 async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, Refusal> {
     // Addresses that need TLS are refused when they are read.
-    Err(Refusal::Barred(ExclusionReason::Unfit("TLS needs the feature `tls-rustls` of this crate".into())))
+    Err(Refusal::Barred(ExclusionReason::Unsupported(
+        "TLS needs the feature `tls-rustls` of this crate".into(),
+    )))
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub(super) async fn shake_hands(
 fn refusal(step: Step, complaint: &Complaint) -> Refusal {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
-        Refusal::Barred(ExclusionReason::Unfit(why))
+        Refusal::Barred(ExclusionReason::Unsupported(why))
     } else if complaint.is_login() || step == Step::Login {
         Refusal::Barred(ExclusionReason::AuthFailed(words))
     } else if complaint.is_no_permission() {
@@ -140,7 +140,7 @@ fn refusal(step: Step, complaint: &Complaint) -> Refusal {
         };
         Refusal::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
     } else if step == Step::Database {
-        Refusal::Barred(ExclusionReason::Unfit(words))
+        Refusal::Barred(ExclusionReason::Unsupported(words))
     } else {
         Refusal::Down(words)
     }
@@ -292,7 +292,9 @@ const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
 
 fn not_redis(may_want_tls: bool) -> Refusal {
     let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
-    Refusal::Barred(ExclusionReason::Unfit(format!("it does not speak the Redis protocol{hint}").into()))
+    Refusal::Barred(ExclusionReason::Unsupported(
+        format!("it does not speak the Redis protocol{hint}").into(),
+    ))
 }
 
 const WANTS_TLS: &str = "does it want TLS? use rediss://";

@@ -60,7 +60,7 @@ impl Profile {
             return Some(ExclusionReason::RedisClusterNode);
         }
         if modes.contains(&"sentinel") {
-            return Some(ExclusionReason::Unfit(
+            return Some(ExclusionReason::Unsupported(
                 "a Sentinel, which stores nothing: name the master it watches".into(),
             ));
         }
@@ -167,12 +167,12 @@ mod tests {
             profile("server_mode:cluster\r\nrole:master").bar(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("server_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
+        assert!(matches!(profile("server_mode:sentinel").bar(), Some(ExclusionReason::Unsupported(_))));
         assert_eq!(
             profile("redis_mode:cluster\r\nrole:master").bar(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(ExclusionReason::Unfit(_))));
+        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(ExclusionReason::Unsupported(_))));
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Tls {
     /// Speaks TLS over a connection to this host.
     pub(super) async fn wrap(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Refusal> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Refusal::Barred(ExclusionReason::Unfit("its host name fits no certificate".into()))
+            Refusal::Barred(ExclusionReason::Unsupported("its host name fits no certificate".into()))
         })?;
         self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
     }
@@ -172,5 +172,5 @@ pub(super) fn bar(error: &io::Error) -> Option<ExclusionReason> {
         error @ (Error::InvalidCertificate(_) | Error::AlertReceived(_)) => format!("TLS: {error}"),
         _ => return None,
     };
-    Some(ExclusionReason::Unfit(words.into()))
+    Some(ExclusionReason::Unsupported(words.into()))
 }

@@ -69,7 +69,7 @@ fn refusal(complaint: &Complaint) -> Vote {
     } else if complaint.is_login() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
     } else if let Some(why) = complaint.unfit() {
-        Vote::Excluded(ExclusionReason::Unfit(why))
+        Vote::Excluded(ExclusionReason::Unsupported(why))
     } else {
         Vote::Unknown(ReplyFailure::Refused(words))
     }
@@ -219,7 +219,7 @@ mod tests {
         let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
-            Vote::Excluded(ExclusionReason::Unfit(_))
+            Vote::Excluded(ExclusionReason::Unsupported(_))
         ));
         assert!(matches!(
             of("NOPERM No permissions to access a key"),

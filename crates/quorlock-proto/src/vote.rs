@@ -94,7 +94,7 @@ pub enum ExclusionReason {
     /// It remembers nothing, and too few others are there to say which cluster it belongs to.
     Uninitialized,
     /// The server cannot be used for another reason that will not pass by itself.
-    Unfit(Arc<str>),
+    Unsupported(Arc<str>),
 }
 
 /// Why a node's memory, or its clock, is in doubt.
@@ -212,7 +212,7 @@ impl fmt::Display for ExclusionReason {
             Self::Uninitialized => f.write_str(
                 "blank, and too few others say which cluster it belongs to: bring them up, or declare the cluster (`quorlock init`)",
             ),
-            Self::Unfit(words) => f.write_str(words),
+            Self::Unsupported(words) => f.write_str(words),
         }
     }
 }

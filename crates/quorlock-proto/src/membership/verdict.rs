@@ -48,7 +48,7 @@ pub(super) fn verdict(
         Some(text) => Marker::parse(text),
     };
     let Some(marker) = marker else {
-        return Verdict::Barred(ExclusionReason::Unfit(
+        return Verdict::Barred(ExclusionReason::Unsupported(
             "`quorlock:node` is taken: it holds something that is no marker".into(),
         ));
     };

@@ -318,7 +318,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         let mut world = World::guarded(3);
         set_marker(&mut world, 1, text);
         world.live(LOOK);
-        assert!(matches!(bar(&world, ALICE, 1), Some(ExclusionReason::Unfit(_))), "{text:?}");
+        assert!(matches!(bar(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.hold(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
