@@ -39,7 +39,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
         panic!("expected OnProbation, got {refused:?}")
     };
     assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
-    let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { doubt: ProbationReason::New, .. });
+    let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { doubt: ProbationReason::NewNode, .. });
     assert!(report.nodes().iter().all(|it| is_new(&it.vote)), "{report}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");
     let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("it ends");
@@ -102,7 +102,7 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
     fleet[1].restart(Data::Empty).expect("back");
     let redlock = builder(&fleet).connect().await.expect("all are up");
     eventually("it is adopted", || async { redlock.nodes().await[1].probation.is_some() }).await;
-    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.reason), Some(ProbationReason::New));
+    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
     eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
     guard.release().await.expect("released");

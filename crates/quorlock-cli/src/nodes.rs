@@ -42,7 +42,7 @@ pub(crate) fn refusal_of(node: &NodeStatus) -> Option<&str> {
 pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
         let reason = match probation.reason {
-            ProbationReason::New => "new",
+            ProbationReason::NewNode => "new",
             ProbationReason::Forgot => "forgot",
             ProbationReason::Clock => "clock",
             _ => "other",

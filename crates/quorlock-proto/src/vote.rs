@@ -102,7 +102,7 @@ pub enum ExclusionReason {
 #[non_exhaustive]
 pub enum ProbationReason {
     /// It is new in its cluster. Nobody declared the cluster fresh, so it might have been something before.
-    New,
+    NewNode,
     /// Its data were restarted, wiped, replaced or promoted.
     Forgot,
     /// Its clock jumped, so keys on it may have expired early.
@@ -220,7 +220,7 @@ impl fmt::Display for ExclusionReason {
 impl fmt::Display for ProbationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::New => "new, and not declared fresh (`quorlock init`) before a client met it",
+            Self::NewNode => "new, and not declared fresh (`quorlock init`) before a client met it",
             Self::Forgot => "on probation, for it may have forgotten locks",
             Self::Clock => "its clock jumped",
         })

@@ -245,7 +245,7 @@ impl Seat {
         // A node that was declared has nothing to forget, and no lock is to come back to it.
         let pause = written.map_or(Duration::ZERO, |_| grace(probation));
         if !now.is_due(ends.plus(pause)) {
-            let doubt = if self.was_blank { ProbationReason::New } else { ProbationReason::Forgot };
+            let doubt = if self.was_blank { ProbationReason::NewNode } else { ProbationReason::Forgot };
             self.hold_back(ends, doubt, probation);
         }
         self.was_blank &= self.known.is_none();

@@ -24,10 +24,16 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     let ids: Vec<_> = (0..3).map(|node| marker(&world, node).map(|marker| marker.cluster)).collect();
     assert!(ids[0].is_some() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     for who in [ALICE, BOB] {
-        assert!((0..3).all(|node| doubt(&world, who, node) == Some(ProbationReason::New)), "client {who}");
+        assert!(
+            (0..3).all(|node| doubt(&world, who, node) == Some(ProbationReason::NewNode)),
+            "client {who}"
+        );
         let refusal = try_to_take(&mut world, who);
         assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
-        assert_eq!(refusal.votes[0], Vote::OnProbation { remaining: NO_VOTE, doubt: ProbationReason::New });
+        assert_eq!(
+            refusal.votes[0],
+            Vote::OnProbation { remaining: NO_VOTE, doubt: ProbationReason::NewNode }
+        );
         assert!(world.is_nothing_sent(who));
     }
     world.live(LAST_MOMENT);
@@ -88,7 +94,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     assert_eq!(world.clients[ALICE].changes, changes, "the same again is no news");
     world.servers.iter_mut().for_each(|server| server.excuses.clear());
     world.live(ms(2_000));
-    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::New)), "told at last");
+    assert!((0..3).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::NewNode)), "told at last");
 }
 
 #[test]
