@@ -162,7 +162,10 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
         (
             RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             -4,
-        ) => Vote::OnProbation { remaining: span.unwrap_or_default(), doubt: ProbationReason::Forgot },
+        ) => Vote::OnProbation {
+            remaining: span.unwrap_or_default(),
+            doubt: ProbationReason::PossibleDataLoss,
+        },
         _ => Vote::Unknown(ReplyFailure::Odd),
     }
 }

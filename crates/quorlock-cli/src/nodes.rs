@@ -43,7 +43,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
     let probation = node.probation.filter(|probation| !probation.remaining().is_zero()).map(|probation| {
         let reason = match probation.reason {
             ProbationReason::NewNode => "new",
-            ProbationReason::Forgot => "forgot",
+            ProbationReason::PossibleDataLoss => "forgot",
             ProbationReason::Clock => "clock",
             _ => "other",
         };

@@ -176,7 +176,7 @@ impl Membership {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             seat.doubt_it(now);
         } else {
-            seat.hold_back(now.plus(remaining), ProbationReason::Forgot, longest);
+            seat.hold_back(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
         }
     }
 

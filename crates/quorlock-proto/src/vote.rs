@@ -104,7 +104,7 @@ pub enum ProbationReason {
     /// It is new in its cluster. Nobody declared the cluster fresh, so it might have been something before.
     NewNode,
     /// Its data were restarted, wiped, replaced or promoted.
-    Forgot,
+    PossibleDataLoss,
     /// Its clock jumped, so keys on it may have expired early.
     Clock,
 }
@@ -221,7 +221,7 @@ impl fmt::Display for ProbationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NewNode => "new, and not declared fresh (`quorlock init`) before a client met it",
-            Self::Forgot => "on probation, for it may have forgotten locks",
+            Self::PossibleDataLoss => "on probation, for it may have forgotten locks",
             Self::Clock => "its clock jumped",
         })
     }

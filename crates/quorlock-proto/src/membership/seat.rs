@@ -235,7 +235,7 @@ impl Seat {
         if is_new && self.known.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
             let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-            self.hold_back(now.plus(own), ProbationReason::Forgot, probation);
+            self.hold_back(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.look.as_ref().map_or(0, |look| look.micros);
         let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
@@ -245,7 +245,8 @@ impl Seat {
         // A node that was declared has nothing to forget, and no lock is to come back to it.
         let pause = written.map_or(Duration::ZERO, |_| grace(probation));
         if !now.is_due(ends.plus(pause)) {
-            let doubt = if self.was_blank { ProbationReason::NewNode } else { ProbationReason::Forgot };
+            let doubt =
+                if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
             self.hold_back(ends, doubt, probation);
         }
         self.was_blank &= self.known.is_none();

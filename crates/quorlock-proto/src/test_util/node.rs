@@ -454,7 +454,7 @@ impl Node {
         };
         if now < badge.votes_from_micros {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
-            return Vote::OnProbation { remaining, doubt: ProbationReason::Forgot };
+            return Vote::OnProbation { remaining, doubt: ProbationReason::PossibleDataLoss };
         }
         match (ask.phase, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {

@@ -32,7 +32,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
     let mut world = restarted_behind();
     world.set_clock(1, 120_000);
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.live(NO_VOTE - ms(200));
     assert!(!is_voting(&world, BOB, 1));
     world.live(ms(200));
@@ -73,7 +73,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
     // Mended, and the statistics are reset, before anybody looks again.
     world.servers[1].node.evicts = false;
     comes_afresh(&mut world, 0);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.live(NO_VOTE + LOOK);
     assert!((0..2).all(|who| is_voting(&world, who, 1)));
 }

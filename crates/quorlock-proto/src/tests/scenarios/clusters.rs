@@ -132,7 +132,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
     assert_eq!(world.declare_as(ALICE, 7, true), Some(Declared::Fresh));
     world.live(LOOK);
     // They may have held locks under the old one.
-    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::Forgot)));
+    assert!((0..3).all(|node| doubt(&world, BOB, node) == Some(ProbationReason::PossibleDataLoss)));
     world.live(NO_VOTE);
     world.hold(BOB);
 }
@@ -261,7 +261,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
-    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::Forgot)));
+    assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
     world.live(LOOK);
     assert!((0..2).all(|node| doubt(&world, BOB, node).is_some()), "and so the stranger learns it");
 }
@@ -343,7 +343,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     world.live(LOOK);
     assert_eq!(
         doubt(&world, ALICE, 1),
-        Some(ProbationReason::Forgot),
+        Some(ProbationReason::PossibleDataLoss),
         "nobody can tell what it has lost meanwhile"
     );
     world.connect(BOB, 1);

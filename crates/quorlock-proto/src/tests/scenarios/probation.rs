@@ -56,7 +56,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
     world.change_role(1, before);
     assert!(is_voting(&world, BOB, 1), "the marker is the same, only INFO tells");
     world.live(LOOK);
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once
     world.step(BOB, 1);
     assert_eq!(world.wire(BOB, 1), [RequestKind::ReadMarker], "blank: it is told what it was");
     world.drive();
-    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::Forgot));
+    assert_eq!(doubt(&world, BOB, 1), Some(ProbationReason::PossibleDataLoss));
     world.acquire(BOB);
     assert_eq!(world.wire(BOB, 1), [], "nobody asks it for a vote");
 }
@@ -116,7 +116,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.live(LAST_MOMENT);
     assert_eq!(
         doubt(&world, ALICE, 1),
-        Some(ProbationReason::Forgot),
+        Some(ProbationReason::PossibleDataLoss),
         "its clock has said for long that it is over"
     );
     world.live(ms(1));
@@ -125,7 +125,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
     world.connect(BOB, 1);
     assert_eq!(
         doubt(&world, BOB, 1),
-        Some(ProbationReason::Forgot),
+        Some(ProbationReason::PossibleDataLoss),
         "Bob knew it, and saw it change just now"
     );
 }
@@ -137,7 +137,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
     world.set_clock(1, -15);
     let lock = world.acquire(ALICE);
     world.step(ALICE, 1);
-    assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::Forgot));
+    assert_eq!(doubt(&world, ALICE, 1), Some(ProbationReason::PossibleDataLoss));
     world.abandon(ALICE, lock);
     world.drive();
     let lock = world.hold(BOB);
@@ -159,7 +159,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
         // Whichever shows it first: the vote, beside what was seen before, or the look.
-        let expected = if asks_first { ProbationReason::Clock } else { ProbationReason::Forgot };
+        let expected = if asks_first { ProbationReason::Clock } else { ProbationReason::PossibleDataLoss };
         assert_eq!(doubt(&world, ALICE, 1), Some(expected));
         world.live(NO_VOTE + LOOK);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
