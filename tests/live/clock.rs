@@ -94,7 +94,7 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     // An estimate: it is off by as long as the answers took.
     assert!((500_000..2_000_000).contains(&by_micros), "{by_micros}");
     let probation = world.redlock.nodes().await[1].probation.expect("it is out of the count");
-    assert_eq!(probation.reason, ProbationReason::Clock);
+    assert_eq!(probation.reason, ProbationReason::ClockJump);
     assert!(probation.remaining() > secs(2), "{:?}", probation.remaining());
     let guard = world.redlock.mutex("k").acquire().await.expect("the others are a quorum");
     assert_eq!(guard.margin(), 0);

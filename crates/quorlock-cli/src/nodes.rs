@@ -44,7 +44,7 @@ pub(crate) fn json_of(node: &NodeStatus) -> Map<String, Value> {
         let reason = match probation.reason {
             ProbationReason::NewNode => "new",
             ProbationReason::PossibleDataLoss => "forgot",
-            ProbationReason::Clock => "clock",
+            ProbationReason::ClockJump => "clock",
             _ => "other",
         };
         json!({ "remaining_ms": probation.remaining().as_millis() as u64, "reason": reason })

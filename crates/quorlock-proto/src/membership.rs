@@ -186,7 +186,7 @@ impl Membership {
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, Oddity::Jumped { .. }) {
-            seat.hold_back(now.plus(span), ProbationReason::Clock, span);
+            seat.hold_back(now.plus(span), ProbationReason::ClockJump, span);
         }
         Some(found)
     }

@@ -106,7 +106,7 @@ pub enum ProbationReason {
     /// Its data were restarted, wiped, replaced or promoted.
     PossibleDataLoss,
     /// Its clock jumped, so keys on it may have expired early.
-    Clock,
+    ClockJump,
 }
 
 /// What an inspection saw on one node.
@@ -222,7 +222,7 @@ impl fmt::Display for ProbationReason {
         f.write_str(match self {
             Self::NewNode => "new, and not declared fresh (`quorlock init`) before a client met it",
             Self::PossibleDataLoss => "on probation, for it may have forgotten locks",
-            Self::Clock => "its clock jumped",
+            Self::ClockJump => "its clock jumped",
         })
     }
 }

@@ -40,7 +40,7 @@ fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
 }
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
-    matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, ProbationReason::Clock)))
+    matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, ProbationReason::ClockJump)))
 }
 
 fn renewal(world: &mut World, lock: OperationId) {
@@ -167,7 +167,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
     assert!(
-        matches!(refusal.votes[1], Vote::OnProbation { doubt: ProbationReason::Clock, .. }),
+        matches!(refusal.votes[1], Vote::OnProbation { doubt: ProbationReason::ClockJump, .. }),
         "{:?}",
         refusal.votes
     );

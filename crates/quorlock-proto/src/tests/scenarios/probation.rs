@@ -159,7 +159,8 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
         let since = marker(&world, 1).expect("a marker").since_micros;
         assert!(since < before && since <= world.servers[1].node.micros(world.now(ALICE).boot_nanos()));
         // Whichever shows it first: the vote, beside what was seen before, or the look.
-        let expected = if asks_first { ProbationReason::Clock } else { ProbationReason::PossibleDataLoss };
+        let expected =
+            if asks_first { ProbationReason::ClockJump } else { ProbationReason::PossibleDataLoss };
         assert_eq!(doubt(&world, ALICE, 1), Some(expected));
         world.live(NO_VOTE + LOOK);
         assert!(is_voting(&world, ALICE, 1), "asked for a vote first: {asks_first}");
