@@ -65,7 +65,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&Sight| {
-            sight.votes && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Nobody)
+            sight.votes && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }

@@ -173,7 +173,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
 fn sighting(items: &[Value]) -> Vote {
     let remaining = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
     match items {
-        [Value::Int(0), _, _] => Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None }),
+        [Value::Int(0), _, _] => Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None }),
         [Value::Int(1), Value::BulkString(value), Value::Int(left)] => Vote::Inspected(KeyState {
             holder: KeyOwner::Owner(OwnerHash::of(value)),
             remaining: remaining(*left),

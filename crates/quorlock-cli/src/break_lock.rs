@@ -146,7 +146,7 @@ impl Broken<'_> {
 
 fn is_no_lock(seen: &Inspection) -> bool {
     let held = seen.nodes.iter().filter_map(|sight| match &sight.vote {
-        Vote::Inspected(it) if it.holder != KeyOwner::Nobody => Some(it.holder),
+        Vote::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
         _ => None,
     });
     let mut held = held.peekable();

@@ -36,7 +36,7 @@ impl Scene {
             let life = life
                 .map_or_else(String::new, |life| format!(" for {} more (unless renewed)", nodes::span(life)));
             (format!("held by #{mark}{life}"), 1)
-        } else if self.voices().filter(|sighting| sighting.holder == KeyOwner::Nobody).count() >= quorum {
+        } else if self.voices().filter(|sighting| sighting.holder == KeyOwner::Unheld).count() >= quorum {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
             // A wrong list and a refusal do not pass by themselves, where too few others are left.
@@ -123,7 +123,7 @@ impl Scene {
                         };
                         let left = it.remaining.map(|left| left.as_millis() as u64);
                         vec![
-                            ("held", json!(it.holder != KeyOwner::Nobody)),
+                            ("held", json!(it.holder != KeyOwner::Unheld)),
                             ("holder", json!(holder)),
                             ("remaining_ms", json!(left)),
                         ]

@@ -118,7 +118,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
 pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Nobody => {
+            Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
                 Some(holder)
             }
             _ => None,

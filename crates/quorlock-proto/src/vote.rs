@@ -123,7 +123,7 @@ pub struct KeyState {
 #[non_exhaustive]
 pub enum KeyOwner {
     /// Nobody.
-    Nobody,
+    Unheld,
     /// Whoever wrote the value with this mark.
     Owner(OwnerHash),
     /// A key that is not a string: no lock of ours.
@@ -154,7 +154,7 @@ impl fmt::Display for Vote {
 impl fmt::Display for KeyState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.holder {
-            KeyOwner::Nobody => return f.write_str("free"),
+            KeyOwner::Unheld => return f.write_str("free"),
             KeyOwner::Owner(mark) => write!(f, "held by #{mark}")?,
             KeyOwner::OtherType => f.write_str("a key of another type, which is no lock,")?,
         }

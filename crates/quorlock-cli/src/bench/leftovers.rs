@@ -71,7 +71,7 @@ pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftover
         let (name, seen) = asked?;
         for sight in seen.nodes {
             match sight.vote {
-                Vote::Inspected(it) if it.holder == KeyOwner::Nobody => {}
+                Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
                 Vote::Inspected(_) => found.keys.push(format!("{name} on {}", sight.node)),
                 _ if found.unasked.contains(&sight.node) => {}
                 _ => found.unasked.push(sight.node),

@@ -400,7 +400,7 @@ impl Node {
                 Vote::Granted
             }
             (RequestKind::Inspect, found) => Vote::Inspected(KeyState {
-                holder: found.as_deref().map_or(KeyOwner::Nobody, owner),
+                holder: found.as_deref().map_or(KeyOwner::Unheld, owner),
                 remaining: left,
             }),
             (RequestKind::QueryTtl | RequestKind::Renew | RequestKind::Release, None) => Vote::NotHeld,

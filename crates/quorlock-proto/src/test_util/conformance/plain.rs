@@ -50,7 +50,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
         (RequestKind::ReleaseAndNotify, Vote::NotHeld),
         (RequestKind::ReleaseLocal, Vote::NotHeld),
         (RequestKind::ForceRelease, Vote::NotHeld),
-        (RequestKind::Inspect, Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None })),
+        (RequestKind::Inspect, Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None })),
     ];
     for (phase, vote) in asks {
         node.reset();
@@ -142,7 +142,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
 }
 
 fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
-    let nobody = Vote::Inspected(KeyState { holder: KeyOwner::Nobody, remaining: None });
+    let nobody = Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None });
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
