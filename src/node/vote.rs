@@ -179,7 +179,7 @@ fn sighting(items: &[Value]) -> Vote {
             remaining: remaining(*left),
         }),
         [Value::Int(2), _, Value::Int(left)] => {
-            Vote::Inspected(KeyState { holder: KeyOwner::OtherType, remaining: remaining(*left) })
+            Vote::Inspected(KeyState { holder: KeyOwner::NotALock, remaining: remaining(*left) })
         }
         _ => Vote::Unknown(ReplyFailure::Odd),
     }

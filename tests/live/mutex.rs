@@ -119,7 +119,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
     let refused = redlock.mutex("k").wait(millis(150)).acquire().await.expect_err("held");
     assert!(matches!(refused, AcquireError::Held { retry_after: None, .. }), "{refused:?}");
     let seen = redlock.inspect("k").await.expect("asked");
-    let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::OtherType && it.remaining.is_none());
+    let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
     assert!(seen.nodes.iter().all(|sight| other(&sight.vote)), "{seen:?}");
     let broken = redlock.break_lock("k").await.expect("asked");
     assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted));

@@ -150,7 +150,7 @@ fn is_no_lock(seen: &Inspection) -> bool {
         _ => None,
     });
     let mut held = held.peekable();
-    held.peek().is_some() && held.all(|holder| holder == KeyOwner::OtherType)
+    held.peek().is_some() && held.all(|holder| holder == KeyOwner::NotALock)
 }
 
 fn words_of(vote: &Vote) -> String {

@@ -128,7 +128,7 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
         return None;
     }
     let owner = seen.holder().map_or_else(String::new, |(mark, _)| format!("#{mark}, "));
-    let is_no_lock = lasting().any(|holder| *holder == KeyOwner::OtherType);
+    let is_no_lock = lasting().any(|holder| *holder == KeyOwner::NotALock);
     let kind = if is_no_lock { "a key of another type" } else { "a key" };
     Some(format!("held by {owner}{kind} that never expires"))
 }

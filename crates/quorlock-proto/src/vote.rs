@@ -127,7 +127,7 @@ pub enum KeyOwner {
     /// Whoever wrote the value with this mark.
     Owner(OwnerHash),
     /// A key that is not a string: no lock of ours.
-    OtherType,
+    NotALock,
 }
 
 impl fmt::Display for Vote {
@@ -156,7 +156,7 @@ impl fmt::Display for KeyState {
         match self.holder {
             KeyOwner::Unheld => return f.write_str("free"),
             KeyOwner::Owner(mark) => write!(f, "held by #{mark}")?,
-            KeyOwner::OtherType => f.write_str("a key of another type, which is no lock,")?,
+            KeyOwner::NotALock => f.write_str("a key of another type, which is no lock,")?,
         }
         match self.remaining {
             Some(remaining) => write!(f, " for {} more", Remaining(remaining)),

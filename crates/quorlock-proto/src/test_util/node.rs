@@ -640,7 +640,7 @@ fn is_over(entry: &Entry, millis: u64) -> bool {
 /// Whose an inspection says it is.
 fn owner(entry: &Entry) -> KeyOwner {
     let mark = |value: &Vec<u8>| KeyOwner::Owner(OwnerHash::of(&value[..value.len().min(SHOWN)]));
-    entry.value.as_ref().map_or(KeyOwner::OtherType, mark)
+    entry.value.as_ref().map_or(KeyOwner::NotALock, mark)
 }
 
 fn lengthen(entry: &mut Entry, expires: u64, mistake: Option<Mistake>) {

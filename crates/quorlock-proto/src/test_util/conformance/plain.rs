@@ -151,7 +151,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
         (Some(b"\0\xff\r\n" as &[u8]), KeyOwner::Owner(OwnerHash::of(b"\0\xff\r\n"))),
         // Every owner's token is within its first 256 bytes.
         (Some(&long[..]), KeyOwner::Owner(OwnerHash::of(&long[..256]))),
-        (None, KeyOwner::OtherType),
+        (None, KeyOwner::NotALock),
     ];
     for (value, expected) in holders {
         for life in [None, Some(TTL)] {

@@ -91,7 +91,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
         .collect();
     let ours = KeyOwner::Owner(token(lock).hash());
     assert_eq!(holders[0], Some((ours, Some(TTL))));
-    assert_eq!(holders[1..], [Some((KeyOwner::OtherType, None)), Some((KeyOwner::Unheld, None))]);
+    assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
     let key = crate::claim::Key::new(crate::tests::world::KEY);
     assert!(world.clients[ALICE].board.is_ours(&key, token(lock).hash()));
     assert!(!world.clients[BOB].board.is_ours(&key, token(lock).hash()));
