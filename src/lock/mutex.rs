@@ -118,7 +118,7 @@ impl Mutex {
     ///
     /// When the wait is over, what stood in the way last: [`HeldByOther`](AcquireError::HeldByOther) by others, or
     /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
-    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`Refused`](AcquireError::Refused),
+    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`TransientError`](AcquireError::TransientError),
     /// [`Invalid`](AcquireError::Invalid), [`ClientClosed`](AcquireError::ClientClosed).
     ///
     /// # Cancel safety

@@ -71,7 +71,7 @@ fn refusal(complaint: &Complaint) -> Vote {
     } else if let Some(why) = complaint.unfit() {
         Vote::Excluded(ExclusionReason::Unsupported(why))
     } else {
-        Vote::Unknown(ReplyFailure::Refused(words))
+        Vote::Unknown(ReplyFailure::TransientError(words))
     }
 }
 
@@ -228,7 +228,10 @@ mod tests {
             of("NOPERM No permissions to access a key"),
             Vote::Excluded(ExclusionReason::PermissionDenied(_))
         ));
-        assert!(matches!(of("NOREPLICAS Not enough good replicas"), Vote::Unknown(ReplyFailure::Refused(_))));
+        assert!(matches!(
+            of("NOREPLICAS Not enough good replicas"),
+            Vote::Unknown(ReplyFailure::TransientError(_))
+        ));
     }
 
     #[test]

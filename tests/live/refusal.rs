@@ -148,7 +148,7 @@ async fn full_memory_is_no_vote_now_and_a_release_still_works() {
         let AcquireError::NoQuorum { report, .. } = refused else {
             panic!("expected NoQuorum, got {refused:?}")
         };
-        let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::Refused(words)) if words.contains("OOM"));
+        let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(words)) if words.contains("OOM"));
         assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");
         guard.release().await.expect("deleting needs no room");
     }

@@ -36,7 +36,8 @@ impl News {
             Event::Voted { node, phase: RequestKind::Acquire | RequestKind::RaiseFence, vote, .. } => {
                 news.answering.insert((*node).to_owned());
                 match vote {
-                    Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::Odd) | Vote::Excluded(_) => {
+                    Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::Odd)
+                    | Vote::Excluded(_) => {
                         news.refusals.insert((*node).to_owned(), vote.to_string());
                     }
                     _ => drop(news.refusals.remove(*node)),

@@ -84,7 +84,7 @@ impl Coordinator {
         self.actions.pop_front()
     }
 
-    /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
+    /// Begins an attempt; `token` must be fresh. Tells `Won` or `TransientError`.
     pub fn acquire(
         &mut self,
         id: OperationId,

@@ -176,7 +176,9 @@ impl Round {
                 | Vote::FencedOut { .. }
                 | Vote::OnProbation { .. }
                 | Vote::Inspected(_) => true,
-                Vote::Unknown(fault) => !matches!(fault, ReplyFailure::Refused(_) | ReplyFailure::NoScript),
+                Vote::Unknown(fault) => {
+                    !matches!(fault, ReplyFailure::TransientError(_) | ReplyFailure::NoScript)
+                }
                 Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Excluded(_) => false,
             })
             .collect()

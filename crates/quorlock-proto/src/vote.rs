@@ -68,7 +68,7 @@ pub enum ReplyFailure {
     /// Too few nodes have told which cluster they are for this one to vote in it.
     Undecided,
     /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
-    Refused(Arc<str>),
+    TransientError(Arc<str>),
     /// An answer that does not fit the question.
     Odd,
 }
@@ -191,7 +191,7 @@ impl fmt::Display for ReplyFailure {
                  the cluster is new); see what keeps the others",
             ),
             Self::Changed => f.write_str("is not what we know; being asked again"),
-            Self::Refused(words) => write!(f, "cannot vote now: {words}"),
+            Self::TransientError(words) => write!(f, "cannot vote now: {words}"),
             Self::Odd => f.write_str("an answer that does not fit the question"),
         }
     }

@@ -187,7 +187,7 @@ impl Node {
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
                 let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
-                let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::Refused(_)));
+                let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
                 Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
             (_, RequestKind::Forget) => {
@@ -482,7 +482,7 @@ impl Node {
                 let last = entry.value.as_deref().and_then(number_in).unwrap_or(f64::NAN);
                 if last % 1.0 != 0.0 || last >= LAST_NUMBER as f64 {
                     entry.expires = Some(now / 1000 + self.retention_millis);
-                    return Vote::Unknown(ReplyFailure::Refused("FENCE".into()));
+                    return Vote::Unknown(ReplyFailure::TransientError("FENCE".into()));
                 }
                 // Below 2^53, so it is exact; below 0 it is as good as 0.
                 last as u64
@@ -590,7 +590,7 @@ impl Node {
     /// What `GET` says to a key that is no string.
     fn other_type(&self, slot: &Slot) -> Option<ReplyFailure> {
         let is_other = self.data.get(slot).is_some_and(|entry| entry.value.is_none());
-        is_other.then(|| ReplyFailure::Refused("WRONGTYPE".into()))
+        is_other.then(|| ReplyFailure::TransientError("WRONGTYPE".into()))
     }
 
     fn prolong(&mut self, slot: &Slot, now: u64) {

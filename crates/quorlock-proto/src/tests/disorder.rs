@@ -141,7 +141,7 @@ fn looks() -> impl Strategy<Value = Result<Sight, Vote>> {
     prop_oneof![
         8 => sights().prop_map(Ok),
         1 => Just(Err(Vote::Unknown(ReplyFailure::NoScript))),
-        1 => Just(Err(Vote::Unknown(ReplyFailure::Refused("BUSY".into())))),
+        1 => Just(Err(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())))),
         1 => Just(Err(Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into())))),
     ]
 }

@@ -216,7 +216,7 @@ impl History {
             Deed::SetWall { who, millis } => world.set_wall(who % clients, millis),
             Deed::FlushScripts { node } => world.flush_scripts(node % nodes),
             Deed::Excuse { node } => {
-                let busy = Vote::Unknown(ReplyFailure::Refused("BUSY".into()));
+                let busy = Vote::Unknown(ReplyFailure::TransientError("BUSY".into()));
                 world.servers[node % nodes].excuses.push_back(busy);
             }
             Deed::Overtake { victim, by } => {

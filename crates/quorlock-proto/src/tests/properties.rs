@@ -35,7 +35,7 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
         1 => remaining.prop_map(|remaining| Vote::Inspected(KeyState { holder: KeyOwner::NotALock, remaining })),
         1 => Just(Vote::Excluded(ExclusionReason::PermissionDenied("set".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
-        1 => Just(Vote::Unknown(ReplyFailure::Refused("LOADING".into()))),
+        1 => Just(Vote::Unknown(ReplyFailure::TransientError("LOADING".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::Odd)),
         1 => Just(Vote::Unknown(ReplyFailure::Slow)),
     ]
@@ -158,7 +158,7 @@ proptest! {
                         let is_plain = matches!(
                             vote,
                             Vote::HeldByOther { .. } | Vote::NotHeld | Vote::Excluded(_)
-                                | Vote::Unknown(ReplyFailure::Refused(_) | ReplyFailure::NoScript)
+                                | Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::NoScript)
                         );
                         prop_assert_eq!(released.contains(NodeId(place as u8)), !is_plain, "{:?}", vote);
                     }

@@ -233,7 +233,7 @@ fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
     assert_refused(&vote);
     if fence.is_some() {
-        let Vote::Unknown(ReplyFailure::Refused(words)) = vote else { return };
+        let Vote::Unknown(ReplyFailure::TransientError(words)) = vote else { return };
         assert!(words.starts_with("FENCE"), "{words}");
     }
     assert_eq!((clock, node.stands(Place::Lock)), (None, None));

@@ -228,7 +228,7 @@ fn assert_held(vote: &Vote, life: Option<Duration>) {
 
 #[track_caller]
 fn assert_refused(vote: &Vote) {
-    assert!(matches!(vote, Vote::Unknown(ReplyFailure::Refused(_))), "{vote:?} and not refused");
+    assert!(matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_))), "{vote:?} and not refused");
 }
 
 fn identity() -> std::sync::Arc<str> {

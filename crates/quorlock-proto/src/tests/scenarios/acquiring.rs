@@ -247,7 +247,7 @@ fn a_barred_majority_says_so() {
 fn an_error_reply_is_no_vote_and_needs_no_undo() {
     let mut world = World::new(3);
     for node in 0..2 {
-        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("OOM".into())));
+        world.servers[node].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("OOM".into())));
     }
     world.acquire(ALICE);
     world.step(ALICE, 0);

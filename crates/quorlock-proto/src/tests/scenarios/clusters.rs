@@ -72,7 +72,7 @@ fn founding_waits_until_every_node_was_met() {
 #[test]
 fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     let mut world = blank(3, 1);
-    let full = ReplyFailure::Refused("OOM command not allowed".into());
+    let full = ReplyFailure::TransientError("OOM command not allowed".into());
     let denied = ExclusionReason::PermissionDenied("NOPERM".into());
     world.connect_all();
     for (node, excuse) in
@@ -189,7 +189,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
             is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
             connect(&mut world, ALICE);
         }
-        let full = Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
+        let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
         let denied = Vote::Excluded(ExclusionReason::PermissionDenied("NOPERM".into()));
         world.servers[0].excuses.push_back(full.clone());
         world.servers[2].excuses.push_back(denied.clone());

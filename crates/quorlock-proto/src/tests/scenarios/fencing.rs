@@ -221,7 +221,11 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     world.drive();
     let refusal = world.refusal(BOB).expect("no number is left");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert!(matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::Refused(_))), "{:?}", refusal.votes);
+    assert!(
+        matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::TransientError(_))),
+        "{:?}",
+        refusal.votes
+    );
     assert_eq!((world.keys(), world.undone(BOB)), (0, 0));
     assert!((0..3).all(|node| world.fence(node) == Some(LAST_NUMBER)));
 }

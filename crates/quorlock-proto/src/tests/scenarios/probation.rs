@@ -223,7 +223,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
     let mut world = World::guarded(3);
     world.sleep(LOOK);
-    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::Refused("BUSY".into())));
+    world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.drive();
     assert!(is_voting(&world, ALICE, 1) && world.is_up(ALICE, 1));
     world.sleep(ms(1_000));
@@ -311,7 +311,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
 fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
     let mut world = World::guarded(3);
     world.restart(1, Data::new());
-    let refusal = || Vote::Unknown(ReplyFailure::Refused("OOM command not allowed".into()));
+    let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
     world.servers[1].excuses.extend((0..50).map(|_| refusal()));
     world.connect(ALICE, 1);
     world.drive();

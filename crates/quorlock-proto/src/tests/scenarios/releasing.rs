@@ -69,12 +69,12 @@ fn an_error_does_not_confirm_a_release() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     for server in &mut world.servers {
-        server.excuses.push_back(Vote::Unknown(ReplyFailure::Refused("BUSY".into())));
+        server.excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     }
     world.release(ALICE, lock);
     world.drive();
     let votes = world.released(ALICE).expect("all have answered");
-    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Refused("BUSY".into())); 3]);
+    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::TransientError("BUSY".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
 

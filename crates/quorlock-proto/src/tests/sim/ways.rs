@@ -139,7 +139,7 @@ impl Sim<'_> {
             None
         };
         if let Some(words) = refusal {
-            let failing = Vote::Unknown(Failing::Refused(words.into()));
+            let failing = Vote::Unknown(Failing::TransientError(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", ask.phase);
             return match ask.phase {
                 RequestKind::ReadMarker => Answer::Look(Err(failing)),
@@ -208,8 +208,7 @@ impl Sim<'_> {
                 self.be_called(who, node, key, (has_others, is_found));
             }
             Reply::Answer(Answer::Look(look)) => {
-                let is_stale =
-                    matches!(&look, Err(Vote::Unknown(Failing::Refused(words))) if &**words == "READONLY");
+                let is_stale = matches!(&look, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
                 peer.board.on_marker_reading(id, look, now);
                 if is_stale {
                     self.act(who);
@@ -225,7 +224,7 @@ impl Sim<'_> {
         let (now, id) = (self.now(who), NodeId(node as u8));
         let board = &mut self.peers[who].board;
         let vote = match vote {
-            Vote::Unknown(Failing::Refused(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
+            Vote::Unknown(Failing::TransientError(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
                 let is_numbered =
                     board.expects(id) == Some(RequestKind::Acquire) && board.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
@@ -233,7 +232,8 @@ impl Sim<'_> {
             }
             vote => vote,
         };
-        let is_stale = matches!(&vote, Vote::Unknown(Failing::Refused(words)) if &**words == "READONLY");
+        let is_stale =
+            matches!(&vote, Vote::Unknown(Failing::TransientError(words)) if &**words == "READONLY");
         if let Some(micros) = clock {
             board.on_clock(id, micros, now);
         }
