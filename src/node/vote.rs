@@ -55,7 +55,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
         (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
-        _ => Vote::Unknown(ReplyFailure::Odd),
+        _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
 
@@ -105,9 +105,9 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Vote> {
                     latest_micros: *latest as u64,
                 })
             }
-            _ => Err(Vote::Unknown(ReplyFailure::Odd)),
+            _ => Err(Vote::Unknown(ReplyFailure::UnexpectedReply)),
         },
-        _ => Err(Vote::Unknown(ReplyFailure::Odd)),
+        _ => Err(Vote::Unknown(ReplyFailure::UnexpectedReply)),
     }
 }
 
@@ -166,7 +166,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             remaining: span.unwrap_or_default(),
             doubt: ProbationReason::PossibleDataLoss,
         },
-        _ => Vote::Unknown(ReplyFailure::Odd),
+        _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
 
@@ -181,7 +181,7 @@ fn sighting(items: &[Value]) -> Vote {
         [Value::Int(2), _, Value::Int(left)] => {
             Vote::Inspected(KeyState { holder: KeyOwner::NotALock, remaining: remaining(*left) })
         }
-        _ => Vote::Unknown(ReplyFailure::Odd),
+        _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
 
@@ -258,10 +258,16 @@ mod tests {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
         }
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::Odd));
-        assert_eq!(vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])), Vote::Unknown(ReplyFailure::Odd));
-        assert_eq!(vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])), Vote::Unknown(ReplyFailure::Odd));
-        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::Odd));
-        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::Odd));
+        assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(
+            vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
+        assert_eq!(
+            vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])),
+            Vote::Unknown(ReplyFailure::UnexpectedReply)
+        );
+        assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
+        assert_eq!(vote(RequestKind::Release, &Reply::Nil), Vote::Unknown(ReplyFailure::UnexpectedReply));
     }
 }

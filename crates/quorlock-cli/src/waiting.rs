@@ -36,7 +36,7 @@ impl News {
             Event::Voted { node, phase: RequestKind::Acquire | RequestKind::RaiseFence, vote, .. } => {
                 news.answering.insert((*node).to_owned());
                 match vote {
-                    Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::Odd)
+                    Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)
                     | Vote::Excluded(_) => {
                         news.refusals.insert((*node).to_owned(), vote.to_string());
                     }

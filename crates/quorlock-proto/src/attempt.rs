@@ -267,7 +267,9 @@ impl Attempt {
 
     fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
         let vote = match (vote, self.fence) {
-            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => Vote::Unknown(ReplyFailure::Odd),
+            (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => {
+                Vote::Unknown(ReplyFailure::UnexpectedReply)
+            }
             (vote, _) => vote,
         };
         if vote.is_grant() {

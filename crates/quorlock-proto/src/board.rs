@@ -202,7 +202,7 @@ impl Coordinator {
                 Some((of, phase))
             }
             ExpectedReply::Look { .. } => {
-                self.on_seen(node, Err(Vote::Unknown(ReplyFailure::Odd)), now);
+                self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
             ExpectedReply::Undo(undo) => {

@@ -70,7 +70,7 @@ pub enum ReplyFailure {
     /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
     TransientError(Arc<str>),
     /// An answer that does not fit the question.
-    Odd,
+    UnexpectedReply,
 }
 
 /// Why a node is out of the count until somebody mends it.
@@ -192,7 +192,7 @@ impl fmt::Display for ReplyFailure {
             ),
             Self::Changed => f.write_str("is not what we know; being asked again"),
             Self::TransientError(words) => write!(f, "cannot vote now: {words}"),
-            Self::Odd => f.write_str("an answer that does not fit the question"),
+            Self::UnexpectedReply => f.write_str("an answer that does not fit the question"),
         }
     }
 }

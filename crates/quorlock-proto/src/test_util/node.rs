@@ -411,7 +411,7 @@ impl Node {
                 | RequestKind::Dequeue
                 | RequestKind::ForceRelease,
                 _,
-            ) => Vote::Unknown(ReplyFailure::Odd),
+            ) => Vote::Unknown(ReplyFailure::UnexpectedReply),
             (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => {
                 unreachable!("a release like any other")
             }
@@ -464,7 +464,7 @@ impl Node {
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.hold(ask, number, now)
             }
-            _ => Vote::Unknown(ReplyFailure::Odd),
+            _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
         }
     }
 

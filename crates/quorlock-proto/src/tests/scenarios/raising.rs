@@ -155,7 +155,7 @@ fn an_attempt_abandoned_in_its_second_round_leaves_nothing_but_numbers() {
 
 #[test]
 fn the_undo_goes_also_where_a_raise_failed() {
-    for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::Odd] {
+    for failure in [ReplyFailure::TransientError("OOM".into()), ReplyFailure::UnexpectedReply] {
         let mut world = apart(3, None, &AHEAD);
         world.cut(ALICE, 2);
         let lock = world.acquire(ALICE);
