@@ -147,7 +147,12 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
         NodeState::Unverified(fault) => {
             matches!(
                 fault,
-                Some(ReplyFailure::Silent | ReplyFailure::Slow | ReplyFailure::Down(_) | ReplyFailure::Cut)
+                Some(
+                    ReplyFailure::Silent
+                        | ReplyFailure::Slow
+                        | ReplyFailure::Down(_)
+                        | ReplyFailure::ConnectionLost
+                )
             )
         }
         _ => false,

@@ -60,7 +60,7 @@ pub enum ReplyFailure {
     /// Not connected: why, in words.
     Down(Arc<str>),
     /// The connection broke before the answer came.
-    Cut,
+    ConnectionLost,
     /// The node does not know the script (it restarted, or its scripts were flushed).
     NoScript,
     /// What it remembers of its cluster is not what we know of it; it is being asked.
@@ -184,7 +184,7 @@ impl fmt::Display for ReplyFailure {
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
             Self::Slow => f.write_str("owes earlier answers, so it was not asked"),
             Self::Down(why) => write!(f, "not connected: {why}"),
-            Self::Cut => f.write_str("connection lost before the answer"),
+            Self::ConnectionLost => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Undecided => f.write_str(
                 "does not vote yet: more nodes must answer to tell which lock cluster it belongs to (all of them, if \

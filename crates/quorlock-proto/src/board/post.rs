@@ -135,7 +135,7 @@ impl Coordinator {
             self.follow_members(now);
         }
         for (of, phase, round) in orphans {
-            self.deliver(of, node, phase, round, Vote::Unknown(ReplyFailure::Cut), now);
+            self.deliver(of, node, phase, round, Vote::Unknown(ReplyFailure::ConnectionLost), now);
         }
     }
 

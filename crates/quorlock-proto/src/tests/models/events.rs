@@ -150,7 +150,7 @@ impl World {
         wire.replies.retain_map(|_| None);
         wire.commands.retain_map(|it| Some(Command { is_ghost: true, ..it }));
         for question in owed {
-            self.hear(state, row, at, question, Vote::Unknown(ReplyFailure::Cut), sights)?;
+            self.hear(state, row, at, question, Vote::Unknown(ReplyFailure::ConnectionLost), sights)?;
         }
         Ok(())
     }

@@ -70,7 +70,10 @@ fn a_cut_connection_ends_the_waiting_for_its_answers() {
     assert!(world.refusal(ALICE).is_none());
     world.cut(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one of three is left");
-    assert_eq!(refusal.votes[..2], [Vote::Unknown(ReplyFailure::Cut), Vote::Unknown(ReplyFailure::Cut)]);
+    assert_eq!(
+        refusal.votes[..2],
+        [Vote::Unknown(ReplyFailure::ConnectionLost), Vote::Unknown(ReplyFailure::ConnectionLost)]
+    );
 }
 
 #[test]
