@@ -301,8 +301,9 @@ async fn last_attempt(
     tenure: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
-    let has_broken =
-        |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Down(_)));
+    let has_broken = |vote: &Vote| {
+        matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
+    };
     loop {
         let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
         let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };

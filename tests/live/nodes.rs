@@ -122,7 +122,7 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
     let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
     assert!(
-        report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(ReplyFailure::Down(_)))),
+        report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(ReplyFailure::Disconnected(_)))),
         "{report}"
     );
 }

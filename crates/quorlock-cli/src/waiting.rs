@@ -150,7 +150,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
                 Some(
                     ReplyFailure::Silent
                         | ReplyFailure::Slow
-                        | ReplyFailure::Down(_)
+                        | ReplyFailure::Disconnected(_)
                         | ReplyFailure::ConnectionLost
                 )
             )

@@ -102,7 +102,7 @@ impl NodePipeline {
     #[must_use]
     pub fn implicit_vote(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
         match &self.link {
-            LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Down(why.clone()))),
+            LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Excluded(bar.clone())),
             LinkState::Up if self.has_pending_release_for(now, node_timeout) => {
                 Some(Vote::Unknown(ReplyFailure::Slow))

@@ -58,7 +58,7 @@ pub enum ReplyFailure {
     /// It owes earlier answers for longer than the node time-out, so it was not asked.
     Slow,
     /// Not connected: why, in words.
-    Down(Arc<str>),
+    Disconnected(Arc<str>),
     /// The connection broke before the answer came.
     ConnectionLost,
     /// The node does not know the script (it restarted, or its scripts were flushed).
@@ -183,7 +183,7 @@ impl fmt::Display for ReplyFailure {
             Self::Silent => f.write_str("no answer in time"),
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
             Self::Slow => f.write_str("owes earlier answers, so it was not asked"),
-            Self::Down(why) => write!(f, "not connected: {why}"),
+            Self::Disconnected(why) => write!(f, "not connected: {why}"),
             Self::ConnectionLost => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
             Self::Undecided => f.write_str(

@@ -226,7 +226,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Down("cut".into())));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_sent(ALICE));
     assert_eq!(world.undone(ALICE), 0, "what was not sent needs no undo");
 }

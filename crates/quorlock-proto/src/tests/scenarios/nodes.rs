@@ -120,7 +120,10 @@ fn a_survey_of_nobody_is_told_at_once() {
     let mut world = World::new(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     world.survey(BOB, RequestKind::Inspect);
-    assert_eq!(surveyed(&mut world, BOB), Some(vec![Vote::Unknown(ReplyFailure::Down("cut".into())); 3]));
+    assert_eq!(
+        surveyed(&mut world, BOB),
+        Some(vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3])
+    );
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_release_does_not_wait_for_nodes_that_are_away() {
     (0..3).for_each(|node| world.cut(ALICE, node));
     world.release(ALICE, lock);
     let votes = world.released(ALICE).expect("nobody can answer");
-    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Down("cut".into())); 3]);
+    assert_eq!(votes, vec![Vote::Unknown(ReplyFailure::Disconnected("cut".into())); 3]);
     assert_eq!(world.undone(ALICE), 3);
 }
 
