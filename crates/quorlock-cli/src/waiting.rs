@@ -149,7 +149,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
                 fault,
                 Some(
                     ReplyFailure::Silent
-                        | ReplyFailure::Slow
+                        | ReplyFailure::Backlogged
                         | ReplyFailure::Disconnected(_)
                         | ReplyFailure::ConnectionLost
                 )

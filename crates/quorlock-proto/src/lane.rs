@@ -105,7 +105,7 @@ impl NodePipeline {
             LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Excluded(bar.clone())),
             LinkState::Up if self.has_pending_release_for(now, node_timeout) => {
-                Some(Vote::Unknown(ReplyFailure::Slow))
+                Some(Vote::Unknown(ReplyFailure::Backlogged))
             }
             LinkState::Up => None,
         }

@@ -55,7 +55,7 @@ impl Survey {
         settle_by: Moment,
     ) -> Self {
         let others =
-            |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Slow)) };
+            |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) };
         Self { span, ..Self::new(phase, key, quorum, others, settle_by) }
     }
 

@@ -56,7 +56,7 @@ pub enum ReplyFailure {
     /// The others had decided before it answered, or before it was asked.
     NotWaitedFor,
     /// It owes earlier answers for longer than the node time-out, so it was not asked.
-    Slow,
+    Backlogged,
     /// Not connected: why, in words.
     Disconnected(Arc<str>),
     /// The connection broke before the answer came.
@@ -182,7 +182,7 @@ impl fmt::Display for ReplyFailure {
         match self {
             Self::Silent => f.write_str("no answer in time"),
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
-            Self::Slow => f.write_str("owes earlier answers, so it was not asked"),
+            Self::Backlogged => f.write_str("owes earlier answers, so it was not asked"),
             Self::Disconnected(why) => write!(f, "not connected: {why}"),
             Self::ConnectionLost => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),

@@ -37,7 +37,7 @@ pub(crate) fn votes() -> impl Strategy<Value = Vote> {
         1 => Just(Vote::Unknown(ReplyFailure::NoScript)),
         1 => Just(Vote::Unknown(ReplyFailure::TransientError("LOADING".into()))),
         1 => Just(Vote::Unknown(ReplyFailure::UnexpectedReply)),
-        1 => Just(Vote::Unknown(ReplyFailure::Slow)),
+        1 => Just(Vote::Unknown(ReplyFailure::Backlogged)),
     ]
 }
 

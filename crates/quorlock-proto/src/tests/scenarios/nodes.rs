@@ -32,7 +32,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.plant(1, Some(b"somebody else"), Some(TTL));
     world.step(ALICE, 1);
     let refusal = world.refusal(ALICE).expect("one slow and one refusing of three settle it, nobody waits");
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Slow));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Backlogged));
 }
 
 #[test]
