@@ -148,7 +148,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
             matches!(
                 fault,
                 Some(
-                    ReplyFailure::Silent
+                    ReplyFailure::Timeout
                         | ReplyFailure::Backlogged
                         | ReplyFailure::Disconnected(_)
                         | ReplyFailure::ConnectionLost

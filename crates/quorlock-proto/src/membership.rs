@@ -251,7 +251,7 @@ impl Membership {
             self.declared = Some((of, Declared::Unreachable));
             return;
         }
-        let answers = vec![Vote::Unknown(ReplyFailure::Silent); self.seats.len()];
+        let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
         self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None, answers });
         self.begin_declaring();
     }

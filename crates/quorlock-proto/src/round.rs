@@ -216,7 +216,7 @@ impl Round {
     #[must_use]
     pub fn report(&self, was_waited_for: bool) -> Vec<Vote> {
         let told = |node| match self.vote(node) {
-            Vote::Unknown(ReplyFailure::Silent) if !was_waited_for => {
+            Vote::Unknown(ReplyFailure::Timeout) if !was_waited_for => {
                 Vote::Unknown(ReplyFailure::NotWaitedFor)
             }
             vote => vote.clone(),
@@ -226,4 +226,4 @@ impl Round {
 }
 
 const GRANTED: &Vote = &Vote::Granted;
-const SILENT: &Vote = &Vote::Unknown(ReplyFailure::Silent);
+const SILENT: &Vote = &Vote::Unknown(ReplyFailure::Timeout);

@@ -52,7 +52,7 @@ pub enum Vote {
 #[non_exhaustive]
 pub enum ReplyFailure {
     /// Not asked yet, or still silent when the time for an answer was over.
-    Silent,
+    Timeout,
     /// The others had decided before it answered, or before it was asked.
     NotWaitedFor,
     /// It owes earlier answers for longer than the node time-out, so it was not asked.
@@ -180,7 +180,7 @@ impl fmt::Display for Remaining {
 impl fmt::Display for ReplyFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => f.write_str("no answer in time"),
+            Self::Timeout => f.write_str("no answer in time"),
             Self::NotWaitedFor => f.write_str("not waited for: the others had decided"),
             Self::Backlogged => f.write_str("owes earlier answers, so it was not asked"),
             Self::Disconnected(why) => write!(f, "not connected: {why}"),

@@ -41,7 +41,7 @@ impl Attempt {
                 Vote::HeldByOther { remaining } => *remaining,
                 Vote::OnProbation { remaining, .. } => Some(*remaining),
                 // Not asked, since so many others are in doubt that it could not matter.
-                Vote::Unknown(ReplyFailure::Silent) if is_doubt => Some(Duration::ZERO),
+                Vote::Unknown(ReplyFailure::Timeout) if is_doubt => Some(Duration::ZERO),
                 Vote::Inspected(_) | Vote::Excluded(_) | Vote::Unknown(_) => None,
             })
             .collect();

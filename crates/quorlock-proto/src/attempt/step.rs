@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn votes_may_be_split_where_some_node_granted_what_others_refused() {
-        let (held, silent) = (Vote::HeldByOther { remaining: None }, Vote::Unknown(ReplyFailure::Silent));
+        let (held, silent) = (Vote::HeldByOther { remaining: None }, Vote::Unknown(ReplyFailure::Timeout));
         let contended = FailureReason::Contended { retry_after: None };
         for (why, votes, may_be) in [
             (contended, vec![Vote::Fenced(7), held.clone(), held.clone()], true),

@@ -122,7 +122,7 @@ proptest! {
             prop_assert!(!(round.is_won() && round.is_out_of_reach()));
         }
         for (vote, first) in round.votes().zip(first) {
-            prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(ReplyFailure::Silent)));
+            prop_assert_eq!(vote, &first.unwrap_or(Vote::Unknown(ReplyFailure::Timeout)));
         }
     }
 

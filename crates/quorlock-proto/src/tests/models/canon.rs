@@ -146,7 +146,7 @@ impl World {
             Stage::Waiting | Stage::Over => {}
             Stage::Open(attempt) => {
                 let vote = match attempt.round().vote(node) {
-                    Vote::Unknown(ReplyFailure::Silent) => 1,
+                    Vote::Unknown(ReplyFailure::Timeout) => 1,
                     Vote::Granted => 2,
                     // Once the lock's number is fixed, nobody asks any more what it was made of.
                     Vote::Fenced(_) if attempt.number().is_some() => 9,

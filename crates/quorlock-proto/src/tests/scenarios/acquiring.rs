@@ -112,7 +112,7 @@ fn a_late_grant_is_given_back() {
     world.sleep(NODE_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the patience is over");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
-    assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Silent));
+    assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
         world.wire(ALICE, 1),
         [RequestKind::Acquire, RequestKind::Release],

@@ -111,7 +111,7 @@ fn a_survey_settles_at_the_node_timeout() {
     assert_eq!(surveyed(&mut world, BOB), None);
     world.sleep(Duration::from_nanos(1));
     let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");
-    assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Silent));
+    assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert!(!world.clients[BOB].board.is_busy());
 }
 

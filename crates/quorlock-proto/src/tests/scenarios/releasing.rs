@@ -46,7 +46,7 @@ fn a_release_without_answers_is_told_at_the_node_timeout_and_still_owed() {
     world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
     assert!(world.released(ALICE).is_none());
     world.sleep(Duration::from_nanos(1));
-    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Silent); 3]));
+    assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));
     assert_eq!(world.undone(ALICE), 3);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();

@@ -129,7 +129,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
         panic!("{news:?}")
     };
-    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Silent); 3], "the time was over");
+    assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
     world.step(ALICE, 0);
     world.step(ALICE, 1);
     assert!(has_renewed(&world.news(ALICE)));
