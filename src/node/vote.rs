@@ -158,7 +158,7 @@ fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             | RequestKind::Reacquire
             | RequestKind::Forget,
             -3,
-        ) => Vote::Unknown(ReplyFailure::Changed),
+        ) => Vote::Unknown(ReplyFailure::MarkerMismatch),
         (
             RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             -4,

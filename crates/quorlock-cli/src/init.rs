@@ -96,7 +96,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
 fn answer_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "took it".to_owned(),
-        Vote::Unknown(ReplyFailure::Changed) => "was changed by others meanwhile".to_owned(),
+        Vote::Unknown(ReplyFailure::MarkerMismatch) => "was changed by others meanwhile".to_owned(),
         other => other.to_string(),
     }
 }

@@ -224,7 +224,7 @@ impl Membership {
             },
             Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
             Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Undecided)),
-            Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::Changed)),
+            Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
             Verdict::Barred(bar) => Some(Vote::Excluded(bar.clone())),
         }
     }
@@ -305,7 +305,7 @@ impl Membership {
         let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
         answers[node.index()] = match look {
             Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
-            Ok(_) => Vote::Unknown(ReplyFailure::Changed),
+            Ok(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
             Err(refusal) => refusal.clone(),
         };
         waiting.remove(node);

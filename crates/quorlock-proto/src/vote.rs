@@ -64,7 +64,7 @@ pub enum ReplyFailure {
     /// The node does not know the script (it restarted, or its scripts were flushed).
     NoScript,
     /// What it remembers of its cluster is not what we know of it; it is being asked.
-    Changed,
+    MarkerMismatch,
     /// Too few nodes have told which cluster they are for this one to vote in it.
     Undecided,
     /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
@@ -190,7 +190,7 @@ impl fmt::Display for ReplyFailure {
                 "does not vote yet: more nodes must answer to tell which lock cluster it belongs to (all of them, if \
                  the cluster is new); see what keeps the others",
             ),
-            Self::Changed => f.write_str("is not what we know; being asked again"),
+            Self::MarkerMismatch => f.write_str("is not what we know; being asked again"),
             Self::TransientError(words) => write!(f, "cannot vote now: {words}"),
             Self::UnexpectedReply => f.write_str("an answer that does not fit the question"),
         }

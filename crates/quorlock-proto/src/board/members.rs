@@ -135,7 +135,7 @@ impl Coordinator {
     ) -> Vote {
         let Some(members) = &mut self.members else { return vote };
         match vote {
-            Vote::Unknown(ReplyFailure::Changed) => members.on_changed(node, now),
+            Vote::Unknown(ReplyFailure::MarkerMismatch) => members.on_changed(node, now),
             Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
                 let absence = match phase {
@@ -147,7 +147,7 @@ impl Coordinator {
                     Some(doubtful @ Vote::OnProbation { .. }) => doubtful,
                     Some(undecided @ Vote::Unknown(ReplyFailure::Undecided)) => undecided,
                     // Whatever keeps it from voting was learnt while this grant was on its way.
-                    Some(_) => Vote::Unknown(ReplyFailure::Changed),
+                    Some(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
                 };
             }
             _ => return vote,

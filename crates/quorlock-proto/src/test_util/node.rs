@@ -450,7 +450,7 @@ impl Node {
         }
         let Some(badge) = badge.filter(|badge| self.text(&Slot::Marker).as_deref() == Some(&*badge.marker))
         else {
-            return Vote::Unknown(ReplyFailure::Changed);
+            return Vote::Unknown(ReplyFailure::MarkerMismatch);
         };
         if now < badge.votes_from_micros {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
@@ -556,7 +556,7 @@ impl Node {
 
     fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {
         if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
-            return Vote::Unknown(ReplyFailure::Changed);
+            return Vote::Unknown(ReplyFailure::MarkerMismatch);
         }
         if let Some(held) = self.held(&Slot::Lock(key.clone()), now) {
             return held;

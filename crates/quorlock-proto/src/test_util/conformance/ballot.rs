@@ -42,7 +42,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             }
             let ask = question(phase, Some(any_fence(phase)));
             let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed), "{phase:?}");
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
             assert!(clock.is_some());
         }
     }
@@ -69,7 +69,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
             }
             let ask = question(phase, Some(any_fence(phase)));
             let (vote, _) = node.unchanged(|node| node.ask(&ask, None, false));
-            assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed), "{phase:?}");
+            assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
         }
     }
 }

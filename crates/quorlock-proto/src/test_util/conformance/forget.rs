@@ -99,7 +99,7 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
         let (vote, _) = node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), badge, true));
-        assert_eq!(vote, Vote::Unknown(ReplyFailure::Changed));
+        assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
     let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };

@@ -150,7 +150,7 @@ impl Said {
                 remaining: std::time::Duration::from_millis(1),
                 doubt: ProbationReason::PossibleDataLoss,
             },
-            Self::Changed => Vote::Unknown(ReplyFailure::Changed),
+            Self::Changed => Vote::Unknown(ReplyFailure::MarkerMismatch),
         }
     }
 }
