@@ -118,7 +118,7 @@ impl fmt::Display for NodeStatus {
         write!(f, "{}: ", self.address)?;
         match &self.state {
             NodeState::Connecting => f.write_str("no answer yet"),
-            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&ReplyFailure::Undecided).fmt(f),
+            NodeState::Unverified(fault) => fault.as_ref().unwrap_or(&ReplyFailure::Unverified).fmt(f),
             NodeState::Up => match self.probation.filter(|probation| !probation.remaining().is_zero()) {
                 Some(probation) => {
                     let seconds = probation.remaining().as_secs_f64();

@@ -223,7 +223,7 @@ impl Membership {
                 _ => None,
             },
             Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
-            Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Undecided)),
+            Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
             Verdict::Barred(bar) => Some(Vote::Excluded(bar.clone())),
         }

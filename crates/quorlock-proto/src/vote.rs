@@ -66,7 +66,7 @@ pub enum ReplyFailure {
     /// What it remembers of its cluster is not what we know of it; it is being asked.
     MarkerMismatch,
     /// Too few nodes have told which cluster they are for this one to vote in it.
-    Undecided,
+    Unverified,
     /// It answered with an error that may pass: `LOADING`, `READONLY`, `OOM`, `MISCONF`, `BUSY` and the like.
     TransientError(Arc<str>),
     /// An answer that does not fit the question.
@@ -186,7 +186,7 @@ impl fmt::Display for ReplyFailure {
             Self::Disconnected(why) => write!(f, "not connected: {why}"),
             Self::ConnectionLost => f.write_str("connection lost before the answer"),
             Self::NoScript => f.write_str("has lost its scripts"),
-            Self::Undecided => f.write_str(
+            Self::Unverified => f.write_str(
                 "does not vote yet: more nodes must answer to tell which lock cluster it belongs to (all of them, if \
                  the cluster is new); see what keeps the others",
             ),

@@ -145,7 +145,7 @@ impl Coordinator {
                 return match absence {
                     None => vote,
                     Some(doubtful @ Vote::OnProbation { .. }) => doubtful,
-                    Some(undecided @ Vote::Unknown(ReplyFailure::Undecided)) => undecided,
+                    Some(undecided @ Vote::Unknown(ReplyFailure::Unverified)) => undecided,
                     // Whatever keeps it from voting was learnt while this grant was on its way.
                     Some(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
                 };

@@ -108,7 +108,7 @@ fn guarded_votes() -> impl Strategy<Value = Vote> {
         1 => (1_u64..10).prop_map(|fence| Vote::FencedOut { fence }),
         1 => remaining.prop_map(|remaining| Vote::OnProbation { remaining, doubt: ProbationReason::PossibleDataLoss }),
         1 => Just(Vote::Unknown(ReplyFailure::MarkerMismatch)),
-        1 => Just(Vote::Unknown(ReplyFailure::Undecided)),
+        1 => Just(Vote::Unknown(ReplyFailure::Unverified)),
     ]
 }
 

@@ -63,7 +63,7 @@ fn founding_waits_until_every_node_was_met() {
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_none()), "who is away may know better");
     let refusal = try_to_take(&mut world, ALICE);
-    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Undecided));
+    assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Unverified));
     world.connect(ALICE, 2);
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_some()));
@@ -231,7 +231,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     world.flush(1);
     client(&mut world, &[0, 1]);
     assert!(marker(&world, 1).is_none(), "one says so; it could be {{a, d, e}}");
-    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Undecided));
+    assert_eq!(try_to_take(&mut world, BOB).votes[1], Vote::Unknown(ReplyFailure::Unverified));
     client(&mut world, &[2]);
     assert!(marker(&world, 1).is_some(), "two of three say so");
 
