@@ -17,7 +17,7 @@ use crate::board::OperationId;
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::sentinel::{Oddity, Sentinel};
+use crate::sentinel::{ClockMonitor, Oddity};
 use crate::terms::Drift;
 use crate::time::Moment;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
@@ -195,7 +195,7 @@ impl Membership {
     pub fn on_first_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) {
         let (drift, span) = (self.drift, self.charter.longest_ttl());
         let clock = &mut self.seats[node.index()].clock;
-        if *clock == Sentinel::default() {
+        if *clock == ClockMonitor::default() {
             // A single reading shows nothing.
             let _ = clock.watch(asked, now, micros, drift, span);
         }

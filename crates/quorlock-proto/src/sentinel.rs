@@ -11,7 +11,7 @@ use crate::time::Moment;
 
 /// One node's clock, as far as it was watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sentinel {
+pub struct ClockMonitor {
     /// An old reading, so that what creeps shows too.
     anchor: Option<Reading>,
     last: Option<Reading>,
@@ -40,7 +40,7 @@ pub enum Oddity {
     },
 }
 
-impl Sentinel {
+impl ClockMonitor {
     /// The node's clock showed `micros` somewhen between these two moments. `span` is how far back to remember.
     pub fn watch(
         &mut self,
@@ -104,7 +104,7 @@ mod tests {
     /// Shows a clock at this rate, in millionths of ours, once a second; what is found out in ten of them.
     fn at_rate(millionths: u64, drift: f64) -> Vec<Oddity> {
         let (mut sentinel, drift) =
-            (Sentinel::default(), Drift::new(drift).expect("a drift that makes sense"));
+            (ClockMonitor::default(), Drift::new(drift).expect("a drift that makes sense"));
         let readings = (0..10).map(|second| {
             let now = Moment::new(1, 1).plus(Duration::from_secs(second));
             sentinel.watch(now, now, 1_000_000_000 + second * millionths, drift, Duration::from_secs(30))

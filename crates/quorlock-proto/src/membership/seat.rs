@@ -7,7 +7,7 @@ use super::Write;
 use super::verdict::{Badge, Verdict};
 use crate::marker::{Look, Marker};
 use crate::mutant::{Mutant, is};
-use crate::sentinel::Sentinel;
+use crate::sentinel::ClockMonitor;
 use crate::time::Moment;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -22,7 +22,7 @@ pub(super) struct Seat {
     known: Option<Arc<str>>,
     /// It does not vote yet.
     pub(super) holds_back: Option<HoldBack>,
-    pub(super) clock: Sentinel,
+    pub(super) clock: ClockMonitor,
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
     /// When `look` was received.

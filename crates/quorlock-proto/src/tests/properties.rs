@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
-use crate::sentinel::{Oddity, Sentinel};
+use crate::sentinel::{ClockMonitor, Oddity};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::Moment;
 use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
@@ -378,7 +378,7 @@ proptest! {
         millionths in -9_990_i64..=9_990,
         shows in 1_000_000_000_u64..1 << 50,
     ) {
-        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        let (mut sentinel, mut nanos) = (ClockMonitor::default(), 0_u64);
         for (pause, there, back) in ways {
             let sent = nanos + pause * 1_000_000;
             let read = sent + there * 1_000_000;
@@ -397,7 +397,7 @@ proptest! {
         is_forward in any::<bool>(),
     ) {
         let shows = 1_u64 << 50;
-        let (mut sentinel, mut nanos) = (Sentinel::default(), 0_u64);
+        let (mut sentinel, mut nanos) = (ClockMonitor::default(), 0_u64);
         let mut earlier = (0, 0);
         for (pause, there, back) in before {
             let sent = nanos + pause * 1_000;
@@ -429,7 +429,7 @@ fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
     assert!(size_of::<Lease>() <= 144, "{} bytes", size_of::<Lease>());
 }
 
-fn watch(sentinel: &mut Sentinel, sent: u64, received: u64, micros: u64) -> Option<Oddity> {
+fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<Oddity> {
     let moment = |nanos| Moment::new(nanos, nanos);
     let drift = Drift::new(0.01).expect("a usual drift");
     sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
