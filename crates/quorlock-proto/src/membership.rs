@@ -17,7 +17,7 @@ use crate::board::OperationId;
 use crate::marker::{Charter, ClusterId, Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::sentinel::{ClockMonitor, Oddity};
+use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::Drift;
 use crate::time::Moment;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
@@ -181,11 +181,17 @@ impl Membership {
     }
 
     /// The node's clock as told by an answer to a question asked then. Poll next.
-    pub fn on_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) -> Option<Oddity> {
+    pub fn on_clock(
+        &mut self,
+        node: NodeId,
+        asked: Moment,
+        micros: u64,
+        now: Moment,
+    ) -> Option<ClockAnomaly> {
         let span = self.charter.longest_ttl();
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
-        if matches!(found, Oddity::Jumped { .. }) {
+        if matches!(found, ClockAnomaly::Jumped { .. }) {
             seat.hold_back(now.plus(span), ProbationReason::ClockJump, span);
         }
         Some(found)

@@ -27,7 +27,7 @@ struct Reading {
 
 /// What was found out about a clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Oddity {
+pub enum ClockAnomaly {
     /// It jumped, or stood still, or runs so far off that nobody can tell the difference.
     Jumped {
         /// By about how much; negative if back.
@@ -49,11 +49,11 @@ impl ClockMonitor {
         micros: u64,
         drift: Drift,
         span: Duration,
-    ) -> Option<Oddity> {
+    ) -> Option<ClockAnomaly> {
         let reading = Reading { sent, received, micros };
         let oddity = [self.last, self.anchor].into_iter().flatten().find_map(|old| jump(old, reading, drift));
         let oddity = oddity.or_else(|| self.drifts(reading, drift));
-        let is_jump = matches!(oddity, Some(Oddity::Jumped { .. }));
+        let is_jump = matches!(oddity, Some(ClockAnomaly::Jumped { .. }));
         if is_jump || self.anchor.is_none_or(|old| received.since(old.received) >= span) {
             self.anchor = Some(reading);
             self.has_warned = false;
@@ -63,24 +63,25 @@ impl ClockMonitor {
     }
 
     /// Told once for each anchor.
-    fn drifts(&mut self, new: Reading, drift: Drift) -> Option<Oddity> {
+    fn drifts(&mut self, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
         let old = self.anchor.filter(|old| !self.has_warned && new.sent.since(old.received) >= LEAST_SPAN)?;
         let theirs = i128::from(new.micros) - i128::from(old.micros);
         let (least, most) = ours(old, new, drift);
         self.has_warned = theirs < least || theirs > most;
         let span = new.received.since(old.received).as_micros() as i128;
-        self.has_warned.then(|| Oddity::Drifts { millionths: ((theirs - span) * 1_000_000 / span) as i64 })
+        self.has_warned
+            .then(|| ClockAnomaly::Drifts { millionths: ((theirs - span) * 1_000_000 / span) as i64 })
     }
 }
 
-fn jump(old: Reading, new: Reading, drift: Drift) -> Option<Oddity> {
+fn jump(old: Reading, new: Reading, drift: Drift) -> Option<ClockAnomaly> {
     let theirs = i128::from(new.micros) - i128::from(old.micros);
     let (least, most) = ours(old, new, drift);
     if theirs >= least - SLACK_MICROS && theirs <= most + SLACK_MICROS {
         return None;
     }
     let span = new.received.since(old.received).as_micros() as i128;
-    Some(Oddity::Jumped { by_micros: (theirs - span) as i64 })
+    Some(ClockAnomaly::Jumped { by_micros: (theirs - span) as i64 })
 }
 
 /// The least and the most that a sane clock may have gone on, in microseconds.
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     /// Shows a clock at this rate, in millionths of ours, once a second; what is found out in ten of them.
-    fn at_rate(millionths: u64, drift: f64) -> Vec<Oddity> {
+    fn at_rate(millionths: u64, drift: f64) -> Vec<ClockAnomaly> {
         let (mut sentinel, drift) =
             (ClockMonitor::default(), Drift::new(drift).expect("a drift that makes sense"));
         let readings = (0..10).map(|second| {
@@ -117,7 +118,7 @@ mod tests {
         // The key lives for ttl / 1.25 of ours; the deadline is at ttl · 0.8.
         assert_eq!(at_rate(1_250_000, 0.2), []);
         assert_eq!(at_rate(800_000, 0.2), []);
-        assert!(matches!(at_rate(1_300_000, 0.2)[..], [Oddity::Jumped { .. }, ..]));
-        assert!(matches!(at_rate(750_000, 0.2)[..], [Oddity::Jumped { .. }, ..]));
+        assert!(matches!(at_rate(1_300_000, 0.2)[..], [ClockAnomaly::Jumped { .. }, ..]));
+        assert!(matches!(at_rate(750_000, 0.2)[..], [ClockAnomaly::Jumped { .. }, ..]));
     }
 }

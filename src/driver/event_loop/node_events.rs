@@ -11,7 +11,7 @@ use crate::observe::Event;
 use quorlock_proto::claim::RequestKind;
 use quorlock_proto::membership::Standing;
 use quorlock_proto::quorum::NodeId;
-use quorlock_proto::sentinel::Oddity;
+use quorlock_proto::sentinel::ClockAnomaly;
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 
@@ -158,11 +158,11 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn on_clock_anomaly(&mut self, node: NodeId, oddity: Oddity) {
+    pub(super) fn on_clock_anomaly(&mut self, node: NodeId, oddity: ClockAnomaly) {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match oddity {
-            Oddity::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            Oddity::Drifts { millionths } => Event::ClockDrifts { node, millionths },
+            ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
+            ClockAnomaly::Drifts { millionths } => Event::ClockDrifts { node, millionths },
         });
     }
 }

@@ -8,7 +8,7 @@ use crate::claim::Request;
 use crate::lease::LossReason;
 use crate::membership::{Declared, Standing, Write};
 use crate::quorum::{NodeId, NodeSet};
-use crate::sentinel::Oddity;
+use crate::sentinel::ClockAnomaly;
 use crate::time::Moment;
 use crate::vote::Vote;
 
@@ -45,7 +45,7 @@ pub enum Action {
     /// The node stands otherwise than before.
     VotingStatus(NodeId, Standing),
     /// The node's clock is odd.
-    ClockAnomaly(NodeId, Oddity),
+    ClockAnomaly(NodeId, ClockAnomaly),
     /// Give up this node's connection, and dial it anew.
     Redial(NodeId),
     /// Tell the caller, or whoever listens.

@@ -10,7 +10,7 @@ use crate::marker::{ClusterId, Look};
 use crate::membership::{Badge, MemberStep, Standing, Write};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
-use crate::sentinel::Oddity;
+use crate::sentinel::ClockAnomaly;
 use crate::time::Moment;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -52,7 +52,7 @@ impl Coordinator {
         };
         self.actions.push_back(Action::ClockAnomaly(node, oddity));
         let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
-        if let (Oddity::Jumped { .. }, Some(worth)) = (oddity, worth) {
+        if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (oddity, worth) {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {

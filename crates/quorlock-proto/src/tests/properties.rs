@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::marker::{Charter, ClusterId, Incarnation, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
-use crate::sentinel::{ClockMonitor, Oddity};
+use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::Moment;
 use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
@@ -415,7 +415,7 @@ proptest! {
         let by = if is_forward { doubt as i64 + more } else { -(doubt as i64 + more) };
         let micros = (shows + sent + there * 1_000).saturating_add_signed(by);
         match watch(&mut sentinel, sent * 1_000, received * 1_000, micros) {
-            Some(Oddity::Jumped { by_micros }) => {
+            Some(ClockAnomaly::Jumped { by_micros }) => {
                 prop_assert!((by_micros - by).unsigned_abs() <= most - least, "{} for {}", by_micros, by);
             }
             other => prop_assert!(false, "{:?} for a jump by {} µs", other, by),
@@ -429,7 +429,7 @@ fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
     assert!(size_of::<Lease>() <= 144, "{} bytes", size_of::<Lease>());
 }
 
-fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<Oddity> {
+fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
     let moment = |nanos| Moment::new(nanos, nanos);
     let drift = Drift::new(0.01).expect("a usual drift");
     sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))

@@ -14,7 +14,7 @@ use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{Charter, ClusterId, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
 use crate::quorum::{NodeId, Quorum};
-use crate::sentinel::Oddity;
+use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::time::Moment;
@@ -71,7 +71,7 @@ pub(crate) struct Client {
     /// How often it was told.
     pub(crate) changes: usize,
     /// What it was told of clocks.
-    pub(crate) oddities: Vec<(usize, Oddity)>,
+    pub(crate) oddities: Vec<(usize, ClockAnomaly)>,
     /// Whether its board asks nodes what they remember.
     is_guarded: bool,
     wall_ahead: i64,

@@ -6,7 +6,7 @@ use crate::board::OperationId;
 use crate::claim::{Key, RequestKind};
 use crate::lease::LossReason;
 use crate::membership::Standing;
-use crate::sentinel::Oddity;
+use crate::sentinel::ClockAnomaly;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
 use crate::vote::{ProbationReason, Vote};
@@ -33,8 +33,8 @@ fn glance(world: &mut World, who: usize) {
 
 fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
     let told = world.clients[who].oddities.iter().filter_map(|(node, oddity)| match oddity {
-        Oddity::Jumped { by_micros } => Some((*node, *by_micros)),
-        Oddity::Drifts { .. } => None,
+        ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
+        ClockAnomaly::Drifts { .. } => None,
     });
     told.collect()
 }
@@ -120,7 +120,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         let told: Vec<_> = world.clients[ALICE].oddities.clone();
         assert!((2..=3).contains(&told.len()), "once in the longest ttl: {told:?}");
         for (node, oddity) in told {
-            let Oddity::Drifts { millionths } = oddity else { panic!("{oddity:?}") };
+            let ClockAnomaly::Drifts { millionths } = oddity else { panic!("{oddity:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
         assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has(1, lock));
@@ -275,7 +275,7 @@ fn a_client_that_only_met_the_nodes_knows_their_clocks() {
     world.live(ms(1_000));
     world.set_clock(1, -5_000);
     glance(&mut world, BOB);
-    assert_eq!(world.clients[BOB].oddities, [(1, Oddity::Jumped { by_micros: -5_000_000 })]);
+    assert_eq!(world.clients[BOB].oddities, [(1, ClockAnomaly::Jumped { by_micros: -5_000_000 })]);
 }
 
 #[test]
