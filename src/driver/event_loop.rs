@@ -23,7 +23,7 @@ use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
 use quorlock_proto::board::{Action, Coordinator, Limits, OperationEvent};
-use quorlock_proto::marker::Charter;
+use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
 use quorlock_proto::time::Moment;
@@ -68,7 +68,7 @@ pub(crate) struct Options {
     /// Which nodes may vote; nothing in plain mode.
     pub(crate) members: Option<Membership>,
     /// What all clients of the nodes agree on.
-    pub(crate) charter: Charter,
+    pub(crate) charter: LockClusterConfig,
 }
 
 impl Driver {

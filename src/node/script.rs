@@ -10,7 +10,7 @@ use redis::{Cmd, Script};
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
 use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::fence::Fence;
-use quorlock_proto::marker::Charter;
+use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{Badge, Write};
 use quorlock_proto::quorum::NodeId;
 pub(super) use trials::{end_of_trial, trials, try_line};
@@ -46,7 +46,7 @@ struct PackedBadge {
 
 impl Packer {
     /// A packer for a client on these terms.
-    pub(crate) fn new(charter: Charter, waiter: OwnerToken) -> Self {
+    pub(crate) fn new(charter: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
             keep_millis: charter.retention().as_millis() as u64,
@@ -324,7 +324,7 @@ mod tests {
 
     fn packer() -> Packer {
         let quorum = Quorum::new(3, None).expect("a usual quorum");
-        Packer::new(Charter::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
+        Packer::new(LockClusterConfig::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
     }
 
     #[test]

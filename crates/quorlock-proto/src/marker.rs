@@ -15,13 +15,13 @@ use crate::span::Span;
 
 /// What all clients of a cluster must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Charter {
+pub struct LockClusterConfig {
     quorum: Quorum,
     longest_ttl_millis: u64,
     retention_millis: u64,
 }
 
-impl Charter {
+impl LockClusterConfig {
     /// This many nodes, this quorum, no lock for longer than this, and fences kept for as long as
     /// [usual](usual_retention).
     #[must_use]
@@ -64,7 +64,7 @@ impl Charter {
     }
 }
 
-impl fmt::Display for Charter {
+impl fmt::Display for LockClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
         let s = if nodes == 1 { "" } else { "s" };
@@ -142,7 +142,7 @@ pub struct Marker {
     /// Which cluster the node belongs to.
     pub cluster: ClusterId,
     /// What the clients of that cluster agreed on.
-    pub charter: Charter,
+    pub charter: LockClusterConfig,
     /// Which server wrote it.
     pub incarnation: Incarnation,
     /// Since when the node has had its data, in microseconds of its own clock.
@@ -174,7 +174,7 @@ impl Marker {
         let is_whole = words.next().is_none() && base_micros <= LARGEST_FLOOR;
         is_whole.then(|| Self {
             cluster,
-            charter: Charter::new(quorum, longest_ttl).keeping(retention),
+            charter: LockClusterConfig::new(quorum, longest_ttl).keeping(retention),
             incarnation,
             since_micros,
             written_micros,
@@ -185,11 +185,11 @@ impl Marker {
     /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time, and
     /// the client its own.
     #[must_use]
-    pub fn identity(cluster: ClusterId, charter: Charter) -> Arc<str> {
+    pub fn identity(cluster: ClusterId, charter: LockClusterConfig) -> Arc<str> {
         let mut text = String::new();
         let (nodes, need) = (charter.quorum.nodes(), charter.quorum.need());
         // Writing to a string cannot fail.
-        let Charter { longest_ttl_millis, retention_millis, .. } = charter;
+        let LockClusterConfig { longest_ttl_millis, retention_millis, .. } = charter;
         let _ = write!(
             text,
             "{VERSION} {:032x} {nodes} {need} {longest_ttl_millis} {retention_millis}",
@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_as_it_is_written() {
-        let charter = Charter::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
+        let charter =
+            LockClusterConfig::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
         let identity = Marker::identity(ClusterId::new(0xab), charter);
         let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000 7"))
             .expect("a marker");

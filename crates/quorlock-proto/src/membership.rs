@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::board::OperationId;
-use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Look, Marker};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::sentinel::{ClockAnomaly, ClockMonitor};
@@ -27,7 +27,7 @@ use verdict::{Verdict, verdict};
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
-    charter: Charter,
+    charter: LockClusterConfig,
     drift: Drift,
     /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
     /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
@@ -109,7 +109,7 @@ impl Membership {
     /// A membership under this charter, of nodes that nobody has looked at yet. A node that may have forgotten is given
     /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
     #[must_use]
-    pub fn new(charter: Charter, drift: Drift, founds: bool) -> Self {
+    pub fn new(charter: LockClusterConfig, drift: Drift, founds: bool) -> Self {
         let seats = vec![Seat::default(); charter.quorum().nodes()];
         Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
     }

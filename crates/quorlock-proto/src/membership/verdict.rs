@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Look, Marker};
 use crate::vote::ExclusionReason;
 
 /// What becomes of a node, by what it remembers.
@@ -35,7 +35,7 @@ pub(super) fn verdict(
     look: &Look,
     in_force: Option<ClusterId>,
     all_looked: bool,
-    charter: Charter,
+    charter: LockClusterConfig,
 ) -> Verdict {
     let marker = match look.marker.as_deref() {
         None => {

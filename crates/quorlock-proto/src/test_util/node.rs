@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
-use crate::marker::{Charter, Incarnation, Look};
+use crate::marker::{Incarnation, LockClusterConfig, Look};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
@@ -140,7 +140,7 @@ enum Script {
 
 impl Node {
     /// One whose clients agreed on this.
-    pub fn new(place: usize, charter: Charter) -> Self {
+    pub fn new(place: usize, charter: LockClusterConfig) -> Self {
         Self {
             place,
             data: Data::new(),

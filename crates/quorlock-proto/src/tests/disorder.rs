@@ -9,7 +9,7 @@ use crate::board::{Coordinator, Limits, OperationId};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::RenewalPolicy;
-use crate::marker::{Charter, ClusterId, Incarnation, Look, Marker};
+use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Look, Marker};
 use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::terms::Drift;
@@ -65,12 +65,12 @@ enum Memory {
 }
 
 impl Sight {
-    fn look(&self, charter: Charter) -> Look {
+    fn look(&self, charter: LockClusterConfig) -> Look {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
             Memory::Marker { cluster, is_ours, run, since, written, base } => {
-                let other = Charter::new(charter.quorum(), LONGEST_TTL * 2);
+                let other = LockClusterConfig::new(charter.quorum(), LONGEST_TTL * 2);
                 let charter = if *is_ours { charter } else { other };
                 let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), charter);
                 Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
@@ -160,7 +160,7 @@ proptest! {
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
-        let charter = Charter::new(quorum, LONGEST_TTL);
+        let charter = LockClusterConfig::new(quorum, LONGEST_TTL);
         let mut board = if is_guarded {
             Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
@@ -234,7 +234,7 @@ proptest! {
         founds in any::<bool>(),
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
-        let charter = Charter::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
+        let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
         let mut members = Membership::new(charter, drift(), founds);
         let mut now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut seen: Vec<Option<Look>> = vec![None; nodes];

@@ -10,7 +10,7 @@ use crate::backoff;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken};
 use crate::fence::{FencingToken, LARGEST_FLOOR};
 use crate::lease::Lease;
-use crate::marker::{Charter, ClusterId, Incarnation, Marker};
+use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::sentinel::{ClockAnomaly, ClockMonitor};
@@ -317,7 +317,7 @@ proptest! {
         base_micros in 0..=LARGEST_FLOOR,
     ) {
         let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
-        let charter = Charter::new(quorum, Duration::from_millis(millis));
+        let charter = LockClusterConfig::new(quorum, Duration::from_millis(millis));
         let cluster = ClusterId::new(cluster);
         let identity = Marker::identity(cluster, charter);
         let text = format!("{identity} {incarnation} {since_micros} {written_micros} {base_micros}");

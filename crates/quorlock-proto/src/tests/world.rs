@@ -11,7 +11,7 @@ use crate::attempt::AttemptFailure;
 use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
-use crate::marker::{Charter, ClusterId, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{Declared, Membership, Standing, Write};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
@@ -147,7 +147,7 @@ impl World {
             board: match longest_ttl {
                 Some(longest_ttl) => {
                     let drift = Drift::new(0.01).expect("a usual drift");
-                    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, true);
+                    let members = Membership::new(LockClusterConfig::new(quorum, longest_ttl), drift, true);
                     Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
@@ -164,7 +164,7 @@ impl World {
             is_paused: false,
         };
         let server = |place| Server {
-            node: Node::new(place, Charter::new(quorum, LONGEST_TTL)),
+            node: Node::new(place, LockClusterConfig::new(quorum, LONGEST_TTL)),
             hangs: false,
             excuses: VecDeque::new(),
             ghosts: VecDeque::new(),
@@ -188,7 +188,8 @@ impl World {
 
     /// Somebody declares the nodes a new cluster, as `quorlock init` does.
     pub(crate) fn declare(&mut self) {
-        let identity = Marker::identity(ClusterId::new(0xc1), Charter::new(self.quorum, LONGEST_TTL));
+        let identity =
+            Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, LONGEST_TTL));
         for server in &mut self.servers {
             let write = Write {
                 replaces: None,

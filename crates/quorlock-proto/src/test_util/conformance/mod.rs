@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
-use crate::marker::{Charter, ClusterId, Look, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Look, Marker};
 use crate::membership::{Badge, Write};
 use crate::quorum::Quorum;
 use crate::vote::{ReplyFailure, Vote};
@@ -236,9 +236,9 @@ fn identity() -> std::sync::Arc<str> {
 }
 
 /// What the clients of the node agreed on.
-pub fn charter() -> Charter {
+pub fn charter() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
-    Charter::new(quorum, Duration::from_secs(30)).keeping(KEEP)
+    LockClusterConfig::new(quorum, Duration::from_secs(30)).keeping(KEEP)
 }
 
 const MARKER: &[u8] = b"what we agreed on";

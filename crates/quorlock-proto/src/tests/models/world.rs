@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::claim::RequestKind;
-use crate::marker::{Charter, ClusterId, Incarnation, Marker};
+use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::Quorum;
 use crate::terms::{Drift, LeaseParams};
 use crate::time::Moment;
@@ -117,7 +117,7 @@ impl World {
         };
         let marker = |tick: u8| Marker {
             cluster: ClusterId::new(1),
-            charter: Charter::new(quorum, TICK * u32::from(ttl)),
+            charter: LockClusterConfig::new(quorum, TICK * u32::from(ttl)),
             incarnation: Incarnation::new("run:data"),
             since_micros: wide_of(micros(tick)),
             written_micros: 0,

@@ -7,7 +7,7 @@ use super::memory::{
 use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
-use crate::marker::{Charter, ClusterId, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{Declared, Standing};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Node, Slot};
@@ -273,7 +273,7 @@ fn two_clusters_never_share_a_node() {
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    let charter = Charter::new(ours.quorum(), LONGEST_TTL);
+    let charter = LockClusterConfig::new(ours.quorum(), LONGEST_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
@@ -290,7 +290,7 @@ fn two_clusters_never_share_a_node() {
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text = format!(
         "{} a:b 1 1 0",
-        Marker::identity(ClusterId::new(9), Charter::new(ours.quorum(), LONGEST_TTL))
+        Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), LONGEST_TTL))
     );
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
@@ -395,7 +395,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
 fn memory_gives_way_to_a_node_that_says_otherwise() {
     let mut world = World::guarded(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
-    let identity = Marker::identity(ClusterId::new(9), Charter::new(world.quorum(), LONGEST_TTL));
+    let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), LONGEST_TTL));
     let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
     set_marker(&mut world, 0, &other);
     world.cut(BOB, 0);

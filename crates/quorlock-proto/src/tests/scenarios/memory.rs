@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
 use crate::board::{Coordinator, Limits};
-use crate::marker::{Charter, Marker};
+use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, Standing};
 use crate::quorum::Quorum;
 use crate::terms::Drift;
@@ -69,7 +69,7 @@ pub(super) fn is_on_terms(
     founds: bool,
 ) {
     let drift = Drift::new(0.01).expect("a usual drift");
-    let members = Membership::new(Charter::new(quorum, longest_ttl), drift, founds);
+    let members = Membership::new(LockClusterConfig::new(quorum, longest_ttl), drift, founds);
     let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
     world.clients[who].board = Coordinator::fenced(quorum, limits, members);
 }

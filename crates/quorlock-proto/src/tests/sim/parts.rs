@@ -7,7 +7,7 @@ use super::caller::Task;
 use super::clock::Clocks;
 use super::plan::Plan;
 use crate::board::Coordinator;
-use crate::marker::{Charter, Look};
+use crate::marker::{LockClusterConfig, Look};
 use crate::membership::Membership;
 use crate::test_util::node::{Answer, Command, Data, Node};
 use crate::time::Moment;
@@ -183,7 +183,7 @@ impl Peer {
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
         self.board = if self.is_guarded {
             let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
-            let charter = Charter::new(plan.quorum, longest).keeping(plan.charter().retention());
+            let charter = LockClusterConfig::new(plan.quorum, longest).keeping(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {
