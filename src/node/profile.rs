@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fences::Fences;
-use quorlock_proto::marker::Look;
+use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -19,7 +19,7 @@ pub(crate) struct Profile {
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
     /// What it remembers of its cluster; nothing in plain mode.
-    pub(crate) look: Option<Look>,
+    pub(crate) look: Option<MarkerReading>,
     /// What the fencing numbers on it cost; nothing in plain mode.
     pub(crate) fences: Option<Fences>,
     /// Why it cannot keep lines for those who wait; nothing if it can.

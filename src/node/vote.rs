@@ -9,7 +9,7 @@ use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::claim::{OwnerHash, RequestKind};
-use quorlock_proto::marker::{Incarnation, Look};
+use quorlock_proto::marker::{Incarnation, MarkerReading};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// The vote in a reply to this question.
@@ -84,7 +84,7 @@ pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
 }
 
 /// What a node told of what it remembers; or the vote that it is worth, because it did not.
-pub(crate) fn look(reply: &Reply) -> Result<Look, Vote> {
+pub(crate) fn look(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
         Reply::Error(complaint) => Err(refusal(complaint)),
         Reply::Other(Value::Array(items)) => match &items[..] {
@@ -97,7 +97,7 @@ pub(crate) fn look(reply: &Reply) -> Result<Look, Vote> {
                 ..,
             ] => {
                 let marker = String::from_utf8_lossy(marker);
-                Ok(Look {
+                Ok(MarkerReading {
                     marker: (!marker.is_empty()).then(|| marker.into()),
                     incarnation: Incarnation::new(&String::from_utf8_lossy(incarnation)),
                     evicts: *evicts == 1,

@@ -225,7 +225,7 @@ impl Marker {
 
 /// What a node told when it was asked about its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Look {
+pub struct MarkerReading {
     /// Its marker, if it has one.
     pub marker: Option<Arc<str>>,
     /// Which server it is.
@@ -238,7 +238,7 @@ pub struct Look {
     pub latest_micros: u64,
 }
 
-impl Look {
+impl MarkerReading {
     /// Whether the node's clock was set back so far behind one of before that fences with larger numbers than it would
     /// give may have run out. Half the retention is the limit: fences outlive their number by the whole of it, so half of
     /// it is left for what the clock went on after it was looked at last.

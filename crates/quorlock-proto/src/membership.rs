@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::board::OperationId;
-use crate::marker::{ClusterId, LockClusterConfig, Look, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::sentinel::{ClockAnomaly, ClockMonitor};
@@ -139,7 +139,7 @@ impl Membership {
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.
-    pub fn on_up(&mut self, node: NodeId, look: Look, now: Moment) {
+    pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: Moment) {
         self.seats[node.index()].is_up = true;
         self.on_look(node, Ok(look), now);
     }
@@ -151,7 +151,7 @@ impl Membership {
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
-    pub fn on_look(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+    pub fn on_look(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         self.heard_of(node, &look);
         let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
         let has_told = look.is_ok();
@@ -299,12 +299,12 @@ impl Membership {
         clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
     }
 
-    fn looks(&self) -> impl Iterator<Item = &Look> {
+    fn looks(&self) -> impl Iterator<Item = &MarkerReading> {
         self.seats.iter().filter_map(|seat| seat.look.as_ref())
     }
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
-    fn heard_of(&mut self, node: NodeId, look: &Result<Look, Vote>) {
+    fn heard_of(&mut self, node: NodeId, look: &Result<MarkerReading, Vote>) {
         let Some(Declaring { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
             return;
         };
@@ -341,8 +341,8 @@ impl Membership {
         // some have it already.
         let founders = ClusterId::of_founders(self.looks().map(|look| &look.incarnation));
         let is_founded_by = |seat: &Seat| match &seat.look {
-            Some(Look { marker: None, .. }) => seat.is_up,
-            Some(Look { marker: Some(text), .. }) => {
+            Some(MarkerReading { marker: None, .. }) => seat.is_up,
+            Some(MarkerReading { marker: Some(text), .. }) => {
                 seat.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
             }
             None => false,

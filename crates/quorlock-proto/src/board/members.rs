@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
 use crate::lane::{ExpectedReply, InFlight, LinkState};
-use crate::marker::{ClusterId, Look};
+use crate::marker::{ClusterId, MarkerReading};
 use crate::membership::{Badge, MemberStep, Standing, Write};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
@@ -17,7 +17,7 @@ use crate::vote::{ReplyFailure, Vote};
 impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
     /// [`on_up`](Self::on_up); of no effect in plain mode.
-    pub fn on_connected(&mut self, node: NodeId, look: Look, asked: Moment, now: Moment) {
+    pub fn on_connected(&mut self, node: NodeId, look: MarkerReading, asked: Moment, now: Moment) {
         if let Some(members) = &mut self.members {
             members.on_first_clock(node, asked, look.micros, now);
             members.on_up(node, look, now);
@@ -26,7 +26,7 @@ impl Coordinator {
     }
 
     /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
-    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
             (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
@@ -81,7 +81,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<Look, Vote>, now: Moment) {
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         if let Some(members) = &mut self.members {
             members.on_look(node, look, now);
             self.follow_members(now);

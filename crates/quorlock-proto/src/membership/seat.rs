@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Write;
 use super::verdict::{Badge, Verdict};
-use crate::marker::{Look, Marker};
+use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::ClockMonitor;
 use crate::time::Moment;
@@ -16,7 +16,7 @@ use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 pub(super) struct Seat {
     pub(super) is_up: bool,
     /// What it told last, kept also while it is away.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<MarkerReading>,
     pub(super) verdict: Verdict,
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
@@ -168,7 +168,7 @@ impl Seat {
         self.told = Standing::default();
     }
 
-    pub(super) fn see(&mut self, look: Result<Look, Vote>, now: Moment, again: Moment) {
+    pub(super) fn see(&mut self, look: Result<MarkerReading, Vote>, now: Moment, again: Moment) {
         self.is_looking = false;
         self.look_at = Some(again);
         match look {

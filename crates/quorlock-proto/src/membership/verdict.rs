@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::marker::{ClusterId, LockClusterConfig, Look, Marker};
+use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::vote::ExclusionReason;
 
 /// What becomes of a node, by what it remembers.
@@ -32,7 +32,7 @@ pub struct Badge {
 
 /// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
 pub(super) fn verdict(
-    look: &Look,
+    look: &MarkerReading,
     in_force: Option<ClusterId>,
     all_looked: bool,
     charter: LockClusterConfig,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
-use crate::marker::{Incarnation, LockClusterConfig, Look};
+use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{Badge, Write};
 use crate::mutant::{Mutant, is};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
@@ -97,7 +97,7 @@ pub enum Answer {
     /// A vote, and the node's clock where the reply tells it.
     Vote(Vote, Option<u64>),
     /// What a reading of the marker returned.
-    Look(Result<Look, Vote>),
+    Look(Result<MarkerReading, Vote>),
 }
 
 /// A mistake in one of the scripts, made on purpose.
@@ -199,7 +199,7 @@ impl Node {
     }
 
     /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
-    pub fn look(&mut self, write: Option<&Write>, nanos: u64) -> Look {
+    pub fn look(&mut self, write: Option<&Write>, nanos: u64) -> MarkerReading {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);
         let incarnation = self.incarnation();
@@ -220,7 +220,7 @@ impl Node {
             let value = Some(now.to_string().into_bytes());
             self.data.insert(Slot::Clock, Entry { value, expires: None });
         }
-        Look { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
+        MarkerReading { marker, incarnation, evicts: self.evicts, micros: now, latest_micros }
     }
 
     fn high(&self) -> u64 {

@@ -9,7 +9,7 @@ use crate::board::{Coordinator, Limits, OperationId};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::fence::LARGEST_FLOOR;
 use crate::lease::RenewalPolicy;
-use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Look, Marker};
+use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::terms::Drift;
@@ -65,7 +65,7 @@ enum Memory {
 }
 
 impl Sight {
-    fn look(&self, charter: LockClusterConfig) -> Look {
+    fn look(&self, charter: LockClusterConfig) -> MarkerReading {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
@@ -78,7 +78,7 @@ impl Sight {
         };
         let incarnation = Incarnation::new(&format!("run{}:data", self.run));
         let Self { evicts, micros, latest_micros, .. } = *self;
-        Look { marker, incarnation, evicts, micros, latest_micros }
+        MarkerReading { marker, incarnation, evicts, micros, latest_micros }
     }
 }
 
@@ -237,7 +237,7 @@ proptest! {
         let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
         let mut members = Membership::new(charter, drift(), founds);
         let mut now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
-        let mut seen: Vec<Option<Look>> = vec![None; nodes];
+        let mut seen: Vec<Option<MarkerReading>> = vec![None; nodes];
         let mut known: Vec<Option<Arc<str>>> = vec![None; nodes];
         let mut has_declared = false;
         let mut changed_at: Vec<Option<Moment>> = vec![None; nodes];

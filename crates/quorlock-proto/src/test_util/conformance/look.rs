@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{MARKER, Place, SLACK, Subject, TTL, identity, promises};
-use crate::marker::{Look, Marker};
+use crate::marker::{Marker, MarkerReading};
 use crate::membership::Write;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -27,7 +27,7 @@ promises![
     nothing_is_noted_under_a_marker_of_others,
 ];
 
-fn look(node: &mut (dyn Subject + '_)) -> Look {
+fn look(node: &mut (dyn Subject + '_)) -> MarkerReading {
     node.look(None, false).expect("an answer")
 }
 
@@ -142,7 +142,7 @@ fn another_process_is_another_incarnation(node: &mut dyn Subject) {
     // Some versions keep scripts among their data, so the text comes along.
     let after = node.look(None, true).expect("an answer");
     assert_eq!(after.marker, before.marker, "it kept its data");
-    let run = |look: &Look| look.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
+    let run = |look: &MarkerReading| look.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
     assert_ne!(run(&after), run(&before));
 }
 
@@ -150,7 +150,7 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
     let before = look(node);
     node.change_role();
     let after = look(node);
-    let halves = |look: &Look| {
+    let halves = |look: &MarkerReading| {
         let mut parts = look.incarnation.as_str().split(':').map(str::to_owned);
         (parts.next(), parts.next().expect("a replication id"))
     };

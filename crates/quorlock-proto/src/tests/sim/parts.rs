@@ -7,7 +7,7 @@ use super::caller::Task;
 use super::clock::Clocks;
 use super::plan::Plan;
 use crate::board::Coordinator;
-use crate::marker::{LockClusterConfig, Look};
+use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
 use crate::test_util::node::{Answer, Command, Data, Node};
 use crate::time::Moment;
@@ -106,7 +106,7 @@ pub(super) enum Message {
 }
 
 pub(super) enum Reply {
-    Met(Look),
+    Met(MarkerReading),
     Replica,
     NobodyThere,
     /// The next in line for a key is called; whether others wait behind it, and whether nobody gave the key up.
