@@ -22,7 +22,7 @@ use super::queue::Queue;
 use crate::driver::{Address, Tls, TlsFiles};
 use crate::driver::{CommandSender, Driver, Login, NodeStatusList, Options, Settings, process};
 use crate::observe::{Event, Events, Observer};
-use quorlock_proto::marker::{LockClusterConfig, usual_retention};
+use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
 
 /// Sets up a client. Begin with [`Redlock::builder`].
@@ -268,7 +268,7 @@ impl Builder {
         let Self { node_timeout, connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
-        let keep_fences = self.keep_fences.unwrap_or_else(|| usual_retention(self.longest_ttl));
+        let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.longest_ttl));
         let charter = LockClusterConfig::new(quorum, self.longest_ttl).keeping(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = Queue::new(orders.clone());

@@ -28,7 +28,7 @@ impl LockClusterConfig {
     pub fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
         let charter =
             Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
-        charter.keeping(usual_retention(longest_ttl))
+        charter.keeping(default_retention(longest_ttl))
     }
 
     /// The same, with fences kept for this long.
@@ -75,7 +75,7 @@ impl fmt::Display for LockClusterConfig {
 
 /// For how long fences are kept where nothing else is said: an hour, and twice the longest ttl at the least.
 #[must_use]
-pub fn usual_retention(longest_ttl: Duration) -> Duration {
+pub fn default_retention(longest_ttl: Duration) -> Duration {
     least_retention(longest_ttl).max(Duration::from_secs(3600))
 }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn fences_are_kept_for_twice_the_longest_ttl_at_the_least() {
-        let of = |longest_secs| usual_retention(Duration::from_secs(longest_secs)).as_secs();
+        let of = |longest_secs| default_retention(Duration::from_secs(longest_secs)).as_secs();
         assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
         assert_eq!(least_retention(Duration::from_millis(10)), Duration::from_millis(1_010));
         assert_eq!(least_retention(Duration::from_secs(30)), Duration::from_secs(60));

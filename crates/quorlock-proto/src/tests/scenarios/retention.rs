@@ -13,7 +13,7 @@ use super::memory::{marker, meet_anew};
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::lease::LossReason;
-use crate::marker::usual_retention;
+use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::test_util::node::Mistake;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, Wish, World, ms};
@@ -70,7 +70,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         unseen = unseen.map(|unseen| unseen.saturating_add(visit.after));
         if let Some((node, by)) = visit.set_back {
             // A set-back is seen by a look at what the last one noted.
-            if unseen[node] < usual_retention(LONGEST_TTL) / 2 - ms(1_000) {
+            if unseen[node] < default_retention(LONGEST_TTL) / 2 - ms(1_000) {
                 world.set_clock(node, -(by.as_millis() as i64));
                 unseen[node] = Duration::MAX;
             }
