@@ -76,13 +76,13 @@ impl fmt::Display for LockClusterConfig {
 /// For how long fences are kept where nothing else is said: an hour, and twice the longest ttl at the least.
 #[must_use]
 pub fn default_retention(longest_ttl: Duration) -> Duration {
-    least_retention(longest_ttl).max(Duration::from_secs(3600))
+    min_retention(longest_ttl).max(Duration::from_secs(3600))
 }
 
 /// For how long fences are kept at the least: twice the longest ttl, and a second more than it. Half of it then covers
 /// what a clock goes on between two looks that note it, half the longest ttl, and twice the tolerance.
 #[must_use]
-pub fn least_retention(longest_ttl: Duration) -> Duration {
+pub fn min_retention(longest_ttl: Duration) -> Duration {
     longest_ttl + longest_ttl.max(Duration::from_secs(1))
 }
 
@@ -280,8 +280,8 @@ mod tests {
     fn fences_are_kept_for_twice_the_longest_ttl_at_the_least() {
         let of = |longest_secs| default_retention(Duration::from_secs(longest_secs)).as_secs();
         assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
-        assert_eq!(least_retention(Duration::from_millis(10)), Duration::from_millis(1_010));
-        assert_eq!(least_retention(Duration::from_secs(30)), Duration::from_secs(60));
+        assert_eq!(min_retention(Duration::from_millis(10)), Duration::from_millis(1_010));
+        assert_eq!(min_retention(Duration::from_secs(30)), Duration::from_secs(60));
     }
 
     #[test]

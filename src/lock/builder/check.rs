@@ -10,7 +10,7 @@ use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
-use quorlock_proto::marker::least_retention;
+use quorlock_proto::marker::min_retention;
 use quorlock_proto::quorum::{InvalidQuorum, Quorum};
 use quorlock_proto::span::Span;
 use quorlock_proto::terms::Drift;
@@ -138,7 +138,7 @@ impl Builder {
             ))
             .of("longest_ttl"));
         }
-        let least = least_retention(self.longest_ttl);
+        let least = min_retention(self.longest_ttl);
         if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
             return Err(Invalid::new(format!(
                 "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \
