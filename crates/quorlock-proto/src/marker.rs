@@ -46,7 +46,7 @@ impl LockClusterConfig {
     /// The longest that any lock of the cluster may last without a renewal, and so how long a node that may have
     /// forgotten some is kept from voting.
     #[must_use]
-    pub const fn longest_ttl(&self) -> Duration {
+    pub const fn max_ttl(&self) -> Duration {
         Duration::from_millis(self.longest_ttl_millis)
     }
 
@@ -68,7 +68,7 @@ impl fmt::Display for LockClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
         let s = if nodes == 1 { "" } else { "s" };
-        write!(f, "{nodes} node{s}, a quorum of {need}, a longest ttl of {}", Span(self.longest_ttl()))?;
+        write!(f, "{nodes} node{s}, a quorum of {need}, a longest ttl of {}", Span(self.max_ttl()))?;
         write!(f, ", fences kept for {}", Span(self.retention()))
     }
 }

@@ -153,7 +153,7 @@ impl Membership {
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
     pub fn on_look(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         self.heard_of(node, &look);
-        let pause = self.charter.longest_ttl() / LOOKS_PER_TTL;
+        let pause = self.charter.max_ttl() / LOOKS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
         self.seats[node.index()].see(look, now, now.plus(pause));
@@ -171,7 +171,7 @@ impl Membership {
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
     pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: Moment) {
-        let (seat, longest) = (&mut self.seats[node.index()], self.charter.longest_ttl());
+        let (seat, longest) = (&mut self.seats[node.index()], self.charter.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             seat.doubt_it(now);
@@ -188,7 +188,7 @@ impl Membership {
         micros: u64,
         now: Moment,
     ) -> Option<ClockAnomaly> {
-        let span = self.charter.longest_ttl();
+        let span = self.charter.max_ttl();
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, ClockAnomaly::Jumped { .. }) {
@@ -199,7 +199,7 @@ impl Membership {
 
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
     pub fn on_first_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) {
-        let (drift, span) = (self.drift, self.charter.longest_ttl());
+        let (drift, span) = (self.drift, self.charter.max_ttl());
         let clock = &mut self.seats[node.index()].clock;
         if *clock == ClockMonitor::default() {
             // A single reading shows nothing.
@@ -277,7 +277,7 @@ impl Membership {
         }
         let identity = Marker::identity(cluster, self.charter);
         for seat in &mut self.seats {
-            seat.write(identity.clone(), self.charter.longest_ttl());
+            seat.write(identity.clone(), self.charter.max_ttl());
         }
         if let Some(declaring) = &mut self.declaring {
             declaring.waiting = Some(self.charter.quorum().all());
@@ -387,7 +387,7 @@ impl Membership {
                     verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
                 }
             };
-            seat.decide(verdict, charter.longest_ttl(), now);
+            seat.decide(verdict, charter.max_ttl(), now);
         }
     }
 }
