@@ -269,7 +269,7 @@ impl Builder {
         let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
         let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.longest_ttl));
-        let charter = LockClusterConfig::new(quorum, self.longest_ttl).keeping(keep_fences);
+        let charter = LockClusterConfig::new(quorum, self.longest_ttl).with_retention(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = Queue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };

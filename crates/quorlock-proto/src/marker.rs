@@ -28,12 +28,12 @@ impl LockClusterConfig {
     pub fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
         let charter =
             Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
-        charter.keeping(default_retention(longest_ttl))
+        charter.with_retention(default_retention(longest_ttl))
     }
 
     /// The same, with fences kept for this long.
     #[must_use]
-    pub const fn keeping(self, retention: Duration) -> Self {
+    pub const fn with_retention(self, retention: Duration) -> Self {
         Self { retention_millis: retention.as_millis() as u64, ..self }
     }
 
@@ -174,7 +174,7 @@ impl Marker {
         let is_whole = words.next().is_none() && base_micros <= LARGEST_FLOOR;
         is_whole.then(|| Self {
             cluster,
-            charter: LockClusterConfig::new(quorum, longest_ttl).keeping(retention),
+            charter: LockClusterConfig::new(quorum, longest_ttl).with_retention(retention),
             incarnation,
             since_micros,
             written_micros,

@@ -238,7 +238,7 @@ fn identity() -> std::sync::Arc<str> {
 /// What the clients of the node agreed on.
 pub fn charter() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
-    LockClusterConfig::new(quorum, Duration::from_secs(30)).keeping(KEEP)
+    LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(KEEP)
 }
 
 const MARKER: &[u8] = b"what we agreed on";

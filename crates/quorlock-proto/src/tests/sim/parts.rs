@@ -183,7 +183,8 @@ impl Peer {
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
         self.board = if self.is_guarded {
             let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
-            let charter = LockClusterConfig::new(plan.quorum, longest).keeping(plan.charter().retention());
+            let charter =
+                LockClusterConfig::new(plan.quorum, longest).with_retention(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {

@@ -326,7 +326,7 @@ impl Plan {
 
     /// Fences are kept for as short as may be, so that they run out in a history.
     pub(super) fn charter(&self) -> LockClusterConfig {
-        LockClusterConfig::new(self.quorum, self.longest_ttl).keeping(min_retention(self.longest_ttl))
+        LockClusterConfig::new(self.quorum, self.longest_ttl).with_retention(min_retention(self.longest_ttl))
     }
 
     /// By true time, for how long a node is kept from voting, at least.
