@@ -50,7 +50,7 @@ impl Packer {
         Self {
             bytes: Vec::with_capacity(512),
             keep_millis: charter.retention().as_millis() as u64,
-            forget_millis: charter.forgets_after().as_millis() as u64,
+            forget_millis: charter.forget_after().as_millis() as u64,
             fence_key: String::new(),
             line_key: Vec::new(),
             token: (waiter, waiter.digits()),

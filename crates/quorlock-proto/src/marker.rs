@@ -59,7 +59,7 @@ impl LockClusterConfig {
     /// How far a node's clock must have passed a number before a name may be forgotten: past it, no holder of before is
     /// left who does not know that it has lost the lock, and numbers go on from the clock.
     #[must_use]
-    pub const fn forgets_after(&self) -> Duration {
+    pub const fn forget_after(&self) -> Duration {
         Duration::from_millis(self.longest_ttl_millis + TOLERANCE_MICROS / 1000)
     }
 }

@@ -153,7 +153,7 @@ impl Node {
             evicts: false,
             mistake: None,
             retention_millis: charter.retention().as_millis() as u64,
-            forget_millis: charter.forgets_after().as_millis() as u64,
+            forget_millis: charter.forget_after().as_millis() as u64,
         }
     }
 
