@@ -14,7 +14,7 @@ use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
 use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::marker::MarkerReading;
-use quorlock_proto::membership::{Badge, Write};
+use quorlock_proto::membership::{Badge, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::vote::Vote;
 
@@ -204,7 +204,7 @@ impl Subject for Real {
         (vote(ask.phase, &reply), clock(&reply))
     }
 
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.packer.pack_look(write, form(as_text));
         look(&self.connection.ask(self.packer.bytes()))
     }

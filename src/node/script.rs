@@ -11,7 +11,7 @@ use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
 use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
-use quorlock_proto::membership::{Badge, Write};
+use quorlock_proto::membership::{Badge, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 pub(super) use trials::{end_of_trial, trials, try_line};
 
@@ -133,7 +133,7 @@ impl Packer {
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
-    pub(crate) fn pack_look(&mut self, write: Option<&Write>, form: Form) {
+    pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: Form) {
         self.bytes.clear();
         look(form, write).write_packed_command(&mut self.bytes);
     }
@@ -228,7 +228,7 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     }
 }
 
-fn look(form: Form, write: Option<&Write>) -> Cmd {
+fn look(form: Form, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         Form::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
@@ -236,7 +236,7 @@ fn look(form: Form, write: Option<&Write>) -> Cmd {
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
-        Some(Write { replaces, identity, backdate, written_micros, base_micros }) => {
+        Some(MarkerWrite { replaces, identity, backdate, written_micros, base_micros }) => {
             command.arg(&**identity).arg(replaces.as_deref().unwrap_or_default());
             command.arg(backdate.as_micros() as u64).arg(format!("{written_micros} {base_micros}"));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
-use crate::membership::Write;
+use crate::membership::MarkerWrite;
 use crate::time::{BootTime, Moment};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
@@ -61,7 +61,7 @@ pub enum ExpectedReply {
     /// What the node remembers; in the second try, as text.
     Look {
         /// What it was told to remember.
-        write: Option<Write>,
+        write: Option<MarkerWrite>,
         /// Whether the question went out in full.
         as_text: bool,
     },

@@ -43,7 +43,7 @@ pub struct Membership {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberStep {
     /// Ask the node what it remembers, after it was told what to remember, if anything.
-    Look(NodeId, Option<Write>),
+    Look(NodeId, Option<MarkerWrite>),
     /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
     Opened(NodeId),
     /// The node stands otherwise than before.
@@ -54,7 +54,7 @@ pub enum MemberStep {
 
 /// What a node is told to remember.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Write {
+pub struct MarkerWrite {
     /// Only if this is what it remembers now.
     pub replaces: Option<Arc<str>>,
     /// Cluster and charter.

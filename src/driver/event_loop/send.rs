@@ -3,11 +3,11 @@
 use super::Driver;
 use crate::node::{Form, needs_badge};
 use quorlock_proto::claim::{Request, RequestKind};
-use quorlock_proto::membership::Write;
+use quorlock_proto::membership::MarkerWrite;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 
 impl Driver {
-    pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&Write>, as_text: bool) {
+    pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
         self.packer.pack_look(write, form);

@@ -6,7 +6,7 @@ use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::claim::Request;
 use crate::lease::LossReason;
-use crate::membership::{Declared, Standing, Write};
+use crate::membership::{Declared, MarkerWrite, Standing};
 use crate::quorum::{NodeId, NodeSet};
 use crate::sentinel::ClockAnomaly;
 use crate::time::Moment;
@@ -38,7 +38,7 @@ pub enum Action {
         /// Which node.
         node: NodeId,
         /// What it is told.
-        write: Option<Write>,
+        write: Option<MarkerWrite>,
         /// Whether the script is sent as text.
         as_text: bool,
     },

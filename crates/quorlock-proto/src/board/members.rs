@@ -7,7 +7,7 @@ use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, Oper
 use crate::claim::RequestKind;
 use crate::lane::{ExpectedReply, InFlight, LinkState};
 use crate::marker::{ClusterId, MarkerReading};
-use crate::membership::{Badge, MemberStep, Standing, Write};
+use crate::membership::{Badge, MarkerWrite, MemberStep, Standing};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
@@ -166,7 +166,7 @@ impl Coordinator {
         self.quorum
     }
 
-    fn read_marker(&mut self, node: NodeId, write: Option<Write>, as_text: bool, now: Moment) {
+    fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: Moment) {
         let pending = ExpectedReply::Look { write: write.clone(), as_text };
         self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Write;
+use super::MarkerWrite;
 use super::verdict::{Badge, Verdict};
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
@@ -33,7 +33,7 @@ pub(super) struct Seat {
     /// again.
     pub(super) refusal: Option<Vote>,
     /// What it must be told to remember.
-    to_write: Option<Write>,
+    to_write: Option<MarkerWrite>,
     told: Standing,
 }
 
@@ -88,7 +88,7 @@ impl Seat {
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
 
-    pub(super) fn look_out(&mut self, now: Moment) -> Option<Write> {
+    pub(super) fn look_out(&mut self, now: Moment) -> Option<MarkerWrite> {
         self.is_looking = true;
         let mut write = self.to_write.take()?;
         if write.backdate.is_zero() {
@@ -192,7 +192,7 @@ impl Seat {
         let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
         let set_back = self.look.as_ref().filter(|look| look.latest_micros > look.micros);
         let base_micros = set_back.map_or(before, |look| before.max(look.latest_micros));
-        self.to_write = Some(Write { replaces, identity, backdate, written_micros: 0, base_micros });
+        self.to_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
     pub(super) fn hold_back(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
-use crate::membership::{Badge, Write};
+use crate::membership::{Badge, MarkerWrite};
 use crate::mutant::{Mutant, is};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
@@ -88,7 +88,7 @@ pub struct Command {
     /// What the node is expected to remember, where that matters.
     pub badge: Option<Badge>,
     /// What a request of phase `ReadMarker` writes first.
-    pub write: Option<Write>,
+    pub write: Option<MarkerWrite>,
 }
 
 /// One answer.
@@ -199,12 +199,12 @@ impl Node {
     }
 
     /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
-    pub fn look(&mut self, write: Option<&Write>, nanos: u64) -> MarkerReading {
+    pub fn look(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);
         let incarnation = self.incarnation();
         let now = self.micros(nanos);
-        if let Some(Write { replaces, identity, backdate, written_micros, base_micros }) = write
+        if let Some(MarkerWrite { replaces, identity, backdate, written_micros, base_micros }) = write
             && self.marker().as_deref().unwrap_or_default() == replaces.as_deref().unwrap_or_default()
         {
             let since = now - backdate.as_micros() as u64;

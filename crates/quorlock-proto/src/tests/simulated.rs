@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::marker::MarkerReading;
-use crate::membership::{Badge, Write};
+use crate::membership::{Badge, MarkerWrite};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
 use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::vote::Vote;
@@ -67,7 +67,7 @@ impl Subject for Simulated {
         }
     }
 
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let ask = Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {

@@ -12,7 +12,7 @@ use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{Declared, Membership, Standing, Write};
+use crate::membership::{Declared, MarkerWrite, Membership, Standing};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
@@ -191,7 +191,7 @@ impl World {
         let identity =
             Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, LONGEST_TTL));
         for server in &mut self.servers {
-            let write = Write {
+            let write = MarkerWrite {
                 replaces: None,
                 identity: identity.clone(),
                 backdate: LONGEST_TTL,

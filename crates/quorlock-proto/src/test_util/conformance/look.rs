@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{MARKER, Place, SLACK, Subject, TTL, identity, promises};
 use crate::marker::{Marker, MarkerReading};
-use crate::membership::Write;
+use crate::membership::MarkerWrite;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![
@@ -31,9 +31,9 @@ fn look(node: &mut (dyn Subject + '_)) -> MarkerReading {
     node.look(None, false).expect("an answer")
 }
 
-fn write(replaces: Option<&[u8]>, backdate: Duration) -> Write {
+fn write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
     let replaces = replaces.map(|text| String::from_utf8_lossy(text).into());
-    Write { replaces, identity: identity(), backdate, written_micros: WRITTEN, base_micros: 7 }
+    MarkerWrite { replaces, identity: identity(), backdate, written_micros: WRITTEN, base_micros: 7 }
 }
 
 /// What the writer's clock shows.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::membership::{Badge, Write};
+use crate::membership::{Badge, MarkerWrite};
 use crate::quorum::Quorum;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -29,7 +29,7 @@ pub trait Subject {
     /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
     fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
-    fn look(&mut self, write: Option<&Write>, as_text: bool) -> Result<MarkerReading, Vote>;
+    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.

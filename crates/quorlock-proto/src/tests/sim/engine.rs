@@ -12,7 +12,7 @@ use super::tally::{Invariant, Tally};
 use crate::board::OperationId;
 use crate::claim::Key;
 use crate::marker::{ClusterId, Marker};
-use crate::membership::Write;
+use crate::membership::MarkerWrite;
 use crate::test_util::node::Node;
 use crate::time::Moment;
 
@@ -177,7 +177,7 @@ impl<'a> Sim<'a> {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
             for site in &mut self.sites {
                 let backdate = self.plan.longest_ttl;
-                let write = Write {
+                let write = MarkerWrite {
                     replaces: None,
                     identity: identity.clone(),
                     backdate,

@@ -3,7 +3,7 @@
 use super::engine::Sim;
 use super::tally::Invariant;
 use crate::marker::{ClusterId, Marker};
-use crate::membership::Write;
+use crate::membership::MarkerWrite;
 use crate::quorum::NodeId;
 use crate::test_util::node::Slot;
 
@@ -27,7 +27,7 @@ impl Sim<'_> {
 
     /// A node that remembers nothing is told its cluster on the word of nodes that are there and remember it: of so many
     /// as a quorum needs, or of one by those who knew it. Or all are blank, and become one.
-    pub(super) fn check_write(&mut self, who: usize, node: usize, write: &Write) {
+    pub(super) fn check_write(&mut self, who: usize, node: usize, write: &MarkerWrite) {
         let (peer, window) = (&self.peers[who], self.plan.look_window());
         let is_sane = !peer.is_stranger && peer.undisturbed_since + window < self.nanos;
         if write.replaces.is_some() || self.oracle.declarations > 0 || !is_sane {
