@@ -11,7 +11,7 @@ use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
-use quorlock_proto::membership::Declared;
+use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::terms::LeaseParams;
 use quorlock_proto::time::Moment;
@@ -48,7 +48,7 @@ pub(crate) enum DriverCommand {
     Initialize {
         id: OperationId,
         is_forced: bool,
-        reply: oneshot::Sender<Declared>,
+        reply: oneshot::Sender<InitOutcome>,
     },
     /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
     /// answer is dropped where no node keeps lines.

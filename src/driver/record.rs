@@ -9,7 +9,7 @@ use super::command::{ExtendOutcome, SurveyResult};
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::claim::Key;
-use quorlock_proto::membership::Declared;
+use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::vote::Vote;
 
@@ -39,7 +39,7 @@ pub(super) enum ReplyTo {
     /// Somebody who stands in line on that node.
     Standing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.
-    Declaring(oneshot::Sender<Declared>),
+    Declaring(oneshot::Sender<InitOutcome>),
 }
 
 impl PendingCall {

@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::error::{ConnectError, InitError, NoAnswer};
 use crate::driver::DriverCommand;
-use quorlock_proto::membership::Declared;
+use quorlock_proto::membership::InitOutcome;
 
 /// How a cluster was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,11 @@ impl Builder {
         let answer =
             client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
-            Ok(Declared::Fresh) => Ok(Init::Fresh),
-            Ok(Declared::Already) => Ok(Init::Already),
-            Ok(Declared::NotBlank) => Err(InitError::NotBlank { nodes }),
-            Ok(Declared::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
-            Ok(Declared::Rejected(votes)) => {
+            Ok(InitOutcome::Fresh) => Ok(Init::Fresh),
+            Ok(InitOutcome::Already) => Ok(Init::Already),
+            Ok(InitOutcome::NotBlank) => Err(InitError::NotBlank { nodes }),
+            Ok(InitOutcome::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Ok(InitOutcome::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.known(), report: client.report(votes) })
             }
             Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),

@@ -36,7 +36,7 @@ pub struct Membership {
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     declaring: Option<Declaring>,
-    declared: Option<(OperationId, Declared)>,
+    declared: Option<(OperationId, InitOutcome)>,
 }
 
 /// What must be done about the membership.
@@ -49,7 +49,7 @@ pub enum MemberStep {
     /// The node stands otherwise than before.
     Changed(NodeId, Standing),
     /// A declaration is through.
-    Declared(OperationId, Declared),
+    Declared(OperationId, InitOutcome),
 }
 
 /// What a node is told to remember.
@@ -69,7 +69,7 @@ pub struct MarkerWrite {
 
 /// How a declaration ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Declared {
+pub enum InitOutcome {
     /// The nodes are a new cluster, and vote at once.
     Fresh,
     /// They were a cluster on just these terms already; nothing was changed.
@@ -147,7 +147,7 @@ impl Membership {
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
         self.seats[node.index()].leave();
-        self.end_declaring(Declared::Unreachable);
+        self.end_declaring(InitOutcome::Unreachable);
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
@@ -250,11 +250,11 @@ impl Membership {
         }
     }
 
-    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `Declared` in its
+    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitOutcome` in its
     /// time. Poll next.
     pub fn declare(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
         if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
-            self.declared = Some((of, Declared::Unreachable));
+            self.declared = Some((of, InitOutcome::Unreachable));
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
@@ -272,7 +272,7 @@ impl Membership {
         }
         if !is_forced && !self.looks().all(|look| look.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_declaring(if is_same { Declared::Already } else { Declared::NotBlank });
+            self.end_declaring(if is_same { InitOutcome::Already } else { InitOutcome::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.charter);
@@ -284,7 +284,7 @@ impl Membership {
         }
     }
 
-    fn end_declaring(&mut self, declared: Declared) {
+    fn end_declaring(&mut self, declared: InitOutcome) {
         if let Some(declaring) = self.declaring.take() {
             self.declared = Some((declaring.of, declared));
         }
@@ -320,7 +320,7 @@ impl Membership {
         }
         let answers = std::mem::take(answers);
         let is_done = answers.iter().all(Vote::is_grant);
-        self.end_declaring(if is_done { Declared::Fresh } else { Declared::Rejected(answers) });
+        self.end_declaring(if is_done { InitOutcome::Fresh } else { InitOutcome::Rejected(answers) });
     }
 
     /// Which cluster these nodes are, and how we know.

@@ -6,7 +6,7 @@ use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::claim::Request;
 use crate::lease::LossReason;
-use crate::membership::{Declared, MarkerWrite, Standing};
+use crate::membership::{InitOutcome, MarkerWrite, Standing};
 use crate::quorum::{NodeId, NodeSet};
 use crate::sentinel::ClockAnomaly;
 use crate::time::Moment;
@@ -83,5 +83,5 @@ pub enum OperationEvent {
     /// What the nodes answered to a survey.
     Surveyed(Vec<Vote>),
     /// A cluster was declared, or could not be.
-    Declared(Declared),
+    Declared(InitOutcome),
 }

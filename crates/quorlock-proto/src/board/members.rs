@@ -73,7 +73,7 @@ impl Coordinator {
         self.members.as_ref()?.badge(node)
     }
 
-    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `Declared`.
+    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitOutcome`.
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: Moment) {
         if let Some(members) = &mut self.members {
             members.declare(id, cluster, is_forced);

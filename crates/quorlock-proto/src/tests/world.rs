@@ -12,7 +12,7 @@ use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{Declared, MarkerWrite, Membership, Standing};
+use crate::membership::{InitOutcome, MarkerWrite, Membership, Standing};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Declares the nodes a new cluster, by its own connections.
-    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<Declared> {
+    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitOutcome> {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         self.clients[who].board.initialize(id, ClusterId::new(cluster), is_forced, now);

@@ -6,7 +6,7 @@ use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
 use crate::board::{Action, OperationEvent, OperationId};
 use crate::claim::{OwnerToken, Request, RequestKind};
-use crate::membership::{Declared, Standing};
+use crate::membership::{InitOutcome, Standing};
 use crate::test_util::node::Command;
 
 impl Sim<'_> {
@@ -98,7 +98,7 @@ impl Sim<'_> {
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
             OperationEvent::Declared(declared) => {
                 tell!(self, "client {who}'s declaration: {declared:?}");
-                if *declared == Declared::Fresh {
+                if *declared == InitOutcome::Fresh {
                     self.on_declared();
                 }
             }
