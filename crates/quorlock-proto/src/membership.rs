@@ -35,7 +35,7 @@ pub struct Membership {
     seats: Vec<Seat>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
-    declaring: Option<Declaring>,
+    declaring: Option<PendingInit>,
     declared: Option<(OperationId, InitOutcome)>,
 }
 
@@ -95,7 +95,7 @@ enum Source {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Declaring {
+struct PendingInit {
     of: OperationId,
     cluster: ClusterId,
     is_forced: bool,
@@ -258,7 +258,7 @@ impl Membership {
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
-        self.declaring = Some(Declaring { of, cluster, is_forced, waiting: None, answers });
+        self.declaring = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
         self.begin_declaring();
     }
 
@@ -266,7 +266,7 @@ impl Membership {
     /// there is to replace.
     fn begin_declaring(&mut self) {
         let is_settled = !self.seats.iter().any(Seat::is_being_asked);
-        let Some(Declaring { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
+        let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
         if !is_settled {
             return;
         }
@@ -305,7 +305,7 @@ impl Membership {
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
     fn heard_of(&mut self, node: NodeId, look: &Result<MarkerReading, Vote>) {
-        let Some(Declaring { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
+        let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
