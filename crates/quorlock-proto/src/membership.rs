@@ -332,7 +332,7 @@ impl Membership {
             .map(|marker| marker.cluster)
             .collect();
         let quorum = self.charter.quorum();
-        let enough = carriers_needed(quorum);
+        let enough = min_vouchers(quorum);
         let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
         if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
             return Some((*id, Source::Nodes));
@@ -378,7 +378,7 @@ impl Membership {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
                     let is_vouched_for =
-                        carriers >= carriers_needed(charter.quorum()) || carriers > 0 && seat.was_member();
+                        carriers >= min_vouchers(charter.quorum()) || carriers > 0 && seat.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::Founding => true,
                         Source::Nodes => look.marker.is_some() || is_vouched_for,
@@ -394,7 +394,7 @@ impl Membership {
 
 /// How many must say which cluster a blank node belongs to. Where a quorum is all nodes, one that forgot could never be
 /// taken back if q had to.
-fn carriers_needed(quorum: Quorum) -> usize {
+fn min_vouchers(quorum: Quorum) -> usize {
     quorum.need().min(quorum.nodes() - 1).max(1)
 }
 
