@@ -159,7 +159,7 @@ impl Membership {
         self.seats[node.index()].see(look, now, now.plus(pause));
         if has_told {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
-            self.judge(now);
+            self.evaluate(now);
         }
         self.begin_declaring();
     }
@@ -365,7 +365,7 @@ impl Membership {
     }
 
     /// Decides anew who votes.
-    fn judge(&mut self, now: Moment) {
+    fn evaluate(&mut self, now: Moment) {
         let in_force = self.cluster_in_force();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
