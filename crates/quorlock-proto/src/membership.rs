@@ -270,7 +270,7 @@ impl Membership {
         if !is_settled {
             return;
         }
-        if !is_forced && !self.looks().all(|look| look.marker.is_none()) {
+        if !is_forced && !self.reads().all(|look| look.marker.is_none()) {
             let is_same = self.is_one_cluster();
             self.end_declaring(if is_same { InitOutcome::Already } else { InitOutcome::NotBlank });
             return;
@@ -292,14 +292,14 @@ impl Membership {
 
     /// Whether all nodes remember one cluster, and our charter.
     fn is_one_cluster(&self) -> bool {
-        let markers = self.looks().map(|look| look.marker.as_deref().and_then(Marker::parse));
+        let markers = self.reads().map(|look| look.marker.as_deref().and_then(Marker::parse));
         let clusters =
             markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
         let clusters: Vec<Option<ClusterId>> = clusters.collect();
         clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
     }
 
-    fn looks(&self) -> impl Iterator<Item = &MarkerReading> {
+    fn reads(&self) -> impl Iterator<Item = &MarkerReading> {
         self.seats.iter().filter_map(|seat| seat.look.as_ref())
     }
 
@@ -326,7 +326,7 @@ impl Membership {
     /// Which cluster these nodes are, and how we know.
     fn cluster_in_force(&self) -> Option<(ClusterId, Source)> {
         let carried: Vec<ClusterId> = self
-            .looks()
+            .reads()
             .filter_map(|look| Marker::parse(look.marker.as_deref()?))
             .filter(|marker| marker.charter == self.charter)
             .map(|marker| marker.cluster)
@@ -339,7 +339,7 @@ impl Membership {
         }
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
-        let founders = ClusterId::of_founders(self.looks().map(|look| &look.incarnation));
+        let founders = ClusterId::of_founders(self.reads().map(|look| &look.incarnation));
         let is_founded_by = |seat: &Seat| match &seat.look {
             Some(MarkerReading { marker: None, .. }) => seat.is_up,
             Some(MarkerReading { marker: Some(text), .. }) => {
