@@ -152,7 +152,7 @@ impl Membership {
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
     pub fn on_look(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
-        self.heard_of(node, &look);
+        self.on_init_reply(node, &look);
         let pause = self.charter.max_ttl() / LOOKS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
@@ -304,7 +304,7 @@ impl Membership {
     }
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
-    fn heard_of(&mut self, node: NodeId, look: &Result<MarkerReading, Vote>) {
+    fn on_init_reply(&mut self, node: NodeId, look: &Result<MarkerReading, Vote>) {
         let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
             return;
         };
