@@ -324,7 +324,7 @@ impl Membership {
     }
 
     /// Which cluster these nodes are, and how we know.
-    fn cluster_in_force(&self) -> Option<(ClusterId, Source)> {
+    fn current_cluster(&self) -> Option<(ClusterId, Source)> {
         let carried: Vec<ClusterId> = self
             .reads()
             .filter_map(|look| Marker::parse(look.marker.as_deref()?))
@@ -366,7 +366,7 @@ impl Membership {
 
     /// Decides anew who votes.
     fn evaluate(&mut self, now: Moment) {
-        let in_force = self.cluster_in_force();
+        let in_force = self.current_cluster();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
         let charter = self.charter;
