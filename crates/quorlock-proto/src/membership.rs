@@ -356,7 +356,7 @@ impl Membership {
     }
 
     /// How many nodes that are connected carry this cluster's id.
-    fn carriers_up(&self, cluster: ClusterId) -> usize {
+    fn vouchers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
         let is_there = |seat: &Seat| seat.is_up || is(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
@@ -370,7 +370,7 @@ impl Membership {
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
         let charter = self.charter;
-        let carriers = in_force.map_or(0, |(cluster, _)| self.carriers_up(cluster));
+        let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
         for seat in &mut self.seats {
             let verdict = match &seat.look {
                 None => Verdict::Undecided,
