@@ -161,7 +161,7 @@ impl Membership {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
             self.evaluate(now);
         }
-        self.begin_declaring();
+        self.begin_init();
     }
 
     /// A vote said that the node is not what we know. Poll next.
@@ -259,12 +259,12 @@ impl Membership {
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
         self.declaring = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
-        self.begin_declaring();
+        self.begin_init();
     }
 
     /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
     /// there is to replace.
-    fn begin_declaring(&mut self) {
+    fn begin_init(&mut self) {
         let is_settled = !self.seats.iter().any(Seat::is_being_asked);
         let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
         if !is_settled {
