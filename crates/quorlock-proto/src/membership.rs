@@ -147,7 +147,7 @@ impl Membership {
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
         self.seats[node.index()].leave();
-        self.end_declaring(InitOutcome::Unreachable);
+        self.end_init(InitOutcome::Unreachable);
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
@@ -272,7 +272,7 @@ impl Membership {
         }
         if !is_forced && !self.reads().all(|look| look.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_declaring(if is_same { InitOutcome::Already } else { InitOutcome::NotBlank });
+            self.end_init(if is_same { InitOutcome::Already } else { InitOutcome::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.charter);
@@ -284,7 +284,7 @@ impl Membership {
         }
     }
 
-    fn end_declaring(&mut self, declared: InitOutcome) {
+    fn end_init(&mut self, declared: InitOutcome) {
         if let Some(declaring) = self.declaring.take() {
             self.declared = Some((declaring.of, declared));
         }
@@ -320,7 +320,7 @@ impl Membership {
         }
         let answers = std::mem::take(answers);
         let is_done = answers.iter().all(Vote::is_grant);
-        self.end_declaring(if is_done { InitOutcome::Fresh } else { InitOutcome::Rejected(answers) });
+        self.end_init(if is_done { InitOutcome::Fresh } else { InitOutcome::Rejected(answers) });
     }
 
     /// Which cluster these nodes are, and how we know.
