@@ -252,7 +252,7 @@ impl Membership {
 
     /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitOutcome` in its
     /// time. Poll next.
-    pub fn declare(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
+    pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
         if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
             self.declared = Some((of, InitOutcome::Unreachable));
             return;

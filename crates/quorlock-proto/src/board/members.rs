@@ -76,7 +76,7 @@ impl Coordinator {
     /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitOutcome`.
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: Moment) {
         if let Some(members) = &mut self.members {
-            members.declare(id, cluster, is_forced);
+            members.initialize(id, cluster, is_forced);
             self.follow_members(now);
         }
     }

@@ -262,7 +262,7 @@ proptest! {
                 MemberInput::Clock(micros) => drop(members.on_clock(node, now.minus(ms(3)), micros, now)),
                 MemberInput::Declare(is_forced) => {
                     has_declared = true;
-                    members.declare(1, ClusterId::new(1), is_forced);
+                    members.initialize(1, ClusterId::new(1), is_forced);
                 }
                 MemberInput::Pass(millis) => now = now.plus(ms(millis)),
             }
