@@ -141,7 +141,7 @@ impl Membership {
     /// The node is connected; this is what it told in the handshake. Poll next.
     pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: Moment) {
         self.seats[node.index()].is_up = true;
-        self.on_look(node, Ok(look), now);
+        self.on_marker_reading(node, Ok(look), now);
     }
 
     /// The node is not connected any more. What it was is remembered. Poll next.
@@ -151,7 +151,7 @@ impl Membership {
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
-    pub fn on_look(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
+    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         self.on_init_reply(node, &look);
         let pause = self.charter.max_ttl() / LOOKS_PER_TTL;
         let has_told = look.is_ok();

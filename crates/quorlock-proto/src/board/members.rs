@@ -83,7 +83,7 @@ impl Coordinator {
 
     pub(super) fn on_seen(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         if let Some(members) = &mut self.members {
-            members.on_look(node, look, now);
+            members.on_marker_reading(node, look, now);
             self.follow_members(now);
         }
     }

@@ -254,7 +254,7 @@ proptest! {
                     if look.is_some() {
                         seen[node.index()].clone_from(&look);
                     }
-                    members.on_look(node, look.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
+                    members.on_marker_reading(node, look.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_changed(node, now),
