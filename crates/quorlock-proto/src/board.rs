@@ -153,7 +153,7 @@ impl Coordinator {
         // probation.
         let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
         let stranger =
-            |node| terms?.absence(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
+            |node| terms?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
         let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);
@@ -401,7 +401,7 @@ struct Voters<'a> {
 impl Voters<'_> {
     fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
         let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
-        absence.or_else(|| self.members.and_then(|members| members.absence(node, now)))
+        absence.or_else(|| self.members.and_then(|members| members.implicit_vote(node, now)))
     }
 
     fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {

@@ -209,7 +209,7 @@ impl Membership {
 
     /// The vote of a node that need not be asked for a lock, because it may not vote.
     #[must_use]
-    pub fn absence(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    pub fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
         self.absence_until(node, now, |held_back| held_back.votes_from)
     }
 

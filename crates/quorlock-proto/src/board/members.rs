@@ -51,7 +51,7 @@ impl Coordinator {
             return;
         };
         self.actions.push_back(Action::ClockAnomaly(node, oddity));
-        let worth = self.members.as_ref().and_then(|members| members.absence(node, now));
+        let worth = self.members.as_ref().and_then(|members| members.implicit_vote(node, now));
         if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (oddity, worth) {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
@@ -140,7 +140,7 @@ impl Coordinator {
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
                 let absence = match phase {
                     RequestKind::Renew | RequestKind::Reacquire => members.absence_to_holders(node, now),
-                    _ => members.absence(node, now),
+                    _ => members.implicit_vote(node, now),
                 };
                 return match absence {
                     None => vote,
