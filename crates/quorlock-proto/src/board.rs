@@ -406,7 +406,7 @@ impl Voters<'_> {
 
     fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
         let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
-        absence.or_else(|| self.members.and_then(|members| members.absence_to_holders(node, now)))
+        absence.or_else(|| self.members.and_then(|members| members.implicit_vote_for_holders(node, now)))
     }
 }
 

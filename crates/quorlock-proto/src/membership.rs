@@ -215,7 +215,7 @@ impl Membership {
 
     /// The same for those who hold a lock already.
     #[must_use]
-    pub fn absence_to_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    pub fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
         self.absence_until(node, now, |held_back| held_back.ends)
     }
 

@@ -139,7 +139,9 @@ impl Coordinator {
             Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),
             Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
                 let absence = match phase {
-                    RequestKind::Renew | RequestKind::Reacquire => members.absence_to_holders(node, now),
+                    RequestKind::Renew | RequestKind::Reacquire => {
+                        members.implicit_vote_for_holders(node, now)
+                    }
                     _ => members.implicit_vote(node, now),
                 };
                 return match absence {
