@@ -210,16 +210,16 @@ impl Membership {
     /// The vote of a node that need not be asked for a lock, because it may not vote.
     #[must_use]
     pub fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
-        self.absence_until(node, now, |held_back| held_back.votes_from)
+        self.implicit_vote_until(node, now, |held_back| held_back.votes_from)
     }
 
     /// The same for those who hold a lock already.
     #[must_use]
     pub fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
-        self.absence_until(node, now, |held_back| held_back.ends)
+        self.implicit_vote_until(node, now, |held_back| held_back.ends)
     }
 
-    fn absence_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
+    fn implicit_vote_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
             Verdict::Member(_) => match &seat.holds_back {
