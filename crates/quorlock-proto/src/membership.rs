@@ -243,7 +243,7 @@ impl Membership {
 
     /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
-    pub fn badge(&self, node: NodeId) -> Option<&Badge> {
+    pub fn expected_marker(&self, node: NodeId) -> Option<&Badge> {
         match &self.seats[node.index()].verdict {
             Verdict::Member(badge) => Some(badge),
             Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => None,

@@ -70,7 +70,7 @@ impl Coordinator {
     /// mode.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&Badge> {
-        self.members.as_ref()?.badge(node)
+        self.members.as_ref()?.expected_marker(node)
     }
 
     /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitOutcome`.

@@ -279,7 +279,7 @@ proptest! {
             prop_assert!(members.wake_at().is_none_or(|at| !now.is_due(at)), "woken at once, again");
             for node in charter.quorum().all().iter() {
                 let place = node.index();
-                let badge = members.badge(node).map(|badge| badge.marker.clone());
+                let badge = members.expected_marker(node).map(|badge| badge.marker.clone());
                 if let Some(badge) = &badge {
                     if known[place].as_ref().is_some_and(|known| known != badge) {
                         changed_at[place] = Some(now);
