@@ -153,7 +153,7 @@ impl Membership {
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
         self.on_init_reply(node, &look);
-        let pause = self.charter.max_ttl() / LOOKS_PER_TTL;
+        let pause = self.charter.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
         self.seats[node.index()].see(look, now, now.plus(pause));
@@ -399,6 +399,6 @@ fn min_vouchers(quorum: Quorum) -> usize {
 }
 
 /// INFO is asked again this often, for what changes under a connection that stays.
-const LOOKS_PER_TTL: u32 = 4;
+const READS_PER_TTL: u32 = 4;
 /// The same, where the node refused to tell or to be told.
 const LOOK_RETRY: Duration = Duration::from_secs(1);
