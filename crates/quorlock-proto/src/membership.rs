@@ -155,7 +155,7 @@ impl Membership {
         self.on_init_reply(node, &look);
         let pause = self.charter.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
-        let pause = if has_told { pause } else { pause.min(LOOK_RETRY) };
+        let pause = if has_told { pause } else { pause.min(READ_RETRY) };
         self.seats[node.index()].see(look, now, now.plus(pause));
         if has_told {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
@@ -401,4 +401,4 @@ fn min_vouchers(quorum: Quorum) -> usize {
 /// INFO is asked again this often, for what changes under a connection that stays.
 const READS_PER_TTL: u32 = 4;
 /// The same, where the node refused to tell or to be told.
-const LOOK_RETRY: Duration = Duration::from_secs(1);
+const READ_RETRY: Duration = Duration::from_secs(1);
