@@ -14,7 +14,7 @@ use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
 use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::marker::MarkerReading;
-use quorlock_proto::membership::{Badge, MarkerWrite};
+use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::vote::Vote;
 
@@ -194,7 +194,7 @@ impl Subject for Real {
         }
     }
 
-    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
         self.packer.pack(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_badge(ask) {

@@ -11,7 +11,7 @@ use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
 use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
-use quorlock_proto::membership::{Badge, MarkerWrite};
+use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 pub(super) use trials::{end_of_trial, trials, try_line};
 
@@ -40,7 +40,7 @@ pub(crate) struct Packer {
 
 #[derive(Default)]
 struct PackedBadge {
-    badge: Option<Badge>,
+    badge: Option<ExpectedMarker>,
     bytes: Vec<u8>,
 }
 
@@ -144,7 +144,7 @@ impl Packer {
     }
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
-    pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&Badge>) -> &[u8] {
+    pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
         if self.badges.len() <= node.index() {
             self.badges.resize_with(node.index() + 1, PackedBadge::default);
         }
@@ -365,7 +365,7 @@ mod tests {
             };
             let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
-                let badge = Badge { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
+                let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.pack(&ask, Form::Hash);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));

@@ -8,7 +8,7 @@ mod seat;
 mod verdict;
 
 pub use seat::Standing;
-pub use verdict::Badge;
+pub use verdict::ExpectedMarker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,7 +243,7 @@ impl Membership {
 
     /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
-    pub fn expected_marker(&self, node: NodeId) -> Option<&Badge> {
+    pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.seats[node.index()].verdict {
             Verdict::Member(badge) => Some(badge),
             Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => None,

@@ -7,7 +7,7 @@ use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, Oper
 use crate::claim::RequestKind;
 use crate::lane::{ExpectedReply, InFlight, LinkState};
 use crate::marker::{ClusterId, MarkerReading};
-use crate::membership::{Badge, MarkerWrite, MemberStep, Standing};
+use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, Standing};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
@@ -69,7 +69,7 @@ impl Coordinator {
     /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
     /// mode.
     #[must_use]
-    pub fn expected_marker(&self, node: NodeId) -> Option<&Badge> {
+    pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         self.members.as_ref()?.expected_marker(node)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::MarkerWrite;
-use super::verdict::{Badge, Verdict};
+use super::verdict::{ExpectedMarker, Verdict};
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::ClockMonitor;
@@ -229,7 +229,7 @@ impl Seat {
     }
 
     /// It remembers what it should: from when on does it vote.
-    fn on_member(&mut self, badge: &Badge, probation: Duration, now: Moment) {
+    fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: Moment) {
         let is_new = self.known.as_ref() != Some(&badge.marker);
         let is_trusted = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
         if is_new && self.known.is_some() && !is_trusted {

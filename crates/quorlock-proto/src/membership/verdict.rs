@@ -12,7 +12,7 @@ pub(super) enum Verdict {
     #[default]
     Undecided,
     /// It votes once it is past its probation.
-    Member(Badge),
+    Member(ExpectedMarker),
     /// It must be told to remember this cluster and charter.
     ToMark(Arc<str>),
     /// It may not vote.
@@ -21,7 +21,7 @@ pub(super) enum Verdict {
 
 /// What a node is expected to remember.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Badge {
+pub struct ExpectedMarker {
     /// Its marker, to the letter.
     pub marker: Arc<str>,
     /// From when on it votes, in microseconds of its own clock.
@@ -68,7 +68,7 @@ pub(super) fn verdict(
         {
             Verdict::ToMark(Marker::identity(marker.cluster, charter))
         }
-        Some(_) => Verdict::Member(Badge {
+        Some(_) => Verdict::Member(ExpectedMarker {
             marker: look.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),

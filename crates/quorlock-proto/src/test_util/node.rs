@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
-use crate::membership::{Badge, MarkerWrite};
+use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::mutant::{Mutant, is};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
@@ -86,7 +86,7 @@ pub struct Command {
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
-    pub badge: Option<Badge>,
+    pub badge: Option<ExpectedMarker>,
     /// What a request of phase `ReadMarker` writes first.
     pub write: Option<MarkerWrite>,
 }
@@ -443,7 +443,7 @@ impl Node {
     }
 
     /// The scripts `grant`, `hold` and `retake`.
-    fn ballot(&mut self, ask: &Request, fence: Fence, badge: Option<&Badge>, nanos: u64) -> Vote {
+    fn ballot(&mut self, ask: &Request, fence: Fence, badge: Option<&ExpectedMarker>, nanos: u64) -> Vote {
         let now = self.micros(nanos);
         if let Some(refusal) = self.other_type(&Slot::Marker) {
             return Vote::Unknown(refusal);
@@ -554,7 +554,7 @@ impl Node {
         if is_outranked { Vote::FencedOut { fence: told(stands_at) } } else { Vote::Granted }
     }
 
-    fn forget(&mut self, key: &Key, badge: Option<&Badge>, now: u64) -> Vote {
+    fn forget(&mut self, key: &Key, badge: Option<&ExpectedMarker>, now: u64) -> Vote {
         if badge.is_none_or(|badge| self.text(&Slot::Marker).as_deref() != Some(&*badge.marker)) {
             return Vote::Unknown(ReplyFailure::MarkerMismatch);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::marker::MarkerReading;
-use crate::membership::{Badge, MarkerWrite};
+use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
 use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::vote::Vote;
@@ -59,7 +59,7 @@ impl Subject for Simulated {
         self.node.load_scripts();
     }
 
-    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>) {
+    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
         let command = Command { ask: ask.clone(), as_text, badge: badge.cloned(), write: None };
         match self.run(&command) {
             Answer::Vote(vote, clock) => (vote, clock),

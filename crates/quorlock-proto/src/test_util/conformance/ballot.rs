@@ -6,7 +6,7 @@ use super::{
     BALLOTS, OURS, Place, SLACK, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
 };
 use crate::claim::RequestKind;
-use crate::membership::Badge;
+use crate::membership::ExpectedMarker;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![
@@ -77,7 +77,8 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
 fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
     for phase in BALLOTS {
         prepare(node, phase);
-        let badge = Badge { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
+        let badge =
+            ExpectedMarker { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
         let ask = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
         let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
@@ -91,7 +92,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
     for phase in BALLOTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
-            let badge = Badge { votes_from_micros: node.micros() - early, ..node.badge() };
+            let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.badge() };
             let ask = question(phase, Some(any_fence(phase)));
             let (vote, _) = node.ask(&ask, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
 use crate::claim::RequestKind;
-use crate::membership::Badge;
+use crate::membership::ExpectedMarker;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![
@@ -96,13 +96,14 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
 fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     node.badge();
     node.set_fence(7);
-    let theirs = Badge { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
+    let theirs =
+        ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
         let (vote, _) = node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
-    let badge = Badge { votes_from_micros: u64::MAX / 2, ..node.badge() };
+    let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.badge() };
     assert_eq!(node.ask(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 

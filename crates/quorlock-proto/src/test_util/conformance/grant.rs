@@ -8,7 +8,7 @@ use super::{
 };
 use crate::claim::RequestKind;
 use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
-use crate::membership::Badge;
+use crate::membership::ExpectedMarker;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![
@@ -112,7 +112,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
             node.set_fence(last);
         }
         let votes_from_micros = node.micros();
-        let badge = Badge { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
+        let badge = ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
         let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.ask(&ask, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
@@ -131,7 +131,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let badge = Badge { numbers_above, ..node.badge() };
+                let badge = ExpectedMarker { numbers_above, ..node.badge() };
                 let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.ask(&ask, Some(&badge), false);
                 let clock = clock.expect("a clock");

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::membership::{Badge, MarkerWrite};
+use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::quorum::Quorum;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -27,7 +27,7 @@ pub trait Subject {
     /// Nothing stands there, and every script is known.
     fn reset(&mut self);
     /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
-    fn ask(&mut self, ask: &Request, badge: Option<&Badge>, as_text: bool) -> (Vote, Option<u64>);
+    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
     fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
@@ -136,12 +136,12 @@ impl dyn Subject + '_ {
     }
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
-    fn badge(&mut self) -> Badge {
+    fn badge(&mut self) -> ExpectedMarker {
         if self.stands(Place::Marker).is_none() {
             self.set(Place::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
-        Badge { marker, votes_from_micros: 0, numbers_above: 0 }
+        ExpectedMarker { marker, votes_from_micros: 0, numbers_above: 0 }
     }
 
     fn set_fence(&mut self, number: u64) {
