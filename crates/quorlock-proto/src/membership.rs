@@ -22,7 +22,7 @@ use crate::terms::Drift;
 use crate::time::Moment;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use seat::{HoldBack, Seat};
-use verdict::{Verdict, verdict};
+use verdict::{Eligibility, verdict};
 
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -222,16 +222,16 @@ impl Membership {
     fn implicit_vote_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
-            Verdict::Member(_) => match &seat.holds_back {
+            Eligibility::Member(_) => match &seat.holds_back {
                 Some(it) if !now.is_due(until(it)) => {
                     Some(Vote::OnProbation { remaining: until(it).since(now), doubt: it.doubt })
                 }
                 _ => None,
             },
-            Verdict::Undecided | Verdict::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
-            Verdict::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
-            Verdict::ToMark(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
-            Verdict::Barred(bar) => Some(Vote::Excluded(bar.clone())),
+            Eligibility::Undecided | Eligibility::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
+            Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
+            Eligibility::ToMark(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
+            Eligibility::Barred(bar) => Some(Vote::Excluded(bar.clone())),
         }
     }
 
@@ -245,8 +245,8 @@ impl Membership {
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.seats[node.index()].verdict {
-            Verdict::Member(badge) => Some(badge),
-            Verdict::Undecided | Verdict::ToMark(_) | Verdict::Barred(_) => None,
+            Eligibility::Member(badge) => Some(badge),
+            Eligibility::Undecided | Eligibility::ToMark(_) | Eligibility::Barred(_) => None,
         }
     }
 
@@ -373,7 +373,7 @@ impl Membership {
         let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
         for seat in &mut self.seats {
             let verdict = match &seat.look {
-                None => Verdict::Undecided,
+                None => Eligibility::Undecided,
                 Some(look) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::MarkerWrite;
-use super::verdict::{ExpectedMarker, Verdict};
+use super::verdict::{Eligibility, ExpectedMarker};
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::ClockMonitor;
@@ -17,7 +17,7 @@ pub(super) struct Seat {
     pub(super) is_up: bool,
     /// What it told last, kept also while it is away.
     pub(super) look: Option<MarkerReading>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Eligibility,
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
     /// It does not vote yet.
@@ -99,7 +99,7 @@ impl Seat {
 
     /// Whether its probation has ended, told once: who holds a lock may come back to it.
     pub(super) fn opens(&mut self, now: Moment) -> bool {
-        let is_member = self.is_up && matches!(self.verdict, Verdict::Member(_));
+        let is_member = self.is_up && matches!(self.verdict, Eligibility::Member(_));
         match &mut self.holds_back {
             Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
                 it.is_open = true;
@@ -119,10 +119,10 @@ impl Seat {
             return None;
         }
         let standing = match (&self.verdict, self.holds_back) {
-            (Verdict::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
-            (Verdict::Undecided | Verdict::ToMark(_), _) => self.undecided(),
-            (Verdict::Barred(bar), _) => Standing::Barred(bar.clone()),
-            (Verdict::Member(_), None) => Standing::Voting,
+            (Eligibility::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
+            (Eligibility::Undecided | Eligibility::ToMark(_), _) => self.undecided(),
+            (Eligibility::Barred(bar), _) => Standing::Barred(bar.clone()),
+            (Eligibility::Member(_), None) => Standing::Voting,
         };
         if let (Standing::Doubtful(new, doubt), Standing::Doubtful(told, same)) = (&standing, &self.told)
             && doubt == same
@@ -183,7 +183,7 @@ impl Seat {
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
     pub(super) fn doubt_it(&mut self, now: Moment) {
-        self.verdict = Verdict::Undecided;
+        self.verdict = Eligibility::Undecided;
         self.look_at = Some(now);
     }
 
@@ -202,27 +202,27 @@ impl Seat {
         }
     }
 
-    pub(super) fn decide(&mut self, verdict: Verdict, probation: Duration, now: Moment) {
-        if let Verdict::ToMark(identity) = &verdict
+    pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: Moment) {
+        if let Eligibility::ToMark(identity) = &verdict
             && self.is_up
             && !self.is_looking
             && self.to_write.is_none()
         {
             self.write(identity.clone(), Duration::ZERO);
         }
-        if !matches!(verdict, Verdict::ToMark(_)) {
+        if !matches!(verdict, Eligibility::ToMark(_)) {
             self.refusal = None;
         }
         let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
         self.verdict = match verdict {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
-            Verdict::Member(_) | Verdict::ToMark(_) | Verdict::Undecided if evicts => {
-                Verdict::Barred(ExclusionReason::EvictionEnabled)
+            Eligibility::Member(_) | Eligibility::ToMark(_) | Eligibility::Undecided if evicts => {
+                Eligibility::Barred(ExclusionReason::EvictionEnabled)
             }
-            Verdict::Member(badge) => {
+            Eligibility::Member(badge) => {
                 self.on_member(&badge, probation, now);
-                Verdict::Member(badge)
+                Eligibility::Member(badge)
             }
             verdict => verdict,
         };

@@ -7,7 +7,7 @@ use crate::vote::ExclusionReason;
 
 /// What becomes of a node, by what it remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Verdict {
+pub(super) enum Eligibility {
     /// Nobody can tell yet.
     #[default]
     Undecided,
@@ -36,28 +36,28 @@ pub(super) fn verdict(
     in_force: Option<ClusterId>,
     all_looked: bool,
     charter: LockClusterConfig,
-) -> Verdict {
+) -> Eligibility {
     let marker = match look.marker.as_deref() {
         None => {
             return match in_force {
-                Some(cluster) => Verdict::ToMark(Marker::identity(cluster, charter)),
-                None if all_looked => Verdict::Barred(ExclusionReason::Uninitialized),
-                None => Verdict::Undecided,
+                Some(cluster) => Eligibility::ToMark(Marker::identity(cluster, charter)),
+                None if all_looked => Eligibility::Barred(ExclusionReason::Uninitialized),
+                None => Eligibility::Undecided,
             };
         }
         Some(text) => Marker::parse(text),
     };
     let Some(marker) = marker else {
-        return Verdict::Barred(ExclusionReason::Unsupported(
+        return Eligibility::Barred(ExclusionReason::Unsupported(
             "`quorlock:node` is taken: it holds something that is no marker".into(),
         ));
     };
     if marker.charter != charter {
         let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
-        return Verdict::Barred(ExclusionReason::ClusterMismatch(words.into()));
+        return Eligibility::Barred(ExclusionReason::ClusterMismatch(words.into()));
     }
     match in_force {
-        Some(cluster) if cluster != marker.cluster => Verdict::Barred(ExclusionReason::ClusterMismatch(
+        Some(cluster) if cluster != marker.cluster => Eligibility::Barred(ExclusionReason::ClusterMismatch(
             "most of the nodes given belong to a different one".into(),
         )),
         // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
@@ -66,18 +66,18 @@ pub(super) fn verdict(
                 || marker.since_micros > look.micros
                 || look.was_set_back(charter.retention()) && marker.base_micros < look.latest_micros =>
         {
-            Verdict::ToMark(Marker::identity(marker.cluster, charter))
+            Eligibility::ToMark(Marker::identity(marker.cluster, charter))
         }
-        Some(_) => Verdict::Member(ExpectedMarker {
+        Some(_) => Eligibility::Member(ExpectedMarker {
             marker: look.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),
         }),
-        None if all_looked => Verdict::Barred(ExclusionReason::ClusterMismatch(
+        None if all_looked => Eligibility::Barred(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"
                 .into(),
         )),
-        None => Verdict::Undecided,
+        None => Eligibility::Undecided,
     }
 }
