@@ -228,9 +228,11 @@ impl Membership {
                 }
                 _ => None,
             },
-            Eligibility::Undecided | Eligibility::ToMark(_) if seat.refusal.is_some() => seat.refusal.clone(),
+            Eligibility::Undecided | Eligibility::NeedsMarker(_) if seat.refusal.is_some() => {
+                seat.refusal.clone()
+            }
             Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
-            Eligibility::ToMark(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
+            Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
             Eligibility::Barred(bar) => Some(Vote::Excluded(bar.clone())),
         }
     }
@@ -246,7 +248,7 @@ impl Membership {
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.seats[node.index()].verdict {
             Eligibility::Member(badge) => Some(badge),
-            Eligibility::Undecided | Eligibility::ToMark(_) | Eligibility::Barred(_) => None,
+            Eligibility::Undecided | Eligibility::NeedsMarker(_) | Eligibility::Barred(_) => None,
         }
     }
 

@@ -120,7 +120,7 @@ impl Seat {
         }
         let standing = match (&self.verdict, self.holds_back) {
             (Eligibility::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
-            (Eligibility::Undecided | Eligibility::ToMark(_), _) => self.undecided(),
+            (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
             (Eligibility::Barred(bar), _) => Standing::Barred(bar.clone()),
             (Eligibility::Member(_), None) => Standing::Voting,
         };
@@ -203,21 +203,21 @@ impl Seat {
     }
 
     pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: Moment) {
-        if let Eligibility::ToMark(identity) = &verdict
+        if let Eligibility::NeedsMarker(identity) = &verdict
             && self.is_up
             && !self.is_looking
             && self.to_write.is_none()
         {
             self.write(identity.clone(), Duration::ZERO);
         }
-        if !matches!(verdict, Eligibility::ToMark(_)) {
+        if !matches!(verdict, Eligibility::NeedsMarker(_)) {
             self.refusal = None;
         }
         let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
         self.verdict = match verdict {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
-            Eligibility::Member(_) | Eligibility::ToMark(_) | Eligibility::Undecided if evicts => {
+            Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Undecided if evicts => {
                 Eligibility::Barred(ExclusionReason::EvictionEnabled)
             }
             Eligibility::Member(badge) => {

@@ -14,7 +14,7 @@ pub(super) enum Eligibility {
     /// It votes once it is past its probation.
     Member(ExpectedMarker),
     /// It must be told to remember this cluster and charter.
-    ToMark(Arc<str>),
+    NeedsMarker(Arc<str>),
     /// It may not vote.
     Barred(ExclusionReason),
 }
@@ -40,7 +40,7 @@ pub(super) fn verdict(
     let marker = match look.marker.as_deref() {
         None => {
             return match in_force {
-                Some(cluster) => Eligibility::ToMark(Marker::identity(cluster, charter)),
+                Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, charter)),
                 None if all_looked => Eligibility::Barred(ExclusionReason::Uninitialized),
                 None => Eligibility::Undecided,
             };
@@ -66,7 +66,7 @@ pub(super) fn verdict(
                 || marker.since_micros > look.micros
                 || look.was_set_back(charter.retention()) && marker.base_micros < look.latest_micros =>
         {
-            Eligibility::ToMark(Marker::identity(marker.cluster, charter))
+            Eligibility::NeedsMarker(Marker::identity(marker.cluster, charter))
         }
         Some(_) => Eligibility::Member(ExpectedMarker {
             marker: look.marker.clone().unwrap_or_default(),
