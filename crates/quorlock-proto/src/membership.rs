@@ -21,7 +21,7 @@ use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::Drift;
 use crate::time::Moment;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
-use seat::{HoldBack, Seat};
+use seat::{HoldBack, Member};
 use verdict::{Eligibility, verdict};
 
 /// What is known of every node's memory.
@@ -32,7 +32,7 @@ pub struct Membership {
     /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
     /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
     founds: bool,
-    seats: Vec<Seat>,
+    seats: Vec<Member>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     declaring: Option<PendingInit>,
@@ -110,7 +110,7 @@ impl Membership {
     /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
     #[must_use]
     pub fn new(charter: LockClusterConfig, drift: Drift, founds: bool) -> Self {
-        let seats = vec![Seat::default(); charter.quorum().nodes()];
+        let seats = vec![Member::default(); charter.quorum().nodes()];
         Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
     }
 
@@ -135,7 +135,7 @@ impl Membership {
     /// When to [`poll`](Self::poll) again, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
-        self.seats.iter().filter_map(Seat::wake_at).reduce(Moment::earlier)
+        self.seats.iter().filter_map(Member::wake_at).reduce(Moment::earlier)
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.
@@ -267,7 +267,7 @@ impl Membership {
     /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
     /// there is to replace.
     fn begin_init(&mut self) {
-        let is_settled = !self.seats.iter().any(Seat::is_being_asked);
+        let is_settled = !self.seats.iter().any(Member::is_being_asked);
         let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
         if !is_settled {
             return;
@@ -342,7 +342,7 @@ impl Membership {
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
         let founders = ClusterId::of_founders(self.reads().map(|look| &look.incarnation));
-        let is_founded_by = |seat: &Seat| match &seat.look {
+        let is_founded_by = |seat: &Member| match &seat.look {
             Some(MarkerReading { marker: None, .. }) => seat.is_up,
             Some(MarkerReading { marker: Some(text), .. }) => {
                 seat.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
@@ -359,10 +359,10 @@ impl Membership {
 
     /// How many nodes that are connected carry this cluster's id.
     fn vouchers_up(&self, cluster: ClusterId) -> usize {
-        let marker = |seat: &Seat| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let is_there = |seat: &Seat| seat.is_up || is(Mutant::AbsentNodesVouch);
+        let marker = |seat: &Member| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
+        let is_there = |seat: &Member| seat.is_up || is(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
-        let carries = |seat: &&Seat| is_there(seat) && marker(seat).is_some_and(is_of_it);
+        let carries = |seat: &&Member| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()
     }
 

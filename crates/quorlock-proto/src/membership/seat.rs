@@ -13,7 +13,7 @@ use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 /// What is known of one node's memory and clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Seat {
+pub(super) struct Member {
     pub(super) is_up: bool,
     /// What it told last, kept also while it is away.
     pub(super) look: Option<MarkerReading>,
@@ -63,7 +63,7 @@ pub enum Standing {
     Barred(ExclusionReason),
 }
 
-impl Seat {
+impl Member {
     /// When it must be looked at again.
     pub(super) fn look_at(&self) -> Option<Moment> {
         self.look_at.filter(|_| self.is_up && !self.is_looking)
