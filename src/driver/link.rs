@@ -14,7 +14,7 @@ use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings
 use quorlock_proto::backoff;
 use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::line;
-use quorlock_proto::membership::Standing;
+use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -198,16 +198,16 @@ impl Link {
     }
 
     /// What the node's memory and clock are worth. Its connection stays.
-    pub(super) fn set_voting_status(&mut self, standing: &Standing) {
+    pub(super) fn set_voting_status(&mut self, standing: &VotingStatus) {
         self.status.probation = None;
         match standing {
-            Standing::Barred(bar) => self.status.state = NodeState::Excluded(bar.clone()),
-            Standing::Doubtful(until, doubt) => {
+            VotingStatus::Barred(bar) => self.status.state = NodeState::Excluded(bar.clone()),
+            VotingStatus::Doubtful(until, doubt) => {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, reason: *doubt });
             }
-            Standing::Undecided(fault) => self.status.state = NodeState::Unverified(fault.clone()),
-            Standing::Voting => self.status.state = NodeState::Up,
+            VotingStatus::Undecided(fault) => self.status.state = NodeState::Unverified(fault.clone()),
+            VotingStatus::Voting => self.status.state = NodeState::Up,
         }
     }
 

@@ -7,7 +7,7 @@
 mod seat;
 mod verdict;
 
-pub use seat::Standing;
+pub use seat::VotingStatus;
 pub use verdict::ExpectedMarker;
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub enum MemberStep {
     /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
     Opened(NodeId),
     /// The node stands otherwise than before.
-    Changed(NodeId, Standing),
+    Changed(NodeId, VotingStatus),
     /// A declaration is through.
     Declared(OperationId, InitOutcome),
 }

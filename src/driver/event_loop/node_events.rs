@@ -9,7 +9,7 @@ use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
 use quorlock_proto::claim::RequestKind;
-use quorlock_proto::membership::Standing;
+use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::sentinel::ClockAnomaly;
 use quorlock_proto::time::Moment;
@@ -140,20 +140,20 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &Standing, now: Moment) {
+    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &VotingStatus, now: Moment) {
         let link = &mut self.links[node.index()];
         link.set_voting_status(standing);
         let node = &*link.status.address;
         match standing {
-            Standing::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
-            Standing::Doubtful(until, doubt) => {
+            VotingStatus::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
+            VotingStatus::Doubtful(until, doubt) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
             }
-            Standing::Undecided(Some(fault)) => {
+            VotingStatus::Undecided(Some(fault)) => {
                 self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
             }
-            Standing::Undecided(None) | Standing::Voting => {}
+            VotingStatus::Undecided(None) | VotingStatus::Voting => {}
         }
         self.is_news = true;
     }

@@ -6,7 +6,7 @@ use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::claim::Request;
 use crate::lease::LossReason;
-use crate::membership::{InitOutcome, MarkerWrite, Standing};
+use crate::membership::{InitOutcome, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
 use crate::sentinel::ClockAnomaly;
 use crate::time::Moment;
@@ -43,7 +43,7 @@ pub enum Action {
         as_text: bool,
     },
     /// The node stands otherwise than before.
-    VotingStatus(NodeId, Standing),
+    VotingStatus(NodeId, VotingStatus),
     /// The node's clock is odd.
     ClockAnomaly(NodeId, ClockAnomaly),
     /// Give up this node's connection, and dial it anew.

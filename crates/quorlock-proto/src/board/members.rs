@@ -7,7 +7,7 @@ use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, Oper
 use crate::claim::RequestKind;
 use crate::lane::{ExpectedReply, InFlight, LinkState};
 use crate::marker::{ClusterId, MarkerReading};
-use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, Standing};
+use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
@@ -94,7 +94,7 @@ impl Coordinator {
                 MemberStep::Look(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
                 MemberStep::Changed(node, standing) => {
-                    let is_voting = standing == Standing::Voting;
+                    let is_voting = standing == VotingStatus::Voting;
                     self.actions.push_back(Action::VotingStatus(node, standing));
                     if is_voting {
                         self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);

@@ -34,7 +34,7 @@ pub(super) struct Member {
     pub(super) refusal: Option<Vote>,
     /// What it must be told to remember.
     to_write: Option<MarkerWrite>,
-    told: Standing,
+    told: VotingStatus,
 }
 
 /// Until when a node does not vote, by our own clock.
@@ -52,7 +52,7 @@ pub(super) struct HoldBack {
 
 /// How a node stands, for people to see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum VotingStatus {
     /// Not decided yet; if the node itself is in the way, how it failed.
     Undecided(Option<ReplyFailure>),
     /// It votes.
@@ -71,7 +71,7 @@ impl Member {
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<Moment> {
-        let told = self.holds_back.filter(|_| matches!(self.told, Standing::Doubtful(..)));
+        let told = self.holds_back.filter(|_| matches!(self.told, VotingStatus::Doubtful(..)));
         told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
@@ -110,7 +110,7 @@ impl Member {
     }
 
     /// The standing, if it is another than was told last.
-    pub(super) fn change(&mut self, now: Moment) -> Option<Standing> {
+    pub(super) fn change(&mut self, now: Moment) -> Option<VotingStatus> {
         if self.holds_back.is_some_and(|it| now.is_due(it.votes_from)) {
             self.holds_back = None;
         }
@@ -119,12 +119,13 @@ impl Member {
             return None;
         }
         let standing = match (&self.verdict, self.holds_back) {
-            (Eligibility::Member(_), Some(it)) => Standing::Doubtful(it.votes_from, it.doubt),
+            (Eligibility::Member(_), Some(it)) => VotingStatus::Doubtful(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
-            (Eligibility::Barred(bar), _) => Standing::Barred(bar.clone()),
-            (Eligibility::Member(_), None) => Standing::Voting,
+            (Eligibility::Barred(bar), _) => VotingStatus::Barred(bar.clone()),
+            (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
-        if let (Standing::Doubtful(new, doubt), Standing::Doubtful(told, same)) = (&standing, &self.told)
+        if let (VotingStatus::Doubtful(new, doubt), VotingStatus::Doubtful(told, same)) =
+            (&standing, &self.told)
             && doubt == same
             && new.since(*told) < WORTH_TELLING
             && told.since(*new) < WORTH_TELLING
@@ -137,16 +138,16 @@ impl Member {
         })
     }
 
-    fn undecided(&self) -> Standing {
+    fn undecided(&self) -> VotingStatus {
         match &self.refusal {
-            Some(Vote::Excluded(bar)) => Standing::Barred(bar.clone()),
-            Some(Vote::Unknown(fault)) => Standing::Undecided(Some(fault.clone())),
-            _ => Standing::Undecided(None),
+            Some(Vote::Excluded(bar)) => VotingStatus::Barred(bar.clone()),
+            Some(Vote::Unknown(fault)) => VotingStatus::Undecided(Some(fault.clone())),
+            _ => VotingStatus::Undecided(None),
         }
     }
 
     pub(super) fn is_voting(&self) -> bool {
-        self.told == Standing::Voting
+        self.told == VotingStatus::Voting
     }
 
     /// Whether its next answer may tell of another marker than the last.
@@ -165,7 +166,7 @@ impl Member {
         self.to_write = None;
         self.look_at = None;
         // Whoever comes back is told of anew.
-        self.told = Standing::default();
+        self.told = VotingStatus::default();
     }
 
     pub(super) fn see(&mut self, look: Result<MarkerReading, Vote>, now: Moment, again: Moment) {
@@ -254,7 +255,7 @@ impl Member {
     }
 }
 
-impl Default for Standing {
+impl Default for VotingStatus {
     fn default() -> Self {
         Self::Undecided(None)
     }

@@ -12,7 +12,7 @@ use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{InitOutcome, MarkerWrite, Membership, Standing};
+use crate::membership::{InitOutcome, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
@@ -67,7 +67,7 @@ pub(crate) struct Client {
     holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
-    pub(crate) standings: Vec<Option<Standing>>,
+    pub(crate) standings: Vec<Option<VotingStatus>>,
     /// How often it was told.
     pub(crate) changes: usize,
     /// What it was told of clocks.

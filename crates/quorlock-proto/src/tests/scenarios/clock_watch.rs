@@ -5,7 +5,7 @@ use crate::attempt::FailureReason;
 use crate::board::OperationId;
 use crate::claim::{Key, RequestKind};
 use crate::lease::LossReason;
-use crate::membership::Standing;
+use crate::membership::VotingStatus;
 use crate::sentinel::ClockAnomaly;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
@@ -40,7 +40,7 @@ fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
 }
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
-    matches!(world.clients[who].standings[node], Some(Standing::Doubtful(_, ProbationReason::ClockJump)))
+    matches!(world.clients[who].standings[node], Some(VotingStatus::Doubtful(_, ProbationReason::ClockJump)))
 }
 
 fn renewal(world: &mut World, lock: OperationId) {

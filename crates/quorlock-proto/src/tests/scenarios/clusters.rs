@@ -8,7 +8,7 @@ use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::RequestKind;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{InitOutcome, Standing};
+use crate::membership::{InitOutcome, VotingStatus};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Node, Slot};
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
@@ -83,8 +83,8 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     world.drive();
     // Asked again and again, it stands no other way in between.
     for _ in 0..3 {
-        assert_eq!(standing(&world, ALICE, 0), Standing::Undecided(Some(full.clone())));
-        assert_eq!(standing(&world, ALICE, 1), Standing::Barred(denied.clone()));
+        assert_eq!(standing(&world, ALICE, 0), VotingStatus::Undecided(Some(full.clone())));
+        assert_eq!(standing(&world, ALICE, 1), VotingStatus::Barred(denied.clone()));
         let votes = try_to_take(&mut world, ALICE).votes;
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
         world.live(ms(700));
@@ -425,6 +425,6 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     world.live(NO_VOTE + ms(1));
     for who in [ALICE, BOB] {
         let standings: Vec<_> = (0..3).map(|node| standing(&world, who, node)).collect();
-        assert_eq!(standings, vec![Standing::Voting; 3], "client {who}");
+        assert_eq!(standings, vec![VotingStatus::Voting; 3], "client {who}");
     }
 }

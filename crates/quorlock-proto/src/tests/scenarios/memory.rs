@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attempt::AttemptFailure;
 use crate::board::{Coordinator, Limits};
 use crate::marker::{LockClusterConfig, Marker};
-use crate::membership::{Membership, Standing};
+use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
 use crate::terms::Drift;
 use crate::test_util::node::{Data, Entry, Slot};
@@ -24,24 +24,24 @@ pub(super) fn blank(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(LONGEST_TTL))
 }
 
-pub(super) fn standing(world: &World, who: usize, node: usize) -> Standing {
+pub(super) fn standing(world: &World, who: usize, node: usize) -> VotingStatus {
     world.clients[who].standings[node].clone().unwrap_or_default()
 }
 
 pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
-    standing(world, who, node) == Standing::Voting
+    standing(world, who, node) == VotingStatus::Voting
 }
 
 pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
     match standing(world, who, node) {
-        Standing::Doubtful(_, doubt) => Some(doubt),
+        VotingStatus::Doubtful(_, doubt) => Some(doubt),
         _ => None,
     }
 }
 
 pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
     match standing(world, who, node) {
-        Standing::Barred(bar) => Some(bar),
+        VotingStatus::Barred(bar) => Some(bar),
         _ => None,
     }
 }

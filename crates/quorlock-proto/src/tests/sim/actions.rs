@@ -6,7 +6,7 @@ use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
 use crate::board::{Action, OperationEvent, OperationId};
 use crate::claim::{OwnerToken, Request, RequestKind};
-use crate::membership::{InitOutcome, Standing};
+use crate::membership::{InitOutcome, VotingStatus};
 use crate::test_util::node::Command;
 
 impl Sim<'_> {
@@ -35,7 +35,7 @@ impl Sim<'_> {
                     }
                 }
                 Action::VotingStatus(node, standing) => {
-                    self.peers[who].votes[node.index()] = standing == Standing::Voting;
+                    self.peers[who].votes[node.index()] = standing == VotingStatus::Voting;
                     self.note_trouble_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
                 }
