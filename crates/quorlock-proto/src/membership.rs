@@ -21,7 +21,7 @@ use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::Drift;
 use crate::time::Moment;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
-use seat::{HoldBack, Member};
+use seat::{Member, ProbationState};
 use verdict::{Eligibility, verdict};
 
 /// What is known of every node's memory.
@@ -219,7 +219,12 @@ impl Membership {
         self.implicit_vote_until(node, now, |held_back| held_back.ends)
     }
 
-    fn implicit_vote_until(&self, node: NodeId, now: Moment, until: fn(&HoldBack) -> Moment) -> Option<Vote> {
+    fn implicit_vote_until(
+        &self,
+        node: NodeId,
+        now: Moment,
+        until: fn(&ProbationState) -> Moment,
+    ) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
             Eligibility::Member(_) => match &seat.holds_back {

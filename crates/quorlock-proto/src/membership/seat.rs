@@ -21,7 +21,7 @@ pub(super) struct Member {
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
     /// It does not vote yet.
-    pub(super) holds_back: Option<HoldBack>,
+    pub(super) holds_back: Option<ProbationState>,
     pub(super) clock: ClockMonitor,
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
@@ -39,7 +39,7 @@ pub(super) struct Member {
 
 /// Until when a node does not vote, by our own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct HoldBack {
+pub(super) struct ProbationState {
     /// When all that it may have forgotten is over. Locks that are held come back to it from then on.
     pub(super) ends: Moment,
     /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
@@ -199,7 +199,7 @@ impl Member {
     pub(super) fn hold_back(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
         if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
-            self.holds_back = Some(HoldBack { ends, votes_from, doubt, is_open: false });
+            self.holds_back = Some(ProbationState { ends, votes_from, doubt, is_open: false });
         }
     }
 
