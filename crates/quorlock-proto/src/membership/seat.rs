@@ -127,8 +127,8 @@ impl Member {
         if let (VotingStatus::Doubtful(new, doubt), VotingStatus::Doubtful(told, same)) =
             (&standing, &self.told)
             && doubt == same
-            && new.since(*told) < WORTH_TELLING
-            && told.since(*new) < WORTH_TELLING
+            && new.since(*told) < MIN_REPORTED_PROBATION
+            && told.since(*new) < MIN_REPORTED_PROBATION
         {
             return None;
         }
@@ -289,4 +289,4 @@ const LEAST_GRACE: Duration = Duration::from_millis(100);
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
-const WORTH_TELLING: Duration = Duration::from_millis(100);
+const MIN_REPORTED_PROBATION: Duration = Duration::from_millis(100);
