@@ -282,10 +282,10 @@ fn moved(at: Moment, from: u64, to: u64) -> Moment {
 
 /// How much sooner than all others holders may come to a node whose probation has ended.
 fn grace(probation: Duration) -> Duration {
-    (probation / 60).max(LEAST_GRACE)
+    (probation / 60).max(MIN_GRACE)
 }
 
-const LEAST_GRACE: Duration = Duration::from_millis(100);
+const MIN_GRACE: Duration = Duration::from_millis(100);
 /// By how much a writer's clock may be ahead of ours and still be believed.
 const WRITER_AHEAD_MICROS: u64 = 1_000_000;
 /// Two looks never agree to the microsecond when a probation ends.
