@@ -201,7 +201,7 @@ impl Link {
     pub(super) fn set_voting_status(&mut self, standing: &VotingStatus) {
         self.status.probation = None;
         match standing {
-            VotingStatus::Barred(bar) => self.status.state = NodeState::Excluded(bar.clone()),
+            VotingStatus::Excluded(bar) => self.status.state = NodeState::Excluded(bar.clone()),
             VotingStatus::Doubtful(until, doubt) => {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, reason: *doubt });

@@ -145,7 +145,7 @@ impl Driver {
         link.set_voting_status(standing);
         let node = &*link.status.address;
         match standing {
-            VotingStatus::Barred(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
+            VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
             VotingStatus::Doubtful(until, doubt) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });

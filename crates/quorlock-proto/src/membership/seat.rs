@@ -60,7 +60,7 @@ pub enum VotingStatus {
     /// It will vote when this has come on our boot clock.
     Doubtful(Moment, ProbationReason),
     /// It may not vote.
-    Barred(ExclusionReason),
+    Excluded(ExclusionReason),
 }
 
 impl Member {
@@ -121,7 +121,7 @@ impl Member {
         let standing = match (&self.verdict, self.holds_back) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::Doubtful(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
-            (Eligibility::Barred(bar), _) => VotingStatus::Barred(bar.clone()),
+            (Eligibility::Barred(bar), _) => VotingStatus::Excluded(bar.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
         if let (VotingStatus::Doubtful(new, doubt), VotingStatus::Doubtful(told, same)) =
@@ -140,7 +140,7 @@ impl Member {
 
     fn undecided(&self) -> VotingStatus {
         match &self.refusal {
-            Some(Vote::Excluded(bar)) => VotingStatus::Barred(bar.clone()),
+            Some(Vote::Excluded(bar)) => VotingStatus::Excluded(bar.clone()),
             Some(Vote::Unknown(fault)) => VotingStatus::Undecided(Some(fault.clone())),
             _ => VotingStatus::Undecided(None),
         }

@@ -41,7 +41,7 @@ pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationR
 
 pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
     match standing(world, who, node) {
-        VotingStatus::Barred(bar) => Some(bar),
+        VotingStatus::Excluded(bar) => Some(bar),
         _ => None,
     }
 }
