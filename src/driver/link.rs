@@ -202,7 +202,7 @@ impl Link {
         self.status.probation = None;
         match standing {
             VotingStatus::Excluded(bar) => self.status.state = NodeState::Excluded(bar.clone()),
-            VotingStatus::Doubtful(until, doubt) => {
+            VotingStatus::OnProbation(until, doubt) => {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, reason: *doubt });
             }

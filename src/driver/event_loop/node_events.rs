@@ -146,7 +146,7 @@ impl Driver {
         let node = &*link.status.address;
         match standing {
             VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeBarred { node, bar }),
-            VotingStatus::Doubtful(until, doubt) => {
+            VotingStatus::OnProbation(until, doubt) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
             }

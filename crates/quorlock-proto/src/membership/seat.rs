@@ -58,7 +58,7 @@ pub enum VotingStatus {
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.
-    Doubtful(Moment, ProbationReason),
+    OnProbation(Moment, ProbationReason),
     /// It may not vote.
     Excluded(ExclusionReason),
 }
@@ -71,7 +71,7 @@ impl Member {
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<Moment> {
-        let told = self.holds_back.filter(|_| matches!(self.told, VotingStatus::Doubtful(..)));
+        let told = self.holds_back.filter(|_| matches!(self.told, VotingStatus::OnProbation(..)));
         told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
@@ -119,12 +119,12 @@ impl Member {
             return None;
         }
         let standing = match (&self.verdict, self.holds_back) {
-            (Eligibility::Member(_), Some(it)) => VotingStatus::Doubtful(it.votes_from, it.doubt),
+            (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
             (Eligibility::Barred(bar), _) => VotingStatus::Excluded(bar.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
-        if let (VotingStatus::Doubtful(new, doubt), VotingStatus::Doubtful(told, same)) =
+        if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
             (&standing, &self.told)
             && doubt == same
             && new.since(*told) < MIN_REPORTED_PROBATION

@@ -40,7 +40,10 @@ fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
 }
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
-    matches!(world.clients[who].standings[node], Some(VotingStatus::Doubtful(_, ProbationReason::ClockJump)))
+    matches!(
+        world.clients[who].standings[node],
+        Some(VotingStatus::OnProbation(_, ProbationReason::ClockJump))
+    )
 }
 
 fn renewal(world: &mut World, lock: OperationId) {

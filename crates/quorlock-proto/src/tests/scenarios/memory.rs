@@ -34,7 +34,7 @@ pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
 
 pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
     match standing(world, who, node) {
-        VotingStatus::Doubtful(_, doubt) => Some(doubt),
+        VotingStatus::OnProbation(_, doubt) => Some(doubt),
         _ => None,
     }
 }
