@@ -206,7 +206,7 @@ impl Link {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, reason: *doubt });
             }
-            VotingStatus::Undecided(fault) => self.status.state = NodeState::Unverified(fault.clone()),
+            VotingStatus::Unverified(fault) => self.status.state = NodeState::Unverified(fault.clone()),
             VotingStatus::Voting => self.status.state = NodeState::Up,
         }
     }

@@ -150,10 +150,10 @@ impl Driver {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
             }
-            VotingStatus::Undecided(Some(fault)) => {
+            VotingStatus::Unverified(Some(fault)) => {
                 self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
             }
-            VotingStatus::Undecided(None) | VotingStatus::Voting => {}
+            VotingStatus::Unverified(None) | VotingStatus::Voting => {}
         }
         self.is_news = true;
     }

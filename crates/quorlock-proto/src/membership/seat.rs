@@ -54,7 +54,7 @@ pub(super) struct ProbationState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum VotingStatus {
     /// Not decided yet; if the node itself is in the way, how it failed.
-    Undecided(Option<ReplyFailure>),
+    Unverified(Option<ReplyFailure>),
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.
@@ -141,8 +141,8 @@ impl Member {
     fn undecided(&self) -> VotingStatus {
         match &self.refusal {
             Some(Vote::Excluded(bar)) => VotingStatus::Excluded(bar.clone()),
-            Some(Vote::Unknown(fault)) => VotingStatus::Undecided(Some(fault.clone())),
-            _ => VotingStatus::Undecided(None),
+            Some(Vote::Unknown(fault)) => VotingStatus::Unverified(Some(fault.clone())),
+            _ => VotingStatus::Unverified(None),
         }
     }
 
@@ -257,7 +257,7 @@ impl Member {
 
 impl Default for VotingStatus {
     fn default() -> Self {
-        Self::Undecided(None)
+        Self::Unverified(None)
     }
 }
 

@@ -83,7 +83,7 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     world.drive();
     // Asked again and again, it stands no other way in between.
     for _ in 0..3 {
-        assert_eq!(standing(&world, ALICE, 0), VotingStatus::Undecided(Some(full.clone())));
+        assert_eq!(standing(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
         assert_eq!(standing(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
         let votes = try_to_take(&mut world, ALICE).votes;
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
