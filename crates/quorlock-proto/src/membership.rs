@@ -166,7 +166,7 @@ impl Membership {
 
     /// A vote said that the node is not what we know. Poll next.
     pub fn on_changed(&mut self, node: NodeId, now: Moment) {
-        self.seats[node.index()].doubt_it(now);
+        self.seats[node.index()].invalidate(now);
     }
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
@@ -174,7 +174,7 @@ impl Membership {
         let (seat, longest) = (&mut self.seats[node.index()], self.charter.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
-            seat.doubt_it(now);
+            seat.invalidate(now);
         } else {
             seat.hold_back(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
         }

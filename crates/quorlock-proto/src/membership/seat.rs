@@ -183,7 +183,7 @@ impl Member {
     }
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
-    pub(super) fn doubt_it(&mut self, now: Moment) {
+    pub(super) fn invalidate(&mut self, now: Moment) {
         self.verdict = Eligibility::Undecided;
         self.look_at = Some(now);
     }
