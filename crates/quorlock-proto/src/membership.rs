@@ -176,7 +176,7 @@ impl Membership {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             seat.invalidate(now);
         } else {
-            seat.hold_back(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
+            seat.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
         }
     }
 
@@ -192,7 +192,7 @@ impl Membership {
         let seat = &mut self.seats[node.index()];
         let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, ClockAnomaly::Jumped { .. }) {
-            seat.hold_back(now.plus(span), ProbationReason::ClockJump, span);
+            seat.start_probation(now.plus(span), ProbationReason::ClockJump, span);
         }
         Some(found)
     }

@@ -196,7 +196,7 @@ impl Member {
         self.to_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
-    pub(super) fn hold_back(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
+    pub(super) fn start_probation(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
         if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
             self.holds_back = Some(ProbationState { ends, votes_from, doubt, is_open: false });
@@ -236,7 +236,7 @@ impl Member {
         if is_new && self.known.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
             let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-            self.hold_back(now.plus(own), ProbationReason::PossibleDataLoss, probation);
+            self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.look.as_ref().map_or(0, |look| look.micros);
         let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
@@ -248,7 +248,7 @@ impl Member {
         if !now.is_due(ends.plus(pause)) {
             let doubt =
                 if self.was_blank { ProbationReason::NewNode } else { ProbationReason::PossibleDataLoss };
-            self.hold_back(ends, doubt, probation);
+            self.start_probation(ends, doubt, probation);
         }
         self.was_blank &= self.known.is_none();
         self.known = Some(badge.marker.clone());
