@@ -227,7 +227,7 @@ impl Membership {
     ) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
-            Eligibility::Member(_) => match &seat.holds_back {
+            Eligibility::Member(_) => match &seat.probation {
                 Some(it) if !now.is_due(until(it)) => {
                     Some(Vote::OnProbation { remaining: until(it).since(now), doubt: it.doubt })
                 }

@@ -21,7 +21,7 @@ pub(super) struct Member {
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
     /// It does not vote yet.
-    pub(super) holds_back: Option<ProbationState>,
+    pub(super) probation: Option<ProbationState>,
     pub(super) clock: ClockMonitor,
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
@@ -71,7 +71,7 @@ impl Member {
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<Moment> {
-        let told = self.holds_back.filter(|_| matches!(self.told, VotingStatus::OnProbation(..)));
+        let told = self.probation.filter(|_| matches!(self.told, VotingStatus::OnProbation(..)));
         told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
@@ -100,7 +100,7 @@ impl Member {
     /// Whether its probation has ended, told once: who holds a lock may come back to it.
     pub(super) fn opens(&mut self, now: Moment) -> bool {
         let is_member = self.is_up && matches!(self.verdict, Eligibility::Member(_));
-        match &mut self.holds_back {
+        match &mut self.probation {
             Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
                 it.is_open = true;
                 true
@@ -111,14 +111,14 @@ impl Member {
 
     /// The standing, if it is another than was told last.
     pub(super) fn change(&mut self, now: Moment) -> Option<VotingStatus> {
-        if self.holds_back.is_some_and(|it| now.is_due(it.votes_from)) {
-            self.holds_back = None;
+        if self.probation.is_some_and(|it| now.is_due(it.votes_from)) {
+            self.probation = None;
         }
         if !self.is_up {
             // Why it is away is told by those who dial it; what it was worth must not be said over that.
             return None;
         }
-        let standing = match (&self.verdict, self.holds_back) {
+        let standing = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
             (Eligibility::Barred(bar), _) => VotingStatus::Excluded(bar.clone()),
@@ -197,9 +197,9 @@ impl Member {
     }
 
     pub(super) fn start_probation(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
-        if self.holds_back.is_none_or(|other| !other.ends.is_due(ends)) {
+        if self.probation.is_none_or(|other| !other.ends.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
-            self.holds_back = Some(ProbationState { ends, votes_from, doubt, is_open: false });
+            self.probation = Some(ProbationState { ends, votes_from, doubt, is_open: false });
         }
     }
 
