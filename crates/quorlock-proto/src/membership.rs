@@ -156,7 +156,7 @@ impl Membership {
         let pause = self.charter.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(READ_RETRY) };
-        self.seats[node.index()].see(look, now, now.plus(pause));
+        self.seats[node.index()].record_reading(look, now, now.plus(pause));
         if has_told {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
             self.evaluate(now);

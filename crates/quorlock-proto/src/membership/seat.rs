@@ -169,7 +169,7 @@ impl Member {
         self.told = VotingStatus::default();
     }
 
-    pub(super) fn see(&mut self, look: Result<MarkerReading, Vote>, now: Moment, again: Moment) {
+    pub(super) fn record_reading(&mut self, look: Result<MarkerReading, Vote>, now: Moment, again: Moment) {
         self.is_looking = false;
         self.look_at = Some(again);
         match look {
