@@ -119,7 +119,7 @@ impl Membership {
         for node in self.charter.quorum().all().iter() {
             let seat = &mut self.seats[node.index()];
             if seat.must_look(now) {
-                return Some(MemberStep::Look(node, seat.look_out(now)));
+                return Some(MemberStep::Look(node, seat.begin_read(now)));
             }
             if seat.opens(now) {
                 return Some(MemberStep::Opened(node));

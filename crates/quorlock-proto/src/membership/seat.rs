@@ -88,7 +88,7 @@ impl Member {
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
 
-    pub(super) fn look_out(&mut self, now: Moment) -> Option<MarkerWrite> {
+    pub(super) fn begin_read(&mut self, now: Moment) -> Option<MarkerWrite> {
         self.is_looking = true;
         let mut write = self.to_write.take()?;
         if write.backdate.is_zero() {
