@@ -118,7 +118,7 @@ impl Membership {
     pub fn poll(&mut self, now: Moment) -> Option<MemberStep> {
         for node in self.charter.quorum().all().iter() {
             let seat = &mut self.seats[node.index()];
-            if seat.must_look(now) {
+            if seat.needs_read(now) {
                 return Some(MemberStep::Look(node, seat.begin_read(now)));
             }
             if seat.opens(now) {

@@ -83,7 +83,7 @@ impl Member {
         }
     }
 
-    pub(super) fn must_look(&self, now: Moment) -> bool {
+    pub(super) fn needs_read(&self, now: Moment) -> bool {
         let is_due = self.look_at.is_some_and(|due| now.is_due(due));
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
