@@ -120,7 +120,7 @@ impl Member {
         }
         let standing = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
-            (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.undecided(),
+            (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.unverified(),
             (Eligibility::Barred(bar), _) => VotingStatus::Excluded(bar.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
@@ -138,7 +138,7 @@ impl Member {
         })
     }
 
-    fn undecided(&self) -> VotingStatus {
+    fn unverified(&self) -> VotingStatus {
         match &self.refusal {
             Some(Vote::Excluded(bar)) => VotingStatus::Excluded(bar.clone()),
             Some(Vote::Unknown(fault)) => VotingStatus::Unverified(Some(fault.clone())),
