@@ -15,7 +15,7 @@ use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
 use quorlock_proto::claim::Key;
-use quorlock_proto::line::{Next, Share};
+use quorlock_proto::line::{Cohort, Next};
 use quorlock_proto::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
@@ -39,7 +39,7 @@ enum Line {
 /// What there is to know of every key.
 #[derive(Clone, Copy)]
 struct Head {
-    share: Share,
+    share: Cohort,
     /// Since when the key has gone from task to task in this client without a gap.
     streak_since: BootTime,
 }
@@ -130,13 +130,13 @@ impl Queue {
                 let idle_since = crowd.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= REMEMBERED {
-                    crowd.head.share = Share::default();
+                    crowd.head.share = Cohort::default();
                 }
                 crowd.head.streak_since = now.boot();
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Line::Single(Head::new(Share::default())));
+                place.insert(Line::Single(Head::new(Cohort::default())));
                 true
             }
         };
@@ -306,21 +306,21 @@ impl Line {
 }
 
 impl Head {
-    fn new(share: Share) -> Self {
+    fn new(share: Cohort) -> Self {
         Self { share, streak_since: now().boot() }
     }
 }
 
 impl Turn {
     /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
-    pub(super) fn share<T>(&self, look: impl FnOnce(&mut Share, usize) -> T) -> T {
+    pub(super) fn share<T>(&self, look: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
             Some(line) => {
                 let waiting = line.waiting();
                 look(&mut line.head().share, waiting)
             }
-            None => look(&mut Share::default(), 0),
+            None => look(&mut Cohort::default(), 0),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::quorum::NodeId;
 /// up to [`MOST_IN_A_TURN`], which hand the key on to each other without a pause; then others go first, if there are
 /// any. So tasks are served in about the order they came, whichever process they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Share {
+pub struct Cohort {
     standing: Standing,
     /// Whether other processes want the key, as far as we were told.
     has_others: bool,
@@ -57,7 +57,7 @@ pub enum Next {
     Wait,
 }
 
-impl Share {
+impl Cohort {
     /// What to do before the first attempt.
     #[must_use]
     pub const fn next(self) -> Next {
@@ -228,8 +228,8 @@ pub const MOST_IN_A_TURN: u8 = 8;
 mod tests {
     use super::*;
 
-    fn called(waiting: usize) -> Share {
-        let mut share = Share::default();
+    fn called(waiting: usize) -> Cohort {
+        let mut share = Cohort::default();
         share.on_stood();
         share.on_called(true, false, waiting);
         share
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn where_nobody_else_waits_a_turn_has_no_end() {
-        let mut share = Share::default();
+        let mut share = Cohort::default();
         for _ in 0..100 {
             assert_eq!(share.next(), Next::Try);
             assert!(!share.on_taken(3));
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
-        let mut waiting = Share::default();
+        let mut waiting = Cohort::default();
         waiting.on_stood();
         let (mut in_vain, mut displaced) = (called(2), waiting);
         in_vain.on_refused();
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_holder_who_does_not_call_is_polled() {
-        let mut share = Share::default();
+        let mut share = Cohort::default();
         let calm = share.patience(1, None, 0);
         for calms in
-            [|share: &mut Share| share.on_called(true, false, 0), |share: &mut Share| share.on_misled()]
+            [|share: &mut Cohort| share.on_called(true, false, 0), |share: &mut Cohort| share.on_misled()]
         {
             share.on_free(true, 0);
             assert!(share.patience(1, None, u64::MAX) < calm);

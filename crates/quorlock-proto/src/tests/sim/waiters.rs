@@ -9,7 +9,7 @@ use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::board::OperationId;
 use crate::claim::RequestKind;
-use crate::line::{self, Next, Reaction, Refused, Share, Trust};
+use crate::line::{self, Cohort, Next, Reaction, Refused, Trust};
 use crate::quorum::NodeId;
 use crate::vote::Vote;
 
@@ -17,7 +17,7 @@ use crate::vote::Vote;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wait {
     pub(super) is_on: bool,
-    pub(super) share: Share,
+    pub(super) share: Cohort,
     since: u64,
     until: u64,
     looks: u32,
