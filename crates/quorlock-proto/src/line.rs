@@ -19,7 +19,7 @@ use crate::quorum::NodeId;
 /// any. So tasks are served in about the order they came, whichever process they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cohort {
-    standing: Standing,
+    standing: QueuePosition,
     /// Whether other processes want the key, as far as we were told.
     has_others: bool,
     /// How often we had the key in this turn.
@@ -34,7 +34,7 @@ pub struct Cohort {
 
 /// Where we stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-enum Standing {
+enum QueuePosition {
     #[default]
     Nowhere,
     /// In line.
@@ -63,9 +63,9 @@ impl Cohort {
     pub const fn next(self) -> Next {
         match self.standing {
             _ if !self.is_over() => Next::Try,
-            Standing::Called => Next::Try,
-            Standing::Waiting => Next::Wait,
-            Standing::Nowhere | Standing::Spent => Next::Stand,
+            QueuePosition::Called => Next::Try,
+            QueuePosition::Waiting => Next::Wait,
+            QueuePosition::Nowhere | QueuePosition::Spent => Next::Stand,
         }
     }
 
@@ -73,38 +73,38 @@ impl Cohort {
     #[must_use]
     pub const fn next_of_refused(self) -> Next {
         match self.standing {
-            Standing::Called => Next::Try,
-            Standing::Waiting => Next::Wait,
-            Standing::Nowhere | Standing::Spent => Next::Stand,
+            QueuePosition::Called => Next::Try,
+            QueuePosition::Waiting => Next::Wait,
+            QueuePosition::Nowhere | QueuePosition::Spent => Next::Stand,
         }
     }
 
     /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
     /// release of this very lock calls whoever is before us.
     pub fn on_taken(&mut self, waiting: usize) -> bool {
-        if self.standing == Standing::Called {
-            self.standing = Standing::Nowhere;
+        if self.standing == QueuePosition::Called {
+            self.standing = QueuePosition::Nowhere;
         }
         if self.allowed == 0 {
             self.allow(waiting);
         }
         self.taken = self.taken.saturating_add(1);
-        let stands = self.standing != Standing::Waiting && waiting > 0 && self.is_over();
+        let stands = self.standing != QueuePosition::Waiting && waiting > 0 && self.is_over();
         if stands {
-            self.standing = Standing::Waiting;
+            self.standing = QueuePosition::Waiting;
         }
         stands
     }
 
     /// We ask to stand in line.
     pub fn on_stood(&mut self) {
-        self.standing = Standing::Waiting;
+        self.standing = QueuePosition::Waiting;
     }
 
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
     /// tasks here wait.
     pub fn on_called(&mut self, has_others: bool, is_found: bool, waiting: usize) {
-        self.standing = Standing::Called;
+        self.standing = QueuePosition::Called;
         self.has_others = has_others;
         self.is_silent &= is_found;
         self.was_found = is_found;
@@ -121,7 +121,7 @@ impl Cohort {
     pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
         self.is_silent = has_stood;
-        self.standing = Standing::Called;
+        self.standing = QueuePosition::Called;
         self.has_others = false;
         self.begin(waiting);
     }
@@ -129,9 +129,9 @@ impl Cohort {
     /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
     /// one's.
     pub fn on_refused(&mut self) -> bool {
-        let was_called = self.standing == Standing::Called;
+        let was_called = self.standing == QueuePosition::Called;
         if was_called {
-            self.standing = Standing::Spent;
+            self.standing = QueuePosition::Spent;
         }
         was_called
     }
@@ -148,14 +148,14 @@ impl Cohort {
 
     /// The node with the line is gone, or did not answer.
     pub fn on_displaced(&mut self) {
-        if self.standing == Standing::Waiting {
-            self.standing = Standing::Spent;
+        if self.standing == QueuePosition::Waiting {
+            self.standing = QueuePosition::Spent;
         }
     }
 
     /// Nobody here wants the key any more. True if somebody has to take us out of the line.
     pub fn on_idle(&mut self) -> bool {
-        std::mem::take(&mut self.standing) != Standing::Nowhere
+        std::mem::take(&mut self.standing) != QueuePosition::Nowhere
     }
 
     /// Whether it is worth remembering while nobody here wants the key.
