@@ -19,7 +19,7 @@ use quorlock_proto::backoff;
 use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::lease::RenewalPolicy;
-use quorlock_proto::line::{Next, Reaction, Refused, Trust};
+use quorlock_proto::line::{NextAction, Reaction, Refused, Trust};
 use quorlock_proto::time::Moment;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 
@@ -46,7 +46,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let reaction = line.trust.on_end_of_wait(word == Word::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
                 turn.share(|share, _| share.on_misled());
-                next = Some(Next::Stand);
+                next = Some(NextAction::Stand);
                 continue;
             }
             if word == Word::None || reaction != Reaction::Believe {
@@ -205,11 +205,11 @@ impl<'a> InLine<'a> {
     }
 
     /// Waits until it makes sense to try, and not past the limit.
-    async fn wait(&mut self, mut next: Next) -> Word {
+    async fn wait(&mut self, mut next: NextAction) -> Word {
         let (mut looks, mut word) = (0, Word::Free);
-        while next != Next::Try {
+        while next != NextAction::Try {
             let bell = self.turn.bell();
-            if next == Next::Stand {
+            if next == NextAction::Stand {
                 // Said before it is so: a call can come as soon as it is.
                 self.turn.share(|share, _| share.on_stood());
                 match self.stand().await {
@@ -235,11 +235,11 @@ impl<'a> InLine<'a> {
             word = if was_found { Word::Free } else { Word::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
-                Next::Wait if is_quiet && now().is_due(self.doubts_at) => {
+                NextAction::Wait if is_quiet && now().is_due(self.doubts_at) => {
                     return Word::Doubt;
                 }
                 // Whoever had the lock may be gone without a word.
-                Next::Wait if is_quiet => Next::Stand,
+                NextAction::Wait if is_quiet => NextAction::Stand,
                 next => next,
             };
         }

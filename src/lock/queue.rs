@@ -15,7 +15,7 @@ use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
 use quorlock_proto::claim::Key;
-use quorlock_proto::line::{Cohort, Next};
+use quorlock_proto::line::{Cohort, NextAction};
 use quorlock_proto::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
@@ -102,7 +102,7 @@ impl Queue {
         let Some(line) = lines.get_mut(key) else { return false };
         let Line::Crowded(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
-        crowd.owes_call = crowd.head.share.next() == Next::Try && is_waited_for;
+        crowd.owes_call = crowd.head.share.next() == NextAction::Try && is_waited_for;
         crowd.owes_call
     }
 
@@ -334,8 +334,8 @@ impl Turn {
     }
 
     /// What to do before the first attempt.
-    pub(super) fn next(&self) -> Next {
-        if self.is_fresh { Next::Try } else { self.share(|share, _| share.next()) }
+    pub(super) fn next(&self) -> NextAction {
+        if self.is_fresh { NextAction::Try } else { self.share(|share, _| share.next()) }
     }
 
     /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our

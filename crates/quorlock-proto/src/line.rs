@@ -48,7 +48,7 @@ enum QueuePosition {
 
 /// What whoever contends for us does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAction {
     /// Try to take the key.
     Try,
     /// Stand in line first.
@@ -60,22 +60,22 @@ pub enum Next {
 impl Cohort {
     /// What to do before the first attempt.
     #[must_use]
-    pub const fn next(self) -> Next {
+    pub const fn next(self) -> NextAction {
         match self.standing {
-            _ if !self.is_over() => Next::Try,
-            QueuePosition::Called => Next::Try,
-            QueuePosition::Waiting => Next::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => Next::Stand,
+            _ if !self.is_over() => NextAction::Try,
+            QueuePosition::Called => NextAction::Try,
+            QueuePosition::Waiting => NextAction::Wait,
+            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
         }
     }
 
     /// What to do while another has the key.
     #[must_use]
-    pub const fn next_of_refused(self) -> Next {
+    pub const fn next_of_refused(self) -> NextAction {
         match self.standing {
-            QueuePosition::Called => Next::Try,
-            QueuePosition::Waiting => Next::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => Next::Stand,
+            QueuePosition::Called => NextAction::Try,
+            QueuePosition::Waiting => NextAction::Wait,
+            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
         }
     }
 
@@ -240,10 +240,10 @@ mod tests {
         for (waiting, served) in [(0, 1), (2, 3), (100, MOST_IN_A_TURN)] {
             let mut share = called(waiting);
             for left in (0..served).rev() {
-                assert_eq!(share.next(), Next::Try, "{left} to go");
+                assert_eq!(share.next(), NextAction::Try, "{left} to go");
                 assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
             }
-            assert_eq!(share.next(), Next::Wait);
+            assert_eq!(share.next(), NextAction::Wait);
         }
     }
 
@@ -251,13 +251,13 @@ mod tests {
     fn where_nobody_else_waits_a_turn_has_no_end() {
         let mut share = Cohort::default();
         for _ in 0..100 {
-            assert_eq!(share.next(), Next::Try);
+            assert_eq!(share.next(), NextAction::Try);
             assert!(!share.on_taken(3));
         }
         share.on_others();
-        assert_eq!(share.next(), Next::Stand, "whoever comes first among us lets others go first");
+        assert_eq!(share.next(), NextAction::Stand, "whoever comes first among us lets others go first");
         share.on_free(false, 0);
-        assert_eq!(share.next(), Next::Try, "nobody is there");
+        assert_eq!(share.next(), NextAction::Try, "nobody is there");
     }
 
     #[test]
@@ -265,20 +265,20 @@ mod tests {
         let mut share = called(0);
         assert!(!share.on_taken(0));
         assert!(!share.on_idle());
-        assert_eq!(share.next(), Next::Stand);
+        assert_eq!(share.next(), NextAction::Stand);
     }
 
     #[test]
     fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
         let mut share = called(3);
-        assert_eq!(share.next_of_refused(), Next::Try);
+        assert_eq!(share.next_of_refused(), NextAction::Try);
         share.on_refused();
-        assert_eq!(share.next_of_refused(), Next::Stand);
+        assert_eq!(share.next_of_refused(), NextAction::Stand);
         share.on_stood();
         share.on_refused();
-        assert_eq!(share.next_of_refused(), Next::Wait);
+        assert_eq!(share.next_of_refused(), NextAction::Wait);
         share.on_displaced();
-        assert_eq!(share.next_of_refused(), Next::Stand);
+        assert_eq!(share.next_of_refused(), NextAction::Stand);
     }
 
     #[test]

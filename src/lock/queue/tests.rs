@@ -149,7 +149,7 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
     assert!(!queue.keeps_turn(&key), "the others are called");
     drop(turn);
-    assert_eq!(again.now_or_never().expect("the turn").next(), Next::Wait);
+    assert_eq!(again.now_or_never().expect("the turn").next(), NextAction::Wait);
 }
 
 /// Tasks come, leave at any moment, and pass the turn on. Whatever they do, the turn goes to whoever has waited longest

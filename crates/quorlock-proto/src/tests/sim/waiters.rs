@@ -9,7 +9,7 @@ use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::board::OperationId;
 use crate::claim::RequestKind;
-use crate::line::{self, Cohort, Next, Reaction, Refused, Trust};
+use crate::line::{self, Cohort, NextAction, Reaction, Refused, Trust};
 use crate::quorum::NodeId;
 use crate::vote::Vote;
 
@@ -59,11 +59,11 @@ impl Sim<'_> {
         self.follow(who, key, next);
     }
 
-    fn follow(&mut self, who: usize, key: usize, next: Next) {
+    fn follow(&mut self, who: usize, key: usize, next: NextAction) {
         match next {
-            Next::Try => self.then(who, key, Then::Try, Duration::ZERO),
-            Next::Stand => self.then(who, key, Then::Stand, Duration::ZERO),
-            Next::Wait => self.be_patient(who, key),
+            NextAction::Try => self.then(who, key, Then::Try, Duration::ZERO),
+            NextAction::Stand => self.then(who, key, Then::Stand, Duration::ZERO),
+            NextAction::Wait => self.be_patient(who, key),
         }
     }
 
@@ -99,11 +99,11 @@ impl Sim<'_> {
             Then::Hear => {}
             Then::Stand => self.stand(who, key),
             Then::Look => match wait.share.next_of_refused() {
-                Next::Try => self.try_it(who, key),
+                NextAction::Try => self.try_it(who, key),
                 // One node may be wrong.
-                Next::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
+                NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
                 // Whoever had the lock may be gone without a word.
-                Next::Wait | Next::Stand => self.stand(who, key),
+                NextAction::Wait | NextAction::Stand => self.stand(who, key),
             },
         }
     }
@@ -165,8 +165,8 @@ impl Sim<'_> {
                 wait.trust.on_end_of_wait(false);
                 // It may have been called meanwhile.
                 match wait.share.next_of_refused() {
-                    Next::Try => self.then(who, key, Then::Try, Duration::ZERO),
-                    Next::Wait | Next::Stand => self.be_patient(who, key),
+                    NextAction::Try => self.then(who, key, Then::Try, Duration::ZERO),
+                    NextAction::Wait | NextAction::Stand => self.be_patient(who, key),
                 }
             }
             Some(_) => {
