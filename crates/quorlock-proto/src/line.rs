@@ -15,7 +15,7 @@ use crate::quorum::NodeId;
 /// One process and one key: what is known of others who want it, and how often we took it since our turn began.
 ///
 /// A turn begins when we are called, or find the key free. It serves the tasks of this process that wait at that time,
-/// up to [`MOST_IN_A_TURN`], which hand the key on to each other without a pause; then others go first, if there are
+/// up to [`MAX_LOCAL_HANDOFFS`], which hand the key on to each other without a pause; then others go first, if there are
 /// any. So tasks are served in about the order they came, whichever process they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cohort {
@@ -181,7 +181,7 @@ impl Cohort {
     }
 
     fn allow(&mut self, tasks: usize) {
-        self.allowed = tasks.clamp(1, usize::from(MOST_IN_A_TURN)) as u8;
+        self.allowed = tasks.clamp(1, usize::from(MAX_LOCAL_HANDOFFS)) as u8;
     }
 }
 
@@ -222,7 +222,7 @@ fn mix(hash: u64) -> u64 {
 }
 
 /// How many tasks of a process have a key in one turn at most, while other processes wait.
-pub const MOST_IN_A_TURN: u8 = 8;
+pub const MAX_LOCAL_HANDOFFS: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_turn_serves_those_who_wait_when_it_begins_and_then_others_go_first() {
-        for (waiting, served) in [(0, 1), (2, 3), (100, MOST_IN_A_TURN)] {
+        for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
             let mut share = called(waiting);
             for left in (0..served).rev() {
                 assert_eq!(share.next(), NextAction::Try, "{left} to go");
