@@ -189,7 +189,7 @@ impl Cohort {
 /// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
 /// nodes. Each node comes with its [`seed`].
 #[must_use]
-pub fn places(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
+pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
     let key = hash(key);
     let mut best = [None; 2];
     for (node, seed) in nodes {
@@ -323,10 +323,16 @@ mod tests {
         let mut used = [0; 3];
         for number in 0..300 {
             let key = format!("orders:{number}");
-            let [Some(node), Some(next)] = places(&key, nodes.into_iter()) else { panic!("there are nodes") };
-            let [theirs, _] = places(&key, elsewhere.into_iter());
+            let [Some(node), Some(next)] = rendezvous_nodes(&key, nodes.into_iter()) else {
+                panic!("there are nodes")
+            };
+            let [theirs, _] = rendezvous_nodes(&key, elsewhere.into_iter());
             let without = nodes.into_iter().filter(|(other, _)| *other != node);
-            assert_eq!(places(&key, without)[0], Some(next), "who cannot reach the first finds the next");
+            assert_eq!(
+                rendezvous_nodes(&key, without)[0],
+                Some(next),
+                "who cannot reach the first finds the next"
+            );
             assert_eq!(
                 nodes[node.index()].1,
                 elsewhere.iter().find(|(it, _)| Some(*it) == theirs).expect("one of them").1
@@ -334,6 +340,6 @@ mod tests {
             used[node.index()] += 1;
         }
         assert!(used.iter().all(|count| *count > 60), "{used:?}");
-        assert_eq!(places("k", std::iter::empty()), [None; 2]);
+        assert_eq!(rendezvous_nodes("k", std::iter::empty()), [None; 2]);
     }
 }

@@ -105,7 +105,7 @@ impl Driver {
         let takes_lines =
             |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_enqueue(now);
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
-        line::places(key.as_str(), answering)
+        line::rendezvous_nodes(key.as_str(), answering)
     }
 
     /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
@@ -113,8 +113,8 @@ impl Driver {
     pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
         // Others may know better, or not yet, which nodes vote.
         let places = [
-            line::places(key.as_str(), self.voting_keepers()),
-            line::places(key.as_str(), self.line_keepers()),
+            line::rendezvous_nodes(key.as_str(), self.voting_keepers()),
+            line::rendezvous_nodes(key.as_str(), self.line_keepers()),
         ];
         places.into_iter().flatten().flatten().collect()
     }
