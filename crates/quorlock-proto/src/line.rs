@@ -187,7 +187,7 @@ impl Cohort {
 
 /// The node with the line for a key, and the one that has it for those who cannot reach the first: the same for all who
 /// see the same nodes, in whatever order they name them and by whatever addresses they reach them. Keys spread over the
-/// nodes. Each node comes with its [`seed`].
+/// nodes. Each node comes with its [`node_weight_seed`].
 #[must_use]
 pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -> [Option<NodeId>; 2] {
     let key = hash(key);
@@ -205,7 +205,7 @@ pub fn rendezvous_nodes(key: &str, nodes: impl Iterator<Item = (NodeId, u64)>) -
 
 /// What a server is known by in the choice of the node with a line.
 #[must_use]
-pub fn seed(run_id: &str) -> u64 {
+pub fn node_weight_seed(run_id: &str) -> u64 {
     hash(run_id)
 }
 
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn all_who_see_the_same_nodes_find_the_same_line_and_keys_spread() {
-        let [a, b, c] = ["a", "b", "c"].map(seed);
+        let [a, b, c] = ["a", "b", "c"].map(node_weight_seed);
         let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
         let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
         let mut used = [0; 3];

@@ -163,7 +163,7 @@ impl Sim<'_> {
 }
 
 fn seed_of(node: usize, run: u32) -> u64 {
-    line::seed(&format!("n{node}r{run}"))
+    line::node_weight_seed(&format!("n{node}r{run}"))
 }
 
 fn put(line: &mut Queue, name: (usize, u32), score: i64) {
