@@ -207,7 +207,7 @@ impl<'a> InLine<'a> {
     /// Waits until it makes sense to try, and not past the limit.
     async fn wait(&mut self, mut next: NextAction) -> Word {
         let (mut looks, mut word) = (0, Word::Free);
-        while next != NextAction::Try {
+        while next != NextAction::Acquire {
             let bell = self.turn.bell();
             if next == NextAction::Stand {
                 // Said before it is so: a call can come as soon as it is.

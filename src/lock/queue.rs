@@ -102,7 +102,7 @@ impl Queue {
         let Some(line) = lines.get_mut(key) else { return false };
         let Line::Crowded(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
-        crowd.owes_call = crowd.head.share.next() == NextAction::Try && is_waited_for;
+        crowd.owes_call = crowd.head.share.next() == NextAction::Acquire && is_waited_for;
         crowd.owes_call
     }
 
@@ -335,7 +335,7 @@ impl Turn {
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Try } else { self.share(|share, _| share.next()) }
+        if self.is_fresh { NextAction::Acquire } else { self.share(|share, _| share.next()) }
     }
 
     /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our

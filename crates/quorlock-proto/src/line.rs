@@ -50,7 +50,7 @@ enum QueuePosition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextAction {
     /// Try to take the key.
-    Try,
+    Acquire,
     /// Stand in line first.
     Stand,
     /// Wait: we stand in line.
@@ -62,8 +62,8 @@ impl Cohort {
     #[must_use]
     pub const fn next(self) -> NextAction {
         match self.standing {
-            _ if !self.is_over() => NextAction::Try,
-            QueuePosition::Called => NextAction::Try,
+            _ if !self.is_over() => NextAction::Acquire,
+            QueuePosition::Called => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
             QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
         }
@@ -73,7 +73,7 @@ impl Cohort {
     #[must_use]
     pub const fn next_of_refused(self) -> NextAction {
         match self.standing {
-            QueuePosition::Called => NextAction::Try,
+            QueuePosition::Called => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
             QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
         }
@@ -240,7 +240,7 @@ mod tests {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
             let mut share = called(waiting);
             for left in (0..served).rev() {
-                assert_eq!(share.next(), NextAction::Try, "{left} to go");
+                assert_eq!(share.next(), NextAction::Acquire, "{left} to go");
                 assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
             }
             assert_eq!(share.next(), NextAction::Wait);
@@ -251,13 +251,13 @@ mod tests {
     fn where_nobody_else_waits_a_turn_has_no_end() {
         let mut share = Cohort::default();
         for _ in 0..100 {
-            assert_eq!(share.next(), NextAction::Try);
+            assert_eq!(share.next(), NextAction::Acquire);
             assert!(!share.on_taken(3));
         }
         share.on_others();
         assert_eq!(share.next(), NextAction::Stand, "whoever comes first among us lets others go first");
         share.on_free(false, 0);
-        assert_eq!(share.next(), NextAction::Try, "nobody is there");
+        assert_eq!(share.next(), NextAction::Acquire, "nobody is there");
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
         let mut share = called(3);
-        assert_eq!(share.next_of_refused(), NextAction::Try);
+        assert_eq!(share.next_of_refused(), NextAction::Acquire);
         share.on_refused();
         assert_eq!(share.next_of_refused(), NextAction::Stand);
         share.on_stood();

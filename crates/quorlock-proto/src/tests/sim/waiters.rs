@@ -61,7 +61,7 @@ impl Sim<'_> {
 
     fn follow(&mut self, who: usize, key: usize, next: NextAction) {
         match next {
-            NextAction::Try => self.then(who, key, Then::Try, Duration::ZERO),
+            NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
             NextAction::Stand => self.then(who, key, Then::Stand, Duration::ZERO),
             NextAction::Wait => self.be_patient(who, key),
         }
@@ -99,7 +99,7 @@ impl Sim<'_> {
             Then::Hear => {}
             Then::Stand => self.stand(who, key),
             Then::Look => match wait.share.next_of_refused() {
-                NextAction::Try => self.try_it(who, key),
+                NextAction::Acquire => self.try_it(who, key),
                 // One node may be wrong.
                 NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
                 // Whoever had the lock may be gone without a word.
@@ -165,7 +165,7 @@ impl Sim<'_> {
                 wait.trust.on_end_of_wait(false);
                 // It may have been called meanwhile.
                 match wait.share.next_of_refused() {
-                    NextAction::Try => self.then(who, key, Then::Try, Duration::ZERO),
+                    NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
                     NextAction::Wait | NextAction::Stand => self.be_patient(who, key),
                 }
             }
