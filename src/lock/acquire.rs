@@ -46,7 +46,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let reaction = line.trust.on_end_of_wait(word == Word::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
                 turn.share(|share, _| share.on_misled());
-                next = Some(NextAction::Stand);
+                next = Some(NextAction::Enqueue);
                 continue;
             }
             if word == Word::None || reaction != Reaction::Believe {
@@ -209,7 +209,7 @@ impl<'a> InLine<'a> {
         let (mut looks, mut word) = (0, Word::Free);
         while next != NextAction::Acquire {
             let bell = self.turn.bell();
-            if next == NextAction::Stand {
+            if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
                 self.turn.share(|share, _| share.on_stood());
                 match self.stand().await {
@@ -239,7 +239,7 @@ impl<'a> InLine<'a> {
                     return Word::Doubt;
                 }
                 // Whoever had the lock may be gone without a word.
-                NextAction::Wait if is_quiet => NextAction::Stand,
+                NextAction::Wait if is_quiet => NextAction::Enqueue,
                 next => next,
             };
         }

@@ -52,7 +52,7 @@ pub enum NextAction {
     /// Try to take the key.
     Acquire,
     /// Stand in line first.
-    Stand,
+    Enqueue,
     /// Wait: we stand in line.
     Wait,
 }
@@ -65,7 +65,7 @@ impl Cohort {
             _ if !self.is_over() => NextAction::Acquire,
             QueuePosition::Called => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
+            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
 
@@ -75,7 +75,7 @@ impl Cohort {
         match self.standing {
             QueuePosition::Called => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
-            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Stand,
+            QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
         }
     }
 
@@ -255,7 +255,7 @@ mod tests {
             assert!(!share.on_taken(3));
         }
         share.on_others();
-        assert_eq!(share.next(), NextAction::Stand, "whoever comes first among us lets others go first");
+        assert_eq!(share.next(), NextAction::Enqueue, "whoever comes first among us lets others go first");
         share.on_free(false, 0);
         assert_eq!(share.next(), NextAction::Acquire, "nobody is there");
     }
@@ -265,7 +265,7 @@ mod tests {
         let mut share = called(0);
         assert!(!share.on_taken(0));
         assert!(!share.on_idle());
-        assert_eq!(share.next(), NextAction::Stand);
+        assert_eq!(share.next(), NextAction::Enqueue);
     }
 
     #[test]
@@ -273,12 +273,12 @@ mod tests {
         let mut share = called(3);
         assert_eq!(share.next_of_refused(), NextAction::Acquire);
         share.on_refused();
-        assert_eq!(share.next_of_refused(), NextAction::Stand);
+        assert_eq!(share.next_of_refused(), NextAction::Enqueue);
         share.on_stood();
         share.on_refused();
         assert_eq!(share.next_of_refused(), NextAction::Wait);
         share.on_displaced();
-        assert_eq!(share.next_of_refused(), NextAction::Stand);
+        assert_eq!(share.next_of_refused(), NextAction::Enqueue);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Sim<'_> {
     fn follow(&mut self, who: usize, key: usize, next: NextAction) {
         match next {
             NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-            NextAction::Stand => self.then(who, key, Then::Stand, Duration::ZERO),
+            NextAction::Enqueue => self.then(who, key, Then::Stand, Duration::ZERO),
             NextAction::Wait => self.be_patient(who, key),
         }
     }
@@ -103,7 +103,7 @@ impl Sim<'_> {
                 // One node may be wrong.
                 NextAction::Wait if self.nanos >= wait.doubts_at => self.doubt(who, key),
                 // Whoever had the lock may be gone without a word.
-                NextAction::Wait | NextAction::Stand => self.stand(who, key),
+                NextAction::Wait | NextAction::Enqueue => self.stand(who, key),
             },
         }
     }
@@ -166,7 +166,7 @@ impl Sim<'_> {
                 // It may have been called meanwhile.
                 match wait.share.next_of_refused() {
                     NextAction::Acquire => self.then(who, key, Then::Try, Duration::ZERO),
-                    NextAction::Wait | NextAction::Stand => self.be_patient(who, key),
+                    NextAction::Wait | NextAction::Enqueue => self.be_patient(who, key),
                 }
             }
             Some(_) => {
