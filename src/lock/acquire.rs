@@ -79,7 +79,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             }
             failures += 1;
             let is_taken = matches!(refusal.why, FailureReason::Contended { .. });
-            next = is_taken.then(|| turn.share(|share, _| share.next_of_refused()));
+            next = is_taken.then(|| turn.share(|share, _| share.next_after_refusal()));
         };
         Err(error_of(client, &claim, refusal))
     }
@@ -231,7 +231,8 @@ impl<'a> InLine<'a> {
             }
             let doubts_in = self.doubts_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
-            let (after, was_found) = self.turn.share(|share, _| (share.next_of_refused(), share.was_found()));
+            let (after, was_found) =
+                self.turn.share(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { Word::Free } else { Word::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.

@@ -71,7 +71,7 @@ impl Cohort {
 
     /// What to do while another has the key.
     #[must_use]
-    pub const fn next_of_refused(self) -> NextAction {
+    pub const fn next_after_refusal(self) -> NextAction {
         match self.standing {
             QueuePosition::Called => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
@@ -271,14 +271,14 @@ mod tests {
     #[test]
     fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
         let mut share = called(3);
-        assert_eq!(share.next_of_refused(), NextAction::Acquire);
+        assert_eq!(share.next_after_refusal(), NextAction::Acquire);
         share.on_refused();
-        assert_eq!(share.next_of_refused(), NextAction::Enqueue);
+        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
         share.on_stood();
         share.on_refused();
-        assert_eq!(share.next_of_refused(), NextAction::Wait);
+        assert_eq!(share.next_after_refusal(), NextAction::Wait);
         share.on_displaced();
-        assert_eq!(share.next_of_refused(), NextAction::Enqueue);
+        assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
     }
 
     #[test]
