@@ -211,7 +211,7 @@ impl<'a> InLine<'a> {
             let bell = self.turn.bell();
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
-                self.turn.share(|share, _| share.on_stood());
+                self.turn.share(|share, _| share.on_enqueued());
                 match self.stand().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {

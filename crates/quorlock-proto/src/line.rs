@@ -97,7 +97,7 @@ impl Cohort {
     }
 
     /// We ask to stand in line.
-    pub fn on_stood(&mut self) {
+    pub fn on_enqueued(&mut self) {
         self.standing = QueuePosition::Waiting;
     }
 
@@ -230,7 +230,7 @@ mod tests {
 
     fn called(waiting: usize) -> Cohort {
         let mut share = Cohort::default();
-        share.on_stood();
+        share.on_enqueued();
         share.on_called(true, false, waiting);
         share
     }
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(share.next_after_refusal(), NextAction::Acquire);
         share.on_refused();
         assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
-        share.on_stood();
+        share.on_enqueued();
         share.on_refused();
         assert_eq!(share.next_after_refusal(), NextAction::Wait);
         share.on_displaced();
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
         let mut waiting = Cohort::default();
-        waiting.on_stood();
+        waiting.on_enqueued();
         let (mut in_vain, mut displaced) = (called(2), waiting);
         in_vain.on_refused();
         displaced.on_displaced();

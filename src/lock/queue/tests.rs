@@ -100,7 +100,7 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
     assert!(inbox.commands.try_recv().is_err(), "nobody stood anywhere");
     for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
         let turn = queue.try_turn(&key).expect("the turn");
-        turn.share(|share, _| share.on_stood());
+        turn.share(|share, _| share.on_enqueued());
         if is_called {
             assert!(queue.called(&key));
         }

@@ -124,7 +124,7 @@ impl Sim<'_> {
 
     fn stand(&mut self, who: usize, key: usize) {
         let (now, name) = (self.now(who), self.keys[key].clone());
-        self.peers[who].tasks[key].wait.share.on_stood();
+        self.peers[who].tasks[key].wait.share.on_enqueued();
         let board = &self.peers[who].board;
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
         let [first, next] = line::rendezvous_nodes(name.as_str(), answering);
