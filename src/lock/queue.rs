@@ -230,7 +230,7 @@ impl QueueListener for Ear {
             QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
-                    line.head().share.on_called(has_others, is_found, waiting);
+                    line.head().share.on_notified(has_others, is_found, waiting);
                     line.head().streak_since = now().boot();
                     line.ring();
                 }

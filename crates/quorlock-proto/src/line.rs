@@ -103,7 +103,7 @@ impl Cohort {
 
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
     /// tasks here wait.
-    pub fn on_called(&mut self, has_others: bool, is_found: bool, waiting: usize) {
+    pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
         self.standing = QueuePosition::Called;
         self.has_others = has_others;
         self.is_silent &= is_found;
@@ -231,7 +231,7 @@ mod tests {
     fn called(waiting: usize) -> Cohort {
         let mut share = Cohort::default();
         share.on_enqueued();
-        share.on_called(true, false, waiting);
+        share.on_notified(true, false, waiting);
         share
     }
 
@@ -299,11 +299,11 @@ mod tests {
         let mut share = Cohort::default();
         let calm = share.patience(1, None, 0);
         for calms in
-            [|share: &mut Cohort| share.on_called(true, false, 0), |share: &mut Cohort| share.on_misled()]
+            [|share: &mut Cohort| share.on_notified(true, false, 0), |share: &mut Cohort| share.on_misled()]
         {
             share.on_free(true, 0);
             assert!(share.patience(1, None, u64::MAX) < calm);
-            share.on_called(true, true, 0);
+            share.on_notified(true, true, 0);
             assert!(share.was_found() && share.patience(1, None, u64::MAX) < calm, "found free once more");
             calms(&mut share);
             assert_eq!(share.patience(1, None, 0), calm);

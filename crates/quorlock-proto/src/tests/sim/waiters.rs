@@ -256,7 +256,7 @@ impl Sim<'_> {
         let task = &mut self.peers[who].tasks[key];
         match task.state {
             State::Idle => return self.leave(who, key, Some(NodeId(node as u8))),
-            _ => task.wait.share.on_called(others, is_found, 0),
+            _ => task.wait.share.on_notified(others, is_found, 0),
         }
         if task.state == State::Waiting(Then::Look) {
             self.react(who, key, is_found);
