@@ -45,7 +45,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let reaction = line.trust.on_end_of_wait(word == Word::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
-                turn.share(|share, _| share.on_misled());
+                turn.share(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }

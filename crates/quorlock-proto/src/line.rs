@@ -137,7 +137,7 @@ impl Cohort {
     }
 
     /// The node that called the key free was wrong time and again: whoever has the key may well call when it is done.
-    pub fn on_misled(&mut self) {
+    pub fn on_false_notification(&mut self) {
         self.is_silent = false;
     }
 
@@ -298,9 +298,10 @@ mod tests {
     fn a_holder_who_does_not_call_is_polled() {
         let mut share = Cohort::default();
         let calm = share.patience(1, None, 0);
-        for calms in
-            [|share: &mut Cohort| share.on_notified(true, false, 0), |share: &mut Cohort| share.on_misled()]
-        {
+        for calms in [
+            |share: &mut Cohort| share.on_notified(true, false, 0),
+            |share: &mut Cohort| share.on_false_notification(),
+        ] {
             share.on_free(true, 0);
             assert!(share.patience(1, None, u64::MAX) < calm);
             share.on_notified(true, true, 0);

@@ -269,7 +269,7 @@ impl Sim<'_> {
             Reaction::Believe => (Then::Try, Duration::ZERO),
             Reaction::Hesitate => (Then::Try, self.pause(who, key)),
             Reaction::StepAside => {
-                self.peers[who].tasks[key].wait.share.on_misled();
+                self.peers[who].tasks[key].wait.share.on_false_notification();
                 (Then::Stand, Duration::ZERO)
             }
         };
