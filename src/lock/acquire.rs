@@ -219,7 +219,7 @@ impl<'a> InLine<'a> {
                         return Word::Free;
                     }
                     _ => {
-                        self.turn.share(|share, _| share.on_displaced());
+                        self.turn.share(|share, _| share.on_queue_lost());
                         return Word::None;
                     }
                 }

@@ -243,7 +243,7 @@ impl QueueListener for Ear {
             }
             QueueEvent::QueueLost => {
                 for line in lines.values_mut() {
-                    line.head().share.on_displaced();
+                    line.head().share.on_queue_lost();
                     line.ring();
                 }
             }

@@ -147,7 +147,7 @@ impl Cohort {
     }
 
     /// The node with the line is gone, or did not answer.
-    pub fn on_displaced(&mut self) {
+    pub fn on_queue_lost(&mut self) {
         if self.standing == QueuePosition::Waiting {
             self.standing = QueuePosition::Spent;
         }
@@ -277,7 +277,7 @@ mod tests {
         share.on_enqueued();
         share.on_refused();
         assert_eq!(share.next_after_refusal(), NextAction::Wait);
-        share.on_displaced();
+        share.on_queue_lost();
         assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
     }
 
@@ -287,7 +287,7 @@ mod tests {
         waiting.on_enqueued();
         let (mut in_vain, mut displaced) = (called(2), waiting);
         in_vain.on_refused();
-        displaced.on_displaced();
+        displaced.on_queue_lost();
         for mut share in [waiting, called(2), in_vain, displaced] {
             assert!(share.on_idle());
             assert!(!share.on_idle());

@@ -174,7 +174,7 @@ impl Sim<'_> {
                 self.react(who, key, true);
             }
             None => {
-                wait.share.on_displaced();
+                wait.share.on_queue_lost();
                 wait.trust.on_end_of_wait(false);
                 let pause = self.pause(who, key);
                 self.then(who, key, Then::Try, pause);
@@ -280,7 +280,7 @@ impl Sim<'_> {
     pub(super) fn be_displaced(&mut self, who: usize) {
         for key in 0..self.keys.len() {
             let task = &mut self.peers[who].tasks[key];
-            task.wait.share.on_displaced();
+            task.wait.share.on_queue_lost();
             if task.state == State::Waiting(Then::Look) {
                 self.then(who, key, Then::Look, Duration::ZERO);
             }
