@@ -225,7 +225,7 @@ impl<'a> InLine<'a> {
                 }
                 looks += 1;
             }
-            let patience = self.turn.share(|share, _| share.patience(looks, self.retry_after, jitter()));
+            let patience = self.turn.share(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return Word::None;
             }

@@ -167,7 +167,7 @@ impl Cohort {
     /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
     /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
     #[must_use]
-    pub fn patience(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
+    pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
         if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::look(expiry, random) }
     }
 
@@ -297,21 +297,21 @@ mod tests {
     #[test]
     fn a_holder_who_does_not_call_is_polled() {
         let mut share = Cohort::default();
-        let calm = share.patience(1, None, 0);
+        let calm = share.wait_limit(1, None, 0);
         for calms in [
             |share: &mut Cohort| share.on_notified(true, false, 0),
             |share: &mut Cohort| share.on_false_notification(),
         ] {
             share.on_free(true, 0);
-            assert!(share.patience(1, None, u64::MAX) < calm);
+            assert!(share.wait_limit(1, None, u64::MAX) < calm);
             share.on_notified(true, true, 0);
-            assert!(share.was_found() && share.patience(1, None, u64::MAX) < calm, "found free once more");
+            assert!(share.was_found() && share.wait_limit(1, None, u64::MAX) < calm, "found free once more");
             calms(&mut share);
-            assert_eq!(share.patience(1, None, 0), calm);
+            assert_eq!(share.wait_limit(1, None, 0), calm);
         }
         let expiry = Duration::from_millis(3);
         assert!(
-            share.patience(1, Some(expiry), u64::MAX) < expiry * 4,
+            share.wait_limit(1, Some(expiry), u64::MAX) < expiry * 4,
             "a holder who dies leaves a key that expires"
         );
     }
