@@ -49,10 +49,10 @@ impl Trust {
         self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
         if self.free_in_vain > MOST_IN_VAIN {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
-            *self = Self { free_in_vain: BELIEVED, is_aside: !self.is_aside, ..*self };
+            *self = Self { free_in_vain: TRUSTED_REPORTS, is_aside: !self.is_aside, ..*self };
             return Reaction::StepAside;
         }
-        if self.free_in_vain > BELIEVED { Reaction::Hesitate } else { Reaction::Believe }
+        if self.free_in_vain > TRUSTED_REPORTS { Reaction::Hesitate } else { Reaction::Believe }
     }
 
     /// For how long to believe that the key is taken, before the first attempt.
@@ -78,7 +78,7 @@ impl Trust {
 }
 
 /// How often in a row a node is believed at once that calls the key free, and how often at all.
-const BELIEVED: u8 = 2;
+const TRUSTED_REPORTS: u8 = 2;
 const MOST_IN_VAIN: u8 = 4;
 /// As good as that.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
