@@ -47,7 +47,7 @@ impl Trust {
     /// A wait has ended, because the key was called free or for another reason.
     pub fn on_end_of_wait(&mut self, is_free: bool) -> Reaction {
         self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
-        if self.free_in_vain > MOST_IN_VAIN {
+        if self.free_in_vain > MAX_FRUITLESS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
             *self = Self { free_in_vain: TRUSTED_REPORTS, is_aside: !self.is_aside, ..*self };
             return Reaction::StepAside;
@@ -79,7 +79,7 @@ impl Trust {
 
 /// How often in a row a node is believed at once that calls the key free, and how often at all.
 const TRUSTED_REPORTS: u8 = 2;
-const MOST_IN_VAIN: u8 = 4;
+const MAX_FRUITLESS: u8 = 4;
 /// As good as that.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
