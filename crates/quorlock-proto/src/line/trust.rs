@@ -58,7 +58,7 @@ impl Trust {
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn at_first(random: u64) -> Duration {
-        if is(Mutant::LineIsFinal) { FOR_EVER } else { backoff::first_doubt(random) }
+        if is(Mutant::LineIsFinal) { FOREVER } else { backoff::first_doubt(random) }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
@@ -68,7 +68,7 @@ impl Trust {
         let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
         if is(Mutant::LineIsFinal) {
-            FOR_EVER
+            FOREVER
         } else if (1..=MOST_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)
         } else {
@@ -81,7 +81,7 @@ impl Trust {
 const TRUSTED_REPORTS: u8 = 2;
 const MAX_FRUITLESS: u8 = 4;
 /// As good as that.
-const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
 const MOST_SPLITS: u8 = 3;
 
