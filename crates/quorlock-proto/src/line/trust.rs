@@ -69,7 +69,7 @@ impl Trust {
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
         if is(Mutant::LineIsFinal) {
             FOREVER
-        } else if (1..=MOST_SPLITS).contains(&self.splits) {
+        } else if (1..=MAX_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)
         } else {
             backoff::doubt(expiry, random)
@@ -83,7 +83,7 @@ const MAX_FRUITLESS: u8 = 4;
 /// As good as that.
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// How many split votes in a row are taken for such.
-const MOST_SPLITS: u8 = 3;
+const MAX_SPLITS: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -113,7 +113,7 @@ mod tests {
             .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
         let mut trust = Trust::default();
         assert!(trust.on_refused(plain, None, 0) >= 2 * look, "others are called meanwhile");
-        for _ in 0..MOST_SPLITS {
+        for _ in 0..MAX_SPLITS {
             assert!(trust.on_refused(split, None, LONGEST) <= soon);
         }
         assert!(trust.on_refused(split, None, 0) >= 2 * look, "a node lacks the holder's key");
