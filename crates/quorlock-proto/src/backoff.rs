@@ -21,7 +21,7 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 /// The pause before one who stands in line looks whether the lock is free. It will be called, unless whoever has the
 /// lock dies or knows nothing of lines.
 #[must_use]
-pub fn look(expiry: Option<Duration>, random: u64) -> Duration {
+pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
     let look = between(FIRST_LOOK, LAST_LOOK, random);
     match expiry {
         Some(expiry) => look.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),

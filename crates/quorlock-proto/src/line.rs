@@ -168,7 +168,7 @@ impl Cohort {
     /// our way expire, and a random number. Those who are called need not look, so they do it seldom.
     #[must_use]
     pub fn wait_limit(self, looks: u32, expiry: Option<Duration>, random: u64) -> Duration {
-        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::look(expiry, random) }
+        if self.is_silent { backoff::retry(looks, expiry, random) } else { backoff::recheck(expiry, random) }
     }
 
     const fn is_over(self) -> bool {

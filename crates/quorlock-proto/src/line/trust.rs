@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn that_the_key_is_taken_is_believed_for_a_while_and_after_split_votes_for_a_moment() {
         const LONGEST: u64 = u64::MAX;
-        let (look, soon) = (backoff::look(None, 0), backoff::retry(8, None, LONGEST));
+        let (look, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
             .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
         let mut trust = Trust::default();
