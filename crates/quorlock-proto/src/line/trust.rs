@@ -72,7 +72,7 @@ impl Trust {
         } else if (1..=MAX_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)
         } else {
-            backoff::doubt(expiry, random)
+            backoff::probation(expiry, random)
         }
     }
 }
