@@ -45,7 +45,7 @@ pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
 
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
-pub fn first_doubt(random: u64) -> Duration {
+pub fn first_probation(random: u64) -> Duration {
     between(FIRST_DOUBT / 2, LAST_DOUBT / 2, random)
 }
 

@@ -58,7 +58,7 @@ impl Trust {
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn at_first(random: u64) -> Duration {
-        if is(Mutant::LineIsFinal) { FOREVER } else { backoff::first_doubt(random) }
+        if is(Mutant::LineIsFinal) { FOREVER } else { backoff::first_probation(random) }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
