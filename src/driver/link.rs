@@ -236,7 +236,7 @@ impl Link {
             self.failures = self.failures.saturating_add(1);
             backoff::redial(self.failures, entropy::jitter())
         } else {
-            backoff::redial_barred(entropy::jitter())
+            backoff::redial_excluded(entropy::jitter())
         };
         self.status.is_returning = false;
         self.state = State::Resting(now.plus(pause).boot_nanos());

@@ -66,7 +66,7 @@ pub fn redial(failures: u32, random: u64) -> Duration {
 /// The pause before the next dial of a node that may not serve us: somebody has to mend it first, and a wrong
 /// password tried in haste locks accounts and fills logs.
 #[must_use]
-pub fn redial_barred(random: u64) -> Duration {
+pub fn redial_excluded(random: u64) -> Duration {
     between(Duration::from_secs(5), Duration::from_secs(10), random)
 }
 

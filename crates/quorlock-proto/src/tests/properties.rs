@@ -250,7 +250,7 @@ proptest! {
     fn a_redial_waits_within_its_bounds(failures in any::<u32>(), random in any::<u64>()) {
         let pause = backoff::redial(failures, random);
         prop_assert!(pause >= Duration::from_millis(10) && pause <= Duration::from_secs(2));
-        let barred = backoff::redial_barred(random);
+        let barred = backoff::redial_excluded(random);
         prop_assert!(barred >= Duration::from_secs(5) && barred <= Duration::from_secs(10));
     }
 
