@@ -22,7 +22,7 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 /// lock dies or knows nothing of lines.
 #[must_use]
 pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
-    let look = between(FIRST_RECHECK, LAST_LOOK, random);
+    let look = between(FIRST_RECHECK, LAST_RECHECK, random);
     match expiry {
         Some(expiry) => look.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
         None => look,
@@ -78,7 +78,7 @@ fn between(low: Duration, high: Duration, random: u64) -> Duration {
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(150);
 const FIRST_RECHECK: Duration = Duration::from_millis(400);
-const LAST_LOOK: Duration = Duration::from_millis(800);
+const LAST_RECHECK: Duration = Duration::from_millis(800);
 const FIRST_DOUBT: Duration = Duration::from_millis(800);
 const LAST_DOUBT: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
