@@ -34,11 +34,10 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 /// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
 #[must_use]
 pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
-    let doubt = between(FIRST_DOUBT, LAST_DOUBT, random);
+    let doubt = between(FIRST_PROBATION, LAST_DOUBT, random);
     match expiry {
-        Some(expiry) => {
-            doubt.min((expiry + between(FIRST_DOUBT / 4, FIRST_DOUBT / 2, random)).max(FIRST_DOUBT))
-        }
+        Some(expiry) => doubt
+            .min((expiry + between(FIRST_PROBATION / 4, FIRST_PROBATION / 2, random)).max(FIRST_PROBATION)),
         None => doubt,
     }
 }
@@ -46,7 +45,7 @@ pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
 pub fn first_probation(random: u64) -> Duration {
-    between(FIRST_DOUBT / 2, LAST_DOUBT / 2, random)
+    between(FIRST_PROBATION / 2, LAST_DOUBT / 2, random)
 }
 
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
@@ -79,7 +78,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(10);
 const LAST_RETRY: Duration = Duration::from_millis(150);
 const FIRST_RECHECK: Duration = Duration::from_millis(400);
 const LAST_RECHECK: Duration = Duration::from_millis(800);
-const FIRST_DOUBT: Duration = Duration::from_millis(800);
+const FIRST_PROBATION: Duration = Duration::from_millis(800);
 const LAST_DOUBT: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const FIRST_DIAL: Duration = Duration::from_millis(40);
