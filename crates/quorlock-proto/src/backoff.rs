@@ -34,7 +34,7 @@ pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
 /// node: then it tries, though it is told that the lock is taken. When a holder dies, those whom the line calls go first.
 #[must_use]
 pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
-    let doubt = between(FIRST_PROBATION, LAST_DOUBT, random);
+    let doubt = between(FIRST_PROBATION, LAST_PROBATION, random);
     match expiry {
         Some(expiry) => doubt
             .min((expiry + between(FIRST_PROBATION / 4, FIRST_PROBATION / 2, random)).max(FIRST_PROBATION)),
@@ -45,7 +45,7 @@ pub fn probation(expiry: Option<Duration>, random: u64) -> Duration {
 /// The same for one that let others go first, and has not tried yet.
 #[must_use]
 pub fn first_probation(random: u64) -> Duration {
-    between(FIRST_PROBATION / 2, LAST_DOUBT / 2, random)
+    between(FIRST_PROBATION / 2, LAST_PROBATION / 2, random)
 }
 
 /// The pause before one tries again who tries once and was granted the lock by some node, but not by enough. Such a one may
@@ -79,7 +79,7 @@ const LAST_RETRY: Duration = Duration::from_millis(150);
 const FIRST_RECHECK: Duration = Duration::from_millis(400);
 const LAST_RECHECK: Duration = Duration::from_millis(800);
 const FIRST_PROBATION: Duration = Duration::from_millis(800);
-const LAST_DOUBT: Duration = Duration::from_millis(1600);
+const LAST_PROBATION: Duration = Duration::from_millis(1600);
 const EXPIRY_JITTER: Duration = Duration::from_millis(6);
 const FIRST_DIAL: Duration = Duration::from_millis(40);
 const LAST_DIAL: Duration = Duration::from_secs(2);
