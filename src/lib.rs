@@ -97,7 +97,7 @@ pub use node::reply_length;
 pub use observe::{Event, Observer};
 pub use quorlock_proto::attempt::FailureReason;
 pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
-pub use quorlock_proto::fence::{BadToken, FencingToken};
+pub use quorlock_proto::fence::{FencingToken, ParseFencingTokenError};
 pub use quorlock_proto::lease::LossReason;
 pub use quorlock_proto::time::Moment;
 pub use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};

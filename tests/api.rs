@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::{
-    AcquireError, BadToken, Builder, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError,
-    InspectError, Invalid, Lost, Mutex, Redlock, ReleaseError, RunError, ShutdownError,
+    AcquireError, Builder, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError,
+    InspectError, Invalid, Lost, Mutex, ParseFencingTokenError, Redlock, ReleaseError, RunError,
+    ShutdownError,
 };
 
 const fn handle<T: Clone + Send + Sync + 'static>() {}
@@ -29,7 +30,7 @@ const _: () = {
     error::<Invalid>();
     error::<ConnectError>();
     error::<InitError>();
-    error::<BadToken>();
+    error::<ParseFencingTokenError>();
     error::<AcquireError>();
     error::<ExtendError>();
     error::<ReleaseError>();

@@ -52,24 +52,24 @@ impl fmt::Display for FencingToken {
 }
 
 impl FromStr for FencingToken {
-    type Err = BadToken;
+    type Err = ParseFencingTokenError;
 
-    fn from_str(text: &str) -> Result<Self, BadToken> {
-        let (number, nonce) = text.split_once('-').ok_or(BadToken)?;
+    fn from_str(text: &str) -> Result<Self, ParseFencingTokenError> {
+        let (number, nonce) = text.split_once('-').ok_or(ParseFencingTokenError)?;
         if !are_digits(number) {
-            return Err(BadToken);
+            return Err(ParseFencingTokenError);
         }
-        let number = number.parse().map_err(|_| BadToken)?;
+        let number = number.parse().map_err(|_| ParseFencingTokenError)?;
         Ok(Self { number, nonce: nonce_of(nonce)? })
     }
 }
 
 /// A nonce as it is written: all 32 digits, and no sign, which `from_str_radix` would take.
-fn nonce_of(digits: &str) -> Result<u128, BadToken> {
+fn nonce_of(digits: &str) -> Result<u128, ParseFencingTokenError> {
     if digits.len() != 32 || !are_digits(digits) {
-        return Err(BadToken);
+        return Err(ParseFencingTokenError);
     }
-    u128::from_str_radix(digits, 16).map_err(|_| BadToken)
+    u128::from_str_radix(digits, 16).map_err(|_| ParseFencingTokenError)
 }
 
 fn are_digits(text: &str) -> bool {
@@ -118,7 +118,7 @@ mod digits {
 /// A text that is no fencing token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no fencing token: it is written as a number, a dash, and 32 hexadecimal digits")]
-pub struct BadToken;
+pub struct ParseFencingTokenError;
 
 /// The fencing number that goes with a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,7 +168,7 @@ mod tests {
         for bad in
             ["", "1", "1-2", "-1-0000000000000000000000000000feed", "+1-0000000000000000000000000000feed"]
         {
-            assert_eq!(bad.parse::<FencingToken>(), Err(BadToken), "{bad}");
+            assert_eq!(bad.parse::<FencingToken>(), Err(ParseFencingTokenError), "{bad}");
         }
     }
 
