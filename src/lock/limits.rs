@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::RESERVED;
 use super::error::Invalid;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
-use quorlock_proto::fence::LARGEST_FLOOR;
+use quorlock_proto::fence::MAX_MIN_FENCING_NUMBER;
 use quorlock_proto::span::Span;
 use quorlock_proto::terms::{Drift, InvalidLeaseParams, LeaseParams};
 
@@ -81,9 +81,9 @@ impl Limits<'_> {
             )
             .of("floor"));
         }
-        if floor > LARGEST_FLOOR {
+        if floor > MAX_MIN_FENCING_NUMBER {
             return Err(Invalid::new(format!(
-                "a floor of {floor} leaves no room for numbers above it: take at most {LARGEST_FLOOR}"
+                "a floor of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("floor"));
         }

@@ -149,7 +149,7 @@ impl Fence {
 
 /// The largest floor that may be asked for: 2^53 − 2^40. Above it there is room for a million million more locks, and
 /// every number stays exact in Lua, in JSON, and in a floating-point column.
-pub const LARGEST_FLOOR: u64 = (1 << 53) - (1 << 40);
+pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
 /// How far a node lets a hint be ahead of its own clock, and how far behind its clock a key begins that it has no
 /// number of.
 pub const TOLERANCE_MICROS: u64 = 250_000;

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{LARGEST_FLOOR, TOLERANCE_MICROS};
+use crate::fence::{MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::mutant::{Mutant, is};
 use crate::quorum::Quorum;
 use crate::span::Span;
@@ -171,7 +171,7 @@ impl Marker {
         let since_micros = words.next()?.parse().ok()?;
         let written_micros = words.next()?.parse().ok()?;
         let base_micros = words.next()?.parse().ok()?;
-        let is_whole = words.next().is_none() && base_micros <= LARGEST_FLOOR;
+        let is_whole = words.next().is_none() && base_micros <= MAX_MIN_FENCING_NUMBER;
         is_whole.then(|| Self {
             cluster,
             charter: LockClusterConfig::new(quorum, longest_ttl).with_retention(retention),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::claim::{Key, OwnerHash, Request, RequestKind};
-use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
+use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::mutant::{Mutant, is};
@@ -230,7 +230,8 @@ impl Node {
 
     fn latest_micros(&self) -> u64 {
         let latest = self.data.get(&Slot::Clock).and_then(|entry| number_in(entry.value.as_deref()?));
-        let is_ours = |latest: &f64| latest % 1.0 == 0.0 && (0.0..=LARGEST_FLOOR as f64).contains(latest);
+        let is_ours =
+            |latest: &f64| latest % 1.0 == 0.0 && (0.0..=MAX_MIN_FENCING_NUMBER as f64).contains(latest);
         latest.filter(is_ours).unwrap_or(0.0) as u64
     }
 

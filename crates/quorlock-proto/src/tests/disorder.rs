@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::board::{Coordinator, Limits, OperationId};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
-use crate::fence::LARGEST_FLOOR;
+use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::RenewalPolicy;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{MemberStep, Membership};
@@ -115,7 +115,7 @@ fn guarded_votes() -> impl Strategy<Value = Vote> {
 fn inputs() -> impl Strategy<Value = Vec<Input>> {
     let (id, node, ttl) = (0_u64..12, 0_u8..5, 10_u64..60_000);
     let input = prop_oneof![
-        3 => (ttl.clone(), any::<bool>(), proptest::option::of(10_u64..90_000), 0_u64..=LARGEST_FLOOR)
+        3 => (ttl.clone(), any::<bool>(), proptest::option::of(10_u64..90_000), 0_u64..=MAX_MIN_FENCING_NUMBER)
             .prop_map(|(ttl, curious, max_hold, floor)| Input::Acquire { ttl, curious, max_hold, floor }),
         1 => id.clone().prop_map(Input::Abandon),
         1 => (id.clone(), ttl).prop_map(|(id, ttl)| Input::Extend(id, ttl)),

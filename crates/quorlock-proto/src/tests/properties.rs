@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::attempt::{Attempt, AttemptStep};
 use crate::backoff;
 use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken};
-use crate::fence::{FencingToken, LARGEST_FLOOR};
+use crate::fence::{FencingToken, MAX_MIN_FENCING_NUMBER};
 use crate::lease::Lease;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
@@ -314,7 +314,7 @@ proptest! {
         incarnation in "[0-9a-f]{1,40}:[0-9a-f]{1,40}",
         since_micros in any::<u64>(),
         written_micros in any::<u64>(),
-        base_micros in 0..=LARGEST_FLOOR,
+        base_micros in 0..=MAX_MIN_FENCING_NUMBER,
     ) {
         let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
         let charter = LockClusterConfig::new(quorum, Duration::from_millis(millis));

@@ -7,7 +7,7 @@ use super::{
     promises, question,
 };
 use crate::claim::RequestKind;
-use crate::fence::{Fence, LARGEST_FLOOR, TOLERANCE_MICROS};
+use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
 use crate::vote::{ReplyFailure, Vote};
 
@@ -90,8 +90,8 @@ fn a_number_is_above_the_fence(node: &mut dyn Subject) {
 
 fn a_number_is_above_the_floor(node: &mut dyn Subject) {
     let now = node.micros();
-    for floor in [1, now - 3_600_000_000, now + 3_600_000_000, LARGEST_FLOOR] {
-        for last in [None, Some(7), Some(now + 1_800_000_000), Some(LARGEST_FLOOR + 5)] {
+    for floor in [1, now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
+        for last in [None, Some(7), Some(now + 1_800_000_000), Some(MAX_MIN_FENCING_NUMBER + 5)] {
             for hint in [0, floor + 1, now] {
                 node.reset();
                 if let Some(last) = last {
@@ -124,7 +124,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
 /// So far had the clock come before it was set back.
 fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
     let now = node.micros();
-    for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, LARGEST_FLOOR] {
+    for numbers_above in [now - 3_600_000_000, now + 3_600_000_000, MAX_MIN_FENCING_NUMBER] {
         for last in [None, Some(7), Some(now + 1_800_000_000)] {
             for (hint, floor) in [(0, 0), (now, 0), (numbers_above + 2, numbers_above + 1)] {
                 node.reset();
@@ -169,7 +169,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
 }
 
 fn large_numbers_stay_exact(node: &mut dyn Subject) {
-    for last in [LARGEST_FLOOR, LAST_NUMBER - 4, LAST_NUMBER - 3, LAST_NUMBER - 2] {
+    for last in [MAX_MIN_FENCING_NUMBER, LAST_NUMBER - 4, LAST_NUMBER - 3, LAST_NUMBER - 2] {
         node.reset();
         node.set_fence(last);
         let (number, _) = grant(node, last, 0);

@@ -3,7 +3,7 @@
 use crate::attempt::FailureReason;
 use crate::board::OperationEvent;
 use crate::claim::Key;
-use crate::fence::LARGEST_FLOOR;
+use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::test_util::node::{Entry, Slot};
@@ -211,9 +211,9 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
 #[test]
 fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_nothing() {
     let mut world = World::guarded(3);
-    let first = take(&mut world, ALICE, Wish { floor: LARGEST_FLOOR, ..Wish::default() });
-    assert_eq!(first, (LARGEST_FLOOR + 1, 1));
-    assert_eq!(take(&mut world, BOB, Wish::default()), (LARGEST_FLOOR + 2, 1));
+    let first = take(&mut world, ALICE, Wish { floor: MAX_MIN_FENCING_NUMBER, ..Wish::default() });
+    assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
+    assert_eq!(take(&mut world, BOB, Wish::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
 
     (0..3).for_each(|node| set_fence(&mut world, node, LAST_NUMBER - 1));
     assert_eq!(take(&mut world, ALICE, Wish::default()), (LAST_NUMBER, 1), "the very last");
