@@ -143,7 +143,7 @@ impl Fence {
     #[must_use]
     pub fn hint(now: Moment, last_seen: u64, floor: u64) -> Self {
         let micros = now.wall_nanos() / 1000;
-        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(LARGEST_NUMBER), floor }
+        Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), floor }
     }
 }
 
@@ -154,7 +154,7 @@ pub const MAX_MIN_FENCING_NUMBER: u64 = (1 << 53) - (1 << 40);
 /// number of.
 pub const TOLERANCE_MICROS: u64 = 250_000;
 /// Above this nodes give none. A fence that is as large was not made by us, or is the last one.
-pub const LARGEST_NUMBER: u64 = (1 << 53) - 1;
+pub const MAX_FENCING_NUMBER: u64 = (1 << 53) - 1;
 
 #[cfg(test)]
 mod tests {

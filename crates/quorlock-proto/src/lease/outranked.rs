@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::renewal::Renewal;
 use super::{Lease, LossReason, State};
-use crate::fence::LARGEST_NUMBER;
+use crate::fence::MAX_FENCING_NUMBER;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
@@ -208,7 +208,7 @@ impl Lease {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.outranked.get_or_insert_default();
-        let is_last = fence >= LARGEST_NUMBER || is(Mutant::OutrankedForGood);
+        let is_last = fence >= MAX_FENCING_NUMBER || is(Mutant::OutrankedForGood);
         let goes_on = !is_last && told.add(node, fence, round);
         if is_last {
             told.at_the_end.insert(node);
