@@ -40,7 +40,7 @@ impl Store {
     fn write(&mut self, value: u64, token: FencingToken) -> Result<(), Stale> {
         self.file.lock().expect("locked");
         let (_, last) = self.load();
-        let may_write = !self.is_fenced || last.is_none_or(|last| token.may_follow(&last));
+        let may_write = !self.is_fenced || last.is_none_or(|last| token.supersedes(&last));
         if may_write {
             self.file.set_len(0).expect("emptied");
             self.file.rewind().expect("rewound");

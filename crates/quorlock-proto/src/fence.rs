@@ -13,7 +13,7 @@ use crate::time::Moment;
 
 /// A number that only grows from one holder of a lock to the next, to hand to the guarded resource.
 ///
-/// The rule for a resource: keep the token of the last write that was accepted, and [accept](Self::may_follow) a write
+/// The rule for a resource: keep the token of the last write that was accepted, and [accept](Self::supersedes) a write
 /// only if its number is larger, or the number *and* the nonce are the same. In SQL:
 ///
 /// ```sql
@@ -40,7 +40,7 @@ pub struct FencingToken {
 impl FencingToken {
     /// Whether a resource whose last accepted write came with `last` may accept one that comes with this.
     #[must_use]
-    pub const fn may_follow(&self, last: &Self) -> bool {
+    pub const fn supersedes(&self, last: &Self) -> bool {
         self.number > last.number || self.number == last.number && self.nonce == last.nonce
     }
 }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_resource_takes_larger_numbers_and_its_last_holder_again() {
         let last = FencingToken { number: 7, nonce: 1 };
-        let may = |number, nonce| FencingToken { number, nonce }.may_follow(&last);
+        let may = |number, nonce| FencingToken { number, nonce }.supersedes(&last);
         assert!(may(8, 2) && may(7, 1));
         assert!(!may(7, 2) && !may(6, 1));
     }

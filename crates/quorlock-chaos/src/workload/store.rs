@@ -78,7 +78,7 @@ impl Store {
 
     fn access(&self, token: FencingToken) -> io::Result<Answer> {
         let (asked, last) = self.load()?;
-        let accepted = !self.is_fenced || last.is_none_or(|last| token.may_follow(&last));
+        let accepted = !self.is_fenced || last.is_none_or(|last| token.supersedes(&last));
         let last = if accepted { Some(token) } else { last };
         let place = asked + 1;
         let last = last.map(|last| last.to_string()).unwrap_or_default();

@@ -367,8 +367,8 @@ proptest! {
         one in (0_u64..4, 0_u128..4), other in (0_u64..4, 0_u128..4),
     ) {
         let [one, other] = [one, other].map(|(number, nonce)| FencingToken { number, nonce });
-        prop_assert_eq!(one.may_follow(&other) && other.may_follow(&one), one == other);
-        prop_assert_eq!(!one.may_follow(&other) && !other.may_follow(&one), one.number == other.number && one != other);
+        prop_assert_eq!(one.supersedes(&other) && other.supersedes(&one), one == other);
+        prop_assert_eq!(!one.supersedes(&other) && !other.supersedes(&one), one.number == other.number && one != other);
     }
 
     #[test]
