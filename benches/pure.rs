@@ -15,7 +15,7 @@ use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::quorum::Quorum;
 use quorlock_proto::terms::{Drift, LeaseParams};
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
 /// A board with five nodes that are there, and a clock that is told.
@@ -23,7 +23,7 @@ struct World {
     board: Coordinator,
     terms: LeaseParams,
     key: Key,
-    now: Moment,
+    now: DualTimestamp,
     tokens: u128,
 }
 
@@ -35,7 +35,7 @@ impl World {
         let drift = Drift::new(0.01).expect("a usual drift");
         let terms =
             LeaseParams::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
-        let now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut board = Coordinator::new(quorum, limits);
         quorum.all().iter().for_each(|node| board.on_up(node, now));
         Self { board, terms, key: Key::new("orders:42"), now, tokens: 0 }

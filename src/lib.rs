@@ -99,7 +99,7 @@ pub use quorlock_proto::attempt::FailureReason;
 pub use quorlock_proto::claim::{OwnerHash, ParseOwnerHashError, RequestKind};
 pub use quorlock_proto::fence::{FencingToken, ParseFencingTokenError};
 pub use quorlock_proto::lease::LossReason;
-pub use quorlock_proto::time::Moment;
+pub use quorlock_proto::time::DualTimestamp;
 pub use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 pub use tokio_util::sync::CancellationToken;
 

@@ -19,7 +19,7 @@ use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
 use quorlock_proto::quorum::NodeId;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// The callers, and who among them waits for which machine.
@@ -61,7 +61,7 @@ impl Hasher for IdHasher {
 
 /// A shutdown under way.
 struct ShutdownState {
-    deadline: Moment,
+    deadline: DualTimestamp,
     replies: Vec<oneshot::Sender<ShutdownRemainder>>,
 }
 
@@ -88,7 +88,12 @@ impl PendingCalls {
         record.or_else(|| self.leases.get(&id).map(|keeper| keeper.0.key()))
     }
 
-    pub(super) fn handle_command(&mut self, order: DriverCommand, board: &mut Coordinator, now: Moment) {
+    pub(super) fn handle_command(
+        &mut self,
+        order: DriverCommand,
+        board: &mut Coordinator,
+        now: DualTimestamp,
+    ) {
         match order {
             // While closing, new work is refused by dropping its reply: the caller hears `ClientClosed`.
             DriverCommand::Acquire { .. }
@@ -154,7 +159,12 @@ impl PendingCalls {
     }
 
     /// No more new work; ends when all is done and undone, or at the deadline. A second call may only hasten it.
-    pub(super) fn begin_shutdown(&mut self, deadline: Moment, board: &mut Coordinator, now: Moment) {
+    pub(super) fn begin_shutdown(
+        &mut self,
+        deadline: DualTimestamp,
+        board: &mut Coordinator,
+        now: DualTimestamp,
+    ) {
         if let Some(closing) = &mut self.shutdown {
             closing.deadline = closing.deadline.earlier(deadline);
             return;
@@ -169,12 +179,12 @@ impl PendingCalls {
         }
     }
 
-    pub(super) fn shutdown_deadline(&self) -> Option<Moment> {
+    pub(super) fn shutdown_deadline(&self) -> Option<DualTimestamp> {
         self.shutdown.as_ref().map(|closing| closing.deadline)
     }
 
     /// Whether a shutdown has nothing left to wait for.
-    pub(super) fn is_shutdown_done(&self, board: &Coordinator, now: Moment) -> bool {
+    pub(super) fn is_shutdown_done(&self, board: &Coordinator, now: DualTimestamp) -> bool {
         self.shutdown.as_ref().is_some_and(|closing| {
             now.is_due(closing.deadline) || (!board.is_busy() && board.pending_releases().next().is_none())
         })
@@ -200,7 +210,7 @@ impl PendingCalls {
         id: OperationId,
         news: OperationEvent,
         board: &mut Coordinator,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         match news {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, board),
@@ -256,7 +266,13 @@ impl PendingCalls {
         }
     }
 
-    fn notify_holder(&mut self, id: OperationId, news: OperationEvent, board: &mut Coordinator, now: Moment) {
+    fn notify_holder(
+        &mut self,
+        id: OperationId,
+        news: OperationEvent,
+        board: &mut Coordinator,
+        now: DualTimestamp,
+    ) {
         let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
         let key = hold.key().as_str();
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
@@ -320,7 +336,7 @@ impl PendingCalls {
         }
     }
 
-    fn cancel(&mut self, id: OperationId, board: &mut Coordinator, now: Moment) {
+    fn cancel(&mut self, id: OperationId, board: &mut Coordinator, now: DualTimestamp) {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);

@@ -14,7 +14,7 @@ use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::terms::LeaseParams;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
 /// An order. Those with a reply answer exactly once; a reply that is dropped means the driver has ended.
@@ -68,7 +68,7 @@ pub(crate) enum DriverCommand {
         key: Key,
     },
     Shutdown {
-        deadline: Moment,
+        deadline: DualTimestamp,
         reply: oneshot::Sender<ShutdownRemainder>,
     },
 }
@@ -95,7 +95,7 @@ pub(crate) trait QueueListener: Send {
 
 /// How an extension ended.
 pub(crate) enum ExtendOutcome {
-    Renewed(Moment),
+    Renewed(DualTimestamp),
     NoQuorum(Vec<Vote>),
     Lost,
 }

@@ -26,7 +26,7 @@ use quorlock_proto::board::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
@@ -234,7 +234,7 @@ impl Driver {
         true
     }
 
-    fn take_orders(&mut self, now: Moment) {
+    fn take_orders(&mut self, now: DualTimestamp) {
         let mut inbox = std::mem::take(&mut self.inbox);
         for order in inbox.drain(..) {
             match order {
@@ -261,7 +261,7 @@ impl Driver {
         self.inbox = inbox;
     }
 
-    fn act(&mut self, now: Moment) {
+    fn act(&mut self, now: DualTimestamp) {
         while let Some(action) = self.board.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
@@ -282,7 +282,7 @@ impl Driver {
         }
     }
 
-    fn dial_rested(&mut self, now: Moment) {
+    fn dial_rested(&mut self, now: DualTimestamp) {
         for (place, link) in self.links.iter_mut().enumerate() {
             if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
@@ -312,11 +312,11 @@ impl Driver {
         false
     }
 
-    fn set_timer(&mut self, is_due: bool, now: Moment) {
+    fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
         let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
-        let closing = self.desk.shutdown_deadline().map(Moment::boot_nanos);
+        let closing = self.desk.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_news;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();

@@ -15,7 +15,7 @@ use quorlock_proto::backoff;
 use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::line;
 use quorlock_proto::membership::VotingStatus;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
 /// One node: where it is, how we stand with it, and what people are told of it.
@@ -82,12 +82,12 @@ impl Link {
     }
 
     /// Whether it is worth asking it for a place in a line now.
-    pub(super) fn may_enqueue(&self, now: Moment) -> bool {
+    pub(super) fn may_enqueue(&self, now: DualTimestamp) -> bool {
         now.boot_nanos() >= self.no_lines_before
     }
 
     /// A place in a line was asked for. True if what people are told of the node is another by that.
-    pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: Moment) -> bool {
+    pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: DualTimestamp) -> bool {
         if is_refused {
             self.no_lines_before = now.plus(REFUSED_PAUSE).boot_nanos();
             return false;
@@ -218,7 +218,7 @@ impl Link {
     /// the threads of Redis 8 the first command of a newer connection was seen to overtake that; what follows on the
     /// handshake's two round trips was not.) So undos that are owed find what they undo, and killing the old connection by
     /// its id would win nothing, for a right that users had to be given.
-    pub(super) fn disconnect(&mut self, why: &str, now: Moment) -> bool {
+    pub(super) fn disconnect(&mut self, why: &str, now: DualTimestamp) -> bool {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
@@ -230,7 +230,7 @@ impl Link {
     }
 
     /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
-    pub(super) fn exclude(&mut self, bar: ExclusionReason, now: Moment) -> bool {
+    pub(super) fn exclude(&mut self, bar: ExclusionReason, now: DualTimestamp) -> bool {
         let pause = if bar == ExclusionReason::Replica {
             // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
             self.failures = self.failures.saturating_add(1);

@@ -11,7 +11,7 @@ use crate::host::{clock, process};
 use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::quorum::NodeSet;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 
 /// A held lock: until when, on which nodes, and whether it is over.
 ///
@@ -57,7 +57,12 @@ struct PackedToken {
 }
 
 impl SharedLease {
-    pub(crate) fn new(key: Key, deadline: Moment, confirmed: NodeSet, token: Option<FencingToken>) -> Self {
+    pub(crate) fn new(
+        key: Key,
+        deadline: DualTimestamp,
+        confirmed: NodeSet,
+        token: Option<FencingToken>,
+    ) -> Self {
         Self {
             key,
             process: process::id(),
@@ -76,8 +81,8 @@ impl SharedLease {
 
     /// Until when the lock may be trusted. Read as two numbers while the driver may write them: a mix of an old and
     /// a new deadline is no later than the new one, which stands already.
-    pub(crate) fn deadline(&self) -> Moment {
-        Moment::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
+    pub(crate) fn deadline(&self) -> DualTimestamp {
+        DualTimestamp::new(self.boot_nanos.load(Ordering::Acquire), self.wall_nanos.load(Ordering::Acquire))
     }
 
     /// Whether the lock may be trusted now. Latches the loss when the deadline has passed, and in the child of a fork.
@@ -112,7 +117,7 @@ impl SharedLease {
         self.confirmed.store(nodes.bits(), Ordering::Relaxed);
     }
 
-    pub(crate) fn renew(&self, deadline: Moment) {
+    pub(crate) fn renew(&self, deadline: DualTimestamp) {
         self.wall_nanos.store(deadline.wall_nanos(), Ordering::Release);
         self.boot_nanos.store(deadline.boot_nanos(), Ordering::Release);
     }

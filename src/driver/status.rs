@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::host::clock;
 use crate::node::{DialStep, Fences};
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, ProbationReason, ReplyFailure};
 
 /// What is known of one node.
@@ -46,7 +46,7 @@ pub struct NodeStatus {
 #[non_exhaustive]
 pub struct Probation {
     /// Until when.
-    pub until: Moment,
+    pub until: DualTimestamp,
     /// Why.
     pub reason: ProbationReason,
 }

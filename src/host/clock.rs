@@ -3,15 +3,15 @@
 //! On Linux (and Android) the boot clock is `CLOCK_BOOTTIME`, which counts on through suspend; `std`'s `Instant`
 //! does not, so a laptop that slept would believe in a lock that expired long ago. On macOS `CLOCK_MONOTONIC` is the
 //! one that counts on. Elsewhere it is the platform's monotonic clock, which may stop in suspend; the wall clock,
-//! the other half of a `Moment`, then ends the lease.
+//! the other half of a `DualTimestamp`, then ends the lease.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 
 /// Now, on both clocks.
-pub(crate) fn now() -> Moment {
-    Moment::new(nanos(clock_gettime(BOOT)), nanos(clock_gettime(ClockId::Realtime)))
+pub(crate) fn now() -> DualTimestamp {
+    DualTimestamp::new(nanos(clock_gettime(BOOT)), nanos(clock_gettime(ClockId::Realtime)))
 }
 
 /// Now, on the boot clock alone, where nobody asks for the other.

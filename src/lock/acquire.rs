@@ -20,7 +20,7 @@ use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::line::{NextAction, Reaction, Refused, Trust};
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
@@ -113,7 +113,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
 #[derive(Clone, Copy)]
 enum Limit {
     Never,
-    At(Moment),
+    At(DualTimestamp),
 }
 
 impl Limit {
@@ -161,11 +161,11 @@ struct InLine<'a> {
     claim: &'a LockSpec,
     turn: &'a Turn,
     limit: Limit,
-    since: Moment,
+    since: DualTimestamp,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
     /// From when on it tries though the node with the line calls the lock taken.
-    doubts_at: Moment,
+    doubts_at: DualTimestamp,
     /// Whether the node with the line is believed.
     trust: Trust,
 }

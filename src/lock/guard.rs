@@ -21,7 +21,7 @@ use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::LockSpec;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::terms::LeaseParams;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
 /// A lock that is held.
@@ -109,7 +109,7 @@ impl Guard {
     /// # Cancel safety
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](HeldByOther::deadline) tells.
-    pub async fn extend(&self, ttl: Duration) -> Result<Moment, ExtendError> {
+    pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.held.hold.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
         let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
@@ -211,7 +211,7 @@ impl Held {
 
     /// Until when the lock may be relied upon, unless it is renewed before.
     #[must_use]
-    pub fn deadline(&self) -> Moment {
+    pub fn deadline(&self) -> DualTimestamp {
         self.hold.deadline()
     }
 

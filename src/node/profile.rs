@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fences::Fences;
 use quorlock_proto::marker::MarkerReading;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 
 /// A server as its `INFO` describes it.
@@ -14,7 +14,7 @@ use quorlock_proto::vote::ExclusionReason;
 pub(crate) struct Profile {
     pub(crate) run_id: String,
     /// When it was asked for what it told.
-    pub(crate) asked: Moment,
+    pub(crate) asked: DualTimestamp,
     pub(crate) round_trip: Duration,
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
@@ -31,7 +31,7 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// Reads the text of `INFO`, asked for at `sent` and answered at `received`.
-    pub(super) fn read(info: &str, sent: Moment, received: Moment) -> Self {
+    pub(super) fn read(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
         let lines = info.lines().filter_map(|line| line.split_once(':'));
         let info: HashMap<String, String> =
             lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn profile(info: &str) -> Profile {
-        let sent = Moment::new(0, 1_000_000_000);
+        let sent = DualTimestamp::new(0, 1_000_000_000);
         Profile::read(info, sent, sent.plus(Duration::from_millis(2)))
     }
 

@@ -148,7 +148,7 @@ pub(crate) fn this_program() -> io::Result<PathBuf> {
     if link.exists() { Ok(link.to_owned()) } else { std::env::current_exe() }
 }
 
-/// Now, by the clock that `Moment::boot_nanos` counts on.
+/// Now, by the clock that `DualTimestamp::boot_nanos` counts on.
 pub(crate) fn boot_nanos() -> u64 {
     let now = clock_gettime(BOOT);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -12,7 +12,7 @@ use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::round::Round;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
 /// One try to take a lock.
@@ -25,9 +25,9 @@ use crate::vote::{ReplyFailure, Vote};
 pub struct Attempt {
     claim: LockSpec,
     token: OwnerToken,
-    start: Moment,
-    deadline: Moment,
-    settle_by: Moment,
+    start: DualTimestamp,
+    deadline: DualTimestamp,
+    settle_by: DualTimestamp,
     round: Round,
     state: State,
     to_grant: NodeSet,
@@ -71,7 +71,7 @@ impl Attempt {
         fence: Option<Fence>,
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
-        now: Moment,
+        now: DualTimestamp,
     ) -> Self {
         let round = Round::new(quorum, absence);
         let mut attempt = Self {
@@ -129,7 +129,7 @@ impl Attempt {
     }
 
     /// A node's answer to `Acquire`, `RaiseFence` or `QueryTtl`. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: Moment) {
+    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, vote: Vote, now: DualTimestamp) {
         match (phase, self.state) {
             (RequestKind::Acquire, State::Voting | State::RaisingFence) if !self.round.has_voted(node) => {
                 self.on_grant(node, vote, now);
@@ -147,7 +147,7 @@ impl Attempt {
     }
 
     /// The time asked for has come. Poll next.
-    pub fn on_wake(&mut self, now: Moment) {
+    pub fn on_wake(&mut self, now: DualTimestamp) {
         if !now.is_due(self.settle_by) {
             return;
         }
@@ -177,7 +177,7 @@ impl Attempt {
     }
 
     /// The node's clock jumped: what it granted may run out before its time, and is worth this. Poll next.
-    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: Moment) {
+    pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {
             self.round.revise(node, worth);
             self.numbered.remove(node);
@@ -187,7 +187,7 @@ impl Attempt {
 
     /// When to call [`on_wake`](Self::on_wake), if ever.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Moment> {
+    pub fn wake_at(&self) -> Option<DualTimestamp> {
         match self.state {
             State::Voting | State::RaisingFence | State::QueryingTtl(_) => Some(self.settle_by),
             State::Ready(_) | State::Done => None,
@@ -214,7 +214,7 @@ impl Attempt {
 
     /// When it began: its lease's time runs from here.
     #[must_use]
-    pub const fn start(&self) -> Moment {
+    pub const fn start(&self) -> DualTimestamp {
         self.start
     }
 
@@ -265,7 +265,7 @@ impl Attempt {
         self.round.possibly_applied().or(self.granted_at_least_once)
     }
 
-    fn on_grant(&mut self, node: NodeId, vote: Vote, now: Moment) {
+    fn on_grant(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         let vote = match (vote, self.fence) {
             (Vote::Fenced(_), None) | (Vote::Granted, Some(_)) => {
                 Vote::Unknown(ReplyFailure::UnexpectedReply)
@@ -294,7 +294,7 @@ impl Attempt {
         self.settle(now);
     }
 
-    fn on_raise(&mut self, node: NodeId, vote: Vote, now: Moment) {
+    fn on_raise(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         match vote {
             Vote::Granted => self.numbered.insert(node),
             Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
@@ -319,7 +319,7 @@ impl Attempt {
         }
     }
 
-    fn settle(&mut self, now: Moment) {
+    fn settle(&mut self, now: DualTimestamp) {
         if self.state == State::RaisingFence && self.quorum_has_number() {
             self.win(now);
         } else if self.round.is_out_of_reach() {
@@ -332,7 +332,7 @@ impl Attempt {
         self.round.quorum().is_met(self.numbered.len()) || is(Mutant::NoSecondRound)
     }
 
-    fn win(&mut self, now: Moment) {
+    fn win(&mut self, now: DualTimestamp) {
         if is(Mutant::ValidityFromReply) {
             self.start = now;
             self.deadline = self.claim.terms.deadline(now);

@@ -23,7 +23,7 @@ use crate::membership::Membership;
 use crate::quorum::{NodeId, Quorum};
 use crate::survey::Survey;
 use crate::terms::LeaseParams;
-use crate::time::{BootTime, Moment};
+use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 /// The name of a machine on the board; the caller picks it, and never twice.
@@ -91,7 +91,7 @@ impl Coordinator {
         claim: LockSpec,
         tenure: RenewalPolicy,
         token: OwnerToken,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let fence = self.members.is_some().then(|| {
             let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
@@ -104,7 +104,7 @@ impl Coordinator {
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.
-    pub fn abandon(&mut self, id: OperationId, now: Moment) {
+    pub fn abandon(&mut self, id: OperationId, now: DualTimestamp) {
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Attempt(bid)) => bid.attempt.abandon(),
             Some(Operation::Lease(lease)) => lease.release(now),
@@ -115,7 +115,7 @@ impl Coordinator {
 
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
-    pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: Moment) -> bool {
+    pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: DualTimestamp) -> bool {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
@@ -127,7 +127,7 @@ impl Coordinator {
     }
 
     /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
-    pub fn expire(&mut self, id: OperationId, now: Moment) {
+    pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.expire();
             self.advance(id, now);
@@ -135,7 +135,7 @@ impl Coordinator {
     }
 
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
-    pub fn release(&mut self, id: OperationId, now: Moment) -> bool {
+    pub fn release(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         let settle_by = now.plus(self.limits.node_timeout);
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Lease(lease)) => lease.release(settle_by),
@@ -146,7 +146,7 @@ impl Coordinator {
     }
 
     /// Asks every node about a key. Tells `SurveyResult`.
-    pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: Moment) {
+    pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: DualTimestamp) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
@@ -160,19 +160,19 @@ impl Coordinator {
     }
 
     /// The node is connected. What is owed to it goes out first.
-    pub fn on_up(&mut self, node: NodeId, now: Moment) {
+    pub fn on_up(&mut self, node: NodeId, now: DualTimestamp) {
         self.lanes[node.index()].link = LinkState::Up;
         self.send_pending_releases(node, now);
     }
 
     /// The node's connection is gone, or could not be made. Nothing is sent twice: questions without an answer are
     /// unknown, undos without one are owed.
-    pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+    pub fn on_down(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
         self.disconnect(node, LinkState::Down(why), now);
     }
 
     /// The node may not serve us.
-    pub fn on_excluded(&mut self, node: NodeId, bar: ExclusionReason, now: Moment) {
+    pub fn on_excluded(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
         self.disconnect(node, LinkState::Barred(bar), now);
     }
 
@@ -187,7 +187,12 @@ impl Coordinator {
     }
 
     /// The node's answer to the oldest question it has not answered. Gives back what was asked, by whom.
-    pub fn on_reply(&mut self, node: NodeId, vote: Vote, now: Moment) -> Option<(OperationId, RequestKind)> {
+    pub fn on_reply(
+        &mut self,
+        node: NodeId,
+        vote: Vote,
+        now: DualTimestamp,
+    ) -> Option<(OperationId, RequestKind)> {
         let awaiting = &mut self.lanes[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
@@ -214,7 +219,7 @@ impl Coordinator {
     }
 
     /// The time asked for may have come.
-    pub fn on_wake(&mut self, now: Moment) {
+    pub fn on_wake(&mut self, now: DualTimestamp) {
         for node in self.quorum.all().iter() {
             let lane = &mut self.lanes[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
@@ -320,12 +325,12 @@ impl Coordinator {
         }
     }
 
-    fn start(&mut self, id: OperationId, machine: Operation, now: Moment) {
+    fn start(&mut self, id: OperationId, machine: Operation, now: DualTimestamp) {
         self.running.insert(id, Box::new(OperationEntry { machine, alarm: BootTime::NEVER }));
         self.advance(id, now);
     }
 
-    fn wake(&mut self, id: OperationId, now: Moment) {
+    fn wake(&mut self, id: OperationId, now: DualTimestamp) {
         let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
         let Some(entry) = self.running.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
@@ -345,7 +350,7 @@ impl Coordinator {
         phase: RequestKind,
         round: u32,
         vote: Vote,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         if self.deliver_vote(id, node, phase, round, vote, now) {
             self.advance(id, now);
@@ -361,7 +366,7 @@ impl Coordinator {
         phase: RequestKind,
         round: u32,
         vote: Vote,
-        now: Moment,
+        now: DualTimestamp,
     ) -> bool {
         let Some(entry) = self.running.get_mut(&id) else { return false };
         match &mut entry.machine {
@@ -382,7 +387,7 @@ impl Coordinator {
 
     /// Whether the wall clock has gained on the boot clock since leases were last looked at for it: at once, or bit by
     /// bit.
-    fn wall_clock_advanced(&mut self, now: Moment) -> bool {
+    fn wall_clock_advanced(&mut self, now: DualTimestamp) -> bool {
         let lead = now.wall_nanos().saturating_sub(now.boot_nanos());
         let known = self.wall_lead.map_or(lead, |known| known.min(lead));
         let has_gained = lead > known.saturating_add(WALL_GAIN_NANOS);
@@ -399,12 +404,12 @@ struct Voters<'a> {
 }
 
 impl Voters<'_> {
-    fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
         let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote(node, now)))
     }
 
-    fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
         let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote_for_holders(node, now)))
     }

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// A number that only grows from one holder of a lock to the next, to hand to the guarded resource.
 ///
@@ -141,7 +141,7 @@ impl Fence {
     /// What a grant asks for: the time in microseconds, or the next number after the last that was seen, whichever is
     /// larger. Nodes whose clocks agree with ours will all install it.
     #[must_use]
-    pub fn hint(now: Moment, last_seen: u64, floor: u64) -> Self {
+    pub fn hint(now: DualTimestamp, last_seen: u64, floor: u64) -> Self {
         let micros = now.wall_nanos() / 1000;
         Self::Hint { hint: micros.max(last_seen + 1).max(floor + 1).min(MAX_FENCING_NUMBER), floor }
     }

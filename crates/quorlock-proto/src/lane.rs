@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::membership::MarkerWrite;
-use crate::time::{BootTime, Moment};
+use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 /// One node's ordered queue.
@@ -23,7 +23,7 @@ pub struct NodePipeline {
     /// Undos not known done, oldest first.
     pub pending: VecDeque<PendingRelease>,
     /// When to send owed undos again that the node answered with an error.
-    pub retry_at: Option<Moment>,
+    pub retry_at: Option<DualTimestamp>,
 }
 
 /// The state of the connection to a node.
@@ -41,7 +41,7 @@ pub enum LinkState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InFlight {
     /// When it was sent.
-    pub sent: Moment,
+    pub sent: DualTimestamp,
     /// What its answer is for.
     pub pending: ExpectedReply,
 }
@@ -100,7 +100,7 @@ impl NodePipeline {
     /// The vote of a node that need not be asked: "down" and "owes an answer for longer than the node time-out"
     /// count as unknown at once, so that nobody waits for it and no queue grows for it.
     #[must_use]
-    pub fn implicit_vote(&self, now: Moment, node_timeout: Duration) -> Option<Vote> {
+    pub fn implicit_vote(&self, now: DualTimestamp, node_timeout: Duration) -> Option<Vote> {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Excluded(bar.clone())),
@@ -113,7 +113,7 @@ impl NodePipeline {
 
     /// Whether the node has owed an answer for `span` or longer.
     #[must_use]
-    pub fn has_pending_release_for(&self, now: Moment, span: Duration) -> bool {
+    pub fn has_pending_release_for(&self, now: DualTimestamp, span: Duration) -> bool {
         self.awaiting.front().is_some_and(|oldest| now.since(oldest.sent) >= span)
     }
 

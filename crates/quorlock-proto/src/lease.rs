@@ -16,7 +16,7 @@ use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::terms::LeaseParams;
-use crate::time::{BootTime, Moment};
+use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 use outranked::{OverOurs, proof_pause};
 use release::Releasing;
@@ -38,7 +38,7 @@ pub struct Lease {
     quorum: Quorum,
     terms: LeaseParams,
     auto_renew: bool,
-    deadline: Moment,
+    deadline: DualTimestamp,
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
     extended_past_grants: bool,
     /// What few leases have.
@@ -72,7 +72,7 @@ enum State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct RareState {
     /// `max_hold_time` as an instant.
-    end: Option<Moment>,
+    end: Option<DualTimestamp>,
     /// Nodes with our key and a larger number than ours.
     over_ours: OverOurs,
 }
@@ -169,7 +169,7 @@ impl Lease {
     }
 
     /// A node's answer to a question of this round. Poll next.
-    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: Moment) {
+    pub fn on_reply(&mut self, node: NodeId, phase: RequestKind, round: u32, vote: Vote, now: DualTimestamp) {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
             RequestKind::Acquire => {
@@ -185,7 +185,7 @@ impl Lease {
 
     /// Some time it asked for may have come. `absence` gives the vote of a node that is known not to answer.
     /// Poll next.
-    pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+    pub fn on_wake(&mut self, absence: impl Fn(NodeId) -> Option<Vote>, now: DualTimestamp) {
         match &self.state {
             State::Held(renewal) => {
                 if now.is_past(self.signal_at()) {
@@ -207,7 +207,12 @@ impl Lease {
     }
 
     /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
-    pub fn extend(&mut self, terms: LeaseParams, absence: impl Fn(NodeId) -> Option<Vote>, now: Moment) {
+    pub fn extend(
+        &mut self,
+        terms: LeaseParams,
+        absence: impl Fn(NodeId) -> Option<Vote>,
+        now: DualTimestamp,
+    ) {
         match &self.state {
             State::Held(_) if now.is_past(self.signal_at()) => self.lose(LossReason::Expired),
             State::Held(renewal) => {
@@ -288,7 +293,7 @@ impl Lease {
 
     /// Until when it may be trusted.
     #[must_use]
-    pub const fn deadline(&self) -> Moment {
+    pub const fn deadline(&self) -> DualTimestamp {
         self.deadline
     }
 
@@ -348,7 +353,7 @@ impl Lease {
 
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
-    fn signal_at(&self) -> Moment {
+    fn signal_at(&self) -> DualTimestamp {
         self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
     }
 
@@ -359,7 +364,7 @@ impl Lease {
         }
     }
 
-    fn end(&self) -> Option<Moment> {
+    fn end(&self) -> Option<DualTimestamp> {
         self.seldom.as_ref()?.end
     }
 
@@ -375,7 +380,7 @@ impl Lease {
     }
 }
 
-fn capped(deadline: Moment, end: Option<Moment>) -> Moment {
+fn capped(deadline: DualTimestamp, end: Option<DualTimestamp>) -> DualTimestamp {
     end.map_or(deadline, |end| deadline.earlier(end))
 }
 

@@ -19,7 +19,7 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::Drift;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use seat::{Member, ProbationState};
 use verdict::{Eligibility, verdict};
@@ -115,7 +115,7 @@ impl Membership {
     }
 
     /// The next thing to do, until there is none.
-    pub fn poll(&mut self, now: Moment) -> Option<MemberStep> {
+    pub fn poll(&mut self, now: DualTimestamp) -> Option<MemberStep> {
         for node in self.charter.quorum().all().iter() {
             let seat = &mut self.seats[node.index()];
             if seat.needs_read(now) {
@@ -134,12 +134,12 @@ impl Membership {
 
     /// When to [`poll`](Self::poll) again, if ever.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Moment> {
-        self.seats.iter().filter_map(Member::wake_at).reduce(Moment::earlier)
+    pub fn wake_at(&self) -> Option<DualTimestamp> {
+        self.seats.iter().filter_map(Member::wake_at).reduce(DualTimestamp::earlier)
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.
-    pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: Moment) {
+    pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: DualTimestamp) {
         self.seats[node.index()].is_up = true;
         self.on_marker_reading(node, Ok(look), now);
     }
@@ -151,7 +151,7 @@ impl Membership {
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
-    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
+    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
         self.on_init_reply(node, &look);
         let pause = self.charter.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
@@ -165,12 +165,12 @@ impl Membership {
     }
 
     /// A vote said that the node is not what we know. Poll next.
-    pub fn on_changed(&mut self, node: NodeId, now: Moment) {
+    pub fn on_changed(&mut self, node: NodeId, now: DualTimestamp) {
         self.seats[node.index()].invalidate(now);
     }
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
-    pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: Moment) {
+    pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: DualTimestamp) {
         let (seat, longest) = (&mut self.seats[node.index()], self.charter.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
@@ -184,9 +184,9 @@ impl Membership {
     pub fn on_clock(
         &mut self,
         node: NodeId,
-        asked: Moment,
+        asked: DualTimestamp,
         micros: u64,
-        now: Moment,
+        now: DualTimestamp,
     ) -> Option<ClockAnomaly> {
         let span = self.charter.max_ttl();
         let seat = &mut self.seats[node.index()];
@@ -198,7 +198,7 @@ impl Membership {
     }
 
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
-    pub fn on_first_clock(&mut self, node: NodeId, asked: Moment, micros: u64, now: Moment) {
+    pub fn on_first_clock(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
         let (drift, span) = (self.drift, self.charter.max_ttl());
         let clock = &mut self.seats[node.index()].clock;
         if *clock == ClockMonitor::default() {
@@ -209,21 +209,21 @@ impl Membership {
 
     /// The vote of a node that need not be asked for a lock, because it may not vote.
     #[must_use]
-    pub fn implicit_vote(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    pub fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
         self.implicit_vote_until(node, now, |held_back| held_back.votes_from)
     }
 
     /// The same for those who hold a lock already.
     #[must_use]
-    pub fn implicit_vote_for_holders(&self, node: NodeId, now: Moment) -> Option<Vote> {
+    pub fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
         self.implicit_vote_until(node, now, |held_back| held_back.ends)
     }
 
     fn implicit_vote_until(
         &self,
         node: NodeId,
-        now: Moment,
-        until: fn(&ProbationState) -> Moment,
+        now: DualTimestamp,
+        until: fn(&ProbationState) -> DualTimestamp,
     ) -> Option<Vote> {
         let seat = &self.seats[node.index()];
         match &seat.verdict {
@@ -372,7 +372,7 @@ impl Membership {
     }
 
     /// Decides anew who votes.
-    fn evaluate(&mut self, now: Moment) {
+    fn evaluate(&mut self, now: DualTimestamp) {
         let in_force = self.current_cluster();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.seats.iter().all(|seat| seat.look.is_some());

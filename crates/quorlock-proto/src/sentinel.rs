@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::terms::Drift;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// One node's clock, as far as it was watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,8 +20,8 @@ pub struct ClockMonitor {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reading {
-    sent: Moment,
-    received: Moment,
+    sent: DualTimestamp,
+    received: DualTimestamp,
     micros: u64,
 }
 
@@ -44,8 +44,8 @@ impl ClockMonitor {
     /// The node's clock showed `micros` somewhen between these two moments. `span` is how far back to remember.
     pub fn watch(
         &mut self,
-        sent: Moment,
-        received: Moment,
+        sent: DualTimestamp,
+        received: DualTimestamp,
         micros: u64,
         drift: Drift,
         span: Duration,
@@ -107,7 +107,7 @@ mod tests {
         let (mut sentinel, drift) =
             (ClockMonitor::default(), Drift::new(drift).expect("a drift that makes sense"));
         let readings = (0..10).map(|second| {
-            let now = Moment::new(1, 1).plus(Duration::from_secs(second));
+            let now = DualTimestamp::new(1, 1).plus(Duration::from_secs(second));
             sentinel.watch(now, now, 1_000_000_000 + second * millionths, drift, Duration::from_secs(30))
         });
         readings.flatten().collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::round::Round;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
 /// One question to every node; settled when all have answered, or at the node time-out.
@@ -14,7 +14,7 @@ pub struct Survey {
     key: Key,
     phase: RequestKind,
     span: Duration,
-    settle_by: Moment,
+    settle_by: DualTimestamp,
     round: Round,
     to_ask: NodeSet,
     is_settled: bool,
@@ -38,7 +38,7 @@ impl Survey {
         key: Key,
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
-        settle_by: Moment,
+        settle_by: DualTimestamp,
     ) -> Self {
         let round = Round::new(quorum, absence);
         let (to_ask, is_settled) = (round.asked(), round.is_complete());
@@ -52,7 +52,7 @@ impl Survey {
         (phase, key, span): (RequestKind, Key, Duration),
         quorum: Quorum,
         absence: impl Fn(NodeId) -> Option<Vote>,
-        settle_by: Moment,
+        settle_by: DualTimestamp,
     ) -> Self {
         let others =
             |other| if other == node { absence(node) } else { Some(Vote::Unknown(ReplyFailure::Backlogged)) };
@@ -78,13 +78,13 @@ impl Survey {
     }
 
     /// The time asked for has come. Poll next.
-    pub fn on_wake(&mut self, now: Moment) {
+    pub fn on_wake(&mut self, now: DualTimestamp) {
         self.is_settled |= now.is_due(self.settle_by);
     }
 
     /// When to call [`on_wake`](Self::on_wake), if ever.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Moment> {
+    pub fn wake_at(&self) -> Option<DualTimestamp> {
         (!self.is_settled).then_some(self.settle_by)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::span::Span;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// How long a lock is asked for, how far clocks may drift meanwhile, and how long one attempt may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl LeaseParams {
     /// `start` is read before the first byte is sent. Counting from the replies instead is a known mistake:
     /// the keys began to age while the replies travelled.
     #[must_use]
-    pub fn deadline(&self, start: Moment) -> Moment {
+    pub fn deadline(&self, start: DualTimestamp) -> DualTimestamp {
         start.plus(self.ttl().saturating_sub(self.drift.of(self.ttl()) + GRANULARITY))
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 ///
 /// Both are nanoseconds: since boot, and since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Moment {
+pub struct DualTimestamp {
     boot_nanos: u64,
     wall_nanos: u64,
 }
 
-impl Moment {
+impl DualTimestamp {
     /// The moment at these readings of the two clocks.
     #[must_use]
     pub const fn new(boot_nanos: u64, wall_nanos: u64) -> Self {
@@ -127,13 +127,13 @@ impl BootTime {
 
     /// Whether it has come.
     #[must_use]
-    pub const fn is_due(self, now: Moment) -> bool {
+    pub const fn is_due(self, now: DualTimestamp) -> bool {
         now.boot_nanos >= self.0
     }
 
     /// What has passed since; zero if it lies ahead.
     #[must_use]
-    pub const fn elapsed(self, now: Moment) -> Duration {
+    pub const fn elapsed(self, now: DualTimestamp) -> Duration {
         Duration::from_nanos(now.boot_nanos.saturating_sub(self.0))
     }
 }

@@ -12,11 +12,11 @@ use quorlock_proto::claim::RequestKind;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::sentinel::ClockAnomaly;
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 
 impl Driver {
-    pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: Moment) {
+    pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: DualTimestamp) {
         match happening {
             LinkEvent::Read => {
                 self.take_replies(node, now);
@@ -34,7 +34,7 @@ impl Driver {
         }
     }
 
-    fn take_replies(&mut self, node: NodeId, now: Moment) {
+    fn take_replies(&mut self, node: NodeId, now: DualTimestamp) {
         let failure = loop {
             let link = &mut self.links[node.index()];
             let Some(connection) = link.connection() else { return };
@@ -98,7 +98,7 @@ impl Driver {
         self.disconnect(node, failure.into(), now);
     }
 
-    fn up(&mut self, node: NodeId, profile: &Profile, now: Moment) {
+    fn up(&mut self, node: NodeId, profile: &Profile, now: DualTimestamp) {
         let twin = self.links.iter().position(|other| {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
@@ -120,7 +120,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: Moment) {
+    pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.disconnect(&why, now) {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
@@ -130,7 +130,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: Moment) {
+    fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.exclude(bar.clone(), now) {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
@@ -140,7 +140,7 @@ impl Driver {
         self.is_news = true;
     }
 
-    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &VotingStatus, now: Moment) {
+    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &VotingStatus, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         link.set_voting_status(standing);
         let node = &*link.status.address;

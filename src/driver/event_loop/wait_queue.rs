@@ -11,7 +11,7 @@ use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::line;
 use quorlock_proto::quorum::{NodeId, NodeSet};
-use quorlock_proto::time::Moment;
+use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 
 impl Driver {
@@ -20,7 +20,7 @@ impl Driver {
         id: OperationId,
         (key, waited, is_aside): (Key, Duration, bool),
         reply: oneshot::Sender<Vote>,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let [first, next] = self.lines_of(&key, now);
         let place = if is_aside { next.or(first) } else { first };
@@ -32,14 +32,14 @@ impl Driver {
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
-    pub(super) fn dequeue(&mut self, key: &Key, now: Moment) {
+    pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.lines_of(key, now).into_iter().flatten() {
             self.board.enqueue(self.ids.id(), node, (RequestKind::Dequeue, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
-    pub(super) fn notify_next(&mut self, key: &Key, now: Moment) {
+    pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.queues_to_notify(key).iter() {
             self.board.enqueue(
                 self.ids.id(),
@@ -51,14 +51,14 @@ impl Driver {
     }
 
     /// Nobody waits any more, and nothing of us stays.
-    pub(super) fn dequeue_all(&mut self, now: Moment) {
+    pub(super) fn dequeue_all(&mut self, now: DualTimestamp) {
         for key in self.listener.drain() {
             self.dequeue(&key, now);
         }
     }
 
     /// Passes on what the node said by itself.
-    pub(super) fn handle_notifications(&mut self, node: NodeId, now: Moment) {
+    pub(super) fn handle_notifications(&mut self, node: NodeId, now: DualTimestamp) {
         while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
@@ -74,7 +74,11 @@ impl Driver {
     }
 
     /// Where others may stand in line for a lock of ours that does not stand there itself.
-    pub(super) fn waiters_on_other_nodes(&self, id: OperationId, now: Moment) -> Option<(Key, NodeSet)> {
+    pub(super) fn waiters_on_other_nodes(
+        &self,
+        id: OperationId,
+        now: DualTimestamp,
+    ) -> Option<(Key, NodeSet)> {
         let touched = self.board.touched(id)?;
         if touched.len() == self.links.len() {
             return None;
@@ -90,7 +94,7 @@ impl Driver {
         key: &Key,
         nodes: NodeSet,
         keeps_turn: bool,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let phase = if keeps_turn { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
@@ -101,7 +105,7 @@ impl Driver {
     }
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
-    fn lines_of(&self, key: &Key, now: Moment) -> [Option<NodeId>; 2] {
+    fn lines_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let takes_lines =
             |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_enqueue(now);
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));

@@ -9,7 +9,7 @@ use crate::lease::LossReason;
 use crate::membership::{InitOutcome, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
 use crate::sentinel::ClockAnomaly;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 /// How long a node may be silent.
@@ -58,7 +58,7 @@ pub enum OperationEvent {
     /// The attempt won: the lock is held until the deadline, on these nodes.
     Won {
         /// Until when it may be trusted.
-        deadline: Moment,
+        deadline: DualTimestamp,
         /// Where it stands so far.
         confirmed: NodeSet,
         /// Its fencing number; none in plain mode.
@@ -73,7 +73,7 @@ pub enum OperationEvent {
     /// A renewal or an extension begins.
     Renewing,
     /// The lock is held until this deadline.
-    Renewed(Moment),
+    Renewed(DualTimestamp),
     /// A renewal or an extension got too few answers; the deadline stays.
     Unconfirmed(Vec<Vote>),
     /// The lock is lost.

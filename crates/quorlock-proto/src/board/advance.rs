@@ -11,11 +11,11 @@ use crate::fence::Fence;
 use crate::lane::PendingRelease;
 use crate::lease::{Lease, LeaseStep};
 use crate::survey::SurveyStep;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 impl Coordinator {
     /// Takes the machine's steps until it has none, then sets its alarm, or ends it.
-    pub(super) fn advance(&mut self, id: OperationId, now: Moment) {
+    pub(super) fn advance(&mut self, id: OperationId, now: DualTimestamp) {
         let entry = loop {
             let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {
@@ -100,7 +100,7 @@ impl Coordinator {
 }
 
 /// Keeps a number that our clock has not reached, so that the next hint is above it. All others the clock is above.
-fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: Moment) {
+fn remember(last_seen: &mut BTreeMap<Key, u64>, key: &Key, number: Option<u64>, now: DualTimestamp) {
     let micros = now.wall_nanos() / 1000;
     if let Some(number) = number.filter(|number| *number >= micros) {
         last_seen.retain(|_, number| *number >= micros);

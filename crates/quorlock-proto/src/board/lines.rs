@@ -6,11 +6,11 @@ use super::{Coordinator, Operation, OperationId, voters};
 use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 impl Coordinator {
     /// As [`release`](Self::release), right before the next in this process takes the lock: nobody else is called.
-    pub fn release_to_next(&mut self, id: OperationId, now: Moment) -> bool {
+    pub fn release_to_next(&mut self, id: OperationId, now: DualTimestamp) -> bool {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.release_to_local();
         }
@@ -32,7 +32,7 @@ impl Coordinator {
         id: OperationId,
         node: NodeId,
         asked: (RequestKind, Key, Duration),
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let voters = voters(&self.lanes, None, self.limits);
         let settle_by = now.plus(self.limits.node_timeout);
@@ -50,7 +50,7 @@ impl Coordinator {
 
     /// Whether the node would answer.
     #[must_use]
-    pub fn answers(&self, node: NodeId, now: Moment) -> bool {
+    pub fn answers(&self, node: NodeId, now: DualTimestamp) -> bool {
         voters(&self.lanes, None, self.limits).implicit_vote(node, now).is_none()
     }
 }

@@ -6,7 +6,7 @@ use super::OperationId;
 use crate::attempt::Attempt;
 use crate::lease::{Lease, RenewalPolicy};
 use crate::survey::Survey;
-use crate::time::{BootTime, Moment};
+use crate::time::{BootTime, DualTimestamp};
 
 /// One machine that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,9 +45,9 @@ pub(super) enum Operation {
 impl Operation {
     pub(super) fn wake_at(&self) -> BootTime {
         let wake = match self {
-            Self::Attempt(bid) => bid.attempt.wake_at().map(Moment::boot),
+            Self::Attempt(bid) => bid.attempt.wake_at().map(DualTimestamp::boot),
             Self::Lease(lease) => lease.wake_at(),
-            Self::Survey(survey) => survey.wake_at().map(Moment::boot),
+            Self::Survey(survey) => survey.wake_at().map(DualTimestamp::boot),
         };
         wake.unwrap_or(BootTime::NEVER)
     }

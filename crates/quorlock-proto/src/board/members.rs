@@ -11,13 +11,19 @@ use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
 impl Coordinator {
     /// A node that was just reached tells what it remembers; it was asked then. To be called before
     /// [`on_up`](Self::on_up); of no effect in plain mode.
-    pub fn on_connected(&mut self, node: NodeId, look: MarkerReading, asked: Moment, now: Moment) {
+    pub fn on_connected(
+        &mut self,
+        node: NodeId,
+        look: MarkerReading,
+        asked: DualTimestamp,
+        now: DualTimestamp,
+    ) {
         if let Some(members) = &mut self.members {
             members.on_first_clock(node, asked, look.micros, now);
             members.on_up(node, look, now);
@@ -26,7 +32,7 @@ impl Coordinator {
     }
 
     /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
-    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
+    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
         let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
             (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
@@ -42,7 +48,7 @@ impl Coordinator {
     }
 
     /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
-    pub fn on_clock(&mut self, node: NodeId, micros: u64, now: Moment) {
+    pub fn on_clock(&mut self, node: NodeId, micros: u64, now: DualTimestamp) {
         let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
             return;
         };
@@ -74,21 +80,21 @@ impl Coordinator {
     }
 
     /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitOutcome`.
-    pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: Moment) {
+    pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: DualTimestamp) {
         if let Some(members) = &mut self.members {
             members.initialize(id, cluster, is_forced);
             self.follow_members(now);
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: Moment) {
+    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
         if let Some(members) = &mut self.members {
             members.on_marker_reading(node, look, now);
             self.follow_members(now);
         }
     }
 
-    pub(super) fn follow_members(&mut self, now: Moment) {
+    pub(super) fn follow_members(&mut self, now: DualTimestamp) {
         while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
             match step {
                 MemberStep::Look(node, write) => self.read_marker(node, write, false, now),
@@ -109,7 +115,7 @@ impl Coordinator {
 
     /// The node votes again, for holders at least. Locks that do not stand there are renewed soon: at the next renewal
     /// rivals may have been there first. After a `pause`, for a node that comes and goes is not to burden the others.
-    fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: Moment) {
+    fn bring_leases_to(&mut self, node: NodeId, pause: Duration, now: DualTimestamp) {
         if self.leases == 0 {
             return;
         }
@@ -131,7 +137,7 @@ impl Coordinator {
         node: NodeId,
         phase: RequestKind,
         vote: Vote,
-        now: Moment,
+        now: DualTimestamp,
     ) -> Vote {
         let Some(members) = &mut self.members else { return vote };
         match vote {
@@ -168,7 +174,7 @@ impl Coordinator {
         self.quorum
     }
 
-    fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: Moment) {
+    fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
         let pending = ExpectedReply::Look { write: write.clone(), as_text };
         self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });

@@ -10,7 +10,7 @@ use crate::lane::{ExpectedReply, InFlight, LinkState, PendingRelease};
 use crate::lease::Lease;
 use crate::quorum::{NodeId, NodeSet};
 use crate::survey::Survey;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 
 impl Coordinator {
@@ -22,7 +22,14 @@ impl Coordinator {
 
     /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
     /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
-    pub(super) fn send(&mut self, ask: Request, nodes: NodeSet, of: OperationId, round: u32, now: Moment) {
+    pub(super) fn send(
+        &mut self,
+        ask: Request,
+        nodes: NodeSet,
+        of: OperationId,
+        round: u32,
+        now: DualTimestamp,
+    ) {
         let phase = ask.phase;
         let up = self.up_of(nodes);
         for node in up.iter() {
@@ -44,7 +51,7 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &PendingRelease, now: Moment) {
+    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &PendingRelease, now: DualTimestamp) {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Undo(undo.clone());
@@ -71,7 +78,7 @@ impl Coordinator {
         node: NodeId,
         undo: PendingRelease,
         as_text: bool,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
@@ -81,7 +88,7 @@ impl Coordinator {
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
-    pub(super) fn send_pending_releases(&mut self, node: NodeId, now: Moment) {
+    pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
         let lane = &mut self.lanes[node.index()];
         lane.retry_at = None;
         for undo in std::mem::take(&mut lane.pending) {
@@ -99,7 +106,7 @@ impl Coordinator {
         id: OperationId,
         phase: RequestKind,
         round: u32,
-        now: Moment,
+        now: DualTimestamp,
     ) -> bool {
         let ask = match self.running.get(&id).map(|entry| &entry.machine) {
             Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
@@ -115,7 +122,7 @@ impl Coordinator {
         true
     }
 
-    pub(super) fn disconnect(&mut self, node: NodeId, link: LinkState, now: Moment) {
+    pub(super) fn disconnect(&mut self, node: NodeId, link: LinkState, now: DualTimestamp) {
         let lane = &mut self.lanes[node.index()];
         lane.link = link;
         lane.retry_at = None;
@@ -145,7 +152,7 @@ impl Coordinator {
         node: NodeId,
         undo: PendingRelease,
         vote: Vote,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         let of = undo.of;
         match vote {

@@ -20,7 +20,7 @@ use crate::fence::MAX_FENCING_NUMBER;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 /// Larger numbers of nodes that have our key.
@@ -154,7 +154,7 @@ impl Renewal {
 
 impl Lease {
     /// The node has our key, and a larger number than ours: the grant was late, or its clock is ahead.
-    pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
+    pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         if self.is_held() && self.seldom.get_or_insert_default().over_ours.tell(node, fence, round) {
             self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
@@ -162,7 +162,7 @@ impl Lease {
     }
 
     /// What a node's answer to a renewal is worth, by what is known of the number that it has.
-    pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: Moment) -> Vote {
+    pub(super) fn judge_larger(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) -> Vote {
         let Vote::FencedOut { fence } = vote else {
             if matches!(vote, Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. }) {
                 self.forget_larger(node);
@@ -204,7 +204,7 @@ impl Lease {
     }
 
     /// The node lacks our key, and will not be retaken for a larger number.
-    pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: Moment) {
+    pub(super) fn on_retake_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.outranked.get_or_insert_default();

@@ -4,20 +4,20 @@ use super::{Lease, PendingEvent, State};
 use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 /// A lock that is being given up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Releasing {
-    pub(super) settle_by: Moment,
+    pub(super) settle_by: DualTimestamp,
     pub(super) round: Round,
     pub(super) to_release: NodeSet,
 }
 
 impl Lease {
     /// Gives the lock up; `settle_by` is how long to wait for confirmations. Poll next.
-    pub fn release(&mut self, settle_by: Moment) {
+    pub fn release(&mut self, settle_by: DualTimestamp) {
         if matches!(self.state, State::Releasing(_) | State::Ended) {
             return;
         }

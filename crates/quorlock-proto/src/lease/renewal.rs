@@ -8,14 +8,14 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
 use crate::terms::LeaseParams;
-use crate::time::{BootTime, Moment};
+use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 
 /// One round of a renewal or an extension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Renewal {
     pub(super) terms: LeaseParams,
-    pub(super) start: Moment,
+    pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
     pub(super) outranked: Option<Box<Outranked>>,
@@ -25,7 +25,7 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// Until when the lock is good if it gets through, but not past the lease's end.
-    fn capped_deadline(&self, end: Option<Moment>) -> Moment {
+    fn capped_deadline(&self, end: Option<DualTimestamp>) -> DualTimestamp {
         capped(self.terms.deadline(self.start), end)
     }
 
@@ -40,14 +40,14 @@ impl Renewal {
         told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
     }
 
-    pub(super) fn settle_by(&self) -> Moment {
+    pub(super) fn settle_by(&self) -> DualTimestamp {
         self.start.plus(self.terms.attempt_timeout())
     }
 }
 
 impl Lease {
     /// A key was given, or not; whether it is good for as long as the lock.
-    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: Moment) {
+    pub(super) fn on_grant(&mut self, node: NodeId, vote: &Vote, is_lasting: bool, now: DualTimestamp) {
         let before = self.confirmed;
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
@@ -81,7 +81,7 @@ impl Lease {
     }
 
     /// A key that had gone missing was taken again, or not.
-    pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: Moment) {
+    pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
         let is_of_this_round = round == self.rounds || is(Mutant::RetakeOfAnyRound);
         match vote {
@@ -100,7 +100,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: Moment) {
+    pub(super) fn on_renewal(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         if !self.is_held() {
             return;
         }
@@ -157,7 +157,7 @@ impl Lease {
         &mut self,
         terms: LeaseParams,
         absence: impl Fn(NodeId) -> Option<Vote>,
-        now: Moment,
+        now: DualTimestamp,
     ) {
         self.rounds = self.rounds.wrapping_add(1);
         let round = Round::new(self.quorum, absence);
@@ -238,7 +238,7 @@ impl Lease {
         }
     }
 
-    pub(super) fn settle_unknown(&mut self, now: Moment) {
+    pub(super) fn settle_unknown(&mut self, now: DualTimestamp) {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         let ran_out = now.is_due(renewal.settle_by());

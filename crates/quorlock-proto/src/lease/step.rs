@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::claim::RequestKind;
 use crate::quorum::NodeSet;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 /// For how long a lock is to be held.
@@ -35,7 +35,7 @@ pub enum LeaseStep {
     /// More, or other, nodes are known to have our key.
     Confirmed(NodeSet),
     /// The deadline moved: from now on it is this.
-    Renewed(Moment),
+    Renewed(DualTimestamp),
     /// A renewal got too few answers. The deadline stays.
     Unconfirmed(Vec<Vote>),
     /// The lock is lost. It still waits for its release.

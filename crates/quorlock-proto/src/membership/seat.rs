@@ -8,7 +8,7 @@ use super::verdict::{Eligibility, ExpectedMarker};
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::sentinel::ClockMonitor;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 /// What is known of one node's memory and clock.
@@ -26,8 +26,8 @@ pub(super) struct Member {
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
     /// When `look` was received.
-    seen_at: Option<Moment>,
-    look_at: Option<Moment>,
+    seen_at: Option<DualTimestamp>,
+    look_at: Option<DualTimestamp>,
     is_looking: bool,
     /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
     /// again.
@@ -41,10 +41,10 @@ pub(super) struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ProbationState {
     /// When all that it may have forgotten is over. Locks that are held come back to it from then on.
-    pub(super) ends: Moment,
+    pub(super) ends: DualTimestamp,
     /// When it votes for those who ask for a lock. A little later: who holds a lock is to be there before them, for
     /// their vain attempts would take its place, and leave a larger number.
-    pub(super) votes_from: Moment,
+    pub(super) votes_from: DualTimestamp,
     pub(super) doubt: ProbationReason,
     /// Whether holders were told that it has ended.
     is_open: bool,
@@ -58,37 +58,37 @@ pub enum VotingStatus {
     /// It votes.
     Voting,
     /// It will vote when this has come on our boot clock.
-    OnProbation(Moment, ProbationReason),
+    OnProbation(DualTimestamp, ProbationReason),
     /// It may not vote.
     Excluded(ExclusionReason),
 }
 
 impl Member {
     /// When it must be looked at again.
-    pub(super) fn look_at(&self) -> Option<Moment> {
+    pub(super) fn look_at(&self) -> Option<DualTimestamp> {
         self.look_at.filter(|_| self.is_up && !self.is_looking)
     }
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
-    pub(super) fn votes_at(&self) -> Option<Moment> {
+    pub(super) fn votes_at(&self) -> Option<DualTimestamp> {
         let told = self.probation.filter(|_| matches!(self.told, VotingStatus::OnProbation(..)));
         told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
     /// The first of both.
-    pub(super) fn wake_at(&self) -> Option<Moment> {
+    pub(super) fn wake_at(&self) -> Option<DualTimestamp> {
         match (self.look_at(), self.votes_at()) {
             (Some(look), Some(votes)) => Some(look.earlier(votes)),
             (look, votes) => look.or(votes),
         }
     }
 
-    pub(super) fn needs_read(&self, now: Moment) -> bool {
+    pub(super) fn needs_read(&self, now: DualTimestamp) -> bool {
         let is_due = self.look_at.is_some_and(|due| now.is_due(due));
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
 
-    pub(super) fn begin_read(&mut self, now: Moment) -> Option<MarkerWrite> {
+    pub(super) fn begin_read(&mut self, now: DualTimestamp) -> Option<MarkerWrite> {
         self.is_looking = true;
         let mut write = self.to_write.take()?;
         if write.backdate.is_zero() {
@@ -98,7 +98,7 @@ impl Member {
     }
 
     /// Whether its probation has ended, told once: who holds a lock may come back to it.
-    pub(super) fn opens(&mut self, now: Moment) -> bool {
+    pub(super) fn opens(&mut self, now: DualTimestamp) -> bool {
         let is_member = self.is_up && matches!(self.verdict, Eligibility::Member(_));
         match &mut self.probation {
             Some(it) if is_member && !it.is_open && now.is_due(it.ends) => {
@@ -110,7 +110,7 @@ impl Member {
     }
 
     /// The standing, if it is another than was told last.
-    pub(super) fn change(&mut self, now: Moment) -> Option<VotingStatus> {
+    pub(super) fn change(&mut self, now: DualTimestamp) -> Option<VotingStatus> {
         if self.probation.is_some_and(|it| now.is_due(it.votes_from)) {
             self.probation = None;
         }
@@ -169,7 +169,12 @@ impl Member {
         self.told = VotingStatus::default();
     }
 
-    pub(super) fn record_reading(&mut self, look: Result<MarkerReading, Vote>, now: Moment, again: Moment) {
+    pub(super) fn record_reading(
+        &mut self,
+        look: Result<MarkerReading, Vote>,
+        now: DualTimestamp,
+        again: DualTimestamp,
+    ) {
         self.is_looking = false;
         self.look_at = Some(again);
         match look {
@@ -183,7 +188,7 @@ impl Member {
     }
 
     /// It is not what we know; nobody asks it for votes until it was looked at.
-    pub(super) fn invalidate(&mut self, now: Moment) {
+    pub(super) fn invalidate(&mut self, now: DualTimestamp) {
         self.verdict = Eligibility::Undecided;
         self.look_at = Some(now);
     }
@@ -196,14 +201,19 @@ impl Member {
         self.to_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
-    pub(super) fn start_probation(&mut self, ends: Moment, doubt: ProbationReason, probation: Duration) {
+    pub(super) fn start_probation(
+        &mut self,
+        ends: DualTimestamp,
+        doubt: ProbationReason,
+        probation: Duration,
+    ) {
         if self.probation.is_none_or(|other| !other.ends.is_due(ends)) {
             let votes_from = ends.plus(grace(probation));
             self.probation = Some(ProbationState { ends, votes_from, doubt, is_open: false });
         }
     }
 
-    pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: Moment) {
+    pub(super) fn decide(&mut self, verdict: Eligibility, probation: Duration, now: DualTimestamp) {
         if let Eligibility::NeedsMarker(identity) = &verdict
             && self.is_up
             && !self.is_looking
@@ -230,7 +240,7 @@ impl Member {
     }
 
     /// It remembers what it should: from when on does it vote.
-    fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: Moment) {
+    fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
         let is_new = self.known.as_ref() != Some(&badge.marker);
         let is_trusted = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
         if is_new && self.known.is_some() && !is_trusted {
@@ -265,7 +275,7 @@ impl Default for VotingStatus {
 /// then, as after a reboot before its time service has started, and have been set forth past the end. Where the
 /// writer's clock is ahead of ours, one of the two is wrong, and the node's is all there is to go by. Clocks that are
 /// right differ by less than the [`grace`] that is added.
-fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
+fn ends_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
     let micros = now.wall_nanos() / 1000;
     let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
     let is_believed = !is_ahead && !is(Mutant::NoWriterClock);
@@ -273,7 +283,7 @@ fn ends_by_writer(marker: &Marker, now: Moment) -> Option<Moment> {
 }
 
 /// When a clock that shows `from` at this moment shows `to`, or did.
-fn moved(at: Moment, from: u64, to: u64) -> Moment {
+fn moved(at: DualTimestamp, from: u64, to: u64) -> DualTimestamp {
     match to.checked_sub(from) {
         Some(left) => at.plus(Duration::from_micros(left)),
         None => at.minus(Duration::from_micros(from - to)),

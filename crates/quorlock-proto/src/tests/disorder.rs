@@ -15,7 +15,7 @@ use crate::quorum::{NodeId, Quorum};
 use crate::terms::Drift;
 use crate::tests::properties::votes;
 use crate::tests::world::{LONGEST_TTL, ms, terms, token};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 /// One input of a board, in no sensible order.
@@ -166,7 +166,7 @@ proptest! {
         } else {
             Coordinator::new(quorum, limits)
         };
-        let (mut now, mut ids) = (Moment::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
+        let (mut now, mut ids) = (DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000), 0);
         let place = |node: u8| NodeId(node % nodes as u8);
         let mut away = quorum.all();
         for input in inputs {
@@ -213,7 +213,7 @@ proptest! {
                 Input::Wake { boot, wall } => {
                     // The wall clock goes either way, the boot clock only on.
                     let wall = (now.wall_nanos() + wall).saturating_sub(4_000_000_000);
-                    now = Moment::new(now.boot_nanos() + boot, wall);
+                    now = DualTimestamp::new(now.boot_nanos() + boot, wall);
                     board.on_wake(now);
                     prop_assert!(board.next_wake().is_none_or(|at| at > now.boot_nanos()));
                 }
@@ -236,11 +236,11 @@ proptest! {
     ) {
         let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
         let mut members = Membership::new(charter, drift(), founds);
-        let mut now = Moment::new(1_000_000_000, 1_700_000_000_000_000_000);
+        let mut now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut seen: Vec<Option<MarkerReading>> = vec![None; nodes];
         let mut known: Vec<Option<Arc<str>>> = vec![None; nodes];
         let mut has_declared = false;
-        let mut changed_at: Vec<Option<Moment>> = vec![None; nodes];
+        let mut changed_at: Vec<Option<DualTimestamp>> = vec![None; nodes];
         for (node, input) in inputs {
             let node = NodeId(node % nodes as u8);
             match input {

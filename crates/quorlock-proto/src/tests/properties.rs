@@ -15,7 +15,7 @@ use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
 use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -136,7 +136,7 @@ proptest! {
         let drift = Drift::new(0.01).expect("a usual drift");
         let terms = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
         let claim = LockSpec { key: Key::new("k"), terms, want_holder_ttl: false, min_fencing_number: 0 };
-        let start = Moment::new(0, 0);
+        let start = DualTimestamp::new(0, 0);
         let mut attempt = Attempt::new(claim, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
@@ -178,7 +178,7 @@ proptest! {
         wall in 0_u64..1 << 60,
     ) {
         let drift = Drift::new(f64::from(millionths) / 1e6).expect("in range");
-        let start = Moment::new(boot, wall);
+        let start = DualTimestamp::new(boot, wall);
         let of = |millis| {
             let ttl = Duration::from_millis(millis);
             LeaseParams::new(ttl, drift, None, Duration::from_secs(1)).expect("in range").deadline(start)
@@ -293,7 +293,7 @@ proptest! {
     fn a_moment_is_past_when_either_clock_says_so(
         boot in 0_u64..1000, wall in 0_u64..1000, boot_end in 0_u64..1000, wall_end in 0_u64..1000, span in 0_u64..500,
     ) {
-        let (now, end) = (Moment::new(boot, wall), Moment::new(boot_end, wall_end));
+        let (now, end) = (DualTimestamp::new(boot, wall), DualTimestamp::new(boot_end, wall_end));
         prop_assert_eq!(now.is_past(end), boot >= boot_end || wall >= wall_end);
         prop_assert_eq!(now.is_past(end), now.until(end).is_zero());
         prop_assert_eq!(now.is_due(end), boot >= boot_end);
@@ -430,7 +430,7 @@ fn a_lease_is_small_for_locks_are_held_by_the_thousand() {
 }
 
 fn watch(sentinel: &mut ClockMonitor, sent: u64, received: u64, micros: u64) -> Option<ClockAnomaly> {
-    let moment = |nanos| Moment::new(nanos, nanos);
+    let moment = |nanos| DualTimestamp::new(nanos, nanos);
     let drift = Drift::new(0.01).expect("a usual drift");
     sentinel.watch(moment(sent), moment(received), micros, drift, Duration::from_secs(30))
 }

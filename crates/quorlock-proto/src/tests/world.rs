@@ -17,7 +17,7 @@ use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
 pub(crate) const ALICE: usize = 0;
@@ -89,7 +89,7 @@ struct Wire {
 /// What a guard knows.
 struct Hold {
     number: Option<u64>,
-    deadline: Moment,
+    deadline: DualTimestamp,
     is_over: bool,
 }
 
@@ -204,9 +204,9 @@ impl World {
 
     // Clocks.
 
-    pub(crate) fn now(&self, who: usize) -> Moment {
+    pub(crate) fn now(&self, who: usize) -> DualTimestamp {
         let wall = EPOCH.saturating_add(self.nanos).saturating_add_signed(self.clients[who].wall_ahead);
-        Moment::new(self.nanos, wall)
+        DualTimestamp::new(self.nanos, wall)
     }
 
     /// Time passes, and whoever asked to be woken meanwhile is. Nothing is delivered.
@@ -510,7 +510,7 @@ impl World {
         std::str::from_utf8(entry.value.as_deref()?).ok()?.parse().ok()
     }
 
-    pub(crate) fn deadline(&self, who: usize, id: OperationId) -> Moment {
+    pub(crate) fn deadline(&self, who: usize, id: OperationId) -> DualTimestamp {
         self.clients[who].holds[&id].deadline
     }
 

@@ -7,7 +7,7 @@ use crate::attempt::{Attempt, AttemptStep};
 use crate::claim::RequestKind;
 use crate::lease::{Lease, LeaseStep, RenewalPolicy};
 use crate::quorum::{NodeId, NodeSet};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 use super::node::{Command, Reply, Said, number_of, phase};
@@ -221,7 +221,7 @@ fn bits(nodes: NodeSet) -> u8 {
 }
 
 /// Whatever nodes say later, what is lost is lost.
-fn stays_lost(lease: &Lease, now: Moment) -> Result<(), String> {
+fn stays_lost(lease: &Lease, now: DualTimestamp) -> Result<(), String> {
     let mut lease = lease.clone();
     for round in 0..4 {
         for node in (0..MOST_NODES as u8).map(NodeId) {

@@ -6,7 +6,7 @@ use crate::claim::RequestKind;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::Quorum;
 use crate::terms::{Drift, LeaseParams};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 use super::bounds::{Bounds, Clock, Memory, Numbers, Slip};
@@ -179,9 +179,9 @@ impl World {
         if hint > last && hint > base && hint <= now + TOLERANCE { hint } else { last.max(base) + 1 }
     }
 
-    pub(crate) fn moment(tick: u8) -> Moment {
+    pub(crate) fn moment(tick: u8) -> DualTimestamp {
         let span = TICK * u32::from(tick);
-        Moment::new(BOOT_NANOS, WALL_MICROS * 1000 + u64::from(FIRST_MICROS) * 1000).plus(span)
+        DualTimestamp::new(BOOT_NANOS, WALL_MICROS * 1000 + u64::from(FIRST_MICROS) * 1000).plus(span)
     }
 
     /// Every number that still matters, sorted.

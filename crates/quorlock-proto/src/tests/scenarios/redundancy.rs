@@ -9,7 +9,7 @@ use crate::claim::RequestKind;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
 fn try_in_vain(world: &mut World) {
@@ -139,7 +139,7 @@ fn a_larger_number_told_by_a_late_grant_is_not_taken_for_nobodys_after_another_h
     (0..3).for_each(|node| while world.step(BOB, node) {});
     world.drive();
     assert!(world.has(2, lock), "her late question took the key");
-    let deadline: Moment = world.deadline(ALICE, lock);
+    let deadline: DualTimestamp = world.deadline(ALICE, lock);
     world.live(TTL * 2);
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "one node of three is not enough");
     assert_eq!(world.deadline(ALICE, lock), deadline);

@@ -1,7 +1,7 @@
 //! A client's two clocks, which may run fast or slow, stand still, and be set.
 
 use crate::test_util::node::EPOCH;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// The boot clock, and the wall clock that runs along with it.
 #[derive(Clone, Copy, Debug)]
@@ -21,9 +21,9 @@ impl Clocks {
         Self { set_at: 0, boot, haste, is_stopped: false, wall_ahead }
     }
 
-    pub(super) fn read(&self, nanos: u64) -> Moment {
+    pub(super) fn read(&self, nanos: u64) -> DualTimestamp {
         let boot = self.boot_at(nanos);
-        Moment::new(boot, EPOCH.saturating_add(boot).saturating_add_signed(self.wall_ahead))
+        DualTimestamp::new(boot, EPOCH.saturating_add(boot).saturating_add_signed(self.wall_ahead))
     }
 
     /// When the boot clock shows this, by true time, if nobody meddles with it.

@@ -14,7 +14,7 @@ use crate::claim::Key;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
 use crate::test_util::node::Node;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// One history on its way.
 pub(super) struct Sim<'a> {
@@ -264,7 +264,7 @@ impl<'a> Sim<'a> {
         true
     }
 
-    pub(super) fn now(&self, who: usize) -> Moment {
+    pub(super) fn now(&self, who: usize) -> DualTimestamp {
         self.peers[who].clocks.read(self.nanos)
     }
 

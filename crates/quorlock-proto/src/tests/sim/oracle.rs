@@ -14,7 +14,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::{Answer, Command, Slot};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
 /// What is known of the history beyond what anybody in it knows.
@@ -76,7 +76,7 @@ pub(super) struct Record {
     pub(super) marks: [Mark; 5],
     pub(super) won_at: Option<u64>,
     pub(super) number: Option<u64>,
-    pub(super) deadline: Option<Moment>,
+    pub(super) deadline: Option<DualTimestamp>,
     pub(super) confirmed: NodeSet,
     /// Where its key stood when it was won or its deadline was moved last, of those nodes that the holder counts on; and where it
     /// would have stood, but for what was done there.
@@ -170,7 +170,7 @@ impl Oracle {
         self.open.retain(|id| !records[*id as usize].is_over);
     }
 
-    pub(super) fn life_left(&self, id: OperationId, now: Moment) -> Option<u64> {
+    pub(super) fn life_left(&self, id: OperationId, now: DualTimestamp) -> Option<u64> {
         Some(now.until(self.records[id as usize].deadline?).as_nanos() as u64)
     }
 }

@@ -10,7 +10,7 @@ use crate::board::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
 use crate::test_util::node::{Answer, Command, Data, Node};
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
@@ -88,7 +88,7 @@ pub(super) struct Conn {
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
     /// When the client dialed, by its own clocks.
-    pub(super) asked: Moment,
+    pub(super) asked: DualTimestamp,
     /// On it came a look since the node evicts.
     pub(super) looked_while_evicting: bool,
 }

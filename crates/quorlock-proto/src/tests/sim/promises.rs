@@ -7,13 +7,13 @@ use super::tally::{Cause, Invariant};
 use crate::board::OperationId;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
-use crate::time::Moment;
+use crate::time::DualTimestamp;
 
 impl Sim<'_> {
     pub(super) fn on_won(
         &mut self,
         id: OperationId,
-        deadline: Moment,
+        deadline: DualTimestamp,
         confirmed: NodeSet,
         number: Option<u64>,
         rounds: u8,
@@ -41,7 +41,7 @@ impl Sim<'_> {
         self.watch(id);
     }
 
-    pub(super) fn on_renewed(&mut self, id: OperationId, deadline: Moment) {
+    pub(super) fn on_renewed(&mut self, id: OperationId, deadline: DualTimestamp) {
         self.tally.renewed += 1;
         let (stood, robbed) = (self.standing(id), self.robbed_of(id));
         let record = &mut self.oracle.records[id as usize];
