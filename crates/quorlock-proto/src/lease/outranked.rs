@@ -33,7 +33,7 @@ pub(super) struct OverOurs {
 
 /// Larger numbers of nodes without our key: those told before the round, and those told in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Outranked {
+pub(super) struct FencedOut {
     before: Vec<Larger>,
     now: Vec<Larger>,
     /// In how many rounds before this one some node told a larger number, without a pause.
@@ -103,7 +103,7 @@ impl OverOurs {
     }
 }
 
-impl Outranked {
+impl FencedOut {
     /// What it comes to when a new round begins.
     pub(super) fn into_next_round(self) -> Option<Box<Self>> {
         let rounds = self.rounds.saturating_add(1);
@@ -147,7 +147,7 @@ impl Outranked {
 impl Renewal {
     /// Whether so many nodes lack our key and have a larger number that no quorum is left.
     pub(super) fn is_outranked(&self) -> bool {
-        let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, Outranked::nodes);
+        let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, FencedOut::nodes);
         self.round.quorum().is_out_of_reach(told.and(self.round.missing()).len())
     }
 }
@@ -234,7 +234,7 @@ impl Lease {
     pub(super) fn pause_after_round(&self, ttl: Duration) -> Duration {
         let Some(renewal) = self.renewal() else { return ttl / 3 };
         let is_new = |larger: &Larger| larger.told_in >= self.rounds;
-        if renewal.outranked.as_deref().is_some_and(Outranked::must_go_on) {
+        if renewal.outranked.as_deref().is_some_and(FencedOut::must_go_on) {
             Duration::ZERO
         } else if self.seldom.as_ref().is_some_and(|it| it.over_ours.told.iter().any(is_new)) {
             proof_pause(ttl)

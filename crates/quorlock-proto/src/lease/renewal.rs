@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outranked::Outranked;
+use super::outranked::FencedOut;
 use super::{Lease, LossReason, PendingEvent, State, capped};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
@@ -18,7 +18,7 @@ pub(super) struct Renewal {
     pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
-    pub(super) outranked: Option<Box<Outranked>>,
+    pub(super) outranked: Option<Box<FencedOut>>,
     pub(super) to_renew: NodeSet,
     to_retake: NodeSet,
 }
