@@ -3,12 +3,12 @@
 mod action;
 mod advance;
 mod lines;
-mod machine;
 mod members;
+mod operation;
 mod post;
 
 pub use action::{Action, Limits, OperationEvent};
-use machine::{AttemptEntry, Operation, OperationEntry};
+use operation::{AttemptEntry, Operation, OperationEntry};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
