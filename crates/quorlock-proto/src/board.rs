@@ -5,7 +5,7 @@ mod advance;
 mod lines;
 mod members;
 mod operation;
-mod post;
+mod requests;
 
 pub use action::{Action, Limits, OperationEvent};
 use operation::{AttemptEntry, Operation, OperationEntry};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::post::{attempt_request, lease_request, survey_request};
+use super::requests::{attempt_request, lease_request, survey_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
