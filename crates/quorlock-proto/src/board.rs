@@ -2,10 +2,10 @@
 
 mod action;
 mod advance;
-mod lines;
 mod members;
 mod operation;
 mod requests;
+mod wait_queue;
 
 pub use action::{Action, Limits, OperationEvent};
 use operation::{AttemptEntry, Operation, OperationEntry};
