@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::board::OperationId;
 use quorlock_proto::claim::{Key, LockSpec, RequestKind};
+use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;

@@ -22,7 +22,7 @@ use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
 use crate::node::{Address, Packer, Settings};
 use crate::observe::Events;
-use quorlock_proto::board::{Action, Coordinator, Limits, OperationEvent};
+use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::Membership;
 use quorlock_proto::quorum::{NodeId, NodeSet, Quorum};

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::board::OperationId;
 use crate::claim::{Key, OwnerToken, RequestKind};
+use crate::coordinator::OperationId;
 use crate::membership::MarkerWrite;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};

@@ -14,8 +14,8 @@
 
 pub mod attempt;
 pub mod backoff;
-pub mod board;
 pub mod claim;
+pub mod coordinator;
 pub mod fence;
 pub mod lane;
 pub mod lease;

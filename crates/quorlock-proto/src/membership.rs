@@ -13,7 +13,7 @@ pub use verdict::ExpectedMarker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::board::OperationId;
+use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};

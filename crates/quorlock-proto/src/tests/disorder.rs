@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::board::{Coordinator, Limits, OperationId};
 use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
+use crate::coordinator::{Coordinator, Limits, OperationId};
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::RenewalPolicy;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker, MarkerReading};

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use crate::board::OperationId;
+use crate::coordinator::OperationId;
 use crate::tests::world::{Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
-use crate::board::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
+use crate::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitOutcome, MarkerWrite, Membership, VotingStatus};

@@ -1,8 +1,8 @@
 //! An attempt: how it wins, fails, and is given up.
 
 use crate::attempt::FailureReason;
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};

@@ -2,8 +2,8 @@
 
 use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
 use crate::attempt::FailureReason;
-use crate::board::OperationId;
 use crate::claim::{Key, RequestKind};
+use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
 use crate::sentinel::ClockAnomaly;

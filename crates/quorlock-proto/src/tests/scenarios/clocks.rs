@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::attempt::FailureReason;
-use crate::board::OperationEvent;
+use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::tests::world::{ALICE, BOB, LEAD, TRUSTED, TTL, Wish, World, ms};
 

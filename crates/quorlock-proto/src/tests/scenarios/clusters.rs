@@ -5,8 +5,8 @@ use super::memory::{
     standing, try_to_take,
 };
 use crate::attempt::FailureReason;
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitOutcome, VotingStatus};
 use crate::quorum::Quorum;

@@ -1,8 +1,8 @@
 //! Fencing numbers: they only grow, whatever clocks do, and cost a second round only where clocks differ.
 
 use crate::attempt::FailureReason;
-use crate::board::OperationEvent;
 use crate::claim::Key;
+use crate::coordinator::OperationEvent;
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;

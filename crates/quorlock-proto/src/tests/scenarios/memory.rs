@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
-use crate::board::{Coordinator, Limits};
+use crate::coordinator::{Coordinator, Limits};
 use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;

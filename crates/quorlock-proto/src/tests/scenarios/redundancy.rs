@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::fencing::{AHEAD, apart};
 use super::memory::NO_VOTE;
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};

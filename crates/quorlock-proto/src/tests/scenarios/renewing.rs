@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};

@@ -1,8 +1,8 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
 use super::memory::meet_anew;
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};

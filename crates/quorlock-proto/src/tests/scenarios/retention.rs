@@ -10,8 +10,8 @@ use proptest::test_runner::TestRunner;
 
 use super::fencing::won;
 use super::memory::{marker, meet_anew};
-use crate::board::OperationEvent;
 use crate::claim::RequestKind;
+use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
-use crate::board::{Action, OperationEvent, OperationId};
 use crate::claim::{OwnerToken, Request, RequestKind};
+use crate::coordinator::{Action, OperationEvent, OperationId};
 use crate::membership::{InitOutcome, VotingStatus};
 use crate::test_util::node::Command;
 

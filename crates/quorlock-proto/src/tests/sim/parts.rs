@@ -6,7 +6,7 @@ use std::fmt;
 use super::caller::Task;
 use super::clock::Clocks;
 use super::plan::Plan;
-use crate::board::Coordinator;
+use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
 use crate::test_util::node::{Answer, Command, Data, Node};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::chance::Chance;
-use crate::board::Limits;
+use crate::coordinator::Limits;
 use crate::marker::{LockClusterConfig, min_retention};
 use crate::mutant::Mutant;
 use crate::quorum::Quorum;

@@ -4,7 +4,7 @@ use super::engine::{Deed, Sim, tell};
 use super::excuses::can_forget;
 use super::oracle::{Record, both};
 use super::tally::{Cause, Invariant};
-use crate::board::OperationId;
+use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::time::DualTimestamp;
