@@ -8,8 +8,8 @@ use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
 use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
-use crate::lane::PendingRelease;
 use crate::lease::{Lease, LeaseStep};
+use crate::pipeline::PendingRelease;
 use crate::survey::SurveyStep;
 use crate::time::DualTimestamp;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
 use crate::claim::RequestKind;
-use crate::lane::{ExpectedReply, InFlight, LinkState};
 use crate::marker::{ClusterId, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
 use crate::mutant::{Mutant, is};
+use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
 use crate::sentinel::ClockAnomaly;
 use crate::time::DualTimestamp;
