@@ -13,7 +13,7 @@ use crate::host::entropy;
 use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::claim::OwnerToken;
-use quorlock_proto::line;
+use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
@@ -168,7 +168,7 @@ impl Link {
         // A guarded client hears in the same turn what the node's memory is worth.
         self.status.state = if profile.look.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
-        self.line_seed = line::node_weight_seed(&profile.run_id);
+        self.line_seed = fairness::node_weight_seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);
         self.status.round_trip = Some(profile.round_trip);
         self.status.clock_ahead_micros = profile.clock_ahead_micros;

@@ -9,7 +9,7 @@ use super::Driver;
 use crate::node::Connection;
 use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::coordinator::OperationId;
-use quorlock_proto::line;
+use quorlock_proto::fairness;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
@@ -109,7 +109,7 @@ impl Driver {
         let takes_lines =
             |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_enqueue(now);
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
-        line::rendezvous_nodes(key.as_str(), answering)
+        fairness::rendezvous_nodes(key.as_str(), answering)
     }
 
     /// Where others may stand in line for the key: on the node with its line, or on the next if they cannot reach that.
@@ -117,8 +117,8 @@ impl Driver {
     pub(super) fn queues_to_notify(&self, key: &Key) -> NodeSet {
         // Others may know better, or not yet, which nodes vote.
         let places = [
-            line::rendezvous_nodes(key.as_str(), self.voting_keepers()),
-            line::rendezvous_nodes(key.as_str(), self.line_keepers()),
+            fairness::rendezvous_nodes(key.as_str(), self.voting_keepers()),
+            fairness::rendezvous_nodes(key.as_str(), self.line_keepers()),
         ];
         places.into_iter().flatten().flatten().collect()
     }

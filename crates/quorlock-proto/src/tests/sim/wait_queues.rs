@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::engine::{Sim, tell};
 use super::parts::{Reply, Way};
 use crate::claim::{Key, Request, RequestKind};
-use crate::line;
+use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::test_util::node::{Entry, Slot};
 use crate::vote::Vote;
@@ -78,7 +78,7 @@ impl Sim<'_> {
 
     /// Where others may stand in line for this key, as far as this client knows.
     pub(super) fn places_of(&self, who: usize, key: &Key) -> NodeSet {
-        line::rendezvous_nodes(key.as_str(), self.line_keepers(who)).into_iter().flatten().collect()
+        fairness::rendezvous_nodes(key.as_str(), self.line_keepers(who)).into_iter().flatten().collect()
     }
 
     /// Whether another was called. For who found the key free that may be the caller itself, which needs no call.
@@ -124,7 +124,7 @@ impl Sim<'_> {
         let spare = self.plan.quorum.nodes() - self.plan.quorum.need();
         for key in self.keys.clone() {
             let nodes = (0..self.sites.len()).map(|node| (NodeId(node as u8), seed_of(node, 0)));
-            for node in line::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
+            for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
                 let stale = Entry { value: Some(STALE.to_vec()), expires: None };
                 self.sites[node.index()].node.data_mut().insert(Slot::Lock(key.clone()), stale);
             }
@@ -163,7 +163,7 @@ impl Sim<'_> {
 }
 
 fn seed_of(node: usize, run: u32) -> u64 {
-    line::node_weight_seed(&format!("n{node}r{run}"))
+    fairness::node_weight_seed(&format!("n{node}r{run}"))
 }
 
 fn put(line: &mut Queue, name: (usize, u32), score: i64) {

@@ -9,7 +9,7 @@ use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
 use crate::claim::RequestKind;
 use crate::coordinator::OperationId;
-use crate::line::{self, Cohort, NextAction, Reaction, Refused, Trust};
+use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, Trust};
 use crate::quorum::NodeId;
 use crate::vote::Vote;
 
@@ -127,7 +127,7 @@ impl Sim<'_> {
         self.peers[who].tasks[key].wait.share.on_enqueued();
         let board = &self.peers[who].board;
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
-        let [first, next] = line::rendezvous_nodes(name.as_str(), answering);
+        let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
         let is_aside = self.peers[who].tasks[key].wait.trust.is_aside();
         let Some(node) = next.filter(|_| is_aside).or(first) else {
             return self.hear_of_place(who, key, None);
@@ -232,8 +232,8 @@ impl Sim<'_> {
         let (now, name) = (self.now(who), self.keys[key].clone());
         let board = &self.peers[who].board;
         let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
-        let places =
-            node.map_or_else(|| line::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
+        let places = node
+            .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
             let id = self.survey();
             self.peers[who].board.enqueue(
