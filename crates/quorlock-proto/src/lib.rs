@@ -15,6 +15,7 @@
 pub mod attempt;
 pub mod backoff;
 pub mod claim;
+pub mod clock_monitor;
 pub mod coordinator;
 pub mod fairness;
 pub mod fence;
@@ -25,7 +26,6 @@ mod mutant;
 pub mod pipeline;
 pub mod quorum;
 pub mod round;
-pub mod sentinel;
 pub mod span;
 pub mod survey;
 pub mod terms;

@@ -13,11 +13,11 @@ pub use verdict::ExpectedMarker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::sentinel::{ClockAnomaly, ClockMonitor};
 use crate::terms::Drift;
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::claim::Request;
+use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
 use crate::membership::{InitOutcome, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
-use crate::sentinel::ClockAnomaly;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::MarkerWrite;
 use super::verdict::{Eligibility, ExpectedMarker};
+use crate::clock_monitor::ClockMonitor;
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
-use crate::sentinel::ClockMonitor;
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 

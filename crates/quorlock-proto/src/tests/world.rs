@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
 use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
+use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitOutcome, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
-use crate::sentinel::ClockAnomaly;
 use crate::terms::{Drift, LeaseParams};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::time::DualTimestamp;
