@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fence::Fence;
-use crate::terms::LeaseParams;
+use crate::lease_params::LeaseParams;
 
 /// A lock that is asked for: which key, on which terms.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::terms::Drift;
+use crate::lease_params::Drift;
 use crate::time::DualTimestamp;
 
 /// One node's clock, as far as it was watched.

@@ -20,6 +20,7 @@ pub mod coordinator;
 pub mod fairness;
 pub mod fence;
 pub mod lease;
+pub mod lease_params;
 pub mod marker;
 pub mod membership;
 mod mutant;
@@ -28,7 +29,6 @@ pub mod quorum;
 pub mod round;
 pub mod span;
 pub mod survey;
-pub mod terms;
 pub mod time;
 pub mod vote;
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::coordinator::OperationId;
+use crate::lease_params::Drift;
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
-use crate::terms::Drift;
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 use seat::{Member, ProbationState};

@@ -10,10 +10,10 @@ use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
 use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
+use quorlock_proto::lease_params::Drift;
 use quorlock_proto::marker::min_retention;
 use quorlock_proto::quorum::{InvalidQuorum, Quorum};
 use quorlock_proto::span::Span;
-use quorlock_proto::terms::Drift;
 
 impl Builder {
     /// Checks all options, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and reaches for no node and no file.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::outranked::FencedOut;
 use super::{Lease, LossReason, PendingEvent, State, capped};
+use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
-use crate::terms::LeaseParams;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 

@@ -11,10 +11,10 @@ use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken};
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::fence::{FencingToken, MAX_MIN_FENCING_NUMBER};
 use crate::lease::Lease;
+use crate::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
 use crate::round::Round;
-use crate::terms::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
 

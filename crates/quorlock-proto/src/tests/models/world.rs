@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::claim::RequestKind;
+use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::Quorum;
-use crate::terms::{Drift, LeaseParams};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

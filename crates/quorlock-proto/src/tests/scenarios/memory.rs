@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
 use crate::coordinator::{Coordinator, Limits};
+use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
-use crate::terms::Drift;
 use crate::test_util::node::{Data, Entry, Slot};
 use crate::tests::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
 use crate::vote::{ExclusionReason, ProbationReason};

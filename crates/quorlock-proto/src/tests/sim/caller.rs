@@ -9,8 +9,8 @@ use crate::attempt::FailureReason;
 use crate::claim::{LockSpec, RequestKind};
 use crate::coordinator::{OperationEvent, OperationId};
 use crate::lease::RenewalPolicy;
+use crate::lease_params::LeaseParams;
 use crate::quorum::NodeSet;
-use crate::terms::LeaseParams;
 use crate::tests::world::ms;
 
 /// One program that wants one key now and then.

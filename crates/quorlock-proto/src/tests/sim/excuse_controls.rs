@@ -4,7 +4,7 @@
 use super::plan::{Fault, Profile};
 use super::runner;
 use super::tally::{Cause, Invariant, Tally};
-use crate::terms::Drift;
+use crate::lease_params::Drift;
 use crate::tests::world::ms;
 
 /// Some claims want a number that no clock reaches for long.

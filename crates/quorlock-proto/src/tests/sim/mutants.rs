@@ -7,8 +7,8 @@ use super::excuse_controls::BEHIND;
 use super::plan::{Fault, Profile, Slip};
 use super::runner;
 use super::shapes::{REDUNDANCY, STALE_KEYS, STATISTICS};
+use crate::lease_params::Drift;
 use crate::mutant::Mutant;
-use crate::terms::Drift;
 use crate::test_util::node::Mistake;
 use crate::tests::world::ms;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::chance::Chance;
 use crate::coordinator::Limits;
+use crate::lease_params::Drift;
 use crate::marker::{LockClusterConfig, min_retention};
 use crate::mutant::Mutant;
 use crate::quorum::Quorum;
-use crate::terms::Drift;
 use crate::test_util::node::Mistake;
 use crate::tests::world::ms;
 
