@@ -10,11 +10,11 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use quorlock::reply_length;
-use quorlock_proto::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::lease_params::{Drift, LeaseParams};
 use quorlock_proto::quorum::Quorum;
+use quorlock_proto::request::{Key, LockSpec, OwnerToken, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 

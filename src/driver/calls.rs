@@ -13,12 +13,12 @@ use super::shared_lease::SharedLease;
 use super::yield_policy::YieldPolicy;
 use crate::host::entropy;
 use crate::observe::{Event, Events};
-use quorlock_proto::claim::Key;
 use quorlock_proto::coordinator::{Coordinator, OperationEvent, OperationId};
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease::LossReason;
 use quorlock_proto::marker::ClusterId;
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{KeyOwner, Vote};
 

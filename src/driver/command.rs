@@ -8,12 +8,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::claim::{Key, LockSpec, RequestKind};
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::lease_params::LeaseParams;
 use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::{Key, LockSpec, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 

@@ -12,9 +12,9 @@ use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
 use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
 use quorlock_proto::backoff;
-use quorlock_proto::claim::OwnerToken;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
+use quorlock_proto::request::OwnerToken;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::ExclusionReason;
 

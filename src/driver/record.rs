@@ -8,9 +8,9 @@ use tracing::Span;
 use super::command::{ExtendOutcome, SurveyResult};
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::claim::Key;
 use quorlock_proto::membership::InitOutcome;
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::Key;
 use quorlock_proto::vote::Vote;
 
 /// Somebody who waits for a word of one machine.

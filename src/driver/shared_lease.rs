@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::{clock, process};
-use quorlock_proto::claim::Key;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::quorum::NodeSet;
+use quorlock_proto::request::Key;
 use quorlock_proto::time::DualTimestamp;
 
 /// A held lock: until when, on which nodes, and whether it is over.

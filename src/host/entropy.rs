@@ -4,7 +4,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use uuid::Builder;
 
-use quorlock_proto::claim::OwnerToken;
+use quorlock_proto::request::OwnerToken;
 
 /// A token nobody else has, or can guess: 122 bits from the operating system, drawn anew by every call.
 ///

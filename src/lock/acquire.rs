@@ -16,10 +16,10 @@ use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
 use quorlock_proto::backoff;
-use quorlock_proto::claim::LockSpec;
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fairness::{NextAction, Reaction, Refused, Trust};
 use quorlock_proto::lease::RenewalPolicy;
+use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ReplyFailure, Vote};
 

@@ -15,9 +15,9 @@ use super::queue::Queue;
 use super::report::Report;
 use crate::driver::timer::timeout;
 use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
-use quorlock_proto::claim::Key;
 use quorlock_proto::lease_params::Drift;
 use quorlock_proto::quorum::Quorum;
+use quorlock_proto::request::Key;
 use quorlock_proto::vote::Vote;
 
 /// A client of N independent Redis masters, from which locks are taken.

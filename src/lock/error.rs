@@ -15,9 +15,9 @@ use super::report::Report;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;
 use key::lock;
-use quorlock_proto::claim::Key;
 use quorlock_proto::lease_params::InvalidLeaseParams;
 use quorlock_proto::quorum::InvalidQuorum;
+use quorlock_proto::request::Key;
 pub(super) use unanswered::NoAnswer;
 pub use unanswered::NoDriver;
 

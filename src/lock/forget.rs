@@ -3,7 +3,7 @@
 use super::client::Redlock;
 use super::error::{ForgetError, Invalid};
 use super::report::Report;
-use quorlock_proto::claim::{Key, RequestKind};
+use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 
 impl Redlock {

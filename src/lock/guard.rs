@@ -17,10 +17,10 @@ use super::queue::Turn;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
-use quorlock_proto::claim::LockSpec;
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fence::FencingToken;
 use quorlock_proto::lease_params::LeaseParams;
+use quorlock_proto::request::LockSpec;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 

@@ -6,7 +6,7 @@ use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
 use super::report::Report;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
-use quorlock_proto::claim::{Key, OwnerHash, RequestKind};
+use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};
 
 /// Who holds a name, node by node.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::client::RESERVED;
 use super::error::Invalid;
-use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::fence::MAX_MIN_FENCING_NUMBER;
 use quorlock_proto::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
+use quorlock_proto::request::{Key, MAX_KEY_BYTES};
 use quorlock_proto::span::Span;
 
 /// The options of a client that limit its locks.

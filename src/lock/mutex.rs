@@ -11,8 +11,8 @@ use super::client::Redlock;
 use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, Held};
 use super::report::ReleaseReport;
-use quorlock_proto::claim::{Key, LockSpec};
 use quorlock_proto::lease::RenewalPolicy;
+use quorlock_proto::request::{Key, LockSpec};
 use quorlock_proto::span::Span;
 
 /// A mutual-exclusion lock by name: set it up, then [`acquire`](Self::acquire).

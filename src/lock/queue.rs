@@ -14,8 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
-use quorlock_proto::claim::Key;
 use quorlock_proto::fairness::{Cohort, NextAction};
+use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.

@@ -3,7 +3,7 @@
 use redis::{PushKind, Value};
 
 use super::reply::Reply;
-use quorlock_proto::claim::Key;
+use quorlock_proto::request::Key;
 
 /// We have waited longest for a key, and it was given up or found free.
 #[derive(Clone, Debug, PartialEq, Eq)]

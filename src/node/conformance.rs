@@ -12,10 +12,10 @@ use redis::{Cmd, Value};
 use super::reply::{Reply, parse};
 use super::script::{Form, LINE_TEXTS, Packer, needs_badge, texts};
 use super::vote::{clock, look, vote};
-use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::vote::Vote;
 
 struct Real {

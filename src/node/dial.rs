@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::handshake::shake_hands;
 use super::profile::Profile;
 use super::stream::{Stream, tune};
-use quorlock_proto::claim::OwnerToken;
+use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
 /// What every dial of a client has in common.

@@ -14,7 +14,7 @@ use super::reply::Reply;
 use super::script;
 use super::vote::{fences, look};
 use crate::host::clock;
-use quorlock_proto::claim::OwnerToken;
+use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
 /// What a step of the handshake is for, and so what its failure means.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
-use quorlock_proto::claim::{Key, OwnerToken, Request, RequestKind};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
 pub(super) use trials::{end_of_trial, trials, try_line};
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.

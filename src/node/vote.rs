@@ -8,8 +8,8 @@ use redis::Value;
 use super::complaint::Complaint;
 use super::fences::Fences;
 use super::reply::Reply;
-use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::marker::{Incarnation, MarkerReading};
+use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// The vote in a reply to this question.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use quorlock_proto::attempt::FailureReason;
-use quorlock_proto::claim::{OwnerHash, RequestKind};
 use quorlock_proto::lease::LossReason;
+use quorlock_proto::request::{OwnerHash, RequestKind};
 use quorlock_proto::vote::{ExclusionReason, ProbationReason, Vote};
 
 /// Something that happened to a node or a lock. Never holds a password or an owner token.

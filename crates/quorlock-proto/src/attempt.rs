@@ -7,10 +7,10 @@ pub use step::{AttemptFailure, AttemptStep, FailureReason};
 
 use std::cmp::Ordering;
 
-use crate::claim::{LockSpec, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::request::{LockSpec, OwnerToken, RequestKind};
 use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lease::RenewalPolicy;
 use crate::lease_params::LeaseParams;
 use crate::membership::Membership;
 use crate::pipeline::{ExpectedReply, LinkState, NodePipeline, shrink_if_empty};
 use crate::quorum::{NodeId, Quorum};
+use crate::request::{Key, LockSpec, OwnerHash, OwnerToken, RequestKind};
 use crate::survey::Survey;
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};

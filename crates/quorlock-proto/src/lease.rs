@@ -11,11 +11,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, OwnerToken, RequestKind};
 use crate::fence::Fence;
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
 use outranked::{OverOurs, proof_pause};

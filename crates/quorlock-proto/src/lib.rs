@@ -14,7 +14,6 @@
 
 pub mod attempt;
 pub mod backoff;
-pub mod claim;
 pub mod clock_monitor;
 pub mod coordinator;
 pub mod fairness;
@@ -26,6 +25,7 @@ pub mod membership;
 mod mutant;
 pub mod pipeline;
 pub mod quorum;
+pub mod request;
 pub mod round;
 pub mod span;
 pub mod survey;

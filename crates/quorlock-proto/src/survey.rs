@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet, Quorum};
+use crate::request::{Key, RequestKind};
 use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::OwnerHash;
+use crate::request::OwnerHash;
 
 /// One node's answer to one question.
 ///

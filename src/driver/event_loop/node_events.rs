@@ -8,10 +8,10 @@ use super::super::status::NodeStatus;
 use super::Driver;
 use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
-use quorlock_proto::claim::RequestKind;
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
 use quorlock_proto::quorum::NodeId;
+use quorlock_proto::request::RequestKind;
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::{ExclusionReason, Vote};
 

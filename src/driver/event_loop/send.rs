@@ -2,9 +2,9 @@
 
 use super::Driver;
 use crate::node::{Form, needs_badge};
-use quorlock_proto::claim::{Request, RequestKind};
 use quorlock_proto::membership::MarkerWrite;
 use quorlock_proto::quorum::{NodeId, NodeSet};
+use quorlock_proto::request::{Request, RequestKind};
 
 impl Driver {
     pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {

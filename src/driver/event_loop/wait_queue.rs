@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use super::super::command::QueueEvent;
 use super::Driver;
 use crate::node::Connection;
-use quorlock_proto::claim::{Key, RequestKind};
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::fairness;
 use quorlock_proto::quorum::{NodeId, NodeSet};
+use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::time::DualTimestamp;
 use quorlock_proto::vote::Vote;
 

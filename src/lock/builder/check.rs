@@ -9,10 +9,10 @@ use super::Builder;
 use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
-use quorlock_proto::claim::{Key, MAX_KEY_BYTES};
 use quorlock_proto::lease_params::Drift;
 use quorlock_proto::marker::min_retention;
 use quorlock_proto::quorum::{InvalidQuorum, Quorum};
+use quorlock_proto::request::{Key, MAX_KEY_BYTES};
 use quorlock_proto::span::Span;
 
 impl Builder {

@@ -1,7 +1,7 @@
 //! Calls without an answer: the client's driver has ended, or does not run.
 
 use super::{AcquireError, ExtendError, InspectError, ReleaseError};
-use quorlock_proto::claim::Key;
+use quorlock_proto::request::Key;
 
 /// Why the driver of a client, which does all that has to do with its nodes, does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, LINE_PREFIX, MARKER_KEY, STAND_TEXT};
-use quorlock_proto::claim::OwnerToken;
+use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
 pub(in super::super) fn trials() -> [Cmd; 2] {

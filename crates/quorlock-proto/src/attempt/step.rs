@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::quorum::NodeSet;
+use crate::request::RequestKind;
 use crate::vote::Vote;
 
 /// What an attempt wants done next.

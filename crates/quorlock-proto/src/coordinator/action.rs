@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::OperationId;
 use crate::attempt::AttemptFailure;
-use crate::claim::Request;
 use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
 use crate::membership::{InitOutcome, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::Request;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

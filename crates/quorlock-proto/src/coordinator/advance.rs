@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::requests::{attempt_request, lease_request, survey_request};
 use super::{Action, Coordinator, Operation, OperationEvent, OperationId};
 use crate::attempt::AttemptStep;
-use crate::claim::{Key, RequestKind};
 use crate::fence::Fence;
 use crate::lease::{Lease, LeaseStep};
 use crate::pipeline::PendingRelease;
+use crate::request::{Key, RequestKind};
 use crate::survey::SurveyStep;
 use crate::time::DualTimestamp;
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, OperationId};
-use crate::claim::RequestKind;
 use crate::clock_monitor::ClockAnomaly;
 use crate::marker::{ClusterId, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
 use crate::mutant::{Mutant, is};
 use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
+use crate::request::RequestKind;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{Action, Coordinator, Operation, OperationId};
 use crate::attempt::Attempt;
-use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::fence::Fence;
 use crate::lease::Lease;
 use crate::pipeline::{ExpectedReply, InFlight, LinkState, PendingRelease};
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::{OwnerToken, Request, RequestKind};
 use crate::survey::Survey;
 use crate::time::DualTimestamp;
 use crate::vote::{ReplyFailure, Vote};

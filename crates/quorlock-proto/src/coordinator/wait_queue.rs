@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Coordinator, Operation, OperationId, voters};
-use crate::claim::{Key, RequestKind};
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::{Key, RequestKind};
 use crate::survey::Survey;
 use crate::time::DualTimestamp;
 

@@ -1,8 +1,8 @@
 //! How a lock is given up.
 
 use super::{Lease, PendingEvent, State};
-use crate::claim::RequestKind;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::RequestKind;
 use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::quorum::NodeSet;
+use crate::request::RequestKind;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claim::{Key, OwnerHash, Request, RequestKind};
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::mutant::{Mutant, is};
+use crate::request::{Key, OwnerHash, Request, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
 /// A simulated Redis master.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::claim::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::coordinator::{Coordinator, Limits, OperationId};
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::RenewalPolicy;
@@ -13,6 +12,7 @@ use crate::lease_params::Drift;
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
+use crate::request::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::tests::properties::votes;
 use crate::tests::world::{LONGEST_TTL, ms, terms, token};
 use crate::time::DualTimestamp;

@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use crate::attempt::{Attempt, AttemptStep};
 use crate::backoff;
-use crate::claim::{Key, LockSpec, OwnerHash, OwnerToken};
 use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::fence::{FencingToken, MAX_MIN_FENCING_NUMBER};
 use crate::lease::Lease;
 use crate::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::{InvalidQuorum, NodeId, NodeSet, Quorum};
+use crate::request::{Key, LockSpec, OwnerHash, OwnerToken};
 use crate::round::Round;
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, KeyOwner, KeyState, ReplyFailure, Vote};
@@ -140,10 +140,10 @@ proptest! {
         let mut attempt = Attempt::new(claim, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
-            Some(AttemptStep::Ask(crate::claim::RequestKind::Acquire, quorum.all()))
+            Some(AttemptStep::Ask(crate::request::RequestKind::Acquire, quorum.all()))
         );
         for (node, vote) in answers {
-            attempt.on_reply(NodeId(node), crate::claim::RequestKind::Acquire, vote, start);
+            attempt.on_reply(NodeId(node), crate::request::RequestKind::Acquire, vote, start);
         }
         if ends_by_time {
             attempt.on_wake(start.plus(Duration::from_secs(2)));

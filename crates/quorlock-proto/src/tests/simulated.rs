@@ -3,9 +3,9 @@
 use std::panic;
 use std::time::Duration;
 
-use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
+use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
 use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::vote::Vote;

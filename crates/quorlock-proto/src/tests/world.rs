@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::attempt::AttemptFailure;
-use crate::claim::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationId};
 use crate::lease::{LossReason, RenewalPolicy};
@@ -16,6 +15,7 @@ use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitOutcome, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
+use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{
     BALLOTS, OURS, Place, SLACK, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
 };
-use crate::claim::RequestKind;
 use crate::membership::ExpectedMarker;
+use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
-use crate::claim::RequestKind;
 use crate::membership::ExpectedMarker;
+use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![

@@ -6,9 +6,9 @@ use super::{
     KEEP, LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, assert_refused,
     promises, question,
 };
-use crate::claim::RequestKind;
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
+use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
 
 promises![

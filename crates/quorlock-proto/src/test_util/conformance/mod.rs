@@ -15,11 +15,11 @@ mod retake;
 use std::fmt;
 use std::time::Duration;
 
-use crate::claim::{Key, OwnerToken, Request, RequestKind};
 use crate::fence::{Fence, TOLERANCE_MICROS};
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::quorum::Quorum;
+use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
 /// One node, however it is made.

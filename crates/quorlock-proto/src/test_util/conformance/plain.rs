@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
-use crate::claim::{OwnerHash, RequestKind};
 use crate::fence::Fence;
+use crate::request::{OwnerHash, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ReplyFailure, Vote};
 
 promises![

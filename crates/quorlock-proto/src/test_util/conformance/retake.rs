@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
-use crate::claim::RequestKind;
 use crate::fence::Fence;
+use crate::request::RequestKind;
 use crate::vote::Vote;
 
 promises![

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use crate::attempt::Attempt;
-use crate::claim::{Key, LockSpec, OwnerToken, RequestKind};
 use crate::fence::Fence;
+use crate::request::{Key, LockSpec, OwnerToken, RequestKind};
 use crate::vote::{ReplyFailure, Vote};
 
 use super::bounds::{Memory, Numbers, Slip};

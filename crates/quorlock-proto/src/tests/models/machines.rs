@@ -4,9 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::attempt::{Attempt, AttemptStep};
-use crate::claim::RequestKind;
 use crate::lease::{Lease, LeaseStep, RenewalPolicy};
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::RequestKind;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -1,6 +1,6 @@
 //! The world as a model: what can happen in a state, and what every state must keep.
 
-use crate::claim::RequestKind;
+use crate::request::RequestKind;
 
 use super::bounds::{Begins, Clock, Numbers};
 use super::node::{Command, Meeting, Said, phase};

@@ -1,7 +1,7 @@
 //! A node with one key: what the scripts in `src/node/lua` do, as far as it matters to safety.
 
-use crate::claim::RequestKind;
 use crate::mutant::{Mutant, is};
+use crate::request::RequestKind;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 use super::bounds::Slip;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, Incarnation, LockClusterConfig, Marker};
 use crate::quorum::Quorum;
+use crate::request::RequestKind;
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 

@@ -1,9 +1,9 @@
 //! An attempt: how it wins, fails, and is given up.
 
 use crate::attempt::FailureReason;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 

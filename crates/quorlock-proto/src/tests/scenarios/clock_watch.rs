@@ -2,11 +2,11 @@
 
 use super::memory::{LAST_MOMENT, NO_VOTE, meet_anew};
 use crate::attempt::FailureReason;
-use crate::claim::{Key, RequestKind};
 use crate::clock_monitor::ClockAnomaly;
 use crate::coordinator::OperationId;
 use crate::lease::LossReason;
 use crate::membership::VotingStatus;
+use crate::request::{Key, RequestKind};
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, TTL, Wish, World, ms};
 use crate::vote::{ProbationReason, Vote};

@@ -5,11 +5,11 @@ use super::memory::{
     standing, try_to_take,
 };
 use crate::attempt::FailureReason;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitOutcome, VotingStatus};
 use crate::quorum::Quorum;
+use crate::request::RequestKind;
 use crate::test_util::node::{Data, Node, Slot};
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};

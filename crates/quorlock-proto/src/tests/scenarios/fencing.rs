@@ -1,11 +1,11 @@
 //! Fencing numbers: they only grow, whatever clocks do, and cost a second round only where clocks differ.
 
 use crate::attempt::FailureReason;
-use crate::claim::Key;
 use crate::coordinator::OperationEvent;
 use crate::fence::MAX_MIN_FENCING_NUMBER;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
+use crate::request::Key;
 use crate::test_util::node::{Entry, Slot};
 use crate::tests::world::{ALICE, BOB, KEY, LONGEST_TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};

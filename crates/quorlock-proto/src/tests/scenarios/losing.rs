@@ -1,7 +1,7 @@
 //! A lock whose keys went and will not come back is told lost at the next renewal; one that can be kept is kept.
 
-use crate::claim::RequestKind;
 use crate::lease::LossReason;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, TTL, World, ms};
 use crate::vote::Vote;
 

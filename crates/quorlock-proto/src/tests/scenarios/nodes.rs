@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
@@ -95,7 +95,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     let ours = KeyOwner::Owner(token(lock).hash());
     assert_eq!(holders[0], Some((ours, Some(TTL))));
     assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
-    let key = crate::claim::Key::new(crate::tests::world::KEY);
+    let key = crate::request::Key::new(crate::tests::world::KEY);
     assert!(world.clients[ALICE].board.is_ours(&key, token(lock).hash()));
     assert!(!world.clients[BOB].board.is_ours(&key, token(lock).hash()));
     assert!(!world.clients[BOB].board.is_busy());

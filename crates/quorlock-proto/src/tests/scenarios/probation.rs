@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::memory::{LAST_MOMENT, LOOK, NO_VOTE, data, doubt, is_voting, marker, try_to_take};
 use crate::attempt::FailureReason;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationId;
+use crate::request::RequestKind;
 use crate::test_util::node::{Data, Slot};
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 use crate::vote::{ProbationReason, ReplyFailure, Vote};

@@ -2,9 +2,9 @@
 
 use super::fencing::{AHEAD, apart, take, won};
 use crate::attempt::FailureReason;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 

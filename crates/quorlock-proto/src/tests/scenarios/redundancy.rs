@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::fencing::{AHEAD, apart};
 use super::memory::NO_VOTE;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
 use crate::time::DualTimestamp;
 

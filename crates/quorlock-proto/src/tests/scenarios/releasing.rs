@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 

@@ -1,10 +1,10 @@
 //! Keys that went missing under their holder and are taken again: what such a key is worth, and until when.
 
 use super::memory::meet_anew;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 
 /// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it

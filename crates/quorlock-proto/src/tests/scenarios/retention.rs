@@ -10,11 +10,11 @@ use proptest::test_runner::TestRunner;
 
 use super::fencing::won;
 use super::memory::{marker, meet_anew};
-use crate::claim::RequestKind;
 use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
+use crate::request::RequestKind;
 use crate::test_util::node::Mistake;
 use crate::tests::world::{ALICE, BOB, LONGEST_TTL, Wish, World, ms};
 use crate::vote::Vote;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::claim::RequestKind;
+use crate::request::RequestKind;
 use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TTL, World, ms, token};
 use crate::vote::{ReplyFailure, Vote};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
-use crate::claim::{OwnerToken, Request, RequestKind};
 use crate::coordinator::{Action, OperationEvent, OperationId};
 use crate::membership::{InitOutcome, VotingStatus};
+use crate::request::{OwnerToken, Request, RequestKind};
 use crate::test_util::node::Command;
 
 impl Sim<'_> {

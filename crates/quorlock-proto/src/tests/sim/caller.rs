@@ -6,11 +6,11 @@ use super::engine::{Deed, Sim, Stage, tell};
 use super::oracle::Record;
 use super::waiters::{Then, Wait};
 use crate::attempt::FailureReason;
-use crate::claim::{LockSpec, RequestKind};
 use crate::coordinator::{OperationEvent, OperationId};
 use crate::lease::RenewalPolicy;
 use crate::lease_params::LeaseParams;
 use crate::quorum::NodeSet;
+use crate::request::{LockSpec, RequestKind};
 use crate::tests::world::ms;
 
 /// One program that wants one key now and then.

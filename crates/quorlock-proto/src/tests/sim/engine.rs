@@ -9,10 +9,10 @@ use super::oracle::{Oracle, Violation};
 use super::parts::{Conn, Peer, Site, Way};
 use super::plan::{Plan, Profile};
 use super::tally::{Invariant, Tally};
-use crate::claim::Key;
 use crate::coordinator::OperationId;
 use crate::marker::{ClusterId, Marker};
 use crate::membership::MarkerWrite;
+use crate::request::Key;
 use crate::test_util::node::Node;
 use crate::time::DualTimestamp;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::engine::Sim;
 use super::parts::Way;
 use super::tally::Invariant;
-use crate::claim::{Request, RequestKind};
 use crate::coordinator::OperationId;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::{Request, RequestKind};
 use crate::test_util::node::Slot;
 use crate::vote::Vote;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::engine::{Sim, tell};
 use super::parts::{Reply, Way};
-use crate::claim::{Key, Request, RequestKind};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
+use crate::request::{Key, Request, RequestKind};
 use crate::test_util::node::{Entry, Slot};
 use crate::vote::Vote;
 

@@ -7,10 +7,10 @@ use super::engine::{Sim, Stage, tell};
 use super::tally::Invariant;
 use crate::attempt::{AttemptFailure, FailureReason};
 use crate::backoff;
-use crate::claim::RequestKind;
 use crate::coordinator::OperationId;
 use crate::fairness::{self, Cohort, NextAction, Reaction, Refused, Trust};
 use crate::quorum::NodeId;
+use crate::request::RequestKind;
 use crate::vote::Vote;
 
 /// One wait, from the first attempt to the lock or the end of all patience.

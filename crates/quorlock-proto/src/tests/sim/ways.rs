@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::engine::{Deed, Sim, Stage, tell};
 use super::parts::{Conn, Message, Reply, Site, Way};
 use super::plan::Slip;
-use crate::claim::RequestKind;
 use crate::quorum::NodeId;
+use crate::request::RequestKind;
 use crate::test_util::node::{Answer, Command, Mistake};
 use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
