@@ -4,10 +4,10 @@
 //! on, and when the longest ttl has passed since. What a client itself saw change must also pass the longest ttl on
 //! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
 
-mod seat;
+mod member;
 mod verdict;
 
-pub use seat::VotingStatus;
+pub use member::VotingStatus;
 pub use verdict::ExpectedMarker;
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
-use seat::{Member, ProbationState};
+use member::{Member, ProbationState};
 use verdict::{Eligibility, verdict};
 
 /// What is known of every node's memory.
