@@ -4,11 +4,11 @@
 //! on, and when the longest ttl has passed since. What a client itself saw change must also pass the longest ttl on
 //! the client's own clock. Who has no marker is given one, if enough others say which cluster it belongs to.
 
+mod eligibility;
 mod member;
-mod verdict;
 
+pub use eligibility::ExpectedMarker;
 pub use member::VotingStatus;
-pub use verdict::ExpectedMarker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::mutant::{Mutant, is};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
+use eligibility::{Eligibility, verdict};
 use member::{Member, ProbationState};
-use verdict::{Eligibility, verdict};
 
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::MarkerWrite;
-use super::verdict::{Eligibility, ExpectedMarker};
+use super::eligibility::{Eligibility, ExpectedMarker};
 use crate::clock_monitor::ClockMonitor;
 use crate::marker::{Marker, MarkerReading};
 use crate::mutant::{Mutant, is};
