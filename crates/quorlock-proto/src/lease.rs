@@ -1,6 +1,6 @@
 //! A held claim: its deadline, its renewals, its release.
 
-mod outranked;
+mod fenced_out;
 mod release;
 mod renewal;
 mod step;
@@ -18,7 +18,7 @@ use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
 use crate::vote::Vote;
-use outranked::{OverOurs, proof_pause};
+use fenced_out::{OverOurs, proof_pause};
 use release::Releasing;
 use renewal::Renewal;
 

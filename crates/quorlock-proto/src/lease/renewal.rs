@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::outranked::FencedOut;
+use super::fenced_out::FencedOut;
 use super::{Lease, LossReason, PendingEvent, State, capped};
 use crate::lease_params::LeaseParams;
 use crate::mutant::{Mutant, is};
