@@ -8,7 +8,7 @@ pub use step::{AttemptFailure, AttemptStep, FailureReason};
 use std::cmp::Ordering;
 
 use crate::fence::Fence;
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{LockSpec, OwnerToken, RequestKind};
 use crate::round::Round;
@@ -329,11 +329,11 @@ impl Attempt {
     }
 
     fn quorum_has_number(&self) -> bool {
-        self.round.quorum().is_met(self.numbered.len()) || is(Mutant::NoSecondRound)
+        self.round.quorum().is_met(self.numbered.len()) || enabled(Mutant::NoSecondRound)
     }
 
     fn win(&mut self, now: DualTimestamp) {
-        if is(Mutant::ValidityFromReply) {
+        if enabled(Mutant::ValidityFromReply) {
             self.start = now;
             self.deadline = self.claim.terms.deadline(now);
         }

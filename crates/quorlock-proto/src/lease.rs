@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::attempt::Attempt;
 use crate::fence::Fence;
 use crate::lease_params::LeaseParams;
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::request::{Key, OwnerToken, RequestKind};
 use crate::time::{BootTime, DualTimestamp};
@@ -173,7 +173,12 @@ impl Lease {
         match phase {
             // A key that goes before the lock does is in nobody's way then.
             RequestKind::Acquire => {
-                self.on_grant(node, &vote, !self.extended_past_grants || is(Mutant::LateGrantLasts), now);
+                self.on_grant(
+                    node,
+                    &vote,
+                    !self.extended_past_grants || enabled(Mutant::LateGrantLasts),
+                    now,
+                );
             }
             RequestKind::Reacquire => self.on_retake(node, round, &vote, now),
             RequestKind::RaiseFence => self.on_raise(node, &vote),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fence::{MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::Quorum;
 use crate::span::Span;
 
@@ -129,7 +129,7 @@ impl Incarnation {
     /// Whether this is the same server with the same data.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        if is(Mutant::IgnoresReplication) {
+        if enabled(Mutant::IgnoresReplication) {
             return self.0.split(':').next() == other.0.split(':').next();
         }
         self == other
@@ -218,8 +218,8 @@ impl Marker {
 
     fn after_probation(&self, micros: u64) -> u64 {
         let probation = self.charter.longest_ttl_millis.saturating_mul(1000);
-        let probation = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
-        if is(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
+        let probation = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
+        if enabled(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
     }
 }
 
@@ -245,7 +245,7 @@ impl MarkerReading {
     #[must_use]
     pub fn was_set_back(&self, retention: Duration) -> bool {
         let tolerated = (retention / 2).as_micros() as u64;
-        self.latest_micros > self.micros.saturating_add(tolerated) && !is(Mutant::IgnoresSetBack)
+        self.latest_micros > self.micros.saturating_add(tolerated) && !enabled(Mutant::IgnoresSetBack)
     }
 }
 

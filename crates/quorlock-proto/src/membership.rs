@@ -17,7 +17,7 @@ use crate::clock_monitor::{ClockAnomaly, ClockMonitor};
 use crate::coordinator::OperationId;
 use crate::lease_params::Drift;
 use crate::marker::{ClusterId, LockClusterConfig, Marker, MarkerReading};
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet, Quorum};
 use crate::time::DualTimestamp;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
@@ -365,7 +365,7 @@ impl Membership {
     /// How many nodes that are connected carry this cluster's id.
     fn vouchers_up(&self, cluster: ClusterId) -> usize {
         let marker = |seat: &Member| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let is_there = |seat: &Member| seat.is_up || is(Mutant::AbsentNodesVouch);
+        let is_there = |seat: &Member| seat.is_up || enabled(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
         let carries = |seat: &&Member| is_there(seat) && marker(seat).is_some_and(is_of_it);
         self.seats.iter().filter(carries).count()

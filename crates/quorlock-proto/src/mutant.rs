@@ -48,12 +48,12 @@ pub(crate) enum Mutant {
 /// Whether this mistake is to be made.
 #[cfg(not(test))]
 #[must_use]
-pub(crate) const fn is(_: Mutant) -> bool {
+pub(crate) const fn enabled(_: Mutant) -> bool {
     false
 }
 
 #[cfg(test)]
-pub(crate) use switch::{is, with};
+pub(crate) use switch::{enabled, with};
 
 #[cfg(test)]
 mod switch {
@@ -67,7 +67,7 @@ mod switch {
 
     /// Whether this mistake is to be made, on this thread.
     #[must_use]
-    pub(crate) fn is(mutant: Mutant) -> bool {
+    pub(crate) fn enabled(mutant: Mutant) -> bool {
         MADE.get() == Some(mutant)
     }
 

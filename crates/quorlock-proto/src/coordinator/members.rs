@@ -7,7 +7,7 @@ use super::{Action, Coordinator, Operation, OperationEntry, OperationEvent, Oper
 use crate::clock_monitor::ClockAnomaly;
 use crate::marker::{ClusterId, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite, MemberStep, VotingStatus};
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::pipeline::{ExpectedReply, InFlight, LinkState};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::RequestKind;
@@ -166,7 +166,7 @@ impl Coordinator {
 
     /// Always the one that was agreed on, but for a known mistake.
     pub(super) fn current_quorum(&self) -> Quorum {
-        if is(Mutant::QuorumOfConnected) {
+        if enabled(Mutant::QuorumOfConnected) {
             return self
                 .quorum
                 .of_connected(self.lanes.iter().filter(|lane| lane.link == LinkState::Up).count());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff;
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 
 /// How far the node with the line is believed. Every vain attempt that its word *free* leads to may keep the holder from
 /// taking the key again there. Its word *taken* delays an attempt and prevents none: the key there may be nobody's.
@@ -58,7 +58,7 @@ impl Trust {
     /// For how long to believe that the key is taken, before the first attempt.
     #[must_use]
     pub fn at_first(random: u64) -> Duration {
-        if is(Mutant::LineIsFinal) { FOREVER } else { backoff::first_probation(random) }
+        if enabled(Mutant::LineIsFinal) { FOREVER } else { backoff::first_probation(random) }
     }
 
     /// An attempt was refused, and by some nodes perhaps granted; the keys in the way of a quorum expire after this, if the
@@ -67,7 +67,7 @@ impl Trust {
     pub fn on_refused(&mut self, refused: Refused, expiry: Option<Duration>, random: u64) -> Duration {
         let may_be_split = refused.may_be_split || refused.was_called && self.splits == 0;
         self.splits = if may_be_split { self.splits.saturating_add(1) } else { 0 };
-        if is(Mutant::LineIsFinal) {
+        if enabled(Mutant::LineIsFinal) {
             FOREVER
         } else if (1..=MAX_SPLITS).contains(&self.splits) {
             backoff::retry(self.splits.into(), None, random)

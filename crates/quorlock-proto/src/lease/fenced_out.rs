@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::renewal::Renewal;
 use super::{Lease, LossReason, State};
 use crate::fence::MAX_FENCING_NUMBER;
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
 use crate::time::DualTimestamp;
@@ -126,7 +126,7 @@ impl FencedOut {
         if self.before.iter().chain(&self.now).any(|larger| larger.covers(node, fence)) {
             return false;
         }
-        let told = if is(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
+        let told = if enabled(Mutant::LargerIsNobodys) { &mut self.before } else { &mut self.now };
         told.push(Larger::new(node, fence, round));
         self.rounds < MAX_ROUNDS
     }
@@ -169,13 +169,13 @@ impl Lease {
             }
             return vote;
         };
-        if is(Mutant::OutrankedForGood) {
+        if enabled(Mutant::OutrankedForGood) {
             return vote;
         }
         let is_won = self.renewal().is_some_and(|renewal| renewal.round.is_won());
         let (round, over) = (self.rounds, &mut self.seldom.get_or_insert_default().over_ours);
         let is_cleared = |over: &OverOurs| over.cleared.iter().any(|larger| larger.covers(node, fence));
-        if is_cleared(over) || is(Mutant::LargerIsNobodys) {
+        if is_cleared(over) || enabled(Mutant::LargerIsNobodys) {
             return Vote::Granted;
         }
         if over.tell(node, fence, round) {
@@ -208,7 +208,7 @@ impl Lease {
         let round = self.rounds;
         let State::Held(Some(renewal)) = &mut self.state else { return };
         let told = renewal.outranked.get_or_insert_default();
-        let is_last = fence >= MAX_FENCING_NUMBER || is(Mutant::OutrankedForGood);
+        let is_last = fence >= MAX_FENCING_NUMBER || enabled(Mutant::OutrankedForGood);
         let goes_on = !is_last && told.add(node, fence, round);
         if is_last {
             told.at_the_end.insert(node);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fenced_out::FencedOut;
 use super::{Lease, LossReason, PendingEvent, State, capped};
 use crate::lease_params::LeaseParams;
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::quorum::{NodeId, NodeSet};
 use crate::round::Round;
 use crate::time::{BootTime, DualTimestamp};
@@ -35,7 +35,7 @@ impl Renewal {
             return Some((std::mem::take(&mut self.to_retake), None));
         }
         // Past a larger number once it is known that nobody was given it.
-        let is_proved = self.round.is_won() || is(Mutant::LargerIsNobodys);
+        let is_proved = self.round.is_won() || enabled(Mutant::LargerIsNobodys);
         let told = self.outranked.as_mut().filter(|_| is_proved)?;
         told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
     }
@@ -83,14 +83,14 @@ impl Lease {
     /// A key that had gone missing was taken again, or not.
     pub(super) fn on_retake(&mut self, node: NodeId, round: u32, vote: &Vote, now: DualTimestamp) {
         // That of an earlier round may leave a key that ends before the deadline, which has moved since.
-        let is_of_this_round = round == self.rounds || is(Mutant::RetakeOfAnyRound);
+        let is_of_this_round = round == self.rounds || enabled(Mutant::RetakeOfAnyRound);
         match vote {
             Vote::FencedOut { fence } if is_of_this_round => self.on_retake_outranked(node, *fence, now),
             Vote::Granted if is_of_this_round => self.on_retaken(node),
             _ => {}
         }
         let is_lasting = self.renewal().is_none_or(|renewal| self.is_covered_by(renewal));
-        self.on_grant(node, vote, is_of_this_round && is_lasting || is(Mutant::RetakeLasts), now);
+        self.on_grant(node, vote, is_of_this_round && is_lasting || enabled(Mutant::RetakeLasts), now);
     }
 
     pub(super) fn on_raise(&mut self, node: NodeId, vote: &Vote) {
@@ -106,7 +106,10 @@ impl Lease {
         }
         // A renewal counts only if it completes before the old deadline. Past it somebody else may have held and
         // freed the lock, so that every key says "yours" and the lock was not ours all the time.
-        if now.is_past(self.deadline) && !is(Mutant::LateRenewal) && !is(Mutant::ResurrectingRenewal) {
+        if now.is_past(self.deadline)
+            && !enabled(Mutant::LateRenewal)
+            && !enabled(Mutant::ResurrectingRenewal)
+        {
             self.lose(LossReason::Expired);
             return;
         }

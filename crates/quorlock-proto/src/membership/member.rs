@@ -7,7 +7,7 @@ use super::MarkerWrite;
 use super::eligibility::{Eligibility, ExpectedMarker};
 use crate::clock_monitor::ClockMonitor;
 use crate::marker::{Marker, MarkerReading};
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -242,10 +242,10 @@ impl Member {
     /// It remembers what it should: from when on does it vote.
     fn on_member(&mut self, badge: &ExpectedMarker, probation: Duration, now: DualTimestamp) {
         let is_new = self.known.as_ref() != Some(&badge.marker);
-        let is_trusted = is(Mutant::NoProbation) || is(Mutant::NoOwnClockWait);
+        let is_trusted = enabled(Mutant::NoProbation) || enabled(Mutant::NoOwnClockWait);
         if is_new && self.known.is_some() && !is_trusted {
             // Who knew it when it changed trusts no clock but its own for how long ago that was.
-            let own = if is(Mutant::ShortProbation) { probation / 2 } else { probation };
+            let own = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
         let told_at = self.look.as_ref().map_or(0, |look| look.micros);
@@ -278,7 +278,7 @@ impl Default for VotingStatus {
 fn ends_by_writer(marker: &Marker, now: DualTimestamp) -> Option<DualTimestamp> {
     let micros = now.wall_nanos() / 1000;
     let is_ahead = marker.written_micros > micros.saturating_add(WRITER_AHEAD_MICROS);
-    let is_believed = !is_ahead && !is(Mutant::NoWriterClock);
+    let is_believed = !is_ahead && !enabled(Mutant::NoWriterClock);
     is_believed.then(|| moved(now, micros, marker.votes_from_written_micros()))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::marker::{Incarnation, LockClusterConfig, MarkerReading};
 use crate::membership::{ExpectedMarker, MarkerWrite};
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::request::{Key, OwnerHash, Request, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ProbationReason, ReplyFailure, Vote};
 
@@ -379,7 +379,7 @@ impl Node {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
-            (RequestKind::Renew, None) if is(Mutant::ResurrectingRenewal) => {
+            (RequestKind::Renew, None) if enabled(Mutant::ResurrectingRenewal) => {
                 self.data.insert(slot, Entry { value: Some(digits.to_vec()), expires: Some(expires) });
                 Vote::Granted
             }
@@ -523,7 +523,7 @@ impl Node {
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
         let expires = now / 1000 + ask.ttl.as_millis() as u64;
         if ask.phase == RequestKind::Renew
-            && is(Mutant::ResurrectingRenewal)
+            && enabled(Mutant::ResurrectingRenewal)
             && !self.data.contains_key(&slot)
         {
             self.data

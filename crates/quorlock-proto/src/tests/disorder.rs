@@ -178,7 +178,7 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
-                    let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl, min_fencing_number };
+                    let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
                     let tenure = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
                     board.acquire(ids, claim, tenure, token(ids), now);
                 }

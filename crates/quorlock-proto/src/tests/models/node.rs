@@ -1,6 +1,6 @@
 //! A node with one key: what the scripts in `src/node/lua` do, as far as it matters to safety.
 
-use crate::mutant::{Mutant, is};
+use crate::mutant::{Mutant, enabled};
 use crate::request::RequestKind;
 use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
@@ -100,7 +100,7 @@ impl Node {
                 self.fence = at.number;
                 Said::Granted
             }
-            RequestKind::Renew if self.owner == 0 && is(Mutant::ResurrectingRenewal) => {
+            RequestKind::Renew if self.owner == 0 && enabled(Mutant::ResurrectingRenewal) => {
                 self.take(command, at);
                 Said::Granted
             }
