@@ -40,7 +40,7 @@ pub struct Attempt {
     /// Our number, once q grants are in.
     number: Option<u64>,
     /// The nodes that have our number as their fence.
-    numbered: NodeSet,
+    at_our_number: NodeSet,
     to_raise: NodeSet,
     /// Nodes that granted, and did not say since that the key is gone.
     granted_at_least_once: NodeSet,
@@ -85,7 +85,7 @@ impl Attempt {
             querying_ttl: NodeSet::EMPTY,
             fence,
             number: None,
-            numbered: NodeSet::EMPTY,
+            at_our_number: NodeSet::EMPTY,
             to_raise: NodeSet::EMPTY,
             granted_at_least_once: NodeSet::EMPTY,
             rounds: 1,
@@ -180,7 +180,7 @@ impl Attempt {
     pub fn revoke_votes_of(&mut self, node: NodeId, worth: Vote, now: DualTimestamp) {
         if self.is_open() && self.round.granted().contains(node) {
             self.round.revise(node, worth);
-            self.numbered.remove(node);
+            self.at_our_number.remove(node);
             self.settle(now);
         }
     }
@@ -243,8 +243,8 @@ impl Attempt {
     /// The nodes that have our number as their fence.
     #[cfg(test)]
     #[must_use]
-    pub const fn numbered(&self) -> NodeSet {
-        self.numbered
+    pub const fn at_our_number(&self) -> NodeSet {
+        self.at_our_number
     }
 
     /// How many rounds it took so far: one, or two if the nodes' numbers differed.
@@ -296,7 +296,7 @@ impl Attempt {
 
     fn on_raise(&mut self, node: NodeId, vote: Vote, now: DualTimestamp) {
         match vote {
-            Vote::Granted => self.numbered.insert(node),
+            Vote::Granted => self.at_our_number.insert(node),
             Vote::HeldByOther { .. } | Vote::NotHeld => self.granted_at_least_once.remove(node),
             _ => {}
         }
@@ -312,7 +312,7 @@ impl Attempt {
             return;
         };
         match theirs.cmp(&ours) {
-            Ordering::Equal => self.numbered.insert(node),
+            Ordering::Equal => self.at_our_number.insert(node),
             Ordering::Less => self.to_raise.insert(node),
             // A straggler's. It keeps our key, but it cannot speak for our number.
             Ordering::Greater => self.round.revise(node, Vote::FencedOut { fence: theirs }),
@@ -329,7 +329,7 @@ impl Attempt {
     }
 
     fn quorum_has_number(&self) -> bool {
-        self.round.quorum().is_met(self.numbered.len()) || enabled(Mutant::NoSecondRound)
+        self.round.quorum().is_met(self.at_our_number.len()) || enabled(Mutant::NoSecondRound)
     }
 
     fn win(&mut self, now: DualTimestamp) {
