@@ -46,7 +46,7 @@ pub struct Lease {
     /// No key of ours lives longer than this.
     keys_until: BootTime,
     /// Nodes where a key of ours may stand.
-    touched: NodeSet,
+    possibly_set: NodeSet,
     /// Nodes known to have our key.
     confirmed: NodeSet,
     next_renewal: BootTime,
@@ -108,7 +108,7 @@ impl Lease {
             deadline: capped(terms.deadline(start), end),
             extended_past_grants: false,
             keys_until: start.boot().plus(terms.ttl()),
-            touched: attempt.possibly_applied(),
+            possibly_set: attempt.possibly_applied(),
             confirmed: attempt.round().granted(),
             next_renewal: match tenure.auto_renew {
                 true if !has_larger => start.boot().plus(terms.ttl() / 3),
@@ -310,8 +310,8 @@ impl Lease {
 
     /// The nodes where a key of ours may stand.
     #[must_use]
-    pub const fn touched(&self) -> NodeSet {
-        self.touched
+    pub const fn possibly_set(&self) -> NodeSet {
+        self.possibly_set
     }
 
     /// Whether the node may be without our key, and so worth a renewal.

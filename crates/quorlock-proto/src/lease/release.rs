@@ -22,8 +22,10 @@ impl Lease {
             return;
         }
         // Where nothing of ours can stand, there is nothing to confirm.
-        let round = Round::new(self.quorum, |node| (!self.touched.contains(node)).then_some(Vote::NotHeld));
-        self.state = State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.touched }));
+        let round =
+            Round::new(self.quorum, |node| (!self.possibly_set.contains(node)).then_some(Vote::NotHeld));
+        self.state =
+            State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.possibly_set }));
         self.stop_renewing();
         self.news = None;
     }

@@ -52,18 +52,18 @@ impl Lease {
         match vote {
             // Ours, but whether it counts is for the next renewal to tell.
             Vote::Fenced(theirs) if self.number().is_some_and(|ours| *theirs > ours) => {
-                self.touched.insert(node);
+                self.possibly_set.insert(node);
                 self.on_late_grant_outranked(node, *theirs, now);
             }
             Vote::Granted | Vote::Fenced(_) => {
                 if is_lasting {
                     self.confirmed.insert(node);
                 }
-                self.touched.insert(node);
+                self.possibly_set.insert(node);
             }
             Vote::HeldByOther { .. } => self.confirmed.remove(node),
             // It may be done, and does not count.
-            Vote::OnProbation { .. } => self.touched.insert(node),
+            Vote::OnProbation { .. } => self.possibly_set.insert(node),
             Vote::FencedOut { .. }
             | Vote::NotHeld
             | Vote::Inspected(_)
@@ -126,7 +126,7 @@ impl Lease {
                 if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
                     renewal.to_retake.insert(node);
                 }
-                self.touched.insert(node);
+                self.possibly_set.insert(node);
                 self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
             }
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => {
