@@ -99,7 +99,7 @@ impl Redlock {
         if self.shared.has_waited.load(Ordering::Relaxed) {
             return;
         }
-        let need = self.shared.quorum.need();
+        let need = self.shared.quorum.needed();
         let is_ready = |nodes: &NodeStatusList| {
             let voting = nodes.iter().filter(|node| node.is_voting()).count();
             voting >= need || are_known(nodes)
@@ -113,7 +113,7 @@ impl Redlock {
     /// Waits, for this span at most, until enough nodes vote, as long as some that have just lost their connection may be
     /// among them when they are dialed again. Whether one of these nodes, which had lost it, is among them now.
     pub(super) async fn returned(&self, span: Duration, had_lost: impl Fn(usize) -> bool) -> bool {
-        let need = self.shared.quorum.need();
+        let need = self.shared.quorum.needed();
         let count = |nodes: &NodeStatusList, is: fn(&NodeStatus) -> bool| {
             nodes.iter().filter(|node| is(node)).count()
         };
@@ -198,7 +198,7 @@ impl fmt::Debug for Redlock {
         f.debug_struct("Redlock")
             .field("nodes", &self.shared.names)
             .field("up", &up)
-            .field("quorum", &self.shared.quorum.need())
+            .field("quorum", &self.shared.quorum.needed())
             .finish_non_exhaustive()
     }
 }

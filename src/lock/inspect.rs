@@ -99,7 +99,7 @@ impl Redlock {
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes =
             sights.map(|(((node, vote), is_ours), votes)| Sight { node, vote, is_ours, votes }).collect();
-        Ok(Inspection { nodes, quorum: self.shared.quorum.need() })
+        Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }
 
     /// Deletes this name's key on every node, **whoever holds it**: for a holder that hangs, and for a key that nobody will

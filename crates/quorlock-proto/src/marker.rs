@@ -66,7 +66,7 @@ impl LockClusterConfig {
 
 impl fmt::Display for LockClusterConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (nodes, need) = (self.quorum.nodes(), self.quorum.need());
+        let (nodes, need) = (self.quorum.nodes(), self.quorum.needed());
         let s = if nodes == 1 { "" } else { "s" };
         write!(f, "{nodes} node{s}, a quorum of {need}, a longest ttl of {}", Span(self.max_ttl()))?;
         write!(f, ", fences kept for {}", Span(self.retention()))
@@ -187,7 +187,7 @@ impl Marker {
     #[must_use]
     pub fn identity(cluster: ClusterId, charter: LockClusterConfig) -> Arc<str> {
         let mut text = String::new();
-        let (nodes, need) = (charter.quorum.nodes(), charter.quorum.need());
+        let (nodes, need) = (charter.quorum.nodes(), charter.quorum.needed());
         // Writing to a string cannot fail.
         let LockClusterConfig { longest_ttl_millis, retention_millis, .. } = charter;
         let _ = write!(

@@ -402,7 +402,7 @@ impl Membership {
 /// How many must say which cluster a blank node belongs to. Where a quorum is all nodes, one that forgot could never be
 /// taken back if q had to.
 fn min_vouchers(quorum: Quorum) -> usize {
-    quorum.need().min(quorum.nodes() - 1).max(1)
+    quorum.needed().min(quorum.nodes() - 1).max(1)
 }
 
 /// INFO is asked again this often, for what changes under a connection that stays.

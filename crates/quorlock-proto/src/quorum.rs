@@ -18,16 +18,16 @@ impl NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quorum {
     nodes: u8,
-    need: u8,
+    needed: u8,
 }
 
 impl Quorum {
     /// The largest number of nodes. Past nine, every further node costs latency and adds nothing.
     pub const MAX_NODES: usize = 9;
 
-    /// `need` of `nodes`; when not said, "N/2 + 1".
+    /// `needed` of `nodes`; when not said, "N/2 + 1".
     ///
-    /// Any two quorums must share a node, so `need` below a majority is refused. More than a majority lets
+    /// Any two quorums must share a node, so `needed` below a majority is refused. More than a majority lets
     /// 2q − N − 1 nodes forget a lock, or jump their clocks, without harm.
     ///
     /// # Errors
@@ -48,13 +48,13 @@ impl Quorum {
         if need > nodes {
             return Err(InvalidQuorum::AboveNodes { need, nodes });
         }
-        Ok(Self { nodes: nodes as u8, need: need as u8 })
+        Ok(Self { nodes: nodes as u8, needed: need as u8 })
     }
 
     /// As many as are enough of those that are connected: a known mistake, see [`mutant`](crate::mutant).
     #[must_use]
     pub(super) const fn of_connected(self, connected: usize) -> Self {
-        Self { nodes: self.nodes, need: connected as u8 / 2 + 1 }
+        Self { nodes: self.nodes, needed: connected as u8 / 2 + 1 }
     }
 
     /// N, the number of nodes.
@@ -65,8 +65,8 @@ impl Quorum {
 
     /// q, how many of them make a lock.
     #[must_use]
-    pub const fn need(self) -> usize {
-        self.need as usize
+    pub const fn needed(self) -> usize {
+        self.needed as usize
     }
 
     /// Every node.
@@ -78,21 +78,21 @@ impl Quorum {
     /// Whether these many are enough.
     #[must_use]
     pub const fn is_met(self, count: usize) -> bool {
-        count >= self.need as usize
+        count >= self.needed as usize
     }
 
     /// Whether q can no longer be reached once `others` nodes are not ours. Right for even N too: with four
     /// nodes two refusals already settle it, so a tie of two against two ends at once.
     #[must_use]
     pub const fn is_out_of_reach(self, others: usize) -> bool {
-        others > (self.nodes - self.need) as usize
+        others > (self.nodes - self.needed) as usize
     }
 
     /// How many of `confirmed` nodes may lose our key early before a rival can reach q: g + q − N − 1.
     /// Negative when the lock does not stand on a quorum.
     #[must_use]
     pub const fn spare_nodes(self, confirmed: usize) -> i32 {
-        confirmed as i32 + self.need as i32 - self.nodes as i32 - 1
+        confirmed as i32 + self.needed as i32 - self.nodes as i32 - 1
     }
 }
 

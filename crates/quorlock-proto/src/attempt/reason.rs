@@ -46,7 +46,7 @@ impl Attempt {
             })
             .collect();
         free_after.sort_unstable();
-        let retry_after = free_after.get(self.round.quorum().need() - 1).copied();
+        let retry_after = free_after.get(self.round.quorum().needed() - 1).copied();
         if is_doubt {
             FailureReason::OnProbation { retry_after }
         } else {

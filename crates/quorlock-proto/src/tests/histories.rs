@@ -227,7 +227,7 @@ impl History {
                 world.clients[victim].is_paused = true;
                 let mut lives: Vec<_> = (0..nodes).map(|node| world.life(node).unwrap_or_default()).collect();
                 lives.sort_unstable();
-                let free_after = lives[world.quorum().need() - 1];
+                let free_after = lives[world.quorum().needed() - 1];
                 world.sleep(free_after);
                 self.take(Deed::Acquire { who: by, ttl: 800, curious: false, auto_renew: true });
                 self.take(Deed::Serve { who: by });

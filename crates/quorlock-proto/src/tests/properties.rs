@@ -46,7 +46,7 @@ fn any_two_quorums_meet() {
     for quorum in quorums() {
         let enough: Vec<u16> = (0..1_u16 << quorum.nodes())
             .filter(|bits| quorum.is_met(bits.count_ones() as usize))
-            .filter(|bits| bits.count_ones() as usize == quorum.need())
+            .filter(|bits| bits.count_ones() as usize == quorum.needed())
             .collect();
         for one in &enough {
             assert!(enough.iter().all(|other| one & other != 0), "{quorum:?}");
@@ -63,7 +63,7 @@ fn a_quorum_is_a_majority_unless_more_is_asked_for() {
             match Quorum::new(nodes, need) {
                 Ok(quorum) => {
                     assert!((1..=9).contains(&nodes) && (majority..=nodes).contains(&sought));
-                    assert_eq!((quorum.nodes(), quorum.need()), (nodes, sought));
+                    assert_eq!((quorum.nodes(), quorum.needed()), (nodes, sought));
                     assert_eq!(quorum.all().len(), nodes);
                 }
                 Err(InvalidQuorum::NoNodes) => assert_eq!(nodes, 0),
@@ -88,7 +88,7 @@ fn a_quorum_is_out_of_reach_exactly_when_it_cannot_come_any_more() {
 #[test]
 fn the_margin_is_how_many_nodes_may_forget_before_a_rival_can_win() {
     for quorum in quorums() {
-        for confirmed in quorum.need()..=quorum.nodes() {
+        for confirmed in quorum.needed()..=quorum.nodes() {
             let rival_wins = |lost: usize| quorum.is_met(quorum.nodes() - confirmed + lost);
             let margin =
                 usize::try_from(quorum.spare_nodes(confirmed)).expect("a lock has no negative margin");

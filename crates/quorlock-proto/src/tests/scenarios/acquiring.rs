@@ -67,7 +67,7 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
         let mut world = World::with(nodes, need, 2);
         world.hold(ALICE);
         world.acquire(BOB);
-        let refusals_needed = nodes - world.quorum().need() + 1;
+        let refusals_needed = nodes - world.quorum().needed() + 1;
         (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
         let refusal = world.refusal(BOB).expect("the quorum is out of reach");
         assert!(

@@ -165,7 +165,7 @@ impl Sim<'_> {
         let blank = markers.iter().filter(|marker| marker.is_none()).count();
         let charter = self.plan.charter();
         let ours = || markers.iter().flatten().filter(|marker| marker.charter == charter);
-        let need = self.plan.quorum.need();
+        let need = self.plan.quorum.needed();
         let enough = need.min(markers.len() - 1).max(1);
         // Who has forgotten is taken back, who belongs to another cluster is not.
         let is_found = ours().any(|one| {

@@ -127,5 +127,5 @@ fn last_since(hurts: &[Hurt], since: u64) -> Option<Cause> {
 
 /// Whether so many nodes may cost the numbers their order.
 pub(super) fn can_forget(nodes: usize, plan: &Plan) -> bool {
-    nodes >= 2 * plan.quorum.need() - plan.quorum.nodes()
+    nodes >= 2 * plan.quorum.needed() - plan.quorum.nodes()
 }

@@ -54,7 +54,7 @@ impl Sim<'_> {
         let count = (0..self.sites.len()).filter(|other| *other != node).filter(carries).count();
         let is_known = peer.known_since[node] < u64::MAX;
         let quorum = self.plan.quorum;
-        let needed = if is_known { 1 } else { quorum.need().min(quorum.nodes() - 1).max(1) };
+        let needed = if is_known { 1 } else { quorum.needed().min(quorum.nodes() - 1).max(1) };
         if count < needed {
             let words = format!("client {who} takes node {node} in on the word of {count} nodes");
             self.violate(Invariant::Membership, &words);

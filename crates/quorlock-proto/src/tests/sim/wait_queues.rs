@@ -121,7 +121,7 @@ impl Sim<'_> {
 
     /// On the nodes that keep the queue, as many as a quorum can do without.
     pub(super) fn set_stale_keys(&mut self) {
-        let spare = self.plan.quorum.nodes() - self.plan.quorum.need();
+        let spare = self.plan.quorum.nodes() - self.plan.quorum.needed();
         for key in self.keys.clone() {
             let nodes = (0..self.sites.len()).map(|node| (NodeId(node as u8), seed_of(node, 0)));
             for node in fairness::rendezvous_nodes(key.as_str(), nodes).into_iter().flatten().take(spare) {
