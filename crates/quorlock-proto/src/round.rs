@@ -12,7 +12,7 @@ pub struct Round {
     granted: NodeSet,
     held: NodeSet,
     missing: NodeSet,
-    barred: NodeSet,
+    excluded: NodeSet,
     doubtful: NodeSet,
     votes: Votes,
 }
@@ -38,7 +38,7 @@ impl Round {
             granted: NodeSet::EMPTY,
             held: NodeSet::EMPTY,
             missing: NodeSet::EMPTY,
-            barred: NodeSet::EMPTY,
+            excluded: NodeSet::EMPTY,
             doubtful: NodeSet::EMPTY,
             votes: Votes::Implied,
         };
@@ -64,7 +64,7 @@ impl Round {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
             Vote::NotHeld => self.missing.insert(node),
-            Vote::Excluded(_) => self.barred.insert(node),
+            Vote::Excluded(_) => self.excluded.insert(node),
             Vote::OnProbation { .. } => self.doubtful.insert(node),
             Vote::Inspected(_) | Vote::Unknown(_) => {}
         }
@@ -135,8 +135,8 @@ impl Round {
 
     /// Those that may not serve us.
     #[must_use]
-    pub const fn barred(&self) -> NodeSet {
-        self.barred
+    pub const fn excluded(&self) -> NodeSet {
+        self.excluded
     }
 
     /// Those whose memory or clock is in doubt.

@@ -11,7 +11,7 @@ impl Attempt {
     pub(super) fn reason(&self, absent: usize) -> FailureReason {
         let quorum = self.round.quorum();
         let doubtful = self.round.doubtful().len();
-        if quorum.is_out_of_reach(self.round.barred().len()) {
+        if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
         } else if !self.round.missing().is_empty() {
             // Keys of ours went while their number was settled.
