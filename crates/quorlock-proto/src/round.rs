@@ -13,7 +13,7 @@ pub struct Round {
     held: NodeSet,
     missing: NodeSet,
     excluded: NodeSet,
-    doubtful: NodeSet,
+    on_probation: NodeSet,
     votes: Votes,
 }
 
@@ -39,7 +39,7 @@ impl Round {
             held: NodeSet::EMPTY,
             missing: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
-            doubtful: NodeSet::EMPTY,
+            on_probation: NodeSet::EMPTY,
             votes: Votes::Implied,
         };
         for node in quorum.all().iter() {
@@ -65,7 +65,7 @@ impl Round {
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
             Vote::NotHeld => self.missing.insert(node),
             Vote::Excluded(_) => self.excluded.insert(node),
-            Vote::OnProbation { .. } => self.doubtful.insert(node),
+            Vote::OnProbation { .. } => self.on_probation.insert(node),
             Vote::Inspected(_) | Vote::Unknown(_) => {}
         }
         if let Votes::Known(votes) = &mut self.votes {
@@ -141,8 +141,8 @@ impl Round {
 
     /// Those whose memory or clock is in doubt.
     #[must_use]
-    pub const fn doubtful(&self) -> NodeSet {
-        self.doubtful
+    pub const fn on_probation(&self) -> NodeSet {
+        self.on_probation
     }
 
     /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.

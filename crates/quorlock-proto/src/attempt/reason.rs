@@ -10,7 +10,7 @@ impl Attempt {
     /// votes among them, are contention: the quorum is lost only if the absent are too many for one.
     pub(super) fn reason(&self, absent: usize) -> FailureReason {
         let quorum = self.round.quorum();
-        let doubtful = self.round.doubtful().len();
+        let doubtful = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
         } else if !self.round.missing().is_empty() {
