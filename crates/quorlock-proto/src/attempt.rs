@@ -352,7 +352,7 @@ impl Attempt {
         self.to_release = self.possibly_applied();
         // A guarded refusal has told for how long.
         let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
-        self.to_query_ttl = if must_ask { self.round.held() } else { NodeSet::EMPTY };
+        self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {
             State::Ready(Some(self.with_retry(why)))

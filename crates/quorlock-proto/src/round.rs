@@ -10,7 +10,7 @@ pub struct Round {
     asked: NodeSet,
     voted: NodeSet,
     granted: NodeSet,
-    held: NodeSet,
+    held_by_others: NodeSet,
     missing: NodeSet,
     excluded: NodeSet,
     on_probation: NodeSet,
@@ -36,7 +36,7 @@ impl Round {
             asked: quorum.all(),
             voted: NodeSet::EMPTY,
             granted: NodeSet::EMPTY,
-            held: NodeSet::EMPTY,
+            held_by_others: NodeSet::EMPTY,
             missing: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
@@ -62,7 +62,7 @@ impl Round {
         self.voted.insert(node);
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
-            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held.insert(node),
+            Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held_by_others.insert(node),
             Vote::NotHeld => self.missing.insert(node),
             Vote::Excluded(_) => self.excluded.insert(node),
             Vote::OnProbation { .. } => self.on_probation.insert(node),
@@ -96,7 +96,7 @@ impl Round {
     /// Adds what a holder's key still lives, told by a later answer than the refusal itself.
     pub fn add_remaining(&mut self, node: NodeId, vote: Vote) {
         if let Votes::Known(votes) = &mut self.votes
-            && self.held.contains(node)
+            && self.held_by_others.contains(node)
             && matches!(vote, Vote::HeldByOther { .. } | Vote::NotHeld)
         {
             votes[node.index()] = vote;
@@ -123,8 +123,8 @@ impl Round {
 
     /// Those where somebody else has the key.
     #[must_use]
-    pub const fn held(&self) -> NodeSet {
-        self.held
+    pub const fn held_by_others(&self) -> NodeSet {
+        self.held_by_others
     }
 
     /// Those where nobody has it.
@@ -148,7 +148,7 @@ impl Round {
     /// How many answers are neither a grant nor a refusal by a holder: unknown, barred and the like.
     #[must_use]
     pub const fn failed(&self) -> usize {
-        self.voted.without(self.granted).without(self.held).len()
+        self.voted.without(self.granted).without(self.held_by_others).len()
     }
 
     /// How many nodes have not answered.

@@ -18,7 +18,7 @@ impl Attempt {
             FailureReason::TooLate
         } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {
             FailureReason::OnProbation { retry_after: None }
-        } else if self.round.held().is_empty() || quorum.is_out_of_reach(absent) {
+        } else if self.round.held_by_others().is_empty() || quorum.is_out_of_reach(absent) {
             FailureReason::NoQuorum
         } else {
             FailureReason::Contended { retry_after: None }

@@ -70,7 +70,7 @@ impl OverOurs {
             Vote::FencedOut { fence } => Some(Larger::new(node, *fence, 0)),
             _ => None,
         };
-        Self { told: round.held().iter().filter_map(larger).collect(), cleared: Vec::new() }
+        Self { told: round.held_by_others().iter().filter_map(larger).collect(), cleared: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -189,7 +189,8 @@ impl Lease {
     /// The round is won: nodes that said before the rest that they have our key, under a number that the rest now shows to
     /// be no holder's.
     pub(super) fn clear_proved(&mut self) -> NodeSet {
-        let (round, held) = (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held()));
+        let (round, held) =
+            (self.rounds, self.renewal().map_or(NodeSet::EMPTY, |it| it.round.held_by_others()));
         self.seldom.as_mut().map_or(NodeSet::EMPTY, |it| it.over_ours.clear(held, round))
     }
 
