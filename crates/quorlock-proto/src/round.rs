@@ -11,7 +11,7 @@ pub struct Round {
     voted: NodeSet,
     granted: NodeSet,
     held_by_others: NodeSet,
-    missing: NodeSet,
+    not_held: NodeSet,
     excluded: NodeSet,
     on_probation: NodeSet,
     votes: Votes,
@@ -37,7 +37,7 @@ impl Round {
             voted: NodeSet::EMPTY,
             granted: NodeSet::EMPTY,
             held_by_others: NodeSet::EMPTY,
-            missing: NodeSet::EMPTY,
+            not_held: NodeSet::EMPTY,
             excluded: NodeSet::EMPTY,
             on_probation: NodeSet::EMPTY,
             votes: Votes::Implied,
@@ -63,7 +63,7 @@ impl Round {
         match vote {
             Vote::Granted | Vote::Fenced(_) => self.granted.insert(node),
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => self.held_by_others.insert(node),
-            Vote::NotHeld => self.missing.insert(node),
+            Vote::NotHeld => self.not_held.insert(node),
             Vote::Excluded(_) => self.excluded.insert(node),
             Vote::OnProbation { .. } => self.on_probation.insert(node),
             Vote::Inspected(_) | Vote::Unknown(_) => {}
@@ -129,8 +129,8 @@ impl Round {
 
     /// Those where nobody has it.
     #[must_use]
-    pub const fn missing(&self) -> NodeSet {
-        self.missing
+    pub const fn not_held(&self) -> NodeSet {
+        self.not_held
     }
 
     /// Those that may not serve us.

@@ -13,7 +13,7 @@ impl Attempt {
         let doubtful = self.round.on_probation().len();
         if quorum.is_out_of_reach(self.round.excluded().len()) {
             FailureReason::NodesExcluded
-        } else if !self.round.missing().is_empty() {
+        } else if !self.round.not_held().is_empty() {
             // Keys of ours went while their number was settled.
             FailureReason::TooLate
         } else if quorum.is_out_of_reach(absent) && !quorum.is_out_of_reach(absent - doubtful) {

@@ -148,7 +148,7 @@ impl Renewal {
     /// Whether so many nodes lack our key and have a larger number that no quorum is left.
     pub(super) fn is_outranked(&self) -> bool {
         let told = self.outranked.as_deref().map_or(NodeSet::EMPTY, FencedOut::nodes);
-        self.round.quorum().is_out_of_reach(told.and(self.round.missing()).len())
+        self.round.quorum().is_out_of_reach(told.and(self.round.not_held()).len())
     }
 }
 

@@ -56,7 +56,7 @@ impl Releasing {
     /// Whether a quorum has deleted our key, or a quorum shows that it was gone, so that the lock had been lost. Where
     /// some of both have answered, the others are waited for: they decide which it was.
     fn is_confirmed(&self) -> bool {
-        let gone = self.round.missing().or(self.round.held_by_others());
+        let gone = self.round.not_held().or(self.round.held_by_others());
         [self.round.granted(), gone].into_iter().any(|nodes| self.round.quorum().is_met(nodes.len()))
     }
 

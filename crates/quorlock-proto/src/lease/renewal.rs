@@ -37,7 +37,7 @@ impl Renewal {
         // Past a larger number once it is known that nobody was given it.
         let is_proved = self.round.is_won() || enabled(Mutant::LargerIsNobodys);
         let told = self.outranked.as_mut().filter(|_| is_proved)?;
-        told.next_of(self.round.missing()).map(|(node, fence)| (node, Some(fence)))
+        told.next_of(self.round.not_held()).map(|(node, fence)| (node, Some(fence)))
     }
 
     pub(super) fn settle_by(&self) -> DualTimestamp {
@@ -218,7 +218,7 @@ impl Lease {
     /// being retaken, which may take more than one question.
     fn finish(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
-        let is_whole = renewal.round.is_won() && renewal.round.missing().is_empty();
+        let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
         if is_whole && renewal.terms == self.terms && self.is_covered_by(renewal) {
             self.state = State::Held(None);
         }
