@@ -27,7 +27,7 @@ pub(crate) struct SharedLease {
     process: u32,
     /// What to hand to the guarded resource; nothing in plain mode.
     token: Option<PackedToken>,
-    end: Mutex<OnEnd>,
+    mark_released: Mutex<OnEnd>,
 }
 
 /// What happens when a lock is over.
@@ -71,7 +71,7 @@ impl SharedLease {
             confirmed: AtomicU16::new(confirmed.bits()),
             state: AtomicU8::new(HELD),
             token: token.and_then(PackedToken::of),
-            end: Mutex::default(),
+            mark_released: Mutex::default(),
         }
     }
 
@@ -139,7 +139,7 @@ impl SharedLease {
 
     /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
     /// lost before; nothing if it was given up before.
-    pub(crate) fn end(&self) -> Option<bool> {
+    pub(crate) fn mark_released(&self) -> Option<bool> {
         match self.state.swap(GIVEN_UP, Ordering::AcqRel) {
             GIVEN_UP => None,
             state => Some(state == HELD),
@@ -174,7 +174,7 @@ impl SharedLease {
     }
 
     fn at_end(&self) -> MutexGuard<'_, OnEnd> {
-        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+        self.mark_released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,9 +228,9 @@ mod tests {
     fn a_lock_that_was_given_up_is_not_lost_any_more() {
         let hold = hold();
         let signal = hold.lost_signal();
-        assert_eq!(hold.end(), Some(true));
+        assert_eq!(hold.mark_released(), Some(true));
         assert!(!hold.mark_lost());
-        assert_eq!(hold.end(), None);
+        assert_eq!(hold.mark_released(), None);
         assert!(!signal.is_cancelled() && !hold.lost_signal().is_cancelled() && !hold.is_valid());
     }
 
@@ -238,6 +238,6 @@ mod tests {
     fn whoever_gives_up_a_lost_lock_hears_that_its_turn_has_gone() {
         let hold = hold();
         assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
-        assert_eq!(hold.end(), Some(false));
+        assert_eq!(hold.mark_released(), Some(false));
     }
 }

@@ -179,7 +179,7 @@ impl Guard {
     fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let hold = &self.held.hold;
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
-        let Some(has_turn) = hold.end() else { return };
+        let Some(has_turn) = hold.mark_released() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.keeps_turn(hold.key());
         self.client.shared.orders.send(DriverCommand::Release { id: self.id, keeps_turn, reply });
         hold.return_admission();
