@@ -24,7 +24,7 @@ pub(super) struct Link {
     settings: Arc<Settings>,
     /// Our name in lines.
     waiter: OwnerToken,
-    line_seed: u64,
+    node_weight_seed: u64,
     state: State,
     failures: u32,
     /// No line of ours is kept there before this, by the boot clock: it was seen to take no writes.
@@ -62,7 +62,7 @@ impl Link {
             address,
             settings,
             waiter,
-            line_seed: 0,
+            node_weight_seed: 0,
             state: State::Resting(0),
             failures: 0,
             no_lines_before: 0,
@@ -77,8 +77,9 @@ impl Link {
     }
 
     /// What the server is known by in the choice of the node with a line, if it can have one.
-    pub(super) fn line_seed(&self) -> Option<u64> {
-        matches!(&self.state, State::Up(connection) if connection.keeps_lines()).then_some(self.line_seed)
+    pub(super) fn node_weight_seed(&self) -> Option<u64> {
+        matches!(&self.state, State::Up(connection) if connection.keeps_lines())
+            .then_some(self.node_weight_seed)
     }
 
     /// Whether it is worth asking it for a place in a line now.
@@ -168,7 +169,7 @@ impl Link {
         // A guarded client hears in the same turn what the node's memory is worth.
         self.status.state = if profile.look.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
-        self.line_seed = fairness::node_weight_seed(&profile.run_id);
+        self.node_weight_seed = fairness::node_weight_seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);
         self.status.round_trip = Some(profile.round_trip);
         self.status.clock_ahead_micros = profile.clock_ahead_micros;

@@ -129,6 +129,6 @@ impl Driver {
 
     fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
         let links = self.links.iter().enumerate().map(|(place, link)| (NodeId(place as u8), link));
-        links.filter_map(|(node, link)| Some((node, link.line_seed()?)))
+        links.filter_map(|(node, link)| Some((node, link.node_weight_seed()?)))
     }
 }
