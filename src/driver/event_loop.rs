@@ -30,7 +30,7 @@ use quorlock_proto::time::DualTimestamp;
 
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
-    board: Coordinator,
+    coordinator: Coordinator,
     bells: ReadySet,
     links: Vec<Link>,
     desk: PendingCalls,
@@ -87,7 +87,7 @@ impl Driver {
         let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
         let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
         let driver = Self {
-            board: match members {
+            coordinator: match members {
                 Some(members) => Coordinator::fenced(quorum, limits, members),
                 None => Coordinator::new(quorum, limits),
             },
@@ -118,7 +118,7 @@ impl Driver {
         poll_fn(|cx| self.poll_turns(cx)).await;
         let closing = self.links.into_iter().map(Link::close);
         let _ = timeout(CLOSE_TIMEOUT, futures::future::join_all(closing)).await;
-        self.desk.finish_shutdown(&self.board);
+        self.desk.finish_shutdown(&self.coordinator);
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -143,7 +143,7 @@ impl Driver {
                 return Poll::Pending;
             }
             if self.desk.shutdown_deadline().is_some()
-                && self.desk.is_shutdown_done(&self.board, clock::now())
+                && self.desk.is_shutdown_done(&self.coordinator, clock::now())
             {
                 return Poll::Ready(());
             }
@@ -157,7 +157,7 @@ impl Driver {
     /// sockets before anybody is called silent for them.
     fn must_listen_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
-        gap >= BLOCKED_NANOS && self.board.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
+        gap >= BLOCKED_NANOS && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
 
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
@@ -213,12 +213,12 @@ impl Driver {
             self.take_orders(now);
         }
         if closes {
-            self.desk.begin_shutdown(now.plus(DRAIN), &mut self.board, now);
+            self.desk.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
         }
         // Before the time that was named for it, nothing is due.
         let is_due = rang || now.boot_nanos() >= self.rings_at;
         if is_due {
-            self.board.on_wake(now);
+            self.coordinator.on_wake(now);
         }
         self.act(now);
         if is_due {
@@ -245,7 +245,7 @@ impl Driver {
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.waiters_on_other_nodes(id, now);
-                    self.desk.handle_command(order, &mut self.board, now);
+                    self.desk.handle_command(order, &mut self.coordinator, now);
                     if let Some((key, nodes)) = beyond {
                         self.release_on_other_nodes(&key, nodes, keeps_turn, now);
                     }
@@ -254,7 +254,7 @@ impl Driver {
                     if matches!(order, DriverCommand::Shutdown { .. }) {
                         self.dequeue_all(now);
                     }
-                    self.desk.handle_command(order, &mut self.board, now);
+                    self.desk.handle_command(order, &mut self.coordinator, now);
                 }
             }
         }
@@ -262,7 +262,7 @@ impl Driver {
     }
 
     fn act(&mut self, now: DualTimestamp) {
-        while let Some(action) = self.board.poll() {
+        while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
                 Action::ReadMarker { node, write, as_text } => {
@@ -276,7 +276,7 @@ impl Driver {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish();
                     }
-                    self.desk.notify(id, news, &mut self.board, now);
+                    self.desk.notify(id, news, &mut self.coordinator, now);
                 }
             }
         }
@@ -315,12 +315,12 @@ impl Driver {
     fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
-        let look = self.board.has_leases().then(|| now.plus(LOOK).boot_nanos());
+        let look = self.coordinator.has_leases().then(|| now.plus(LOOK).boot_nanos());
         let closing = self.desk.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_news;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
-        let wakes = [self.board.next_wake(), look, closing, dials];
+        let wakes = [self.coordinator.next_wake(), look, closing, dials];
         let idle = now.plus(IDLE).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
         // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,

@@ -43,12 +43,12 @@ impl Driver {
                 Ok(None) => return,
                 Err(desync) => break desync.to_string(),
             };
-            let Some(phase) = self.board.expects(node) else {
+            let Some(phase) = self.coordinator.expects(node) else {
                 break "an answer to nothing that was asked".to_owned();
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == RequestKind::ReadMarker {
-                self.board.on_marker_reading(node, look(&reply), now);
+                self.coordinator.on_marker_reading(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_news |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
@@ -62,7 +62,7 @@ impl Driver {
                 }
             }
             if let Some(micros) = clock_of(&reply) {
-                self.board.on_clock(node, micros, now);
+                self.coordinator.on_clock(node, micros, now);
             }
             let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);
@@ -79,9 +79,11 @@ impl Driver {
             }
             let link = &self.links[node.index()];
             // What a node answers to a lock that is given up may come when nobody waits for it any more.
-            let seen =
-                self.events.wants_votes().then(|| (vote.clone(), self.board.next_answered(node).cloned()));
-            let asked = self.board.on_reply(node, vote, now);
+            let seen = self
+                .events
+                .wants_votes()
+                .then(|| (vote.clone(), self.coordinator.next_answered(node).cloned()));
+            let asked = self.coordinator.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
                 && let Some(key) = self.desk.key_of(id)
             {
@@ -114,9 +116,9 @@ impl Driver {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
         if let Some(look) = &profile.look {
-            self.board.on_connected(node, look.clone(), profile.asked, now);
+            self.coordinator.on_connected(node, look.clone(), profile.asked, now);
         }
-        self.board.on_up(node, now);
+        self.coordinator.on_up(node, now);
         self.is_news = true;
     }
 
@@ -125,7 +127,7 @@ impl Driver {
         if link.disconnect(&why, now) {
             self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
         }
-        self.board.on_down(node, why, now);
+        self.coordinator.on_down(node, why, now);
         self.listener.on_event(QueueEvent::QueueLost);
         self.is_news = true;
     }
@@ -135,7 +137,7 @@ impl Driver {
         if link.exclude(bar.clone(), now) {
             self.events.emit(&Event::NodeBarred { node: &link.status.address, bar: &bar });
         }
-        self.board.on_excluded(node, bar, now);
+        self.coordinator.on_excluded(node, bar, now);
         self.listener.on_event(QueueEvent::QueueLost);
         self.is_news = true;
     }

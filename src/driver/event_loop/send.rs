@@ -36,7 +36,7 @@ impl Driver {
             connection.queue(self.packer.bytes());
             self.unsent.insert(node);
             if needs_badge(&ask) {
-                connection.queue(self.packer.badge(node, self.board.expected_marker(node)));
+                connection.queue(self.packer.badge(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
                 // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same

@@ -27,21 +27,26 @@ impl Driver {
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.desk.shutdown_deadline().is_none()) else { return };
         self.desk.enqueue(id, key.clone(), node, reply);
-        self.board.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
+        self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.lines_of(key, now).into_iter().flatten() {
-            self.board.enqueue(self.ids.id(), node, (RequestKind::Dequeue, key.clone(), Duration::ZERO), now);
+            self.coordinator.enqueue(
+                self.ids.id(),
+                node,
+                (RequestKind::Dequeue, key.clone(), Duration::ZERO),
+                now,
+            );
         }
     }
 
     /// Of a key that was made free: a release by nobody's token. Those of us who wait stay in line.
     pub(super) fn notify_next(&mut self, key: &Key, now: DualTimestamp) {
         for node in self.queues_to_notify(key).iter() {
-            self.board.enqueue(
+            self.coordinator.enqueue(
                 self.ids.id(),
                 node,
                 (RequestKind::ReleaseAndNotify, key.clone(), Duration::ZERO),
@@ -63,7 +68,7 @@ impl Driver {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
-                self.board.enqueue(
+                self.coordinator.enqueue(
                     self.ids.id(),
                     node,
                     (RequestKind::Dequeue, call.key, Duration::ZERO),
@@ -79,13 +84,13 @@ impl Driver {
         id: OperationId,
         now: DualTimestamp,
     ) -> Option<(Key, NodeSet)> {
-        let touched = self.board.touched(id)?;
+        let touched = self.coordinator.touched(id)?;
         if touched.len() == self.links.len() {
             return None;
         }
         let key = self.desk.key_of(id)?;
         let beyond = self.queues_to_notify(key).without(touched);
-        Some((key.clone(), beyond.iter().filter(|node| self.board.answers(*node, now)).collect()))
+        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.answers(*node, now)).collect()))
     }
 
     /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
@@ -100,14 +105,14 @@ impl Driver {
         for node in nodes.iter() {
             let id = self.ids.id();
             self.desk.record_late_release(id, key.clone());
-            self.board.enqueue(id, node, (phase, key.clone(), Duration::ZERO), now);
+            self.coordinator.enqueue(id, node, (phase, key.clone(), Duration::ZERO), now);
         }
     }
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
     fn lines_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let takes_lines =
-            |node: NodeId| self.board.answers(node, now) && self.links[node.index()].may_enqueue(now);
+            |node: NodeId| self.coordinator.answers(node, now) && self.links[node.index()].may_enqueue(now);
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
         fairness::rendezvous_nodes(key.as_str(), answering)
     }
@@ -124,7 +129,7 @@ impl Driver {
     }
 
     fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.line_keepers().filter(|(node, _)| self.board.may_keep_queues(*node))
+        self.line_keepers().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
     }
 
     fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
