@@ -31,7 +31,7 @@ use quorlock_proto::time::DualTimestamp;
 /// The task that owns the connections and every running machine.
 pub(crate) struct Driver {
     coordinator: Coordinator,
-    bells: ReadySet,
+    ready: ReadySet,
     links: Vec<Link>,
     desk: PendingCalls,
     events: Events,
@@ -91,7 +91,7 @@ impl Driver {
                 Some(members) => Coordinator::fenced(quorum, limits, members),
                 None => Coordinator::new(quorum, limits),
             },
-            bells: ReadySet::new(links.len()),
+            ready: ReadySet::new(links.len()),
             links,
             desk: PendingCalls::new(events.clone()),
             events,
@@ -132,7 +132,7 @@ impl Driver {
         if self.must_listen_first(gap, cx) {
             return Poll::Pending;
         }
-        self.bells.wake(cx.waker());
+        self.ready.wake(cx.waker());
         if self.desk.should_yield_to_callers(now) {
             // A task that wakes itself gets behind those that are ready.
             cx.waker().wake_by_ref();
@@ -163,33 +163,33 @@ impl Driver {
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
     fn turn(&mut self) -> bool {
-        let who = self.bells.take_ready();
+        let who = self.ready.take_ready();
         if who.is_empty() {
             return false;
         }
         for node in who.nodes().iter() {
             let place = node.index();
-            let (link, mut cx) = (&mut self.links[place], self.bells.context(place));
+            let (link, mut cx) = (&mut self.links[place], self.ready.context(place));
             let Some(happening) = link.poll(&mut cx) else { continue };
             // After a read there is nearly always nothing more; then the bell rings again.
             let is_all = matches!(happening, LinkEvent::Read) && !link.has_more(&mut cx);
             self.happenings.push((node, happening));
             if !is_all {
-                self.bells.mark_ready(place);
+                self.ready.mark_ready(place);
             }
         }
         if self.takes_orders && who.has(COMMANDS) {
-            let mut cx = self.bells.context(COMMANDS);
+            let mut cx = self.ready.context(COMMANDS);
             let mut taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
                 taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             }
             self.takes_orders = taken != Poll::Ready(0);
             if taken.is_ready() {
-                self.bells.mark_ready(COMMANDS);
+                self.ready.mark_ready(COMMANDS);
             }
         }
-        let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.bells.context(TIMER)).is_ready();
+        let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
         let closes = !self.takes_orders && self.desk.shutdown_deadline().is_none();
         let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
@@ -286,7 +286,7 @@ impl Driver {
         for (place, link) in self.links.iter_mut().enumerate() {
             if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
-                self.bells.mark_ready(place);
+                self.ready.mark_ready(place);
             }
         }
     }
@@ -301,7 +301,7 @@ impl Driver {
     }
 
     fn flush_node(&mut self, node: NodeId) -> bool {
-        match self.links[node.index()].flush(&mut self.bells.context(node.index())) {
+        match self.links[node.index()].flush(&mut self.ready.context(node.index())) {
             Ok(true) => self.unsent.remove(node),
             Ok(false) => self.unsent.insert(node),
             Err(why) => {
@@ -329,7 +329,7 @@ impl Driver {
             self.rings_at = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
             self.timer.as_mut().reset(Instant::now() + pause);
-            self.bells.mark_ready(TIMER);
+            self.ready.mark_ready(TIMER);
         }
     }
 
