@@ -33,7 +33,7 @@ pub(crate) struct Driver {
     coordinator: Coordinator,
     ready: ReadySet,
     links: Vec<Link>,
-    desk: PendingCalls,
+    calls: PendingCalls,
     events: Events,
     view: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
@@ -93,7 +93,7 @@ impl Driver {
             },
             ready: ReadySet::new(links.len()),
             links,
-            desk: PendingCalls::new(events.clone()),
+            calls: PendingCalls::new(events.clone()),
             events,
             view,
             is_news: false,
@@ -118,7 +118,7 @@ impl Driver {
         poll_fn(|cx| self.poll_turns(cx)).await;
         let closing = self.links.into_iter().map(Link::close);
         let _ = timeout(CLOSE_TIMEOUT, futures::future::join_all(closing)).await;
-        self.desk.finish_shutdown(&self.coordinator);
+        self.calls.finish_shutdown(&self.coordinator);
     }
 
     fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -133,7 +133,7 @@ impl Driver {
             return Poll::Pending;
         }
         self.ready.wake(cx.waker());
-        if self.desk.should_yield_to_callers(now) {
+        if self.calls.should_yield_to_callers(now) {
             // A task that wakes itself gets behind those that are ready.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -142,8 +142,8 @@ impl Driver {
             if !self.turn() {
                 return Poll::Pending;
             }
-            if self.desk.shutdown_deadline().is_some()
-                && self.desk.is_shutdown_done(&self.coordinator, clock::now())
+            if self.calls.shutdown_deadline().is_some()
+                && self.calls.is_shutdown_done(&self.coordinator, clock::now())
             {
                 return Poll::Ready(());
             }
@@ -190,7 +190,7 @@ impl Driver {
             }
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
-        let closes = !self.takes_orders && self.desk.shutdown_deadline().is_none();
+        let closes = !self.takes_orders && self.calls.shutdown_deadline().is_none();
         let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
             return false;
@@ -213,7 +213,7 @@ impl Driver {
             self.take_orders(now);
         }
         if closes {
-            self.desk.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
+            self.calls.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
         }
         // Before the time that was named for it, nothing is due.
         let is_due = rang || now.boot_nanos() >= self.rings_at;
@@ -245,7 +245,7 @@ impl Driver {
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.waiters_on_other_nodes(id, now);
-                    self.desk.handle_command(order, &mut self.coordinator, now);
+                    self.calls.handle_command(order, &mut self.coordinator, now);
                     if let Some((key, nodes)) = beyond {
                         self.release_on_other_nodes(&key, nodes, keeps_turn, now);
                     }
@@ -254,7 +254,7 @@ impl Driver {
                     if matches!(order, DriverCommand::Shutdown { .. }) {
                         self.dequeue_all(now);
                     }
-                    self.desk.handle_command(order, &mut self.coordinator, now);
+                    self.calls.handle_command(order, &mut self.coordinator, now);
                 }
             }
         }
@@ -276,7 +276,7 @@ impl Driver {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish();
                     }
-                    self.desk.notify(id, news, &mut self.coordinator, now);
+                    self.calls.notify(id, news, &mut self.coordinator, now);
                 }
             }
         }
@@ -316,7 +316,7 @@ impl Driver {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
         let look = self.coordinator.has_leases().then(|| now.plus(LOOK).boot_nanos());
-        let closing = self.desk.shutdown_deadline().map(DualTimestamp::boot_nanos);
+        let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_news;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();

@@ -85,7 +85,7 @@ impl Driver {
                 .then(|| (vote.clone(), self.coordinator.next_answered(node).cloned()));
             let asked = self.coordinator.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
-                && let Some(key) = self.desk.key_of(id)
+                && let Some(key) = self.calls.key_of(id)
             {
                 self.listener.on_event(QueueEvent::HasOtherWaiters(key));
             }

@@ -25,8 +25,8 @@ impl Driver {
         let [first, next] = self.lines_of(&key, now);
         let place = if is_aside { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
-        let Some(node) = place.filter(|_| self.desk.shutdown_deadline().is_none()) else { return };
-        self.desk.enqueue(id, key.clone(), node, reply);
+        let Some(node) = place.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
+        self.calls.enqueue(id, key.clone(), node, reply);
         self.coordinator.enqueue(id, node, (RequestKind::Enqueue, key, waited), now);
     }
 
@@ -88,7 +88,7 @@ impl Driver {
         if touched.len() == self.links.len() {
             return None;
         }
-        let key = self.desk.key_of(id)?;
+        let key = self.calls.key_of(id)?;
         let beyond = self.queues_to_notify(key).without(touched);
         Some((key.clone(), beyond.iter().filter(|node| self.coordinator.answers(*node, now)).collect()))
     }
@@ -104,7 +104,7 @@ impl Driver {
         let phase = if keeps_turn { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
-            self.desk.record_late_release(id, key.clone());
+            self.calls.record_late_release(id, key.clone());
             self.coordinator.enqueue(id, node, (phase, key.clone(), Duration::ZERO), now);
         }
     }
