@@ -35,7 +35,7 @@ pub(crate) struct Driver {
     links: Vec<Link>,
     calls: PendingCalls,
     events: Events,
-    view: watch::Sender<NodeStatusList>,
+    status: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
     is_news: bool,
     packer: Packer,
@@ -95,7 +95,7 @@ impl Driver {
             links,
             calls: PendingCalls::new(events.clone()),
             events,
-            view,
+            status: view,
             is_news: false,
             packer: Packer::new(charter, waiter),
             unsent: NodeSet::EMPTY,
@@ -338,7 +338,7 @@ impl Driver {
         if !std::mem::take(&mut self.is_news) {
             return;
         }
-        self.view.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
+        self.status.send_replace(self.links.iter().map(|link| link.status.clone()).collect());
     }
 }
 
