@@ -37,7 +37,7 @@ pub(crate) struct Driver {
     events: Events,
     status: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
-    is_news: bool,
+    is_status_dirty: bool,
     packer: Packer,
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
@@ -96,7 +96,7 @@ impl Driver {
             calls: PendingCalls::new(events.clone()),
             events,
             status: view,
-            is_news: false,
+            is_status_dirty: false,
             packer: Packer::new(charter, waiter),
             unsent: NodeSet::EMPTY,
             listener,
@@ -318,7 +318,7 @@ impl Driver {
         let look = self.coordinator.has_leases().then(|| now.plus(LOOK).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
-        let may_rest = is_due || self.is_news;
+        let may_rest = is_due || self.is_status_dirty;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.coordinator.next_wake(), look, closing, dials];
         let idle = now.plus(IDLE).boot_nanos();
@@ -335,7 +335,7 @@ impl Driver {
 
     /// Once a turn, so that nobody sees a node half judged.
     fn publish(&mut self) {
-        if !std::mem::take(&mut self.is_news) {
+        if !std::mem::take(&mut self.is_status_dirty) {
             return;
         }
         self.status.send_replace(self.links.iter().map(|link| link.status.clone()).collect());

@@ -50,7 +50,7 @@ impl Driver {
             if phase == RequestKind::ReadMarker {
                 self.coordinator.on_marker_reading(node, look(&reply), now);
                 if let Some(fences) = fences(&reply) {
-                    self.is_news |= link.status.fences != Some(fences);
+                    self.is_status_dirty |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
                         self.events
                             .emit(&Event::NodeWarning { node: &link.status.address, warning: &warning });
@@ -70,12 +70,12 @@ impl Driver {
                 && link.add_warning(bar)
             {
                 self.events.emit(&Event::NodeBarred { node: &link.status.address, bar });
-                self.is_news = true;
+                self.is_status_dirty = true;
             }
             let link = &mut self.links[node.index()];
             if phase == RequestKind::Enqueue {
                 let is_refused = matches!(&reply, Reply::Error(complaint) if complaint.refuses_writes());
-                self.is_news |= link.on_enqueue_reply(is_refused, now);
+                self.is_status_dirty |= link.on_enqueue_reply(is_refused, now);
             }
             let link = &self.links[node.index()];
             // What a node answers to a lock that is given up may come when nobody waits for it any more.
@@ -119,7 +119,7 @@ impl Driver {
             self.coordinator.on_connected(node, look.clone(), profile.asked, now);
         }
         self.coordinator.on_up(node, now);
-        self.is_news = true;
+        self.is_status_dirty = true;
     }
 
     pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
@@ -129,7 +129,7 @@ impl Driver {
         }
         self.coordinator.on_down(node, why, now);
         self.listener.on_event(QueueEvent::QueueLost);
-        self.is_news = true;
+        self.is_status_dirty = true;
     }
 
     fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
@@ -139,7 +139,7 @@ impl Driver {
         }
         self.coordinator.on_excluded(node, bar, now);
         self.listener.on_event(QueueEvent::QueueLost);
-        self.is_news = true;
+        self.is_status_dirty = true;
     }
 
     pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &VotingStatus, now: DualTimestamp) {
@@ -157,7 +157,7 @@ impl Driver {
             }
             VotingStatus::Unverified(None) | VotingStatus::Voting => {}
         }
-        self.is_news = true;
+        self.is_status_dirty = true;
     }
 
     pub(super) fn on_clock_anomaly(&mut self, node: NodeId, oddity: ClockAnomaly) {
