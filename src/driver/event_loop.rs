@@ -38,7 +38,7 @@ pub(crate) struct Driver {
     status: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
     is_status_dirty: bool,
-    packer: Packer,
+    encoder: Packer,
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
     listener: Box<dyn QueueListener>,
@@ -97,7 +97,7 @@ impl Driver {
             events,
             status: view,
             is_status_dirty: false,
-            packer: Packer::new(charter, waiter),
+            encoder: Packer::new(charter, waiter),
             unsent: NodeSet::EMPTY,
             listener,
             ids,

@@ -10,8 +10,8 @@ impl Driver {
     pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.sends_text() { Form::Text } else { Form::Hash };
-        self.packer.pack_look(write, form);
-        connection.queue(self.packer.bytes());
+        self.encoder.pack_look(write, form);
+        connection.queue(self.encoder.bytes());
         self.unsent.insert(node);
     }
 
@@ -30,13 +30,13 @@ impl Driver {
                 ask.phase = RequestKind::Release;
             }
             if packed != Some((form, ask.phase)) {
-                self.packer.pack(&ask, form);
+                self.encoder.pack(&ask, form);
                 packed = Some((form, ask.phase));
             }
-            connection.queue(self.packer.bytes());
+            connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
             if needs_badge(&ask) {
-                connection.queue(self.packer.badge(node, self.coordinator.expected_marker(node)));
+                connection.queue(self.encoder.badge(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
                 // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same
