@@ -44,7 +44,7 @@ pub(crate) struct Driver {
     listener: Box<dyn QueueListener>,
     /// Names for what nobody ordered.
     ids: OperationIds,
-    orders: mpsc::UnboundedReceiver<DriverCommand>,
+    commands: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
     takes_orders: bool,
     happenings: Vec<(NodeId, LinkEvent)>,
@@ -101,7 +101,7 @@ impl Driver {
             unsent: NodeSet::EMPTY,
             listener,
             ids,
-            orders,
+            commands: orders,
             takes_orders: true,
             happenings: Vec::new(),
             inbox: Vec::new(),
@@ -180,9 +180,9 @@ impl Driver {
         }
         if self.takes_orders && who.has(COMMANDS) {
             let mut cx = self.ready.context(COMMANDS);
-            let mut taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+            let mut taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
-                taken = self.orders.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+                taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             }
             self.takes_orders = taken != Poll::Ready(0);
             if taken.is_ready() {
