@@ -46,7 +46,7 @@ pub(crate) struct Driver {
     ids: OperationIds,
     commands: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
-    takes_orders: bool,
+    accepts_commands: bool,
     happenings: Vec<(NodeId, LinkEvent)>,
     inbox: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
@@ -102,7 +102,7 @@ impl Driver {
             listener,
             ids,
             commands: orders,
-            takes_orders: true,
+            accepts_commands: true,
             happenings: Vec::new(),
             inbox: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
@@ -178,19 +178,19 @@ impl Driver {
                 self.ready.mark_ready(place);
             }
         }
-        if self.takes_orders && who.has(COMMANDS) {
+        if self.accepts_commands && who.has(COMMANDS) {
             let mut cx = self.ready.context(COMMANDS);
             let mut taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
                 taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
             }
-            self.takes_orders = taken != Poll::Ready(0);
+            self.accepts_commands = taken != Poll::Ready(0);
             if taken.is_ready() {
                 self.ready.mark_ready(COMMANDS);
             }
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
-        let closes = !self.takes_orders && self.calls.shutdown_deadline().is_none();
+        let closes = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
         let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
             return false;
