@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     commands: mpsc::UnboundedReceiver<DriverCommand>,
     /// False once every client and guard is gone.
     accepts_commands: bool,
-    happenings: Vec<(NodeId, LinkEvent)>,
+    link_events: Vec<(NodeId, LinkEvent)>,
     inbox: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
@@ -103,7 +103,7 @@ impl Driver {
             ids,
             commands: orders,
             accepts_commands: true,
-            happenings: Vec::new(),
+            link_events: Vec::new(),
             inbox: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
             rings_at: 0,
@@ -173,7 +173,7 @@ impl Driver {
             let Some(happening) = link.poll(&mut cx) else { continue };
             // After a read there is nearly always nothing more; then the bell rings again.
             let is_all = matches!(happening, LinkEvent::Read) && !link.has_more(&mut cx);
-            self.happenings.push((node, happening));
+            self.link_events.push((node, happening));
             if !is_all {
                 self.ready.mark_ready(place);
             }
@@ -191,7 +191,7 @@ impl Driver {
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
         let closes = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
-        let is_idle = self.happenings.is_empty() && self.inbox.is_empty() && !rang && !closes;
+        let is_idle = self.link_events.is_empty() && self.inbox.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
             return false;
         }
@@ -199,12 +199,12 @@ impl Driver {
         // The clock is read after the answers, so that no answer looks earlier than it was, and before anything is
         // written, so that every deadline counts from before its first byte.
         let now = clock::now();
-        if !self.happenings.is_empty() {
-            let mut happenings = std::mem::take(&mut self.happenings);
+        if !self.link_events.is_empty() {
+            let mut happenings = std::mem::take(&mut self.link_events);
             for (node, happening) in happenings.drain(..) {
                 self.on_link_event(node, happening, now);
             }
-            self.happenings = happenings;
+            self.link_events = happenings;
         }
         if !self.inbox.is_empty() {
             // What answers came to is told first: an extension that is asked for now must not hear how the renewal
