@@ -48,7 +48,7 @@ pub(crate) struct Driver {
     /// False once every client and guard is gone.
     accepts_commands: bool,
     link_events: Vec<(NodeId, LinkEvent)>,
-    inbox: Vec<DriverCommand>,
+    pending_commands: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
     rings_at: u64,
@@ -104,7 +104,7 @@ impl Driver {
             commands: orders,
             accepts_commands: true,
             link_events: Vec::new(),
-            inbox: Vec::new(),
+            pending_commands: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
             rings_at: 0,
             ran_at: 0,
@@ -180,9 +180,10 @@ impl Driver {
         }
         if self.accepts_commands && who.has(COMMANDS) {
             let mut cx = self.ready.context(COMMANDS);
-            let mut taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+            let mut taken =
+                self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, ORDERS_PER_TURN);
             if matches!(taken, Poll::Ready(1..)) {
-                taken = self.commands.poll_recv_many(&mut cx, &mut self.inbox, ORDERS_PER_TURN);
+                taken = self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, ORDERS_PER_TURN);
             }
             self.accepts_commands = taken != Poll::Ready(0);
             if taken.is_ready() {
@@ -191,7 +192,7 @@ impl Driver {
         }
         let rang = who.has(TIMER) && self.timer.as_mut().poll(&mut self.ready.context(TIMER)).is_ready();
         let closes = !self.accepts_commands && self.calls.shutdown_deadline().is_none();
-        let is_idle = self.link_events.is_empty() && self.inbox.is_empty() && !rang && !closes;
+        let is_idle = self.link_events.is_empty() && self.pending_commands.is_empty() && !rang && !closes;
         if is_idle && !self.flush() {
             return false;
         }
@@ -206,7 +207,7 @@ impl Driver {
             }
             self.link_events = happenings;
         }
-        if !self.inbox.is_empty() {
+        if !self.pending_commands.is_empty() {
             // What answers came to is told first: an extension that is asked for now must not hear how the renewal
             // before it ended.
             self.act(now);
@@ -235,7 +236,7 @@ impl Driver {
     }
 
     fn take_orders(&mut self, now: DualTimestamp) {
-        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut inbox = std::mem::take(&mut self.pending_commands);
         for order in inbox.drain(..) {
             match order {
                 DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
@@ -258,7 +259,7 @@ impl Driver {
                 }
             }
         }
-        self.inbox = inbox;
+        self.pending_commands = inbox;
     }
 
     fn act(&mut self, now: DualTimestamp) {
