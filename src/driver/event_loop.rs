@@ -51,7 +51,7 @@ pub(crate) struct Driver {
     pending_commands: Vec<DriverCommand>,
     timer: Pin<Box<Sleep>>,
     /// When the timer rings, by the boot clock.
-    rings_at: u64,
+    timer_deadline: u64,
     /// When this task ran last, by the boot clock.
     ran_at: u64,
     /// The process whose connections these are.
@@ -106,7 +106,7 @@ impl Driver {
             link_events: Vec::new(),
             pending_commands: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
-            rings_at: 0,
+            timer_deadline: 0,
             ran_at: 0,
             process: process::id(),
         };
@@ -217,7 +217,7 @@ impl Driver {
             self.calls.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
         }
         // Before the time that was named for it, nothing is due.
-        let is_due = rang || now.boot_nanos() >= self.rings_at;
+        let is_due = rang || now.boot_nanos() >= self.timer_deadline;
         if is_due {
             self.coordinator.on_wake(now);
         }
@@ -326,8 +326,8 @@ impl Driver {
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
         // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,
         // through which it stood still, it is late.
-        if is_due || wake < self.rings_at {
-            self.rings_at = wake;
+        if is_due || wake < self.timer_deadline {
+            self.timer_deadline = wake;
             let pause = Duration::from_nanos(wake.saturating_sub(now.boot_nanos()));
             self.timer.as_mut().reset(Instant::now() + pause);
             self.ready.mark_ready(TIMER);
