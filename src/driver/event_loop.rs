@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     /// When the timer rings, by the boot clock.
     timer_deadline: u64,
     /// When this task ran last, by the boot clock.
-    ran_at: u64,
+    last_poll: u64,
     /// The process whose connections these are.
     process: u32,
 }
@@ -107,7 +107,7 @@ impl Driver {
             pending_commands: Vec::new(),
             timer: Box::pin(sleep(Duration::ZERO)),
             timer_deadline: 0,
-            ran_at: 0,
+            last_poll: 0,
             process: process::id(),
         };
         (driver, watcher)
@@ -128,7 +128,7 @@ impl Driver {
             return Poll::Pending;
         }
         let now = clock::boot_nanos();
-        let gap = now.saturating_sub(std::mem::replace(&mut self.ran_at, now));
+        let gap = now.saturating_sub(std::mem::replace(&mut self.last_poll, now));
         if self.must_listen_first(gap, cx) {
             return Poll::Pending;
         }
