@@ -115,13 +115,13 @@ impl Driver {
 
     /// Runs until a shutdown is through, or until every client and guard is gone and nothing is owed.
     pub(crate) async fn run(mut self) {
-        poll_fn(|cx| self.poll_turns(cx)).await;
+        poll_fn(|cx| self.poll_loop(cx)).await;
         let closing = self.links.into_iter().map(Link::close);
         let _ = timeout(CLOSE_TIMEOUT, futures::future::join_all(closing)).await;
         self.calls.finish_shutdown(&self.coordinator);
     }
 
-    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_loop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if process::id() != self.process {
             // In the child of a fork, which has the same connections: whatever is written, read or closed here, is so for
             // the parent.
