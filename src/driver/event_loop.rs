@@ -129,7 +129,7 @@ impl Driver {
         }
         let now = clock::boot_nanos();
         let gap = now.saturating_sub(std::mem::replace(&mut self.last_poll, now));
-        if self.must_listen_first(gap, cx) {
+        if self.must_poll_io_first(gap, cx) {
             return Poll::Pending;
         }
         self.ready.wake(cx.waker());
@@ -155,7 +155,7 @@ impl Driver {
 
     /// Where the runtime was blocked, answers lie unread that it has not told us of yet. It is let look at its
     /// sockets before anybody is called silent for them.
-    fn must_listen_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
+    fn must_poll_io_first(&self, gap: u64, cx: &mut Context<'_>) -> bool {
         // Tokio wakes a task that yields only after it has polled its sockets.
         gap >= BLOCKED_NANOS && self.coordinator.has_in_flight() && pin!(yield_now()).poll(cx).is_pending()
     }
