@@ -139,7 +139,7 @@ impl Driver {
             return Poll::Pending;
         }
         for _ in 0..TURNS_BEFORE_YIELD {
-            if !self.turn() {
+            if !self.poll_once() {
                 return Poll::Pending;
             }
             if self.calls.shutdown_deadline().is_some()
@@ -162,7 +162,7 @@ impl Driver {
 
     /// One turn: at most one read and one write per node and some hundred orders, so that no node and no caller
     /// starves the rest. False if nothing happened; then everything that could happen will wake us.
-    fn turn(&mut self) -> bool {
+    fn poll_once(&mut self) -> bool {
         let who = self.ready.take_ready();
         if who.is_empty() {
             return false;
