@@ -211,7 +211,7 @@ impl Driver {
             // What answers came to is told first: an extension that is asked for now must not hear how the renewal
             // before it ended.
             self.act(now);
-            self.take_orders(now);
+            self.handle_commands(now);
         }
         if closes {
             self.calls.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
@@ -235,7 +235,7 @@ impl Driver {
         true
     }
 
-    fn take_orders(&mut self, now: DualTimestamp) {
+    fn handle_commands(&mut self, now: DualTimestamp) {
         let mut inbox = std::mem::take(&mut self.pending_commands);
         for order in inbox.drain(..) {
             match order {
