@@ -210,7 +210,7 @@ impl Driver {
         if !self.pending_commands.is_empty() {
             // What answers came to is told first: an extension that is asked for now must not hear how the renewal
             // before it ended.
-            self.act(now);
+            self.perform_actions(now);
             self.handle_commands(now);
         }
         if closes {
@@ -221,14 +221,14 @@ impl Driver {
         if is_due {
             self.coordinator.on_wake(now);
         }
-        self.act(now);
+        self.perform_actions(now);
         if is_due {
             self.dial_rested(now);
         }
         // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
         // happen soon.
         while self.flush() {
-            self.act(now);
+            self.perform_actions(now);
         }
         self.set_timer(is_due, now);
         self.publish();
@@ -262,7 +262,7 @@ impl Driver {
         self.pending_commands = inbox;
     }
 
-    fn act(&mut self, now: DualTimestamp) {
+    fn perform_actions(&mut self, now: DualTimestamp) {
         while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
