@@ -223,7 +223,7 @@ impl Driver {
         }
         self.perform_actions(now);
         if is_due {
-            self.dial_rested(now);
+            self.redial_due(now);
         }
         // What a connection that turns out to be gone leaves behind goes out in this turn too: nothing else need
         // happen soon.
@@ -283,7 +283,7 @@ impl Driver {
         }
     }
 
-    fn dial_rested(&mut self, now: DualTimestamp) {
+    fn redial_due(&mut self, now: DualTimestamp) {
         for (place, link) in self.links.iter_mut().enumerate() {
             if link.redial_at().is_some_and(|due| due <= now.boot_nanos()) {
                 link.dial();
