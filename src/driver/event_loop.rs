@@ -231,7 +231,7 @@ impl Driver {
             self.perform_actions(now);
         }
         self.set_timer(is_due, now);
-        self.publish();
+        self.publish_status();
         true
     }
 
@@ -275,7 +275,7 @@ impl Driver {
                 Action::Notify(id, news) => {
                     if matches!(news, OperationEvent::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.
-                        self.publish();
+                        self.publish_status();
                     }
                     self.calls.notify(id, news, &mut self.coordinator, now);
                 }
@@ -335,7 +335,7 @@ impl Driver {
     }
 
     /// Once a turn, so that nobody sees a node half judged.
-    fn publish(&mut self) {
+    fn publish_status(&mut self) {
         if !std::mem::take(&mut self.is_status_dirty) {
             return;
         }
