@@ -181,9 +181,9 @@ impl Driver {
         if self.accepts_commands && who.has(COMMANDS) {
             let mut cx = self.ready.context(COMMANDS);
             let mut taken =
-                self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, ORDERS_PER_TURN);
+                self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
             if matches!(taken, Poll::Ready(1..)) {
-                taken = self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, ORDERS_PER_TURN);
+                taken = self.commands.poll_recv_many(&mut cx, &mut self.pending_commands, COMMANDS_PER_POLL);
             }
             self.accepts_commands = taken != Poll::Ready(0);
             if taken.is_ready() {
@@ -343,7 +343,7 @@ impl Driver {
     }
 }
 
-const ORDERS_PER_TURN: usize = 256;
+const COMMANDS_PER_POLL: usize = 256;
 const TURNS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with answers due, may have been kept from it.
 const BLOCKED_NANOS: u64 = 5_000_000;
