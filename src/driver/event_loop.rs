@@ -138,7 +138,7 @@ impl Driver {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        for _ in 0..TURNS_BEFORE_YIELD {
+        for _ in 0..POLLS_BEFORE_YIELD {
             if !self.poll_once() {
                 return Poll::Pending;
             }
@@ -344,7 +344,7 @@ impl Driver {
 }
 
 const COMMANDS_PER_POLL: usize = 256;
-const TURNS_BEFORE_YIELD: usize = 16;
+const POLLS_BEFORE_YIELD: usize = 16;
 /// A task that did not run for this long, with answers due, may have been kept from it.
 const BLOCKED_NANOS: u64 = 5_000_000;
 /// A connection that owes an answer for this many node time-outs is given up.
