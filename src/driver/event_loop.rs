@@ -316,7 +316,7 @@ impl Driver {
     fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
-        let look = self.coordinator.has_leases().then(|| now.plus(LOOK).boot_nanos());
+        let look = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_status_dirty;
@@ -349,7 +349,7 @@ const POLLS_BEFORE_YIELD: usize = 16;
 const BLOCKED_NANOS: u64 = 5_000_000;
 /// A connection that owes an answer for this many node time-outs is given up.
 const REDIAL_FACTOR: u32 = 4;
-const LOOK: Duration = Duration::from_secs(1);
+const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(3600);
 /// How long what is owed is worked off when every client and guard is gone.
 const DRAIN: Duration = Duration::from_secs(5);
