@@ -322,7 +322,7 @@ impl Driver {
         let may_rest = is_due || self.is_status_dirty;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
         let wakes = [self.coordinator.next_wake(), look, closing, dials];
-        let idle = now.plus(IDLE).boot_nanos();
+        let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
         // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,
         // through which it stood still, it is late.
@@ -350,7 +350,7 @@ const BLOCKED_NANOS: u64 = 5_000_000;
 /// A connection that owes an answer for this many node time-outs is given up.
 const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-const IDLE: Duration = Duration::from_secs(3600);
+const IDLE_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long what is owed is worked off when every client and guard is gone.
 const DRAIN: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
