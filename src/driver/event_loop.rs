@@ -214,7 +214,7 @@ impl Driver {
             self.handle_commands(now);
         }
         if closes {
-            self.calls.begin_shutdown(now.plus(DRAIN), &mut self.coordinator, now);
+            self.calls.begin_shutdown(now.plus(DRAIN_TIMEOUT), &mut self.coordinator, now);
         }
         // Before the time that was named for it, nothing is due.
         let is_due = rang || now.boot_nanos() >= self.timer_deadline;
@@ -352,5 +352,5 @@ const REDIAL_FACTOR: u32 = 4;
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long what is owed is worked off when every client and guard is gone.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
