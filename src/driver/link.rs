@@ -90,7 +90,7 @@ impl Link {
     /// A place in a line was asked for. True if what people are told of the node is another by that.
     pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: DualTimestamp) -> bool {
         if is_refused {
-            self.no_lines_before = now.plus(REFUSED_PAUSE).boot_nanos();
+            self.no_lines_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
             return false;
         }
         let Some(old) = self.writes_warned_of.take() else { return false };
@@ -266,4 +266,4 @@ impl Link {
 }
 
 /// How long a node that takes no writes is asked for no place in a line. Those who wait stand on the next one meanwhile.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+const ENQUEUE_REFUSED_PAUSE: Duration = Duration::from_secs(1);
