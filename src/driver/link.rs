@@ -40,7 +40,7 @@ enum State {
     Up(Box<Connection>),
     Dialing(AbortOnDropHandle<Result<Ready, Refusal>>),
     /// Not dialed again before this, by the boot clock.
-    Resting(u64),
+    BackingOff(u64),
 }
 
 /// What a link has to tell.
@@ -63,7 +63,7 @@ impl Link {
             settings,
             waiter,
             node_weight_seed: 0,
-            state: State::Resting(0),
+            state: State::BackingOff(0),
             failures: 0,
             no_lines_before: 0,
             writes_warned_of: None,
@@ -101,7 +101,7 @@ impl Link {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.state {
             State::Up(connection) => Some(connection),
-            State::Dialing(_) | State::Resting(_) => None,
+            State::Dialing(_) | State::BackingOff(_) => None,
         }
     }
 
@@ -125,7 +125,7 @@ impl Link {
                 }
                 Poll::Pending => None,
             },
-            State::Resting(_) => None,
+            State::BackingOff(_) => None,
         }
     }
 
@@ -133,7 +133,7 @@ impl Link {
     pub(super) fn has_more(&self, cx: &mut Context<'_>) -> bool {
         match &self.state {
             State::Up(connection) => connection.has_more(cx),
-            State::Dialing(_) | State::Resting(_) => true,
+            State::Dialing(_) | State::BackingOff(_) => true,
         }
     }
 
@@ -150,7 +150,7 @@ impl Link {
     /// When a dial is due, by the boot clock.
     pub(super) fn redial_at(&self) -> Option<u64> {
         match self.state {
-            State::Resting(until) => Some(until),
+            State::BackingOff(until) => Some(until),
             State::Up(_) | State::Dialing(_) => None,
         }
     }
@@ -223,7 +223,7 @@ impl Link {
         let pause = backoff::redial(self.failures, entropy::jitter());
         self.failures = self.failures.saturating_add(1);
         self.status.is_returning = self.is_connected();
-        self.state = State::Resting(now.plus(pause).boot_nanos());
+        self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
         let is_news = !matches!(self.status.state, NodeState::Down(_));
         self.status.state = NodeState::Down(why.to_owned());
@@ -240,7 +240,7 @@ impl Link {
             backoff::redial_excluded(entropy::jitter())
         };
         self.status.is_returning = false;
-        self.state = State::Resting(now.plus(pause).boot_nanos());
+        self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
         let is_news = self.status.state != NodeState::Excluded(bar.clone());
         self.status.state = NodeState::Excluded(bar);
