@@ -48,7 +48,7 @@ pub(super) enum LinkEvent {
     /// Bytes came in.
     Read,
     /// The connection is gone.
-    Broken(Arc<str>),
+    Disconnected(Arc<str>),
     /// A dial succeeded; the connection is in place.
     Dialed(Box<Profile>),
     /// A dial failed.
@@ -111,7 +111,7 @@ impl Link {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
                 Poll::Ready(Ok(())) => Some(LinkEvent::Read),
-                Poll::Ready(Err(error)) => Some(LinkEvent::Broken(error.to_string().into())),
+                Poll::Ready(Err(error)) => Some(LinkEvent::Disconnected(error.to_string().into())),
                 Poll::Pending => None,
             },
             State::Dialing(dial) => match Pin::new(dial).poll(cx) {

@@ -22,7 +22,7 @@ impl Driver {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Broken(why) | LinkEvent::Refused(Refusal::Down(why)) => {
+            LinkEvent::Disconnected(why) | LinkEvent::Refused(Refusal::Down(why)) => {
                 self.disconnect(node, why, now)
             }
             LinkEvent::Refused(Refusal::Unreachable(step, why)) => {
