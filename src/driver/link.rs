@@ -52,7 +52,7 @@ pub(super) enum LinkEvent {
     /// A dial succeeded; the connection is in place.
     Dialed(Box<Profile>),
     /// A dial failed.
-    Refused(Refusal),
+    DialFailed(Refusal),
 }
 
 impl Link {
@@ -119,9 +119,9 @@ impl Link {
                     self.state = State::Up(Box::new(ready.connection));
                     Some(LinkEvent::Dialed(Box::new(ready.profile)))
                 }
-                Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::Refused(refusal)),
+                Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::DialFailed(refusal)),
                 Poll::Ready(Err(_)) => {
-                    Some(LinkEvent::Refused(Refusal::Down("the dial was ended with its runtime".into())))
+                    Some(LinkEvent::DialFailed(Refusal::Down("the dial was ended with its runtime".into())))
                 }
                 Poll::Pending => None,
             },

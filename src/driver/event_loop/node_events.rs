@@ -22,14 +22,14 @@ impl Driver {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(why) | LinkEvent::Refused(Refusal::Down(why)) => {
+            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(Refusal::Down(why)) => {
                 self.disconnect(node, why, now)
             }
-            LinkEvent::Refused(Refusal::Unreachable(step, why)) => {
+            LinkEvent::DialFailed(Refusal::Unreachable(step, why)) => {
                 self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            LinkEvent::Refused(Refusal::Barred(bar)) => self.bar(node, bar, now),
+            LinkEvent::DialFailed(Refusal::Barred(bar)) => self.bar(node, bar, now),
             LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
