@@ -172,7 +172,7 @@ impl Driver {
             let (link, mut cx) = (&mut self.links[place], self.ready.context(place));
             let Some(happening) = link.poll(&mut cx) else { continue };
             // After a read there is nearly always nothing more; then the bell rings again.
-            let is_all = matches!(happening, LinkEvent::Read) && !link.has_more(&mut cx);
+            let is_all = matches!(happening, LinkEvent::DataRead) && !link.has_more(&mut cx);
             self.link_events.push((node, happening));
             if !is_all {
                 self.ready.mark_ready(place);

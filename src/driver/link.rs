@@ -46,7 +46,7 @@ enum State {
 /// What a link has to tell.
 pub(super) enum LinkEvent {
     /// Bytes came in.
-    Read,
+    DataRead,
     /// The connection is gone.
     Disconnected(Arc<str>),
     /// A dial succeeded; the connection is in place.
@@ -110,7 +110,7 @@ impl Link {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
         match &mut self.state {
             State::Up(connection) => match connection.poll_read(cx) {
-                Poll::Ready(Ok(())) => Some(LinkEvent::Read),
+                Poll::Ready(Ok(())) => Some(LinkEvent::DataRead),
                 Poll::Ready(Err(error)) => Some(LinkEvent::Disconnected(error.to_string().into())),
                 Poll::Pending => None,
             },

@@ -18,7 +18,7 @@ use quorlock_proto::vote::{ExclusionReason, Vote};
 impl Driver {
     pub(super) fn on_link_event(&mut self, node: NodeId, happening: LinkEvent, now: DualTimestamp) {
         match happening {
-            LinkEvent::Read => {
+            LinkEvent::DataRead => {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
