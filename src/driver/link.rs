@@ -28,7 +28,7 @@ pub(super) struct Link {
     state: State,
     failures: u32,
     /// No line of ours is kept there before this, by the boot clock: it was seen to take no writes.
-    no_lines_before: u64,
+    no_enqueue_before: u64,
     /// What is among the warnings because it took no writes when it was dialed.
     writes_warned_of: Option<String>,
     /// What is among the warnings for the fencing numbers on it.
@@ -65,7 +65,7 @@ impl Link {
             node_weight_seed: 0,
             state: State::BackingOff(0),
             failures: 0,
-            no_lines_before: 0,
+            no_enqueue_before: 0,
             writes_warned_of: None,
             fences_warned_of: None,
             status,
@@ -84,13 +84,13 @@ impl Link {
 
     /// Whether it is worth asking it for a place in a line now.
     pub(super) fn may_enqueue(&self, now: DualTimestamp) -> bool {
-        now.boot_nanos() >= self.no_lines_before
+        now.boot_nanos() >= self.no_enqueue_before
     }
 
     /// A place in a line was asked for. True if what people are told of the node is another by that.
     pub(super) fn on_enqueue_reply(&mut self, is_refused: bool, now: DualTimestamp) -> bool {
         if is_refused {
-            self.no_lines_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
+            self.no_enqueue_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
             return false;
         }
         let Some(old) = self.writes_warned_of.take() else { return false };
@@ -177,7 +177,7 @@ impl Link {
         self.status.warnings = profile.warnings();
         self.status.probation = None;
         self.status.failed_step = None;
-        self.no_lines_before = 0;
+        self.no_enqueue_before = 0;
         self.writes_warned_of = profile.write_warning();
         self.fences_warned_of = None;
         if let Some(fences) = profile.fences {
