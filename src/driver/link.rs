@@ -30,7 +30,7 @@ pub(super) struct Link {
     /// No line of ours is kept there before this, by the boot clock: it was seen to take no writes.
     no_enqueue_before: u64,
     /// What is among the warnings because it took no writes when it was dialed.
-    writes_warned_of: Option<String>,
+    write_warning: Option<String>,
     /// What is among the warnings for the fencing numbers on it.
     fences_warned_of: Option<String>,
     pub(super) status: NodeStatus,
@@ -66,7 +66,7 @@ impl Link {
             state: State::BackingOff(0),
             failures: 0,
             no_enqueue_before: 0,
-            writes_warned_of: None,
+            write_warning: None,
             fences_warned_of: None,
             status,
         }
@@ -93,7 +93,7 @@ impl Link {
             self.no_enqueue_before = now.plus(ENQUEUE_REFUSED_PAUSE).boot_nanos();
             return false;
         }
-        let Some(old) = self.writes_warned_of.take() else { return false };
+        let Some(old) = self.write_warning.take() else { return false };
         self.status.warnings.retain(|warning| *warning != old);
         true
     }
@@ -178,7 +178,7 @@ impl Link {
         self.status.probation = None;
         self.status.failed_step = None;
         self.no_enqueue_before = 0;
-        self.writes_warned_of = profile.write_warning();
+        self.write_warning = profile.write_warning();
         self.fences_warned_of = None;
         if let Some(fences) = profile.fences {
             self.record_fences(fences);
