@@ -32,7 +32,7 @@ pub(super) struct Link {
     /// What is among the warnings because it took no writes when it was dialed.
     write_warning: Option<String>,
     /// What is among the warnings for the fencing numbers on it.
-    fences_warned_of: Option<String>,
+    fence_warning: Option<String>,
     pub(super) status: NodeStatus,
 }
 
@@ -67,7 +67,7 @@ impl Link {
             failures: 0,
             no_enqueue_before: 0,
             write_warning: None,
-            fences_warned_of: None,
+            fence_warning: None,
             status,
         }
     }
@@ -179,7 +179,7 @@ impl Link {
         self.status.failed_step = None;
         self.no_enqueue_before = 0;
         self.write_warning = profile.write_warning();
-        self.fences_warned_of = None;
+        self.fence_warning = None;
         if let Some(fences) = profile.fences {
             self.record_fences(fences);
         }
@@ -189,12 +189,12 @@ impl Link {
     pub(super) fn record_fences(&mut self, fences: Fences) -> Option<String> {
         self.status.fences = Some(fences);
         let warning = fences.warning();
-        let is_news = warning.is_some() && self.fences_warned_of.is_none();
-        if let Some(old) = self.fences_warned_of.take() {
+        let is_news = warning.is_some() && self.fence_warning.is_none();
+        if let Some(old) = self.fence_warning.take() {
             self.status.warnings.retain(|warning| *warning != old);
         }
         self.status.warnings.extend(warning.clone());
-        self.fences_warned_of.clone_from(&warning);
+        self.fence_warning.clone_from(&warning);
         warning.filter(|_| is_news)
     }
 
