@@ -28,7 +28,7 @@ impl YieldPolicy {
     pub(super) fn should_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
         if let Some(since) = self.stands_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
-            if boot_nanos.saturating_sub(since) >= LONG_NANOS {
+            if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
                 self.hurries_until = boot_nanos + HURRY_NANOS;
             }
         } else if waiting + self.answered > 1 && boot_nanos >= self.hurries_until {
@@ -40,7 +40,7 @@ impl YieldPolicy {
     }
 }
 
-const LONG_NANOS: u64 = 1_000_000;
+const SLOW_YIELD_NANOS: u64 = 1_000_000;
 const HURRY_NANOS: u64 = 20_000_000;
 
 #[cfg(test)]
@@ -68,8 +68,8 @@ mod tests {
     fn where_others_keep_the_runtime_for_long_it_hurries_for_a_while() {
         let mut courtesy = YieldPolicy::default();
         assert!(courtesy.should_yield(2, 0));
-        assert!(!courtesy.should_yield(2, LONG_NANOS));
-        assert!(!courtesy.should_yield(2, LONG_NANOS + HURRY_NANOS - 1));
-        assert!(courtesy.should_yield(2, LONG_NANOS + HURRY_NANOS));
+        assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS));
+        assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS + HURRY_NANOS - 1));
+        assert!(courtesy.should_yield(2, SLOW_YIELD_NANOS + HURRY_NANOS));
     }
 }
