@@ -29,7 +29,7 @@ impl YieldPolicy {
         if let Some(since) = self.stands_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
             if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
-                self.hurries_until = boot_nanos + HURRY_NANOS;
+                self.hurries_until = boot_nanos + NO_YIELD_NANOS;
             }
         } else if waiting + self.answered > 1 && boot_nanos >= self.hurries_until {
             self.stands_since = Some(boot_nanos);
@@ -41,7 +41,7 @@ impl YieldPolicy {
 }
 
 const SLOW_YIELD_NANOS: u64 = 1_000_000;
-const HURRY_NANOS: u64 = 20_000_000;
+const NO_YIELD_NANOS: u64 = 20_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -69,7 +69,7 @@ mod tests {
         let mut courtesy = YieldPolicy::default();
         assert!(courtesy.should_yield(2, 0));
         assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS));
-        assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS + HURRY_NANOS - 1));
-        assert!(courtesy.should_yield(2, SLOW_YIELD_NANOS + HURRY_NANOS));
+        assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS - 1));
+        assert!(courtesy.should_yield(2, SLOW_YIELD_NANOS + NO_YIELD_NANOS));
     }
 }
