@@ -14,7 +14,7 @@ pub(super) struct YieldPolicy {
     /// Since when it stands back, by the boot clock.
     stands_since: Option<u64>,
     /// Until when it hurries, by the boot clock.
-    hurries_until: u64,
+    no_yield_until: u64,
 }
 
 impl YieldPolicy {
@@ -29,9 +29,9 @@ impl YieldPolicy {
         if let Some(since) = self.stands_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
             if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
-                self.hurries_until = boot_nanos + NO_YIELD_NANOS;
+                self.no_yield_until = boot_nanos + NO_YIELD_NANOS;
             }
-        } else if waiting + self.answered > 1 && boot_nanos >= self.hurries_until {
+        } else if waiting + self.answered > 1 && boot_nanos >= self.no_yield_until {
             self.stands_since = Some(boot_nanos);
             return true;
         }
