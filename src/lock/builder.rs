@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::client::{Redlock, Shared};
 use super::error::{ConnectError, Invalid};
-use super::queue::Queue;
+use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
 use crate::driver::{CommandSender, Driver, Login, NodeStatusList, Options, Settings, process};
@@ -271,7 +271,7 @@ impl Builder {
         let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.longest_ttl));
         let charter = LockClusterConfig::new(quorum, self.longest_ttl).with_retention(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
-        let (queue, ear) = Queue::new(orders.clone());
+        let (queue, ear) = LocalQueue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };

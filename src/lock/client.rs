@@ -11,7 +11,7 @@ use super::builder::Builder;
 use super::error::{Invalid, NoAnswer, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
-use super::queue::Queue;
+use super::queue::LocalQueue;
 use super::report::Report;
 use crate::driver::timer::timeout;
 use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     pub(super) view: watch::Receiver<NodeStatusList>,
     /// Whether somebody has waited for enough nodes, or for as long as that makes sense.
     pub(super) has_waited: AtomicBool,
-    pub(super) queue: Arc<Queue>,
+    pub(super) queue: Arc<LocalQueue>,
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
     pub(super) drift: Drift,

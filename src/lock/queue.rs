@@ -19,7 +19,7 @@ use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
 
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
-pub(super) struct Queue {
+pub(super) struct LocalQueue {
     /// Shared with the ear.
     lines: Arc<Mutex<Lines>>,
     orders: CommandSender,
@@ -63,7 +63,7 @@ type Pause = Duration;
 
 /// The right to contend for a key. Dropping it passes it on.
 pub(super) struct Turn {
-    queue: Arc<Queue>,
+    queue: Arc<LocalQueue>,
     key: Key,
     /// False once a lock has taken it over.
     is_ours: bool,
@@ -76,12 +76,12 @@ pub(super) struct Turn {
 
 /// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
 struct Place {
-    queue: Arc<Queue>,
+    queue: Arc<LocalQueue>,
     key: Key,
     called: oneshot::Receiver<Pause>,
 }
 
-impl Queue {
+impl LocalQueue {
     /// And its ear at the driver, which does not keep the driver from ending.
     pub(super) fn new(orders: CommandSender) -> (Arc<Self>, Ear) {
         let lines = Arc::default();

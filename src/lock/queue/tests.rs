@@ -5,12 +5,12 @@ use futures::FutureExt;
 use super::*;
 use crate::driver::CommandReceiver;
 
-fn queue() -> (Arc<Queue>, CommandReceiver, Key) {
+fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
     let (orders, inbox) = CommandSender::channel();
-    (Queue::new(orders).0, inbox, Key::new("k"))
+    (LocalQueue::new(orders).0, inbox, Key::new("k"))
 }
 
-impl Queue {
+impl LocalQueue {
     fn called(&self, key: &Key) -> bool {
         Ear(Arc::clone(&self.lines)).on_event(QueueEvent::Notified { key, has_others: true, is_found: false })
     }
@@ -48,7 +48,7 @@ async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
 #[tokio::test]
 async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_and_then() {
     let (queue, _inbox, key) = queue();
-    let take = |queue: &Arc<Queue>| {
+    let take = |queue: &Arc<LocalQueue>| {
         Box::pin({
             let (queue, key) = (Arc::clone(queue), key.clone());
             async move { queue.turn(&key).await }
