@@ -21,13 +21,13 @@ use quorlock_proto::time::BootTime;
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
 pub(super) struct LocalQueue {
     /// Shared with the ear.
-    lines: Arc<Mutex<Lines>>,
+    lines: Arc<Mutex<KeyQueues>>,
     orders: CommandSender,
     /// For locks that have a turn.
     turns: Arc<AdmissionReturn>,
 }
 
-type Lines = HashMap<Key, Line>;
+type KeyQueues = HashMap<Key, Line>;
 
 /// Locks are held by the thousand, and nobody waits for most of them.
 enum Line {
@@ -56,7 +56,7 @@ struct Crowd {
 }
 
 /// What the driver hears, the queue knows by this.
-pub(super) struct Ear(Arc<Mutex<Lines>>);
+pub(super) struct Ear(Arc<Mutex<KeyQueues>>);
 
 /// How long a task must hold back before it uses its turn.
 type Pause = Duration;
@@ -123,7 +123,7 @@ impl LocalQueue {
         }
     }
 
-    fn begin(self: &Arc<Self>, lines: &mut Lines, key: &Key) -> Option<Turn> {
+    fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Turn> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
                 let Line::Crowded(crowd) = line.get_mut() else { return None };
@@ -171,13 +171,13 @@ impl LocalQueue {
         pass_on(&self.lines, &self.orders, key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, KeyQueues> {
         lock(&self.lines)
     }
 }
 
 /// Whoever had the turn is done with it: the next in line gets it.
-fn pass_on(lines: &Mutex<Lines>, orders: &CommandSender, key: &Key) {
+fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let mut lines = lock(lines);
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
     let line = place.get_mut();
@@ -218,7 +218,7 @@ fn pass_on(lines: &Mutex<Lines>, orders: &CommandSender, key: &Key) {
     }
 }
 
-fn lock(lines: &Mutex<Lines>) -> MutexGuard<'_, Lines> {
+fn lock(lines: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
     // Nothing in here can panic half-way, so the lines are sound even if some task died while it looked.
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
