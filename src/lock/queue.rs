@@ -27,10 +27,10 @@ pub(super) struct LocalQueue {
     turns: Arc<AdmissionReturn>,
 }
 
-type KeyQueues = HashMap<Key, Line>;
+type KeyQueues = HashMap<Key, KeyQueue>;
 
 /// Locks are held by the thousand, and nobody waits for most of them.
-enum Line {
+enum KeyQueue {
     /// Somebody here has the key or tries to get it, and that is all.
     Single(Head),
     Crowded(Box<Crowd>),
@@ -100,7 +100,7 @@ impl LocalQueue {
     pub(super) fn keeps_turn(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
-        let Line::Crowded(crowd) = line else { return false };
+        let KeyQueue::Crowded(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
         crowd.owes_call = crowd.head.share.next() == NextAction::Acquire && is_waited_for;
         crowd.owes_call
@@ -126,7 +126,7 @@ impl LocalQueue {
     fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Turn> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
-                let Line::Crowded(crowd) = line.get_mut() else { return None };
+                let KeyQueue::Crowded(crowd) = line.get_mut() else { return None };
                 let idle_since = crowd.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= REMEMBERED {
@@ -136,7 +136,7 @@ impl LocalQueue {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Line::Single(Head::new(Cohort::default())));
+                place.insert(KeyQueue::Single(Head::new(Cohort::default())));
                 true
             }
         };
@@ -182,7 +182,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
     let line = place.get_mut();
     let now = now();
-    if let Line::Crowded(crowd) = line {
+    if let KeyQueue::Crowded(crowd) = line {
         let pause = if crowd.head.streak_since.elapsed(now) < STREAK {
             Duration::ZERO
         } else {
@@ -200,7 +200,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         }
     }
     // Leaving calls the next, if nobody was and the key is free.
-    let owes_call = matches!(line, Line::Crowded(crowd) if crowd.owes_call);
+    let owes_call = matches!(line, KeyQueue::Crowded(crowd) if crowd.owes_call);
     let head = line.head();
     if head.share.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
@@ -210,7 +210,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         return;
     }
     // Whoever comes back at once must not go before those who were there.
-    *line = Line::Single(Head::new(head.share));
+    *line = KeyQueue::Single(Head::new(head.share));
     line.crowd().idle_since = Some(now.boot());
     if lines.len() >= MANY && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
@@ -261,7 +261,7 @@ impl QueueListener for Ear {
     }
 }
 
-impl Line {
+impl KeyQueue {
     fn head(&mut self) -> &mut Head {
         match self {
             Self::Single(head) => head,
@@ -345,7 +345,7 @@ impl Turn {
             let mut lines = self.queue.lock();
             lines.get_mut(&self.key).is_some_and(|line| {
                 let waiting = line.waiting();
-                if let Line::Crowded(crowd) = line {
+                if let KeyQueue::Crowded(crowd) = line {
                     crowd.owes_call = false;
                 }
                 line.head().share.on_taken(waiting)
