@@ -33,7 +33,7 @@ type KeyQueues = HashMap<Key, KeyQueue>;
 enum KeyQueue {
     /// Somebody here has the key or tries to get it, and that is all.
     Single(Head),
-    Crowded(Box<Crowd>),
+    Crowded(Box<ContendedQueue>),
 }
 
 /// What there is to know of every key.
@@ -44,7 +44,7 @@ struct Head {
     streak_since: BootTime,
 }
 
-struct Crowd {
+struct ContendedQueue {
     head: Head,
     /// Whether the key was given up and nobody called, because the next task here was to take it.
     owes_call: bool,
@@ -270,10 +270,16 @@ impl KeyQueue {
     }
 
     /// Makes room for more than one.
-    fn crowd(&mut self) -> &mut Crowd {
+    fn crowd(&mut self) -> &mut ContendedQueue {
         if let Self::Single(head) = *self {
             let (waiting, owes_call) = (VecDeque::new(), false);
-            *self = Self::Crowded(Box::new(Crowd { head, owes_call, waiting, bell: None, idle_since: None }));
+            *self = Self::Crowded(Box::new(ContendedQueue {
+                head,
+                owes_call,
+                waiting,
+                bell: None,
+                idle_since: None,
+            }));
         }
         match self {
             Self::Crowded(crowd) => crowd,
