@@ -32,20 +32,20 @@ type KeyQueues = HashMap<Key, KeyQueue>;
 /// Locks are held by the thousand, and nobody waits for most of them.
 enum KeyQueue {
     /// Somebody here has the key or tries to get it, and that is all.
-    Single(Head),
+    Single(QueueHead),
     Crowded(Box<ContendedQueue>),
 }
 
 /// What there is to know of every key.
 #[derive(Clone, Copy)]
-struct Head {
+struct QueueHead {
     share: Cohort,
     /// Since when the key has gone from task to task in this client without a gap.
     streak_since: BootTime,
 }
 
 struct ContendedQueue {
-    head: Head,
+    head: QueueHead,
     /// Whether the key was given up and nobody called, because the next task here was to take it.
     owes_call: bool,
     waiting: VecDeque<oneshot::Sender<Pause>>,
@@ -136,7 +136,7 @@ impl LocalQueue {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(KeyQueue::Single(Head::new(Cohort::default())));
+                place.insert(KeyQueue::Single(QueueHead::new(Cohort::default())));
                 true
             }
         };
@@ -210,7 +210,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         return;
     }
     // Whoever comes back at once must not go before those who were there.
-    *line = KeyQueue::Single(Head::new(head.share));
+    *line = KeyQueue::Single(QueueHead::new(head.share));
     line.crowd().idle_since = Some(now.boot());
     if lines.len() >= MANY && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
@@ -262,7 +262,7 @@ impl QueueListener for Ear {
 }
 
 impl KeyQueue {
-    fn head(&mut self) -> &mut Head {
+    fn head(&mut self) -> &mut QueueHead {
         match self {
             Self::Single(head) => head,
             Self::Crowded(crowd) => &mut crowd.head,
@@ -311,7 +311,7 @@ impl KeyQueue {
     }
 }
 
-impl Head {
+impl QueueHead {
     fn new(share: Cohort) -> Self {
         Self { share, streak_since: now().boot() }
     }
