@@ -56,7 +56,7 @@ struct ContendedQueue {
 }
 
 /// What the driver hears, the queue knows by this.
-pub(super) struct Ear(Arc<Mutex<KeyQueues>>);
+pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 
 /// How long a task must hold back before it uses its turn.
 type Pause = Duration;
@@ -83,11 +83,11 @@ struct Place {
 
 impl LocalQueue {
     /// And its ear at the driver, which does not keep the driver from ending.
-    pub(super) fn new(orders: CommandSender) -> (Arc<Self>, Ear) {
+    pub(super) fn new(orders: CommandSender) -> (Arc<Self>, QueueEvents) {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
         let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
-        (Arc::new(Self { lines: Arc::clone(&lines), orders, turns }), Ear(lines))
+        (Arc::new(Self { lines: Arc::clone(&lines), orders, turns }), QueueEvents(lines))
     }
 
     /// The turn, if nobody else here has it.
@@ -223,7 +223,7 @@ fn lock(lines: &Mutex<KeyQueues>) -> MutexGuard<'_, KeyQueues> {
     lines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl QueueListener for Ear {
+impl QueueListener for QueueEvents {
     fn on_event(&self, heard: QueueEvent<'_>) -> bool {
         let mut lines = lock(&self.0);
         match heard {

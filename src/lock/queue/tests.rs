@@ -12,7 +12,11 @@ fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
 
 impl LocalQueue {
     fn called(&self, key: &Key) -> bool {
-        Ear(Arc::clone(&self.lines)).on_event(QueueEvent::Notified { key, has_others: true, is_found: false })
+        QueueEvents(Arc::clone(&self.lines)).on_event(QueueEvent::Notified {
+            key,
+            has_others: true,
+            is_found: false,
+        })
     }
 }
 
@@ -230,7 +234,7 @@ mod at_random {
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::QueueLost,
                         };
-                        Ear(Arc::clone(&queue.lines)).on_event(heard);
+                        QueueEvents(Arc::clone(&queue.lines)).on_event(heard);
                     }
                     Deed::Leave(_) | Deed::Look => {}
                 }
