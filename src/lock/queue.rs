@@ -48,7 +48,7 @@ struct ContendedQueue {
     head: QueueHead,
     /// Whether the key was given up and nobody called, because the next task here was to take it.
     owes_call: bool,
-    waiting: VecDeque<oneshot::Sender<Pause>>,
+    waiting: VecDeque<oneshot::Sender<Delay>>,
     /// Rings when the share has changed under whoever contends.
     bell: Option<Arc<Notify>>,
     /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
@@ -59,7 +59,7 @@ struct ContendedQueue {
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 
 /// How long a task must hold back before it uses its turn.
-type Pause = Duration;
+type Delay = Duration;
 
 /// The right to contend for a key. Dropping it passes it on.
 pub(super) struct Turn {
@@ -68,7 +68,7 @@ pub(super) struct Turn {
     /// False once a lock has taken it over.
     is_ours: bool,
     /// How long to hold back before the first attempt, to let in those who know nothing of lines.
-    pub(super) pause: Pause,
+    pub(super) pause: Delay,
     /// Whether nothing was known of the key when this began, so that there is nothing to look at before the first
     /// attempt.
     is_fresh: bool,
@@ -78,7 +78,7 @@ pub(super) struct Turn {
 struct Place {
     queue: Arc<LocalQueue>,
     key: Key,
-    called: oneshot::Receiver<Pause>,
+    called: oneshot::Receiver<Delay>,
 }
 
 impl LocalQueue {
@@ -163,7 +163,7 @@ impl LocalQueue {
         Err(Place { queue: Arc::clone(self), key: key.clone(), called })
     }
 
-    fn turn_of(self: &Arc<Self>, key: &Key, pause: Pause) -> Turn {
+    fn turn_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Turn {
         Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
