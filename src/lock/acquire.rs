@@ -10,7 +10,7 @@ use super::client::Redlock;
 use super::error::{AcquireError, NoAnswer};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
-use super::queue::Turn;
+use super::queue::Admission;
 use super::report::Report;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
@@ -159,7 +159,7 @@ impl Limit {
 struct InLine<'a> {
     client: &'a Redlock,
     claim: &'a LockSpec,
-    turn: &'a Turn,
+    turn: &'a Admission,
     limit: Limit,
     since: DualTimestamp,
     /// For how long others have the lock at most, as far as is known.
@@ -184,7 +184,7 @@ enum Word {
 }
 
 impl<'a> InLine<'a> {
-    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Turn, limit: Limit) -> Self {
+    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Admission, limit: Limit) -> Self {
         Self {
             client,
             claim,
@@ -257,7 +257,7 @@ impl<'a> InLine<'a> {
     }
 }
 
-async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<Turn, AcquireError> {
+async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
     if let Some(turn) = queue.try_turn(&claim.key) {
         return Ok(turn);
@@ -362,7 +362,7 @@ struct Won {
 }
 
 impl Won {
-    fn into_guard(mut self, client: &Redlock, claim: &LockSpec, turn: Turn) -> Guard {
+    fn into_guard(mut self, client: &Redlock, claim: &LockSpec, turn: Admission) -> Guard {
         self.ticket.is_open = false;
         Guard::new(client.clone(), claim, self.ticket.id, Arc::clone(&self.hold), turn)
     }

@@ -13,7 +13,7 @@ use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
 use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
-use super::queue::Turn;
+use super::queue::Admission;
 use super::report::ReleaseReport;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
@@ -70,7 +70,7 @@ impl Guard {
         claim: &LockSpec,
         id: OperationId,
         hold: Arc<SharedLease>,
-        turn: Turn,
+        turn: Admission,
     ) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.hand_to(&hold);

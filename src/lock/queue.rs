@@ -62,7 +62,7 @@ pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
 type Delay = Duration;
 
 /// The right to contend for a key. Dropping it passes it on.
-pub(super) struct Turn {
+pub(super) struct Admission {
     queue: Arc<LocalQueue>,
     key: Key,
     /// False once a lock has taken it over.
@@ -91,7 +91,7 @@ impl LocalQueue {
     }
 
     /// The turn, if nobody else here has it.
-    pub(super) fn try_turn(self: &Arc<Self>, key: &Key) -> Option<Turn> {
+    pub(super) fn try_turn(self: &Arc<Self>, key: &Key) -> Option<Admission> {
         self.begin(&mut self.lock(), key)
     }
 
@@ -111,7 +111,7 @@ impl LocalQueue {
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up, and loses no turn.
-    pub(super) async fn turn(self: &Arc<Self>, key: &Key) -> Turn {
+    pub(super) async fn turn(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
             let mut place = match self.line_up(key) {
                 Ok(turn) => return turn,
@@ -123,7 +123,7 @@ impl LocalQueue {
         }
     }
 
-    fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Turn> {
+    fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Admission> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
                 let KeyQueue::Crowded(crowd) = line.get_mut() else { return None };
@@ -145,7 +145,7 @@ impl LocalQueue {
         Some(turn)
     }
 
-    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Turn, Place> {
+    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Admission, Place> {
         let mut lines = self.lock();
         if let Some(turn) = self.begin(&mut lines, key) {
             return Ok(turn);
@@ -163,8 +163,8 @@ impl LocalQueue {
         Err(Place { queue: Arc::clone(self), key: key.clone(), called })
     }
 
-    fn turn_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Turn {
-        Turn { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
+    fn turn_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
+        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
     fn pass_on(&self, key: &Key) {
@@ -317,7 +317,7 @@ impl QueueHead {
     }
 }
 
-impl Turn {
+impl Admission {
     /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
     pub(super) fn share<T>(&self, look: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut lines = self.queue.lock();
@@ -378,7 +378,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Admission {
     fn drop(&mut self) {
         if self.is_ours {
             self.queue.pass_on(&self.key);

@@ -168,7 +168,7 @@ mod at_random {
 
     use super::*;
 
-    type Waiter = Pin<Box<dyn Future<Output = Turn>>>;
+    type Waiter = Pin<Box<dyn Future<Output = Admission>>>;
 
     #[derive(Clone, Copy, Debug)]
     enum Deed {
@@ -198,7 +198,7 @@ mod at_random {
         fn no_turn_is_lost_and_nobody_is_passed_over(deeds in proptest::collection::vec(deed(), 1..80)) {
             let (queue, _inbox, key) = queue();
             let mut waiting: VecDeque<Waiter> = VecDeque::new();
-            let mut turn: Option<Turn> = None;
+            let mut turn: Option<Admission> = None;
             for deed in deeds {
                 match deed {
                     Deed::Come => {
