@@ -75,7 +75,7 @@ pub(super) struct Admission {
 }
 
 /// A place among the tasks. Dropping it gives the place up, also in the very moment the turn comes.
-struct Place {
+struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
     called: oneshot::Receiver<Delay>,
@@ -145,7 +145,7 @@ impl LocalQueue {
         Some(turn)
     }
 
-    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Admission, Place> {
+    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
         let mut lines = self.lock();
         if let Some(turn) = self.begin(&mut lines, key) {
             return Ok(turn);
@@ -160,7 +160,7 @@ impl LocalQueue {
             }
             waiting.push_back(call);
         }
-        Err(Place { queue: Arc::clone(self), key: key.clone(), called })
+        Err(Waiter { queue: Arc::clone(self), key: key.clone(), called })
     }
 
     fn turn_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
@@ -386,7 +386,7 @@ impl Drop for Admission {
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.called.close();
         // Called between the last look and now: whoever is next must not wait for us.
