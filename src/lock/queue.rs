@@ -183,7 +183,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let line = place.get_mut();
     let now = now();
     if let KeyQueue::Crowded(crowd) = line {
-        let pause = if crowd.head.streak_since.elapsed(now) < STREAK {
+        let pause = if crowd.head.streak_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
             // The key never looks free to clients that know nothing of lines while it goes round in here. Now
@@ -397,7 +397,7 @@ impl Drop for Waiter {
 }
 
 /// How long a key may go from task to task before clients that know nothing of lines get their chance.
-const STREAK: Duration = Duration::from_secs(3);
+const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
 /// About how long it is left alone then.
 const PAUSE: Duration = Duration::from_millis(20);
 /// For how long it matters that others want a key that nobody here wants.
