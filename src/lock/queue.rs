@@ -188,7 +188,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         } else {
             // The key never looks free to clients that know nothing of lines while it goes round in here. Now
             // and then it is left alone for a moment, so that their polls find it.
-            PAUSE / 2 + PAUSE.mul_f64(jitter() as f64 / u64::MAX as f64)
+            FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
         while let Some(call) = crowd.waiting.pop_front() {
             if call.send(pause).is_ok() {
@@ -399,7 +399,7 @@ impl Drop for Waiter {
 /// How long a key may go from task to task before clients that know nothing of lines get their chance.
 const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
 /// About how long it is left alone then.
-const PAUSE: Duration = Duration::from_millis(20);
+const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
 /// For how long it matters that others want a key that nobody here wants.
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// From so many keys on, those that nobody wants are cleared away.

@@ -66,7 +66,11 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     }
     drop(first);
     let second = second.now_or_never().expect("its turn");
-    assert!(second.pause >= PAUSE / 2 && second.pause <= PAUSE * 3 / 2, "{:?}", second.pause);
+    assert!(
+        second.pause >= FOREIGN_CLIENT_GAP / 2 && second.pause <= FOREIGN_CLIENT_GAP * 3 / 2,
+        "{:?}",
+        second.pause
+    );
     drop(second);
     assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
 }
