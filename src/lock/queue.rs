@@ -129,7 +129,7 @@ impl LocalQueue {
                 let KeyQueue::Crowded(crowd) = line.get_mut() else { return None };
                 let idle_since = crowd.idle_since.take()?;
                 let now = now();
-                if idle_since.elapsed(now) >= REMEMBERED {
+                if idle_since.elapsed(now) >= IDLE_RETENTION {
                     crowd.head.share = Cohort::default();
                 }
                 crowd.head.streak_since = now.boot();
@@ -213,7 +213,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     *line = KeyQueue::Single(QueueHead::new(head.share));
     line.crowd().idle_since = Some(now.boot());
     if lines.len() >= MANY && lines.len().is_power_of_two() {
-        let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < REMEMBERED;
+        let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
         lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
     }
 }
@@ -401,7 +401,7 @@ const MAX_LOCAL_RUN: Duration = Duration::from_secs(3);
 /// About how long it is left alone then.
 const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
 /// For how long it matters that others want a key that nobody here wants.
-const REMEMBERED: Duration = Duration::from_secs(1);
+const IDLE_RETENTION: Duration = Duration::from_secs(1);
 /// From so many keys on, those that nobody wants are cleared away.
 const MANY: usize = 64;
 
