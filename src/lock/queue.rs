@@ -212,7 +212,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     // Whoever comes back at once must not go before those who were there.
     *line = KeyQueue::Single(QueueHead::new(head.share));
     line.crowd().idle_since = Some(now.boot());
-    if lines.len() >= MANY && lines.len().is_power_of_two() {
+    if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
         lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
     }
@@ -403,7 +403,7 @@ const FOREIGN_CLIENT_GAP: Duration = Duration::from_millis(20);
 /// For how long it matters that others want a key that nobody here wants.
 const IDLE_RETENTION: Duration = Duration::from_secs(1);
 /// From so many keys on, those that nobody wants are cleared away.
-const MANY: usize = 64;
+const PRUNE_THRESHOLD: usize = 64;
 
 #[cfg(test)]
 mod tests;
