@@ -32,7 +32,7 @@ type KeyQueues = HashMap<Key, KeyQueue>;
 /// Locks are held by the thousand, and nobody waits for most of them.
 enum KeyQueue {
     /// Somebody here has the key or tries to get it, and that is all.
-    Single(QueueHead),
+    Uncontended(QueueHead),
     Crowded(Box<ContendedQueue>),
 }
 
@@ -136,7 +136,7 @@ impl LocalQueue {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(KeyQueue::Single(QueueHead::new(Cohort::default())));
+                place.insert(KeyQueue::Uncontended(QueueHead::new(Cohort::default())));
                 true
             }
         };
@@ -210,7 +210,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         return;
     }
     // Whoever comes back at once must not go before those who were there.
-    *line = KeyQueue::Single(QueueHead::new(head.share));
+    *line = KeyQueue::Uncontended(QueueHead::new(head.share));
     line.crowd().idle_since = Some(now.boot());
     if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
@@ -264,14 +264,14 @@ impl QueueListener for QueueEvents {
 impl KeyQueue {
     fn head(&mut self) -> &mut QueueHead {
         match self {
-            Self::Single(head) => head,
+            Self::Uncontended(head) => head,
             Self::Crowded(crowd) => &mut crowd.head,
         }
     }
 
     /// Makes room for more than one.
     fn crowd(&mut self) -> &mut ContendedQueue {
-        if let Self::Single(head) = *self {
+        if let Self::Uncontended(head) = *self {
             let (waiting, owes_call) = (VecDeque::new(), false);
             *self = Self::Crowded(Box::new(ContendedQueue {
                 head,
@@ -283,21 +283,21 @@ impl KeyQueue {
         }
         match self {
             Self::Crowded(crowd) => crowd,
-            Self::Single(_) => unreachable!("it was made a crowd"),
+            Self::Uncontended(_) => unreachable!("it was made a crowd"),
         }
     }
 
     /// How many tasks wait.
     fn waiting(&self) -> usize {
         match self {
-            Self::Single(_) => 0,
+            Self::Uncontended(_) => 0,
             Self::Crowded(crowd) => crowd.waiting.len(),
         }
     }
 
     fn idle_since(&self) -> Option<BootTime> {
         match self {
-            Self::Single(_) => None,
+            Self::Uncontended(_) => None,
             Self::Crowded(crowd) => crowd.idle_since,
         }
     }
