@@ -33,7 +33,7 @@ type KeyQueues = HashMap<Key, KeyQueue>;
 enum KeyQueue {
     /// Somebody here has the key or tries to get it, and that is all.
     Uncontended(QueueHead),
-    Crowded(Box<ContendedQueue>),
+    Contended(Box<ContendedQueue>),
 }
 
 /// What there is to know of every key.
@@ -100,7 +100,7 @@ impl LocalQueue {
     pub(super) fn keeps_turn(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
-        let KeyQueue::Crowded(crowd) = line else { return false };
+        let KeyQueue::Contended(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
         crowd.owes_call = crowd.head.share.next() == NextAction::Acquire && is_waited_for;
         crowd.owes_call
@@ -126,7 +126,7 @@ impl LocalQueue {
     fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Admission> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
-                let KeyQueue::Crowded(crowd) = line.get_mut() else { return None };
+                let KeyQueue::Contended(crowd) = line.get_mut() else { return None };
                 let idle_since = crowd.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
@@ -182,7 +182,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
     let line = place.get_mut();
     let now = now();
-    if let KeyQueue::Crowded(crowd) = line {
+    if let KeyQueue::Contended(crowd) = line {
         let pause = if crowd.head.streak_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
@@ -200,7 +200,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         }
     }
     // Leaving calls the next, if nobody was and the key is free.
-    let owes_call = matches!(line, KeyQueue::Crowded(crowd) if crowd.owes_call);
+    let owes_call = matches!(line, KeyQueue::Contended(crowd) if crowd.owes_call);
     let head = line.head();
     if head.share.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
@@ -265,7 +265,7 @@ impl KeyQueue {
     fn head(&mut self) -> &mut QueueHead {
         match self {
             Self::Uncontended(head) => head,
-            Self::Crowded(crowd) => &mut crowd.head,
+            Self::Contended(crowd) => &mut crowd.head,
         }
     }
 
@@ -273,7 +273,7 @@ impl KeyQueue {
     fn crowd(&mut self) -> &mut ContendedQueue {
         if let Self::Uncontended(head) = *self {
             let (waiting, owes_call) = (VecDeque::new(), false);
-            *self = Self::Crowded(Box::new(ContendedQueue {
+            *self = Self::Contended(Box::new(ContendedQueue {
                 head,
                 owes_call,
                 waiting,
@@ -282,7 +282,7 @@ impl KeyQueue {
             }));
         }
         match self {
-            Self::Crowded(crowd) => crowd,
+            Self::Contended(crowd) => crowd,
             Self::Uncontended(_) => unreachable!("it was made a crowd"),
         }
     }
@@ -291,19 +291,19 @@ impl KeyQueue {
     fn waiting(&self) -> usize {
         match self {
             Self::Uncontended(_) => 0,
-            Self::Crowded(crowd) => crowd.waiting.len(),
+            Self::Contended(crowd) => crowd.waiting.len(),
         }
     }
 
     fn idle_since(&self) -> Option<BootTime> {
         match self {
             Self::Uncontended(_) => None,
-            Self::Crowded(crowd) => crowd.idle_since,
+            Self::Contended(crowd) => crowd.idle_since,
         }
     }
 
     fn ring(&self) {
-        if let Self::Crowded(crowd) = self
+        if let Self::Contended(crowd) = self
             && let Some(bell) = &crowd.bell
         {
             bell.notify_one();
@@ -351,7 +351,7 @@ impl Admission {
             let mut lines = self.queue.lock();
             lines.get_mut(&self.key).is_some_and(|line| {
                 let waiting = line.waiting();
-                if let KeyQueue::Crowded(crowd) = line {
+                if let KeyQueue::Contended(crowd) = line {
                     crowd.owes_call = false;
                 }
                 line.head().share.on_taken(waiting)
