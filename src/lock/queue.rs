@@ -152,7 +152,7 @@ impl LocalQueue {
         }
         let (call, called) = oneshot::channel();
         if let Some(line) = lines.get_mut(key) {
-            let waiting = &mut line.crowd().waiting;
+            let waiting = &mut line.contended().waiting;
             if waiting.len() == waiting.capacity() {
                 // Those who left are cleared away before the line grows: a lock held for long sees many come and go.
                 waiting.retain(|call| !call.is_closed());
@@ -211,7 +211,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     }
     // Whoever comes back at once must not go before those who were there.
     *line = KeyQueue::Uncontended(QueueHead::new(head.share));
-    line.crowd().idle_since = Some(now.boot());
+    line.contended().idle_since = Some(now.boot());
     if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
         lines.retain(|_, line| line.idle_since().is_none_or(is_fresh));
@@ -270,7 +270,7 @@ impl KeyQueue {
     }
 
     /// Makes room for more than one.
-    fn crowd(&mut self) -> &mut ContendedQueue {
+    fn contended(&mut self) -> &mut ContendedQueue {
         if let Self::Uncontended(head) = *self {
             let (waiting, owes_call) = (VecDeque::new(), false);
             *self = Self::Contended(Box::new(ContendedQueue {
@@ -334,7 +334,7 @@ impl Admission {
     pub(super) fn bell(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
-            Some(line) => Arc::clone(line.crowd().bell.get_or_insert_default()),
+            Some(line) => Arc::clone(line.contended().bell.get_or_insert_default()),
             None => Arc::default(),
         }
     }
