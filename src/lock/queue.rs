@@ -232,7 +232,7 @@ impl QueueListener for QueueEvents {
                     let waiting = line.waiting();
                     line.head().share.on_notified(has_others, is_found, waiting);
                     line.head().streak_since = now().boot();
-                    line.ring();
+                    line.wake();
                 }
                 _ => return false,
             },
@@ -244,7 +244,7 @@ impl QueueListener for QueueEvents {
             QueueEvent::QueueLost => {
                 for line in lines.values_mut() {
                     line.head().share.on_queue_lost();
-                    line.ring();
+                    line.wake();
                 }
             }
         }
@@ -254,7 +254,7 @@ impl QueueListener for QueueEvents {
     fn drain(&self) -> Vec<Key> {
         let mut lines = lock(&self.0);
         let stands = lines.iter_mut().filter_map(|(key, line)| {
-            line.ring();
+            line.wake();
             line.head().share.on_idle().then(|| key.clone())
         });
         stands.collect()
@@ -302,7 +302,7 @@ impl KeyQueue {
         }
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         if let Self::Contended(crowd) = self
             && let Some(bell) = &crowd.bell
         {
