@@ -39,7 +39,7 @@ enum KeyQueue {
 /// What there is to know of every key.
 #[derive(Clone, Copy)]
 struct QueueHead {
-    share: Cohort,
+    cohort: Cohort,
     /// Since when the key has gone from task to task in this client without a gap.
     streak_since: BootTime,
 }
@@ -102,7 +102,7 @@ impl LocalQueue {
         let Some(line) = lines.get_mut(key) else { return false };
         let KeyQueue::Contended(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
-        crowd.owes_call = crowd.head.share.next() == NextAction::Acquire && is_waited_for;
+        crowd.owes_call = crowd.head.cohort.next() == NextAction::Acquire && is_waited_for;
         crowd.owes_call
     }
 
@@ -130,7 +130,7 @@ impl LocalQueue {
                 let idle_since = crowd.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
-                    crowd.head.share = Cohort::default();
+                    crowd.head.cohort = Cohort::default();
                 }
                 crowd.head.streak_since = now.boot();
                 false
@@ -202,15 +202,15 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     // Leaving calls the next, if nobody was and the key is free.
     let owes_call = matches!(line, KeyQueue::Contended(crowd) if crowd.owes_call);
     let head = line.head();
-    if head.share.on_idle() || owes_call {
+    if head.cohort.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
     }
-    if !head.share.has_others() {
+    if !head.cohort.has_others() {
         place.remove();
         return;
     }
     // Whoever comes back at once must not go before those who were there.
-    *line = KeyQueue::Uncontended(QueueHead::new(head.share));
+    *line = KeyQueue::Uncontended(QueueHead::new(head.cohort));
     line.contended().idle_since = Some(now.boot());
     if lines.len() >= PRUNE_THRESHOLD && lines.len().is_power_of_two() {
         let is_fresh = |idle_since: BootTime| idle_since.elapsed(now) < IDLE_RETENTION;
@@ -230,7 +230,7 @@ impl QueueListener for QueueEvents {
             QueueEvent::Notified { key, has_others, is_found } => match lines.get_mut(key) {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
-                    line.head().share.on_notified(has_others, is_found, waiting);
+                    line.head().cohort.on_notified(has_others, is_found, waiting);
                     line.head().streak_since = now().boot();
                     line.wake();
                 }
@@ -238,12 +238,12 @@ impl QueueListener for QueueEvents {
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(line) = lines.get_mut(key) {
-                    line.head().share.on_others();
+                    line.head().cohort.on_others();
                 }
             }
             QueueEvent::QueueLost => {
                 for line in lines.values_mut() {
-                    line.head().share.on_queue_lost();
+                    line.head().cohort.on_queue_lost();
                     line.wake();
                 }
             }
@@ -255,7 +255,7 @@ impl QueueListener for QueueEvents {
         let mut lines = lock(&self.0);
         let stands = lines.iter_mut().filter_map(|(key, line)| {
             line.wake();
-            line.head().share.on_idle().then(|| key.clone())
+            line.head().cohort.on_idle().then(|| key.clone())
         });
         stands.collect()
     }
@@ -312,8 +312,8 @@ impl KeyQueue {
 }
 
 impl QueueHead {
-    fn new(share: Cohort) -> Self {
-        Self { share, streak_since: now().boot() }
+    fn new(cohort: Cohort) -> Self {
+        Self { cohort, streak_since: now().boot() }
     }
 }
 
@@ -324,7 +324,7 @@ impl Admission {
         match lines.get_mut(&self.key) {
             Some(line) => {
                 let waiting = line.waiting();
-                look(&mut line.head().share, waiting)
+                look(&mut line.head().cohort, waiting)
             }
             None => look(&mut Cohort::default(), 0),
         }
@@ -354,7 +354,7 @@ impl Admission {
                 if let KeyQueue::Contended(crowd) = line {
                     crowd.owes_call = false;
                 }
-                line.head().share.on_taken(waiting)
+                line.head().cohort.on_taken(waiting)
             })
         };
         if stands {
