@@ -41,7 +41,7 @@ enum KeyQueue {
 struct QueueHead {
     cohort: Cohort,
     /// Since when the key has gone from task to task in this client without a gap.
-    streak_since: BootTime,
+    local_run_since: BootTime,
 }
 
 struct ContendedQueue {
@@ -132,7 +132,7 @@ impl LocalQueue {
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
                     crowd.head.cohort = Cohort::default();
                 }
-                crowd.head.streak_since = now.boot();
+                crowd.head.local_run_since = now.boot();
                 false
             }
             Entry::Vacant(place) => {
@@ -183,7 +183,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let line = place.get_mut();
     let now = now();
     if let KeyQueue::Contended(crowd) = line {
-        let pause = if crowd.head.streak_since.elapsed(now) < MAX_LOCAL_RUN {
+        let pause = if crowd.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
             // The key never looks free to clients that know nothing of lines while it goes round in here. Now
@@ -193,7 +193,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         while let Some(call) = crowd.waiting.pop_front() {
             if call.send(pause).is_ok() {
                 if !pause.is_zero() {
-                    crowd.head.streak_since = now.boot().plus(pause);
+                    crowd.head.local_run_since = now.boot().plus(pause);
                 }
                 return;
             }
@@ -231,7 +231,7 @@ impl QueueListener for QueueEvents {
                 Some(line) if line.idle_since().is_none() => {
                     let waiting = line.waiting();
                     line.head().cohort.on_notified(has_others, is_found, waiting);
-                    line.head().streak_since = now().boot();
+                    line.head().local_run_since = now().boot();
                     line.wake();
                 }
                 _ => return false,
@@ -313,7 +313,7 @@ impl KeyQueue {
 
 impl QueueHead {
     fn new(cohort: Cohort) -> Self {
-        Self { cohort, streak_since: now().boot() }
+        Self { cohort, local_run_since: now().boot() }
     }
 }
 

@@ -62,7 +62,7 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     let (mut second, mut third) = (take(&queue), take(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(line) = queue.lock().get_mut(&key) {
-        line.head().streak_since = now().minus(MAX_LOCAL_RUN).boot();
+        line.head().local_run_since = now().minus(MAX_LOCAL_RUN).boot();
     }
     drop(first);
     let second = second.now_or_never().expect("its turn");
