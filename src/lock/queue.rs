@@ -47,7 +47,7 @@ struct QueueHead {
 struct ContendedQueue {
     head: QueueHead,
     /// Whether the key was given up and nobody called, because the next task here was to take it.
-    owes_call: bool,
+    is_notify_deferred: bool,
     waiting: VecDeque<oneshot::Sender<Delay>>,
     /// Rings when the share has changed under whoever contends.
     bell: Option<Arc<Notify>>,
@@ -102,8 +102,8 @@ impl LocalQueue {
         let Some(line) = lines.get_mut(key) else { return false };
         let KeyQueue::Contended(crowd) = line else { return false };
         let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
-        crowd.owes_call = crowd.head.cohort.next() == NextAction::Acquire && is_waited_for;
-        crowd.owes_call
+        crowd.is_notify_deferred = crowd.head.cohort.next() == NextAction::Acquire && is_waited_for;
+        crowd.is_notify_deferred
     }
 
     /// The turn, when all who came before have had theirs.
@@ -200,7 +200,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
         }
     }
     // Leaving calls the next, if nobody was and the key is free.
-    let owes_call = matches!(line, KeyQueue::Contended(crowd) if crowd.owes_call);
+    let owes_call = matches!(line, KeyQueue::Contended(crowd) if crowd.is_notify_deferred);
     let head = line.head();
     if head.cohort.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
@@ -275,7 +275,7 @@ impl KeyQueue {
             let (waiting, owes_call) = (VecDeque::new(), false);
             *self = Self::Contended(Box::new(ContendedQueue {
                 head,
-                owes_call,
+                is_notify_deferred: owes_call,
                 waiting,
                 bell: None,
                 idle_since: None,
@@ -352,7 +352,7 @@ impl Admission {
             lines.get_mut(&self.key).is_some_and(|line| {
                 let waiting = line.waiting();
                 if let KeyQueue::Contended(crowd) = line {
-                    crowd.owes_call = false;
+                    crowd.is_notify_deferred = false;
                 }
                 line.head().cohort.on_taken(waiting)
             })
