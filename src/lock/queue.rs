@@ -50,7 +50,7 @@ struct ContendedQueue {
     is_notify_deferred: bool,
     waiting: VecDeque<oneshot::Sender<Delay>>,
     /// Rings when the share has changed under whoever contends.
-    bell: Option<Arc<Notify>>,
+    wakeup: Option<Arc<Notify>>,
     /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
     idle_since: Option<BootTime>,
 }
@@ -277,7 +277,7 @@ impl KeyQueue {
                 head,
                 is_notify_deferred: owes_call,
                 waiting,
-                bell: None,
+                wakeup: None,
                 idle_since: None,
             }));
         }
@@ -304,7 +304,7 @@ impl KeyQueue {
 
     fn wake(&self) {
         if let Self::Contended(crowd) = self
-            && let Some(bell) = &crowd.bell
+            && let Some(bell) = &crowd.wakeup
         {
             bell.notify_one();
         }
@@ -334,7 +334,7 @@ impl Admission {
     pub(super) fn bell(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
-            Some(line) => Arc::clone(line.contended().bell.get_or_insert_default()),
+            Some(line) => Arc::clone(line.contended().wakeup.get_or_insert_default()),
             None => Arc::default(),
         }
     }
