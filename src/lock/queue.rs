@@ -97,7 +97,7 @@ impl LocalQueue {
 
     /// Whether the next task here takes the key before those who wait in other processes, so that they are not called
     /// when it is released now.
-    pub(super) fn keeps_turn(&self, key: &Key) -> bool {
+    pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
         let KeyQueue::Contended(crowd) = line else { return false };

@@ -131,10 +131,10 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_turn(&key).expect("the turn");
     turn.on_taken();
-    assert!(!queue.keeps_turn(&key), "nobody here waits: others are called");
+    assert!(!queue.hands_off_locally(&key), "nobody here waits: others are called");
     let mut next = Box::pin(queue.turn(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.keeps_turn(&key));
+    assert!(queue.hands_off_locally(&key));
     drop(next);
     drop(turn);
     assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Dequeue { .. })), "leaving calls the next");
@@ -148,14 +148,14 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.called(&key), "others wait, and two of us are served");
     turn.on_taken();
-    assert!(queue.keeps_turn(&key) && inbox.commands.try_recv().is_err());
+    assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
     let turn = next.now_or_never().expect("the turn");
     let mut again = Box::pin(queue.turn(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
     assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
-    assert!(!queue.keeps_turn(&key), "the others are called");
+    assert!(!queue.hands_off_locally(&key), "the others are called");
     drop(turn);
     assert_eq!(again.now_or_never().expect("the turn").next(), NextAction::Wait);
 }
