@@ -118,7 +118,7 @@ impl LocalQueue {
                 Err(place) => place,
             };
             if let Ok(pause) = (&mut place.called).await {
-                return self.turn_of(key, pause);
+                return self.admission_of(key, pause);
             }
         }
     }
@@ -140,7 +140,7 @@ impl LocalQueue {
                 true
             }
         };
-        let mut turn = self.turn_of(key, Duration::ZERO);
+        let mut turn = self.admission_of(key, Duration::ZERO);
         turn.is_fresh = is_fresh;
         Some(turn)
     }
@@ -163,7 +163,7 @@ impl LocalQueue {
         Err(Waiter { queue: Arc::clone(self), key: key.clone(), called })
     }
 
-    fn turn_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
+    fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
         Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
