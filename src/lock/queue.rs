@@ -113,7 +113,7 @@ impl LocalQueue {
     /// Dropping the future gives the place up, and loses no turn.
     pub(super) async fn turn(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
-            let mut place = match self.line_up(key) {
+            let mut place = match self.enqueue(key) {
                 Ok(turn) => return turn,
                 Err(place) => place,
             };
@@ -145,7 +145,7 @@ impl LocalQueue {
         Some(turn)
     }
 
-    fn line_up(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
+    fn enqueue(self: &Arc<Self>, key: &Key) -> Result<Admission, Waiter> {
         let mut lines = self.lock();
         if let Some(turn) = self.begin(&mut lines, key) {
             return Ok(turn);
