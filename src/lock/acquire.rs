@@ -95,7 +95,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
         let client = &mutex.client;
         is_here(client, &claim)?;
         client.ready().await;
-        let Some(turn) = client.shared.queue.try_turn(&claim.key) else { return Ok(None) };
+        let Some(turn) = client.shared.queue.try_admit(&claim.key) else { return Ok(None) };
         match attempt_past_splits(client, &claim, tenure).await? {
             Ok(won) => {
                 turn.on_taken();
@@ -259,7 +259,7 @@ impl<'a> InLine<'a> {
 
 async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
-    if let Some(turn) = queue.try_turn(&claim.key) {
+    if let Some(turn) = queue.try_admit(&claim.key) {
         return Ok(turn);
     }
     let turn = match limit {

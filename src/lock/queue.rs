@@ -91,7 +91,7 @@ impl LocalQueue {
     }
 
     /// The turn, if nobody else here has it.
-    pub(super) fn try_turn(self: &Arc<Self>, key: &Key) -> Option<Admission> {
+    pub(super) fn try_admit(self: &Arc<Self>, key: &Key) -> Option<Admission> {
         self.begin(&mut self.lock(), key)
     }
 

@@ -84,17 +84,17 @@ fn a_line_in_which_nobody_waits_is_small() {
 #[test]
 fn nobody_jumps_the_line() {
     let (queue, _inbox, key) = queue();
-    let turn = queue.try_turn(&key);
-    assert!(turn.is_some() && queue.try_turn(&key).is_none());
+    let turn = queue.try_admit(&key);
+    assert!(turn.is_some() && queue.try_admit(&key).is_none());
     drop(turn);
-    assert!(queue.try_turn(&key).is_some());
+    assert!(queue.try_admit(&key).is_some());
 }
 
 #[tokio::test]
 async fn a_call_that_nobody_here_waits_for_is_refused() {
     let (queue, _inbox, key) = queue();
     assert!(!queue.called(&key));
-    let turn = queue.try_turn(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the turn");
     assert!(queue.called(&key));
     drop(turn);
     assert!(!queue.called(&key), "also where it is remembered that others want the key");
@@ -103,11 +103,11 @@ async fn a_call_that_nobody_here_waits_for_is_refused() {
 #[tokio::test]
 async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_turn(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the turn");
     drop(turn);
     assert!(inbox.commands.try_recv().is_err(), "nobody stood anywhere");
     for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
-        let turn = queue.try_turn(&key).expect("the turn");
+        let turn = queue.try_admit(&key).expect("the turn");
         turn.share(|share, _| share.on_enqueued());
         if is_called {
             assert!(queue.called(&key));
@@ -129,7 +129,7 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
 #[tokio::test]
 async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_turn(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the turn");
     turn.on_taken();
     assert!(!queue.hands_off_locally(&key), "nobody here waits: others are called");
     let mut next = Box::pin(queue.turn(&key));
@@ -143,7 +143,7 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
 #[tokio::test]
 async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     let (queue, mut inbox, key) = queue();
-    let turn = queue.try_turn(&key).expect("the turn");
+    let turn = queue.try_admit(&key).expect("the turn");
     let mut next = Box::pin(queue.turn(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.called(&key), "others wait, and two of us are served");
@@ -247,7 +247,7 @@ mod at_random {
             for mut waiter in waiting {
                 prop_assert!((&mut waiter).now_or_never().is_some(), "every turn that is given up comes to the next");
             }
-            prop_assert!(queue.try_turn(&key).is_some());
+            prop_assert!(queue.try_admit(&key).is_some());
         }
     }
 }
