@@ -263,8 +263,8 @@ async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<A
         return Ok(turn);
     }
     let turn = match limit {
-        Limit::Never => Some(queue.turn(&claim.key).await),
-        Limit::At(end) => timeout(end.since(now()), queue.turn(&claim.key)).await.ok(),
+        Limit::Never => Some(queue.admit(&claim.key).await),
+        Limit::At(end) => timeout(end.since(now()), queue.admit(&claim.key)).await.ok(),
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();

@@ -111,7 +111,7 @@ impl LocalQueue {
     /// # Cancel safety
     ///
     /// Dropping the future gives the place up, and loses no turn.
-    pub(super) async fn turn(self: &Arc<Self>, key: &Key) -> Admission {
+    pub(super) async fn admit(self: &Arc<Self>, key: &Key) -> Admission {
         loop {
             let mut place = match self.enqueue(key) {
                 Ok(turn) => return turn,

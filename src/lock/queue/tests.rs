@@ -23,9 +23,9 @@ impl LocalQueue {
 #[tokio::test]
 async fn tasks_are_served_in_the_order_they_came() {
     let (queue, _inbox, key) = queue();
-    let first = queue.turn(&key).await;
-    let mut second = Box::pin(queue.turn(&key));
-    let mut third = Box::pin(queue.turn(&key));
+    let first = queue.admit(&key).await;
+    let mut second = Box::pin(queue.admit(&key));
+    let mut third = Box::pin(queue.admit(&key));
     assert!((&mut second).now_or_never().is_none());
     assert!((&mut third).now_or_never().is_none());
     drop(first);
@@ -39,9 +39,9 @@ async fn tasks_are_served_in_the_order_they_came() {
 #[tokio::test]
 async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
     let (queue, _inbox, key) = queue();
-    let first = queue.turn(&key).await;
-    let mut leaver = Box::pin(queue.turn(&key));
-    let mut next = Box::pin(queue.turn(&key));
+    let first = queue.admit(&key).await;
+    let mut leaver = Box::pin(queue.admit(&key));
+    let mut next = Box::pin(queue.admit(&key));
     assert!((&mut leaver).now_or_never().is_none());
     assert!((&mut next).now_or_never().is_none());
     drop(first);
@@ -55,10 +55,10 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     let take = |queue: &Arc<LocalQueue>| {
         Box::pin({
             let (queue, key) = (Arc::clone(queue), key.clone());
-            async move { queue.turn(&key).await }
+            async move { queue.admit(&key).await }
         })
     };
-    let first = queue.turn(&key).await;
+    let first = queue.admit(&key).await;
     let (mut second, mut third) = (take(&queue), take(&queue));
     assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
     if let Some(line) = queue.lock().get_mut(&key) {
@@ -132,7 +132,7 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
     let turn = queue.try_admit(&key).expect("the turn");
     turn.on_taken();
     assert!(!queue.hands_off_locally(&key), "nobody here waits: others are called");
-    let mut next = Box::pin(queue.turn(&key));
+    let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.hands_off_locally(&key));
     drop(next);
@@ -144,14 +144,14 @@ async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good(
 async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_admit(&key).expect("the turn");
-    let mut next = Box::pin(queue.turn(&key));
+    let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
     assert!(queue.called(&key), "others wait, and two of us are served");
     turn.on_taken();
     assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
     let turn = next.now_or_never().expect("the turn");
-    let mut again = Box::pin(queue.turn(&key));
+    let mut again = Box::pin(queue.admit(&key));
     assert!((&mut again).now_or_never().is_none());
     turn.on_taken();
     assert!(matches!(inbox.commands.try_recv(), Ok(DriverCommand::Enqueue { .. })));
@@ -207,7 +207,7 @@ mod at_random {
                 match deed {
                     Deed::Come => {
                         let (queue, key) = (queue.clone(), key.clone());
-                        let mut waiter: Waiter = Box::pin(async move { queue.turn(&key).await });
+                        let mut waiter: Waiter = Box::pin(async move { queue.admit(&key).await });
                         match (&mut waiter).now_or_never() {
                             Some(got) => {
                                 prop_assert!(turn.is_none() && waiting.is_empty(), "one came and went first");
