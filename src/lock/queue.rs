@@ -167,7 +167,7 @@ impl LocalQueue {
         Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
     }
 
-    fn pass_on(&self, key: &Key) {
+    fn release_admission(&self, key: &Key) {
         pass_on(&self.lines, &self.orders, key);
     }
 
@@ -381,7 +381,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.is_ours {
-            self.queue.pass_on(&self.key);
+            self.queue.release_admission(&self.key);
         }
     }
 }
@@ -391,7 +391,7 @@ impl Drop for Waiter {
         self.called.close();
         // Called between the last look and now: whoever is next must not wait for us.
         if self.called.try_recv().is_ok() {
-            self.queue.pass_on(&self.key);
+            self.queue.release_admission(&self.key);
         }
     }
 }
