@@ -21,7 +21,7 @@ use quorlock_proto::time::BootTime;
 /// The lines of waiting tasks, one for each key that somebody here has or wants.
 pub(super) struct LocalQueue {
     /// Shared with the ear.
-    lines: Arc<Mutex<KeyQueues>>,
+    queues: Arc<Mutex<KeyQueues>>,
     orders: CommandSender,
     /// For locks that have a turn.
     turns: Arc<AdmissionReturn>,
@@ -87,7 +87,7 @@ impl LocalQueue {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
         let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
-        (Arc::new(Self { lines: Arc::clone(&lines), orders, turns }), QueueEvents(lines))
+        (Arc::new(Self { queues: Arc::clone(&lines), orders, turns }), QueueEvents(lines))
     }
 
     /// The turn, if nobody else here has it.
@@ -168,11 +168,11 @@ impl LocalQueue {
     }
 
     fn release_admission(&self, key: &Key) {
-        pass_on(&self.lines, &self.orders, key);
+        pass_on(&self.queues, &self.orders, key);
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyQueues> {
-        lock(&self.lines)
+        lock(&self.queues)
     }
 }
 

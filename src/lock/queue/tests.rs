@@ -12,7 +12,7 @@ fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
 
 impl LocalQueue {
     fn called(&self, key: &Key) -> bool {
-        QueueEvents(Arc::clone(&self.lines)).on_event(QueueEvent::Notified {
+        QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
             is_found: false,
@@ -238,7 +238,7 @@ mod at_random {
                             1 => QueueEvent::HasOtherWaiters(&key),
                             _ => QueueEvent::QueueLost,
                         };
-                        QueueEvents(Arc::clone(&queue.lines)).on_event(heard);
+                        QueueEvents(Arc::clone(&queue.queues)).on_event(heard);
                     }
                     Deed::Leave(_) | Deed::Look => {}
                 }
