@@ -22,7 +22,7 @@ use quorlock_proto::time::BootTime;
 pub(super) struct LocalQueue {
     /// Shared with the ear.
     queues: Arc<Mutex<KeyQueues>>,
-    orders: CommandSender,
+    commands: CommandSender,
     /// For locks that have a turn.
     turns: Arc<AdmissionReturn>,
 }
@@ -87,7 +87,7 @@ impl LocalQueue {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
         let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
-        (Arc::new(Self { queues: Arc::clone(&lines), orders, turns }), QueueEvents(lines))
+        (Arc::new(Self { queues: Arc::clone(&lines), commands: orders, turns }), QueueEvents(lines))
     }
 
     /// The turn, if nobody else here has it.
@@ -168,7 +168,7 @@ impl LocalQueue {
     }
 
     fn release_admission(&self, key: &Key) {
-        pass_on(&self.queues, &self.orders, key);
+        pass_on(&self.queues, &self.commands, key);
     }
 
     fn lock(&self) -> MutexGuard<'_, KeyQueues> {
@@ -358,10 +358,10 @@ impl Admission {
             })
         };
         if stands {
-            let (id, key) = (self.queue.orders.id(), self.key.clone());
+            let (id, key) = (self.queue.commands.id(), self.key.clone());
             // Whoever waits asks again, so the answer does not matter.
             let (reply, _) = oneshot::channel();
-            self.queue.orders.send(DriverCommand::Enqueue {
+            self.queue.commands.send(DriverCommand::Enqueue {
                 id,
                 key,
                 waited: Duration::ZERO,
