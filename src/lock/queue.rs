@@ -24,7 +24,7 @@ pub(super) struct LocalQueue {
     queues: Arc<Mutex<KeyQueues>>,
     commands: CommandSender,
     /// For locks that have a turn.
-    turns: Arc<AdmissionReturn>,
+    admission_return: Arc<AdmissionReturn>,
 }
 
 type KeyQueues = HashMap<Key, KeyQueue>;
@@ -87,7 +87,10 @@ impl LocalQueue {
         let lines = Arc::default();
         let ours = (Arc::clone(&lines), orders.clone());
         let turns = Arc::new(AdmissionReturn::new(move |key| pass_on(&ours.0, &ours.1, key)));
-        (Arc::new(Self { queues: Arc::clone(&lines), commands: orders, turns }), QueueEvents(lines))
+        (
+            Arc::new(Self { queues: Arc::clone(&lines), commands: orders, admission_return: turns }),
+            QueueEvents(lines),
+        )
     }
 
     /// The turn, if nobody else here has it.
@@ -374,7 +377,7 @@ impl Admission {
     /// From here on the turn goes with the lock, and is passed on when the lock is over.
     pub(super) fn hand_to(mut self, hold: &SharedLease) {
         self.is_ours = false;
-        hold.attach_admission(Arc::clone(&self.queue.turns));
+        hold.attach_admission(Arc::clone(&self.queue.admission_return));
     }
 }
 
