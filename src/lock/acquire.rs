@@ -45,7 +45,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             };
             let reaction = line.trust.on_end_of_wait(word == Word::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
-                turn.share(|share, _| share.on_false_notification());
+                turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
@@ -65,7 +65,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 }
                 Err(refusal) => refusal,
             };
-            let was_called = turn.share(|share, _| share.on_refused());
+            let was_called = turn.cohort(|share, _| share.on_refused());
             let retry_after = match refusal.why {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
@@ -79,7 +79,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             }
             failures += 1;
             let is_taken = matches!(refusal.why, FailureReason::Contended { .. });
-            next = is_taken.then(|| turn.share(|share, _| share.next_after_refusal()));
+            next = is_taken.then(|| turn.cohort(|share, _| share.next_after_refusal()));
         };
         Err(error_of(client, &claim, refusal))
     }
@@ -211,28 +211,28 @@ impl<'a> InLine<'a> {
             let bell = self.turn.bell();
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
-                self.turn.share(|share, _| share.on_enqueued());
+                self.turn.cohort(|share, _| share.on_enqueued());
                 match self.stand().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
-                        self.turn.share(|share, waiting| share.on_free(looks > 0, waiting));
+                        self.turn.cohort(|share, waiting| share.on_free(looks > 0, waiting));
                         return Word::Free;
                     }
                     _ => {
-                        self.turn.share(|share, _| share.on_queue_lost());
+                        self.turn.cohort(|share, _| share.on_queue_lost());
                         return Word::None;
                     }
                 }
                 looks += 1;
             }
-            let patience = self.turn.share(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
+            let patience = self.turn.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return Word::None;
             }
             let doubts_in = self.doubts_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
-                self.turn.share(|share, _| (share.next_after_refusal(), share.was_found()));
+                self.turn.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { Word::Free } else { Word::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.

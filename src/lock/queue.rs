@@ -322,7 +322,7 @@ impl QueueHead {
 
 impl Admission {
     /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
-    pub(super) fn share<T>(&self, look: impl FnOnce(&mut Cohort, usize) -> T) -> T {
+    pub(super) fn cohort<T>(&self, look: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
             Some(line) => {
@@ -344,7 +344,7 @@ impl Admission {
 
     /// What to do before the first attempt.
     pub(super) fn next(&self) -> NextAction {
-        if self.is_fresh { NextAction::Acquire } else { self.share(|share, _| share.next()) }
+        if self.is_fresh { NextAction::Acquire } else { self.cohort(|share, _| share.next()) }
     }
 
     /// The lock is ours. Where others wait and it will be their turn after this, we stand in line behind them for our

@@ -108,13 +108,13 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
     assert!(inbox.commands.try_recv().is_err(), "nobody stood anywhere");
     for (is_called, is_refused) in [(false, false), (true, false), (true, true)] {
         let turn = queue.try_admit(&key).expect("the turn");
-        turn.share(|share, _| share.on_enqueued());
+        turn.cohort(|share, _| share.on_enqueued());
         if is_called {
             assert!(queue.called(&key));
         }
         if is_refused {
             assert!(
-                turn.share(|share, _| share.on_refused()),
+                turn.cohort(|share, _| share.on_refused()),
                 "the call came to nothing, and is the next one's"
             );
         }
