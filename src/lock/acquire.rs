@@ -208,7 +208,7 @@ impl<'a> InLine<'a> {
     async fn wait(&mut self, mut next: NextAction) -> Word {
         let (mut looks, mut word) = (0, Word::Free);
         while next != NextAction::Acquire {
-            let bell = self.turn.bell();
+            let bell = self.turn.wakeup();
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
                 self.turn.cohort(|share, _| share.on_enqueued());

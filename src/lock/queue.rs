@@ -334,7 +334,7 @@ impl Admission {
     }
 
     /// Rings when the share has changed.
-    pub(super) fn bell(&self) -> Arc<Notify> {
+    pub(super) fn wakeup(&self) -> Arc<Notify> {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
             Some(line) => Arc::clone(line.contended().wakeup.get_or_insert_default()),
