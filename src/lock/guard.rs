@@ -73,7 +73,7 @@ impl Guard {
         turn: Admission,
     ) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
-        turn.hand_to(&hold);
+        turn.attach_to(&hold);
         let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;
         Self { client, held: Held { hold }, id, patience_nanos }
     }

@@ -375,7 +375,7 @@ impl Admission {
     }
 
     /// From here on the turn goes with the lock, and is passed on when the lock is over.
-    pub(super) fn hand_to(mut self, hold: &SharedLease) {
+    pub(super) fn attach_to(mut self, hold: &SharedLease) {
         self.is_ours = false;
         hold.attach_admission(Arc::clone(&self.queue.admission_return));
     }
