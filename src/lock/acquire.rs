@@ -34,7 +34,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
         client.ready().await;
         let turn = take_turn(client, &claim, limit).await?;
-        limit.pause(turn.pause).await;
+        limit.pause(turn.delay).await;
         let mut line = InLine::new(client, &claim, &turn, limit);
         let mut next = Some(turn.next());
         let mut failures = 0;

@@ -68,7 +68,7 @@ pub(super) struct Admission {
     /// False once a lock has taken it over.
     is_ours: bool,
     /// How long to hold back before the first attempt, to let in those who know nothing of lines.
-    pub(super) pause: Delay,
+    pub(super) delay: Delay,
     /// Whether nothing was known of the key when this began, so that there is nothing to look at before the first
     /// attempt.
     is_fresh: bool,
@@ -167,7 +167,7 @@ impl LocalQueue {
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
-        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, pause, is_fresh: false }
+        Admission { queue: Arc::clone(self), key: key.clone(), is_ours: true, delay: pause, is_fresh: false }
     }
 
     fn release_admission(&self, key: &Key) {

@@ -67,12 +67,12 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
     drop(first);
     let second = second.now_or_never().expect("its turn");
     assert!(
-        second.pause >= FOREIGN_CLIENT_GAP / 2 && second.pause <= FOREIGN_CLIENT_GAP * 3 / 2,
+        second.delay >= FOREIGN_CLIENT_GAP / 2 && second.delay <= FOREIGN_CLIENT_GAP * 3 / 2,
         "{:?}",
-        second.pause
+        second.delay
     );
     drop(second);
-    assert!(third.now_or_never().expect("its turn").pause.is_zero(), "and then it goes on as before");
+    assert!(third.now_or_never().expect("its turn").delay.is_zero(), "and then it goes on as before");
 }
 
 #[cfg(target_pointer_width = "64")]
