@@ -78,7 +78,7 @@ pub(super) struct Admission {
 struct Waiter {
     queue: Arc<LocalQueue>,
     key: Key,
-    called: oneshot::Receiver<Delay>,
+    admitted: oneshot::Receiver<Delay>,
 }
 
 impl LocalQueue {
@@ -120,7 +120,7 @@ impl LocalQueue {
                 Ok(turn) => return turn,
                 Err(place) => place,
             };
-            if let Ok(pause) = (&mut place.called).await {
+            if let Ok(pause) = (&mut place.admitted).await {
                 return self.admission_of(key, pause);
             }
         }
@@ -163,7 +163,7 @@ impl LocalQueue {
             }
             waiting.push_back(call);
         }
-        Err(Waiter { queue: Arc::clone(self), key: key.clone(), called })
+        Err(Waiter { queue: Arc::clone(self), key: key.clone(), admitted: called })
     }
 
     fn admission_of(self: &Arc<Self>, key: &Key, pause: Delay) -> Admission {
@@ -391,9 +391,9 @@ impl Drop for Admission {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.called.close();
+        self.admitted.close();
         // Called between the last look and now: whoever is next must not wait for us.
-        if self.called.try_recv().is_ok() {
+        if self.admitted.try_recv().is_ok() {
             self.queue.release_admission(&self.key);
         }
     }
