@@ -28,7 +28,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     let (claim, tenure) = mutex.claim(true)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
-        let limit = Limit::of(mutex.wait);
+        let limit = WaitLimit::of(mutex.wait);
         let client = &mutex.client;
         is_here(client, &claim)?;
         // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
@@ -111,12 +111,12 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
 
 /// Until when a caller keeps trying.
 #[derive(Clone, Copy)]
-enum Limit {
+enum WaitLimit {
     Never,
     At(DualTimestamp),
 }
 
-impl Limit {
+impl WaitLimit {
     fn of(wait: Wait) -> Self {
         match wait {
             Wait::No => Self::At(now()),
@@ -160,7 +160,7 @@ struct InLine<'a> {
     client: &'a Redlock,
     claim: &'a LockSpec,
     turn: &'a Admission,
-    limit: Limit,
+    limit: WaitLimit,
     since: DualTimestamp,
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
@@ -184,7 +184,7 @@ enum Word {
 }
 
 impl<'a> InLine<'a> {
-    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Admission, limit: Limit) -> Self {
+    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Admission, limit: WaitLimit) -> Self {
         Self {
             client,
             claim,
@@ -257,14 +257,14 @@ impl<'a> InLine<'a> {
     }
 }
 
-async fn take_turn(client: &Redlock, claim: &LockSpec, limit: Limit) -> Result<Admission, AcquireError> {
+async fn take_turn(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
     if let Some(turn) = queue.try_admit(&claim.key) {
         return Ok(turn);
     }
     let turn = match limit {
-        Limit::Never => Some(queue.admit(&claim.key).await),
-        Limit::At(end) => timeout(end.since(now()), queue.admit(&claim.key)).await.ok(),
+        WaitLimit::Never => Some(queue.admit(&claim.key).await),
+        WaitLimit::At(end) => timeout(end.since(now()), queue.admit(&claim.key)).await.ok(),
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();
@@ -301,7 +301,7 @@ async fn last_attempt(
     claim: &LockSpec,
     tenure: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let patience = Limit::At(now().plus(claim.terms.attempt_timeout()));
+    let patience = WaitLimit::At(now().plus(claim.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
