@@ -35,7 +35,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         client.ready().await;
         let turn = take_turn(client, &claim, limit).await?;
         limit.pause(turn.delay).await;
-        let mut line = InLine::new(client, &claim, &turn, limit);
+        let mut line = QueueWait::new(client, &claim, &turn, limit);
         let mut next = Some(turn.next());
         let mut failures = 0;
         let refusal = loop {
@@ -156,7 +156,7 @@ impl WaitLimit {
 }
 
 /// A contender who waits for its turn among processes.
-struct InLine<'a> {
+struct QueueWait<'a> {
     client: &'a Redlock,
     claim: &'a LockSpec,
     turn: &'a Admission,
@@ -183,7 +183,7 @@ enum Word {
     None,
 }
 
-impl<'a> InLine<'a> {
+impl<'a> QueueWait<'a> {
     fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Admission, limit: WaitLimit) -> Self {
         Self {
             client,
