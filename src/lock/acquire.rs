@@ -41,19 +41,20 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         let refusal = loop {
             let word = match next {
                 Some(next) => line.wait(next).await,
-                None => Word::None,
+                None => WaitResult::None,
             };
-            let reaction = line.trust.on_end_of_wait(word == Word::Free);
+            let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
                 turn.cohort(|share, _| share.on_false_notification());
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == Word::None || reaction != Reaction::Believe {
+            if word == WaitResult::None || reaction != Reaction::Believe {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
-            let claim = LockSpec { want_holder_ttl: word == Word::None || limit.is_over(), ..claim.clone() };
+            let claim =
+                LockSpec { want_holder_ttl: word == WaitResult::None || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait {
                 Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
@@ -172,7 +173,7 @@ struct QueueWait<'a> {
 
 /// What ended a wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum WaitResult {
     /// We were called.
     Called,
     /// Nobody has the lock, or nobody has said so yet.
@@ -205,8 +206,8 @@ impl<'a> QueueWait<'a> {
     }
 
     /// Waits until it makes sense to try, and not past the limit.
-    async fn wait(&mut self, mut next: NextAction) -> Word {
-        let (mut looks, mut word) = (0, Word::Free);
+    async fn wait(&mut self, mut next: NextAction) -> WaitResult {
+        let (mut looks, mut word) = (0, WaitResult::Free);
         while next != NextAction::Acquire {
             let bell = self.turn.wakeup();
             if next == NextAction::Enqueue {
@@ -216,28 +217,28 @@ impl<'a> QueueWait<'a> {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
                         self.turn.cohort(|share, waiting| share.on_free(looks > 0, waiting));
-                        return Word::Free;
+                        return WaitResult::Free;
                     }
                     _ => {
                         self.turn.cohort(|share, _| share.on_queue_lost());
-                        return Word::None;
+                        return WaitResult::None;
                     }
                 }
                 looks += 1;
             }
             let patience = self.turn.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
-                return Word::None;
+                return WaitResult::None;
             }
             let doubts_in = self.doubts_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
                 self.turn.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
-            word = if was_found { Word::Free } else { Word::Called };
+            word = if was_found { WaitResult::Free } else { WaitResult::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
                 NextAction::Wait if is_quiet && now().is_due(self.doubts_at) => {
-                    return Word::Doubt;
+                    return WaitResult::Doubt;
                 }
                 // Whoever had the lock may be gone without a word.
                 NextAction::Wait if is_quiet => NextAction::Enqueue,
