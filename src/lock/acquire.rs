@@ -325,7 +325,7 @@ async fn attempt(
     tenure: RenewalPolicy,
     left: Option<Duration>,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let mut ticket = Ticket { client: client.clone(), id: client.shared.orders.id(), is_open: true };
+    let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
     let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
     let answer = client.shared.ask(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
@@ -358,7 +358,7 @@ async fn attempt(
 
 /// A lock that was won and not yet handed over. Dropped, it is undone.
 struct Won {
-    ticket: Ticket,
+    ticket: CancelOnDrop,
     hold: Arc<SharedLease>,
 }
 
@@ -370,13 +370,13 @@ impl Won {
 }
 
 /// An attempt that somebody waits for.
-struct Ticket {
+struct CancelOnDrop {
     client: Redlock,
     id: OperationId,
     is_open: bool,
 }
 
-impl Drop for Ticket {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if self.is_open {
             self.client.shared.orders.send(DriverCommand::Cancel(self.id));
