@@ -33,7 +33,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         is_here(client, &claim)?;
         // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
         client.ready().await;
-        let turn = take_turn(client, &claim, limit).await?;
+        let turn = admission(client, &claim, limit).await?;
         limit.pause(turn.delay).await;
         let mut line = QueueWait::new(client, &claim, &turn, limit);
         let mut next = Some(turn.next());
@@ -258,7 +258,7 @@ impl<'a> QueueWait<'a> {
     }
 }
 
-async fn take_turn(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
+async fn admission(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
     if let Some(turn) = queue.try_admit(&claim.key) {
         return Ok(turn);
