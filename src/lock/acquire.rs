@@ -286,7 +286,7 @@ async fn attempt_past_splits(
     claim: &LockSpec,
     tenure: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    for _ in 0..MOST_SPLITS {
+    for _ in 0..MAX_SPLITS {
         match last_attempt(client, claim, tenure).await? {
             Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
@@ -396,4 +396,4 @@ fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> Acqu
 }
 
 /// How often one who tries once tries again where votes may have been split.
-const MOST_SPLITS: u32 = 2;
+const MAX_SPLITS: u32 = 2;
