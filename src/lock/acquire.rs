@@ -213,7 +213,7 @@ impl<'a> QueueWait<'a> {
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
                 self.turn.cohort(|share, _| share.on_enqueued());
-                match self.stand().await {
+                match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
                         self.turn.cohort(|share, waiting| share.on_free(looks > 0, waiting));
@@ -248,7 +248,7 @@ impl<'a> QueueWait<'a> {
         word
     }
 
-    async fn stand(&self) -> Option<Vote> {
+    async fn enqueue(&self) -> Option<Vote> {
         let (key, waited, is_aside) =
             (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
