@@ -166,7 +166,7 @@ struct QueueWait<'a> {
     /// For how long others have the lock at most, as far as is known.
     retry_after: Option<Duration>,
     /// From when on it tries though the node with the line calls the lock taken.
-    doubts_at: DualTimestamp,
+    distrust_at: DualTimestamp,
     /// Whether the node with the line is believed.
     trust: Trust,
 }
@@ -193,7 +193,7 @@ impl<'a> QueueWait<'a> {
             limit,
             since: now(),
             retry_after: None,
-            doubts_at: now().plus(Trust::at_first(jitter())),
+            distrust_at: now().plus(Trust::at_first(jitter())),
             trust: Trust::default(),
         }
     }
@@ -202,7 +202,7 @@ impl<'a> QueueWait<'a> {
     fn on_refused(&mut self, refused: Refused, retry_after: Option<Duration>) {
         self.retry_after = retry_after;
         let doubts_in = self.trust.on_refused(refused, retry_after, jitter());
-        self.doubts_at = now().plus(doubts_in);
+        self.distrust_at = now().plus(doubts_in);
     }
 
     /// Waits until it makes sense to try, and not past the limit.
@@ -230,14 +230,14 @@ impl<'a> QueueWait<'a> {
             if self.limit.is_over() {
                 return WaitResult::None;
             }
-            let doubts_in = self.doubts_at.since(now());
+            let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
                 self.turn.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { WaitResult::Free } else { WaitResult::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
-                NextAction::Wait if is_quiet && now().is_due(self.doubts_at) => {
+                NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
                     return WaitResult::Doubt;
                 }
                 // Whoever had the lock may be gone without a word.
