@@ -160,7 +160,7 @@ impl WaitLimit {
 struct QueueWait<'a> {
     client: &'a Redlock,
     claim: &'a LockSpec,
-    turn: &'a Admission,
+    admission: &'a Admission,
     limit: WaitLimit,
     since: DualTimestamp,
     /// For how long others have the lock at most, as far as is known.
@@ -185,11 +185,11 @@ enum WaitResult {
 }
 
 impl<'a> QueueWait<'a> {
-    fn new(client: &'a Redlock, claim: &'a LockSpec, turn: &'a Admission, limit: WaitLimit) -> Self {
+    fn new(client: &'a Redlock, claim: &'a LockSpec, admission: &'a Admission, limit: WaitLimit) -> Self {
         Self {
             client,
             claim,
-            turn,
+            admission,
             limit,
             since: now(),
             retry_after: None,
@@ -209,31 +209,32 @@ impl<'a> QueueWait<'a> {
     async fn wait(&mut self, mut next: NextAction) -> WaitResult {
         let (mut looks, mut word) = (0, WaitResult::Free);
         while next != NextAction::Acquire {
-            let bell = self.turn.wakeup();
+            let bell = self.admission.wakeup();
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
-                self.turn.cohort(|share, _| share.on_enqueued());
+                self.admission.cohort(|share, _| share.on_enqueued());
                 match self.enqueue().await {
                     Some(Vote::HeldByOther { remaining }) => self.retry_after = remaining,
                     Some(Vote::NotHeld) => {
-                        self.turn.cohort(|share, waiting| share.on_free(looks > 0, waiting));
+                        self.admission.cohort(|share, waiting| share.on_free(looks > 0, waiting));
                         return WaitResult::Free;
                     }
                     _ => {
-                        self.turn.cohort(|share, _| share.on_queue_lost());
+                        self.admission.cohort(|share, _| share.on_queue_lost());
                         return WaitResult::None;
                     }
                 }
                 looks += 1;
             }
-            let patience = self.turn.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
+            let patience =
+                self.admission.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
                 return WaitResult::None;
             }
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
-                self.turn.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
+                self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { WaitResult::Free } else { WaitResult::Called };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
