@@ -175,7 +175,7 @@ struct QueueWait<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WaitResult {
     /// We were called.
-    Called,
+    Notified,
     /// Nobody has the lock, or nobody has said so yet.
     Free,
     /// The node with the line calls it taken, and has for long been the only one to say so.
@@ -235,7 +235,7 @@ impl<'a> QueueWait<'a> {
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
                 self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
-            word = if was_found { WaitResult::Free } else { WaitResult::Called };
+            word = if was_found { WaitResult::Free } else { WaitResult::Notified };
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
                 NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
