@@ -179,7 +179,7 @@ enum WaitResult {
     /// Nobody has the lock, or nobody has said so yet.
     Free,
     /// The node with the line calls it taken, and has for long been the only one to say so.
-    Doubt,
+    Distrusted,
     /// Nothing is known: no node keeps lines, or the time is up.
     None,
 }
@@ -239,7 +239,7 @@ impl<'a> QueueWait<'a> {
             next = match after {
                 // One node may be wrong, and delays an attempt; it prevents none.
                 NextAction::Wait if is_quiet && now().is_due(self.distrust_at) => {
-                    return WaitResult::Doubt;
+                    return WaitResult::Distrusted;
                 }
                 // Whoever had the lock may be gone without a word.
                 NextAction::Wait if is_quiet => NextAction::Enqueue,
