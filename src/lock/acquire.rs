@@ -41,7 +41,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
         let refusal = loop {
             let word = match next {
                 Some(next) => line.wait(next).await,
-                None => WaitResult::None,
+                None => WaitResult::NoQueue,
             };
             let reaction = line.trust.on_end_of_wait(word == WaitResult::Free);
             if reaction == Reaction::StepAside && !limit.is_over() {
@@ -49,12 +49,12 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 next = Some(NextAction::Enqueue);
                 continue;
             }
-            if word == WaitResult::None || reaction != Reaction::Believe {
+            if word == WaitResult::NoQueue || reaction != Reaction::Believe {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
             let claim =
-                LockSpec { want_holder_ttl: word == WaitResult::None || limit.is_over(), ..claim.clone() };
+                LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait {
                 Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
@@ -181,7 +181,7 @@ enum WaitResult {
     /// The node with the line calls it taken, and has for long been the only one to say so.
     Distrusted,
     /// Nothing is known: no node keeps lines, or the time is up.
-    None,
+    NoQueue,
 }
 
 impl<'a> QueueWait<'a> {
@@ -221,7 +221,7 @@ impl<'a> QueueWait<'a> {
                     }
                     _ => {
                         self.admission.cohort(|share, _| share.on_queue_lost());
-                        return WaitResult::None;
+                        return WaitResult::NoQueue;
                     }
                 }
                 looks += 1;
@@ -229,7 +229,7 @@ impl<'a> QueueWait<'a> {
             let patience =
                 self.admission.cohort(|share, _| share.wait_limit(looks, self.retry_after, jitter()));
             if self.limit.is_over() {
-                return WaitResult::None;
+                return WaitResult::NoQueue;
             }
             let doubts_in = self.distrust_at.since(now());
             let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();

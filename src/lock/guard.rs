@@ -222,7 +222,7 @@ impl Held {
     }
 
     /// What to hand to the guarded resource, so that it can refuse the writes of a holder that was paused and has lost
-    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `None` in plain
+    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `NoQueue` in plain
     /// mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {

@@ -129,7 +129,7 @@ impl Mutex {
         super::acquire::acquire(&self).await
     }
 
-    /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
+    /// Tries to take the lock, once: `NoQueue` if others have it, or if another task of this client has it or waits
     /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
     /// servers close them, it waits for the next dial of these nodes, within its [`patience`](Self::patience).
     ///
