@@ -144,7 +144,7 @@ impl WaitLimit {
     }
 
     /// Waits for the bell, for this span at most and not past the end.
-    async fn listen(self, bell: &Notify, span: Duration) -> Result<(), Elapsed> {
+    async fn wait_for_wakeup(self, bell: &Notify, span: Duration) -> Result<(), Elapsed> {
         timeout(self.cut(span), bell.notified()).await
     }
 
@@ -232,7 +232,7 @@ impl<'a> QueueWait<'a> {
                 return WaitResult::NoQueue;
             }
             let doubts_in = self.distrust_at.since(now());
-            let is_quiet = self.limit.listen(&bell, patience.min(doubts_in)).await.is_err();
+            let is_quiet = self.limit.wait_for_wakeup(&bell, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
                 self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };
