@@ -52,7 +52,7 @@
 //! The nonce covers what is left: should a number ever come twice, two holders cannot both write with it. A resource that
 //! has seen a larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
 //!
-//! *Numbers are forgotten, in order.* A node drops the number of a name [`keep_fences`](crate::Builder::keep_fences) (an
+//! *Numbers are forgotten, in order.* A node drops the number of a name [`keep_fences`](crate::RedlockBuilder::keep_fences) (an
 //! hour) after its last lock. That is a term of the lock cluster, which no client shortens. A node without a number goes on
 //! from its **own** clock, which has passed the old number by then. Where it has not, because the number came from a clock
 //! hours ahead, the node goes on from the largest such number of any name, which it keeps for good. So how far clocks are
@@ -87,7 +87,7 @@
 //! |---|---|---|
 //! | every client of the name uses the same nodes, database, quorum and longest ttl, and an address is one server | two configurations; a DNS name, a service or a virtual IP with two servers behind it, or one that moves to a blank server while the old one lives on | each node remembers its cluster and serves no other; a differing client gets an error (unless its list, or what is behind its addresses, shares q nodes and is blank elsewhere: see below) |
 //! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
-//! | clocks differ in speed by less than the [drift](crate::Builder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
+//! | clocks differ in speed by less than the [drift](crate::RedlockBuilder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
 //! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left. A step of less than 20 ms is not seen: for a ttl below 2.7 s it may be more than the drift allows |
 //! | the client's own clock goes on | a virtual machine of the *client* that is paused, or moved, without its wall clock being set forward at once | both clocks of the client stood still, so [`is_valid`](crate::HeldByOther::is_valid) itself says yes after the resume, until the next answer shows that all nodes have gone on: a third of the ttl and a round trip at most. Only the resource can refuse such a holder: fencing |
 //! | one process has the guard | a `fork` | a guard in the child of a fork is of no use: see [`Guard`](crate::Guard) |
@@ -108,7 +108,7 @@
 //! | 7 | 4 | 3 | 0 | 3 |
 //! | 7 | 5 | 2 | 2 | 4 |
 //!
-//! A super-majority ([`Builder::quorum`](crate::Builder::quorum)) costs availability and buys safety without any
+//! A super-majority ([`RedlockBuilder::quorum`](crate::RedlockBuilder::quorum)) costs availability and buys safety without any
 //! guard or clock; an even N costs availability and buys nothing.
 //!
 //! # A lock stands on all nodes
@@ -139,7 +139,7 @@
 //! flushed, and whether it evicts. So a node that evicted is on probation once it has stopped, although `CONFIG RESETSTAT` hides
 //! the count, if any client met it meanwhile; and a marker that comes back with old data does not fit.
 //!
-//! Probation begins with whoever meets the node first, also if it only looks ([`Builder::look_only`](crate::Builder::look_only),
+//! Probation begins with whoever meets the node first, also if it only looks ([`RedlockBuilder::look_only`](crate::RedlockBuilder::look_only),
 //! `quorlock doctor`). When it ends, holders that met the node about as soon as others come back to it a little sooner than it votes for those who
 //! ask for a lock (a sixtieth of the longest ttl, at least 100 ms).
 //!

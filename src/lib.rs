@@ -51,7 +51,7 @@
 //! ```
 //!
 //! [`Mutex::run`] does just that. Where the runtime itself may be blocked for long, build the client with
-//! [`dedicated_thread`](Builder::dedicated_thread), so that renewals go on. Such a client also works without a Tokio
+//! [`dedicated_thread`](RedlockBuilder::dedicated_thread), so that renewals go on. Such a client also works without a Tokio
 //! runtime, on any executor.
 //!
 //! A lock whose keys were stolen or deleted is told lost at the next renewal, or else at the release:
@@ -67,9 +67,9 @@
 //! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
 //! - Where a second holder would damage data, hand [`fencing_token`](HeldByOther::fencing_token) to the resource with every
 //!   write, and let it refuse smaller ones.
-//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](Builder::longest_ttl). So a
-//!   *new* cluster votes only after that, unless it is declared fresh once: [`Builder::init`], `quorlock init`.
-//! - [`Builder::plain`] does without all that: the textbook's `SET NX PX`.
+//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](RedlockBuilder::longest_ttl). So a
+//!   *new* cluster votes only after that, unless it is declared fresh once: [`RedlockBuilder::init`], `quorlock init`.
+//! - [`RedlockBuilder::plain`] does without all that: the textbook's `SET NX PX`.
 //!
 //! # Features
 //!

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::{
-    AcquireError, Builder, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError,
-    InspectError, Invalid, Lost, Mutex, ParseFencingTokenError, Redlock, ReleaseError, RunError,
+    AcquireError, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError, InspectError,
+    Invalid, Lost, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
     ShutdownError,
 };
 
@@ -20,7 +20,7 @@ fn sendable<T: Send>(value: T) -> T {
 /// Said once for all: what may cross threads, and what an error can be boxed as.
 const _: () = {
     handle::<Redlock>();
-    handle::<Builder>();
+    handle::<RedlockBuilder>();
     handle::<Mutex>();
     handle::<Held>();
     handle::<FencingToken>();
@@ -41,7 +41,7 @@ const _: () = {
 
 /// Never called: it compiles only if every future can be spawned.
 #[allow(dead_code)]
-fn every_future_is_send(builder: Builder, redlock: &Redlock, guard: Guard) {
+fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard) {
     let span = Duration::from_secs(1);
     drop(sendable(builder.clone().init(false)));
     drop(sendable(builder.connect()));
@@ -80,7 +80,7 @@ async fn no_client_and_no_lock_shows_a_password() {
 
 /// The builder refuses this, saying all of these words.
 #[track_caller]
-fn check_refused(builder: Builder, words: &[&str]) {
+fn check_refused(builder: RedlockBuilder, words: &[&str]) {
     let checked = builder.check();
     match builder.lazy() {
         Err(ConnectError::Invalid(invalid)) => {
@@ -101,7 +101,7 @@ fn check_words<T: ToString + Debug>(refusal: &T, words: &[&str]) {
     assert!(!text.contains("sesame"), "{text:?} shows a password");
 }
 
-fn nodes(count: usize) -> Builder {
+fn nodes(count: usize) -> RedlockBuilder {
     Redlock::builder().nodes((0..count).map(|place| format!("redis://127.0.0.1:{}", place + 1)))
 }
 
@@ -166,7 +166,7 @@ async fn a_url_must_be_one() {
 #[test]
 fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
     assert_eq!(nodes(3).check(), Ok(()));
-    let option = |builder: Builder| builder.check().expect_err("refused").option();
+    let option = |builder: RedlockBuilder| builder.check().expect_err("refused").option();
     let hour = Duration::from_secs(3601);
     let options = [
         (nodes(0), "nodes"),
@@ -367,12 +367,12 @@ const SPANS: [Duration; 6] = [
 
 #[tokio::test]
 async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
-    let setters: [fn(Builder, Duration) -> Builder; 5] = [
-        Builder::longest_ttl,
-        Builder::keep_fences,
-        Builder::node_timeout,
-        Builder::connect_timeout,
-        Builder::startup_timeout,
+    let setters: [fn(RedlockBuilder, Duration) -> RedlockBuilder; 5] = [
+        RedlockBuilder::longest_ttl,
+        RedlockBuilder::keep_fences,
+        RedlockBuilder::node_timeout,
+        RedlockBuilder::connect_timeout,
+        RedlockBuilder::startup_timeout,
     ];
     let mut taken = 0;
     for set in setters {

@@ -28,7 +28,7 @@ use quorlock_proto::membership::Membership;
 /// Sets up a client. Begin with [`Redlock::builder`].
 #[derive(Clone)]
 #[must_use = "a client is made by `connect` or `lazy`"]
-pub struct Builder {
+pub struct RedlockBuilder {
     nodes: Vec<String>,
     login: Login,
     #[cfg(feature = "tls-rustls")]
@@ -56,7 +56,7 @@ enum Redials {
     Never,
 }
 
-impl Builder {
+impl RedlockBuilder {
     pub(super) fn new() -> Self {
         Self {
             nodes: Vec::new(),
@@ -293,7 +293,7 @@ impl Builder {
     }
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for RedlockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may have passwords in them; nothing of them is shown.
         f.debug_struct("Builder").field("nodes", &self.nodes.len()).finish_non_exhaustive()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::builder::Builder;
+use super::builder::RedlockBuilder;
 use super::error::{Invalid, NoAnswer, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
@@ -64,9 +64,9 @@ pub(super) struct Shared {
 }
 
 impl Redlock {
-    /// Begins a client: name its nodes, then [`connect`](Builder::connect).
-    pub fn builder() -> Builder {
-        Builder::new()
+    /// Begins a client: name its nodes, then [`connect`](RedlockBuilder::connect).
+    pub fn builder() -> RedlockBuilder {
+        RedlockBuilder::new()
     }
 
     /// A lock of this name, to be set up further and then acquired.

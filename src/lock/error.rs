@@ -39,7 +39,7 @@ impl Invalid {
         Self { option: Some(option), ..self }
     }
 
-    /// The method of [`Builder`](crate::Builder) or [`Mutex`](crate::Mutex) whose value cannot work, such as `quorum` or `ttl`,
+    /// The method of [`RedlockBuilder`](crate::RedlockBuilder) or [`Mutex`](crate::Mutex) whose value cannot work, such as `quorum` or `ttl`,
     /// if it is about one. It is `name` for the name of a lock, and `tls_client_key` for the key that was given to
     /// `tls_client_certificate`.
     #[must_use]
@@ -171,7 +171,7 @@ pub enum AcquireError {
         report: Report,
     },
     /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
-    /// again when it cannot matter any more. A cluster that is new can be declared so: [`Builder::init`](super::Builder::init),
+    /// again when it cannot matter any more. A cluster that is new can be declared so: [`RedlockBuilder::init`](super::RedlockBuilder::init),
     /// `quorlock init`.
     #[error("{}: too many nodes are on probation: {report}", lock(key))]
     OnProbation {

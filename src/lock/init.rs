@@ -1,6 +1,6 @@
 //! Declaring a cluster.
 
-use super::builder::Builder;
+use super::builder::RedlockBuilder;
 use super::error::{ConnectError, InitError, NoAnswer};
 use crate::driver::DriverCommand;
 use quorlock_proto::membership::InitOutcome;
@@ -15,7 +15,7 @@ pub enum Init {
     Already,
 }
 
-impl Builder {
+impl RedlockBuilder {
     /// Declares that these nodes are a new cluster of locks, with nothing to forget, so that nobody has to wait for
     /// the end of their probation. To be done once, when the servers are new. Without it the first client that meets
     /// all nodes blank makes them a cluster too, and then waits for the [longest ttl](Self::longest_ttl).

@@ -15,7 +15,7 @@ mod queue;
 mod report;
 mod shutdown;
 
-pub use builder::Builder;
+pub use builder::RedlockBuilder;
 pub use client::Redlock;
 pub use error::{
     AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, Invalid, NoDriver,

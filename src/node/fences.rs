@@ -1,7 +1,7 @@
 //! What fencing numbers cost a node.
 
 /// About how many fencing numbers a node keeps, and what they take of its memory: each name that was locked lately is
-/// remembered ([`keep_fences`](crate::Builder::keep_fences)). A guess from fifty of its keys.
+/// remembered ([`keep_fences`](crate::RedlockBuilder::keep_fences)). A guess from fifty of its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fences {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorlock::{AcquireError, Builder, ExclusionReason, Guard, NodeState, Redlock};
+use quorlock::{AcquireError, ExclusionReason, Guard, NodeState, Redlock, RedlockBuilder};
 use quorlock_chaos::{ClockLibrary, Data, Fleet, Setup, redis};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -28,7 +28,7 @@ impl World {
     }
 
     /// Clients that reach these nodes.
-    fn clients<const N: usize>(&self, reached: [usize; N]) -> Builder {
+    fn clients<const N: usize>(&self, reached: [usize; N]) -> RedlockBuilder {
         let url = |node| if reached.contains(&node) { self.fleet[node].url() } else { NOWHERE.to_owned() };
         Redlock::builder().nodes((0..3).map(url)).longest_ttl(LONGEST_TTL)
     }

@@ -1,8 +1,8 @@
 //! Who is a cluster with whom, and what is said to those who do not belong.
 
 use quorlock::{
-    AcquireError, Builder, ConnectError, ExclusionReason, ExtendError, Init, InitError, NodeState,
-    ProbationReason, Redlock, Vote,
+    AcquireError, ConnectError, ExclusionReason, ExtendError, Init, InitError, NodeState, ProbationReason,
+    Redlock, RedlockBuilder, Vote,
 };
 use quorlock_chaos::{Data, Fleet, Setup};
 
@@ -10,7 +10,7 @@ use crate::world::{
     bare, brief, builder, client, declare, eventually, fleet, fleet_with, is_up, millis, secs, votes,
 };
 
-fn over(urls: impl IntoIterator<Item = String>) -> Builder {
+fn over(urls: impl IntoIterator<Item = String>) -> RedlockBuilder {
     Redlock::builder().nodes(urls)
 }
 
@@ -19,7 +19,7 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
 }
 
 /// Connecting fails because a node is somebody else's, in all of these words.
-async fn check_misplaced(builder: Builder, words: &[&str]) {
+async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
     let refused = builder.connect().await;
     let Err(ConnectError::Misplaced { why, .. }) = refused else {
         panic!("expected Misplaced, got {refused:?}")

@@ -1,6 +1,6 @@
 //! Servers that are like Redis and are none, and servers that lack commands: told apart, and told why.
 
-use quorlock::{AcquireError, Builder, ConnectError, ExclusionReason, NodeState, Redlock};
+use quorlock::{AcquireError, ConnectError, ExclusionReason, NodeState, Redlock, RedlockBuilder};
 use quorlock_chaos::{Server, Setup};
 
 use crate::stand_in::{
@@ -8,12 +8,12 @@ use crate::stand_in::{
 };
 use crate::world::{declare, secs};
 
-fn over(url: &str) -> Builder {
+fn over(url: &str) -> RedlockBuilder {
     Redlock::builder().nodes([url.to_owned()])
 }
 
 /// No lock is to be had there, and it is said at once that waiting does not help; why, in all of these words.
-async fn check_barred(builder: Builder, words: &[&str]) {
+async fn check_barred(builder: RedlockBuilder, words: &[&str]) {
     let refused = builder.connect().await;
     let Err(ConnectError::Refused { nodes }) = &refused else { panic!("expected Refused, got {refused:?}") };
     let NodeState::Excluded(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
@@ -23,7 +23,7 @@ async fn check_barred(builder: Builder, words: &[&str]) {
 }
 
 /// Locks are taken, renewed and released there, and nothing stays.
-async fn check_locks(builder: Builder, real: &Server) {
+async fn check_locks(builder: RedlockBuilder, real: &Server) {
     let redlock = builder.connect().await.expect("let in");
     let guard = redlock.mutex("k").wait(secs(5)).acquire().await.expect("free");
     guard.extend(secs(20)).await.expect("renewed");

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, Guard, Redlock};
+use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, Front, Server, Setup, Snapshot};
 use tokio::time::timeout;
 
@@ -50,17 +50,17 @@ impl World {
     }
 
     /// For clients that reach every node.
-    fn clients(&self) -> Builder {
+    fn clients(&self) -> RedlockBuilder {
         self.with_third(self.fleet[2].url())
     }
 
     /// For the one that does not reach node 2.
-    fn holder(&self) -> Builder {
+    fn holder(&self) -> RedlockBuilder {
         // Nobody listens at port 1.
         self.with_third("redis://127.0.0.1:1".to_owned())
     }
 
-    fn with_third(&self, third: String) -> Builder {
+    fn with_third(&self, third: String) -> RedlockBuilder {
         let builder = Redlock::builder().nodes([self.fleet[0].url(), self.front.url(), third]);
         if self.is_plain { builder.plain() } else { builder.longest_ttl(LONGEST_TTL) }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, Guard, Redlock};
+use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{ClockLibrary, Fleet, Server, Setup};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -19,12 +19,12 @@ fn servers() -> Setup {
     Setup::new().append_only(false)
 }
 
-fn clients(fleet: &Fleet, longest_ttl: Duration) -> Builder {
+fn clients(fleet: &Fleet, longest_ttl: Duration) -> RedlockBuilder {
     Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl)
 }
 
 /// A client that has met every node.
-async fn connected(builder: Builder) -> Redlock {
+async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
     redlock

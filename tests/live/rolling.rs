@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, Guard, Redlock};
+use quorlock::{Guard, Redlock, RedlockBuilder};
 use quorlock_chaos::{Data, Fleet, Flow, Proxy, Server, Setup};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
@@ -94,7 +94,7 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     assert!(faults.is_empty() && served == 0, "{served} others had it meanwhile\n{}", faults.join("\n"));
 }
 
-async fn connected(builder: Builder) -> Redlock {
+async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
     eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
     redlock

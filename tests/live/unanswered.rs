@@ -9,8 +9,8 @@ use fork::{Fork, fork, waitpid};
 use futures::executor::block_on;
 use futures::future::join;
 use quorlock::{
-    AcquireError, Builder, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, ReleaseError,
-    ShutdownError,
+    AcquireError, ConnectError, ExtendError, Guard, InspectError, NoDriver, Redlock, RedlockBuilder,
+    ReleaseError, ShutdownError,
 };
 use quorlock_chaos::redis;
 use tokio::runtime::{self, Runtime};
@@ -187,7 +187,7 @@ fn a_client_with_a_thread_of_its_own_works_wherever_its_calls_are_made() {
     }
 }
 
-async fn a_locks_life(builder: Builder) {
+async fn a_locks_life(builder: RedlockBuilder) {
     let redlock = builder.clone().connect().await.expect("all nodes are up");
     assert_eq!(redlock.nodes().await.len(), 3);
     let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quorlock::{Builder, Init, NodeStatus, Redlock};
+use quorlock::{Init, NodeStatus, Redlock, RedlockBuilder};
 use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
@@ -49,7 +49,7 @@ pub(crate) fn fleet_with(nodes: usize, setup: &Setup, is_plain: bool) -> Cluster
 }
 
 /// Makes these nodes a cluster that votes at once. On a thread and a runtime of its own, for stories without one.
-pub(crate) fn declare(builder: Builder) {
+pub(crate) fn declare(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(builder.connect_timeout(secs(20)).init(false))
@@ -58,7 +58,7 @@ pub(crate) fn declare(builder: Builder) {
     assert_eq!(declared.expect("all nodes are up and blank"), Init::Fresh);
 }
 
-pub(crate) fn builder(cluster: &Cluster) -> Builder {
+pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
     let builder = Redlock::builder().nodes(cluster.urls());
     match cluster.longest_ttl {
         Some(longest_ttl) => builder.longest_ttl(longest_ttl),

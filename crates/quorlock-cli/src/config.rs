@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorlock::{Builder, Redlock};
+use quorlock::{Redlock, RedlockBuilder};
 
 use crate::args::NodeArgs;
 use crate::exit::{self, Failure};
@@ -24,7 +24,7 @@ use values::Urls;
 
 /// A client to be, and what of it a command itself must know.
 pub(crate) struct Cluster {
-    pub(crate) builder: Builder,
+    pub(crate) builder: RedlockBuilder,
     /// One for each node. They may hold passwords.
     pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
@@ -49,7 +49,7 @@ pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
 
 /// Finds out before any node is reached that a lock can never be had, however long one waits.
 pub(crate) fn check_lock(
-    builder: &Builder,
+    builder: &RedlockBuilder,
     name: &str,
     ttl: Option<Duration>,
     floor: u64,

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use quorlock::{
-    AcquireError, Builder, ConnectError, Event, Guard, OwnerHash, Redlock, ReleaseError, ReleaseReport,
+    AcquireError, ConnectError, Event, Guard, OwnerHash, Redlock, RedlockBuilder, ReleaseError, ReleaseReport,
 };
 use rustix::process::{Signal, WaitOptions, kill_current_process_group, wait};
 use rustix::time::{ClockId, clock_gettime};
@@ -112,7 +112,7 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
 /// left where it can be shut down, also when this is dropped half-way.
 async fn take(
     args: &RunArgs,
-    (builder, quorum): (Builder, usize),
+    (builder, quorum): (RedlockBuilder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
 ) -> Result<(Guard, Option<OwnerHash>), Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::client::RESERVED;
 use super::super::error::Invalid;
 use super::super::limits::Limits;
-use super::Builder;
+use super::RedlockBuilder;
 use crate::driver::Address;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::Tls;
@@ -15,7 +15,7 @@ use quorlock_proto::quorum::{InvalidQuorum, Quorum};
 use quorlock_proto::request::{Key, MAX_KEY_BYTES};
 use quorlock_proto::span::Span;
 
-impl Builder {
+impl RedlockBuilder {
     /// Checks all options, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and reaches for no node and no file.
     ///
     /// # Errors

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::super::client::{DIAL_SLACK, Redlock};
 use super::super::error::{ConnectError, NoDriver};
-use super::{Builder, Redials};
+use super::{Redials, RedlockBuilder};
 use crate::driver::timer::timeout;
 use crate::driver::{NodeState, NodeStatus, now};
 use quorlock_proto::vote::ExclusionReason;
 
-impl Builder {
+impl RedlockBuilder {
     /// Dials all nodes at once and gives back a client as soon as a quorum of them is ready (and the others had a
     /// tenth of a second to say that they may not be in the list).
     ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, InspectError, KeyOwner, Vote};
+use quorlock::{InspectError, KeyOwner, RedlockBuilder, Vote};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -47,7 +47,7 @@ impl Leftovers {
 }
 
 /// Asks every node for every name that was used.
-pub(super) async fn look(builder: Builder, setting: &Setting) -> Result<Leftovers, Failure> {
+pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<Leftovers, Failure> {
     let redlock = builder.look_only().lazy()?;
     redlock.nodes().await;
     let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);

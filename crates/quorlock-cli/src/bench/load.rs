@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorlock::{Builder, CancellationToken, NodeStatus, Redlock};
+use quorlock::{CancellationToken, NodeStatus, Redlock, RedlockBuilder};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
@@ -44,7 +44,7 @@ struct Work {
 
 /// Runs on a thread of its own, which is all that the locks get.
 pub(super) fn run(
-    builder: Builder,
+    builder: RedlockBuilder,
     setting: &Setting,
     live: &Arc<Live>,
     watch: &Arc<Watch>,
@@ -61,7 +61,7 @@ pub(super) fn run(
 }
 
 async fn measure(
-    builder: Builder,
+    builder: RedlockBuilder,
     setting: &Setting,
     live: &Arc<Live>,
     watch: &Arc<Watch>,

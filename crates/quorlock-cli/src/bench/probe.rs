@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Builder, CancellationToken, ConnectError, Redlock, Vote};
+use quorlock::{CancellationToken, ConnectError, Redlock, RedlockBuilder, Vote};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -44,7 +44,7 @@ struct Probe {
 /// Looks at all in rounds as long as somebody asks for them, and then at each until all is over. Gives back the looks
 /// of each, in the order of the nodes.
 pub(super) fn run(
-    builder: &Builder,
+    builder: &RedlockBuilder,
     urls: &[String],
     setting: &Setting,
     mut rounds: mpsc::Receiver<oneshot::Sender<()>>,

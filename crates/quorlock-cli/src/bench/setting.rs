@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
-use quorlock::{Builder, ConnectError, InitError, Redlock};
+use quorlock::{ConnectError, InitError, Redlock, RedlockBuilder};
 use quorlock_chaos::Fleet;
 
 use crate::args::{BenchArgs, NodeArgs};
@@ -31,7 +31,7 @@ pub(super) struct Setting {
 
 /// Where to measure.
 pub(super) struct Place {
-    pub(super) builder: Builder,
+    pub(super) builder: RedlockBuilder,
     pub(super) urls: Vec<String>,
     /// The servers, where they are ours.
     pub(super) fleet: Option<Fleet>,
