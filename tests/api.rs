@@ -176,7 +176,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(3).drift(1.0), "drift"),
         (nodes(3).key_prefix("quorlock:"), "key_prefix"),
         (nodes(3).client_name("a b"), "client_name"),
-        (nodes(3).longest_ttl(hour), "longest_ttl"),
+        (nodes(3).max_ttl(hour), "longest_ttl"),
         (nodes(3).keep_fences(Duration::ZERO), "keep_fences"),
         (nodes(3).node_timeout(hour), "node_timeout"),
         (nodes(3).connect_timeout(hour), "connect_timeout"),
@@ -288,10 +288,10 @@ async fn a_lock_needs_a_name_of_its_own() {
 #[tokio::test]
 async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
     for span in [Duration::from_millis(10), Duration::from_secs(3600)] {
-        assert!(nodes(1).longest_ttl(span).lazy().is_ok(), "{span:?}");
+        assert!(nodes(1).max_ttl(span).lazy().is_ok(), "{span:?}");
     }
     for span in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
-        check_refused(nodes(1).longest_ttl(span), &["longest ttl", "10 ms", "an hour"]);
+        check_refused(nodes(1).max_ttl(span), &["longest ttl", "10 ms", "an hour"]);
     }
 }
 
@@ -304,19 +304,19 @@ async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
         check_refused(nodes(1).keep_fences(span), &["fences", "at least 60s", "a year"]);
     }
     let hour = Duration::from_secs(3600);
-    assert!(nodes(1).longest_ttl(hour).lazy().is_ok(), "what is usual grows with the longest ttl");
-    let check = |keep| nodes(1).longest_ttl(hour).keep_fences(keep);
+    assert!(nodes(1).max_ttl(hour).lazy().is_ok(), "what is usual grows with the longest ttl");
+    let check = |keep| nodes(1).max_ttl(hour).keep_fences(keep);
     check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
     assert!(check(hour * 2).lazy().is_ok());
     let short =
-        |millis| nodes(1).longest_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
+        |millis| nodes(1).max_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
     check_refused(short(1_009), &["at least 1.01s"]);
     assert!(short(1_010).lazy().is_ok());
 }
 
 #[tokio::test]
 async fn a_guarded_ttl_is_no_longer_than_the_longest() {
-    let redlock = nodes(3).longest_ttl(Duration::from_secs(4)).lazy().expect("nobody is reached");
+    let redlock = nodes(3).max_ttl(Duration::from_secs(4)).lazy().expect("nobody is reached");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
     check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
 }
@@ -368,7 +368,7 @@ const SPANS: [Duration; 6] = [
 #[tokio::test]
 async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
     let setters: [fn(RedlockBuilder, Duration) -> RedlockBuilder; 5] = [
-        RedlockBuilder::longest_ttl,
+        RedlockBuilder::max_ttl,
         RedlockBuilder::keep_fences,
         RedlockBuilder::node_timeout,
         RedlockBuilder::connect_timeout,

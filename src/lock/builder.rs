@@ -37,7 +37,7 @@ pub struct RedlockBuilder {
     quorum: Option<usize>,
     is_plain: bool,
     founds: bool,
-    longest_ttl: Duration,
+    max_ttl: Duration,
     keep_fences: Option<Duration>,
     drift: f64,
     node_timeout: Duration,
@@ -67,7 +67,7 @@ impl RedlockBuilder {
             quorum: None,
             is_plain: false,
             founds: true,
-            longest_ttl: Duration::from_secs(30),
+            max_ttl: Duration::from_secs(30),
             keep_fences: None,
             drift: 0.01,
             node_timeout: Duration::from_millis(500),
@@ -142,14 +142,14 @@ impl RedlockBuilder {
     /// The longest that a lock may be asked for, and so how long a node that may have forgotten some casts no vote: a
     /// matter of the cluster, the same for all its clients. 10 ms to an hour; of no use to plain clients. Defaults
     /// to 30 s.
-    pub const fn longest_ttl(mut self, longest_ttl: Duration) -> Self {
-        self.longest_ttl = longest_ttl;
+    pub const fn max_ttl(mut self, longest_ttl: Duration) -> Self {
+        self.max_ttl = longest_ttl;
         self
     }
 
     /// For how long the nodes keep the largest fencing number of a name that is not locked any more: a matter of the
     /// cluster, the same for all its clients, so that none shortens it for the others. At least twice the
-    /// [longest ttl](Self::longest_ttl), or the longest ttl and a second if that is more; at most a year; of no use to plain
+    /// [longest ttl](Self::max_ttl), or the longest ttl and a second if that is more; at most a year; of no use to plain
     /// clients. Defaults to an hour, or twice the longest ttl if that is more.
     ///
     /// A node that has forgotten a number goes on from its own clock, which has passed it by then, or from the largest number
@@ -267,9 +267,9 @@ impl RedlockBuilder {
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
         let Self { node_timeout, connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
-        let longest_ttl = (!self.is_plain).then_some(self.longest_ttl);
-        let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.longest_ttl));
-        let charter = LockClusterConfig::new(quorum, self.longest_ttl).with_retention(keep_fences);
+        let longest_ttl = (!self.is_plain).then_some(self.max_ttl);
+        let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.max_ttl));
+        let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };

@@ -30,7 +30,7 @@ impl World {
     /// Clients that reach these nodes.
     fn clients<const N: usize>(&self, reached: [usize; N]) -> RedlockBuilder {
         let url = |node| if reached.contains(&node) { self.fleet[node].url() } else { NOWHERE.to_owned() };
-        Redlock::builder().nodes((0..3).map(url)).longest_ttl(LONGEST_TTL)
+        Redlock::builder().nodes((0..3).map(url)).max_ttl(LONGEST_TTL)
     }
 
     /// The lock on the nodes 0 and 1. It is not renewed: that might put its key back before the rival comes.

@@ -23,7 +23,7 @@ impl World {
         let network = |server: &Server| Proxy::before(server, 1).expect("a port");
         let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
         let urls = networks.iter().map(|network| network.url(0));
-        let redlock = Redlock::builder().nodes(urls).longest_ttl(LONGEST_TTL).connect().await.expect("up");
+        let redlock = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).connect().await.expect("up");
         eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
         Self { redlock, networks, cluster }
     }

@@ -31,7 +31,7 @@ impl World {
         let fleet = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let listener = Arc::clone(&heard);
-        let builder = Redlock::builder().nodes(fleet.urls()).longest_ttl(LONGEST_TTL);
+        let builder = Redlock::builder().nodes(fleet.urls()).max_ttl(LONGEST_TTL);
         declare(builder.clone());
         let redlock = builder
             .observer(move |event: &Event<'_>| {

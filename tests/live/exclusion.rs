@@ -102,7 +102,7 @@ fn work(id: &str) {
     runtime.expect("a runtime").block_on(async {
         let builder = Redlock::builder().nodes(nodes.split(','));
         let is_plain = std::env::var("QUORLOCK_TEST_MODE").expect("told") == PLAIN;
-        let builder = if is_plain { builder.plain() } else { builder.longest_ttl(LONGEST_TTL) };
+        let builder = if is_plain { builder.plain() } else { builder.max_ttl(LONGEST_TTL) };
         let redlock = builder.lazy().expect("built");
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {

@@ -114,7 +114,7 @@ fn work(id: &str) {
     let taken = runtime.block_on(async {
         let redlock = Redlock::builder()
             .nodes(nodes.split(','))
-            .longest_ttl(secs(60))
+            .max_ttl(secs(60))
             .observer(move |event: &Event<'_>| {
                 if let Event::Acquired { key, number: Some(number), rounds, .. } = event {
                     let mut heard = listener.lock().unwrap_or_else(PoisonError::into_inner);

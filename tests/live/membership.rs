@@ -32,7 +32,7 @@ async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
 #[tokio::test]
 async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when() {
     let fleet = bare(3);
-    let redlock = over(fleet.urls()).longest_ttl(secs(2)).connect().await.expect("all are up");
+    let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
     eventually("all have met", || async { redlock.nodes().await.iter().all(is_up) }).await;
     let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
     let AcquireError::OnProbation { retry_after: Some(retry_after), report, .. } = &refused else {
@@ -45,7 +45,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
     let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("it ends");
     guard.release().await.expect("released");
     // Who comes later finds a cluster like any other.
-    let later = over(fleet.urls()).longest_ttl(secs(2)).connect().await.expect("all are up");
+    let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
     assert!(later.mutex("k").try_acquire().await.expect("they vote").is_some());
 }
 
@@ -53,7 +53,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
 async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
     let fleet = bare(5);
     let clients: Vec<_> =
-        (0..8).map(|_| tokio::spawn(over(fleet.urls()).longest_ttl(secs(1)).connect())).collect();
+        (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
         let redlock = client.await.expect("no panic").expect("all are up");
         let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("they agree");
@@ -69,10 +69,10 @@ async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
 async fn other_terms_are_refused_and_both_are_named() {
     let fleet = fleet(5);
     let urls = || fleet.urls();
-    check_misplaced(over(urls()).longest_ttl(secs(30)), &["longest ttl of 60s", "longest ttl of 30s"]).await;
-    check_misplaced(over(urls()).longest_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
+    check_misplaced(over(urls()).max_ttl(secs(30)), &["longest ttl of 60s", "longest ttl of 30s"]).await;
+    check_misplaced(over(urls()).max_ttl(secs(60)).quorum(4), &["a quorum of 3", "a quorum of 4"]).await;
     let some = urls().into_iter().take(3);
-    check_misplaced(over(some).longest_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
+    check_misplaced(over(some).max_ttl(secs(60)), &["5 nodes", "3 nodes"]).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
 async fn a_node_of_another_cluster_is_refused_though_the_terms_are_the_same() {
     let (ours, theirs) = (fleet(3), fleet(3));
     let urls = [ours[0].url(), ours[1].url(), theirs[2].url()];
-    check_misplaced(over(urls).longest_ttl(secs(60)), &["another cluster", "a different one"]).await;
+    check_misplaced(over(urls).max_ttl(secs(60)), &["another cluster", "a different one"]).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn rights_that_guarding_needs_are_named() {
 async fn a_cluster_is_declared_once_and_again_only_by_force() {
     let mut fleet = bare(3);
     let urls = fleet.urls();
-    let init = |longest_ttl, force| over(urls.clone()).longest_ttl(longest_ttl).init(force);
+    let init = |longest_ttl, force| over(urls.clone()).max_ttl(longest_ttl).init(force);
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
     fleet[2].restart(Data::Empty).expect("back");
@@ -199,7 +199,7 @@ async fn a_cluster_is_declared_once_and_again_only_by_force() {
     assert!(matches!(init(secs(6), false).await, Err(InitError::NotBlank { .. })));
     assert_eq!(markers(&fleet), first, "nothing was changed");
     assert_eq!(init(secs(6), true).await.expect("forced"), Init::Fresh);
-    let redlock = over(urls.clone()).longest_ttl(secs(6)).connect().await.expect("all are up");
+    let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all are up");
     assert!(redlock.mutex("k").try_acquire().await.expect("they vote at once").is_some());
-    check_misplaced(over(urls.clone()).longest_ttl(secs(5)), &["longest ttl of 6s"]).await;
+    check_misplaced(over(urls.clone()).max_ttl(secs(5)), &["longest ttl of 6s"]).await;
 }

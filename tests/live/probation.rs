@@ -62,7 +62,7 @@ impl World {
 
     fn with_third(&self, third: String) -> RedlockBuilder {
         let builder = Redlock::builder().nodes([self.fleet[0].url(), self.front.url(), third]);
-        if self.is_plain { builder.plain() } else { builder.longest_ttl(LONGEST_TTL) }
+        if self.is_plain { builder.plain() } else { builder.max_ttl(LONGEST_TTL) }
     }
 
     async fn hold(&self) -> (Redlock, Guard) {

@@ -20,7 +20,7 @@ fn servers() -> Setup {
 }
 
 fn clients(fleet: &Fleet, longest_ttl: Duration) -> RedlockBuilder {
-    Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl)
+    Redlock::builder().nodes(fleet.urls()).max_ttl(longest_ttl)
 }
 
 /// A client that has met every node.

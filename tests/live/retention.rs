@@ -106,7 +106,7 @@ async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() 
         return;
     };
     let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
-    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(2)).keep_fences(secs(4));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).keep_fences(secs(4));
     declare(builder.clone());
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     let redlock = builder.clone().connect().await.expect("all are up");
@@ -134,7 +134,7 @@ async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
     let listener = Arc::clone(&heard);
     let connect = || {
         let listener = Arc::clone(&listener);
-        builder(&servers).longest_ttl(secs(60)).observer(move |event: &Event<'_>| {
+        builder(&servers).max_ttl(secs(60)).observer(move |event: &Event<'_>| {
             if let Event::NodeWarning { warning, .. } = event {
                 listener.lock().expect("whole").push((*warning).to_owned());
             }
@@ -182,7 +182,7 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
     let mut servers = bare(3);
-    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(1)).keep_fences(secs(2));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).keep_fences(secs(2));
     declare(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
     let redlock = builder.connect().await.expect("all are up");
@@ -218,7 +218,7 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
 async fn names_that_are_used_once_leave_nothing_behind() {
     let count = std::env::var("QUORLOCK_NAMES").map_or(1_000, |count| count.parse().expect("a number"));
     let servers = bare(3);
-    let builder = Redlock::builder().nodes(servers.urls()).longest_ttl(secs(1)).keep_fences(secs(2));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).keep_fences(secs(2));
     declare(builder.clone());
     let redlock = builder.connect().await.expect("all are up");
     let mut tasks = JoinSet::new();

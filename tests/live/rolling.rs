@@ -53,7 +53,7 @@ async fn five_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
 /// several nodes.
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("started");
-    let clients = || Redlock::builder().nodes(fleet.urls()).longest_ttl(LONGEST_TTL);
+    let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(LONGEST_TTL);
     declare(clients());
     let [holder, other, observer] =
         [connected(clients()).await, connected(clients()).await, connected(clients()).await];

@@ -101,7 +101,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
 
 async fn hold_and_write(nodes: &str) {
     let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
-    let redlock = Redlock::builder().nodes(nodes.split(',')).longest_ttl(LONGEST_TTL);
+    let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(LONGEST_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("guarded");

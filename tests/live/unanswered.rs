@@ -230,7 +230,7 @@ fn worker_that_forks() {
     let home =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let (redlock, guard) = home.block_on(async {
-        let builder = Redlock::builder().nodes(nodes.split(',')).longest_ttl(secs(60));
+        let builder = Redlock::builder().nodes(nodes.split(',')).max_ttl(secs(60));
         let redlock = builder.connect().await.expect("all nodes are up");
         let guard = redlock.mutex("held").ttl(secs(3)).acquire().await.expect("free");
         (redlock, guard)
@@ -301,7 +301,7 @@ fn the_child_of_a_fork_is_told_so_and_its_parent_keeps_the_lock() {
 fn worker_that_forks_inside_its_runtime() {
     let Ok(nodes) = std::env::var("FORK_INSIDE_NODES") else { return };
     runtime().block_on(async {
-        let builder = Redlock::builder().nodes(nodes.split(',')).longest_ttl(secs(60));
+        let builder = Redlock::builder().nodes(nodes.split(',')).max_ttl(secs(60));
         let redlock = builder.connect().await.expect("all nodes are up");
         let guard = redlock.mutex("held").ttl(secs(50)).acquire().await.expect("free");
         match fork().expect("a fork") {

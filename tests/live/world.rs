@@ -61,7 +61,7 @@ pub(crate) fn declare(builder: RedlockBuilder) {
 pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
     let builder = Redlock::builder().nodes(cluster.urls());
     match cluster.longest_ttl {
-        Some(longest_ttl) => builder.longest_ttl(longest_ttl),
+        Some(longest_ttl) => builder.max_ttl(longest_ttl),
         None => builder.plain(),
     }
 }

@@ -70,7 +70,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
         .node_timeout(Duration::from_millis(spec.node_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));
     let builder = if spec.is_guarded {
-        builder.longest_ttl(Duration::from_millis(spec.longest_ttl_ms))
+        builder.max_ttl(Duration::from_millis(spec.longest_ttl_ms))
     } else {
         builder.plain()
     };

@@ -90,7 +90,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     let span = |field| move |it: Environment<'_>| it.read(field, values::span);
     let longest_ttl = from.first("longest_ttl", args.longest_ttl, span("longest_ttl"), file.longest_ttl)?;
     let longest_ttl = longest_ttl.unwrap_or(LONGEST_TTL);
-    let mut builder = Redlock::builder().nodes(urls.clone()).longest_ttl(longest_ttl).client_name("quorlock");
+    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(longest_ttl).client_name("quorlock");
     if let Some(user) = from.first("username", args.username, |it| it.text("username"), file.username)? {
         builder = builder.username(user);
     }

@@ -17,11 +17,11 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let longest_ttl = args.longest_ttl.unwrap_or(LONGEST_TTL);
     // Before servers are started for nothing.
-    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).longest_ttl(longest_ttl).check();
+    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).max_ttl(longest_ttl).check();
     terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--longest-ttl: {invalid}")))?;
     let fleet = Fleet::start(usize::from(args.count)).map_err(|error| exit::no_servers(&error))?;
     // Nobody has to wait for servers that are known to be new.
-    let declared = Redlock::builder().nodes(fleet.urls()).longest_ttl(longest_ttl).init(false).await;
+    let declared = Redlock::builder().nodes(fleet.urls()).max_ttl(longest_ttl).init(false).await;
     declared.map_err(|error| {
         let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())

@@ -81,7 +81,7 @@ impl RedlockBuilder {
         let (_, drift, _) = self.checked()?;
         let limits = Limits {
             key_prefix: &self.key_prefix,
-            longest_ttl: (!self.is_plain).then_some(self.longest_ttl),
+            longest_ttl: (!self.is_plain).then_some(self.max_ttl),
             drift,
             node_timeout: self.node_timeout,
         };
@@ -130,15 +130,15 @@ impl RedlockBuilder {
     }
 
     fn check_spans(&self) -> Result<(), Invalid> {
-        if self.longest_ttl < Duration::from_millis(10) || self.longest_ttl > LONGEST_TIMEOUT {
+        if self.max_ttl < Duration::from_millis(10) || self.max_ttl > LONGEST_TIMEOUT {
             return Err(Invalid::new(format!(
                 "a longest ttl of {} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
                  restarted cast no vote",
-                Span(self.longest_ttl)
+                Span(self.max_ttl)
             ))
             .of("longest_ttl"));
         }
-        let least = min_retention(self.longest_ttl);
+        let least = min_retention(self.max_ttl);
         if let Some(keep) = self.keep_fences.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
             return Err(Invalid::new(format!(
                 "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \

@@ -124,7 +124,7 @@ async fn of_its_own(
     let longest_ttl = args.nodes.longest_ttl.unwrap_or(longest);
     let is_plain = args.nodes.plain.unwrap_or(false);
     let urls = fleet.urls();
-    let mut builder = Redlock::builder().nodes(urls.clone()).longest_ttl(longest_ttl);
+    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(longest_ttl);
     if let Some(need) = args.nodes.quorum {
         builder = builder.quorum(need);
     }
