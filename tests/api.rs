@@ -177,7 +177,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(3).key_prefix("quorlock:"), "key_prefix"),
         (nodes(3).client_name("a b"), "client_name"),
         (nodes(3).max_ttl(hour), "longest_ttl"),
-        (nodes(3).keep_fences(Duration::ZERO), "keep_fences"),
+        (nodes(3).fencing_retention(Duration::ZERO), "keep_fences"),
         (nodes(3).node_timeout(hour), "node_timeout"),
         (nodes(3).connect_timeout(hour), "connect_timeout"),
         (nodes(3).startup_timeout(hour), "startup_timeout"),
@@ -298,18 +298,18 @@ async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
 #[tokio::test]
 async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
     let day = Duration::from_secs(24 * 3600);
-    assert!(nodes(1).keep_fences(Duration::from_secs(60)).lazy().is_ok());
-    assert!(nodes(1).keep_fences(366 * day).lazy().is_ok());
+    assert!(nodes(1).fencing_retention(Duration::from_secs(60)).lazy().is_ok());
+    assert!(nodes(1).fencing_retention(366 * day).lazy().is_ok());
     for span in [Duration::ZERO, Duration::from_secs(59), 367 * day, Duration::MAX] {
-        check_refused(nodes(1).keep_fences(span), &["fences", "at least 60s", "a year"]);
+        check_refused(nodes(1).fencing_retention(span), &["fences", "at least 60s", "a year"]);
     }
     let hour = Duration::from_secs(3600);
     assert!(nodes(1).max_ttl(hour).lazy().is_ok(), "what is usual grows with the longest ttl");
-    let check = |keep| nodes(1).max_ttl(hour).keep_fences(keep);
+    let check = |keep| nodes(1).max_ttl(hour).fencing_retention(keep);
     check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
     assert!(check(hour * 2).lazy().is_ok());
     let short =
-        |millis| nodes(1).max_ttl(Duration::from_millis(10)).keep_fences(Duration::from_millis(millis));
+        |millis| nodes(1).max_ttl(Duration::from_millis(10)).fencing_retention(Duration::from_millis(millis));
     check_refused(short(1_009), &["at least 1.01s"]);
     assert!(short(1_010).lazy().is_ok());
 }
@@ -369,7 +369,7 @@ const SPANS: [Duration; 6] = [
 async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
     let setters: [fn(RedlockBuilder, Duration) -> RedlockBuilder; 5] = [
         RedlockBuilder::max_ttl,
-        RedlockBuilder::keep_fences,
+        RedlockBuilder::fencing_retention,
         RedlockBuilder::node_timeout,
         RedlockBuilder::connect_timeout,
         RedlockBuilder::startup_timeout,

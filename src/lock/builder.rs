@@ -38,7 +38,7 @@ pub struct RedlockBuilder {
     is_plain: bool,
     founds: bool,
     max_ttl: Duration,
-    keep_fences: Option<Duration>,
+    fencing_retention: Option<Duration>,
     drift: f64,
     node_timeout: Duration,
     connect_timeout: Duration,
@@ -68,7 +68,7 @@ impl RedlockBuilder {
             is_plain: false,
             founds: true,
             max_ttl: Duration::from_secs(30),
-            keep_fences: None,
+            fencing_retention: None,
             drift: 0.01,
             node_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
@@ -157,8 +157,8 @@ impl RedlockBuilder {
     /// of it, before a client has looked at the node again. Each name costs each node 120 bytes and the
     /// length of the name meanwhile ([how much in all](crate::how_safe#what-it-costs-the-nodes));
     /// [`forget`](crate::Redlock::forget) frees them early.
-    pub const fn keep_fences(mut self, keep: Duration) -> Self {
-        self.keep_fences = Some(keep);
+    pub const fn fencing_retention(mut self, keep: Duration) -> Self {
+        self.fencing_retention = Some(keep);
         self
     }
 
@@ -268,7 +268,7 @@ impl RedlockBuilder {
         let Self { node_timeout, connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.max_ttl);
-        let keep_fences = self.keep_fences.unwrap_or_else(|| default_retention(self.max_ttl));
+        let keep_fences = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(keep_fences);
         let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());

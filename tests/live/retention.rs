@@ -92,7 +92,7 @@ async fn no_client_shortens_for_others_how_long_numbers_are_kept() {
     let servers = fleet(3);
     let redlock = client(&servers).await;
     drop(redlock.mutex("k").acquire().await.expect("free"));
-    let other = builder(&servers).keep_fences(secs(120)).connect().await;
+    let other = builder(&servers).fencing_retention(secs(120)).connect().await;
     let words = other.expect_err("it would shorten the others' hour").to_string();
     assert!(words.contains("fences kept for 1h") && words.contains("fences kept for 120s"), "{words}");
     let life: i64 = servers[0].command(&["PTTL", "quorlock:fence:k"]).expect("it is up");
@@ -106,7 +106,7 @@ async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() 
         return;
     };
     let servers = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
-    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).keep_fences(secs(4));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(2)).fencing_retention(secs(4));
     declare(builder.clone());
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     let redlock = builder.clone().connect().await.expect("all are up");
@@ -182,7 +182,7 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
     let mut servers = bare(3);
-    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).keep_fences(secs(2));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
     declare(builder.clone());
     servers[0].command::<()>(&["SET", "quorlock:clock", "1900000000000000"]).expect("set");
     let redlock = builder.connect().await.expect("all are up");
@@ -218,7 +218,7 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
 async fn names_that_are_used_once_leave_nothing_behind() {
     let count = std::env::var("QUORLOCK_NAMES").map_or(1_000, |count| count.parse().expect("a number"));
     let servers = bare(3);
-    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).keep_fences(secs(2));
+    let builder = Redlock::builder().nodes(servers.urls()).max_ttl(secs(1)).fencing_retention(secs(2));
     declare(builder.clone());
     let redlock = builder.connect().await.expect("all are up");
     let mut tasks = JoinSet::new();

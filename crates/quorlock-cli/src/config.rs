@@ -106,7 +106,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     }
     let keep = from.first("keep_fences", args.keep_fences, span("keep_fences"), file.keep_fences)?;
     if let Some(keep) = keep {
-        builder = builder.keep_fences(keep);
+        builder = builder.fencing_retention(keep);
     }
     let keep_fences = keep.unwrap_or_else(|| usual_keep_fences(longest_ttl));
     if is_plain {
