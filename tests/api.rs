@@ -128,10 +128,10 @@ async fn a_quorum_lies_between_the_majority_and_all() {
 #[tokio::test]
 async fn drift_lies_between_nothing_and_a_fifth() {
     for share in [0.0, 0.2] {
-        assert!(nodes(1).drift(share).lazy().is_ok(), "{share}");
+        assert!(nodes(1).max_clock_drift(share).lazy().is_ok(), "{share}");
     }
     for share in [0.3, 0.200_1, -0.01, f64::NAN, f64::INFINITY] {
-        check_refused(nodes(1).drift(share), &["drift", "0 to 0.2"]);
+        check_refused(nodes(1).max_clock_drift(share), &["drift", "0 to 0.2"]);
     }
 }
 
@@ -173,7 +173,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(10), "nodes"),
         (Redlock::builder().nodes(["http://a"]), "nodes"),
         (nodes(3).quorum(1), "quorum"),
-        (nodes(3).drift(1.0), "drift"),
+        (nodes(3).max_clock_drift(1.0), "drift"),
         (nodes(3).key_prefix("quorlock:"), "key_prefix"),
         (nodes(3).client_name("a b"), "client_name"),
         (nodes(3).max_ttl(hour), "longest_ttl"),

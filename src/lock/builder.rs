@@ -39,7 +39,7 @@ pub struct RedlockBuilder {
     founds: bool,
     max_ttl: Duration,
     fencing_retention: Option<Duration>,
-    drift: f64,
+    max_clock_drift: f64,
     node_timeout: Duration,
     connect_timeout: Duration,
     startup_timeout: Duration,
@@ -69,7 +69,7 @@ impl RedlockBuilder {
             founds: true,
             max_ttl: Duration::from_secs(30),
             fencing_retention: None,
-            drift: 0.01,
+            max_clock_drift: 0.01,
             node_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(5),
@@ -185,8 +185,8 @@ impl RedlockBuilder {
     }
 
     /// How fast a node's clock and how slow ours may run, together, as a share up to 0.2. Defaults to 0.01.
-    pub const fn drift(mut self, share: f64) -> Self {
-        self.drift = share;
+    pub const fn max_clock_drift(mut self, share: f64) -> Self {
+        self.max_clock_drift = share;
         self
     }
 

@@ -66,7 +66,7 @@ pub async fn client() -> Result<(), String> {
 fn connect(spec: &Spec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
-        .drift(spec.drift)
+        .max_clock_drift(spec.drift)
         .node_timeout(Duration::from_millis(spec.node_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));
     let builder = if spec.is_guarded {

@@ -113,7 +113,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         builder = builder.plain();
     }
     if let Some(share) = from.first("drift", args.drift, no_variable, file.drift)? {
-        builder = builder.drift(share);
+        builder = builder.max_clock_drift(share);
     }
     if let Some(timeout) = from.first("node_timeout", args.node_timeout, no_variable, file.node_timeout)? {
         builder = builder.node_timeout(timeout);

@@ -32,7 +32,7 @@ impl RedlockBuilder {
             let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
             Invalid::from(bad).of(if is_list { "nodes" } else { "quorum" })
         })?;
-        let drift = Drift::new(self.drift).map_err(|bad| Invalid::from(bad).of("drift"))?;
+        let drift = Drift::new(self.max_clock_drift).map_err(|bad| Invalid::from(bad).of("drift"))?;
         let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
             Address::parse(url, &self.login)
                 .map_err(|bad| Invalid::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))

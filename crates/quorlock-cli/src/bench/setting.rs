@@ -135,7 +135,7 @@ async fn of_its_own(
         builder = builder.connect_timeout(timeout);
     }
     if let Some(share) = args.nodes.drift {
-        builder = builder.drift(share);
+        builder = builder.max_clock_drift(share);
     }
     if is_plain {
         builder = builder.plain();
