@@ -40,7 +40,7 @@ pub struct RedlockBuilder {
     max_ttl: Duration,
     fencing_retention: Option<Duration>,
     max_clock_drift: f64,
-    node_timeout: Duration,
+    reply_timeout: Duration,
     connect_timeout: Duration,
     startup_timeout: Duration,
     redials: Redials,
@@ -70,7 +70,7 @@ impl RedlockBuilder {
             max_ttl: Duration::from_secs(30),
             fencing_retention: None,
             max_clock_drift: 0.01,
-            node_timeout: Duration::from_millis(500),
+            reply_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(5),
             redials: Redials::UntilTimeout,
@@ -191,8 +191,8 @@ impl RedlockBuilder {
     }
 
     /// How long a node may owe an answer before nobody waits for it any more. Defaults to 500 ms.
-    pub const fn node_timeout(mut self, timeout: Duration) -> Self {
-        self.node_timeout = timeout;
+    pub const fn reply_timeout(mut self, timeout: Duration) -> Self {
+        self.reply_timeout = timeout;
         self
     }
 
@@ -265,7 +265,7 @@ impl RedlockBuilder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { node_timeout, connect_timeout, founds, .. } = self;
+        let Self { reply_timeout: node_timeout, connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.max_ttl);
         let keep_fences = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));

@@ -67,7 +67,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
         .max_clock_drift(spec.drift)
-        .node_timeout(Duration::from_millis(spec.node_timeout_ms))
+        .reply_timeout(Duration::from_millis(spec.node_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));
     let builder = if spec.is_guarded {
         builder.max_ttl(Duration::from_millis(spec.longest_ttl_ms))

@@ -116,7 +116,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         builder = builder.max_clock_drift(share);
     }
     if let Some(timeout) = from.first("node_timeout", args.node_timeout, no_variable, file.node_timeout)? {
-        builder = builder.node_timeout(timeout);
+        builder = builder.reply_timeout(timeout);
     }
     let connect = from.first("connect_timeout", args.connect_timeout, no_variable, file.connect_timeout)?;
     let connect_timeout = connect.unwrap_or(CONNECT_TIMEOUT);

@@ -83,7 +83,7 @@ impl RedlockBuilder {
             key_prefix: &self.key_prefix,
             longest_ttl: (!self.is_plain).then_some(self.max_ttl),
             drift,
-            node_timeout: self.node_timeout,
+            node_timeout: self.reply_timeout,
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
         let terms = limits.terms(ttl, None).map(drop);
@@ -149,7 +149,7 @@ impl RedlockBuilder {
             .of("keep_fences"));
         }
         let spans = [
-            ("node_timeout", "node time-out", self.node_timeout),
+            ("node_timeout", "node time-out", self.reply_timeout),
             ("connect_timeout", "connect time-out", self.connect_timeout),
             ("startup_timeout", "start-up time-out", self.startup_timeout),
         ];

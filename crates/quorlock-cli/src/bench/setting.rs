@@ -129,7 +129,7 @@ async fn of_its_own(
         builder = builder.quorum(need);
     }
     if let Some(timeout) = args.nodes.node_timeout {
-        builder = builder.node_timeout(timeout);
+        builder = builder.reply_timeout(timeout);
     }
     if let Some(timeout) = args.nodes.connect_timeout {
         builder = builder.connect_timeout(timeout);
