@@ -179,7 +179,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(3).max_ttl(hour), "longest_ttl"),
         (nodes(3).fencing_retention(Duration::ZERO), "keep_fences"),
         (nodes(3).reply_timeout(hour), "node_timeout"),
-        (nodes(3).connect_timeout(hour), "connect_timeout"),
+        (nodes(3).dial_timeout(hour), "connect_timeout"),
         (nodes(3).startup_timeout(hour), "startup_timeout"),
     ];
     for (builder, name) in options {
@@ -230,7 +230,7 @@ fn a_lock_that_can_never_be_had_is_known_without_a_client() {
 async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
     for span in [Duration::ZERO, Duration::from_secs(3601)] {
         check_refused(nodes(1).reply_timeout(span), &["node time-out", "more than zero", "an hour"]);
-        check_refused(nodes(1).connect_timeout(span), &["connect time-out"]);
+        check_refused(nodes(1).dial_timeout(span), &["connect time-out"]);
         check_refused(nodes(1).startup_timeout(span), &["start-up time-out"]);
     }
 }
@@ -371,7 +371,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
         RedlockBuilder::max_ttl,
         RedlockBuilder::fencing_retention,
         RedlockBuilder::reply_timeout,
-        RedlockBuilder::connect_timeout,
+        RedlockBuilder::dial_timeout,
         RedlockBuilder::startup_timeout,
     ];
     let mut taken = 0;

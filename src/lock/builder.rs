@@ -41,7 +41,7 @@ pub struct RedlockBuilder {
     fencing_retention: Option<Duration>,
     max_clock_drift: f64,
     reply_timeout: Duration,
-    connect_timeout: Duration,
+    dial_timeout: Duration,
     startup_timeout: Duration,
     redials: Redials,
     client_name: String,
@@ -71,7 +71,7 @@ impl RedlockBuilder {
             fencing_retention: None,
             max_clock_drift: 0.01,
             reply_timeout: Duration::from_millis(500),
-            connect_timeout: Duration::from_secs(1),
+            dial_timeout: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(5),
             redials: Redials::UntilTimeout,
             client_name: "quorlock".to_owned(),
@@ -197,8 +197,8 @@ impl RedlockBuilder {
     }
 
     /// How long one dial of one node may take, handshake included. Defaults to 1 s.
-    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+    pub const fn dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
         self
     }
 
@@ -249,7 +249,7 @@ impl RedlockBuilder {
     pub fn lazy(self) -> Result<Redlock, ConnectError> {
         let (quorum, drift, addresses) = self.checked()?;
         let settings = Settings {
-            connect_timeout: self.connect_timeout,
+            connect_timeout: self.dial_timeout,
             client_name: self.client_name,
             is_guarded: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
@@ -265,7 +265,7 @@ impl RedlockBuilder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { reply_timeout: node_timeout, connect_timeout, founds, .. } = self;
+        let Self { reply_timeout: node_timeout, dial_timeout: connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let longest_ttl = (!self.is_plain).then_some(self.max_ttl);
         let keep_fences = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));

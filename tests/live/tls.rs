@@ -106,7 +106,7 @@ async fn a_mix_up_of_ports_is_named_both_ways() {
     let refused = Redlock::builder()
         .nodes([server.url().replace("redis://", "rediss://")])
         .tls_ca_file(papers.path("ca.crt"))
-        .connect_timeout(millis(500))
+        .dial_timeout(millis(500))
         .startup_timeout(secs(2))
         .connect()
         .await;

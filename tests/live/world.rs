@@ -52,7 +52,7 @@ pub(crate) fn fleet_with(nodes: usize, setup: &Setup, is_plain: bool) -> Cluster
 pub(crate) fn declare(builder: RedlockBuilder) {
     let on_runtime = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(builder.connect_timeout(secs(20)).init(false))
+        runtime.block_on(builder.dial_timeout(secs(20)).init(false))
     };
     let declared = std::thread::spawn(on_runtime).join().expect("no panic");
     assert_eq!(declared.expect("all nodes are up and blank"), Init::Fresh);

@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn the_floor_takes_and_gives_back_what_the_library_would() {
         let fleet = Fleet::start(3).expect("a redis-server is installed (scripts/setup)");
-        let builder = Redlock::builder().nodes(fleet.urls()).connect_timeout(Duration::from_secs(20));
+        let builder = Redlock::builder().nodes(fleet.urls()).dial_timeout(Duration::from_secs(20));
         assert_eq!(builder.init(false).await.expect("all are up and blank"), Init::Fresh);
         let job = Job { name: "floor".to_owned(), threads: Threads::One, urls: fleet.urls() };
         for mode in [Mode::Plain, Mode::Guarded] {

@@ -120,7 +120,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     }
     let connect = from.first("connect_timeout", args.connect_timeout, no_variable, file.connect_timeout)?;
     let connect_timeout = connect.unwrap_or(CONNECT_TIMEOUT);
-    builder = builder.connect_timeout(connect_timeout);
+    builder = builder.dial_timeout(connect_timeout);
     if let Some(ca) = from.file("tls_ca", args.tls_ca, file.tls_ca)? {
         builder = builder.tls_ca_file(ca);
     }

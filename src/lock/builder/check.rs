@@ -150,7 +150,7 @@ impl RedlockBuilder {
         }
         let spans = [
             ("node_timeout", "node time-out", self.reply_timeout),
-            ("connect_timeout", "connect time-out", self.connect_timeout),
+            ("connect_timeout", "connect time-out", self.dial_timeout),
             ("startup_timeout", "start-up time-out", self.startup_timeout),
         ];
         for (option, what, span) in spans {

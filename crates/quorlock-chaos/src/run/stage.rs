@@ -345,7 +345,7 @@ fn declare(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let declared = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let builder = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).connect_timeout(DIAL_PATIENCE);
+        let builder = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).dial_timeout(DIAL_PATIENCE);
         runtime.map(|runtime| runtime.block_on(builder.init(false)))
     });
     match declared.join().expect("no panic") {

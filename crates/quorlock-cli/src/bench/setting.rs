@@ -132,7 +132,7 @@ async fn of_its_own(
         builder = builder.reply_timeout(timeout);
     }
     if let Some(timeout) = args.nodes.connect_timeout {
-        builder = builder.connect_timeout(timeout);
+        builder = builder.dial_timeout(timeout);
     }
     if let Some(share) = args.nodes.drift {
         builder = builder.max_clock_drift(share);
