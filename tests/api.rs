@@ -70,7 +70,7 @@ fn no_debug_form_shows_a_password() {
 #[tokio::test]
 async fn no_client_and_no_lock_shows_a_password() {
     let builder = Redlock::builder().nodes(["redis://:open-sesame@127.0.0.1:1"]).password("open-sesame");
-    let redlock = builder.lazy().expect("a client that will reach nobody");
+    let redlock = builder.connect_lazy().expect("a client that will reach nobody");
     let mutex = redlock.mutex("a").no_wait();
     let refusal = mutex.clone().acquire().await.expect_err("nobody listens there");
     let nodes = redlock.nodes().await;
@@ -82,7 +82,7 @@ async fn no_client_and_no_lock_shows_a_password() {
 #[track_caller]
 fn check_refused(builder: RedlockBuilder, words: &[&str]) {
     let checked = builder.check();
-    match builder.lazy() {
+    match builder.connect_lazy() {
         Err(ConnectError::Invalid(invalid)) => {
             check_words(&invalid, words);
             // What is about no option shows when the client is made.
@@ -108,7 +108,7 @@ fn nodes(count: usize) -> RedlockBuilder {
 #[tokio::test]
 async fn one_to_nine_nodes_are_taken() {
     for count in 1..=9 {
-        assert!(nodes(count).lazy().is_ok(), "{count} nodes");
+        assert!(nodes(count).connect_lazy().is_ok(), "{count} nodes");
     }
     check_refused(nodes(0), &["no node", "at least one"]);
     check_refused(nodes(10), &["10", "at most nine"]);
@@ -117,7 +117,7 @@ async fn one_to_nine_nodes_are_taken() {
 #[tokio::test]
 async fn a_quorum_lies_between_the_majority_and_all() {
     for need in 3..=5 {
-        assert!(nodes(5).quorum(need).lazy().is_ok(), "{need} of five");
+        assert!(nodes(5).quorum(need).connect_lazy().is_ok(), "{need} of five");
     }
     check_refused(nodes(5).quorum(2), &["2", "majority", "at least 3"]);
     check_refused(nodes(4).quorum(2), &["majority", "at least 3"]);
@@ -128,7 +128,7 @@ async fn a_quorum_lies_between_the_majority_and_all() {
 #[tokio::test]
 async fn drift_lies_between_nothing_and_a_fifth() {
     for share in [0.0, 0.2] {
-        assert!(nodes(1).max_clock_drift(share).lazy().is_ok(), "{share}");
+        assert!(nodes(1).max_clock_drift(share).connect_lazy().is_ok(), "{share}");
     }
     for share in [0.3, 0.200_1, -0.01, f64::NAN, f64::INFINITY] {
         check_refused(nodes(1).max_clock_drift(share), &["drift", "0 to 0.2"]);
@@ -139,9 +139,9 @@ async fn drift_lies_between_nothing_and_a_fifth() {
 async fn our_own_keys_are_out_of_bounds() {
     check_refused(nodes(1).key_prefix("quorlock:"), &["prefix", "quorlock:"]);
     check_refused(nodes(1).key_prefix("quorlock:mine:"), &["prefix", "quorlock:"]);
-    assert!(nodes(1).key_prefix("redlock:").lazy().is_ok());
+    assert!(nodes(1).key_prefix("redlock:").connect_lazy().is_ok());
     // A prefix and a name that only together say it.
-    let redlock = nodes(1).key_prefix("quor").lazy().expect("a prefix like any other");
+    let redlock = nodes(1).key_prefix("quor").connect_lazy().expect("a prefix like any other");
     check_name_refused(&redlock, "lock:node", &["quorlock:"]).await;
 }
 
@@ -204,7 +204,7 @@ fn what_is_to_make_connections_safe_has_an_effect_or_is_refused() {
         assert!(invalid.option() == Some(option) && !invalid.to_string().contains("sesame"), "{invalid:?}");
     }
     for builder in [key, authority] {
-        let refused = builder.dedicated_thread().lazy().expect_err("no file").to_string();
+        let refused = builder.dedicated_thread().connect_lazy().expect_err("no file").to_string();
         assert!(!refused.contains("sesame"), "{refused}");
     }
 }
@@ -245,11 +245,11 @@ async fn a_client_name_must_be_one_that_redis_takes() {
 #[test]
 fn without_a_runtime_it_says_what_to_do() {
     check_refused(nodes(1), &["runtime", "dedicated_thread()"]);
-    assert!(nodes(1).dedicated_thread().lazy().is_ok());
+    assert!(nodes(1).dedicated_thread().connect_lazy().is_ok());
 }
 
 fn client() -> Redlock {
-    nodes(3).lazy().expect("a client that will reach nobody")
+    nodes(3).connect_lazy().expect("a client that will reach nobody")
 }
 
 /// Taking it is refused, saying all of these words, before anybody waits for a node.
@@ -288,7 +288,7 @@ async fn a_lock_needs_a_name_of_its_own() {
 #[tokio::test]
 async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
     for span in [Duration::from_millis(10), Duration::from_secs(3600)] {
-        assert!(nodes(1).max_ttl(span).lazy().is_ok(), "{span:?}");
+        assert!(nodes(1).max_ttl(span).connect_lazy().is_ok(), "{span:?}");
     }
     for span in [Duration::ZERO, Duration::from_millis(9), Duration::from_secs(3601)] {
         check_refused(nodes(1).max_ttl(span), &["longest ttl", "10 ms", "an hour"]);
@@ -298,25 +298,25 @@ async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
 #[tokio::test]
 async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
     let day = Duration::from_secs(24 * 3600);
-    assert!(nodes(1).fencing_retention(Duration::from_secs(60)).lazy().is_ok());
-    assert!(nodes(1).fencing_retention(366 * day).lazy().is_ok());
+    assert!(nodes(1).fencing_retention(Duration::from_secs(60)).connect_lazy().is_ok());
+    assert!(nodes(1).fencing_retention(366 * day).connect_lazy().is_ok());
     for span in [Duration::ZERO, Duration::from_secs(59), 367 * day, Duration::MAX] {
         check_refused(nodes(1).fencing_retention(span), &["fences", "at least 60s", "a year"]);
     }
     let hour = Duration::from_secs(3600);
-    assert!(nodes(1).max_ttl(hour).lazy().is_ok(), "what is usual grows with the longest ttl");
+    assert!(nodes(1).max_ttl(hour).connect_lazy().is_ok(), "what is usual grows with the longest ttl");
     let check = |keep| nodes(1).max_ttl(hour).fencing_retention(keep);
     check_refused(check(Duration::from_secs(7199)), &["fences", "7199s", "twice the longest ttl"]);
-    assert!(check(hour * 2).lazy().is_ok());
+    assert!(check(hour * 2).connect_lazy().is_ok());
     let short =
         |millis| nodes(1).max_ttl(Duration::from_millis(10)).fencing_retention(Duration::from_millis(millis));
     check_refused(short(1_009), &["at least 1.01s"]);
-    assert!(short(1_010).lazy().is_ok());
+    assert!(short(1_010).connect_lazy().is_ok());
 }
 
 #[tokio::test]
 async fn a_guarded_ttl_is_no_longer_than_the_longest() {
-    let redlock = nodes(3).max_ttl(Duration::from_secs(4)).lazy().expect("nobody is reached");
+    let redlock = nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("nobody is reached");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
     check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
 }
@@ -326,13 +326,13 @@ async fn a_floor_leaves_room_and_needs_a_guarded_client() {
     let largest: u64 = (1 << 53) - (1 << 40);
     check_mutex_refused(client().mutex("a").floor(largest + 1), &["floor", &largest.to_string()]).await;
     check_mutex_refused(client().mutex("a").floor(u64::MAX), &["floor"]).await;
-    let plain = nodes(3).plain().lazy().expect("nobody is reached");
+    let plain = nodes(3).plain().connect_lazy().expect("nobody is reached");
     check_mutex_refused(plain.mutex("a").floor(1), &["floor", "plain"]).await;
 }
 
 #[tokio::test]
 async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
-    let redlock = nodes(3).plain().lazy().expect("a client that will reach nobody");
+    let redlock = nodes(3).plain().connect_lazy().expect("a client that will reach nobody");
     let mutex = || redlock.mutex("a");
     check_mutex_refused(mutex().ttl(Duration::ZERO), &["a ttl of 0s", "too short"]).await;
     check_mutex_refused(mutex().ttl(Duration::from_millis(9)), &["9ms", "too short", "10 ms"]).await;
@@ -378,7 +378,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
     for set in setters {
         for span in SPANS {
             for builder in [nodes(3), nodes(3).plain()] {
-                match set(builder.clone(), span).lazy() {
+                match set(builder.clone(), span).connect_lazy() {
                     Ok(redlock) => {
                         taken += 1;
                         let refused = redlock.mutex("a").no_wait().acquire().await;
@@ -401,7 +401,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
 #[tokio::test]
 async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
     let setters: [fn(Mutex, Duration) -> Mutex; 3] = [Mutex::ttl, Mutex::patience, Mutex::max_hold];
-    for redlock in [client(), nodes(3).plain().lazy().expect("a client that will reach nobody")] {
+    for redlock in [client(), nodes(3).plain().connect_lazy().expect("a client that will reach nobody")] {
         for set in setters {
             for span in SPANS {
                 let refused = set(redlock.mutex("a"), span).no_wait().acquire().await;

@@ -246,7 +246,7 @@ impl RedlockBuilder {
     /// # Panics
     ///
     /// If the Tokio runtime was built without `enable_all`.
-    pub fn lazy(self) -> Result<Redlock, ConnectError> {
+    pub fn connect_lazy(self) -> Result<Redlock, ConnectError> {
         let (quorum, drift, addresses) = self.checked()?;
         let settings = Settings {
             connect_timeout: self.dial_timeout,

@@ -103,7 +103,7 @@ fn work(id: &str) {
         let builder = Redlock::builder().nodes(nodes.split(','));
         let is_plain = std::env::var("QUORLOCK_TEST_MODE").expect("told") == PLAIN;
         let builder = if is_plain { builder.plain() } else { builder.max_ttl(LONGEST_TTL) };
-        let redlock = builder.lazy().expect("built");
+        let redlock = builder.connect_lazy().expect("built");
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
                 let (redlock, folder, name) = (redlock.clone(), folder.clone(), format!("{id}.{task}"));

@@ -82,7 +82,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     declare(list([0, 1, 2]));
     // Node 0 belongs to others, and the two blank ones alone say nothing.
     check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
-    let redlock = list([0, 3, 4]).lazy().expect("built");
+    let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
     assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
@@ -110,7 +110,7 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
     // Two of three have forgotten: nobody who comes now can tell what they were.
     fleet[0].restart(Data::Empty).expect("back");
     fleet[1].restart(Data::Empty).expect("back");
-    let fresh = builder(&fleet).lazy().expect("built");
+    let fresh = builder(&fleet).connect_lazy().expect("built");
     let refused = fresh.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");
@@ -157,7 +157,7 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
     builder(&fleet).startup_timeout(secs(2)).connect().await.expect_err("one of three");
-    let nodes = builder(&fleet).lazy().expect("options that work").nodes().await;
+    let nodes = builder(&fleet).connect_lazy().expect("options that work").nodes().await;
     let is_told = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
     assert!(nodes[1..].iter().all(is_told), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
@@ -177,7 +177,7 @@ async fn rights_that_guarding_needs_are_named() {
             let line: Vec<&str> = user.chain(rights.split(' ')).chain(change.split(' ')).collect();
             server.command::<()>(&line).expect("made");
         }
-        let refused = builder(&fleet).username("locker").password("pw").lazy().expect("built");
+        let refused = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
         let refused = refused.mutex("k").wait(secs(20)).acquire().await.expect_err(change);
         assert!(matches!(refused, AcquireError::Refused { .. }), "{change}: {refused:?}");
         let said = refused.to_string();

@@ -114,11 +114,11 @@ async fn connect_says_why_each_node_is_missing() {
 #[tokio::test]
 async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_attempt() {
     let mut fleet = fleet(3);
-    let redlock = builder(&fleet).lazy().expect("built");
+    let redlock = builder(&fleet).connect_lazy().expect("built");
     let guard = redlock.mutex("k").try_acquire().await.expect("waited for the dials");
     drop(guard.expect("free"));
     fleet.servers_mut().iter_mut().for_each(Server::kill);
-    let redlock = builder(&fleet).lazy().expect("built");
+    let redlock = builder(&fleet).connect_lazy().expect("built");
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
     let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
     assert!(

@@ -162,7 +162,7 @@ async fn one_holder(name: &str, fault: Fault) -> bool {
     let (holder, guard) = world.hold().await;
     fault(&mut world);
     // As a command would come: it never knew the node, and must trust its marker.
-    let fresh = world.clients().lazy().expect("built");
+    let fresh = world.clients().connect_lazy().expect("built");
     let rivals = [knowing, fresh];
     let waiting = rivals.clone().map(|rival| {
         let first = guard.held();

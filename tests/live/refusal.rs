@@ -78,7 +78,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
 
     let good = builder(urls("s3cret")).connect().await.expect("let in");
     assert!(!format!("{good:?} {:?}", good.nodes().await).contains("s3cret"));
-    let lazy = builder(urls("wr0ng")).lazy().expect("built");
+    let lazy = builder(urls("wr0ng")).connect_lazy().expect("built");
     let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
 

@@ -144,7 +144,7 @@ async fn files_that_cannot_be_used_are_named_before_anything_is_dialed() {
     std::fs::write(papers.path("empty"), "").expect("written");
     for (file, why) in [("missing", "missing"), ("empty", "no certificate")] {
         let builder = Redlock::builder().nodes(["rediss://127.0.0.1:1"]).tls_ca_file(papers.path(file));
-        let refused = builder.lazy().expect_err("refused").to_string();
+        let refused = builder.connect_lazy().expect_err("refused").to_string();
         assert!(refused.contains(why), "{refused}");
     }
 }

@@ -82,7 +82,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
             teller.tell(what);
         }
     });
-    observed.lazy().map_err(|error| error.to_string())
+    observed.connect_lazy().map_err(|error| error.to_string())
 }
 
 /// How a node is seen, when that changes.

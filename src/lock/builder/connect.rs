@@ -23,7 +23,7 @@ impl RedlockBuilder {
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
         let (startup_timeout, connect_timeout) = (self.startup_timeout, self.dial_timeout);
         let redials = self.redials;
-        let client = self.lazy()?;
+        let client = self.connect_lazy()?;
         let deadline = now().plus(startup_timeout);
         let mut view = client.shared.view.clone();
         let quorum = client.shared.quorum;

@@ -68,7 +68,7 @@ async fn measure(
     rounds: Rounds,
 ) -> Result<Loaded, Failure> {
     let hears = Arc::clone(watch);
-    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).lazy()?;
+    let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).connect_lazy()?;
     let nodes = redlock.nodes().await;
     check(&nodes, setting)?;
     // The first ones are slower than all after them (pages that are not in memory yet) and count for nothing.

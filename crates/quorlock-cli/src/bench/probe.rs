@@ -59,7 +59,7 @@ pub(super) fn run(
             // A plain client shares no name with a guarded one, so it voids no probation.
             let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
             let name = format!("{}:probe", setting.prefix);
-            Ok(Probe { place, client: builder.lazy()?, name, ttl: setting.ttl })
+            Ok(Probe { place, client: builder.connect_lazy()?, name, ttl: setting.ttl })
         });
         let probes: Vec<Probe> = probes.collect::<Result<_, ConnectError>>()?;
         let mut looks: Vec<Vec<Look>> = vec![Vec::new(); urls.len()];
