@@ -165,7 +165,7 @@ impl RedlockBuilder {
     /// Makes a client that does not make blank nodes a cluster. For tools that show how a cluster stands. It does begin
     /// the probation of a node that may have forgotten, as every client does, so that a node which is only looked at
     /// votes again in time. Locks can be taken, once enough nodes vote. Defaults to a client that founds clusters.
-    pub const fn look_only(mut self) -> Self {
+    pub const fn read_only(mut self) -> Self {
         self.founds = false;
         self
     }

@@ -158,7 +158,7 @@ async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
 
 /// One who only looks, as `quorlock doctor` does for as long as it is watched.
 async fn onlooker(cluster: &Cluster) -> Redlock {
-    let redlock = builder(cluster).look_only().connect().await.expect("all nodes are up");
+    let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
     eventually("all are met", || async { redlock.nodes().await.iter().all(votes) }).await;
     redlock
 }
@@ -212,7 +212,7 @@ async fn a_probation_begins_when_somebody_only_looks() {
 async fn a_probation_begins_when_somebody_looks_once_and_goes() {
     let mut cluster = brief(3, LONGEST_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
-    let passer = builder(&cluster).look_only().connect().await.expect("all nodes are up");
+    let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
     eventually("it is told", || async { passer.nodes().await[1].probation.is_some() }).await;
     passer.shutdown(secs(10)).await.expect("nothing is owed");
     probation_passes().await;

@@ -20,7 +20,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         return Err(Failure::new(exit::USAGE, words));
     }
     let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.look_only().connect_lazy()?;
+    let redlock = builder.read_only().connect_lazy()?;
     let stand = redlock.nodes().await;
     // Only for words: what is broken may be another key by then.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);

@@ -21,7 +21,7 @@ struct Finding {
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
     // A visit must not make blank servers a cluster.
-    let redlock = builder.look_only().connect_lazy()?;
+    let redlock = builder.read_only().connect_lazy()?;
     // Each is heard before the probe, which would make do with the first that answer.
     redlock.nodes().await;
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.

@@ -12,7 +12,7 @@ use crate::status::print;
 
 pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, .. } = config::cluster(args.nodes)?;
-    let redlock = builder.look_only().connect_lazy()?;
+    let redlock = builder.read_only().connect_lazy()?;
     redlock.nodes().await;
     let mut code = 0;
     for name in &args.names {

@@ -94,7 +94,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
         None => {
             let cluster = config::on_our_runtime(args.nodes.clone())?;
             // Whoever measures changes nothing: neither founds a cluster nor takes a node in.
-            (Cluster { builder: cluster.builder.look_only(), ..cluster }, None)
+            (Cluster { builder: cluster.builder.read_only(), ..cluster }, None)
         }
         Some(count) => of_its_own(args, usize::from(count), load).await?,
     };
