@@ -180,7 +180,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(3).fencing_retention(Duration::ZERO), "keep_fences"),
         (nodes(3).reply_timeout(hour), "node_timeout"),
         (nodes(3).dial_timeout(hour), "connect_timeout"),
-        (nodes(3).startup_timeout(hour), "startup_timeout"),
+        (nodes(3).connect_timeout(hour), "startup_timeout"),
     ];
     for (builder, name) in options {
         assert_eq!(option(builder), Some(name));
@@ -231,7 +231,7 @@ async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
     for span in [Duration::ZERO, Duration::from_secs(3601)] {
         check_refused(nodes(1).reply_timeout(span), &["node time-out", "more than zero", "an hour"]);
         check_refused(nodes(1).dial_timeout(span), &["connect time-out"]);
-        check_refused(nodes(1).startup_timeout(span), &["start-up time-out"]);
+        check_refused(nodes(1).connect_timeout(span), &["start-up time-out"]);
     }
 }
 
@@ -372,7 +372,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
         RedlockBuilder::fencing_retention,
         RedlockBuilder::reply_timeout,
         RedlockBuilder::dial_timeout,
-        RedlockBuilder::startup_timeout,
+        RedlockBuilder::connect_timeout,
     ];
     let mut taken = 0;
     for set in setters {
@@ -385,7 +385,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
                         assert!(refused.is_err_and(|error| !error.to_string().is_empty()), "{span:?}");
                         redlock.nodes().await;
                         // Some are refused once more where they meet others.
-                        let _ = set(builder, span).startup_timeout(Duration::from_millis(20)).connect().await;
+                        let _ = set(builder, span).connect_timeout(Duration::from_millis(20)).connect().await;
                     }
                     Err(ConnectError::Invalid(invalid)) => {
                         assert!(invalid.to_string().contains("take"), "{invalid}");

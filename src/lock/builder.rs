@@ -42,7 +42,7 @@ pub struct RedlockBuilder {
     max_clock_drift: f64,
     reply_timeout: Duration,
     dial_timeout: Duration,
-    startup_timeout: Duration,
+    connect_timeout: Duration,
     redials: Redials,
     client_name: String,
     dedicated_thread: bool,
@@ -72,7 +72,7 @@ impl RedlockBuilder {
             max_clock_drift: 0.01,
             reply_timeout: Duration::from_millis(500),
             dial_timeout: Duration::from_secs(1),
-            startup_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
             redials: Redials::UntilTimeout,
             client_name: "quorlock".to_owned(),
             dedicated_thread: false,
@@ -203,8 +203,8 @@ impl RedlockBuilder {
     }
 
     /// How long [`connect`](Self::connect) waits for a quorum of nodes. Defaults to 5 s.
-    pub const fn startup_timeout(mut self, timeout: Duration) -> Self {
-        self.startup_timeout = timeout;
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
         self
     }
 

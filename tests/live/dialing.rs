@@ -8,7 +8,7 @@ use crate::world::{millis, secs};
 
 /// How a node stands that cannot be reached, and why.
 async fn check_unreachable(url: String, step: DialStep, words: &[&str]) {
-    let builder = Redlock::builder().nodes([url]).dial_timeout(millis(500)).startup_timeout(secs(2));
+    let builder = Redlock::builder().nodes([url]).dial_timeout(millis(500)).connect_timeout(secs(2));
     let refused = builder.connect().await;
     let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
     let NodeStatus { state: NodeState::Down(why), failed_step, .. } = &nodes[0] else { panic!("{nodes:?}") };

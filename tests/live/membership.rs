@@ -156,7 +156,7 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
     fleet[1].command::<()>(&["SET", "quorlock:node", "a poem"]).expect("set");
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
-    builder(&fleet).startup_timeout(secs(2)).connect().await.expect_err("one of three");
+    builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three");
     let nodes = builder(&fleet).connect_lazy().expect("options that work").nodes().await;
     let is_told = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
     assert!(nodes[1..].iter().all(is_told), "{nodes:?}");

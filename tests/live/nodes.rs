@@ -103,7 +103,7 @@ async fn connect_says_why_each_node_is_missing() {
     fleet[0].kill();
     fleet[2].pause();
     let began = Instant::now();
-    let startup = builder(&fleet).startup_timeout(millis(1500)).connect().await;
+    let startup = builder(&fleet).connect_timeout(millis(1500)).connect().await;
     assert!(began.elapsed() < secs(5));
     let Err(ConnectError::NoQuorum { nodes }) = startup else { panic!("expected NoQuorum, got {startup:?}") };
     assert!(matches!(&nodes[0].state, NodeState::Down(why) if why.contains("refused")), "{nodes:?}");

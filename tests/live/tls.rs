@@ -107,7 +107,7 @@ async fn a_mix_up_of_ports_is_named_both_ways() {
         .nodes([server.url().replace("redis://", "rediss://")])
         .tls_ca_file(papers.path("ca.crt"))
         .dial_timeout(millis(500))
-        .startup_timeout(secs(2))
+        .connect_timeout(secs(2))
         .connect()
         .await;
     let Err(ConnectError::NoQuorum { nodes }) = refused else { panic!("expected NoQuorum, got {refused:?}") };
@@ -115,7 +115,7 @@ async fn a_mix_up_of_ports_is_named_both_ways() {
     assert!(nodes[0].to_string().ends_with(": does it speak TLS? if not, use redis://"), "{nodes:?}");
 
     // A server may answer with an alert first, or hang up on the first byte.
-    let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).startup_timeout(secs(2));
+    let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).connect_timeout(secs(2));
     let Err(ConnectError::NoQuorum { nodes } | ConnectError::Refused { nodes }) = bare.connect().await else {
         panic!("nothing to be had there")
     };
@@ -127,7 +127,7 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
     let papers = Papers::new();
     let (_server, url) = server(&papers, true);
     let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
-    let refused = builder().startup_timeout(std::time::Duration::from_secs(2)).connect().await;
+    let refused = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
     assert!(
         matches!(refused, Err(ConnectError::Refused { .. } | ConnectError::NoQuorum { .. })),
         "{refused:?}"

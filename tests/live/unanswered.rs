@@ -166,7 +166,7 @@ fn a_loss_is_told_at_the_deadline_also_where_nobody_runs_the_driver() {
 #[test]
 fn a_client_that_is_built_where_nobody_runs_it_says_so() {
     let cluster = fleet(3);
-    let builder = builder(&cluster).startup_timeout(secs(2));
+    let builder = builder(&cluster).connect_timeout(secs(2));
     let (refused, _) = in_time("connect", move || {
         let home = runtime();
         let _inside = home.enter();

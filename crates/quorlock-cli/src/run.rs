@@ -130,7 +130,7 @@ async fn take(
     let redlock = loop {
         let startup = left().unwrap_or(most).min(most).max(least);
         (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
-        let mut connecting = pin!(builder.clone().startup_timeout(startup).connect());
+        let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
         // Where one dial may take long, it is not waited for without a word.
         let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
             soon

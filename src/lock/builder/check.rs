@@ -151,7 +151,7 @@ impl RedlockBuilder {
         let spans = [
             ("node_timeout", "node time-out", self.reply_timeout),
             ("connect_timeout", "connect time-out", self.dial_timeout),
-            ("startup_timeout", "start-up time-out", self.startup_timeout),
+            ("startup_timeout", "start-up time-out", self.connect_timeout),
         ];
         for (option, what, span) in spans {
             if span.is_zero() || span > LONGEST_TIMEOUT {

@@ -21,7 +21,7 @@ impl RedlockBuilder {
     /// sure with [`dial_once`](Self::dial_once);
     /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.
     pub async fn connect(self) -> Result<Redlock, ConnectError> {
-        let (startup_timeout, connect_timeout) = (self.startup_timeout, self.dial_timeout);
+        let (startup_timeout, connect_timeout) = (self.connect_timeout, self.dial_timeout);
         let redials = self.redials;
         let client = self.connect_lazy()?;
         let deadline = now().plus(startup_timeout);
