@@ -30,7 +30,7 @@ impl RedlockBuilder {
         let mut ready_since = None;
         loop {
             let nodes = view.borrow_and_update().clone();
-            misplaced(&nodes)?;
+            invalid_node_list(&nodes)?;
             let is_known = nodes.iter().all(NodeStatus::is_known);
             let barred = nodes.iter().filter(|node| matches!(node.state, NodeState::Excluded(_))).count();
             let up = nodes.iter().filter(|node| node.is_up()).count();
@@ -65,7 +65,7 @@ impl RedlockBuilder {
     }
 }
 
-fn misplaced(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
+fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
         if let NodeState::Excluded(
             bar @ (ExclusionReason::RedisClusterNode
