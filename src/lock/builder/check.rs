@@ -130,7 +130,7 @@ impl RedlockBuilder {
     }
 
     fn check_spans(&self) -> Result<(), Invalid> {
-        if self.max_ttl < Duration::from_millis(10) || self.max_ttl > LONGEST_TIMEOUT {
+        if self.max_ttl < Duration::from_millis(10) || self.max_ttl > MAX_TIMEOUT {
             return Err(Invalid::new(format!(
                 "a longest ttl of {} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
                  restarted cast no vote",
@@ -154,7 +154,7 @@ impl RedlockBuilder {
             ("startup_timeout", "start-up time-out", self.connect_timeout),
         ];
         for (option, what, span) in spans {
-            if span.is_zero() || span > LONGEST_TIMEOUT {
+            if span.is_zero() || span > MAX_TIMEOUT {
                 return Err(Invalid::new(format!(
                     "a {what} of {} makes no sense: take more than zero, and at most an hour",
                     Span(span)
@@ -166,5 +166,5 @@ impl RedlockBuilder {
     }
 }
 
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);
