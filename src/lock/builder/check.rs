@@ -139,7 +139,7 @@ impl RedlockBuilder {
             .of("longest_ttl"));
         }
         let least = min_retention(self.max_ttl);
-        if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > LONGEST_RETENTION) {
+        if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > MAX_RETENTION) {
             return Err(Invalid::new(format!(
                 "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \
                  second if that is more; at most a year",
@@ -167,4 +167,4 @@ impl RedlockBuilder {
 }
 
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
-const LONGEST_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX_RETENTION: Duration = Duration::from_secs(366 * 24 * 3600);
