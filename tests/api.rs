@@ -324,10 +324,14 @@ async fn a_guarded_ttl_is_no_longer_than_the_longest() {
 #[tokio::test]
 async fn a_floor_leaves_room_and_needs_a_guarded_client() {
     let largest: u64 = (1 << 53) - (1 << 40);
-    check_mutex_refused(client().mutex("a").floor(largest + 1), &["floor", &largest.to_string()]).await;
-    check_mutex_refused(client().mutex("a").floor(u64::MAX), &["floor"]).await;
+    check_mutex_refused(
+        client().mutex("a").min_fencing_number(largest + 1),
+        &["floor", &largest.to_string()],
+    )
+    .await;
+    check_mutex_refused(client().mutex("a").min_fencing_number(u64::MAX), &["floor"]).await;
     let plain = nodes(3).plain().connect_lazy().expect("nobody is reached");
-    check_mutex_refused(plain.mutex("a").floor(1), &["floor", "plain"]).await;
+    check_mutex_refused(plain.mutex("a").min_fencing_number(1), &["floor", "plain"]).await;
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub struct Mutex {
     /// The key itself where there is no prefix.
     name: Key,
     ttl: Option<Duration>,
-    floor: u64,
+    min_fencing_number: u64,
     pub(super) wait: Wait,
     patience: Option<Duration>,
     tenure: RenewalPolicy,
@@ -49,7 +49,7 @@ impl Mutex {
             client,
             name: Key::new(name),
             ttl: None,
-            floor: 0,
+            min_fencing_number: 0,
             wait: Wait::Forever,
             patience: None,
             tenure: RenewalPolicy { auto_renew: true, max_hold_time: None },
@@ -69,8 +69,8 @@ impl Mutex {
     /// refuses the number they gave. One far ahead of the nodes' clocks is heeded for as long as fewer than 2q − N nodes lose
     /// it: no clock puts them above it again. The numbers of all names that are new to the nodes go on from there, too.
     /// Defaults to none.
-    pub const fn floor(mut self, seen: u64) -> Self {
-        self.floor = seen;
+    pub const fn min_fencing_number(mut self, seen: u64) -> Self {
+        self.min_fencing_number = seen;
         self
     }
 
@@ -204,13 +204,16 @@ impl Mutex {
     fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.patience)?;
-        limits.check_floor(self.floor)?;
+        limits.check_floor(self.min_fencing_number)?;
         if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
                 Span(terms.ttl())
             )));
         }
-        Ok((LockSpec { key, terms, want_holder_ttl: curious, min_fencing_number: self.floor }, self.tenure))
+        Ok((
+            LockSpec { key, terms, want_holder_ttl: curious, min_fencing_number: self.min_fencing_number },
+            self.tenure,
+        ))
     }
 }

@@ -158,7 +158,7 @@ async fn take_turns(redlock: Redlock, key: String, seed: u64) -> Vec<(String, Ta
         let ttl = millis(10 + random % 21);
         let mutex = redlock.mutex(&key).ttl(ttl).auto_renew(false).patience(ttl / 4);
         // Past all clocks there is no number that nodes would choose alike, so second rounds are needed.
-        let mutex = if key.starts_with("far") { mutex.floor(1 << 52) } else { mutex };
+        let mutex = if key.starts_with("far") { mutex.min_fencing_number(1 << 52) } else { mutex };
         if random.is_multiple_of(3) {
             // Walks away, often in mid-flight: some nodes have given a number then, and others not.
             let walk = timeout(Duration::from_micros(random % 1000), mutex.clone().acquire());
@@ -213,7 +213,7 @@ async fn take(redlock: &Redlock, fleet: &Cluster, key: &str) -> u64 {
 async fn a_number_far_ahead_of_all_clocks_is_remembered_though_nodes_forget_one_after_another() {
     let mut fleet = brief(3, secs(1));
     let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").floor(1 << 52).acquire().await.expect("free");
+    let guard = redlock.mutex("k").min_fencing_number(1 << 52).acquire().await.expect("free");
     let mut last = number(&guard);
     assert!(last > 1 << 52, "{last}");
     eventually("all three have it", || async { fences(&fleet, "k") == [Some(last); 3] }).await;
@@ -276,17 +276,17 @@ async fn a_floor_is_heeded_told_of_and_bounded() {
     });
     let redlock = listening.connect().await.expect("all are up");
     let largest = (1 << 53) - (1 << 40);
-    let guard = redlock.mutex("k").floor(largest).acquire().await.expect("just so");
+    let guard = redlock.mutex("k").min_fencing_number(largest).acquire().await.expect("just so");
     assert!(number(&guard) > largest && number(&guard) < 1 << 53, "{}", number(&guard));
     guard.release().await.expect("released");
     assert_eq!(*heard.lock().expect("whole"), [largest]);
-    let refused = redlock.mutex("k").floor(largest + 1).acquire().await.expect_err("too far");
+    let refused = redlock.mutex("k").min_fencing_number(largest + 1).acquire().await.expect_err("too far");
     assert!(matches!(&refused, AcquireError::Invalid(_)), "{refused:?}");
     assert!(refused.to_string().contains(&largest.to_string()), "{refused}");
 
     let fleet = plain(3);
     let redlock = client(&fleet).await;
-    let refused = redlock.mutex("k").floor(1).acquire().await.expect_err("of no effect");
+    let refused = redlock.mutex("k").min_fencing_number(1).acquire().await.expect_err("of no effect");
     assert!(refused.to_string().contains("plain"), "{refused}");
     let guard = redlock.mutex("k").acquire().await.expect("free");
     assert_eq!(guard.fencing_token(), None);

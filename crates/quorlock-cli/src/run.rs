@@ -153,7 +153,7 @@ async fn take(
     };
     let redlock = client.insert(redlock);
     not_around(redlock, &args.name, tries_once, &mut teller).await?;
-    let mutex = redlock.mutex(&args.name).ttl(ttl).floor(args.floor);
+    let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.floor);
     let mutex = match left() {
         Some(left) => mutex.wait(left),
         None => mutex,
