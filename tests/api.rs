@@ -349,8 +349,12 @@ async fn a_plain_ttl_lies_between_ten_milliseconds_and_a_year() {
 async fn patience_is_some_and_no_more_than_a_quarter_of_the_ttl() {
     let redlock = client();
     let mutex = || redlock.mutex("a").ttl(Duration::from_secs(4));
-    check_mutex_refused(mutex().patience(Duration::from_millis(1_001)), &["patience", "quarter", "4s"]).await;
-    check_mutex_refused(mutex().patience(Duration::ZERO), &["patience", "zero"]).await;
+    check_mutex_refused(
+        mutex().attempt_timeout(Duration::from_millis(1_001)),
+        &["patience", "quarter", "4s"],
+    )
+    .await;
+    check_mutex_refused(mutex().attempt_timeout(Duration::ZERO), &["patience", "zero"]).await;
 }
 
 #[tokio::test]
@@ -404,7 +408,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
 
 #[tokio::test]
 async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
-    let setters: [fn(Mutex, Duration) -> Mutex; 3] = [Mutex::ttl, Mutex::patience, Mutex::max_hold];
+    let setters: [fn(Mutex, Duration) -> Mutex; 3] = [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold];
     for redlock in [client(), nodes(3).plain().connect_lazy().expect("a client that will reach nobody")] {
         for set in setters {
             for span in SPANS {

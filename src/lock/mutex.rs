@@ -31,7 +31,7 @@ pub struct Mutex {
     ttl: Option<Duration>,
     min_fencing_number: u64,
     pub(super) wait: Wait,
-    patience: Option<Duration>,
+    attempt_timeout: Option<Duration>,
     tenure: RenewalPolicy,
 }
 
@@ -51,7 +51,7 @@ impl Mutex {
             ttl: None,
             min_fencing_number: 0,
             wait: Wait::Forever,
-            patience: None,
+            attempt_timeout: None,
             tenure: RenewalPolicy { auto_renew: true, max_hold_time: None },
         }
     }
@@ -90,8 +90,8 @@ impl Mutex {
 
     /// How long one attempt waits for the nodes' answers, at most a quarter of the ttl. Defaults to the smaller of
     /// ttl/8 and the client's node time-out.
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    pub const fn attempt_timeout(mut self, patience: Duration) -> Self {
+        self.attempt_timeout = Some(patience);
         self
     }
 
@@ -131,7 +131,7 @@ impl Mutex {
 
     /// Tries to take the lock, once: `NoQueue` if others have it, or if another task of this client has it or waits
     /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
-    /// servers close them, it waits for the next dial of these nodes, within its [`patience`](Self::patience).
+    /// servers close them, it waits for the next dial of these nodes, within its [`attempt_timeout`](Self::attempt_timeout).
     ///
     /// Several clients that try at the same instant may split the nodes, so that none of them gets a quorum. So a try that
     /// some node granted, and too many refused, is repeated up to twice, each time after a random pause of 5 to 30 ms. One of the
@@ -203,7 +203,7 @@ impl Mutex {
 
     fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let limits = self.client.limits();
-        let terms = limits.terms(self.ttl, self.patience)?;
+        let terms = limits.terms(self.ttl, self.attempt_timeout)?;
         limits.check_floor(self.min_fencing_number)?;
         if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(Invalid::new(format!(

@@ -156,7 +156,7 @@ async fn take_turns(redlock: Redlock, key: String, seed: u64) -> Vec<(String, Ta
         random ^= random >> 7;
         random ^= random << 17;
         let ttl = millis(10 + random % 21);
-        let mutex = redlock.mutex(&key).ttl(ttl).auto_renew(false).patience(ttl / 4);
+        let mutex = redlock.mutex(&key).ttl(ttl).auto_renew(false).attempt_timeout(ttl / 4);
         // Past all clocks there is no number that nodes would choose alike, so second rounds are needed.
         let mutex = if key.starts_with("far") { mutex.min_fencing_number(1 << 52) } else { mutex };
         if random.is_multiple_of(3) {
