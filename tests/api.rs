@@ -359,7 +359,7 @@ async fn patience_is_some_and_no_more_than_a_quarter_of_the_ttl() {
 
 #[tokio::test]
 async fn max_hold_is_no_less_than_the_ttl() {
-    let mutex = client().mutex("a").ttl(Duration::from_secs(4)).max_hold(Duration::from_millis(3_999));
+    let mutex = client().mutex("a").ttl(Duration::from_secs(4)).max_hold_time(Duration::from_millis(3_999));
     check_mutex_refused(mutex, &["max_hold", "4s"]).await;
 }
 
@@ -408,7 +408,8 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
 
 #[tokio::test]
 async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
-    let setters: [fn(Mutex, Duration) -> Mutex; 3] = [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold];
+    let setters: [fn(Mutex, Duration) -> Mutex; 3] =
+        [Mutex::ttl, Mutex::attempt_timeout, Mutex::max_hold_time];
     for redlock in [client(), nodes(3).plain().connect_lazy().expect("a client that will reach nobody")] {
         for set in setters {
             for span in SPANS {

@@ -103,7 +103,7 @@ impl Mutex {
 
     /// The longest the lock may be held, however often it is renewed: no deadline goes past it, and the lock is
     /// lost then. A guard against work that never ends. Defaults to no limit.
-    pub const fn max_hold(mut self, max_hold: Duration) -> Self {
+    pub const fn max_hold_time(mut self, max_hold: Duration) -> Self {
         self.tenure.max_hold_time = Some(max_hold);
         self
     }

@@ -39,7 +39,7 @@ async fn without_renewal_a_lock_ends_by_itself_and_says_so() {
 async fn max_hold_ends_even_a_renewed_lock() {
     let fleet = fleet(3);
     let redlock = client(&fleet).await;
-    let guard = redlock.mutex("k").ttl(millis(200)).max_hold(millis(700)).acquire().await.expect("free");
+    let guard = redlock.mutex("k").ttl(millis(200)).max_hold_time(millis(700)).acquire().await.expect("free");
     let began = Instant::now();
     timeout(secs(5), guard.lost()).await.expect("the signal comes");
     assert!(began.elapsed() > millis(400) && began.elapsed() < millis(750), "{:?}", began.elapsed());
