@@ -198,10 +198,10 @@ impl Mutex {
     /// Checks everything once; `want_holder_ttl` attempts ask a refusing node for how long.
     pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let key = self.client.key(&self.name)?;
-        self.claim_of(key.clone(), curious).map_err(|bad| bad.about(&key))
+        self.lock_spec(key.clone(), curious).map_err(|bad| bad.about(&key))
     }
 
-    fn claim_of(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
+    fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.attempt_timeout)?;
         limits.check_floor(self.min_fencing_number)?;
