@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::{
-    AcquireError, ConnectError, ExtendError, FencingToken, Guard, Held, Init, InitError, InspectError,
-    Invalid, Lost, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
+    AcquireError, ConnectError, ExtendError, FencingToken, Guard, Init, InitError, InspectError, Invalid,
+    LockView, Lost, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
     ShutdownError,
 };
 
@@ -22,7 +22,7 @@ const _: () = {
     handle::<Redlock>();
     handle::<RedlockBuilder>();
     handle::<Mutex>();
-    handle::<Held>();
+    handle::<LockView>();
     handle::<FencingToken>();
     handle::<Init>();
     shared::<Guard>();

@@ -41,7 +41,7 @@ use quorlock_proto::vote::Vote;
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
-    held: Held,
+    held: LockView,
     id: OperationId,
     /// How long an attempt waits for answers: half the room of a `Duration`.
     patience_nanos: u64,
@@ -50,7 +50,7 @@ pub struct Guard {
 /// A look at a held lock, without the right to release it: what [`Mutex::run`](super::Mutex::run) gives the work, and
 /// what a [`Guard`] can be asked too.
 #[derive(Clone)]
-pub struct Held {
+pub struct LockView {
     hold: Arc<SharedLease>,
 }
 
@@ -75,7 +75,7 @@ impl Guard {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.attach_to(&hold);
         let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;
-        Self { client, held: Held { hold }, id, patience_nanos }
+        Self { client, held: LockView { hold }, id, patience_nanos }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -88,7 +88,7 @@ impl Guard {
 
     /// A view of this lock to hand around: it can look, and not release.
     #[must_use]
-    pub fn held(&self) -> Held {
+    pub fn held(&self) -> LockView {
         self.held.clone()
     }
 
@@ -188,9 +188,9 @@ impl Guard {
 
 /// A guard can be asked all that a view can.
 impl Deref for Guard {
-    type Target = Held;
+    type Target = LockView;
 
-    fn deref(&self) -> &Held {
+    fn deref(&self) -> &LockView {
         &self.held
     }
 }
@@ -201,7 +201,7 @@ impl Drop for Guard {
     }
 }
 
-impl Held {
+impl LockView {
     /// Whether the lock may be relied upon right now. Reads the clock, so it is exact even where the lost signal
     /// is late; once false, it stays false.
     #[must_use]
@@ -283,7 +283,7 @@ impl fmt::Debug for Guard {
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for LockView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held").field("remaining", &self.remaining()).finish_non_exhaustive()
     }

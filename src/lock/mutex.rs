@@ -9,7 +9,7 @@ use futures::future::{Either, select};
 
 use super::client::Redlock;
 use super::error::{AcquireError, Invalid, ReleaseError, RunError};
-use super::guard::{Guard, Held};
+use super::guard::{Guard, LockView};
 use super::report::ReleaseReport;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::{Key, LockSpec};
@@ -171,7 +171,7 @@ impl Mutex {
     /// Dropping the future drops the work and releases the lock in the background.
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, RunError>
     where
-        F: FnOnce(Held) -> Fut,
+        F: FnOnce(LockView) -> Fut,
         Fut: Future<Output = T>,
     {
         let guard = self.acquire().await?;
