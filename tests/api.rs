@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorlock::{
     AcquireError, ConnectError, ExtendError, FencingToken, Guard, Init, InitError, InspectError, Invalid,
-    LockView, Lost, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
+    LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
     ShutdownError,
 };
 
@@ -26,7 +26,7 @@ const _: () = {
     handle::<FencingToken>();
     handle::<Init>();
     shared::<Guard>();
-    shared::<Lost>();
+    shared::<LostSignal>();
     error::<Invalid>();
     error::<ConnectError>();
     error::<InitError>();

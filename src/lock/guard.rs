@@ -56,7 +56,7 @@ pub struct LockView {
 
 /// Completes when a lock is lost; never, if it is released first.
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Lost {
+pub struct LostSignal {
     hold: Arc<SharedLease>,
     token: CancellationToken,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -103,7 +103,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`ExtendError::Lost`] if the lock is lost. Every other error leaves the lock as it was, good until the
+    /// [`ExtendError::LostSignal`] if the lock is lost. Every other error leaves the lock as it was, good until the
     /// deadline it had.
     ///
     /// # Cancel safety
@@ -229,17 +229,17 @@ impl LockView {
         self.hold.token()
     }
 
-    /// The lost signal: a future, and by [`Lost::token`] a cancellation token. It comes 10 ms before the deadline (a
+    /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It comes 10 ms before the deadline (a
     /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
     /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
     /// [broken](super::Redlock::break_lock). The future comes at the deadline also where the driver does not run; the token
     /// then comes with the next look at the lock.
-    pub fn lost(&self) -> Lost {
-        Lost::of(&self.hold)
+    pub fn lost(&self) -> LostSignal {
+        LostSignal::of(&self.hold)
     }
 }
 
-impl Lost {
+impl LostSignal {
     fn of(hold: &Arc<SharedLease>) -> Self {
         let token = hold.lost_signal();
         let waiting = Box::pin(token.clone().cancelled_owned());
@@ -253,7 +253,7 @@ impl Lost {
     }
 }
 
-impl Future for Lost {
+impl Future for LostSignal {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -289,7 +289,7 @@ impl fmt::Debug for LockView {
     }
 }
 
-impl fmt::Debug for Lost {
+impl fmt::Debug for LostSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lost").field("is_lost", &self.token.is_cancelled()).finish_non_exhaustive()
     }

@@ -21,7 +21,7 @@ pub use error::{
     AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, Invalid, NoDriver,
     ReleaseError, RunError, ShutdownError,
 };
-pub use guard::{Guard, LockView, Lost};
+pub use guard::{Guard, LockView, LostSignal};
 pub use init::Init;
 pub use inspect::{Inspection, Sight};
 pub use mutex::Mutex;
