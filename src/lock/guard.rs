@@ -82,7 +82,7 @@ impl Guard {
     /// could reach a quorum: g + q − N − 1 for g nodes known to hold it. It grows for a moment after the lock is
     /// taken, as the slower nodes answer.
     #[must_use]
-    pub fn margin(&self) -> i32 {
+    pub fn spare_nodes(&self) -> i32 {
         self.client.shared.quorum.spare_nodes(self.held.hold.confirmed().len())
     }
 
@@ -278,7 +278,7 @@ impl fmt::Debug for Guard {
         f.debug_struct("Guard")
             .field("key", &self.key())
             .field("remaining", &self.remaining())
-            .field("margin", &self.margin())
+            .field("margin", &self.spare_nodes())
             .finish_non_exhaustive()
     }
 }

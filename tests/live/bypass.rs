@@ -38,7 +38,7 @@ impl World {
         let holder = self.clients([0, 1]).connect().await.expect("two of three");
         let mutex = holder.mutex("k").ttl(LONGEST_TTL).auto_renew(false);
         let guard = mutex.wait(secs(20)).acquire().await.expect("two of three");
-        assert_eq!(guard.margin(), 0);
+        assert_eq!(guard.spare_nodes(), 0);
         guard
     }
 

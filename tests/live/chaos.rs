@@ -84,7 +84,8 @@ async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
     let world = World::of(3).await;
     world.networks[0].tear(0);
     let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
-    eventually("the node is taken again", || async { world.up().await == 3 && guard.margin() == 1 }).await;
+    eventually("the node is taken again", || async { world.up().await == 3 && guard.spare_nodes() == 1 })
+        .await;
     guard.release().await.expect("released");
     eventually("no key is left", || async { crate::world::count(&world.cluster) == 0 }).await;
 }
@@ -95,7 +96,7 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
     // Commands arrive, so the node takes the lock, and nobody hears of it.
     world.networks[1].set(0, Flow { there: Lane::Open, back: Lane::Held });
     let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
-    assert_eq!(guard.margin(), 0);
+    assert_eq!(guard.spare_nodes(), 0);
     eventually("the deaf one has it too", || async { crate::world::standing(&world.cluster, "k") == 3 })
         .await;
     guard.release().await.expect("two confirm");
@@ -123,7 +124,7 @@ async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_onc
     let redlock = client(&cluster).await;
     cluster[0].command::<()>(&["CLIENT", "PAUSE", "1500", "ALL"]).expect("paused");
     let guard = redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
-    assert_eq!(guard.margin(), 0);
+    assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("two confirm");
     // Asked behind what was put off, so answered when that is done.
     eventually("nothing is left", || async { crate::world::count(&cluster) == 0 }).await;
@@ -134,7 +135,7 @@ async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_onc
 async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
     let world = World::of(3).await;
     let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("free");
-    eventually("all have it", || async { guard.margin() == 1 }).await;
+    eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
     world.networks[0].set(0, Flow::CUT);
     guard.release().await.expect("two others confirm");
     assert_eq!(crate::world::standing(&world.cluster, "k"), 1, "it could not be told");

@@ -97,7 +97,7 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     assert_eq!(probation.reason, ProbationReason::ClockJump);
     assert!(probation.remaining() > secs(2), "{:?}", probation.remaining());
     let guard = world.redlock.mutex("k").acquire().await.expect("the others are a quorum");
-    assert_eq!(guard.margin(), 0);
+    assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("released");
     eventually("it votes again", || async { world.redlock.nodes().await.iter().all(votes) }).await;
     world.set(1, -1_000_000);
@@ -111,12 +111,12 @@ async fn a_held_lock_survives_the_jump_of_one_clock_and_is_lost_by_the_jump_of_t
     // Nothing of its own is under way when it is extended: that would be an answer too, from before the jump.
     let mutex = world.redlock.mutex("held").ttl(LONGEST_TTL).auto_renew(false);
     let guard = mutex.acquire().await.expect("free");
-    eventually("all three have it", || async { guard.margin() == 1 }).await;
+    eventually("all three have it", || async { guard.spare_nodes() == 1 }).await;
     world.set(0, 1_000_000);
     guard.extend(LONGEST_TTL).await.expect("two others are enough");
     // The two may have answered first; what is waited for is the answer of the third.
     eventually("one jump is told", || async { world.heard.lock().expect("whole").jumps.len() == 1 }).await;
-    assert_eq!(guard.margin(), 0);
+    assert_eq!(guard.spare_nodes(), 0);
     assert!(guard.is_valid());
     world.set(2, 1_000_000);
     let refused = guard.extend(LONGEST_TTL).await.expect_err("one is too few");

@@ -252,7 +252,7 @@ async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
             .await;
             fleet[one].restart(Data::Kept).expect("restarted");
             fleet[two].resume();
-            eventually("all nodes have it again", || async { guard.margin() == 2 }).await;
+            eventually("all nodes have it again", || async { guard.spare_nodes() == 2 }).await;
         }
         guard.release().await.expect("released");
     }

@@ -141,7 +141,7 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     })
     .await;
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
-    assert_eq!(guard.margin(), 0);
+    assert_eq!(guard.spare_nodes(), 0);
 
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
     let all = fleet_with(3, &evicting, true);

@@ -14,7 +14,7 @@ async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
         assert!(guard.remaining() > secs(9) && guard.remaining() < secs(10));
         eventually("the slower nodes hold it too", || async { standing(&fleet, "orders:42") == nodes }).await;
         let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
-        eventually("the margin tells", || async { guard.margin() == best }).await;
+        eventually("the margin tells", || async { guard.spare_nodes() == best }).await;
         let report = guard.release().await.expect("a quorum confirms");
         assert!(!report.was_lost);
         redlock.shutdown(secs(5)).await.expect("nothing is left");

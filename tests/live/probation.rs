@@ -71,7 +71,7 @@ impl World {
         let mutex = holder.mutex("k").auto_renew(!self.is_plain);
         let mutex = if self.is_plain { mutex.ttl(secs(600)) } else { mutex.ttl(LONGEST_TTL) };
         let guard = mutex.acquire().await.expect("two of three");
-        assert_eq!(guard.margin(), 0);
+        assert_eq!(guard.spare_nodes(), 0);
         (holder, guard)
     }
 }

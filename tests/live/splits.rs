@@ -70,7 +70,7 @@ async fn a_refused_try_of_a_lock_that_is_held_is_not_repeated() {
     for fleet in [fleet(3), plain(3)] {
         let (one, other) = (client(&fleet).await, client(&fleet).await);
         let guard = one.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-        while guard.margin() < 1 {
+        while guard.spare_nodes() < 1 {
             tokio::time::sleep(millis(1)).await;
         }
         let mut spans = Vec::new();

@@ -126,7 +126,7 @@ async fn a_break_that_reached_only_a_minority_leaves_the_holder_unharmed() {
     }
     eventually("it stands everywhere again", || async { standing(&cluster, "k") == 5 }).await;
     sleep(millis(1_800)).await;
-    assert!(guard.is_valid() && guard.margin() == 2);
+    assert!(guard.is_valid() && guard.spare_nodes() == 2);
     assert!(!guard.release().await.expect("confirmed").was_lost);
 }
 

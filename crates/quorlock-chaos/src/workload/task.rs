@@ -69,7 +69,7 @@ impl Task {
             deadline,
             number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
-            margin: guard.margin(),
+            margin: guard.spare_nodes(),
         });
         let outcome = self.hold(&guard, key).await;
         self.give_up(guard).await.and(outcome)
@@ -152,7 +152,7 @@ impl Task {
     fn look(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
-        let (deadline, margin) = (guard.deadline().boot_nanos(), guard.margin());
+        let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
         self.teller.tell_of(at, What::Looked { valid, deadline, margin });
         valid
     }
