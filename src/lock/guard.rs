@@ -41,7 +41,7 @@ use quorlock_proto::vote::Vote;
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
-    held: LockView,
+    view: LockView,
     id: OperationId,
     /// How long an attempt waits for answers: half the room of a `Duration`.
     patience_nanos: u64,
@@ -75,7 +75,7 @@ impl Guard {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.attach_to(&hold);
         let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;
-        Self { client, held: LockView { hold }, id, patience_nanos }
+        Self { client, view: LockView { hold }, id, patience_nanos }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -83,19 +83,19 @@ impl Guard {
     /// taken, as the slower nodes answer.
     #[must_use]
     pub fn spare_nodes(&self) -> i32 {
-        self.client.shared.quorum.spare_nodes(self.held.hold.confirmed().len())
+        self.client.shared.quorum.spare_nodes(self.view.hold.confirmed().len())
     }
 
     /// A view of this lock to hand around: it can look, and not release.
     #[must_use]
-    pub fn held(&self) -> LockView {
-        self.held.clone()
+    pub fn view(&self) -> LockView {
+        self.view.clone()
     }
 
     /// The lock's key on the nodes: prefix and name.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.held.hold.key().as_str()
+        self.view.hold.key().as_str()
     }
 
     /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
@@ -110,7 +110,7 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](HeldByOther::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
-        let (shared, key) = (&self.client.shared, self.held.hold.key());
+        let (shared, key) = (&self.client.shared, self.view.hold.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
         let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
         self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
@@ -150,7 +150,7 @@ impl Guard {
     /// Dropping the future releases the lock all the same.
     pub async fn release(self) -> Result<ReleaseReport, ReleaseError> {
         let has_passed = !self.is_valid();
-        let (client, key) = (self.client.clone(), self.held.hold.key().clone());
+        let (client, key) = (self.client.clone(), self.view.hold.key().clone());
         let shared = &client.shared;
         let span = debug_span!("release", key = key.as_str());
         let release = shared.ask_by(Some(shared.node_timeout), |reply| self.give_up(Some(reply)));
@@ -177,7 +177,7 @@ impl Guard {
 
     /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
     fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
-        let hold = &self.held.hold;
+        let hold = &self.view.hold;
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
         let Some(has_turn) = hold.mark_released() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
@@ -191,7 +191,7 @@ impl Deref for Guard {
     type Target = LockView;
 
     fn deref(&self) -> &LockView {
-        &self.held
+        &self.view
     }
 }
 

@@ -176,7 +176,7 @@ impl Mutex {
     {
         let guard = self.acquire().await?;
         let key: Arc<str> = guard.key().into();
-        let outcome = match select(pin!(work(guard.held())), guard.lost()).await {
+        let outcome = match select(pin!(work(guard.view())), guard.lost()).await {
             Either::Left((value, _)) if guard.is_valid() => Some(value),
             Either::Left(_) | Either::Right(_) => None,
         };

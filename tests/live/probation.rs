@@ -165,7 +165,7 @@ async fn one_holder(name: &str, fault: Fault) -> bool {
     let fresh = world.clients().connect_lazy().expect("built");
     let rivals = [knowing, fresh];
     let waiting = rivals.clone().map(|rival| {
-        let first = guard.held();
+        let first = guard.view();
         tokio::spawn(async move {
             let second = rival.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("after the probation");
             assert!(!first.is_valid(), "two holders");
