@@ -14,7 +14,7 @@ use quorlock_proto::vote::{KeyOwner, Vote};
 #[non_exhaustive]
 pub struct Inspection {
     /// What each node shows.
-    pub nodes: Vec<Sight>,
+    pub nodes: Vec<NodeInspection>,
     /// How many nodes make a lock.
     pub quorum: usize,
 }
@@ -22,7 +22,7 @@ pub struct Inspection {
 /// What one node shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Sight {
+pub struct NodeInspection {
     /// The node's address.
     pub node: String,
     /// What it answered: [`Vote::Inspected`], or why there is no answer.
@@ -40,7 +40,7 @@ impl Inspection {
     /// A minority key (left by a client that died half-way, or of an attempt under way) is no lock.
     #[must_use]
     pub fn holder(&self) -> Option<(OwnerHash, Option<Duration>)> {
-        let owners = || self.nodes.iter().filter_map(Sight::owner);
+        let owners = || self.nodes.iter().filter_map(NodeInspection::owner);
         let (mark, _) =
             owners().find(|(mark, _)| owners().filter(|(other, _)| other == mark).count() >= self.quorum)?;
         // The lock stands while q of its keys do: the q-th longest of their lives.
@@ -64,14 +64,14 @@ impl Inspection {
     /// kind does not count, and one owner on a quorum of the others is a holder whatever they show.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        let is_bare = |sight: &&Sight| {
+        let is_bare = |sight: &&NodeInspection| {
             sight.votes && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
 }
 
-impl Sight {
+impl NodeInspection {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
         match &self.vote {
             Vote::Inspected(sighting) => match sighting.holder {
@@ -97,8 +97,9 @@ impl Redlock {
         // Asked afterwards: a node that was found to have forgotten meanwhile is no witness.
         let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
-        let nodes =
-            sights.map(|(((node, vote), is_ours), votes)| Sight { node, vote, is_ours, votes }).collect();
+        let nodes = sights
+            .map(|(((node, vote), is_ours), votes)| NodeInspection { node, vote, is_ours, votes })
+            .collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }
 

@@ -23,6 +23,6 @@ pub use error::{
 };
 pub use guard::{Guard, LockView, LostSignal};
 pub use init::Init;
-pub use inspect::{Inspection, Sight};
+pub use inspect::{Inspection, NodeInspection};
 pub use mutex::Mutex;
 pub use report::{NodeReport, ReleaseReport, Report};
