@@ -49,7 +49,7 @@ fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard
     drop(sendable(redlock.mutex("a").try_acquire()));
     drop(sendable(redlock.mutex("a").run(|held| async move { held.is_valid() })));
     drop(sendable(redlock.inspect("a")));
-    drop(sendable(redlock.break_lock("a")));
+    drop(sendable(redlock.force_release("a")));
     drop(sendable(redlock.nodes()));
     drop(sendable(redlock.shutdown(span)));
     drop(sendable(guard.extend(span)));
@@ -266,7 +266,7 @@ async fn check_mutex_refused(mutex: Mutex, words: &[&str]) {
 
 async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
     check_mutex_refused(redlock.mutex(name), words).await;
-    for refusal in [redlock.inspect(name).await.err(), redlock.break_lock(name).await.err()] {
+    for refusal in [redlock.inspect(name).await.err(), redlock.force_release(name).await.err()] {
         match refusal {
             Some(InspectError::Invalid(invalid)) => check_words(&invalid, words),
             other => panic!("expected a refusal that says {words:?}, and not {other:?}"),

@@ -117,14 +117,14 @@ impl Redlock {
     ///
     /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
     /// [`NotHeld`](Vote::NotHeld) where there was none.
-    pub async fn break_lock(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
+    pub async fn force_release(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
         self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         Ok(self.report(votes))
     }
 
-    /// [Breaks](Self::break_lock) the lock of one holder, and of no later one: each node deletes the key only if its owner's
+    /// [Breaks](Self::force_release) the lock of one holder, and of no later one: each node deletes the key only if its owner's
     /// token has this mark, which an [inspection](Self::inspect) showed. The node compares and deletes in one step.
     ///
     /// Where another holder's key stands, or none, nothing is done. So the holder is out only where its key was deleted
@@ -135,7 +135,7 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// As for [`break_lock`](Self::break_lock). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
+    /// As for [`force_release`](Self::force_release). The report says [`Granted`](Vote::Granted) where this holder's key was deleted,
     /// [`NotHeld`](Vote::NotHeld) where there was none, and [`HeldByOther`](Vote::HeldByOther) where another's key stands.
     ///
     /// # Examples

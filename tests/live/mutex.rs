@@ -121,7 +121,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
     let seen = redlock.inspect("k").await.expect("asked");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
     assert!(seen.nodes.iter().all(|sight| other(&sight.vote)), "{seen:?}");
-    let broken = redlock.break_lock("k").await.expect("asked");
+    let broken = redlock.force_release("k").await.expect("asked");
     assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted));
     assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());
 }

@@ -170,7 +170,7 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
     let is_old = || async { servers.servers().iter().all(|server| micros(server) > number + 1_250_000) };
     eventually("its number is old", is_old).await;
     assert!(guard.is_valid(), "it is renewed");
-    operator.break_lock("k").await.expect("asked");
+    operator.force_release("k").await.expect("asked");
     operator.forget("k").await.expect("it is free");
     eventually("the holder is told", || async { !guard.is_valid() }).await;
     // That it does not come back is what is seen here: for a whole ttl, in which it would have renewed three times.

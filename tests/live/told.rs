@@ -99,7 +99,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         let operator = client(&cluster).await;
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
-        let report = operator.break_lock("k").await.expect("an answer");
+        let report = operator.force_release("k").await.expect("an answer");
         assert!(report.nodes().iter().all(|it| it.vote == Vote::Granted), "{report:?}");
         timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
         assert!(!guard.is_valid());
@@ -135,7 +135,7 @@ async fn a_broken_plain_lock_is_taken_again_by_a_holder_that_lives() {
     let cluster = plain(3);
     let (holder, operator) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
-    operator.break_lock("k").await.expect("an answer");
+    operator.force_release("k").await.expect("an answer");
     eventually("it is back", || async { standing(&cluster, "k") == 3 }).await;
     assert!(guard.is_valid());
 }
@@ -175,7 +175,7 @@ async fn whoever_waits_gets_a_broken_lock_at_once() {
             let line = format!("quorlock:line:{name}");
             eventually("it stands in line", || async { standing(&cluster, &line) > 0 }).await;
             let began = Instant::now();
-            operator.break_lock(&name).await.expect("an answer");
+            operator.force_release(&name).await.expect("an answer");
             let next = waiting.await.expect("no panic").expect("had");
             quickest = quickest.min(began.elapsed());
             assert!(next.is_valid());
@@ -322,7 +322,7 @@ async fn a_name_may_take_64_kib_and_not_a_byte_more() {
     check(redlock.mutex(&longer).acquire().await.expect_err("too long").to_string());
     check(redlock.mutex(&longer).try_acquire().await.expect_err("too long").to_string());
     check(redlock.inspect(&longer).await.expect_err("too long").to_string());
-    check(redlock.break_lock(&longer).await.expect_err("too long").to_string());
+    check(redlock.force_release(&longer).await.expect_err("too long").to_string());
     let after: String = cluster[0].command(&["INFO", "commandstats"]).expect("an answer");
     let scripts = |stats: &str| {
         stats.lines().filter(|line| line.starts_with("cmdstat_eval")).collect::<Vec<_>>().join("\n")
@@ -352,7 +352,7 @@ async fn a_client_that_breaks_a_lock_keeps_its_own_place_in_line() {
             let waiting = 1 + usize::from(younger.is_some());
             eventually("all stand in line", || async { in_line() == waiting }).await;
             let began = Instant::now();
-            breaker.break_lock(&name).await.expect("an answer");
+            breaker.force_release(&name).await.expect("an answer");
             let next =
                 timeout(secs(20), elder).await.expect("its turn comes").expect("no panic").expect("had");
             let took = began.elapsed();

@@ -123,7 +123,7 @@ fn every_call_ends(place: Place) {
             assert!(ran.is_err());
             let inspected = redlock.inspect("k").await;
             assert!(matches!(inspected, Err(InspectError::NoDriver { .. })), "{inspected:?}");
-            let broken = redlock.break_lock("k").await;
+            let broken = redlock.force_release("k").await;
             assert!(matches!(broken, Err(InspectError::NoDriver { .. })), "{broken:?}");
             let extended = guard.extend(secs(55)).await;
             assert!(matches!(extended, Err(ExtendError::NoDriver { .. })), "{extended:?}");
@@ -202,7 +202,7 @@ async fn a_locks_life(builder: RedlockBuilder) {
     assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
     guard.release().await.expect("confirmed");
     assert_eq!(redlock.mutex("k").run(|_| async { 7 }).await.expect("free"), 7);
-    redlock.break_lock("k").await.expect("an answer");
+    redlock.force_release("k").await.expect("an answer");
     redlock.shutdown(secs(2)).await.expect("nothing is left");
 }
 
@@ -275,7 +275,7 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
             matches!(&inspected, Err(InspectError::NoDriver { reason, .. }) if forked(*reason)),
             "{inspected:?}"
         );
-        assert!(redlock.break_lock("held").await.is_err());
+        assert!(redlock.force_release("held").await.is_err());
         let extended = guard.extend(secs(5)).await;
         assert!(
             matches!(&extended, Err(ExtendError::NoDriver { reason, .. }) if forked(*reason)),

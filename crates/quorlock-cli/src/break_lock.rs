@@ -26,7 +26,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {
         Some(mark) => redlock.break_lock_of(&args.name, mark).await?,
-        None => redlock.break_lock(&args.name).await?,
+        None => redlock.force_release(&args.name).await?,
     };
     // What slow nodes have not answered yet must still be written before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
