@@ -149,7 +149,7 @@ impl Redlock {
     /// }
     /// # Ok(()) }
     /// ```
-    pub async fn break_lock_of(
+    pub async fn force_release_of(
         &self,
         name: impl AsRef<str>,
         mark: OwnerHash,

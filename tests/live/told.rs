@@ -147,16 +147,16 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
         let first = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         first.release().await.expect("confirmed");
-        let missing = operator.break_lock_of("k", mark).await.expect("an answer");
+        let missing = operator.force_release_of("k", mark).await.expect("an answer");
         assert!(missing.nodes().iter().all(|it| it.vote == Vote::NotHeld), "{missing:?}");
         // Another has it by the time that the break comes.
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&cluster, "k") == 5 }).await;
-        let spared = operator.break_lock_of("k", mark).await.expect("an answer");
+        let spared = operator.force_release_of("k", mark).await.expect("an answer");
         assert!(spared.nodes().iter().all(|it| matches!(it.vote, Vote::HeldByOther { .. })), "{spared:?}");
         assert!(standing(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
-        let broken = operator.break_lock_of("k", mark).await.expect("an answer");
+        let broken = operator.force_release_of("k", mark).await.expect("an answer");
         assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted), "{broken:?}");
         assert_eq!(standing(&cluster, "k"), 0);
     }

@@ -25,7 +25,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     // Only for words: what is broken may be another key by then.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {
-        Some(mark) => redlock.break_lock_of(&args.name, mark).await?,
+        Some(mark) => redlock.force_release_of(&args.name, mark).await?,
         None => redlock.force_release(&args.name).await?,
     };
     // What slow nodes have not answered yet must still be written before this process ends.
