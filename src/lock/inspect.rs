@@ -31,7 +31,7 @@ pub struct NodeInspection {
     pub is_ours: bool,
     /// Whether the node votes, so that its word counts: one that may have forgotten keys shows none of them. Known to a client
     /// that stays connected after a quarter of the longest ttl at the latest.
-    pub votes: bool,
+    pub is_voting: bool,
 }
 
 impl Inspection {
@@ -65,7 +65,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&NodeInspection| {
-            sight.votes && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
+            sight.is_voting && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
@@ -98,7 +98,7 @@ impl Redlock {
         let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes = sights
-            .map(|(((node, vote), is_ours), votes)| NodeInspection { node, vote, is_ours, votes })
+            .map(|(((node, vote), is_ours), votes)| NodeInspection { node, vote, is_ours, is_voting: votes })
             .collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }

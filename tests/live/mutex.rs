@@ -106,7 +106,7 @@ async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free()
     eventually("it casts no vote", || async { !redlock.nodes().await[1].is_voting() }).await;
     let seen = redlock.inspect("k").await.expect("asked");
     assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
-    assert_eq!(seen.nodes.iter().map(|sight| sight.votes).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(seen.nodes.iter().map(|sight| sight.is_voting).collect::<Vec<_>>(), [true, false, true]);
 }
 
 #[tokio::test]

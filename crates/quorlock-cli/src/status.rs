@@ -51,7 +51,7 @@ impl Scene {
     /// What nodes show whose word counts: one that may have forgotten the key shows none too.
     fn voices(&self) -> impl Iterator<Item = &KeyState> {
         self.seen.nodes.iter().filter_map(|sight| match &sight.vote {
-            Vote::Inspected(sighting) if sight.votes => Some(sighting),
+            Vote::Inspected(sighting) if sight.is_voting => Some(sighting),
             _ => None,
         })
     }
