@@ -26,7 +26,7 @@ pub struct NodeInspection {
     /// The node's address.
     pub node: String,
     /// What it answered: [`Vote::Inspected`], or why there is no answer.
-    pub vote: Vote,
+    pub reply: Vote,
     /// Whether the holder is a guard or an attempt of this client.
     pub is_ours: bool,
     /// Whether the node votes, so that its word counts: one that may have forgotten keys shows none of them. Known to a client
@@ -56,7 +56,7 @@ impl Inspection {
     /// How many nodes answered.
     #[must_use]
     pub fn answers(&self) -> usize {
-        self.nodes.iter().filter(|sight| matches!(sight.vote, Vote::Inspected(_))).count()
+        self.nodes.iter().filter(|sight| matches!(sight.reply, Vote::Inspected(_))).count()
     }
 
     /// Whether the lock can be had, as far as these answers tell: nobody holds it, and a quorum of nodes that vote show no
@@ -65,7 +65,7 @@ impl Inspection {
     #[must_use]
     pub fn is_free(&self) -> bool {
         let is_bare = |sight: &&NodeInspection| {
-            sight.is_voting && matches!(&sight.vote, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
+            sight.is_voting && matches!(&sight.reply, Vote::Inspected(it) if it.holder == KeyOwner::Unheld)
         };
         self.holder().is_none() && self.nodes.iter().filter(is_bare).count() >= self.quorum
     }
@@ -73,7 +73,7 @@ impl Inspection {
 
 impl NodeInspection {
     fn owner(&self) -> Option<(OwnerHash, Option<Duration>)> {
-        match &self.vote {
+        match &self.reply {
             Vote::Inspected(sighting) => match sighting.holder {
                 KeyOwner::Owner(mark) => Some((mark, sighting.remaining)),
                 _ => None,
@@ -98,7 +98,12 @@ impl Redlock {
         let voting: Vec<bool> = self.shared.view.borrow().iter().map(NodeStatus::is_voting).collect();
         let sights = self.shared.names.iter().map(ToString::to_string).zip(votes).zip(ours).zip(voting);
         let nodes = sights
-            .map(|(((node, vote), is_ours), votes)| NodeInspection { node, vote, is_ours, is_voting: votes })
+            .map(|(((node, vote), is_ours), votes)| NodeInspection {
+                node,
+                reply: vote,
+                is_ours,
+                is_voting: votes,
+            })
             .collect();
         Ok(Inspection { nodes, quorum: self.shared.quorum.needed() })
     }

@@ -120,7 +120,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
     assert!(matches!(refused, AcquireError::Held { retry_after: None, .. }), "{refused:?}");
     let seen = redlock.inspect("k").await.expect("asked");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
-    assert!(seen.nodes.iter().all(|sight| other(&sight.vote)), "{seen:?}");
+    assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");
     let broken = redlock.force_release("k").await.expect("asked");
     assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted));
     assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());

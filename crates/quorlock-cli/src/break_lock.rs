@@ -145,7 +145,7 @@ impl Broken<'_> {
 }
 
 fn is_no_lock(seen: &Inspection) -> bool {
-    let held = seen.nodes.iter().filter_map(|sight| match &sight.vote {
+    let held = seen.nodes.iter().filter_map(|sight| match &sight.reply {
         Vote::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
         _ => None,
     });

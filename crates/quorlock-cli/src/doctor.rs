@@ -60,7 +60,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     }
     let has_lock = !matches!(probed, Err(Broken::Acquire(_)));
     for (place, sight) in probe.nodes.iter().enumerate() {
-        if let (NodeState::Up, Vote::Excluded(bar)) = (&nodes[place].state, &sight.vote) {
+        if let (NodeState::Up, Vote::Excluded(bar)) = (&nodes[place].state, &sight.reply) {
             findings[place].push(fault(remedy(bar)));
         }
     }

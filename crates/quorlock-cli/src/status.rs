@@ -40,7 +40,7 @@ impl Scene {
             ("free".to_owned(), 0)
         } else if self.voices().count() < quorum {
             // A wrong list and a refusal do not pass by themselves, where too few others are left.
-            let votes = self.seen.nodes.iter().map(|sight| &sight.vote);
+            let votes = self.seen.nodes.iter().map(|sight| &sight.reply);
             let code = exit::of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.why_unknown()), code)
         } else {
@@ -50,7 +50,7 @@ impl Scene {
 
     /// What nodes show whose word counts: one that may have forgotten the key shows none too.
     fn voices(&self) -> impl Iterator<Item = &KeyState> {
-        self.seen.nodes.iter().filter_map(|sight| match &sight.vote {
+        self.seen.nodes.iter().filter_map(|sight| match &sight.reply {
             Vote::Inspected(sighting) if sight.is_voting => Some(sighting),
             _ => None,
         })
@@ -85,7 +85,7 @@ impl Scene {
         let is_to_mend = nodes::first_to_mend(&self.nodes).is_some();
         let is_alone = nodes::without_the_others(&self.nodes, self.seen.quorum).is_some();
         let nodes = self.seen.nodes.iter().zip(&self.nodes).map(|(sight, node)| {
-            let said = match &sight.vote {
+            let said = match &sight.reply {
                 Vote::Excluded(ExclusionReason::Uninitialized) if is_alone => nodes::NEW.to_owned(),
                 Vote::Excluded(ExclusionReason::ClusterMismatch(_)) if is_alone => nodes::ALONE.to_owned(),
                 Vote::Excluded(ExclusionReason::Uninitialized) if is_to_mend => nodes::BLANK.to_owned(),
@@ -101,7 +101,7 @@ impl Scene {
                 }
                 _ => nodes::trouble_of(node),
             };
-            let trouble = trouble.filter(|_| matches!(sight.vote, Vote::Inspected(_)));
+            let trouble = trouble.filter(|_| matches!(sight.reply, Vote::Inspected(_)));
             let trouble = trouble.map_or_else(String::new, |trouble| format!("; but {trouble}"));
             // Without this, the advice to declare a cluster leads round in a circle.
             let refusal = nodes::refusal_of(node).map_or_else(String::new, |words| format!("; {words}"));
@@ -115,7 +115,7 @@ impl Scene {
         let nodes: Vec<_> = (self.seen.nodes.iter().zip(&self.nodes))
             .map(|(sight, node)| {
                 let mut fields = nodes::json_of(node);
-                let more = match &sight.vote {
+                let more = match &sight.reply {
                     Vote::Inspected(it) => {
                         let holder = match it.holder {
                             KeyOwner::Owner(mark) => Some(mark.to_string()),

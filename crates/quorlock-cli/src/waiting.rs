@@ -118,7 +118,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
 /// That keys without expiry are in the way, on so many nodes that the others are no quorum.
 pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     let lasting = || {
-        seen.nodes.iter().filter_map(|sight| match &sight.vote {
+        seen.nodes.iter().filter_map(|sight| match &sight.reply {
             Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
                 Some(holder)
             }

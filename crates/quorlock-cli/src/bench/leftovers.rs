@@ -70,7 +70,7 @@ pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<L
         let asked = asked.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         let (name, seen) = asked?;
         for sight in seen.nodes {
-            match sight.vote {
+            match sight.reply {
                 Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
                 Vote::Inspected(_) => found.keys.push(format!("{name} on {}", sight.node)),
                 _ if found.unasked.contains(&sight.node) => {}

@@ -113,7 +113,7 @@ impl Probe {
         let at = boot_nanos();
         let seen = self.client.inspect(&self.name).await.ok();
         let answered =
-            seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.vote, Vote::Inspected(_))));
+            seen.is_some_and(|it| it.nodes.iter().all(|node| matches!(node.reply, Vote::Inspected(_))));
         let round_trip = answered.then(|| boot_nanos() - at);
         let asked = boot_nanos();
         let guard = self.client.mutex(&self.name).ttl(self.ttl).try_acquire().await.ok().flatten();
