@@ -50,7 +50,7 @@ fn every_future_is_send(builder: RedlockBuilder, redlock: &Redlock, guard: Guard
     drop(sendable(redlock.mutex("a").run(|held| async move { held.is_valid() })));
     drop(sendable(redlock.inspect("a")));
     drop(sendable(redlock.force_release("a")));
-    drop(sendable(redlock.nodes()));
+    drop(sendable(redlock.node_status()));
     drop(sendable(redlock.shutdown(span)));
     drop(sendable(guard.extend(span)));
     drop(sendable(guard.lost()));
@@ -73,7 +73,7 @@ async fn no_client_and_no_lock_shows_a_password() {
     let redlock = builder.connect_lazy().expect("a client that will reach nobody");
     let mutex = redlock.mutex("a").no_wait();
     let refusal = mutex.clone().acquire().await.expect_err("nobody listens there");
-    let nodes = redlock.nodes().await;
+    let nodes = redlock.node_status().await;
     let shown = format!("{redlock:?} {mutex:?} {refusal:?} {refusal} {nodes:?}");
     assert!(!shown.contains("sesame"), "{shown}");
 }
@@ -391,7 +391,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
                         taken += 1;
                         let refused = redlock.mutex("a").no_wait().acquire().await;
                         assert!(refused.is_err_and(|error| !error.to_string().is_empty()), "{span:?}");
-                        redlock.nodes().await;
+                        redlock.node_status().await;
                         // Some are refused once more where they meet others.
                         let _ = set(builder, span).connect_timeout(Duration::from_millis(20)).connect().await;
                     }

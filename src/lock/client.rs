@@ -79,7 +79,7 @@ impl Redlock {
 
     /// How each node stands, in the order of the client's list. Waits until every node was dialed once, so at most
     /// the connect time-out.
-    pub async fn nodes(&self) -> Vec<NodeStatus> {
+    pub async fn node_status(&self) -> Vec<NodeStatus> {
         if self.shared.is_here().is_ok() {
             let mut view = self.shared.view.clone();
             let known = view.wait_for(|nodes| are_known(nodes));

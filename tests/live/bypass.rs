@@ -102,7 +102,7 @@ async fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
         set(-120_000_000);
         world.fleet[1].restart(Data::Empty).expect("back");
         let other = world.clients([0, 1, 2]).connect().await.expect("a quorum");
-        eventually("it is met", || async { other.nodes().await[1].probation.is_some() }).await;
+        eventually("it is met", || async { other.node_status().await[1].probation.is_some() }).await;
         other.shutdown(secs(10)).await.expect("nothing is owed");
         let control = world.try_fresh().await;
         assert!(matches!(control, Err(AcquireError::OnProbation { .. })), "{control:?}");
@@ -121,7 +121,7 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
     until_shown(async || {
         let world = World::of(bare(3));
         let other = world.clients([0, 1, 2]).connect().await.expect("all are up");
-        eventually("all vote", || async { other.nodes().await.iter().all(votes) }).await;
+        eventually("all vote", || async { other.node_status().await.iter().all(votes) }).await;
         let first = world.hold().await;
         let set = |option, value| {
             world.fleet[1].command::<()>(&["CONFIG", "SET", option, value]).expect("set");
@@ -131,7 +131,7 @@ async fn statistics_that_are_reset_do_not_hide_an_eviction() {
         eventually("it evicts", || async { !world.is_there("k") && !world.is_there("quorlock:fence:k") })
             .await;
         eventually("that is seen", || async {
-            other.nodes().await[1].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
+            other.node_status().await[1].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
         })
         .await;
         set("maxmemory", "0");
@@ -150,7 +150,7 @@ async fn a_database_that_is_swapped_back_does_not_vote_for_what_it_never_knew() 
         let other = world.clients([0, 1, 2]).connect().await.expect("a quorum");
         eventually("the blank one is taken in", || async { world.is_there("quorlock:node") }).await;
         // From now on it votes.
-        eventually("its probation ends", || async { other.nodes().await.iter().all(votes) }).await;
+        eventually("its probation ends", || async { other.node_status().await.iter().all(votes) }).await;
         other.shutdown(secs(10)).await.expect("nothing is owed");
         let first = world.hold().await;
         world.fleet[1].swap().expect("swapped back");

@@ -112,7 +112,7 @@ async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
         let redlock = builder(&fleet).connect().await.expect("two of three");
         let guard = redlock.mutex("other").ttl(secs(60)).acquire().await.expect("two of three");
         fleet[2].restart(Data::Empty).expect("back");
-        eventually("node three is up", || async { redlock.nodes().await.iter().all(is_up) }).await;
+        eventually("node three is up", || async { redlock.node_status().await.iter().all(is_up) }).await;
         fleet[1].kill();
         drop(guard);
         fleet[1].restart(Data::Kept).expect("back");
@@ -135,7 +135,7 @@ async fn what_lay_unread_when_a_connection_was_given_up_is_undone() {
         let guards = try_join_all(takes).await.expect("two of three");
         try_join_all(guards.into_iter().map(Guard::release)).await.expect("two of three");
         eventually("it was given up and dialed in vain", || async {
-            let nodes = redlock.nodes().await;
+            let nodes = redlock.node_status().await;
             matches!(&nodes[2].state, NodeState::Down(why) if why.contains("no answer"))
         })
         .await;

@@ -24,13 +24,13 @@ impl World {
         let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
         let urls = networks.iter().map(|network| network.url(0));
         let redlock = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).connect().await.expect("up");
-        eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+        eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
         Self { redlock, networks, cluster }
     }
 
     /// How many nodes the client is connected to.
     async fn up(&self) -> usize {
-        self.redlock.nodes().await.iter().filter(|node| is_up(node)).count()
+        self.redlock.node_status().await.iter().filter(|node| is_up(node)).count()
     }
 }
 
@@ -128,7 +128,7 @@ async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_onc
     guard.release().await.expect("two confirm");
     // Asked behind what was put off, so answered when that is done.
     eventually("nothing is left", || async { crate::world::count(&cluster) == 0 }).await;
-    eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
 }
 
 #[tokio::test]
@@ -168,11 +168,11 @@ async fn a_replica_that_is_promoted_is_soon_met_again() {
             let is_barred = |node: &NodeStatus| matches!(node.state, NodeState::Excluded(_));
             eventually("it is barred", || async {
                 drop(redlock.mutex("k").acquire().await.expect("two others are a quorum"));
-                is_barred(&redlock.nodes().await[0])
+                is_barred(&redlock.node_status().await[0])
             })
             .await;
             cluster[0].promote().expect("a master");
-            eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+            eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
         }
     };
     timeout(secs(24), rounds).await.expect("it is dialed as often as one that is down");

@@ -47,7 +47,7 @@ impl World {
             .connect()
             .await
             .expect("all are up");
-        eventually("all vote", || async { redlock.nodes().await.iter().all(votes) }).await;
+        eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
         let world = Self { redlock, heard, fleet };
         // Each clock was read once, so that there is something to compare with.
         drop(world.redlock.mutex("k").acquire().await.expect("free"));
@@ -72,7 +72,7 @@ impl World {
 
     /// Takes locks until the jump of just this node was told.
     async fn hear_of(&self, node: usize) -> i64 {
-        let address = self.redlock.nodes().await[node].address.clone();
+        let address = self.redlock.node_status().await[node].address.clone();
         eventually("the jump is told", || async {
             let guard = self.redlock.mutex("k").acquire().await.expect("the others are a quorum");
             guard.release().await.expect("released");
@@ -93,13 +93,13 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
     let by_micros = world.hear_of(1).await;
     // An estimate: it is off by as long as the answers took.
     assert!((500_000..2_000_000).contains(&by_micros), "{by_micros}");
-    let probation = world.redlock.nodes().await[1].probation.expect("it is out of the count");
+    let probation = world.redlock.node_status().await[1].probation.expect("it is out of the count");
     assert_eq!(probation.reason, ProbationReason::ClockJump);
     assert!(probation.remaining() > secs(2), "{:?}", probation.remaining());
     let guard = world.redlock.mutex("k").acquire().await.expect("the others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("released");
-    eventually("it votes again", || async { world.redlock.nodes().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { world.redlock.node_status().await.iter().all(votes) }).await;
     world.set(1, -1_000_000);
     let by_micros = world.hear_of(1).await;
     assert!((-2_000_000..-500_000).contains(&by_micros), "{by_micros}");

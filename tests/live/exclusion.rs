@@ -120,7 +120,7 @@ fn work(id: &str) {
             task.await.expect("no panic");
         }
         let left = redlock.shutdown(secs(10)).await;
-        assert!(left.is_ok(), "{left:?} {:?}", redlock.nodes().await);
+        assert!(left.is_ok(), "{left:?} {:?}", redlock.node_status().await);
     });
 }
 

@@ -201,7 +201,7 @@ async fn take(redlock: &Redlock, fleet: &Cluster, key: &str) -> u64 {
     let guard = redlock.mutex(key).wait(secs(20)).acquire().await.expect("free");
     let number = number(&guard);
     eventually("every node that votes has the number", || async {
-        let voting = redlock.nodes().await.iter().filter(|it| votes(it)).count();
+        let voting = redlock.node_status().await.iter().filter(|it| votes(it)).count();
         fences(fleet, key).iter().filter(|it| **it == Some(number)).count() >= voting
     })
     .await;
@@ -227,7 +227,7 @@ async fn a_number_far_ahead_of_all_clocks_is_remembered_though_nodes_forget_one_
         let next = take(&redlock, &fleet, "k").await;
         // Nobody's clock is at 2^52 µs: that is in the year 2112.
         assert!(next > last, "{next} after {last}, when node {node} had forgotten");
-        eventually("all vote again", || async { redlock.nodes().await.iter().all(votes) }).await;
+        eventually("all vote again", || async { redlock.node_status().await.iter().all(votes) }).await;
         last = take(&redlock, &fleet, "k").await;
         assert!(last > next, "{last} after {next}");
     }

@@ -198,7 +198,7 @@ async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
         std::thread::sleep(millis(block));
         let guard = redlock.mutex("k").try_acquire().await.expect("a quorum answers");
         assert!(guard.is_some(), "free again");
-        assert!(redlock.nodes().await.iter().all(votes), "no connection was given up");
+        assert!(redlock.node_status().await.iter().all(votes), "no connection was given up");
         drop(guard);
         eventually("it is given back", || async { count(&fleet) == 0 }).await;
     }

@@ -205,7 +205,7 @@ async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
         let mut urls = fleet.urls();
         urls[place] = wall.url(0);
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");
-        assert!(!is_up(&other.nodes().await[place]));
+        assert!(!is_up(&other.node_status().await[place]));
         let waiter = in_vain(&fleet, &other).await;
         assert!(!has_line(&fleet[place]), "it stands elsewhere");
         let before = calls(&fleet);
@@ -232,7 +232,7 @@ async fn who_may_not_call_waits_all_the_same_and_is_told_why() {
     }
     let locker = || builder(&fleet).username("locker").password("pw").connect();
     let (one, other) = (locker().await.expect("let in"), locker().await.expect("let in"));
-    for node in one.nodes().await {
+    for node in one.node_status().await {
         assert!(node.warnings.iter().any(|words| words.contains("+publish")), "{:?}", node.warnings);
     }
     let guard = one.mutex("k").acquire().await.expect("free");
@@ -290,7 +290,7 @@ async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does(
         set("1");
         let other = builder(&fleet).connect().await.expect("reading needs no replica");
         let is_warned = async || {
-            let nodes = other.nodes().await;
+            let nodes = other.node_status().await;
             nodes.iter().any(|node| node.warnings.iter().any(|words| words.contains("refuses writes")))
         };
         eventually("people are told", || async { is_warned().await }).await;
@@ -308,7 +308,7 @@ async fn a_node_that_took_no_writes_when_it_was_dialed_keeps_lines_once_it_does(
         assert_eq!(calls(&fleet), before.1 + 1, "called, and not left to look for itself");
         guard.release().await.expect("released");
         eventually("the warning is gone where the line is", || async {
-            let nodes = other.nodes().await;
+            let nodes = other.node_status().await;
             nodes.iter().any(|node| node.warnings.is_empty())
         })
         .await;

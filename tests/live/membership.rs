@@ -33,7 +33,7 @@ async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
 async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when() {
     let fleet = bare(3);
     let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
-    eventually("all have met", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    eventually("all have met", || async { redlock.node_status().await.iter().all(is_up) }).await;
     let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
     let AcquireError::OnProbation { retry_after: Some(retry_after), report, .. } = &refused else {
         panic!("expected OnProbation, got {refused:?}")
@@ -58,7 +58,7 @@ async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
         let redlock = client.await.expect("no panic").expect("all are up");
         let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("they agree");
         guard.release().await.expect("released");
-        eventually("all vote", || async { redlock.nodes().await.iter().all(votes) }).await;
+        eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
     }
     let ids: Vec<Option<String>> =
         markers(&fleet).into_iter().map(|it| Some(it?.split(' ').nth(1)?.to_owned())).collect();
@@ -85,7 +85,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
+    assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
 }
 
@@ -101,10 +101,10 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
     let mut fleet = brief(3, secs(2));
     fleet[1].restart(Data::Empty).expect("back");
     let redlock = builder(&fleet).connect().await.expect("all are up");
-    eventually("it is adopted", || async { redlock.nodes().await[1].probation.is_some() }).await;
-    assert_eq!(redlock.nodes().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
+    eventually("it is adopted", || async { redlock.node_status().await[1].probation.is_some() }).await;
+    assert_eq!(redlock.node_status().await[1].probation.map(|it| it.reason), Some(ProbationReason::NewNode));
     let guard = redlock.mutex("k").try_acquire().await.expect("two of three").expect("free");
-    eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
     guard.release().await.expect("released");
 
     // Two of three have forgotten: nobody who comes now can tell what they were.
@@ -137,7 +137,7 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     fleet[0].command::<()>(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]).expect("set");
     let redlock = builder(&fleet).connect().await.expect("two of three");
     eventually("it is barred", || async {
-        redlock.nodes().await[0].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
+        redlock.node_status().await[0].state == NodeState::Excluded(ExclusionReason::EvictionEnabled)
     })
     .await;
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
@@ -157,7 +157,7 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
     fleet[2].command::<()>(&["DEL", "quorlock:node"]).expect("deleted");
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
     builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three");
-    let nodes = builder(&fleet).connect_lazy().expect("options that work").nodes().await;
+    let nodes = builder(&fleet).connect_lazy().expect("options that work").node_status().await;
     let is_told = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
     assert!(nodes[1..].iter().all(is_told), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");

@@ -103,7 +103,7 @@ async fn a_node_that_may_have_forgotten_the_holder_does_not_call_the_lock_free()
     servers[2].command::<()>(&["DEL", "k"]).expect("it is up");
     // Its votes tell that it is another than it was.
     drop(redlock.mutex("other").try_acquire().await);
-    eventually("it casts no vote", || async { !redlock.nodes().await[1].is_voting() }).await;
+    eventually("it casts no vote", || async { !redlock.node_status().await[1].is_voting() }).await;
     let seen = redlock.inspect("k").await.expect("asked");
     assert!(!seen.is_free() && guard.is_valid(), "{seen:?}");
     assert_eq!(seen.nodes.iter().map(|sight| sight.is_voting).collect::<Vec<_>>(), [true, false, true]);

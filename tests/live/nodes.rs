@@ -27,7 +27,7 @@ async fn a_node_dead_or_paused_before_connect_changes_nothing() {
         let redlock = builder(&fleet).connect().await.expect("four of five");
         many_locks(&redlock).await;
         fleet[1].restart(Data::Kept).expect("back");
-        eventually("it is taken in again", || async { redlock.nodes().await.iter().all(is_up) }).await;
+        eventually("it is taken in again", || async { redlock.node_status().await.iter().all(is_up) }).await;
         redlock.shutdown(secs(10)).await.expect("nothing is owed");
         assert_eq!(count(&fleet), 0);
     }
@@ -92,7 +92,7 @@ async fn all_nodes_restarted_one_by_one_are_found_again() {
             fleet[node].restart(Data::Kept).expect("back");
             let guard = redlock.mutex("k").wait(secs(10)).acquire().await.expect("a quorum stands");
             guard.release().await.expect("confirmed");
-            eventually("it votes again", || async { redlock.nodes().await.iter().all(votes) }).await;
+            eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
         }
     }
 }

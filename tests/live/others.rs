@@ -43,7 +43,7 @@ async fn a_server_whose_restarts_cannot_be_told_is_barred_and_serves_plain_locks
         check_barred(over(&stand_in.url()), words).await;
         check_locks(over(&stand_in.url()).plain(), stand_in.server()).await;
         let plain = over(&stand_in.url()).plain().connect().await.expect("let in");
-        assert_eq!(plain.nodes().await[0].server, name);
+        assert_eq!(plain.node_status().await[0].server, name);
     }
 }
 

@@ -173,7 +173,8 @@ async fn one_holder(name: &str, fault: Fault) -> bool {
         })
     });
     for rival in &rivals {
-        eventually("node 1 is on probation", || async { rival.nodes().await[1].probation.is_some() }).await;
+        eventually("node 1 is on probation", || async { rival.node_status().await[1].probation.is_some() })
+            .await;
     }
     let is_shown = guard.is_valid();
     for second in waiting {

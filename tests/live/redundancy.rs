@@ -26,7 +26,7 @@ fn clients(fleet: &Fleet, longest_ttl: Duration) -> RedlockBuilder {
 /// A client that has met every node.
 async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
     redlock
 }
 

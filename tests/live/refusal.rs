@@ -40,11 +40,11 @@ async fn a_replica_is_barred_while_the_rest_serve_and_counts_again_as_a_master()
     let master = master[0].port().to_string();
     fleet[1].command::<()>(&["REPLICAOF", "127.0.0.1", &master]).expect("demoted");
     let redlock = builder(&fleet).connect().await.expect("two of three");
-    assert_eq!(redlock.nodes().await[1].state, NodeState::Excluded(ExclusionReason::Replica));
+    assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Replica));
     let guard = redlock.mutex("k").acquire().await.expect("two of three");
     guard.release().await.expect("released");
     fleet[1].command::<()>(&["REPLICAOF", "NO", "ONE"]).expect("promoted");
-    eventually("it counts again", || async { is_up(&redlock.nodes().await[1]) }).await;
+    eventually("it counts again", || async { is_up(&redlock.node_status().await[1]) }).await;
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_node_demoted_in_flight_casts_no_vote() {
     eventually("it is barred", || async {
         let guard = redlock.mutex("k").acquire().await.expect("two of three");
         guard.release().await.expect("released");
-        redlock.nodes().await[2].state == NodeState::Excluded(ExclusionReason::Replica)
+        redlock.node_status().await[2].state == NodeState::Excluded(ExclusionReason::Replica)
     })
     .await;
 }
@@ -77,7 +77,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     assert!(!format!("{refused} {refused:?}").contains("wr0ng"));
 
     let good = builder(urls("s3cret")).connect().await.expect("let in");
-    assert!(!format!("{good:?} {:?}", good.nodes().await).contains("s3cret"));
+    assert!(!format!("{good:?} {:?}", good.node_status().await).contains("s3cret"));
     let lazy = builder(urls("wr0ng")).connect_lazy().expect("built");
     let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
     assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
@@ -88,7 +88,10 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     let mixed = [urls("s3cret")[0].clone(), urls("wr0ng")[1].clone(), urls("s3cret")[2].clone()];
     let mixed = builder(mixed.to_vec()).connect().await.expect("two of three let us in");
     drop(mixed.mutex("k").acquire().await.expect("two of three"));
-    assert!(matches!(&mixed.nodes().await[1].state, NodeState::Excluded(ExclusionReason::AuthFailed(_))));
+    assert!(matches!(
+        &mixed.node_status().await[1].state,
+        NodeState::Excluded(ExclusionReason::AuthFailed(_))
+    ));
 }
 
 #[tokio::test]
@@ -169,7 +172,7 @@ async fn a_plain_client_is_warned_of_an_evicting_node_and_of_an_even_number() {
         .connect()
         .await
         .expect("a warning is no refusal");
-    eventually("both nodes are known", || async { redlock.nodes().await.iter().all(is_up) }).await;
+    eventually("both nodes are known", || async { redlock.node_status().await.iter().all(is_up) }).await;
     let heard = heard.lock().expect("whole").clone();
     assert!(heard.iter().any(|warning| warning.contains("even number")), "{heard:?}");
     assert_eq!(heard.iter().filter(|warning| warning.contains("noeviction")).count(), 2, "{heard:?}");

@@ -123,7 +123,7 @@ async fn a_clock_that_was_set_back_far_is_known_to_a_client_that_never_saw_it() 
     servers[0].clock().expect("its own").step(-3_000_000).expect("written");
     let redlock = builder.connect().await.expect("two vote");
     eventually("it has a marker of after", || async { base() >= before }).await;
-    eventually("it votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("it votes", || async { redlock.node_status().await.iter().all(votes) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
     };
     let status = |redlock: &Redlock| {
         let redlock = redlock.clone();
-        async move { redlock.nodes().await.remove(0) }
+        async move { redlock.node_status().await.remove(0) }
     };
     let redlock = connect().connect().await.expect("it is up");
     let few: NodeStatus = status(&redlock).await;
@@ -188,7 +188,7 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
     let redlock = builder.connect().await.expect("all are up");
     let base = || marker(&servers[0])[9].parse::<u64>().expect("a base");
     eventually("it has a marker of after", || async { base() == 1_900_000_000_000_000 }).await;
-    eventually("it votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("it votes", || async { redlock.node_status().await.iter().all(votes) }).await;
     let numbers = |last: u64| {
         let lock = redlock.mutex("order:1").ttl(secs(1));
         async move {

@@ -67,10 +67,10 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     eventually("all stand in line", || async { in_lines() == waiters.len() }).await;
     let mut faults = Vec::new();
     for node in 0..nodes {
-        let before = observer.nodes().await[node].run_id.clone();
+        let before = observer.node_status().await[node].run_id.clone();
         block_in_place(|| fleet[node].restart(Data::Kept)).expect("back");
         let votes_again = async || {
-            let status = &observer.nodes().await[node];
+            let status = &observer.node_status().await[node];
             status.run_id != before && status.is_voting()
         };
         eventually("it votes again", votes_again).await;
@@ -96,7 +96,7 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
 
 async fn connected(builder: RedlockBuilder) -> Redlock {
     let redlock = builder.connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
     redlock
 }
 
@@ -116,7 +116,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
     let walls: Vec<Proxy> =
         fleet.servers().iter().map(|server| Proxy::before(server, 1).expect("a port")).collect();
     let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0))).connect().await.expect("up");
-    eventually("all vote", || async { holder.nodes().await.iter().all(votes) }).await;
+    eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
     let guard = holder.mutex("k").ttl(TTL).acquire().await.expect("free");
     let mut others = Vec::new();
     for _ in 0..3 {
@@ -159,16 +159,16 @@ async fn commands_meanwhile(fleet: &Fleet) -> Vec<u64> {
 /// One who only looks, as `quorlock doctor` does for as long as it is watched.
 async fn onlooker(cluster: &Cluster) -> Redlock {
     let redlock = builder(cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("all are met", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("all are met", || async { redlock.node_status().await.iter().all(votes) }).await;
     redlock
 }
 
 /// Restarts these nodes, and waits until that was seen and the longest ttl has passed since.
 async fn restart_and_wait(cluster: &mut Cluster, nodes: &[usize], data: &Data, observer: &Redlock) {
-    let before = observer.nodes().await;
+    let before = observer.node_status().await;
     restart(cluster, nodes, data);
     eventually("that is seen", || async {
-        let now = observer.nodes().await;
+        let now = observer.node_status().await;
         nodes.iter().all(|node| !now[*node].run_id.is_empty() && now[*node].run_id != before[*node].run_id)
     })
     .await;
@@ -213,7 +213,7 @@ async fn a_probation_begins_when_somebody_looks_once_and_goes() {
     let mut cluster = brief(3, LONGEST_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
     let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
-    eventually("it is told", || async { passer.nodes().await[1].probation.is_some() }).await;
+    eventually("it is told", || async { passer.node_status().await[1].probation.is_some() }).await;
     passer.shutdown(secs(10)).await.expect("nothing is owed");
     probation_passes().await;
     cluster[0].kill();
@@ -243,5 +243,5 @@ async fn who_only_looks_founds_no_cluster_on_blank_nodes() {
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
     assert_eq!(standing(&cluster, "quorlock:node"), 0);
-    assert!(!onlooker.nodes().await.iter().any(is_up));
+    assert!(!onlooker.node_status().await.iter().any(is_up));
 }

@@ -234,7 +234,7 @@ async fn nobody_waits_for_nodes_that_do_not_come_back() {
     cluster[0].kill();
     cluster[1].kill();
     eventually("they are seen to be away", || async {
-        redlock.nodes().await.iter().filter(|node| node.is_voting()).count() == 1
+        redlock.node_status().await.iter().filter(|node| node.is_voting()).count() == 1
     })
     .await;
     sleep(millis(300)).await;

@@ -133,7 +133,7 @@ fn every_call_ends(place: Place) {
             let shut = redlock.shutdown(millis(100)).await;
             let is_told = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
             assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
-            assert_eq!(redlock.nodes().await.len(), 3);
+            assert_eq!(redlock.node_status().await.len(), 3);
         };
         place.run(calls);
     });
@@ -189,7 +189,7 @@ fn a_client_with_a_thread_of_its_own_works_wherever_its_calls_are_made() {
 
 async fn a_locks_life(builder: RedlockBuilder) {
     let redlock = builder.clone().connect().await.expect("all nodes are up");
-    assert_eq!(redlock.nodes().await.len(), 3);
+    assert_eq!(redlock.node_status().await.len(), 3);
     let guard = redlock.mutex("k").ttl(secs(4)).acquire().await.expect("free");
     assert!(guard.extend(secs(10)).await.is_ok());
     let tried = redlock.mutex("k").try_acquire().await.expect("an answer");
@@ -281,7 +281,7 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
             matches!(&extended, Err(ExtendError::NoDriver { reason, .. }) if forked(*reason)),
             "{extended:?}"
         );
-        assert_eq!(redlock.nodes().await.len(), 3);
+        assert_eq!(redlock.node_status().await.len(), 3);
         let shut = redlock.shutdown(secs(5)).await;
         assert!(shut.is_err_and(|error| error.no_driver == Some(NoDriver::Forked)));
     });

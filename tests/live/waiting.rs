@@ -81,7 +81,7 @@ async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_t
         let place = place_of_line(&fleet, &one, &other).await;
         let holder = builder(&fleet).nodes(walls.iter().map(|wall| wall.url(0)));
         let holder = holder.connect().await.expect("up");
-        eventually("all vote", || async { holder.nodes().await.iter().all(votes) }).await;
+        eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
         let waiter = in_vain(&fleet, &other).await;

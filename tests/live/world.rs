@@ -69,7 +69,7 @@ pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
 /// A client that has met every node, so that a story knows where it begins.
 pub(crate) async fn client(cluster: &Cluster) -> Redlock {
     let redlock = builder(cluster).connect().await.expect("all nodes are up");
-    eventually("every node votes", || async { redlock.nodes().await.iter().all(votes) }).await;
+    eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
     redlock
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     }
     let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
     let redlock = builder.read_only().connect_lazy()?;
-    let stand = redlock.nodes().await;
+    let stand = redlock.node_status().await;
     // Only for words: what is broken may be another key by then.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {

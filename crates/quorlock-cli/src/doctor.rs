@@ -23,7 +23,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     // A visit must not make blank servers a cluster.
     let redlock = builder.read_only().connect_lazy()?;
     // Each is heard before the probe, which would make do with the first that answer.
-    redlock.nodes().await;
+    redlock.node_status().await;
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.
     let ttl = longest_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
@@ -38,7 +38,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let probe = redlock.inspect(&args.probe).await?;
     // Plain clients have nothing to forget.
     let _ = redlock.forget(&args.probe).await;
-    let nodes = redlock.nodes().await;
+    let nodes = redlock.node_status().await;
     let _ = redlock.shutdown(DRAIN).await;
     let is_undeclared = nodes::are_undeclared(&nodes);
     let alone = nodes::without_the_others(&nodes, quorum);

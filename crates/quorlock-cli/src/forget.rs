@@ -13,7 +13,7 @@ use crate::status::print;
 pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, .. } = config::cluster(args.nodes)?;
     let redlock = builder.read_only().connect_lazy()?;
-    redlock.nodes().await;
+    redlock.node_status().await;
     let mut code = 0;
     for name in &args.names {
         let forgotten = redlock.forget(name).await;
@@ -23,7 +23,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             Err(error @ ForgetError::NoQuorum { report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
                 let votes = report.nodes().iter().map(|it| &it.vote);
-                let code = exit::of_too_few(&redlock.nodes().await, votes, quorum);
+                let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
             Err(error @ ForgetError::Invalid(_)) => return Err(Failure::new(exit::USAGE, error.to_string())),

@@ -27,7 +27,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
         Ok(init) => {
             // As a client finds them, that changes nothing.
-            let nodes = builder.read_only().connect_lazy()?.nodes().await;
+            let nodes = builder.read_only().connect_lazy()?.node_status().await;
             let list = nodes.iter().map(nodes::json_of).collect();
             (if init == Init::Fresh { "fresh" } else { "already" }, nodes, list, None)
         }

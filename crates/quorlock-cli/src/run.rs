@@ -168,14 +168,14 @@ async fn take(
                 std::future::pending::<()>().await;
             }
             // What is known of a node that was just cut off is known when it was dialed again.
-            (news.borrow_and_update().clone(), redlock.nodes().await)
+            (news.borrow_and_update().clone(), redlock.node_status().await)
         };
         let who_holds = async {
             match look_at {
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
-            (redlock.inspect(&args.name).await, redlock.nodes().await)
+            (redlock.inspect(&args.name).await, redlock.node_status().await)
         };
         tokio::select! {
             biased;

@@ -19,7 +19,7 @@ struct Scene {
 pub(crate) async fn status(args: StatusArgs) -> Result<u8, Failure> {
     let redlock = config::cluster(args.nodes)?.builder.read_only().connect_lazy()?;
     // All of them, not only the first that make a quorum: somebody wants to see each.
-    let nodes = redlock.nodes().await;
+    let nodes = redlock.node_status().await;
     let scene = Scene { seen: redlock.inspect(&args.name).await?, nodes };
     let (verdict, code) = scene.verdict();
     print(&if args.json { scene.json_of(&args.name) } else { scene.table_of(&args.name, &verdict) });

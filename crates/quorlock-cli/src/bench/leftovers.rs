@@ -49,7 +49,7 @@ impl Leftovers {
 /// Asks every node for every name that was used.
 pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<Leftovers, Failure> {
     let redlock = builder.read_only().connect_lazy()?;
-    redlock.nodes().await;
+    redlock.node_status().await;
     let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);
     let mut asking = JoinSet::new();
     for name in names {

@@ -69,7 +69,7 @@ async fn measure(
 ) -> Result<Loaded, Failure> {
     let hears = Arc::clone(watch);
     let redlock = builder.observer(move |event: &quorlock::Event<'_>| hears.hear(event)).connect_lazy()?;
-    let nodes = redlock.nodes().await;
+    let nodes = redlock.node_status().await;
     check(&nodes, setting)?;
     // The first ones are slower than all after them (pages that are not in memory yet) and count for nothing.
     for _ in 0..WARM_UP {

@@ -237,7 +237,7 @@ impl<'a> Watch<'a> {
         if left <= self.grace {
             self.reaper.order(Order::Term);
             self.stage = Stage::Losing;
-            let nodes = timeout(LEAST_LOOK, self.redlock.nodes()).await.unwrap_or_default();
+            let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
             self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
         }
         left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
