@@ -11,7 +11,7 @@ use super::error::{AcquireError, NoAnswer};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Admission;
-use super::report::Report;
+use super::report::NodeReplies;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};
@@ -270,7 +270,7 @@ async fn admission(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Resu
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();
-        AcquireError::Held { key, retry_after: None, report: Report::empty() }
+        AcquireError::Held { key, retry_after: None, report: NodeReplies::empty() }
     })
 }
 

@@ -12,7 +12,7 @@ use super::error::{Invalid, NoAnswer, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
-use super::report::Report;
+use super::report::NodeReplies;
 use crate::driver::timer::timeout;
 use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
 use quorlock_proto::lease_params::Drift;
@@ -142,8 +142,8 @@ impl Redlock {
         Limits { key_prefix, longest_ttl: *longest_ttl, drift: *drift, node_timeout: *node_timeout }
     }
 
-    pub(super) fn report(&self, votes: Vec<Vote>) -> Report {
-        Report::new(&self.shared.names, votes)
+    pub(super) fn report(&self, votes: Vec<Vote>) -> NodeReplies {
+        NodeReplies::new(&self.shared.names, votes)
     }
 }
 

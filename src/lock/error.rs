@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::grouped::standing;
-use super::report::Report;
+use super::report::NodeReplies;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;
 use key::lock;
@@ -136,7 +136,7 @@ pub enum InitError {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
         /// What each node answered: [`Granted`](crate::Vote::Granted) where it remembers the new cluster.
-        report: Report,
+        report: NodeReplies,
     },
     /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
     /// stop them first, then use force.
@@ -160,7 +160,7 @@ pub enum AcquireError {
         /// their holder renews or releases them.
         retry_after: Option<Duration>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// Too few nodes answered.
     #[error("{}: no quorum of nodes answered: {report}", lock(key))]
@@ -168,7 +168,7 @@ pub enum AcquireError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
     /// again when it cannot matter any more. A cluster that is new can be declared so: [`RedlockBuilder::init`](super::RedlockBuilder::init),
@@ -180,7 +180,7 @@ pub enum AcquireError {
         /// When enough of them vote again.
         retry_after: Option<Duration>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
     #[error("{}: too many nodes refuse to serve: {report}", lock(key))]
@@ -188,7 +188,7 @@ pub enum AcquireError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// The grants came too late to be worth anything: the ttl is too short for this network.
     #[error("{}: granted too late to be of use: {report}", lock(key))]
@@ -196,7 +196,7 @@ pub enum AcquireError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// The name or an option cannot work.
     #[error(transparent)]
@@ -233,7 +233,7 @@ pub enum ExtendError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
     },
     /// The ttl cannot work. The lock stands until the deadline it had.
     #[error(transparent)]
@@ -266,7 +266,7 @@ pub enum ReleaseError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: Report,
+        report: NodeReplies,
         /// Whether the lock was lost before this.
         was_lost: bool,
     },

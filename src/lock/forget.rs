@@ -2,7 +2,7 @@
 
 use super::client::Redlock;
 use super::error::{ForgetError, Invalid};
-use super::report::Report;
+use super::report::NodeReplies;
 use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 
@@ -38,7 +38,7 @@ impl Redlock {
     /// redlock.forget("order:81723").await?;
     /// # Ok(()) }
     /// ```
-    pub async fn forget(&self, name: impl AsRef<str>) -> Result<Report, ForgetError> {
+    pub async fn forget(&self, name: impl AsRef<str>) -> Result<NodeReplies, ForgetError> {
         let key = self.key(&Key::new(name.as_ref()))?.shared();
         if self.shared.longest_ttl.is_none() {
             return Err(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
-use super::report::Report;
+use super::report::NodeReplies;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};
@@ -122,7 +122,7 @@ impl Redlock {
     ///
     /// Only for a bad name, a closed client, or a driver that does not run. The report says [`Granted`](Vote::Granted) where a key was deleted,
     /// [`NotHeld`](Vote::NotHeld) where there was none.
-    pub async fn force_release(&self, name: impl AsRef<str>) -> Result<Report, InspectError> {
+    pub async fn force_release(&self, name: impl AsRef<str>) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
         self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
@@ -158,7 +158,7 @@ impl Redlock {
         &self,
         name: impl AsRef<str>,
         mark: OwnerHash,
-    ) -> Result<Report, InspectError> {
+    ) -> Result<NodeReplies, InspectError> {
         let SurveyResult { votes, .. } = self.survey(RequestKind::BreakOf(mark), name.as_ref()).await?;
         if votes.contains(&Vote::Granted) {
             self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });

@@ -8,7 +8,7 @@ use quorlock_proto::vote::Vote;
 
 /// What each node answered, in the order of the client's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct NodeReplies {
     nodes: Vec<NodeReport>,
 }
 
@@ -27,13 +27,13 @@ pub struct NodeReport {
 pub struct ReleaseReport {
     /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `NotHeld`
     /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
-    pub nodes: Report,
+    pub nodes: NodeReplies,
     /// Whether the lock was lost before this: its deadline had passed, or the answers show that no quorum of nodes can
     /// have had our key any more, because others had taken or deleted it.
     pub was_lost: bool,
 }
 
-impl Report {
+impl NodeReplies {
     pub(super) fn new(names: &[Arc<str>], votes: Vec<Vote>) -> Self {
         let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReport { node, vote });
         Self { nodes: nodes.collect() }
@@ -52,7 +52,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for NodeReplies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes.is_empty() {
             return f.write_str("another task of this client has it or waits for it");

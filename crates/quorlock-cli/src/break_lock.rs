@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{Inspection, KeyOwner, NodeStatus, OwnerHash, Report, Vote};
+use quorlock::{Inspection, KeyOwner, NodeReplies, NodeStatus, OwnerHash, Vote};
 use serde_json::json;
 
 use crate::args::BreakArgs;
@@ -78,7 +78,7 @@ struct Broken<'a> {
 
 impl Broken<'_> {
     /// In words if the lock is broken, or was none.
-    fn outcome(&self, stand: &[NodeStatus], report: &Report) -> Result<String, Failure> {
+    fn outcome(&self, stand: &[NodeStatus], report: &NodeReplies) -> Result<String, Failure> {
         let Self { name, freed, all, .. } = *self;
         let (answers, need) = (freed + self.missing + self.of_others, self.need());
         let Some(mark) = self.holder else {
@@ -133,7 +133,7 @@ impl Broken<'_> {
         }
     }
 
-    fn too_few(&self, need: usize, words: &str, stand: &[NodeStatus], report: &Report) -> Failure {
+    fn too_few(&self, need: usize, words: &str, stand: &[NodeStatus], report: &NodeReplies) -> Failure {
         let code = exit::of_too_few(stand, report.nodes().iter().map(|it| &it.vote), need);
         let way = if code == exit::NO_QUORUM {
             "break it again when the others are back"
@@ -162,7 +162,7 @@ fn words_of(vote: &Vote) -> String {
     }
 }
 
-fn json_of(broken: &Broken<'_>, report: &Report, failure: Option<&Failure>) -> String {
+fn json_of(broken: &Broken<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| json!({ "node": &*it.node, "answer": words_of(&it.vote), "deleted": it.vote == Vote::Granted }))
         .collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorlock::{ForgetError, Report, Vote};
+use quorlock::{ForgetError, NodeReplies, Vote};
 use serde_json::json;
 
 use crate::args::ForgetArgs;
@@ -45,7 +45,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-fn done(report: &Report) -> usize {
+fn done(report: &NodeReplies) -> usize {
     report.nodes().iter().filter(|it| has_forgotten(&it.vote)).count()
 }
 
@@ -55,7 +55,7 @@ const fn has_forgotten(vote: &Vote) -> bool {
 }
 
 /// A line for each name.
-fn json_of(name: &str, outcome: &str, report: &Report) -> String {
+fn json_of(name: &str, outcome: &str, report: &NodeReplies) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| {
             let is_forgotten = has_forgotten(&it.vote);

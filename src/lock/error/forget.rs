@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::key::lock;
 use super::{InspectError, Invalid, NoDriver};
-use crate::lock::report::Report;
+use crate::lock::report::NodeReplies;
 use quorlock_proto::vote::Vote;
 
 /// Why a name was not forgotten.
@@ -20,7 +20,7 @@ pub enum ForgetError {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.
-        report: Report,
+        report: NodeReplies,
     },
     /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
     #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), way_on(.report))]
@@ -28,7 +28,7 @@ pub enum ForgetError {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.
-        report: Report,
+        report: NodeReplies,
     },
     /// The client's driver does not run, or not in this process.
     #[error("{}: {reason}", lock(.key))]
@@ -46,7 +46,7 @@ pub enum ForgetError {
     },
 }
 
-fn way_to_free(report: &Report) -> &'static str {
+fn way_to_free(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| it.vote == (Vote::HeldByOther { remaining: None })) {
         "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
     } else {
@@ -55,7 +55,7 @@ fn way_to_free(report: &Report) -> &'static str {
 }
 
 /// Trying again does not help where nodes refuse us.
-fn way_on(report: &Report) -> &'static str {
+fn way_on(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_))) { "" } else { "; try again" }
 }
 
