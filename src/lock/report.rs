@@ -9,13 +9,13 @@ use quorlock_proto::vote::Vote;
 /// What each node answered, in the order of the client's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReplies {
-    nodes: Vec<NodeReport>,
+    nodes: Vec<NodeReplyEntry>,
 }
 
 /// One node's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NodeReport {
+pub struct NodeReplyEntry {
     /// The node's address, without user or password.
     pub node: Arc<str>,
     /// What it answered, or why it did not.
@@ -35,7 +35,7 @@ pub struct ReleaseReport {
 
 impl NodeReplies {
     pub(super) fn new(names: &[Arc<str>], votes: Vec<Vote>) -> Self {
-        let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReport { node, vote });
+        let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReplyEntry { node, vote });
         Self { nodes: nodes.collect() }
     }
 
@@ -47,7 +47,7 @@ impl NodeReplies {
     /// Every node's answer. Empty if the nodes were not asked at all, because another task of this client has the
     /// lock or waits for it.
     #[must_use]
-    pub fn nodes(&self) -> &[NodeReport] {
+    pub fn nodes(&self) -> &[NodeReplyEntry] {
         &self.nodes
     }
 }
