@@ -55,7 +55,7 @@
 //! runtime, on any executor.
 //!
 //! A lock whose keys were stolen or deleted is told lost at the next renewal, or else at the release:
-//! [`ReleaseReport::was_lost`].
+//! [`ReleaseOutcome::was_lost`].
 //!
 //! After a fork only the parent has the client and its locks. In the child every call ends at once with
 //! [`NoDriver::Forked`], and no guard is valid: build a client of its own there.

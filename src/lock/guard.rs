@@ -14,7 +14,7 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
 use super::queue::Admission;
-use super::report::ReleaseReport;
+use super::report::ReleaseOutcome;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::coordinator::OperationId;
@@ -148,7 +148,7 @@ impl Guard {
     /// # Cancel safety
     ///
     /// Dropping the future releases the lock all the same.
-    pub async fn release(self) -> Result<ReleaseReport, ReleaseError> {
+    pub async fn release(self) -> Result<ReleaseOutcome, ReleaseError> {
         let has_passed = !self.is_valid();
         let (client, key) = (self.client.clone(), self.view.hold.key().clone());
         let shared = &client.shared;
@@ -169,7 +169,7 @@ impl Guard {
         let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
         let report = client.report(votes);
         if is_confirmed {
-            Ok(ReleaseReport { nodes: report, was_lost })
+            Ok(ReleaseOutcome { nodes: report, was_lost })
         } else {
             Err(ReleaseError::NoQuorum { key: key.shared(), report, was_lost })
         }

@@ -25,4 +25,4 @@ pub use guard::{Guard, LockView, LostSignal};
 pub use init::Init;
 pub use inspect::{Inspection, NodeInspection};
 pub use mutex::Mutex;
-pub use report::{NodeReplies, NodeReplyEntry, ReleaseReport};
+pub use report::{NodeReplies, NodeReplyEntry, ReleaseOutcome};

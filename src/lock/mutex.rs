@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use super::client::Redlock;
 use super::error::{AcquireError, Invalid, ReleaseError, RunError};
 use super::guard::{Guard, LockView};
-use super::report::ReleaseReport;
+use super::report::ReleaseOutcome;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::{Key, LockSpec};
 use quorlock_proto::span::Span;
@@ -183,7 +183,7 @@ impl Mutex {
         // Only what the answers show of the lock before the release is of interest. The rest is in the event log, and
         // nothing the caller does would change it.
         let was_lost = match guard.release().await {
-            Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
+            Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. }) => was_lost,
             Err(_) => false,
         };
         outcome.filter(|_| !was_lost).ok_or(RunError::Lost { key })

@@ -24,7 +24,7 @@ pub struct NodeReplyEntry {
 
 /// How a release went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseReport {
+pub struct ReleaseOutcome {
     /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `NotHeld`
     /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
     pub nodes: NodeReplies,

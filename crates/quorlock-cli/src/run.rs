@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use quorlock::{
-    AcquireError, ConnectError, Event, Guard, OwnerHash, Redlock, RedlockBuilder, ReleaseError, ReleaseReport,
+    AcquireError, ConnectError, Event, Guard, OwnerHash, Redlock, RedlockBuilder, ReleaseError,
+    ReleaseOutcome,
 };
 use rustix::process::{Signal, WaitOptions, kill_current_process_group, wait};
 use rustix::time::{ClockId, clock_gettime};
@@ -72,7 +73,7 @@ async fn under_lock(
     let release = timeout(drain, guard.release()).await;
     let is_drained = shut_down(Some(redlock), drain).await;
     let was_lost = match &release {
-        Ok(Ok(ReleaseReport { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. })) => *was_lost,
+        Ok(Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. })) => *was_lost,
         _ => false,
     };
     // Others had taken or deleted the keys, and only the answers to the release show it.
