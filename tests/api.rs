@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use quorlock::{
-    AcquireError, ConnectError, ExtendError, FencingToken, Guard, Init, InitError, InspectError, Invalid,
-    LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError, RunError,
-    ShutdownError,
+    AcquireError, ConnectError, ExtendError, FencingToken, Guard, InitError, InitOutcome, InspectError,
+    Invalid, LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError,
+    RunError, ShutdownError,
 };
 
 const fn handle<T: Clone + Send + Sync + 'static>() {}
@@ -24,7 +24,7 @@ const _: () = {
     handle::<Mutex>();
     handle::<LockView>();
     handle::<FencingToken>();
-    handle::<Init>();
+    handle::<InitOutcome>();
     shared::<Guard>();
     shared::<LostSignal>();
     error::<Invalid>();

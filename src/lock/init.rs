@@ -8,7 +8,7 @@ use quorlock_proto::membership::InitOutcome;
 /// How a cluster was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Init {
+pub enum InitOutcome {
     /// The nodes are a cluster now, and vote at once.
     Fresh,
     /// They were a cluster on just these terms already. Nothing was changed.
@@ -34,7 +34,7 @@ impl RedlockBuilder {
     /// # Cancel safety
     ///
     /// Dropping the future may leave some nodes declared; declare again, then with force.
-    pub async fn init(self, force: bool) -> Result<Init, InitError> {
+    pub async fn init(self, force: bool) -> Result<InitOutcome, InitError> {
         let client = self.guarded().read_only().connect_lazy()?;
         let nodes = client.node_status().await;
         let id = client.shared.orders.id();
@@ -43,8 +43,8 @@ impl RedlockBuilder {
         let answer =
             client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
-            Ok(InitOutcome::Fresh) => Ok(Init::Fresh),
-            Ok(InitOutcome::Already) => Ok(Init::Already),
+            Ok(InitOutcome::Fresh) => Ok(InitOutcome::Fresh),
+            Ok(InitOutcome::Already) => Ok(InitOutcome::Already),
             Ok(InitOutcome::NotBlank) => Err(InitError::NotBlank { nodes }),
             Ok(InitOutcome::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
             Ok(InitOutcome::Rejected(votes)) => {

@@ -22,7 +22,7 @@ pub use error::{
     ReleaseError, RunError, ShutdownError,
 };
 pub use guard::{Guard, LockView, LostSignal};
-pub use init::Init;
+pub use init::InitOutcome;
 pub use inspect::{Inspection, NodeInspection};
 pub use mutex::Mutex;
 pub use report::{NodeReplies, NodeReplyEntry, ReleaseOutcome};

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quorlock::{Init, NodeStatus, Redlock, RedlockBuilder};
+use quorlock::{InitOutcome, NodeStatus, Redlock, RedlockBuilder};
 use quorlock_chaos::{Fleet, Server, Setup};
 use tokio::time::{Instant, sleep};
 
@@ -55,7 +55,7 @@ pub(crate) fn declare(builder: RedlockBuilder) {
         runtime.block_on(builder.dial_timeout(secs(20)).init(false))
     };
     let declared = std::thread::spawn(on_runtime).join().expect("no panic");
-    assert_eq!(declared.expect("all nodes are up and blank"), Init::Fresh);
+    assert_eq!(declared.expect("all nodes are up and blank"), InitOutcome::Fresh);
 }
 
 pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {

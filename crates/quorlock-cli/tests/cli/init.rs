@@ -1,6 +1,6 @@
 //! `init`: servers declared a cluster.
 
-use quorlock::{Init, Redlock};
+use quorlock::{InitOutcome, Redlock};
 use quorlock_chaos::Setup;
 use serde_json::Value;
 
@@ -141,5 +141,5 @@ fn plain_clients_have_nothing_to_declare() {
 async fn the_command_and_the_library_agree_on_the_terms_that_nobody_names() {
     let world = World::of(3);
     let init = Redlock::builder().nodes(world.fleet.urls()).init(false).await;
-    assert_eq!(init.expect("a cluster"), Init::Already);
+    assert_eq!(init.expect("a cluster"), InitOutcome::Already);
 }
