@@ -10,7 +10,7 @@ use quorlock_proto::membership::InitOutcome;
 #[non_exhaustive]
 pub enum InitOutcome {
     /// The nodes are a cluster now, and vote at once.
-    Fresh,
+    Initialized,
     /// They were a cluster on just these terms already. Nothing was changed.
     Already,
 }
