@@ -12,7 +12,7 @@ pub enum InitOutcome {
     /// The nodes are a cluster now, and vote at once.
     Initialized,
     /// They were a cluster on just these terms already. Nothing was changed.
-    Already,
+    AlreadyInitialized,
 }
 
 impl RedlockBuilder {
