@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorlock::{
     AcquireError, ConnectError, ExtendError, FencingToken, Guard, InitError, InitOutcome, InspectError,
-    Invalid, LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError,
+    InvalidInput, LockView, LostSignal, Mutex, ParseFencingTokenError, Redlock, RedlockBuilder, ReleaseError,
     RunError, ShutdownError,
 };
 
@@ -27,7 +27,7 @@ const _: () = {
     handle::<InitOutcome>();
     shared::<Guard>();
     shared::<LostSignal>();
-    error::<Invalid>();
+    error::<InvalidInput>();
     error::<ConnectError>();
     error::<InitError>();
     error::<ParseFencingTokenError>();

@@ -16,7 +16,7 @@ use tokio::runtime;
 use tokio::sync::watch;
 
 use super::client::{Redlock, Shared};
-use super::error::{ConnectError, Invalid};
+use super::error::{ConnectError, InvalidInput};
 use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
@@ -240,7 +240,7 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::Invalid`] for options that cannot work, and where there is no Tokio runtime to run on (without
+    /// [`ConnectError::InvalidInput`] for options that cannot work, and where there is no Tokio runtime to run on (without
     /// [`dedicated_thread`](Self::dedicated_thread)).
     ///
     /// # Panics
@@ -254,7 +254,7 @@ impl RedlockBuilder {
             is_guarded: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
-                Some(Tls::new(&self.tls).map_err(|bad| Invalid::new(bad.to_string()).of(bad.option))?)
+                Some(Tls::new(&self.tls).map_err(|bad| InvalidInput::new(bad.to_string()).of(bad.option))?)
             } else {
                 None
             },
@@ -304,7 +304,7 @@ fn on_runtime(
     launch: impl FnOnce() -> (Driver, watch::Receiver<NodeStatusList>),
 ) -> Result<watch::Receiver<NodeStatusList>, ConnectError> {
     let runtime = runtime::Handle::try_current().map_err(|_| {
-        Invalid::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
+        InvalidInput::new("no Tokio runtime here: build the client inside one, or with `dedicated_thread()`")
     })?;
     let (driver, view) = launch();
     runtime.spawn(driver.run());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::builder::RedlockBuilder;
-use super::error::{Invalid, NoAnswer, NoDriver};
+use super::error::{InvalidInput, NoAnswer, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
@@ -132,7 +132,7 @@ impl Redlock {
         }
     }
 
-    pub(super) fn key(&self, name: &Key) -> Result<Key, Invalid> {
+    pub(super) fn key(&self, name: &Key) -> Result<Key, InvalidInput> {
         self.limits().key(name)
     }
 

@@ -23,13 +23,13 @@ pub use unanswered::NoDriver;
 
 /// Input that cannot work, in words that say what to do. Nothing was sent anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invalid {
+pub struct InvalidInput {
     key: Option<Arc<str>>,
     option: Option<&'static str>,
     words: String,
 }
 
-impl Invalid {
+impl InvalidInput {
     pub(super) fn new(words: impl Into<String>) -> Self {
         Self { key: None, option: None, words: words.into() }
     }
@@ -53,7 +53,7 @@ impl Invalid {
     }
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(key) = &self.key {
             write!(f, "{}: ", lock(key))?;
@@ -62,15 +62,15 @@ impl fmt::Display for Invalid {
     }
 }
 
-impl std::error::Error for Invalid {}
+impl std::error::Error for InvalidInput {}
 
-impl From<InvalidLeaseParams> for Invalid {
+impl From<InvalidLeaseParams> for InvalidInput {
     fn from(bad: InvalidLeaseParams) -> Self {
         Self::new(bad.to_string())
     }
 }
 
-impl From<InvalidQuorum> for Invalid {
+impl From<InvalidQuorum> for InvalidInput {
     fn from(bad: InvalidQuorum) -> Self {
         Self::new(bad.to_string())
     }
@@ -82,7 +82,7 @@ impl From<InvalidQuorum> for Invalid {
 pub enum ConnectError {
     /// An option or a URL cannot work.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidInput),
     /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
     #[error("no quorum of nodes is ready: {}", standing(nodes))]
     NoQuorum {
@@ -200,7 +200,7 @@ pub enum AcquireError {
     },
     /// The name or an option cannot work.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidInput),
     /// The client's driver does not answer. If it goes on, it undoes the attempt.
     #[error("{}: {reason}", lock(key))]
     NoDriver {
@@ -237,7 +237,7 @@ pub enum ExtendError {
     },
     /// The ttl cannot work. The lock stands until the deadline it had.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidInput),
     /// The client's driver does not answer. The lock stands until the deadline it had, unless this is the child of a fork,
     /// whose parent has it.
     #[error("{}: {reason}", lock(key))]
@@ -292,7 +292,7 @@ pub enum ReleaseError {
 pub enum InspectError {
     /// The name cannot work.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidInput),
     /// The client's driver does not answer.
     #[error("{}: {reason}", lock(key))]
     NoDriver {

@@ -1,7 +1,7 @@
 //! Forgetting a name: its last number goes from the nodes before its time.
 
 use super::client::Redlock;
-use super::error::{ForgetError, Invalid};
+use super::error::{ForgetError, InvalidInput};
 use super::report::NodeReplies;
 use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
@@ -21,7 +21,7 @@ impl Redlock {
     /// # Errors
     ///
     /// [`HeldByOther`](ForgetError::HeldByOther) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
-    /// quorum of nodes answered, [`Invalid`](ForgetError::Invalid) for a bad name and for a plain client,
+    /// quorum of nodes answered, [`InvalidInput`](ForgetError::InvalidInput) for a bad name and for a plain client,
     /// [`ClientClosed`](ForgetError::ClientClosed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
@@ -41,9 +41,10 @@ impl Redlock {
     pub async fn forget(&self, name: impl AsRef<str>) -> Result<NodeReplies, ForgetError> {
         let key = self.key(&Key::new(name.as_ref()))?.shared();
         if self.shared.longest_ttl.is_none() {
-            return Err(
-                Invalid::new("a plain client knows no fencing numbers: there is nothing to forget").into()
-            );
+            return Err(InvalidInput::new(
+                "a plain client knows no fencing numbers: there is nothing to forget",
+            )
+            .into());
         }
         let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
         let is_held = votes.iter().any(|vote| matches!(vote, Vote::HeldByOther { .. }));

@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument, debug_span};
 
 use super::client::Redlock;
-use super::error::{ExtendError, Invalid, NoAnswer, ReleaseError};
+use super::error::{ExtendError, InvalidInput, NoAnswer, ReleaseError};
 use super::queue::Admission;
 use super::report::ReleaseOutcome;
 use crate::driver::timer::{Alarm, sleep};
@@ -112,7 +112,7 @@ impl Guard {
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.hold.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
-        let terms = terms.map_err(|bad| Invalid::from(bad).about(key))?;
+        let terms = terms.map_err(|bad| InvalidInput::from(bad).about(key))?;
         self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
         shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };

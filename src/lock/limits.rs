@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::RESERVED;
-use super::error::Invalid;
+use super::error::InvalidInput;
 use quorlock_proto::fence::MAX_MIN_FENCING_NUMBER;
 use quorlock_proto::lease_params::{Drift, InvalidLeaseParams, LeaseParams};
 use quorlock_proto::request::{Key, MAX_KEY_BYTES};
@@ -21,21 +21,23 @@ pub(super) struct Limits<'a> {
 
 impl Limits<'_> {
     /// The key of the lock with this name.
-    pub(super) fn key(self, name: &Key) -> Result<Key, Invalid> {
+    pub(super) fn key(self, name: &Key) -> Result<Key, InvalidInput> {
         if name.as_str().is_empty() {
-            return Err(Invalid::new("a lock needs a name: an empty one would be everybody's").of("name"));
+            return Err(
+                InvalidInput::new("a lock needs a name: an empty one would be everybody's").of("name")
+            );
         }
         let prefix = self.key_prefix;
         let key = if prefix.is_empty() { name.clone() } else { Key::new(&format!("{prefix}{name}")) };
         if [name, &key].iter().any(|key| key.as_str().starts_with(RESERVED)) {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "the name starts with `{RESERVED}`, which is kept for this library's own keys"
             ))
             .of("name")
             .about(&key));
         }
         if key.as_str().len() > MAX_KEY_BYTES {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "the name is too long: with its prefix it may take at most {MAX_KEY_BYTES} bytes"
             ))
             .of("name")
@@ -49,21 +51,21 @@ impl Limits<'_> {
         self,
         ttl: Option<Duration>,
         patience: Option<Duration>,
-    ) -> Result<LeaseParams, Invalid> {
+    ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
         let terms = LeaseParams::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
             let is_ttl =
                 matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
-            Invalid::from(bad).of(if is_ttl { "ttl" } else { "patience" })
+            InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "patience" })
         })?;
         self.check_ttl(&terms)?;
         Ok(terms)
     }
 
     /// Whether keys may be asked to live for so long.
-    pub(super) fn check_ttl(self, terms: &LeaseParams) -> Result<(), Invalid> {
+    pub(super) fn check_ttl(self, terms: &LeaseParams) -> Result<(), InvalidInput> {
         match self.longest_ttl {
-            Some(longest) if terms.ttl() > longest => Err(Invalid::new(format!(
+            Some(longest) if terms.ttl() > longest => Err(InvalidInput::new(format!(
                 "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
                  take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
                 Span(terms.ttl()),
@@ -74,15 +76,15 @@ impl Limits<'_> {
         }
     }
 
-    pub(super) fn check_floor(self, floor: u64) -> Result<(), Invalid> {
+    pub(super) fn check_floor(self, floor: u64) -> Result<(), InvalidInput> {
         if floor > 0 && self.longest_ttl.is_none() {
-            return Err(Invalid::new(
+            return Err(InvalidInput::new(
                 "a plain client takes no fencing numbers, so a floor would be of no effect",
             )
             .of("floor"));
         }
         if floor > MAX_MIN_FENCING_NUMBER {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "a floor of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("floor"));

@@ -18,7 +18,7 @@ mod shutdown;
 pub use builder::RedlockBuilder;
 pub use client::Redlock;
 pub use error::{
-    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, Invalid, NoDriver,
+    AcquireError, ConnectError, ExtendError, ForgetError, InitError, InspectError, InvalidInput, NoDriver,
     ReleaseError, RunError, ShutdownError,
 };
 pub use guard::{Guard, LockView, LostSignal};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 
 use super::client::Redlock;
-use super::error::{AcquireError, Invalid, ReleaseError, RunError};
+use super::error::{AcquireError, InvalidInput, ReleaseError, RunError};
 use super::guard::{Guard, LockView};
 use super::report::ReleaseOutcome;
 use quorlock_proto::lease::RenewalPolicy;
@@ -119,7 +119,7 @@ impl Mutex {
     /// When the wait is over, what stood in the way last: [`HeldByOther`](AcquireError::HeldByOther) by others, or
     /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
     /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`TransientError`](AcquireError::TransientError),
-    /// [`Invalid`](AcquireError::Invalid), [`ClientClosed`](AcquireError::ClientClosed).
+    /// [`InvalidInput`](AcquireError::InvalidInput), [`ClientClosed`](AcquireError::ClientClosed).
     ///
     /// # Cancel safety
     ///
@@ -196,17 +196,17 @@ impl Mutex {
     }
 
     /// Checks everything once; `want_holder_ttl` attempts ask a refusing node for how long.
-    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
+    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let key = self.client.key(&self.name)?;
         self.lock_spec(key.clone(), curious).map_err(|bad| bad.about(&key))
     }
 
-    fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), Invalid> {
+    fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let limits = self.client.limits();
         let terms = limits.terms(self.ttl, self.attempt_timeout)?;
         limits.check_floor(self.min_fencing_number)?;
         if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
                 Span(terms.ttl())
             )));

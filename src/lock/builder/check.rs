@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::client::RESERVED;
-use super::super::error::Invalid;
+use super::super::error::InvalidInput;
 use super::super::limits::Limits;
 use super::RedlockBuilder;
 use crate::driver::Address;
@@ -20,28 +20,28 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for the first option that cannot work; [`Invalid::option`] says which.
-    pub fn check(&self) -> Result<(), Invalid> {
+    /// [`InvalidInput`] for the first option that cannot work; [`InvalidInput::option`] says which.
+    pub fn check(&self) -> Result<(), InvalidInput> {
         self.checked().map(drop)
     }
 
     /// The same, and what was read of them.
-    pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), Invalid> {
+    pub(super) fn checked(&self) -> Result<(Quorum, Drift, Vec<Address>), InvalidInput> {
         let count = self.nodes.len();
         let quorum = Quorum::new(count, self.quorum).map_err(|bad| {
             let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
-            Invalid::from(bad).of(if is_list { "nodes" } else { "quorum" })
+            InvalidInput::from(bad).of(if is_list { "nodes" } else { "quorum" })
         })?;
-        let drift = Drift::new(self.max_clock_drift).map_err(|bad| Invalid::from(bad).of("drift"))?;
+        let drift = Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("drift"))?;
         let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
             Address::parse(url, &self.login)
-                .map_err(|bad| Invalid::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))
+                .map_err(|bad| InvalidInput::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))
         });
         let addresses = parsed.collect::<Result<Vec<_>, _>>()?;
         for (place, address) in addresses.iter().enumerate() {
             if addresses[..place].contains(address) {
                 return Err(
-                    Invalid::new(format!("{address} is named twice: name each server once")).of("nodes")
+                    InvalidInput::new(format!("{address} is named twice: name each server once")).of("nodes")
                 );
             }
         }
@@ -57,11 +57,11 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for the first file that cannot be used; [`Invalid::option`] says which. The words show neither its name
+    /// [`InvalidInput`] for the first file that cannot be used; [`InvalidInput::option`] says which. The words show neither its name
     /// nor what is in it, because a private key may have been given instead of a file's name.
     #[cfg(feature = "tls-rustls")]
-    pub fn check_files(&self) -> Result<(), Invalid> {
-        Tls::check(&self.tls).map_err(|bad| Invalid::new(bad.unnamed()).of(bad.option))
+    pub fn check_files(&self) -> Result<(), InvalidInput> {
+        Tls::check(&self.tls).map_err(|bad| InvalidInput::new(bad.unnamed()).of(bad.option))
     }
 
     /// Checks whether a client with these options could take a lock of this name, with this ttl and
@@ -70,14 +70,14 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] for the first of them that cannot work; [`Invalid::option`] says which: `name`, `ttl`, `floor`, or an
+    /// [`InvalidInput`] for the first of them that cannot work; [`InvalidInput::option`] says which: `name`, `ttl`, `floor`, or an
     /// option of this builder.
     pub fn check_lock(
         &self,
         name: impl AsRef<str>,
         ttl: Option<Duration>,
         floor: u64,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), InvalidInput> {
         let (_, drift, _) = self.checked()?;
         let limits = Limits {
             key_prefix: &self.key_prefix,
@@ -92,7 +92,7 @@ impl RedlockBuilder {
 
     /// What is to make connections safe must have an effect.
     #[cfg(feature = "tls-rustls")]
-    fn check_tls(&self, addresses: &[Address]) -> Result<(), Invalid> {
+    fn check_tls(&self, addresses: &[Address]) -> Result<(), InvalidInput> {
         let options = [
             ("tls_ca_file", self.tls.ca.is_some(), "authorities are"),
             ("tls_client_certificate", self.tls.client.is_some(), "a client certificate is"),
@@ -100,27 +100,29 @@ impl RedlockBuilder {
         let is_bare = !addresses.iter().any(Address::uses_tls);
         match options.into_iter().find(|(_, is_set, _)| *is_set && is_bare) {
             None => Ok(()),
-            Some((option, _, what)) => Err(Invalid::new(format!(
+            Some((option, _, what)) => Err(InvalidInput::new(format!(
                 "{what} given, and no node is reached over TLS: write its URL with rediss://, or leave this out"
             ))
             .of(option)),
         }
     }
 
-    fn check_names(&self) -> Result<(), Invalid> {
+    fn check_names(&self) -> Result<(), InvalidInput> {
         if self.key_prefix.starts_with(RESERVED) {
-            return Err(Invalid::new(format!("a key prefix may not start with `{RESERVED}`: it is taken"))
-                .of("key_prefix"));
+            return Err(InvalidInput::new(format!(
+                "a key prefix may not start with `{RESERVED}`: it is taken"
+            ))
+            .of("key_prefix"));
         }
         if self.key_prefix.len() >= MAX_KEY_BYTES {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "a key prefix of {} bytes leaves no room for names: with its prefix a name may take at most {MAX_KEY_BYTES}",
                 self.key_prefix.len()
             ))
             .of("key_prefix"));
         }
         if self.client_name.is_empty() || self.client_name.contains(|char: char| !char.is_ascii_graphic()) {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "the client name {:?} would be refused by Redis: take printable characters without spaces",
                 self.client_name
             ))
@@ -129,9 +131,9 @@ impl RedlockBuilder {
         Ok(())
     }
 
-    fn check_spans(&self) -> Result<(), Invalid> {
+    fn check_spans(&self) -> Result<(), InvalidInput> {
         if self.max_ttl < Duration::from_millis(10) || self.max_ttl > MAX_TIMEOUT {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "a longest ttl of {} cannot work: take at least 10 ms, and at most an hour: so long does a node that \
                  restarted cast no vote",
                 Span(self.max_ttl)
@@ -140,7 +142,7 @@ impl RedlockBuilder {
         }
         let least = min_retention(self.max_ttl);
         if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > MAX_RETENTION) {
-            return Err(Invalid::new(format!(
+            return Err(InvalidInput::new(format!(
                 "fences kept for {} cannot work: take at least {}: twice the longest ttl, or the longest ttl and a \
                  second if that is more; at most a year",
                 Span(keep),
@@ -155,7 +157,7 @@ impl RedlockBuilder {
         ];
         for (option, what, span) in spans {
             if span.is_zero() || span > MAX_TIMEOUT {
-                return Err(Invalid::new(format!(
+                return Err(InvalidInput::new(format!(
                     "a {what} of {} makes no sense: take more than zero, and at most an hour",
                     Span(span)
                 ))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::key::lock;
-use super::{InspectError, Invalid, NoDriver};
+use super::{InspectError, InvalidInput, NoDriver};
 use crate::lock::report::NodeReplies;
 use quorlock_proto::vote::Vote;
 
@@ -13,7 +13,7 @@ use quorlock_proto::vote::Vote;
 pub enum ForgetError {
     /// The name cannot be a lock's, or the client is plain and knows no numbers.
     #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
     #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), way_to_free(.report))]
     Held {

@@ -1,8 +1,8 @@
 //! Which lock an error is about.
 
-use super::{AcquireError, ExtendError, ForgetError, InspectError, Invalid, ReleaseError, RunError};
+use super::{AcquireError, ExtendError, ForgetError, InspectError, InvalidInput, ReleaseError, RunError};
 
-impl Invalid {
+impl InvalidInput {
     /// The lock's key on the nodes, prefix and name, if it is about one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
