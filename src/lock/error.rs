@@ -91,7 +91,7 @@ pub enum ConnectError {
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
     #[error("too many nodes refuse to serve: {}", standing(nodes))]
-    Refused {
+    NodesExcluded {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
     },

@@ -79,7 +79,9 @@ async fn a_port_where_http_is_spoken_is_told() {
         }
     });
     let refused = Redlock::builder().nodes([format!("redis://{address}")]).connect().await;
-    let Err(ConnectError::Refused { nodes }) = refused else { panic!("expected Refused, got {refused:?}") };
+    let Err(ConnectError::NodesExcluded { nodes }) = refused else {
+        panic!("expected Refused, got {refused:?}")
+    };
     let words = nodes[0].to_string();
     assert!(words.contains("it answers HTTP") && !words.contains("TLS"), "{words}");
 }

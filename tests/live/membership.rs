@@ -146,7 +146,7 @@ async fn a_node_that_evicts_is_barred_while_the_rest_serve() {
     let evicting = Setup::new().args(["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
     let all = fleet_with(3, &evicting, true);
     let refused = over(all.urls()).connect().await.expect_err("nobody may vote");
-    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
     assert!(refused.to_string().contains("noeviction"), "{refused}");
 }
 

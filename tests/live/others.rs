@@ -15,7 +15,9 @@ fn over(url: &str) -> RedlockBuilder {
 /// No lock is to be had there, and it is said at once that waiting does not help; why, in all of these words.
 async fn check_barred(builder: RedlockBuilder, words: &[&str]) {
     let refused = builder.connect().await;
-    let Err(ConnectError::Refused { nodes }) = &refused else { panic!("expected Refused, got {refused:?}") };
+    let Err(ConnectError::NodesExcluded { nodes }) = &refused else {
+        panic!("expected Refused, got {refused:?}")
+    };
     let NodeState::Excluded(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
     for word in words {
         assert!(bar.to_string().contains(word), "{bar} does not say {word:?}");

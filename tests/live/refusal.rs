@@ -73,7 +73,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     let bad = builder(urls("wr0ng"));
     assert!(!format!("{bad:?}").contains("wr0ng"));
     let refused = bad.connect().await.expect_err("refused");
-    assert!(matches!(refused, ConnectError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, ConnectError::NodesExcluded { .. }), "{refused:?}");
     assert!(!format!("{refused} {refused:?}").contains("wr0ng"));
 
     let good = builder(urls("s3cret")).connect().await.expect("let in");
@@ -134,7 +134,7 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     }
     let refused = builder(&fleet).username("locker").password("pw").connect().await;
     assert!(
-        matches!(refused, Err(ConnectError::Refused { .. })),
+        matches!(refused, Err(ConnectError::NodesExcluded { .. })),
         "who may not release must not lock: {refused:?}"
     );
 }
@@ -190,5 +190,5 @@ async fn something_that_is_no_redis_is_told_apart() {
     });
     let url = format!("redis://127.0.0.1:{port}");
     let refused = Redlock::builder().nodes([url]).connect().await;
-    assert!(matches!(refused, Err(ConnectError::Refused { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ConnectError::NodesExcluded { .. })), "{refused:?}");
 }

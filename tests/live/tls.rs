@@ -95,7 +95,9 @@ async fn a_lock_is_taken_over_tls_that_a_private_authority_vouches_for() {
     guard.release().await.expect("released");
 
     let refused = Redlock::builder().nodes([url]).connect().await;
-    let Err(ConnectError::Refused { nodes }) = refused else { panic!("expected Refused, got {refused:?}") };
+    let Err(ConnectError::NodesExcluded { nodes }) = refused else {
+        panic!("expected Refused, got {refused:?}")
+    };
     assert!(nodes[0].to_string().contains("authority"), "{nodes:?}");
 }
 
@@ -116,7 +118,8 @@ async fn a_mix_up_of_ports_is_named_both_ways() {
 
     // A server may answer with an alert first, or hang up on the first byte.
     let bare = Redlock::builder().nodes([tls.replace("rediss://", "redis://")]).connect_timeout(secs(2));
-    let Err(ConnectError::NoQuorum { nodes } | ConnectError::Refused { nodes }) = bare.connect().await else {
+    let Err(ConnectError::NoQuorum { nodes } | ConnectError::NodesExcluded { nodes }) = bare.connect().await
+    else {
         panic!("nothing to be had there")
     };
     assert!(nodes[0].to_string().ends_with(": does it want TLS? use rediss://"), "{nodes:?}");
@@ -129,7 +132,7 @@ async fn a_client_certificate_is_shown_where_one_is_asked_for() {
     let builder = || Redlock::builder().nodes([url.clone()]).tls_ca_file(papers.path("ca.crt"));
     let refused = builder().connect_timeout(std::time::Duration::from_secs(2)).connect().await;
     assert!(
-        matches!(refused, Err(ConnectError::Refused { .. } | ConnectError::NoQuorum { .. })),
+        matches!(refused, Err(ConnectError::NodesExcluded { .. } | ConnectError::NoQuorum { .. })),
         "{refused:?}"
     );
     let shown = builder().tls_client_certificate(papers.path("client.crt"), papers.path("client.key"));

@@ -45,7 +45,7 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let code = match &error {
             ConnectError::NoQuorum { .. } => NO_QUORUM,
-            ConnectError::Refused { .. } => REFUSED,
+            ConnectError::NodesExcluded { .. } => REFUSED,
             ConnectError::Invalid(_) | ConnectError::Misplaced { .. } => CONFIG,
             _ => SOFTWARE,
         };

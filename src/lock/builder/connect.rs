@@ -44,7 +44,7 @@ impl RedlockBuilder {
                 deadline
             };
             if quorum.is_out_of_reach(barred) {
-                return Err(ConnectError::Refused { nodes: nodes.to_vec() });
+                return Err(ConnectError::NodesExcluded { nodes: nodes.to_vec() });
             }
             let is_away =
                 |node: &&NodeStatus| matches!(node.state, NodeState::Down(_) | NodeState::Excluded(_));
