@@ -98,7 +98,7 @@ pub enum ConnectError {
     /// A node may not be in the list at all: one server under two URLs, a member of a Redis Cluster, or of another
     /// cluster of locks.
     #[error("{node} may not be in the list: {why}")]
-    Misplaced {
+    InvalidNodeList {
         /// Its address.
         node: String,
         /// Why.

@@ -15,7 +15,7 @@ async fn one_server_under_two_urls_is_refused() {
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
     let refused = Redlock::builder().nodes(urls).connect().await;
-    let Err(ConnectError::Misplaced { why, .. }) = refused else {
+    let Err(ConnectError::InvalidNodeList { why, .. }) = refused else {
         panic!("expected Misplaced, got {refused:?}")
     };
     assert!(why.contains("same server"), "{why}");
@@ -29,7 +29,7 @@ async fn a_cluster_member_is_refused() {
     let fleet = bare(2);
     let urls = [fleet[0].url(), cluster.url(), fleet[1].url()];
     let refused = Redlock::builder().nodes(urls).connect().await;
-    assert!(matches!(refused, Err(ConnectError::Misplaced { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ConnectError::InvalidNodeList { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ impl RedlockBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidInput`] for options that cannot work; [`ConnectError::Misplaced`] for one server under two
+    /// [`ConnectError::InvalidInput`] for options that cannot work; [`ConnectError::InvalidNodeList`] for one server under two
     /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::TransientError`] when so many nodes bar us that no quorum is left;
     /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over, or as soon as that is
     /// sure with [`dial_once`](Self::dial_once);
@@ -73,7 +73,7 @@ fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
             | ExclusionReason::ClusterMismatch(_)),
         ) = &node.state
         {
-            return Err(ConnectError::Misplaced { node: node.address.clone(), why: bar.to_string() });
+            return Err(ConnectError::InvalidNodeList { node: node.address.clone(), why: bar.to_string() });
         }
     }
     Ok(())
