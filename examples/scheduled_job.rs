@@ -54,7 +54,7 @@ async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journ
     let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait(SHORT_WAIT);
     let guard = match lock.acquire().await {
         Ok(guard) => guard,
-        Err(AcquireError::Held { .. }) => {
+        Err(AcquireError::Contended { .. }) => {
             println!("tick {tick}: instance {instance} skips, another is at it");
             return Ok(());
         }

@@ -270,7 +270,7 @@ async fn admission(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Resu
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();
-        AcquireError::Held { key, retry_after: None, report: NodeReplies::empty() }
+        AcquireError::Contended { key, retry_after: None, report: NodeReplies::empty() }
     })
 }
 
@@ -388,7 +388,7 @@ impl Drop for CancelOnDrop {
 fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> AcquireError {
     let (key, report) = (claim.key.shared(), client.report(refusal.votes));
     match refusal.why {
-        FailureReason::Contended { retry_after } => AcquireError::Held { key, retry_after, report },
+        FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, report },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
         FailureReason::NodesExcluded => AcquireError::Refused { key, report },

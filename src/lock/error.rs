@@ -153,7 +153,7 @@ pub enum InitError {
 pub enum AcquireError {
     /// Others have it.
     #[error("{}: held by others: {report}", lock(key))]
-    Held {
+    Contended {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// When trying again may succeed, if the nodes told: by then the keys in the way have expired, unless

@@ -54,7 +54,7 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
                 let wait = millis(1 + random % 20);
                 let refused = others.mutex("taken").ttl(secs(60)).wait(wait).acquire().await;
                 assert!(
-                    matches!(refused, Err(AcquireError::Held { .. } | AcquireError::NoQuorum { .. })),
+                    matches!(refused, Err(AcquireError::Contended { .. } | AcquireError::NoQuorum { .. })),
                     "{refused:?}"
                 );
             }

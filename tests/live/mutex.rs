@@ -29,7 +29,7 @@ async fn who_comes_second_is_told_for_how_long() {
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
     eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
     let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
-    let AcquireError::Held { retry_after: Some(retry_after), report, .. } = refused else {
+    let AcquireError::Contended { retry_after: Some(retry_after), report, .. } = refused else {
         panic!("expected `Held` with a time, got {refused:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
@@ -46,7 +46,7 @@ async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").acquire().await.expect("free");
     let refused = second.mutex("k").wait(millis(200)).acquire().await;
-    assert!(matches!(refused, Err(AcquireError::Held { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
     let waiting = tokio::spawn(async move { second.mutex("k").acquire().await });
     guard.release().await.expect("released");
     let second = waiting.await.expect("no panic").expect("its turn");
@@ -117,7 +117,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
         server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
     }
     let refused = redlock.mutex("k").wait(millis(150)).acquire().await.expect_err("held");
-    assert!(matches!(refused, AcquireError::Held { retry_after: None, .. }), "{refused:?}");
+    assert!(matches!(refused, AcquireError::Contended { retry_after: None, .. }), "{refused:?}");
     let seen = redlock.inspect("k").await.expect("asked");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
     assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");

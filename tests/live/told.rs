@@ -254,7 +254,7 @@ async fn the_shortest_wait_has_time_for_one_dial() {
         let fresh = || builder(&cluster).connect_lazy().expect("a client");
         let guard = fresh().mutex("k").wait(wait).acquire().await.expect("all nodes are up, and it is free");
         let refused = fresh().mutex("k").wait(wait).acquire().await;
-        assert!(matches!(refused, Err(AcquireError::Held { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
         guard.release().await.expect("confirmed");
     }
 }

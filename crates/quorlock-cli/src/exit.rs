@@ -56,7 +56,7 @@ impl From<ConnectError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
-            AcquireError::Held { .. } => HELD,
+            AcquireError::Contended { .. } => HELD,
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,

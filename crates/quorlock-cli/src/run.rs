@@ -212,12 +212,12 @@ async fn take(
 async fn not_had(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
     let shown = lock(error.key().unwrap_or(name));
     let words = match &error {
-        AcquireError::Held { retry_after: Some(left), .. } => {
+        AcquireError::Contended { retry_after: Some(left), .. } => {
             format!("{shown}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
         }
         AcquireError::OnProbation { retry_after, .. } => format!("{shown}: {}", on_probation(*retry_after)),
         // A key that never expires is nobody's to wait for.
-        AcquireError::Held { .. } => {
+        AcquireError::Contended { .. } => {
             let seen = redlock.inspect(name).await.ok();
             let words = seen.and_then(|seen| waiting::holder(&seen));
             format!("{shown}: {}", words.map_or_else(|| "held by others".to_owned(), |(_, words)| words))

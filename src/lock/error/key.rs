@@ -15,7 +15,7 @@ impl AcquireError {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Held { key, .. }
+            Self::Contended { key, .. }
             | Self::NoQuorum { key, .. }
             | Self::OnProbation { key, .. }
             | Self::Refused { key, .. }

@@ -86,7 +86,7 @@ impl Task {
         };
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
-            Err(AcquireError::Held { .. }) => Why::Held,
+            Err(AcquireError::Contended { .. }) => Why::Held,
             // A busy machine may keep the driver from its answer.
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => Why::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
