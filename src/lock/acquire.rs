@@ -391,7 +391,7 @@ fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> Acqu
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, report },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
-        FailureReason::NodesExcluded => AcquireError::Refused { key, report },
+        FailureReason::NodesExcluded => AcquireError::NodesExcluded { key, report },
         FailureReason::TooLate => AcquireError::TooLate { key, report },
     }
 }

@@ -184,7 +184,7 @@ pub enum AcquireError {
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
     #[error("{}: too many nodes refuse to serve: {report}", lock(key))]
-    Refused {
+    NodesExcluded {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.

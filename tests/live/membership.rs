@@ -84,7 +84,7 @@ async fn two_lists_that_share_one_node_are_not_two_quorums() {
     check_misplaced(list([0, 3, 4]), &["no quorum", "same one"]).await;
     let redlock = list([0, 3, 4]).connect_lazy().expect("built");
     let refused = redlock.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
     assert_eq!(redlock.node_status().await[1].state, NodeState::Excluded(ExclusionReason::Uninitialized));
     assert_eq!(markers(&fleet).iter().filter(|it| it.is_some()).count(), 3, "nobody was adopted");
 }
@@ -112,7 +112,7 @@ async fn a_blank_node_is_adopted_by_those_who_know_enough_others() {
     fleet[1].restart(Data::Empty).expect("back");
     let fresh = builder(&fleet).connect_lazy().expect("built");
     let refused = fresh.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");
 }
 
@@ -179,7 +179,7 @@ async fn rights_that_guarding_needs_are_named() {
         }
         let refused = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
         let refused = refused.mutex("k").wait(secs(20)).acquire().await.expect_err(change);
-        assert!(matches!(refused, AcquireError::Refused { .. }), "{change}: {refused:?}");
+        assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{change}: {refused:?}");
         let said = refused.to_string();
         assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");
     }

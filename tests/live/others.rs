@@ -98,7 +98,7 @@ async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_eithe
     let server = Server::start(&renamed("SET")).expect("started");
     let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
     let refused = redlock.mutex("k").wait(secs(5)).acquire().await.expect_err("waiting does not help");
-    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
     assert!(refused.to_string().contains("unknown command"), "{refused}");
 }
 

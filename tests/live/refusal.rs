@@ -80,7 +80,7 @@ async fn a_wrong_password_is_said_at_once_and_never_shown() {
     assert!(!format!("{good:?} {:?}", good.node_status().await).contains("s3cret"));
     let lazy = builder(urls("wr0ng")).connect_lazy().expect("built");
     let refused = lazy.mutex("k").acquire().await.expect_err("waiting cannot help");
-    assert!(matches!(refused, AcquireError::Refused { .. }), "{refused:?}");
+    assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
 
     let stand_in = builder(fleet.urls()).password("s3cret");
     drop(stand_in.connect().await.expect("let in by the client's own password"));
@@ -113,7 +113,9 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
-    let AcquireError::Refused { report, .. } = refused else { panic!("expected Refused, got {refused:?}") };
+    let AcquireError::NodesExcluded { report, .. } = refused else {
+        panic!("expected Refused, got {refused:?}")
+    };
     assert!(
         report
             .nodes()

@@ -60,7 +60,7 @@ impl From<AcquireError> for Failure {
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,
-            AcquireError::Refused { .. } => REFUSED,
+            AcquireError::NodesExcluded { .. } => REFUSED,
             AcquireError::Invalid(_) => USAGE,
             _ => SOFTWARE,
         };

@@ -18,7 +18,7 @@ impl AcquireError {
             Self::Contended { key, .. }
             | Self::NoQuorum { key, .. }
             | Self::OnProbation { key, .. }
-            | Self::Refused { key, .. }
+            | Self::NodesExcluded { key, .. }
             | Self::TooLate { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),

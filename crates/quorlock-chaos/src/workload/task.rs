@@ -90,7 +90,7 @@ impl Task {
             // A busy machine may keep the driver from its answer.
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => Why::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
-            Err(AcquireError::Refused { .. }) => Why::Barred,
+            Err(AcquireError::NodesExcluded { .. }) => Why::Barred,
             Err(AcquireError::TooLate { .. }) => Why::Expired,
             Err(error) => return Err(error.to_string()),
         };
