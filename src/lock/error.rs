@@ -229,7 +229,7 @@ pub enum ExtendError {
     },
     /// Too few nodes answered. The lock stands until the deadline it had.
     #[error("{}: no quorum of nodes answered, so the deadline stays: {report}", lock(key))]
-    Unconfirmed {
+    NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.

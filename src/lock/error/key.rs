@@ -33,7 +33,7 @@ impl ExtendError {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Lost { key }
-            | Self::Unconfirmed { key, .. }
+            | Self::NoQuorum { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),
             Self::Invalid(invalid) => invalid.key(),
