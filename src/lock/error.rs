@@ -141,7 +141,7 @@ pub enum InitError {
     /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
     /// stop them first, then use force.
     #[error("some node belongs to a cluster already (stop its clients, then use force): {}", standing(nodes))]
-    NotBlank {
+    AlreadyInitialized {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
     },

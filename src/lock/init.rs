@@ -45,7 +45,7 @@ impl RedlockBuilder {
         match answer {
             Ok(InitOutcome::Fresh) => Ok(InitOutcome::Fresh),
             Ok(InitOutcome::Already) => Ok(InitOutcome::Already),
-            Ok(InitOutcome::NotBlank) => Err(InitError::NotBlank { nodes }),
+            Ok(InitOutcome::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
             Ok(InitOutcome::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
             Ok(InitOutcome::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.known(), report: client.report(votes) })

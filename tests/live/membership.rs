@@ -196,7 +196,7 @@ async fn a_cluster_is_declared_once_and_again_only_by_force() {
     assert_eq!(init(secs(5), false).await.expect("blank"), InitOutcome::Fresh);
     let first = markers(&fleet);
     assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::Already);
-    assert!(matches!(init(secs(6), false).await, Err(InitError::NotBlank { .. })));
+    assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
     assert_eq!(markers(&fleet), first, "nothing was changed");
     assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Fresh);
     let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all are up");

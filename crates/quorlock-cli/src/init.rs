@@ -54,7 +54,7 @@ type List = Vec<Map<String, Value>>;
 /// What stands in the way, node by node.
 fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
-        InitError::NotBlank { nodes } => {
+        InitError::AlreadyInitialized { nodes } => {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
