@@ -38,7 +38,7 @@ impl Redlock {
         let undone =
             left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
-            undone,
+            pending_releases: undone,
             kept: left.held_keys.iter().map(ToString::to_string).collect(),
             no_driver: None,
         })

@@ -107,7 +107,10 @@ async fn what_is_owed_to_a_killed_node_is_paid_when_it_is_back() {
         eventually("it stands everywhere", || async { count(&fleet) == 3 }).await;
         fleet[2].kill();
         guard.release().await.expect("a quorum confirms");
-        assert_eq!(redlock.shutdown(millis(50)).await.expect_err("one node is owed").undone.len(), 1);
+        assert_eq!(
+            redlock.shutdown(millis(50)).await.expect_err("one node is owed").pending_releases.len(),
+            1
+        );
 
         let redlock = builder(&fleet).connect().await.expect("two of three");
         let guard = redlock.mutex("other").ttl(secs(60)).acquire().await.expect("two of three");

@@ -92,7 +92,7 @@ async fn measure(
     live.end();
     // Also when it went wrong: nothing is to be left behind.
     let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
-        let undone = error.undone.into_iter().map(|(node, key)| (key, Some(node)));
+        let undone = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
         undone.chain(error.kept.into_iter().map(|key| (key, None))).collect()
     });
     let (answers, cpu) = parts?;
