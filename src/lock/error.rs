@@ -331,7 +331,7 @@ pub struct ShutdownError {
     /// Node and key of every undo not known done. Such keys stand until they expire.
     pub pending_releases: Vec<(String, String)>,
     /// Locks whose guards were still alive. Their guards are told that they are lost.
-    pub kept: Vec<String>,
+    pub held_locks: Vec<String>,
     /// Why the client's driver did not answer; what is open is not known then.
     pub no_driver: Option<NoDriver>,
 }
@@ -341,7 +341,7 @@ impl fmt::Display for ShutdownError {
         if let Some(why) = self.no_driver {
             return write!(f, "not shut down: {why}");
         }
-        let (undone, kept) = (self.pending_releases.len(), self.kept.len());
+        let (undone, kept) = (self.pending_releases.len(), self.held_locks.len());
         let [undos, locks] = [(undone, "undo"), (kept, "lock")].map(|(count, noun)| {
             let s = if count == 1 { "" } else { "s" };
             format!("{count} {noun}{s}")

@@ -39,7 +39,7 @@ impl Redlock {
             left.pending_releases.iter().map(|(node, key)| (name(node.index()), key.to_string())).collect();
         Err(ShutdownError {
             pending_releases: undone,
-            kept: left.held_keys.iter().map(ToString::to_string).collect(),
+            held_locks: left.held_keys.iter().map(ToString::to_string).collect(),
             no_driver: None,
         })
     }

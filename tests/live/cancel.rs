@@ -175,7 +175,7 @@ async fn a_shutdown_waits_for_guards_and_lists_those_that_stay() {
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").acquire().await.expect("free");
     let left = redlock.shutdown(millis(50)).await.expect_err("somebody holds a lock");
-    assert_eq!(left.kept, ["k"]);
+    assert_eq!(left.held_locks, ["k"]);
     timeout(secs(1), guard.lost()).await.expect("who stays is told");
 }
 

@@ -93,7 +93,7 @@ async fn measure(
     // Also when it went wrong: nothing is to be left behind.
     let owed = redlock.shutdown(DRAIN).await.err().map_or_else(Vec::new, |error| {
         let undone = error.pending_releases.into_iter().map(|(node, key)| (key, Some(node)));
-        undone.chain(error.kept.into_iter().map(|key| (key, None))).collect()
+        undone.chain(error.held_locks.into_iter().map(|key| (key, None))).collect()
     });
     let (answers, cpu) = parts?;
     let tally = std::mem::replace(&mut *work.tally(), Tally::new(0, 0, 0, Duration::ZERO));
