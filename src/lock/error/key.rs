@@ -89,14 +89,14 @@ impl RunError {
 
 /// A lock as messages name it: quoted, and not in full where that would be most of the message.
 pub(super) fn lock(key: &str) -> String {
-    match key.char_indices().nth(LONGEST_SHOWN) {
+    match key.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("lock {:?}… ({} bytes)", &key[..end], key.len()),
         None => format!("lock {key:?}"),
     }
 }
 
 /// In characters.
-const LONGEST_SHOWN: usize = 200;
+const MAX_SHOWN: usize = 200;
 
 #[cfg(test)]
 mod tests {
