@@ -15,7 +15,7 @@ pub enum ForgetError {
     #[error(transparent)]
     Invalid(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), way_to_free(.report))]
+    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.report))]
     Held {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -46,7 +46,7 @@ pub enum ForgetError {
     },
 }
 
-fn way_to_free(report: &NodeReplies) -> &'static str {
+fn how_to_free(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| it.vote == (Vote::HeldByOther { remaining: None })) {
         "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
     } else {
