@@ -23,7 +23,7 @@ pub enum ForgetError {
         report: NodeReplies,
     },
     /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
-    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), way_on(.report))]
+    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), how_to_go_on(.report))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -55,7 +55,7 @@ fn how_to_free(report: &NodeReplies) -> &'static str {
 }
 
 /// Trying again does not help where nodes refuse us.
-fn way_on(report: &NodeReplies) -> &'static str {
+fn how_to_go_on(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_))) { "" } else { "; try again" }
 }
 
