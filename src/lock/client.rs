@@ -170,9 +170,9 @@ impl Shared {
         let Some(span) = span else { return answer.await.map_err(|_| NoAnswer::Closed) };
         // Driver and caller may be stopped together, as on one thread that something blocks. So time in which the caller did
         // not run is not counted: a step counts as long as it was meant to be.
-        let mut left = span.saturating_add(ANSWER_SLACK * 2);
+        let mut left = span.saturating_add(REPLY_SLACK * 2);
         while !left.is_zero() {
-            let step = left.min(ANSWER_SLACK);
+            let step = left.min(REPLY_SLACK);
             if let Ok(answered) = timeout(step, &mut answer).await {
                 return answered.map_err(|_| NoAnswer::Closed);
             }
@@ -214,6 +214,6 @@ fn are_known(nodes: &[NodeStatus]) -> bool {
 /// A dial ends by itself at the connect time-out; this is for the way back.
 pub(super) const DIAL_SLACK: Duration = Duration::from_millis(250);
 /// How long the driver may take beyond the time that it gives the nodes, and a step in which it is waited for.
-const ANSWER_SLACK: Duration = Duration::from_millis(250);
+const REPLY_SLACK: Duration = Duration::from_millis(250);
 /// Names of our own.
 pub(super) const RESERVED: &str = "quorlock:";
