@@ -106,7 +106,7 @@ pub enum Event<'a> {
         floor: u64,
     },
     /// An attempt failed.
-    Refused {
+    AcquireFailed {
         /// The lock's key.
         key: &'a str,
         /// Why.

@@ -44,7 +44,7 @@ impl News {
                 }
                 false
             }
-            Event::Refused { why, .. } => {
+            Event::AcquireFailed { why, .. } => {
                 news.answered = std::mem::take(&mut news.answering);
                 news.why = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {

@@ -109,8 +109,8 @@ impl Watch {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Event::Refused { why: FailureReason::Contended { .. }, .. } => return,
-            Event::Refused { .. } => {
+            Event::AcquireFailed { why: FailureReason::Contended { .. }, .. } => return,
+            Event::AcquireFailed { .. } => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 return;
             }
