@@ -296,7 +296,7 @@ impl PendingCalls {
             OperationEvent::Unconfirmed(votes) => {
                 let span = end_renewal(&|| ExtendOutcome::NoQuorum(votes.clone()));
                 let remaining = now.until(hold.deadline());
-                span.in_scope(|| self.events.emit(&Event::Unconfirmed { key, remaining }));
+                span.in_scope(|| self.events.emit(&Event::RenewalFailed { key, remaining }));
             }
             OperationEvent::Lost(loss) => {
                 hold.mark_lost();

@@ -120,7 +120,7 @@ pub enum Event<'a> {
         remaining: Duration,
     },
     /// A renewal got too few answers. The lock stands until its deadline; another renewal follows.
-    Unconfirmed {
+    RenewalFailed {
         /// The lock's key.
         key: &'a str,
         /// How long it may be trusted from now.

@@ -27,7 +27,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::Floor { key, floor } => debug!(key, floor, "asked for a number above the floor"),
         Event::AcquireFailed { key, why } => debug!(key, ?why, "refused"),
         Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
-        Event::Unconfirmed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),
+        Event::RenewalFailed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),
         Event::Lost { key, loss } => error!(key, ?loss, "lock lost"),
         Event::Released { key, nodes } => debug!(key, nodes, "released"),
     }
