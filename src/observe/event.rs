@@ -28,7 +28,7 @@ pub enum Event<'a> {
         why: &'a str,
     },
     /// A node may not serve us until somebody mends it.
-    NodeBarred {
+    NodeExcluded {
         /// Its address.
         node: &'a str,
         /// Why.

@@ -90,7 +90,7 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
     let (address, stand) = match event {
         Event::NodeUp { node, .. } => (node, Stand::Up),
         Event::NodeDown { node, .. } => (node, Stand::Down),
-        Event::NodeBarred { node, .. } => (node, Stand::Barred),
+        Event::NodeExcluded { node, .. } => (node, Stand::Barred),
         Event::NodeOnProbation { node, remaining, .. } => {
             (node, Stand::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
         }
