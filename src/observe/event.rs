@@ -73,7 +73,7 @@ pub enum Event<'a> {
         warning: &'a str,
     },
     /// A node answered a question.
-    Voted {
+    ReplyReceived {
         /// Its address.
         node: &'a str,
         /// The lock's key.

@@ -33,7 +33,12 @@ impl News {
     /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
     pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
-            Event::Voted { node, phase: RequestKind::Acquire | RequestKind::RaiseFence, vote, .. } => {
+            Event::ReplyReceived {
+                node,
+                phase: RequestKind::Acquire | RequestKind::RaiseFence,
+                vote,
+                ..
+            } => {
                 news.answering.insert((*node).to_owned());
                 match vote {
                     Vote::Unknown(ReplyFailure::TransientError(_) | ReplyFailure::UnexpectedReply)

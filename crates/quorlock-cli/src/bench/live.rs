@@ -105,7 +105,7 @@ impl Watch {
     pub(super) fn hear(&self, event: &Event<'_>) {
         let mut silent_nanos = 0;
         let (node, what) = match event {
-            Event::Voted { .. } => {
+            Event::ReplyReceived { .. } => {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 return;
             }
