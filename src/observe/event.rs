@@ -61,7 +61,7 @@ pub enum Event<'a> {
     },
     /// A node's clock runs faster or slower than ours by more than the drift allows. Limit what its time service may
     /// correct by (`maxslewrate` in `chrony.conf`), or raise the drift.
-    ClockDrifts {
+    ClockDriftExceeded {
         /// Its address.
         node: &'a str,
         /// By about how much, in millionths; negative if slow.

@@ -164,7 +164,7 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match oddity {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { millionths } => Event::ClockDrifts { node, millionths },
+            ClockAnomaly::Drifts { millionths } => Event::ClockDriftExceeded { node, millionths },
         });
     }
 }
