@@ -103,8 +103,10 @@ impl PendingCalls {
             DriverCommand::Acquire { id, claim, tenure, reply } => {
                 self.calls.insert(id, PendingCall::new(claim.key.clone(), ReplyTo::Acquiring(reply)));
                 if claim.min_fencing_number > 0 {
-                    self.events
-                        .emit(&Event::Floor { key: claim.key.as_str(), floor: claim.min_fencing_number });
+                    self.events.emit(&Event::MinFencingNumberSet {
+                        key: claim.key.as_str(),
+                        floor: claim.min_fencing_number,
+                    });
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);
             }

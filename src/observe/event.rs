@@ -99,7 +99,7 @@ pub enum Event<'a> {
         mark: OwnerHash,
     },
     /// A lock is asked for with a fencing number above this, because its resource has seen that many.
-    Floor {
+    MinFencingNumberSet {
         /// The lock's key.
         key: &'a str,
         /// What the resource has seen.
