@@ -32,7 +32,7 @@ pub enum Event<'a> {
         /// Its address.
         node: &'a str,
         /// Why.
-        bar: &'a ExclusionReason,
+        reason: &'a ExclusionReason,
     },
     /// A node votes, but something about it endangers locks.
     NodeWarning {

@@ -69,7 +69,7 @@ impl Driver {
             if let Vote::Excluded(bar) = &vote
                 && link.add_warning(bar)
             {
-                self.events.emit(&Event::NodeExcluded { node: &link.status.address, bar });
+                self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: bar });
                 self.is_status_dirty = true;
             }
             let link = &mut self.links[node.index()];
@@ -135,7 +135,7 @@ impl Driver {
     fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.exclude(bar.clone(), now) {
-            self.events.emit(&Event::NodeExcluded { node: &link.status.address, bar: &bar });
+            self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &bar });
         }
         self.coordinator.on_excluded(node, bar, now);
         self.listener.on_event(QueueEvent::QueueLost);
@@ -147,7 +147,7 @@ impl Driver {
         link.set_voting_status(standing);
         let node = &*link.status.address;
         match standing {
-            VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeExcluded { node, bar }),
+            VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeExcluded { node, reason: bar }),
             VotingStatus::OnProbation(until, doubt) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
