@@ -25,7 +25,7 @@ pub enum Event<'a> {
         /// Its address.
         node: &'a str,
         /// Why, in words.
-        why: &'a str,
+        reason: &'a str,
     },
     /// A node may not serve us until somebody mends it.
     NodeExcluded {

@@ -7,7 +7,7 @@ use super::Event;
 pub(super) fn record(event: &Event<'_>) {
     match event {
         Event::NodeUp { node, server, round_trip } => info!(node, server, ?round_trip, "node is up"),
-        Event::NodeDown { node, why } => warn!(node, why, "node is down"),
+        Event::NodeDown { node, reason: why } => warn!(node, why, "node is down"),
         Event::NodeExcluded { node, reason: bar } => error!(node, %bar, "node is barred"),
         Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
         Event::Warning { warning } => warn!("{warning}"),

@@ -125,7 +125,7 @@ impl Driver {
     pub(super) fn disconnect(&mut self, node: NodeId, why: Arc<str>, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.disconnect(&why, now) {
-            self.events.emit(&Event::NodeDown { node: &link.status.address, why: &why });
+            self.events.emit(&Event::NodeDown { node: &link.status.address, reason: &why });
         }
         self.coordinator.on_down(node, why, now);
         self.listener.on_event(QueueEvent::QueueLost);
