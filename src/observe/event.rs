@@ -48,7 +48,7 @@ pub enum Event<'a> {
         /// For how long from now.
         remaining: Duration,
         /// Why.
-        doubt: ProbationReason,
+        reason: ProbationReason,
     },
     /// A node's clock jumped, or stood still: keys on it may have expired early. The node is out of the count until
     /// its clock has been steady for the longest ttl. Let time services slew and not step once a server runs

@@ -12,7 +12,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
         Event::Warning { warning } => warn!("{warning}"),
         Event::ReplyReceived { node, key, phase, vote } => debug!(node, key, ?phase, %vote, "vote"),
-        Event::NodeOnProbation { node, remaining, doubt } => {
+        Event::NodeOnProbation { node, remaining, reason: doubt } => {
             warn!(node, ?remaining, "node casts no vote: {doubt}");
         }
         Event::ClockJumped { node, by_micros } => {

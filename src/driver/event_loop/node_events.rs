@@ -150,7 +150,7 @@ impl Driver {
             VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeExcluded { node, reason: bar }),
             VotingStatus::OnProbation(until, doubt) => {
                 let remaining = now.until(*until);
-                self.events.emit(&Event::NodeOnProbation { node, remaining, doubt: *doubt });
+                self.events.emit(&Event::NodeOnProbation { node, remaining, reason: *doubt });
             }
             VotingStatus::Unverified(Some(fault)) => {
                 self.events.emit(&Event::NodeWarning { node, warning: &fault.to_string() });
