@@ -110,7 +110,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// Why.
-        why: &'a FailureReason,
+        reason: &'a FailureReason,
     },
     /// A lock was renewed.
     Renewed {

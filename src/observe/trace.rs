@@ -25,7 +25,7 @@ pub(super) fn record(event: &Event<'_>) {
             debug!(key, nodes, ?remaining, number, rounds, %mark, "acquired");
         }
         Event::MinFencingNumberSet { key, floor } => debug!(key, floor, "asked for a number above the floor"),
-        Event::AcquireFailed { key, why } => debug!(key, ?why, "refused"),
+        Event::AcquireFailed { key, reason: why } => debug!(key, ?why, "refused"),
         Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
         Event::RenewalFailed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),
         Event::Lost { key, loss } => error!(key, ?loss, "lock lost"),

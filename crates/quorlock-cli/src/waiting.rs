@@ -49,7 +49,7 @@ impl News {
                 }
                 false
             }
-            Event::AcquireFailed { why, .. } => {
+            Event::AcquireFailed { reason: why, .. } => {
                 news.answered = std::mem::take(&mut news.answering);
                 news.why = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {

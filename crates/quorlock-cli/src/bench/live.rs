@@ -109,7 +109,7 @@ impl Watch {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Event::AcquireFailed { why: FailureReason::Contended { .. }, .. } => return,
+            Event::AcquireFailed { reason: FailureReason::Contended { .. }, .. } => return,
             Event::AcquireFailed { .. } => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 return;
