@@ -196,7 +196,7 @@ impl PendingCalls {
     pub(super) fn finish_shutdown(self, board: &Coordinator) {
         // Not of those that were given up, and whose release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
-            self.events.emit(&Event::Lost { key: hold.key().as_str(), loss: LossReason::ClientClosed });
+            self.events.emit(&Event::Lost { key: hold.key().as_str(), reason: LossReason::ClientClosed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
             let undone = board.pending_releases().map(|(node, key)| (node, key.clone())).collect();
@@ -303,7 +303,7 @@ impl PendingCalls {
             OperationEvent::Lost(loss) => {
                 hold.mark_lost();
                 let span = end_renewal(&|| ExtendOutcome::Lost);
-                span.in_scope(|| self.events.emit(&Event::Lost { key, loss }));
+                span.in_scope(|| self.events.emit(&Event::Lost { key, reason: loss }));
             }
             OperationEvent::Won { .. }
             | OperationEvent::Refused(_)

@@ -131,7 +131,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// How.
-        loss: LossReason,
+        reason: LossReason,
     },
     /// A lock was given up.
     Released {

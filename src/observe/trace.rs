@@ -28,7 +28,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::AcquireFailed { key, reason: why } => debug!(key, ?why, "refused"),
         Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
         Event::RenewalFailed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),
-        Event::Lost { key, loss } => error!(key, ?loss, "lock lost"),
+        Event::Lost { key, reason: loss } => error!(key, ?loss, "lock lost"),
         Event::Released { key, nodes } => debug!(key, nodes, "released"),
     }
 }

@@ -40,7 +40,7 @@ impl World {
                     Event::ClockJumped { node, by_micros } => {
                         heard.jumps.push(((*node).to_owned(), *by_micros));
                     }
-                    Event::Lost { loss, .. } => heard.losses.push(*loss),
+                    Event::Lost { reason: loss, .. } => heard.losses.push(*loss),
                     _ => {}
                 }
             })

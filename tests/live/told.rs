@@ -84,7 +84,7 @@ struct Losses(Arc<Mutex<Vec<LossReason>>>);
 
 impl Observer for Losses {
     fn on_event(&self, event: &Event<'_>) {
-        if let Event::Lost { loss, .. } = event {
+        if let Event::Lost { reason: loss, .. } = event {
             self.0.lock().expect("whole").push(*loss);
         }
     }
