@@ -81,7 +81,7 @@ pub enum Event<'a> {
         /// What was asked.
         phase: RequestKind,
         /// What it answered.
-        vote: &'a Vote,
+        reply: &'a Vote,
     },
     /// A lock was taken.
     Acquired {

@@ -36,7 +36,7 @@ impl News {
             Event::ReplyReceived {
                 node,
                 phase: RequestKind::Acquire | RequestKind::RaiseFence,
-                vote,
+                reply: vote,
                 ..
             } => {
                 news.answering.insert((*node).to_owned());

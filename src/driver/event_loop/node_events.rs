@@ -91,7 +91,12 @@ impl Driver {
             }
             if let (Some((vote, key)), Some((_, phase))) = (&seen, asked) {
                 let key = key.as_ref().map_or("", |key| key.as_str());
-                self.events.emit(&Event::ReplyReceived { node: &link.status.address, key, phase, vote });
+                self.events.emit(&Event::ReplyReceived {
+                    node: &link.status.address,
+                    key,
+                    phase,
+                    reply: vote,
+                });
             }
             if let Some(why) = stale {
                 break why;
