@@ -79,7 +79,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// What was asked.
-        phase: RequestKind,
+        request: RequestKind,
         /// What it answered.
         reply: &'a Vote,
     },

@@ -11,7 +11,9 @@ pub(super) fn record(event: &Event<'_>) {
         Event::NodeExcluded { node, reason: bar } => error!(node, %bar, "node is barred"),
         Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
         Event::Warning { warning } => warn!("{warning}"),
-        Event::ReplyReceived { node, key, phase, reply: vote } => debug!(node, key, ?phase, %vote, "vote"),
+        Event::ReplyReceived { node, key, request: phase, reply: vote } => {
+            debug!(node, key, ?phase, %vote, "vote")
+        }
         Event::NodeOnProbation { node, remaining, reason: doubt } => {
             warn!(node, ?remaining, "node casts no vote: {doubt}");
         }

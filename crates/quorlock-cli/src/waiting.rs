@@ -35,7 +35,7 @@ impl News {
         tell.send_if_modified(|news| match event {
             Event::ReplyReceived {
                 node,
-                phase: RequestKind::Acquire | RequestKind::RaiseFence,
+                request: RequestKind::Acquire | RequestKind::RaiseFence,
                 reply: vote,
                 ..
             } => {

@@ -94,7 +94,7 @@ impl Driver {
                 self.events.emit(&Event::ReplyReceived {
                     node: &link.status.address,
                     key,
-                    phase,
+                    request: phase,
                     reply: vote,
                 });
             }
