@@ -65,7 +65,7 @@ pub enum Event<'a> {
         /// Its address.
         node: &'a str,
         /// By about how much, in millionths; negative if slow.
-        millionths: i64,
+        drift_ppm: i64,
     },
     /// Something about the client's own settings deserves a look.
     Warning {

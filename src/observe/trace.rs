@@ -20,7 +20,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::ClockJumped { node, by_micros } => {
             error!(node, by_micros, "clock jumped: let time services slew, not step, once a server runs");
         }
-        Event::ClockDriftExceeded { node, millionths } => {
+        Event::ClockDriftExceeded { node, drift_ppm: millionths } => {
             warn!(node, millionths, "clock drifts: limit maxslewrate in chrony.conf, or raise the drift");
         }
         Event::Acquired { key, nodes, remaining, number, rounds, mark } => {

@@ -169,7 +169,7 @@ impl Driver {
         let node = &*self.links[node.index()].status.address;
         self.events.emit(&match oddity {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
-            ClockAnomaly::Drifts { millionths } => Event::ClockDriftExceeded { node, millionths },
+            ClockAnomaly::Drifts { millionths } => Event::ClockDriftExceeded { node, drift_ppm: millionths },
         });
     }
 }
