@@ -105,7 +105,7 @@ impl PendingCalls {
                 if claim.min_fencing_number > 0 {
                     self.events.emit(&Event::MinFencingNumberSet {
                         key: claim.key.as_str(),
-                        floor: claim.min_fencing_number,
+                        number: claim.min_fencing_number,
                     });
                 }
                 board.acquire(id, claim, tenure, entropy::token(), now);

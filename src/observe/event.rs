@@ -103,7 +103,7 @@ pub enum Event<'a> {
         /// The lock's key.
         key: &'a str,
         /// What the resource has seen.
-        floor: u64,
+        number: u64,
     },
     /// An attempt failed.
     AcquireFailed {

@@ -26,7 +26,9 @@ pub(super) fn record(event: &Event<'_>) {
         Event::Acquired { key, nodes, remaining, number, rounds, mark } => {
             debug!(key, nodes, ?remaining, number, rounds, %mark, "acquired");
         }
-        Event::MinFencingNumberSet { key, floor } => debug!(key, floor, "asked for a number above the floor"),
+        Event::MinFencingNumberSet { key, number: floor } => {
+            debug!(key, floor, "asked for a number above the floor")
+        }
         Event::AcquireFailed { key, reason: why } => debug!(key, ?why, "refused"),
         Event::Renewed { key, remaining } => debug!(key, ?remaining, "renewed"),
         Event::RenewalFailed { key, remaining } => warn!(key, ?remaining, "renewal unconfirmed"),

@@ -270,7 +270,7 @@ async fn a_floor_is_heeded_told_of_and_bounded() {
     let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
     let listener = Arc::clone(&heard);
     let listening = builder(&fleet).observer(move |event: &Event<'_>| {
-        if let Event::MinFencingNumberSet { floor, .. } = event {
+        if let Event::MinFencingNumberSet { number, .. } = event {
             listener.lock().expect("whole").push(*floor);
         }
     });
