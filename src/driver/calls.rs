@@ -255,7 +255,7 @@ impl PendingCalls {
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 let key = hold.key().as_str();
                 if let Some(mark) = board.owner_hash(id) {
-                    self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, mark });
+                    self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, owner: mark });
                 }
             }
             OperationEvent::Confirmed(_)

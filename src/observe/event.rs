@@ -96,7 +96,7 @@ pub enum Event<'a> {
         /// In how many rounds over the nodes: one, or two if their numbers differed.
         rounds: u8,
         /// What an [inspection](crate::Redlock::inspect) shows of its owner.
-        mark: OwnerHash,
+        owner: OwnerHash,
     },
     /// A lock is asked for with a fencing number above this, because its resource has seen that many.
     MinFencingNumberSet {

@@ -23,7 +23,7 @@ pub(super) fn record(event: &Event<'_>) {
         Event::ClockDriftExceeded { node, drift_ppm: millionths } => {
             warn!(node, millionths, "clock drifts: limit maxslewrate in chrony.conf, or raise the drift");
         }
-        Event::Acquired { key, nodes, remaining, number, rounds, mark } => {
+        Event::Acquired { key, nodes, remaining, number, rounds, owner: mark } => {
             debug!(key, nodes, ?remaining, number, rounds, %mark, "acquired");
         }
         Event::MinFencingNumberSet { key, number: floor } => {

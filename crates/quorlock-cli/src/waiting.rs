@@ -59,7 +59,7 @@ impl News {
                 };
                 news.why.is_some()
             }
-            Event::Acquired { mark, .. } => {
+            Event::Acquired { owner: mark, .. } => {
                 news.mark = Some(*mark);
                 true
             }
