@@ -1,8 +1,8 @@
 //! What happened, in one vocabulary for every listener.
 
 mod event;
-mod events;
+mod sink;
 mod trace;
 
 pub use event::{Event, Observer};
-pub(crate) use events::Events;
+pub(crate) use sink::Events;
