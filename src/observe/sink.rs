@@ -24,7 +24,7 @@ impl Events {
     }
 
     /// Whether anybody wants every single vote. Asked first, because there are N of them to each operation.
-    pub(crate) fn wants_votes(&self) -> bool {
+    pub(crate) fn wants_replies(&self) -> bool {
         self.observer.is_some() || trace::wants_votes()
     }
 }

@@ -81,7 +81,7 @@ impl Driver {
             // What a node answers to a lock that is given up may come when nobody waits for it any more.
             let seen = self
                 .events
-                .wants_votes()
+                .wants_replies()
                 .then(|| (vote.clone(), self.coordinator.next_answered(node).cloned()));
             let asked = self.coordinator.on_reply(node, vote, now);
             if let (true, Some((id, _))) = (has_others, asked)
