@@ -83,10 +83,10 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 mod driver;
 mod host;
-pub mod how_safe;
 mod lock;
 mod node;
 mod observe;
+pub mod safety;
 
 pub use driver::{DialStep, NodeState, NodeStatus, Probation};
 pub use lock::*;
