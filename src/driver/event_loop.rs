@@ -20,7 +20,7 @@ use super::link::{Link, LinkEvent};
 use super::ready::{COMMANDS, ReadySet, TIMER};
 use super::status::NodeStatusList;
 use crate::host::{clock, entropy, process};
-use crate::node::{Address, Packer, Settings};
+use crate::node::{Address, RequestEncoder, Settings};
 use crate::observe::Events;
 use quorlock_proto::coordinator::{Action, Coordinator, Limits, OperationEvent};
 use quorlock_proto::marker::LockClusterConfig;
@@ -38,7 +38,7 @@ pub(crate) struct Driver {
     status: watch::Sender<NodeStatusList>,
     /// Whether the view is to be published at the end of the turn.
     is_status_dirty: bool,
-    encoder: Packer,
+    encoder: RequestEncoder,
     /// Nodes for which something waits to be written.
     unsent: NodeSet,
     listener: Box<dyn QueueListener>,
@@ -97,7 +97,7 @@ impl Driver {
             events,
             status: view,
             is_status_dirty: false,
-            encoder: Packer::new(charter, waiter),
+            encoder: RequestEncoder::new(charter, waiter),
             unsent: NodeSet::EMPTY,
             listener,
             ids,

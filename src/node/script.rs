@@ -23,7 +23,7 @@ pub(crate) enum Form {
 }
 
 /// Packs questions, one at a time, into buffers that are used again.
-pub(crate) struct Packer {
+pub(crate) struct RequestEncoder {
     bytes: Vec<u8>,
     /// For how long a fence is kept, and one of a name that is to be forgotten, in milliseconds.
     keep_millis: u64,
@@ -44,7 +44,7 @@ struct PackedBadge {
     bytes: Vec<u8>,
 }
 
-impl Packer {
+impl RequestEncoder {
     /// A packer for a client on these terms.
     pub(crate) fn new(charter: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
@@ -322,9 +322,9 @@ mod tests {
     use quorlock_proto::fence::TOLERANCE_MICROS;
     use quorlock_proto::quorum::Quorum;
 
-    fn packer() -> Packer {
+    fn packer() -> RequestEncoder {
         let quorum = Quorum::new(3, None).expect("a usual quorum");
-        Packer::new(LockClusterConfig::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
+        RequestEncoder::new(LockClusterConfig::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
     }
 
     #[test]
