@@ -35,11 +35,11 @@ pub(crate) struct RequestEncoder {
     /// Our name in lines.
     waiter: [u8; 32],
     /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
-    badges: Vec<PackedBadge>,
+    badges: Vec<EncodedMarker>,
 }
 
 #[derive(Default)]
-struct PackedBadge {
+struct EncodedMarker {
     badge: Option<ExpectedMarker>,
     bytes: Vec<u8>,
 }
@@ -146,7 +146,7 @@ impl RequestEncoder {
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
     pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
         if self.badges.len() <= node.index() {
-            self.badges.resize_with(node.index() + 1, PackedBadge::default);
+            self.badges.resize_with(node.index() + 1, EncodedMarker::default);
         }
         let packed = &mut self.badges[node.index()];
         if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
