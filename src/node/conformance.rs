@@ -10,7 +10,7 @@ use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, 
 use redis::{Cmd, Value};
 
 use super::reply::{Reply, parse};
-use super::script::{Form, LINE_TEXTS, RequestEncoder, needs_badge, texts};
+use super::script::{LINE_TEXTS, RequestEncoder, ScriptForm, needs_badge, texts};
 use super::vote::{clock, look, vote};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
@@ -312,8 +312,8 @@ impl Connection {
     }
 }
 
-fn form(as_text: bool) -> Form {
-    if as_text { Form::Text } else { Form::Hash }
+fn form(as_text: bool) -> ScriptForm {
+    if as_text { ScriptForm::Text } else { ScriptForm::Hash }
 }
 
 fn key(place: Place) -> Vec<u8> {

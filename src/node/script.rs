@@ -17,7 +17,7 @@ pub(super) use trials::{end_of_trial, trials, try_line};
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum ScriptForm {
     Hash,
     Text,
 }
@@ -60,7 +60,7 @@ impl RequestEncoder {
     }
 
     /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
-    pub(crate) fn pack(&mut self, ask: &Request, form: Form) {
+    pub(crate) fn pack(&mut self, ask: &Request, form: ScriptForm) {
         self.bytes.clear();
         if self.token.0 != ask.token {
             self.token = (ask.token, ask.token.digits());
@@ -90,7 +90,7 @@ impl RequestEncoder {
                     if let RequestKind::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
-                put_call(bytes, &BREAK, Form::Text, &words);
+                put_call(bytes, &BREAK, ScriptForm::Text, &words);
             }
             RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
@@ -133,7 +133,7 @@ impl RequestEncoder {
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
-    pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: Form) {
+    pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
         look(form, write).write_packed_command(&mut self.bytes);
     }
@@ -167,7 +167,7 @@ impl RequestEncoder {
         self.fence_key.push_str(key.as_str());
     }
 
-    fn pack_ballot(&mut self, ask: &Request, fence: Fence, form: Form) {
+    fn pack_ballot(&mut self, ask: &Request, fence: Fence, form: ScriptForm) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
             RequestKind::Acquire => &GRANT,
@@ -213,7 +213,7 @@ fn is_ballot(ask: &Request) -> bool {
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
 pub(super) fn first_look() -> Cmd {
-    look(Form::Text, None)
+    look(ScriptForm::Text, None)
 }
 
 /// The scripts of lines, for nodes that keep them.
@@ -228,11 +228,11 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     }
 }
 
-fn look(form: Form, write: Option<&MarkerWrite>) -> Cmd {
+fn look(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
-        Form::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
-        Form::Text => command.arg("EVAL").arg(LOOK.text),
+        ScriptForm::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
+        ScriptForm::Text => command.arg("EVAL").arg(LOOK.text),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
@@ -262,15 +262,15 @@ impl Lua {
     }
 
     /// Packs how a call begins: three words.
-    fn put(&self, bytes: &mut Vec<u8>, form: Form) {
+    fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
-            Form::Hash => bytes.extend_from_slice(&self.call),
-            Form::Text => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
+            ScriptForm::Hash => bytes.extend_from_slice(&self.call),
+            ScriptForm::Text => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
         }
     }
 }
 
-fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: Form, words: &[&[u8]]) {
+fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
     script.put(bytes, form);
     put_words(bytes, words);
@@ -337,7 +337,7 @@ mod tests {
             fence: None,
         };
         let mut packer = packer();
-        packer.pack(&ask, Form::Hash);
+        packer.pack(&ask, ScriptForm::Hash);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
         assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
@@ -366,7 +366,7 @@ mod tests {
             let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
-                packer.pack(&ask, Form::Hash);
+                packer.pack(&ask, ScriptForm::Hash);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
