@@ -246,7 +246,7 @@ fn look(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
 }
 
 /// One of our scripts, of which each node is asked by its hash.
-struct Lua {
+struct Script {
     text: &'static str,
     keys: &'static [u8],
     hash: String,
@@ -254,7 +254,7 @@ struct Lua {
     call: Vec<u8>,
 }
 
-impl Lua {
+impl Script {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
         let (hash, mut call) = (Script::new(text).get_hash().to_owned(), Vec::new());
         put_words(&mut call, &[b"EVALSHA", hash.as_bytes(), keys]);
@@ -270,7 +270,7 @@ impl Lua {
     }
 }
 
-fn put_call(bytes: &mut Vec<u8>, script: &Lua, form: ScriptForm, words: &[&[u8]]) {
+fn put_call(bytes: &mut Vec<u8>, script: &Script, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
     script.put(bytes, form);
     put_words(bytes, words);
@@ -303,18 +303,18 @@ const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua
 const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
-static RENEW: LazyLock<Lua> = LazyLock::new(|| Lua::new(RENEW_TEXT, b"1"));
-static RELEASE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RELEASE_TEXT, b"1"));
-static INSPECT: LazyLock<Lua> = LazyLock::new(|| Lua::new(INSPECT_TEXT, b"1"));
-static GRANT: LazyLock<Lua> = LazyLock::new(|| Lua::new(GRANT_TEXT, b"4"));
-static HOLD: LazyLock<Lua> = LazyLock::new(|| Lua::new(HOLD_TEXT, b"4"));
-static RETAKE: LazyLock<Lua> = LazyLock::new(|| Lua::new(RETAKE_TEXT, b"4"));
-static LOOK: LazyLock<Lua> = LazyLock::new(|| Lua::new(LOOK_TEXT, b"2"));
-static FORGET: LazyLock<Lua> = LazyLock::new(|| Lua::new(FORGET_TEXT, b"3"));
-static HAND_OVER: LazyLock<Lua> = LazyLock::new(|| Lua::new(HAND_OVER_TEXT, b"2"));
-static BREAK: LazyLock<Lua> = LazyLock::new(|| Lua::new(BREAK_TEXT, b"3"));
-static STAND: LazyLock<Lua> = LazyLock::new(|| Lua::new(STAND_TEXT, b"2"));
-static LEAVE: LazyLock<Lua> = LazyLock::new(|| Lua::new(LEAVE_TEXT, b"2"));
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
+static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
+static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(GRANT_TEXT, b"4"));
+static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(HOLD_TEXT, b"4"));
+static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(RETAKE_TEXT, b"4"));
+static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK_TEXT, b"2"));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
+static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(HAND_OVER_TEXT, b"2"));
+static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(BREAK_TEXT, b"3"));
+static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(STAND_TEXT, b"2"));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(LEAVE_TEXT, b"2"));
 
 #[cfg(test)]
 mod tests {
