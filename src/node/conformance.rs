@@ -10,7 +10,7 @@ use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, 
 use redis::{Cmd, Value};
 
 use super::reply::{Reply, parse};
-use super::script::{LINE_TEXTS, RequestEncoder, ScriptForm, needs_badge, texts};
+use super::script::{LINE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
 use super::vote::{clock, look, vote};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
@@ -201,7 +201,7 @@ impl Subject for Real {
     fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
         self.packer.pack(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
-        if needs_badge(ask) {
+        if needs_marker(ask) {
             bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));
         }
         let reply = self.connection.ask(&bytes);

@@ -30,7 +30,7 @@ pub(crate) use profile::Profile;
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
 pub use reply::reply_length;
-pub(crate) use script::{RequestEncoder, ScriptForm, needs_badge};
+pub(crate) use script::{RequestEncoder, ScriptForm, needs_marker};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use vote::{clock, fences, look, redials_for, vote};

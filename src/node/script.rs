@@ -199,7 +199,7 @@ impl RequestEncoder {
 }
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
-pub(crate) fn needs_badge(ask: &Request) -> bool {
+pub(crate) fn needs_marker(ask: &Request) -> bool {
     is_ballot(ask) || ask.phase == RequestKind::Forget
 }
 

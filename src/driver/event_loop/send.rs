@@ -1,7 +1,7 @@
 //! Questions on their way to the nodes.
 
 use super::Driver;
-use crate::node::{ScriptForm, needs_badge};
+use crate::node::{ScriptForm, needs_marker};
 use quorlock_proto::membership::MarkerWrite;
 use quorlock_proto::quorum::{NodeId, NodeSet};
 use quorlock_proto::request::{Request, RequestKind};
@@ -35,7 +35,7 @@ impl Driver {
             }
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
-            if needs_badge(&ask) {
+            if needs_marker(&ask) {
                 connection.queue(self.encoder.badge(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
