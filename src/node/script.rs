@@ -100,7 +100,7 @@ impl RequestEncoder {
             | RequestKind::Dequeue => {
                 let (line, waiter) = (&mut self.line_key, &self.waiter);
                 line.clear();
-                line.extend_from_slice(LINE_PREFIX.as_bytes());
+                line.extend_from_slice(WAITERS_PREFIX.as_bytes());
                 line.extend_from_slice(key);
                 match ask.phase {
                     RequestKind::Enqueue => {
@@ -284,7 +284,7 @@ const HIGH_KEY: &str = "quorlock:high";
 /// What no node remembers.
 const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
-const LINE_PREFIX: &str = "quorlock:line:";
+const WAITERS_PREFIX: &str = "quorlock:line:";
 /// For how long a line lasts that nobody renews. Those who wait ask again much sooner.
 const LINE_LIFE: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, LINE_PREFIX, MARKER_KEY, STAND_TEXT};
+use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, MARKER_KEY, STAND_TEXT, WAITERS_PREFIX};
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
@@ -20,7 +20,7 @@ pub(in super::super) fn trials() -> [Cmd; 2] {
 /// each, but for the subscription, which is last and whose confirmation is none.
 pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     let waiter = waiter.digits();
-    let channel = [LINE_PREFIX.as_bytes(), &waiter].concat();
+    let channel = [WAITERS_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");
     subscribe.arg(&channel);
     // Any key will do that is nobody's lock; its line is our own.
