@@ -106,7 +106,7 @@ impl RequestEncoder {
                     RequestKind::Enqueue => {
                         let spans = [
                             digits(ask.ttl.as_micros() as u64),
-                            millis(LINE_LIFE),
+                            millis(WAITER_TTL),
                             digits(CALL_GRACE.as_micros() as u64),
                         ];
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
@@ -286,7 +286,7 @@ const NO_MARKER: &str = "nothing";
 const FENCE_PREFIX: &str = "quorlock:fence:";
 const WAITERS_PREFIX: &str = "quorlock:line:";
 /// For how long a line lasts that nobody renews. Those who wait ask again much sooner.
-const LINE_LIFE: Duration = Duration::from_secs(10);
+const WAITER_TTL: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.
 const CALL_GRACE: Duration = Duration::from_millis(100);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::{CALL_GRACE, LEAVE_TEXT, LINE_LIFE, MARKER_KEY, STAND_TEXT, WAITERS_PREFIX};
+use super::{CALL_GRACE, LEAVE_TEXT, MARKER_KEY, STAND_TEXT, WAITER_TTL, WAITERS_PREFIX};
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
@@ -47,7 +47,7 @@ pub(in super::super) fn end_of_trial() -> Cmd {
 fn stand(command: &mut Cmd, waited: Duration) {
     command
         .arg(waited.as_micros() as u64)
-        .arg(LINE_LIFE.as_millis() as u64)
+        .arg(WAITER_TTL.as_millis() as u64)
         .arg(CALL_GRACE.as_micros() as u64);
 }
 
