@@ -107,7 +107,7 @@ impl RequestEncoder {
                         let spans = [
                             digits(ask.ttl.as_micros() as u64),
                             millis(WAITER_TTL),
-                            digits(CALL_GRACE.as_micros() as u64),
+                            digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
                         put_call(bytes, &STAND, form, &[key, line, waiter, since, lasts, grace]);
@@ -288,7 +288,7 @@ const WAITERS_PREFIX: &str = "quorlock:line:";
 /// For how long a line lasts that nobody renews. Those who wait ask again much sooner.
 const WAITER_TTL: Duration = Duration::from_secs(10);
 /// For how long those who come by leave a free key to the one who was called.
-const CALL_GRACE: Duration = Duration::from_millis(100);
+const NOTIFY_GRACE: Duration = Duration::from_millis(100);
 
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");

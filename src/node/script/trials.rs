@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::{CALL_GRACE, LEAVE_TEXT, MARKER_KEY, STAND_TEXT, WAITER_TTL, WAITERS_PREFIX};
+use super::{LEAVE_TEXT, MARKER_KEY, NOTIFY_GRACE, STAND_TEXT, WAITER_TTL, WAITERS_PREFIX};
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
@@ -48,7 +48,7 @@ fn stand(command: &mut Cmd, waited: Duration) {
     command
         .arg(waited.as_micros() as u64)
         .arg(WAITER_TTL.as_millis() as u64)
-        .arg(CALL_GRACE.as_micros() as u64);
+        .arg(NOTIFY_GRACE.as_micros() as u64);
 }
 
 const TRIAL_TEXT: &str = "return 1";
