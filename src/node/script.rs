@@ -222,7 +222,7 @@ pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT]
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     if is_guarded {
-        &[RELEASE_TEXT, INSPECT_TEXT, GRANT_TEXT, HOLD_TEXT, RETAKE_TEXT, LOOK_TEXT]
+        &[RELEASE_TEXT, INSPECT_TEXT, GRANT_TEXT, RENEW_FENCED_TEXT, RETAKE_TEXT, LOOK_TEXT]
     } else {
         &[RELEASE_TEXT, INSPECT_TEXT, RENEW_TEXT]
     }
@@ -294,7 +294,7 @@ const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
 const GRANT_TEXT: &str = include_str!("lua/grant.lua");
-const HOLD_TEXT: &str = include_str!("lua/hold.lua");
+const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
 const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
@@ -307,7 +307,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"))
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
 static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(GRANT_TEXT, b"4"));
-static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(HOLD_TEXT, b"4"));
+static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(RETAKE_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
