@@ -222,7 +222,7 @@ pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT]
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     if is_guarded {
-        &[RELEASE_TEXT, INSPECT_TEXT, GRANT_TEXT, RENEW_FENCED_TEXT, RETAKE_TEXT, LOOK_TEXT]
+        &[RELEASE_TEXT, INSPECT_TEXT, ACQUIRE_FENCED_TEXT, RENEW_FENCED_TEXT, RETAKE_TEXT, LOOK_TEXT]
     } else {
         &[RELEASE_TEXT, INSPECT_TEXT, RENEW_TEXT]
     }
@@ -293,7 +293,7 @@ const NOTIFY_GRACE: Duration = Duration::from_millis(100);
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
-const GRANT_TEXT: &str = include_str!("lua/grant.lua");
+const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/grant.lua");
 const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
 const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
@@ -306,7 +306,7 @@ const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
-static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(GRANT_TEXT, b"4"));
+static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(RETAKE_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK_TEXT, b"2"));
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_grant_knows_the_tolerance_that_the_protocol_states() {
-        assert_eq!(GRANT_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
+        assert_eq!(ACQUIRE_FENCED_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
     #[test]
