@@ -222,7 +222,14 @@ pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT]
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     if is_guarded {
-        &[RELEASE_TEXT, INSPECT_TEXT, ACQUIRE_FENCED_TEXT, RENEW_FENCED_TEXT, RETAKE_TEXT, LOOK_TEXT]
+        &[
+            RELEASE_TEXT,
+            INSPECT_TEXT,
+            ACQUIRE_FENCED_TEXT,
+            RENEW_FENCED_TEXT,
+            REACQUIRE_FENCED_TEXT,
+            LOOK_TEXT,
+        ]
     } else {
         &[RELEASE_TEXT, INSPECT_TEXT, RENEW_TEXT]
     }
@@ -295,7 +302,7 @@ const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
 const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/grant.lua");
 const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
-const RETAKE_TEXT: &str = include_str!("lua/retake.lua");
+const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/retake.lua");
 const LOOK_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
@@ -308,7 +315,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
 static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
-static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(RETAKE_TEXT, b"4"));
+static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(HAND_OVER_TEXT, b"2"));
