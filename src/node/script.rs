@@ -228,7 +228,7 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
             ACQUIRE_FENCED_TEXT,
             RENEW_FENCED_TEXT,
             REACQUIRE_FENCED_TEXT,
-            LOOK_TEXT,
+            READ_MARKER_TEXT,
         ]
     } else {
         &[RELEASE_TEXT, INSPECT_TEXT, RENEW_TEXT]
@@ -303,7 +303,7 @@ const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
 const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/grant.lua");
 const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
 const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/retake.lua");
-const LOOK_TEXT: &str = include_str!("lua/look.lua");
+const READ_MARKER_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
@@ -316,7 +316,7 @@ static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"
 static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
-static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK_TEXT, b"2"));
+static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(HAND_OVER_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(BREAK_TEXT, b"3"));
