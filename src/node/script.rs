@@ -217,7 +217,7 @@ pub(super) fn first_look() -> Cmd {
 }
 
 /// The scripts of lines, for nodes that keep them.
-pub(super) const LINE_TEXTS: &[&str] = &[HAND_OVER_TEXT, STAND_TEXT, LEAVE_TEXT];
+pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, STAND_TEXT, LEAVE_TEXT];
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
@@ -305,7 +305,7 @@ const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
 const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/retake.lua");
 const READ_MARKER_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
-const HAND_OVER_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
+const RELEASE_NOTIFY_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
 const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
@@ -318,7 +318,7 @@ static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, 
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
-static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(HAND_OVER_TEXT, b"2"));
+static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(BREAK_TEXT, b"3"));
 static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(STAND_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(LEAVE_TEXT, b"2"));
