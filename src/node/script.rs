@@ -217,7 +217,7 @@ pub(super) fn first_look() -> Cmd {
 }
 
 /// The scripts of lines, for nodes that keep them.
-pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, STAND_TEXT, LEAVE_TEXT];
+pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, LEAVE_TEXT];
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
@@ -306,7 +306,7 @@ const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/retake.lua");
 const READ_MARKER_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const RELEASE_NOTIFY_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
-const STAND_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
+const ENQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
 const BREAK_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
@@ -320,7 +320,7 @@ static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(BREAK_TEXT, b"3"));
-static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(STAND_TEXT, b"2"));
+static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(LEAVE_TEXT, b"2"));
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::{LEAVE_TEXT, MARKER_KEY, NOTIFY_GRACE, STAND_TEXT, WAITER_TTL, WAITERS_PREFIX};
+use super::{ENQUEUE_TEXT, LEAVE_TEXT, MARKER_KEY, NOTIFY_GRACE, WAITER_TTL, WAITERS_PREFIX};
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
@@ -26,7 +26,7 @@ pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     // Any key will do that is nobody's lock; its line is our own.
     let keys = [channel.as_slice(), channel.as_slice()];
     let mut enter = redis::cmd("EVAL");
-    stand(enter.arg(STAND_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
+    stand(enter.arg(ENQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
     let mut go = redis::cmd("EVAL");
     go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
     let mut publish = redis::cmd("PUBLISH");
