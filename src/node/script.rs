@@ -307,7 +307,7 @@ const READ_MARKER_TEXT: &str = include_str!("lua/look.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const RELEASE_NOTIFY_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const ENQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
-const BREAK_TEXT: &str = include_str!("lua/break.lua");
+const FORCE_RELEASE_TEXT: &str = include_str!("lua/break.lua");
 const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
@@ -319,7 +319,7 @@ static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
-static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(BREAK_TEXT, b"3"));
+static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
 static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(LEAVE_TEXT, b"2"));
 
