@@ -217,7 +217,7 @@ pub(super) fn first_look() -> Cmd {
 }
 
 /// The scripts of lines, for nodes that keep them.
-pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, LEAVE_TEXT];
+pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
@@ -308,7 +308,7 @@ const FORGET_TEXT: &str = include_str!("lua/forget.lua");
 const RELEASE_NOTIFY_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
 const ENQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
 const FORCE_RELEASE_TEXT: &str = include_str!("lua/break.lua");
-const LEAVE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
+const DEQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
@@ -321,7 +321,7 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
 static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
-static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(LEAVE_TEXT, b"2"));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
 
 #[cfg(test)]
 mod tests {

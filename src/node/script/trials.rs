@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::{ENQUEUE_TEXT, LEAVE_TEXT, MARKER_KEY, NOTIFY_GRACE, WAITER_TTL, WAITERS_PREFIX};
+use super::{DEQUEUE_TEXT, ENQUEUE_TEXT, MARKER_KEY, NOTIFY_GRACE, WAITER_TTL, WAITERS_PREFIX};
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
@@ -28,7 +28,7 @@ pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     let mut enter = redis::cmd("EVAL");
     stand(enter.arg(ENQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
     let mut go = redis::cmd("EVAL");
-    go.arg(LEAVE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
+    go.arg(DEQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
     let mut publish = redis::cmd("PUBLISH");
     publish.arg(&channel).arg("");
     // The one command that those two have no need of in an empty line.
