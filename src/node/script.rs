@@ -172,7 +172,7 @@ impl RequestEncoder {
         let script = match ask.phase {
             RequestKind::Acquire => &GRANT,
             RequestKind::Reacquire => &RETAKE,
-            _ => &HOLD,
+            _ => &RENEW_FENCED,
         };
         // A raise leaves the key's life as it is.
         let ttl = if ask.phase == RequestKind::RaiseFence { Duration::ZERO } else { ask.ttl };
@@ -314,7 +314,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"))
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
 static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
-static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
+static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
