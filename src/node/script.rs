@@ -170,7 +170,7 @@ impl RequestEncoder {
     fn pack_ballot(&mut self, ask: &Request, fence: Fence, form: ScriptForm) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
-            RequestKind::Acquire => &GRANT,
+            RequestKind::Acquire => &ACQUIRE_FENCED,
             RequestKind::Reacquire => &RETAKE,
             _ => &RENEW_FENCED,
         };
@@ -313,7 +313,7 @@ const DEQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("l
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
-static GRANT: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
+static ACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
