@@ -171,7 +171,7 @@ impl RequestEncoder {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
             RequestKind::Acquire => &ACQUIRE_FENCED,
-            RequestKind::Reacquire => &RETAKE,
+            RequestKind::Reacquire => &REACQUIRE_FENCED,
             _ => &RENEW_FENCED,
         };
         // A raise leaves the key's life as it is.
@@ -315,7 +315,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"
 static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
 static ACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
-static RETAKE: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
+static REACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
