@@ -238,8 +238,8 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
 fn look(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
-        ScriptForm::Hash => command.arg("EVALSHA").arg(&LOOK.hash),
-        ScriptForm::Text => command.arg("EVAL").arg(LOOK.text),
+        ScriptForm::Hash => command.arg("EVALSHA").arg(&READ_MARKER.hash),
+        ScriptForm::Text => command.arg("EVAL").arg(READ_MARKER.text),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
@@ -316,7 +316,7 @@ static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"
 static ACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
 static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
 static REACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
-static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
+static READ_MARKER: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
