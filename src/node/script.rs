@@ -115,7 +115,7 @@ impl RequestEncoder {
                     RequestKind::Dequeue => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
                         let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
-                        put_call(bytes, &HAND_OVER, form, &[key, line, token, waiter, calls]);
+                        put_call(bytes, &RELEASE_NOTIFY, form, &[key, line, token, waiter, calls]);
                     }
                 }
             }
@@ -318,7 +318,7 @@ static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCE
 static REACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
 static READ_MARKER: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
-static HAND_OVER: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
+static RELEASE_NOTIFY: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
 static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
