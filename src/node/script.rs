@@ -90,7 +90,7 @@ impl RequestEncoder {
                     if let RequestKind::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
-                put_call(bytes, &BREAK, ScriptForm::Text, &words);
+                put_call(bytes, &FORCE_RELEASE, ScriptForm::Text, &words);
             }
             RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
@@ -319,7 +319,7 @@ static REACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUI
 static READ_MARKER: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static RELEASE_NOTIFY: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
-static BREAK: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
+static FORCE_RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
 static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
 
