@@ -110,7 +110,7 @@ impl RequestEncoder {
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
-                        put_call(bytes, &STAND, form, &[key, line, waiter, since, lasts, grace]);
+                        put_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
                     }
                     RequestKind::Dequeue => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
                     phase => {
@@ -320,7 +320,7 @@ static READ_MARKER: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
 static RELEASE_NOTIFY: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static FORCE_RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
-static STAND: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
+static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
 
 #[cfg(test)]
