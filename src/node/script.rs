@@ -112,7 +112,7 @@ impl RequestEncoder {
                         let [since, lasts, grace] = spans.each_ref().map(Count::digits);
                         put_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
                     }
-                    RequestKind::Dequeue => put_call(bytes, &LEAVE, form, &[key, line, waiter]),
+                    RequestKind::Dequeue => put_call(bytes, &DEQUEUE, form, &[key, line, waiter]),
                     phase => {
                         let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
                         put_call(bytes, &RELEASE_NOTIFY, form, &[key, line, token, waiter, calls]);
@@ -321,7 +321,7 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"
 static RELEASE_NOTIFY: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
 static FORCE_RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
 static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
-static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
+static DEQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
 
 #[cfg(test)]
 mod tests {
