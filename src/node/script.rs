@@ -135,7 +135,7 @@ impl RequestEncoder {
     /// Packs the question what a node remembers, after it was told what to remember.
     pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
-        look(form, write).write_packed_command(&mut self.bytes);
+        encode_read_marker(form, write).write_packed_command(&mut self.bytes);
     }
 
     /// What was packed last, but for the badge.
@@ -213,7 +213,7 @@ fn is_ballot(ask: &Request) -> bool {
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
 pub(super) fn first_look() -> Cmd {
-    look(ScriptForm::Text, None)
+    encode_read_marker(ScriptForm::Text, None)
 }
 
 /// The scripts of lines, for nodes that keep them.
@@ -235,7 +235,7 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
     }
 }
 
-fn look(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
+fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Hash => command.arg("EVALSHA").arg(&READ_MARKER.hash),
