@@ -65,7 +65,7 @@ impl RequestEncoder {
         if self.token.0 != ask.token {
             self.token = (ask.token, ask.token.digits());
         }
-        if let Some(fence) = ask.fence.filter(|_| is_ballot(ask)) {
+        if let Some(fence) = ask.fence.filter(|_| is_fenced_script(ask)) {
             self.pack_ballot(ask, fence, form);
             return;
         }
@@ -200,10 +200,10 @@ impl RequestEncoder {
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
 pub(crate) fn needs_marker(ask: &Request) -> bool {
-    is_ballot(ask) || ask.phase == RequestKind::Forget
+    is_fenced_script(ask) || ask.phase == RequestKind::Forget
 }
 
-fn is_ballot(ask: &Request) -> bool {
+fn is_fenced_script(ask: &Request) -> bool {
     let may_be = matches!(
         ask.phase,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
