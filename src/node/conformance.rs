@@ -10,7 +10,7 @@ use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, 
 use redis::{Cmd, Value};
 
 use super::reply::{Reply, parse};
-use super::script::{LINE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
+use super::script::{QUEUE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
 use super::vote::{clock, look, vote};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
@@ -193,7 +193,7 @@ impl Real {
 impl Subject for Real {
     fn reset(&mut self) {
         self.command(&[b"FLUSHALL"]);
-        for text in texts(true).iter().chain(texts(false)).chain(LINE_TEXTS) {
+        for text in texts(true).iter().chain(texts(false)).chain(QUEUE_TEXTS) {
             self.command(&[b"SCRIPT", b"LOAD", text.as_bytes()]);
         }
     }

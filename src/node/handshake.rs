@@ -153,7 +153,7 @@ async fn try_line(
     profile: &mut Profile,
     waiter: OwnerToken,
 ) -> Result<Result<(), Refusal>, Failure> {
-    for text in script::LINE_TEXTS {
+    for text in script::QUEUE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
     let trial = script::try_line(waiter);
@@ -163,7 +163,7 @@ async fn try_line(
         connection.queue(&command.get_packed_command());
     }
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;
-    for _ in script::LINE_TEXTS {
+    for _ in script::QUEUE_TEXTS {
         // Whoever may not load them sends them in full.
         next_reply(connection).await?;
     }

@@ -217,7 +217,7 @@ pub(super) fn first_look() -> Cmd {
 }
 
 /// The scripts of lines, for nodes that keep them.
-pub(super) const LINE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
+pub(super) const QUEUE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
 
 /// Every script, to be loaded in the handshake.
 pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
