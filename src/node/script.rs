@@ -18,7 +18,7 @@ pub(super) use trials::{end_of_trial, trials, try_line};
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptForm {
-    Hash,
+    Sha,
     Text,
 }
 
@@ -238,7 +238,7 @@ pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
 fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
-        ScriptForm::Hash => command.arg("EVALSHA").arg(&READ_MARKER.hash),
+        ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
         ScriptForm::Text => command.arg("EVAL").arg(READ_MARKER.text),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
@@ -271,7 +271,7 @@ impl Script {
     /// Packs how a call begins: three words.
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
-            ScriptForm::Hash => bytes.extend_from_slice(&self.call),
+            ScriptForm::Sha => bytes.extend_from_slice(&self.call),
             ScriptForm::Text => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
         }
     }
@@ -344,7 +344,7 @@ mod tests {
             fence: None,
         };
         let mut packer = packer();
-        packer.pack(&ask, ScriptForm::Hash);
+        packer.pack(&ask, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
         assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
@@ -373,7 +373,7 @@ mod tests {
             let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
-                packer.pack(&ask, ScriptForm::Hash);
+                packer.pack(&ask, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
