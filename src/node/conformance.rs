@@ -313,7 +313,7 @@ impl Connection {
 }
 
 fn form(as_text: bool) -> ScriptForm {
-    if as_text { ScriptForm::Text } else { ScriptForm::Sha }
+    if as_text { ScriptForm::Source } else { ScriptForm::Sha }
 }
 
 fn key(place: Place) -> Vec<u8> {

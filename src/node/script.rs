@@ -19,7 +19,7 @@ pub(super) use trials::{end_of_trial, trials, try_line};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptForm {
     Sha,
-    Text,
+    Source,
 }
 
 /// Packs questions, one at a time, into buffers that are used again.
@@ -90,7 +90,7 @@ impl RequestEncoder {
                     if let RequestKind::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
-                put_call(bytes, &FORCE_RELEASE, ScriptForm::Text, &words);
+                put_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
             }
             RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
@@ -213,7 +213,7 @@ fn is_fenced_script(ask: &Request) -> bool {
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
 pub(super) fn first_look() -> Cmd {
-    encode_read_marker(ScriptForm::Text, None)
+    encode_read_marker(ScriptForm::Source, None)
 }
 
 /// The scripts of lines, for nodes that keep them.
@@ -239,7 +239,7 @@ fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
-        ScriptForm::Text => command.arg("EVAL").arg(READ_MARKER.text),
+        ScriptForm::Source => command.arg("EVAL").arg(READ_MARKER.text),
     };
     command.arg(2).arg(MARKER_KEY).arg(CLOCK_KEY);
     match write {
@@ -272,7 +272,7 @@ impl Script {
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
             ScriptForm::Sha => bytes.extend_from_slice(&self.call),
-            ScriptForm::Text => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
+            ScriptForm::Source => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
         }
     }
 }
