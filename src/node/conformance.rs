@@ -199,7 +199,7 @@ impl Subject for Real {
     }
 
     fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
-        self.packer.pack(ask, form(as_text));
+        self.packer.encode(ask, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_marker(ask) {
             bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));

@@ -60,7 +60,7 @@ impl RequestEncoder {
     }
 
     /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
-    pub(crate) fn pack(&mut self, ask: &Request, form: ScriptForm) {
+    pub(crate) fn encode(&mut self, ask: &Request, form: ScriptForm) {
         self.bytes.clear();
         if self.token.0 != ask.token {
             self.token = (ask.token, ask.token.digits());
@@ -344,7 +344,7 @@ mod tests {
             fence: None,
         };
         let mut packer = packer();
-        packer.pack(&ask, ScriptForm::Sha);
+        packer.encode(&ask, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
         assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
@@ -373,7 +373,7 @@ mod tests {
             let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
-                packer.pack(&ask, ScriptForm::Sha);
+                packer.encode(&ask, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");

@@ -30,7 +30,7 @@ impl Driver {
                 ask.phase = RequestKind::Release;
             }
             if packed != Some((form, ask.phase)) {
-                self.encoder.pack(&ask, form);
+                self.encoder.encode(&ask, form);
                 packed = Some((form, ask.phase));
             }
             connection.queue(self.encoder.bytes());
