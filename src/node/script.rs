@@ -66,7 +66,7 @@ impl RequestEncoder {
             self.token = (ask.token, ask.token.digits());
         }
         if let Some(fence) = ask.fence.filter(|_| is_fenced_script(ask)) {
-            self.pack_ballot(ask, fence, form);
+            self.encode_fenced(ask, fence, form);
             return;
         }
         if ask.phase == RequestKind::Forget {
@@ -167,7 +167,7 @@ impl RequestEncoder {
         self.fence_key.push_str(key.as_str());
     }
 
-    fn pack_ballot(&mut self, ask: &Request, fence: Fence, form: ScriptForm) {
+    fn encode_fenced(&mut self, ask: &Request, fence: Fence, form: ScriptForm) {
         self.set_fence_key(&ask.key);
         let script = match ask.phase {
             RequestKind::Acquire => &ACQUIRE_FENCED,
