@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::words::{Count, digits, millis, put, put_length, put_word, put_words};
+use super::words::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
@@ -109,7 +109,7 @@ impl RequestEncoder {
                             millis(WAITER_TTL),
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
-                        let [since, lasts, grace] = spans.each_ref().map(Count::digits);
+                        let [since, lasts, grace] = spans.each_ref().map(DecimalLine::digits);
                         put_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
                     }
                     RequestKind::Dequeue => put_call(bytes, &DEQUEUE, form, &[key, line, waiter]),

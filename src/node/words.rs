@@ -29,25 +29,25 @@ pub(super) fn put_length(bytes: &mut Vec<u8>, sign: u8, length: usize) {
             let (tens, ones) = (two as u8 / 10, two as u8 % 10);
             bytes.extend_from_slice(&[sign, b'0' + tens, b'0' + ones, b'\r', b'\n']);
         }
-        many => bytes.extend_from_slice(Count::of(sign, many).line()),
+        many => bytes.extend_from_slice(DecimalLine::of(sign, many).line()),
     }
 }
 
-pub(super) fn millis(span: Duration) -> Count {
+pub(super) fn millis(span: Duration) -> DecimalLine {
     digits(span.as_millis() as u64)
 }
 
-pub(super) fn digits(number: u64) -> Count {
-    Count::of(b'$', number)
+pub(super) fn digits(number: u64) -> DecimalLine {
+    DecimalLine::of(b'$', number)
 }
 
 /// A number in decimal digits, on a line behind its sign.
-pub(super) struct Count {
+pub(super) struct DecimalLine {
     line: [u8; 23],
     start: usize,
 }
 
-impl Count {
+impl DecimalLine {
     fn of(sign: u8, mut number: u64) -> Self {
         let mut line = *b"                     \r\n";
         let mut start = line.len() - 2;
