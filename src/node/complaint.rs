@@ -8,13 +8,13 @@ use std::sync::Arc;
 /// Servers echo arguments: `ERR unknown command 'SET', with args beginning with: 'k' 'TOKEN'`. A token opens a lock
 /// and a password a server, so echoes are cut off here, where the words come in, and nowhere else.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Complaint {
+pub(crate) struct ErrorReply {
     /// By which it is known what kind it is. Shown to nobody: the login may be in it.
     said: Arc<str>,
     shown: Arc<str>,
 }
 
-impl Complaint {
+impl ErrorReply {
     /// The complaint in the text of an error reply, where there is no login.
     #[cfg(test)]
     pub(super) fn new(text: &[u8]) -> Self {
@@ -98,7 +98,7 @@ impl Complaint {
     }
 }
 
-impl fmt::Debug for Complaint {
+impl fmt::Debug for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Complaint").field(&self.shown).finish()
     }
@@ -172,14 +172,14 @@ mod tests {
     fn echoed_arguments_never_show() {
         let echo =
             b"ERR unknown command 'SET', with args beginning with: 'k' '0123456789abcdef0123456789abcdef'";
-        assert_eq!(&*Complaint::new(echo).words(), "ERR unknown command 'SET'");
+        assert_eq!(&*ErrorReply::new(echo).words(), "ERR unknown command 'SET'");
         let quoted = b"ERR odd '0123456789abcdef0123456789abcdef' here";
-        assert_eq!(&*Complaint::new(quoted).words(), "ERR odd … here");
+        assert_eq!(&*ErrorReply::new(quoted).words(), "ERR odd … here");
     }
 
     #[test]
     fn an_echo_of_the_login_never_shows_and_does_not_hide_what_kind_it_is() {
-        let of = |text: &str, secret: &str| Complaint::hiding(text.as_bytes(), Some(secret));
+        let of = |text: &str, secret: &str| ErrorReply::hiding(text.as_bytes(), Some(secret));
         let echo = of("ERR bad AUTH ann s cr/et!x and again 's cr/et!'", "s cr/et!");
         assert_eq!(&*echo.words(), "ERR bad AUTH ann …x and again '…'");
         assert_eq!(format!("{echo:?}"), "Complaint(\"ERR bad AUTH ann …x and again '…'\")");
@@ -199,20 +199,20 @@ mod tests {
                        Commands that may modify the data set are disabled, because this instance is configured to \
                        report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
                        Please check the Redis logs for details about the RDB error.";
-        let words = Complaint::new(misconf.as_bytes()).words();
+        let words = ErrorReply::new(misconf.as_bytes()).words();
         assert!(words.ends_with("(stop-writes-on-bgsave-error option). Please check the …"), "{words}");
         assert!(words.chars().count() <= MAX_CHARS);
-        let one = Complaint::new("é".repeat(500).as_bytes()).words();
+        let one = ErrorReply::new("é".repeat(500).as_bytes()).words();
         assert!(one.ends_with("é…") && one.chars().count() == MAX_CHARS, "{one}");
         for length in [MAX_CHARS - 1, MAX_CHARS] {
             let fits = "x".repeat(length);
-            assert_eq!(*Complaint::new(fits.as_bytes()).words(), fits);
+            assert_eq!(*ErrorReply::new(fits.as_bytes()).words(), fits);
         }
     }
 
     #[test]
     fn what_does_not_pass_is_told_from_what_may() {
-        let of = |text: &str| Complaint::new(text.as_bytes());
+        let of = |text: &str| ErrorReply::new(text.as_bytes());
         for text in [
             "ERR unknown command 'EVAL', with args beginning with: 'return 1' ",
             "ERR unknown command `INFO`, with args beginning with: ",
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_denied_is_told_from_a_command_that_is() {
-        let of = |text: &str| Complaint::new(text.as_bytes()).is_about_a_key();
+        let of = |text: &str| ErrorReply::new(text.as_bytes()).is_about_a_key();
         assert!(of("NOPERM this user has no permissions to access one of the keys used as arguments"));
         assert!(of("NOPERM No permissions to access a key"));
         assert!(!of("NOPERM User monkey has no permissions to run the 'eval' command"));
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_code_is_found_inside_a_failed_script() {
         let complaint =
-            Complaint::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
+            ErrorReply::new(b"ERR Error running script (call to f_1): @user_script:3: -READONLY You can't");
         assert!(complaint.is("READONLY") && !complaint.is("LOADING"));
     }
 }

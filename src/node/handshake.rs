@@ -6,7 +6,7 @@ use std::io;
 use redis::{Cmd, Value, cmd};
 
 use super::address::Address;
-use super::complaint::Complaint;
+use super::complaint::ErrorReply;
 use super::connection::Connection;
 use super::dial::{DialStep, Refusal, Settings};
 use super::profile::Profile;
@@ -125,7 +125,7 @@ pub(super) async fn shake_hands(
 }
 
 /// What an error reply to this step means.
-fn refusal(step: Step, complaint: &Complaint) -> Refusal {
+fn refusal(step: Step, complaint: &ErrorReply) -> Refusal {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
         Refusal::Barred(ExclusionReason::Unsupported(why))
@@ -300,7 +300,7 @@ fn not_redis(may_want_tls: bool) -> Refusal {
 const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
-fn is_passing(complaint: &Complaint) -> bool {
+fn is_passing(complaint: &ErrorReply) -> bool {
     ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code))
         || complaint.is_of_too_many_clients()
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use redis::Value;
 
-use super::complaint::Complaint;
+use super::complaint::ErrorReply;
 
 /// One reply. Shows no values: an owner's token may be among them.
 #[derive(Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub(crate) enum Reply {
     /// Three numbers: a ballot's verdict, what goes with it, and the node's clock in microseconds.
     Ballot([i64; 3]),
     /// An error.
-    Error(Complaint),
+    Error(ErrorReply),
     /// Everything else.
     Other(Value),
 }
@@ -73,10 +73,10 @@ pub(super) fn parse_hiding(bytes: &[u8], secret: Option<&str>) -> Result<Option<
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
             ballot(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?
         }
-        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(Complaint::hiding(text, secret)),
+        [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::hiding(text, secret)),
         [b'!', rest @ ..] => {
             let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;
-            Reply::Error(Complaint::hiding(&rest[text..rest.len() - 2], secret))
+            Reply::Error(ErrorReply::hiding(&rest[text..rest.len() - 2], secret))
         }
         _ => other(whole)?,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::complaint::Complaint;
+use super::complaint::ErrorReply;
 use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::marker::{Incarnation, MarkerReading};
@@ -60,7 +60,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
 }
 
 /// The vote in an error reply.
-fn refusal(complaint: &Complaint) -> Vote {
+fn refusal(complaint: &ErrorReply) -> Vote {
     let words = complaint.words();
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_makes_a_node_be_dialed_anew_is_kept_in_its_words() {
-        let of = |text: &str| redials_for(&Reply::Error(Complaint::new(text.as_bytes())));
+        let of = |text: &str| redials_for(&Reply::Error(ErrorReply::new(text.as_bytes())));
         let words = "READONLY You can't write against a read only replica.";
         assert_eq!(of(words).as_deref(), Some(words));
         assert_eq!(of("BUSY Redis is busy running a script"), None);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn errors_that_do_not_pass_bar_the_node() {
-        let of = |text: &str| refusal(&Complaint::new(text.as_bytes()));
+        let of = |text: &str| refusal(&ErrorReply::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
             Vote::Excluded(ExclusionReason::Unsupported(_))
@@ -248,7 +248,7 @@ mod tests {
             "",
         ];
         let mut replies: Vec<Reply> =
-            errors.iter().map(|text| Reply::Error(Complaint::new(text.as_bytes()))).collect();
+            errors.iter().map(|text| Reply::Error(ErrorReply::new(text.as_bytes()))).collect();
         replies.push(Reply::Other(Value::Array(vec![])));
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
