@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, Fences, Profile, Ready, Refusal, Settings, dial};
+use crate::node::{Address, Connection, Fences, Ready, Refusal, ServerInfo, Settings, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -50,7 +50,7 @@ pub(super) enum LinkEvent {
     /// The connection is gone.
     Disconnected(Arc<str>),
     /// A dial succeeded; the connection is in place.
-    Dialed(Box<Profile>),
+    Dialed(Box<ServerInfo>),
     /// A dial failed.
     DialFailed(Refusal),
 }
@@ -163,7 +163,7 @@ impl Link {
     }
 
     /// The connection is in use from here on.
-    pub(super) fn connected(&mut self, profile: &Profile) {
+    pub(super) fn connected(&mut self, profile: &ServerInfo) {
         self.failures = 0;
         self.status.is_returning = false;
         // A guarded client hears in the same turn what the node's memory is worth.

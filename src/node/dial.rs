@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::{Address, Place};
 use super::connection::Connection;
 use super::handshake::shake_hands;
-use super::profile::Profile;
+use super::profile::ServerInfo;
 use super::stream::{Stream, tune};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
 /// A server that is ready for questions.
 pub(crate) struct Ready {
     pub(crate) connection: Connection,
-    pub(crate) profile: Profile,
+    pub(crate) profile: ServerInfo,
 }
 
 /// Why a server is not ready.

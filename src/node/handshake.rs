@@ -9,7 +9,7 @@ use super::address::Address;
 use super::complaint::ErrorReply;
 use super::connection::Connection;
 use super::dial::{DialStep, Refusal, Settings};
-use super::profile::Profile;
+use super::profile::ServerInfo;
 use super::reply::Reply;
 use super::script;
 use super::vote::{fences, look};
@@ -49,7 +49,7 @@ pub(super) async fn shake_hands(
     address: &Address,
     settings: &Settings,
     waiter: OwnerToken,
-) -> Result<Profile, Refusal> {
+) -> Result<ServerInfo, Refusal> {
     let steps = steps(address, settings);
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
@@ -97,7 +97,7 @@ pub(super) async fn shake_hands(
             }
             (Step::Info, reply) => {
                 let text = text_of(&reply).ok_or_else(|| not_redis(false))?;
-                profile = Some(Profile::read(&text, sent, clock::now()));
+                profile = Some(ServerInfo::read(&text, sent, clock::now()));
             }
             (Step::Look, reply) => {
                 first_look = Some(look(&reply).map_err(|_| not_redis(false))?);
@@ -150,7 +150,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> Refusal {
 /// anybody does who waits for a lock of others. It is the first time that the node is asked to write.
 async fn try_line(
     connection: &mut Connection,
-    profile: &mut Profile,
+    profile: &mut ServerInfo,
     waiter: OwnerToken,
 ) -> Result<Result<(), Refusal>, Failure> {
     for text in script::QUEUE_TEXTS {

@@ -26,7 +26,7 @@ pub(crate) use connection::Connection;
 pub use dial::DialStep;
 pub(crate) use dial::{Ready, Refusal, Settings, dial};
 pub use fences::Fences;
-pub(crate) use profile::Profile;
+pub(crate) use profile::ServerInfo;
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
 pub use reply::reply_length;

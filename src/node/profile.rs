@@ -11,7 +11,7 @@ use quorlock_proto::vote::ExclusionReason;
 
 /// A server as its `INFO` describes it.
 #[derive(Clone, Debug)]
-pub(crate) struct Profile {
+pub(crate) struct ServerInfo {
     pub(crate) run_id: String,
     /// When it was asked for what it told.
     pub(crate) asked: DualTimestamp,
@@ -29,7 +29,7 @@ pub(crate) struct Profile {
     info: HashMap<String, String>,
 }
 
-impl Profile {
+impl ServerInfo {
     /// Reads the text of `INFO`, asked for at `sent` and answered at `received`.
     pub(super) fn read(info: &str, sent: DualTimestamp, received: DualTimestamp) -> Self {
         let lines = info.lines().filter_map(|line| line.split_once(':'));
@@ -132,9 +132,9 @@ const OWN_VERSIONS: [(&str, &str); 5] = [
 mod tests {
     use super::*;
 
-    fn profile(info: &str) -> Profile {
+    fn profile(info: &str) -> ServerInfo {
         let sent = DualTimestamp::new(0, 1_000_000_000);
-        Profile::read(info, sent, sent.plus(Duration::from_millis(2)))
+        ServerInfo::read(info, sent, sent.plus(Duration::from_millis(2)))
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
-use crate::node::{Profile, Refusal, Reply, clock as clock_of, fences, look, redials_for, vote};
+use crate::node::{Refusal, Reply, ServerInfo, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
@@ -105,7 +105,7 @@ impl Driver {
         self.disconnect(node, failure.into(), now);
     }
 
-    fn up(&mut self, node: NodeId, profile: &Profile, now: DualTimestamp) {
+    fn up(&mut self, node: NodeId, profile: &ServerInfo, now: DualTimestamp) {
         let twin = self.links.iter().position(|other| {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
