@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, Fences, Ready, Refusal, ServerInfo, Settings, dial};
+use crate::node::{Address, Connection, DialError, Fences, Ready, ServerInfo, Settings, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -38,7 +38,7 @@ pub(super) struct Link {
 
 enum State {
     Up(Box<Connection>),
-    Dialing(AbortOnDropHandle<Result<Ready, Refusal>>),
+    Dialing(AbortOnDropHandle<Result<Ready, DialError>>),
     /// Not dialed again before this, by the boot clock.
     BackingOff(u64),
 }
@@ -52,7 +52,7 @@ pub(super) enum LinkEvent {
     /// A dial succeeded; the connection is in place.
     Dialed(Box<ServerInfo>),
     /// A dial failed.
-    DialFailed(Refusal),
+    DialFailed(DialError),
 }
 
 impl Link {
@@ -121,7 +121,7 @@ impl Link {
                 }
                 Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::DialFailed(refusal)),
                 Poll::Ready(Err(_)) => {
-                    Some(LinkEvent::DialFailed(Refusal::Down("the dial was ended with its runtime".into())))
+                    Some(LinkEvent::DialFailed(DialError::Down("the dial was ended with its runtime".into())))
                 }
                 Poll::Pending => None,
             },

@@ -37,7 +37,7 @@ pub(crate) struct Ready {
 
 /// Why a server is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum DialError {
     /// Somebody must mend it first.
     Barred(ExclusionReason),
     /// It may be different soon: it said so itself.
@@ -83,15 +83,15 @@ pub(crate) async fn dial(
     address: &Address,
     settings: &Settings,
     waiter: OwnerToken,
-) -> Result<Ready, Refusal> {
+) -> Result<Ready, DialError> {
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
     let hands = shake_hands(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(Ready { connection, profile }),
-        Err(Refusal::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
-            Err(Refusal::Barred(ExclusionReason::Unsupported(
+        Err(DialError::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
+            Err(DialError::Barred(ExclusionReason::Unsupported(
                 "it answers HTTP, not Redis: is the port right?".into(),
             )))
         }
@@ -103,15 +103,15 @@ pub(crate) async fn dial(
 async fn within<T>(
     step: DialStep,
     end: End,
-    work: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
+    work: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
     timeout_at(end.at, work).await.unwrap_or_else(|_| {
         let hint = if step == DialStep::Tls { NO_TLS } else { "" };
-        Err(Refusal::Unreachable(step, format!("{step}: no answer within {:?}{hint}", end.span).into()))
+        Err(DialError::Unreachable(step, format!("{step}: no answer within {:?}{hint}", end.span).into()))
     })
 }
 
-async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, Refusal> {
+async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
     match &address.place {
         Place::Unix(path) => {
             let stream = async { UnixStream::connect(path).await.map_err(|error| refused(words_of(&error))) };
@@ -128,16 +128,16 @@ async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Str
     }
 }
 
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let step = DialStep::Lookup;
-    let failed = |words: &str| Refusal::Unreachable(step, format!("{step}: {words}").into());
+    let failed = |words: &str| DialError::Unreachable(step, format!("{step}: {words}").into());
     let found: Vec<_> =
         lookup_host((host, port)).await.map_err(|error| failed(&error.to_string()))?.collect();
     if found.is_empty() { Err(failed("the host has no address")) } else { Ok(found) }
 }
 
 /// Tries the host's addresses one after another: one URL is one server, however many addresses it has.
-async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStream, Refusal> {
+async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStream, DialError> {
     let mut failures: Vec<String> = Vec::new();
     for address in addresses {
         // Each has its share of the time, so that one that swallows everything leaves some to the next.
@@ -157,8 +157,8 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
     Err(refused(failures.join(", ")))
 }
 
-fn refused(words: String) -> Refusal {
-    Refusal::Unreachable(DialStep::Connection, words.into())
+fn refused(words: String) -> DialError {
+    DialError::Unreachable(DialStep::Connection, words.into())
 }
 
 fn words_of(error: &io::Error) -> String {
@@ -172,20 +172,20 @@ fn words_of(error: &io::Error) -> String {
 pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 
 #[cfg(feature = "tls-rustls")]
-async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, Refusal> {
+async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, DialError> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
         None => {
-            Err(Refusal::Barred(ExclusionReason::Unsupported("TLS was not set up for this client".into())))
+            Err(DialError::Barred(ExclusionReason::Unsupported("TLS was not set up for this client".into())))
         }
     }
 }
 
 #[cfg(not(feature = "tls-rustls"))]
 #[allow(clippy::unused_async, reason = "the twin of a function that waits")]
-async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, Refusal> {
+async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, DialError> {
     // Addresses that need TLS are refused when they are read.
-    Err(Refusal::Barred(ExclusionReason::Unsupported(
+    Err(DialError::Barred(ExclusionReason::Unsupported(
         "TLS needs the feature `tls-rustls` of this crate".into(),
     )))
 }
@@ -204,8 +204,8 @@ mod tests {
         ] {
             let span = Duration::from_millis(10);
             let end = End { at: Instant::now() + span, span };
-            let never = std::future::pending::<Result<(), Refusal>>();
-            assert_eq!(within(step, end, never).await, Err(Refusal::Unreachable(step, words.into())));
+            let never = std::future::pending::<Result<(), DialError>>();
+            assert_eq!(within(step, end, never).await, Err(DialError::Unreachable(step, words.into())));
         }
     }
 }

@@ -8,7 +8,7 @@ use redis::{Cmd, Value, cmd};
 use super::address::Address;
 use super::complaint::ErrorReply;
 use super::connection::Connection;
-use super::dial::{DialStep, Refusal, Settings};
+use super::dial::{DialError, DialStep, Settings};
 use super::profile::ServerInfo;
 use super::reply::Reply;
 use super::script;
@@ -49,7 +49,7 @@ pub(super) async fn shake_hands(
     address: &Address,
     settings: &Settings,
     waiter: OwnerToken,
-) -> Result<ServerInfo, Refusal> {
+) -> Result<ServerInfo, DialError> {
     let steps = steps(address, settings);
     for (_, command) in &steps {
         connection.queue(&command.get_packed_command());
@@ -69,11 +69,11 @@ pub(super) async fn shake_hands(
         match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
-                return Err(Refusal::Down(complaint.words()));
+                return Err(DialError::Down(complaint.words()));
             }
             (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
-                return Err(Refusal::Barred(ExclusionReason::AuthFailed(words.into())));
+                return Err(DialError::Barred(ExclusionReason::AuthFailed(words.into())));
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::Courtesy, _) => {}
@@ -91,7 +91,8 @@ pub(super) async fn shake_hands(
                     return Err(refusal);
                 }
                 // What may pass says nothing, where something else does not.
-                if matches!((&later, &refusal), (None, _) | (Some(Refusal::Down(_)), Refusal::Barred(_))) {
+                if matches!((&later, &refusal), (None, _) | (Some(DialError::Down(_)), DialError::Barred(_)))
+                {
                     later = Some(refusal);
                 }
             }
@@ -109,8 +110,8 @@ pub(super) async fn shake_hands(
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
     (profile.look, profile.fences) = (first_look, first_fences);
     match profile.bar() {
-        Some(bar) => return Err(Refusal::Barred(bar)),
-        None if profile.is_loading() => return Err(Refusal::Down("it is still loading its data".into())),
+        Some(bar) => return Err(DialError::Barred(bar)),
+        None if profile.is_loading() => return Err(DialError::Down("it is still loading its data".into())),
         None => {}
     }
     if let Some(refusal) = later {
@@ -125,12 +126,12 @@ pub(super) async fn shake_hands(
 }
 
 /// What an error reply to this step means.
-fn refusal(step: Step, complaint: &ErrorReply) -> Refusal {
+fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
-        Refusal::Barred(ExclusionReason::Unsupported(why))
+        DialError::Barred(ExclusionReason::Unsupported(why))
     } else if complaint.is_login() || step == Step::Login {
-        Refusal::Barred(ExclusionReason::AuthFailed(words))
+        DialError::Barred(ExclusionReason::AuthFailed(words))
     } else if complaint.is_no_permission() {
         let right = match step {
             Step::Info => NEEDS_INFO,
@@ -138,11 +139,11 @@ fn refusal(step: Step, complaint: &ErrorReply) -> Refusal {
             Step::Look => NEEDS_LOOK,
             _ => "grant the user +select",
         };
-        Refusal::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
+        DialError::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
     } else if step == Step::Database {
-        Refusal::Barred(ExclusionReason::Unsupported(words))
+        DialError::Barred(ExclusionReason::Unsupported(words))
     } else {
-        Refusal::Down(words)
+        DialError::Down(words)
     }
 }
 
@@ -152,7 +153,7 @@ async fn try_line(
     connection: &mut Connection,
     profile: &mut ServerInfo,
     waiter: OwnerToken,
-) -> Result<Result<(), Refusal>, Failure> {
+) -> Result<Result<(), DialError>, Failure> {
     for text in script::QUEUE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
@@ -170,7 +171,7 @@ async fn try_line(
     for place in 0.. {
         match next_reply(connection).await? {
             Reply::Error(complaint) if is_passing(&complaint) => {
-                return Ok(Err(Refusal::Down(complaint.words())));
+                return Ok(Err(DialError::Down(complaint.words())));
             }
             // The end, which a user without our own keys may not run, but is known to.
             Reply::Error(complaint) if place >= certain && complaint.is_about_a_key() => break,
@@ -259,7 +260,7 @@ async fn next_reply(connection: &mut Connection) -> Result<Reply, Failure> {
 
 impl Failure {
     /// What it means before the connection is ready. It `may_want_tls` as long as it has not answered.
-    fn refusal(self, may_want_tls: bool) -> Refusal {
+    fn refusal(self, may_want_tls: bool) -> DialError {
         let error = match self {
             Self::Garbage => return not_redis(may_want_tls),
             Self::Broken(error) => error,
@@ -267,11 +268,11 @@ impl Failure {
         // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
         #[cfg(feature = "tls-rustls")]
         if let Some(bar) = super::tls::bar(&error) {
-            return Refusal::Barred(bar);
+            return DialError::Barred(bar);
         }
         let hint =
             if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };
-        Refusal::Unreachable(DialStep::Login, format!("{error}{hint}").into())
+        DialError::Unreachable(DialStep::Login, format!("{error}{hint}").into())
     }
 }
 
@@ -290,9 +291,9 @@ const NEEDS_LOOK: &str = "grant the user +eval, +evalsha, +info, +time, +get and
 const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:line:*`";
 
-fn not_redis(may_want_tls: bool) -> Refusal {
+fn not_redis(may_want_tls: bool) -> DialError {
     let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
-    Refusal::Barred(ExclusionReason::Unsupported(
+    DialError::Barred(ExclusionReason::Unsupported(
         format!("it does not speak the Redis protocol{hint}").into(),
     ))
 }

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::dial::{DialStep, NO_TLS, Refusal};
+use super::dial::{DialError, DialStep, NO_TLS};
 use quorlock_proto::vote::ExclusionReason;
 
 /// The files a user names.
@@ -70,9 +70,13 @@ impl Tls {
     }
 
     /// Speaks TLS over a connection to this host.
-    pub(super) async fn wrap(&self, stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Refusal> {
+    pub(super) async fn wrap(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Refusal::Barred(ExclusionReason::Unsupported("its host name fits no certificate".into()))
+            DialError::Barred(ExclusionReason::Unsupported("its host name fits no certificate".into()))
         })?;
         self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
     }
@@ -145,15 +149,15 @@ fn shown(file: &Path) -> String {
     }
 }
 
-fn refusal(error: &io::Error) -> Refusal {
+fn refusal(error: &io::Error) -> DialError {
     let failed = || {
         let step = DialStep::Tls;
         // An alert is TLS.
         let cause = error.get_ref().and_then(|it| it.downcast_ref::<Error>());
         let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
-        Refusal::Unreachable(step, format!("{step}: {error}{hint}").into())
+        DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
-    bar(error).map_or_else(failed, Refusal::Barred)
+    bar(error).map_or_else(failed, DialError::Barred)
 }
 
 /// A certificate that does not fit will not fit in a second either; everything else may pass.

@@ -6,7 +6,7 @@ use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
-use crate::node::{Refusal, Reply, ServerInfo, clock as clock_of, fences, look, redials_for, vote};
+use crate::node::{DialError, Reply, ServerInfo, clock as clock_of, fences, look, redials_for, vote};
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
@@ -22,14 +22,14 @@ impl Driver {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(Refusal::Down(why)) => {
+            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(DialError::Down(why)) => {
                 self.disconnect(node, why, now)
             }
-            LinkEvent::DialFailed(Refusal::Unreachable(step, why)) => {
+            LinkEvent::DialFailed(DialError::Unreachable(step, why)) => {
                 self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            LinkEvent::DialFailed(Refusal::Barred(bar)) => self.bar(node, bar, now),
+            LinkEvent::DialFailed(DialError::Barred(bar)) => self.bar(node, bar, now),
             LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
