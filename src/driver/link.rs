@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::{NodeState, NodeStatus, Probation};
 use crate::host::entropy;
-use crate::node::{Address, Connection, DialError, Fences, Ready, ServerInfo, Settings, dial};
+use crate::node::{Address, Connection, DialError, DialedNode, Fences, ServerInfo, Settings, dial};
 use quorlock_proto::backoff;
 use quorlock_proto::fairness;
 use quorlock_proto::membership::VotingStatus;
@@ -38,7 +38,7 @@ pub(super) struct Link {
 
 enum State {
     Up(Box<Connection>),
-    Dialing(AbortOnDropHandle<Result<Ready, DialError>>),
+    Dialing(AbortOnDropHandle<Result<DialedNode, DialError>>),
     /// Not dialed again before this, by the boot clock.
     BackingOff(u64),
 }

@@ -30,7 +30,7 @@ pub(crate) struct Settings {
 }
 
 /// A server that is ready for questions.
-pub(crate) struct Ready {
+pub(crate) struct DialedNode {
     pub(crate) connection: Connection,
     pub(crate) profile: ServerInfo,
 }
@@ -83,13 +83,13 @@ pub(crate) async fn dial(
     address: &Address,
     settings: &Settings,
     waiter: OwnerToken,
-) -> Result<Ready, DialError> {
+) -> Result<DialedNode, DialError> {
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
     let hands = shake_hands(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
-        Ok(profile) => Ok(Ready { connection, profile }),
+        Ok(profile) => Ok(DialedNode { connection, profile }),
         Err(DialError::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
             Err(DialError::Barred(ExclusionReason::Unsupported(
                 "it answers HTTP, not Redis: is the port right?".into(),

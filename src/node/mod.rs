@@ -24,7 +24,7 @@ mod words;
 pub(crate) use address::{Address, Login};
 pub(crate) use connection::Connection;
 pub use dial::DialStep;
-pub(crate) use dial::{DialError, Ready, Settings, dial};
+pub(crate) use dial::{DialError, DialedNode, Settings, dial};
 pub use fences::Fences;
 pub(crate) use profile::ServerInfo;
 pub(crate) use reply::Reply;
