@@ -118,7 +118,7 @@ async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Str
             within(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
         Place::Tcp { host, port, tls } => {
-            let addresses = within(DialStep::Lookup, end, look_up(host, *port)).await?;
+            let addresses = within(DialStep::Lookup, end, resolve(host, *port)).await?;
             let stream = within(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
             if !*tls {
                 return Ok(Stream::Tcp(stream));
@@ -128,7 +128,7 @@ async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Str
     }
 }
 
-async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, DialError> {
     let step = DialStep::Lookup;
     let failed = |words: &str| DialError::Unreachable(step, format!("{step}: {words}").into());
     let found: Vec<_> =
