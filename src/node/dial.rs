@@ -114,7 +114,8 @@ async fn within<T>(
 async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
     match &address.place {
         Place::Unix(path) => {
-            let stream = async { UnixStream::connect(path).await.map_err(|error| refused(words_of(&error))) };
+            let stream =
+                async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
             within(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
         Place::Tcp { host, port, tls } => {
@@ -145,9 +146,9 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
         let failure = match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => match tune(&stream) {
                 Ok(()) => return Ok(stream),
-                Err(error) => words_of(&error),
+                Err(error) => message_of(&error),
             },
-            Ok(Err(error)) => words_of(&error),
+            Ok(Err(error)) => message_of(&error),
             Err(_) => format!("{}: no answer within {share:?}", DialStep::Connection),
         };
         if !failures.contains(&failure) {
@@ -161,7 +162,7 @@ fn refused(words: String) -> DialError {
     DialError::Unreachable(DialStep::Connection, words.into())
 }
 
-fn words_of(error: &io::Error) -> String {
+fn message_of(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         _ => error.to_string(),
