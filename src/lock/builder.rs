@@ -20,7 +20,7 @@ use super::error::{ConnectError, InvalidInput};
 use super::queue::LocalQueue;
 #[cfg(feature = "tls-rustls")]
 use crate::driver::{Address, Tls, TlsFiles};
-use crate::driver::{CommandSender, Driver, Login, NodeStatusList, Options, Settings, process};
+use crate::driver::{CommandSender, Credentials, Driver, NodeStatusList, Options, Settings, process};
 use crate::observe::{Event, Events, Observer};
 use quorlock_proto::marker::{LockClusterConfig, default_retention};
 use quorlock_proto::membership::Membership;
@@ -30,7 +30,7 @@ use quorlock_proto::membership::Membership;
 #[must_use = "a client is made by `connect` or `lazy`"]
 pub struct RedlockBuilder {
     nodes: Vec<String>,
-    login: Login,
+    login: Credentials,
     #[cfg(feature = "tls-rustls")]
     tls: TlsFiles,
     key_prefix: String,
@@ -60,7 +60,7 @@ impl RedlockBuilder {
     pub(super) fn new() -> Self {
         Self {
             nodes: Vec::new(),
-            login: Login::default(),
+            login: Credentials::default(),
             #[cfg(feature = "tls-rustls")]
             tls: TlsFiles::default(),
             key_prefix: String::new(),

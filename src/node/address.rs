@@ -10,7 +10,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion}
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(super) place: Place,
-    pub(super) login: Login,
+    pub(super) login: Credentials,
     pub(super) database: i64,
     /// Whether the URL asks for the third version of the protocol.
     pub(super) resp3: bool,
@@ -25,12 +25,12 @@ pub(super) enum Place {
 
 /// A user and a password, either of which may be left to the server's default.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Login {
+pub(crate) struct Credentials {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
 }
 
-impl Login {
+impl Credentials {
     /// What nobody may see of it: the password, or what was given as the user alone, for that may be one.
     pub(super) fn secret(&self) -> Option<&str> {
         self.password.as_deref().filter(|password| !password.is_empty()).or(self.user.as_deref())
@@ -59,7 +59,7 @@ impl Address {
     }
 
     /// Reads a URL; `login` stands in for what it leaves out.
-    pub(crate) fn parse(url: &str, login: &Login) -> Result<Self, BadAddress> {
+    pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, BadAddress> {
         let bad = |why: &str| BadAddress { shown: scheme_of(url), why: format!("{why}{}", hint(url)) };
         if !(url.contains("://") || url.starts_with("unix:")) {
             return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
@@ -111,7 +111,7 @@ impl Address {
         let own = |text: Option<&str>| text.map(str::to_owned);
         // A password in the URL goes with the user of the URL, never with another.
         let login = if redis.password().is_some() || redis.username().is_some() {
-            Login {
+            Credentials {
                 user: own(redis.username()),
                 password: own(redis.password()).or_else(|| login.password.clone()),
             }
@@ -161,7 +161,7 @@ impl fmt::Debug for Address {
     }
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Login(…)")
     }
@@ -214,7 +214,7 @@ mod tests {
 
     #[track_caller]
     fn check(url: &str, shown: &str) -> Address {
-        let address = Address::parse(url, &Login::default()).expect("a good URL");
+        let address = Address::parse(url, &Credentials::default()).expect("a good URL");
         assert_eq!(address.to_string(), shown);
         assert_eq!(format!("{address:?}"), shown);
         address
@@ -229,15 +229,15 @@ mod tests {
         check("unix:///run/redis.sock?db=3", "/run/redis.sock/3");
         assert!(check("redis://h?protocol=resp3", "h:6379").resp3);
         let named = check("redis://ann:s%40crets@h", "h:6379");
-        assert_eq!(named.login, Login { user: Some("ann".into()), password: Some("s@crets".into()) });
+        assert_eq!(named.login, Credentials { user: Some("ann".into()), password: Some("s@crets".into()) });
     }
 
     #[test]
     fn a_login_of_the_client_stands_in_where_the_url_has_none() {
-        let login = Login { user: Some("ann".into()), password: Some("secret".into()) };
+        let login = Credentials { user: Some("ann".into()), password: Some("secret".into()) };
         let parse = |url| Address::parse(url, &login).expect("a good URL").login;
         assert_eq!(parse("redis://h"), login);
-        assert_eq!(parse("redis://:other@h"), Login { user: None, password: Some("other".into()) });
+        assert_eq!(parse("redis://:other@h"), Credentials { user: None, password: Some("other".into()) });
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
             ("unix:", " unix:…"),
             ("unix:/run/a?secret=1", " unix:…"),
         ] {
-            let error = Address::parse(url, &Login::default()).expect_err(url).to_string();
+            let error = Address::parse(url, &Credentials::default()).expect_err(url).to_string();
             assert!(error.starts_with(&format!("the URL{shown} cannot be used: ")), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
@@ -285,7 +285,7 @@ mod tests {
             "redis://localhost$secret",
             "redis://s\u{e9}secret:1",
         ] {
-            let error = Address::parse(url, &Login::default()).expect_err(url).to_string();
+            let error = Address::parse(url, &Credentials::default()).expect_err(url).to_string();
             assert!(!error.contains("secret") && error.contains("is written"), "{url}: {error}");
         }
         check("redis://cache_1.a-b.local:7001", "cache_1.a-b.local:7001");
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_password_that_must_be_written_otherwise_is_told_how() {
-        let parse = |url: &str| Address::parse(url, &Login::default());
+        let parse = |url: &str| Address::parse(url, &Credentials::default());
         // A list is cut at its commas, and so is a password.
         for url in [
             "redis://u:pa/ss@h",

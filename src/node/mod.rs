@@ -21,7 +21,7 @@ mod tls;
 mod vote;
 mod words;
 
-pub(crate) use address::{Address, Login};
+pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
 pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialedNode, Settings, dial};
