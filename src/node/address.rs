@@ -9,7 +9,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion}
 /// One node's URL, checked. Neither `Display` nor `Debug` shows user or password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
     pub(super) login: Credentials,
     pub(super) database: i64,
     /// Whether the URL asks for the third version of the protocol.
@@ -18,7 +18,7 @@ pub(crate) struct Address {
 
 /// Where a node listens.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Tcp { host: String, port: u16, tls: bool },
     Unix(PathBuf),
 }
@@ -50,12 +50,12 @@ impl Address {
     /// Whether it is reached over TLS.
     #[cfg(feature = "tls-rustls")]
     pub(crate) fn uses_tls(&self) -> bool {
-        matches!(self.place, Place::Tcp { tls: true, .. })
+        matches!(self.place, Endpoint::Tcp { tls: true, .. })
     }
 
     /// Whether it is reached over bare TCP, where a server may expect TLS.
     pub(super) fn is_bare(&self) -> bool {
-        matches!(self.place, Place::Tcp { tls: false, .. })
+        matches!(self.place, Endpoint::Tcp { tls: false, .. })
     }
 
     /// Reads a URL; `login` stands in for what it leaves out.
@@ -91,16 +91,16 @@ impl Address {
             ConnectionAddr::Tcp(_, 0) | ConnectionAddr::TcpTls { port: 0, .. } => {
                 return Err(bad("a port is a number from 1 to 65535"));
             }
-            ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port, tls: false },
+            ConnectionAddr::Tcp(host, port) => Endpoint::Tcp { host: host.clone(), port: *port, tls: false },
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 return Err(bad(
                     "`#insecure` would trust anybody: name the authority's certificates instead",
                 ));
             }
             ConnectionAddr::TcpTls { host, port, .. } => {
-                Place::Tcp { host: host.clone(), port: *port, tls: true }
+                Endpoint::Tcp { host: host.clone(), port: *port, tls: true }
             }
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
             _ => return Err(bad("a kind of address this crate does not know")),
         };
         place.check().map_err(bad)?;
@@ -123,7 +123,7 @@ impl Address {
     }
 }
 
-impl Place {
+impl Endpoint {
     /// Refuses what is hardly a host or a path, and may be the password: both are shown.
     fn check(&self) -> Result<(), &'static str> {
         let is_odd = match self {
@@ -147,9 +147,9 @@ impl Place {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}")?,
-            Place::Tcp { host, port, .. } => write!(f, "{host}:{port}")?,
-            Place::Unix(path) => write!(f, "{}", path.display())?,
+            Endpoint::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}")?,
+            Endpoint::Tcp { host, port, .. } => write!(f, "{host}:{port}")?,
+            Endpoint::Unix(path) => write!(f, "{}", path.display())?,
         }
         if self.database == 0 { Ok(()) } else { write!(f, "/{}", self.database) }
     }

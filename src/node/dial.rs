@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::address::{Address, Place};
+use super::address::{Address, Endpoint};
 use super::connection::Connection;
 use super::handshake::shake_hands;
 use super::profile::ServerInfo;
@@ -113,12 +113,12 @@ async fn within<T>(
 
 async fn connect(address: &Address, settings: &Settings, end: End) -> Result<Stream, DialError> {
     match &address.place {
-        Place::Unix(path) => {
+        Endpoint::Unix(path) => {
             let stream =
                 async { UnixStream::connect(path).await.map_err(|error| refused(message_of(&error))) };
             within(DialStep::Connection, end, stream).await.map(Stream::Unix)
         }
-        Place::Tcp { host, port, tls } => {
+        Endpoint::Tcp { host, port, tls } => {
             let addresses = within(DialStep::Lookup, end, resolve(host, *port)).await?;
             let stream = within(DialStep::Connection, end, connect_tcp(&addresses, end.span)).await?;
             if !*tls {
