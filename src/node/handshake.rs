@@ -22,7 +22,7 @@ use quorlock_proto::vote::ExclusionReason;
 enum Step {
     Login,
     /// For people who look at the server; nothing depends on it.
-    Courtesy,
+    SetName,
     /// The protocol's third version, in which a server may speak without being asked.
     Upgrade,
     Database,
@@ -76,7 +76,7 @@ pub(super) async fn shake_hands(
                 return Err(DialError::Barred(ExclusionReason::AuthFailed(words.into())));
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
-            (Step::Courtesy, _) => {}
+            (Step::SetName, _) => {}
             (Step::Script, Reply::Error(complaint))
                 if complaint.is_no_permission() || complaint.is_no_such_command() =>
             {
@@ -87,7 +87,7 @@ pub(super) async fn shake_hands(
             (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
             (step, Reply::Error(complaint)) => {
                 let refusal = refusal(*step, &complaint);
-                if matches!(step, Step::Login | Step::Courtesy | Step::Upgrade | Step::Info) {
+                if matches!(step, Step::Login | Step::SetName | Step::Upgrade | Step::Info) {
                     return Err(refusal);
                 }
                 // What may pass says nothing, where something else does not.
@@ -227,7 +227,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     }
     let mut set_name = cmd("CLIENT");
     set_name.arg("SETNAME").arg(&settings.client_name);
-    steps.push((Step::Courtesy, set_name));
+    steps.push((Step::SetName, set_name));
     if address.database != 0 {
         let mut select = cmd("SELECT");
         select.arg(address.database);
