@@ -136,7 +136,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
         let right = match step {
             Step::Info => NEEDS_INFO,
             Step::Run | Step::Hash => "grant the user +eval and +evalsha",
-            Step::Look => NEEDS_LOOK,
+            Step::Look => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
         DialError::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
@@ -286,7 +286,7 @@ fn text_of(reply: &Reply) -> Option<String> {
 
 const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that a server was restarted, demoted or \
                           replaced, and so may have forgotten locks";
-const NEEDS_LOOK: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
+const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
                           do without fencing and probation (option `plain`)";
 const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:line:*`";
