@@ -184,7 +184,7 @@ async fn try_line(
                 }
                 let lacks_rights = complaint.is_no_permission();
                 profile.no_lines.get_or_insert_with(|| {
-                    if lacks_rights { format!("{words} ({NEEDS_LINES})") } else { words.to_string() }
+                    if lacks_rights { format!("{words} ({NEEDS_QUEUE})") } else { words.to_string() }
                 });
             }
             reply if text_of(&reply).as_deref() == Some("end") => break,
@@ -288,7 +288,7 @@ const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that 
                           replaced, and so may have forgotten locks";
 const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
                           do without fencing and probation (option `plain`)";
-const NEEDS_LINES: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
+const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
                            +time, and the keys and the channels `quorlock:line:*`";
 
 fn not_redis(may_want_tls: bool) -> DialError {
