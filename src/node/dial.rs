@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
-use super::handshake::shake_hands;
+use super::handshake::handshake;
 use super::profile::ServerInfo;
 use super::stream::{Stream, tune};
 use quorlock_proto::request::OwnerToken;
@@ -87,7 +87,7 @@ pub(crate) async fn dial(
     let span = settings.connect_timeout;
     let end = End { at: Instant::now() + span, span };
     let mut connection = Connection::new(connect(address, settings, end).await?, address.login.secret());
-    let hands = shake_hands(&mut connection, address, settings, waiter);
+    let hands = handshake(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(DialedNode { connection, profile }),
         Err(DialError::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {

@@ -44,7 +44,7 @@ enum Failure {
 }
 
 /// Introduces us, and learns whom we speak to.
-pub(super) async fn shake_hands(
+pub(super) async fn handshake(
     connection: &mut Connection,
     address: &Address,
     settings: &Settings,
