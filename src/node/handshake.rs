@@ -118,7 +118,9 @@ pub(super) async fn handshake(
         return Err(refusal);
     }
     if is_upgraded {
-        try_line(connection, &mut profile, waiter).await.map_err(|failure| failure.refusal(false))??;
+        probe_wait_queue(connection, &mut profile, waiter)
+            .await
+            .map_err(|failure| failure.refusal(false))??;
     } else {
         profile.no_lines = Some("it does not speak the protocol's third version".to_owned());
     }
@@ -149,7 +151,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
 
 /// Finds out whether the node can keep lines for us; if not, why. Whoever may not be called asks again and again, as
 /// anybody does who waits for a lock of others. It is the first time that the node is asked to write.
-async fn try_line(
+async fn probe_wait_queue(
     connection: &mut Connection,
     profile: &mut ServerInfo,
     waiter: OwnerToken,
