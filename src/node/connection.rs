@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Call;
-use super::reply::{self, Desync, Reply};
+use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
 
 /// A connection that is ready for questions.
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     /// The next whole reply that was read; `NoQueue` until more bytes come.
-    pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, Desync> {
+    pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
             let bytes = &self.inbox[self.head..self.tail];
             if bytes.is_empty() {
@@ -137,7 +137,7 @@ impl Connection {
             if bytes.first() == Some(&b'|') {
                 // An attribute is framed with the reply behind it, which would get lost with it. Nothing we ask for
                 // has one.
-                return Err(Desync);
+                return Err(ProtocolError);
             }
             let is_push = bytes.first() == Some(&b'>');
             let Some((reply, length)) = reply::parse_hiding(bytes, self.secret.as_deref())? else {

@@ -42,11 +42,11 @@ impl fmt::Debug for Reply {
 /// The bytes are not the protocol, so nothing after them can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server sent bytes that are no reply")]
-pub(crate) struct Desync;
+pub(crate) struct ProtocolError;
 
 /// The first reply in `bytes` and its length, where there is no login.
 #[cfg(test)]
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Desync> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, ProtocolError> {
     parse_hiding(bytes, None)
 }
 
@@ -58,24 +58,27 @@ pub fn reply_length(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The first reply in `bytes` and its length; `NoQueue` while it is not whole. No error in it shows this secret.
-pub(super) fn parse_hiding(bytes: &[u8], secret: Option<&str>) -> Result<Option<(Reply, usize)>, Desync> {
+pub(super) fn parse_hiding(
+    bytes: &[u8],
+    secret: Option<&str>,
+) -> Result<Option<(Reply, usize)>, ProtocolError> {
     if let Some(usual) = usual(bytes) {
         return Ok(Some(usual));
     }
     let Some(length) = frame(bytes)? else {
-        return if bytes.len() > MAX_REPLY { Err(Desync) } else { Ok(None) };
+        return if bytes.len() > MAX_REPLY { Err(ProtocolError) } else { Ok(None) };
     };
     let whole = &bytes[..length];
     let reply = match whole {
         b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" => Reply::Nil,
-        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(Desync)?),
+        [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
         // Three numbers again, for the rare one that is longer than those.
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
             ballot(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?
         }
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::hiding(text, secret)),
         [b'!', rest @ ..] => {
-            let text = rest.iter().position(|byte| *byte == b'\n').ok_or(Desync)? + 1;
+            let text = rest.iter().position(|byte| *byte == b'\n').ok_or(ProtocolError)? + 1;
             Reply::Error(ErrorReply::hiding(&rest[text..rest.len() - 2], secret))
         }
         _ => other(whole)?,
@@ -121,8 +124,8 @@ fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     }
 }
 
-fn other(whole: &[u8]) -> Result<Reply, Desync> {
-    redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| Desync)
+fn other(whole: &[u8]) -> Result<Reply, ProtocolError> {
+    redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| ProtocolError)
 }
 
 /// Three numbers on a line each, `:` before all but the first; `NoQueue` for anything else.
@@ -136,14 +139,14 @@ fn ballot(lines: &[u8]) -> Option<[i64; 3]> {
 
 /// The length of the first whole frame; `NoQueue` while it is not whole. Counts instead of recursing, so no nesting
 /// can exhaust the stack.
-pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, Desync> {
+pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     let mut at = 0;
     let mut frames_left = 1_usize;
     while frames_left > 0 {
         let Some(kind) = bytes.get(at) else { return Ok(None) };
         if !b"+-:_#,($=!*~>%|".contains(kind) {
             // Said at once: another protocol may never send the end of a line.
-            return Err(Desync);
+            return Err(ProtocolError);
         }
         let Some(line) = line(&bytes[at + 1..])? else { return Ok(None) };
         at += 1 + line.len() + 2;
@@ -154,13 +157,13 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, Desync> {
                 let length = count(line)?;
                 if length.is_none() && *kind != b'$' {
                     // Only a string can be "no value"; an error of length -1 would be cut out of nothing.
-                    return Err(Desync);
+                    return Err(ProtocolError);
                 }
                 if let Some(length) = length {
-                    at = at.checked_add(length + 2).ok_or(Desync)?;
+                    at = at.checked_add(length + 2).ok_or(ProtocolError)?;
                     match bytes.get(at - 2..at) {
                         Some(b"\r\n") => {}
-                        Some(_) => return Err(Desync),
+                        Some(_) => return Err(ProtocolError),
                         None => return Ok(None),
                     }
                 }
@@ -169,18 +172,18 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, Desync> {
             b'%' => frames_left += 2 * count(line)?.unwrap_or(0),
             // An attribute stands before the reply it belongs to.
             b'|' => frames_left += 2 * count(line)?.unwrap_or(0) + 1,
-            _ => return Err(Desync),
+            _ => return Err(ProtocolError),
         }
     }
     Ok(Some(at))
 }
 
 /// Up to the end of the line; `NoQueue` while there is none.
-fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Desync> {
+fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     match bytes.iter().position(|byte| *byte == b'\r') {
         Some(end) => match bytes.get(end + 1) {
             Some(b'\n') => Ok(Some(&bytes[..end])),
-            Some(_) => Err(Desync),
+            Some(_) => Err(ProtocolError),
             None => Ok(None),
         },
         None => Ok(None),
@@ -188,14 +191,14 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Desync> {
 }
 
 /// A length: `NoQueue` for −1, which means "no value".
-fn count(line: &[u8]) -> Result<Option<usize>, Desync> {
+fn count(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
     match number(line) {
         Some(-1) => Ok(None),
         Some(count) => match usize::try_from(count) {
             Ok(count) if count <= MAX_REPLY => Ok(Some(count)),
-            _ => Err(Desync),
+            _ => Err(ProtocolError),
         },
-        None => Err(Desync),
+        None => Err(ProtocolError),
     }
 }
 
@@ -319,7 +322,7 @@ mod tests {
             "+a\rb",
             "*1048577\r\n",
         ] {
-            assert_eq!(frame(bytes.as_bytes()), Err(Desync), "{bytes:?}");
+            assert_eq!(frame(bytes.as_bytes()), Err(ProtocolError), "{bytes:?}");
         }
         // A million lists in one another cost no stack.
         let deep = b"*1\r\n".repeat(200_000);
