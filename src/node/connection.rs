@@ -130,7 +130,7 @@ impl Connection {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if let Some((reply, length)) = reply::usual(bytes) {
+            if let Some((reply, length)) = reply::parse_fast(bytes) {
                 self.head += length;
                 return Ok(Some(reply));
             }

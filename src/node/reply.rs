@@ -62,7 +62,7 @@ pub(super) fn parse_hiding(
     bytes: &[u8],
     secret: Option<&str>,
 ) -> Result<Option<(Reply, usize)>, ProtocolError> {
-    if let Some(usual) = usual(bytes) {
+    if let Some(usual) = parse_fast(bytes) {
         return Ok(Some(usual));
     }
     let Some(length) = frame(bytes)? else {
@@ -88,7 +88,7 @@ pub(super) fn parse_hiding(
 
 /// What nodes answer nearly always, in one pass over its bytes. `NoQueue` where a closer look is needed: it may be
 /// anything, also one of these that is not whole.
-pub(super) fn usual(bytes: &[u8]) -> Option<(Reply, usize)> {
+pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
     match bytes {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some((Reply::Ok, 5)),
         [b':', ..] => {
