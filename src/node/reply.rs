@@ -113,7 +113,7 @@ fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
         _ => return None,
     };
     let (mut number, mut length) = (0, 0);
-    for digit in digits.iter().take(MOST_DIGITS).map(|byte| byte.wrapping_sub(b'0')).take_while(|it| *it < 10)
+    for digit in digits.iter().take(MAX_DIGITS).map(|byte| byte.wrapping_sub(b'0')).take_while(|it| *it < 10)
     {
         number = number * 10 + i64::from(digit);
         length += 1;
@@ -207,7 +207,7 @@ fn number(digits: &[u8]) -> Option<i64> {
 }
 
 /// So many digits fit any number of 64 bits.
-const MOST_DIGITS: usize = 18;
+const MAX_DIGITS: usize = 18;
 /// No answer to a question of ours comes near this.
 const MAX_REPLY: usize = 1 << 20;
 
