@@ -185,7 +185,7 @@ impl Real {
             Reply::Nil => Value::Nil,
             Reply::Int(number) => Value::Int(number),
             Reply::Other(value) => value,
-            odd @ (Reply::Ballot(_) | Reply::Error(_)) => panic!("{odd:?}"),
+            odd @ (Reply::ScriptResult(_) | Reply::Error(_)) => panic!("{odd:?}"),
         }
     }
 }

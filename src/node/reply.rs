@@ -19,7 +19,7 @@ pub(crate) enum Reply {
     /// A number.
     Int(i64),
     /// Three numbers: a ballot's verdict, what goes with it, and the node's clock in microseconds.
-    Ballot([i64; 3]),
+    ScriptResult([i64; 3]),
     /// An error.
     Error(ErrorReply),
     /// Everything else.
@@ -32,7 +32,7 @@ impl fmt::Debug for Reply {
             Self::Ok => f.write_str("Ok"),
             Self::Nil => f.write_str("Nil"),
             Self::Int(number) => write!(f, "Int({number})"),
-            Self::Ballot(numbers) => write!(f, "Ballot({numbers:?})"),
+            Self::ScriptResult(numbers) => write!(f, "Ballot({numbers:?})"),
             Self::Error(complaint) => write!(f, "Error({complaint:?})"),
             Self::Other(_) => f.write_str("Other(…)"),
         }
@@ -74,7 +74,7 @@ pub(super) fn parse_hiding(
         [b':', digits @ .., b'\r', b'\n'] => Reply::Int(number(digits).ok_or(ProtocolError)?),
         // Three numbers again, for the rare one that is longer than those.
         [b'*', b'3', b'\r', b'\n', b':', numbers @ .., b'\r', b'\n'] => {
-            script_result(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::Ballot(numbers)))?
+            script_result(numbers).map_or_else(|| other(whole), |numbers| Ok(Reply::ScriptResult(numbers)))?
         }
         [b'-', text @ .., b'\r', b'\n'] => Reply::Error(ErrorReply::hiding(text, secret)),
         [b'!', rest @ ..] => {
@@ -99,7 +99,7 @@ pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
             let (verdict, rest) = short_number(rest)?;
             let (value, rest) = short_number(rest)?;
             let (micros, rest) = short_number(rest)?;
-            Some((Reply::Ballot([verdict, value, micros]), bytes.len() - rest.len()))
+            Some((Reply::ScriptResult([verdict, value, micros]), bytes.len() - rest.len()))
         }
         _ => None,
     }
@@ -249,7 +249,7 @@ mod tests {
                 (Reply::Ok, Ok(theirs)) => prop_assert_eq!(theirs, Value::Okay),
                 (Reply::Nil, Ok(theirs)) => prop_assert_eq!(theirs, Value::Nil),
                 (Reply::Int(number), Ok(theirs)) => prop_assert_eq!(theirs, Value::Int(number)),
-                (Reply::Ballot(numbers), Ok(theirs)) => {
+                (Reply::ScriptResult(numbers), Ok(theirs)) => {
                     prop_assert_eq!(theirs, Value::Array(numbers.map(Value::Int).into()));
                 }
                 (Reply::Other(ours), Ok(theirs)) => prop_assert_eq!(ours, theirs),
@@ -278,7 +278,10 @@ mod tests {
     #[test]
     fn three_numbers_are_a_ballot_and_nothing_else_is() {
         let of = |text: &[u8]| parse(text).expect("well-formed").expect("whole").0;
-        assert_eq!(of(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"), Reply::Ballot([1, -2, (1 << 53) - 1]));
+        assert_eq!(
+            of(b"*3\r\n:1\r\n:-2\r\n:9007199254740991\r\n"),
+            Reply::ScriptResult([1, -2, (1 << 53) - 1])
+        );
         for other in [
             &b"*3\r\n:1\r\n:2\r\n$1\r\n3\r\n"[..],
             b"*3\r\n:1\r\n$3\r\n:\r\n\r\n:3\r\n",

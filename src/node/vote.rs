@@ -54,7 +54,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::NotHeld,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
-        (_, Reply::Ballot([verdict, value, _])) => ballot(phase, *verdict, *value),
+        (_, Reply::ScriptResult([verdict, value, _])) => ballot(phase, *verdict, *value),
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
@@ -78,7 +78,7 @@ fn refusal(complaint: &ErrorReply) -> Vote {
 /// The node's clock, in microseconds, where the reply tells it.
 pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
     match reply {
-        Reply::Ballot([_, _, micros]) if *micros > 0 => Some(*micros as u64),
+        Reply::ScriptResult([_, _, micros]) if *micros > 0 => Some(*micros as u64),
         _ => None,
     }
 }
@@ -125,7 +125,7 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
 pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     match reply {
         Reply::Error(complaint) => STALE.iter().any(|code| complaint.is(code)).then(|| complaint.words()),
-        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::Ballot(_) | Reply::Other(_) => None,
+        Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::ScriptResult(_) | Reply::Other(_) => None,
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
         replies.push(Reply::Other(Value::Array(vec![])));
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
-        replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::Ballot));
+        replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::ScriptResult));
         for phase in PHASES.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
@@ -260,11 +260,11 @@ mod tests {
         }
         assert_eq!(vote(RequestKind::Acquire, &Reply::Int(1)), Vote::Unknown(ReplyFailure::UnexpectedReply));
         assert_eq!(
-            vote(RequestKind::Acquire, &Reply::Ballot([1, 0, 1])),
+            vote(RequestKind::Acquire, &Reply::ScriptResult([1, 0, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
         assert_eq!(
-            vote(RequestKind::Release, &Reply::Ballot([1, 1, 1])),
+            vote(RequestKind::Release, &Reply::ScriptResult([1, 1, 1])),
             Vote::Unknown(ReplyFailure::UnexpectedReply)
         );
         assert_eq!(vote(RequestKind::Renew, &Reply::Ok), Vote::Unknown(ReplyFailure::UnexpectedReply));
