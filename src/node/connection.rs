@@ -76,7 +76,7 @@ impl Connection {
 
     /// Whether so much waits that it is better written before more is packed.
     pub(crate) fn has_much_to_write(&self) -> bool {
-        self.outbox.len() - self.written >= MUCH
+        self.outbox.len() - self.written >= LARGE_BUFFER
     }
 
     /// Writes what waits: in one call as much as the socket takes, the rest when it takes more.
@@ -180,7 +180,7 @@ impl Connection {
 }
 
 /// The questions of more than a hundred locks.
-const MUCH: usize = 1 << 14;
+const LARGE_BUFFER: usize = 1 << 14;
 
 /// What a connection keeps for the bytes of each way: the questions of some hundred locks.
 const ROOM_KEPT: usize = 1 << 15;
