@@ -95,7 +95,7 @@ impl Connection {
         self.outbox.clear();
         self.written = 0;
         // A burst, such as thousands of renewals at once, leaves no room behind that may never be filled again.
-        self.outbox.shrink_to(ROOM_KEPT);
+        self.outbox.shrink_to(RETAINED_CAPACITY);
         if self.needs_flush {
             // Only TLS keeps anything back.
             std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -164,8 +164,8 @@ impl Connection {
     fn make_room(&mut self) {
         if self.head == self.tail {
             (self.head, self.tail) = (0, 0);
-            if self.inbox.len() > ROOM_KEPT {
-                self.inbox = vec![0; ROOM_KEPT].into_boxed_slice();
+            if self.inbox.len() > RETAINED_CAPACITY {
+                self.inbox = vec![0; RETAINED_CAPACITY].into_boxed_slice();
             }
         } else if self.tail == self.inbox.len() {
             self.inbox.copy_within(self.head..self.tail, 0);
@@ -183,4 +183,4 @@ impl Connection {
 const LARGE_BUFFER: usize = 1 << 14;
 
 /// What a connection keeps for the bytes of each way: the questions of some hundred locks.
-const ROOM_KEPT: usize = 1 << 15;
+const RETAINED_CAPACITY: usize = 1 << 15;
