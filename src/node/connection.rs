@@ -16,7 +16,7 @@ pub(crate) struct Connection {
     stream: Stream,
     /// What no error may show, though the server says it.
     secret: Option<Box<str>>,
-    sends_text: bool,
+    eval_only: bool,
     keeps_lines: bool,
     /// Calls that came in and were not taken yet.
     calls: VecDeque<Call>,
@@ -34,7 +34,7 @@ impl Connection {
         Self {
             stream,
             secret: secret.map(Into::into),
-            sends_text: false,
+            eval_only: false,
             keeps_lines: false,
             calls: VecDeque::new(),
             outbox: Vec::with_capacity(4096),
@@ -47,12 +47,12 @@ impl Connection {
     }
 
     /// Whether scripts must be sent in full, because this user may not load them.
-    pub(crate) fn sends_text(&self) -> bool {
-        self.sends_text
+    pub(crate) fn eval_only(&self) -> bool {
+        self.eval_only
     }
 
     pub(super) fn set_sends_text(&mut self) {
-        self.sends_text = true;
+        self.eval_only = true;
     }
 
     /// Whether the node can call us, and we others through it.

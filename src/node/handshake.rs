@@ -82,7 +82,7 @@ pub(super) async fn handshake(
             {
                 connection.set_sends_text();
             }
-            (Step::Hash, Reply::Error(_)) if connection.sends_text() => {}
+            (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
             (Step::Run | Step::Hash, Reply::Error(complaint)) if complaint.is_about_a_key() => {}
             (step, Reply::Error(complaint)) => {

@@ -9,7 +9,7 @@ use quorlock_proto::request::{Request, RequestKind};
 impl Driver {
     pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
-        let form = if as_text || connection.sends_text() { ScriptForm::Source } else { ScriptForm::Sha };
+        let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
         self.encoder.pack_look(write, form);
         connection.queue(self.encoder.bytes());
         self.unsent.insert(node);
@@ -24,7 +24,7 @@ impl Driver {
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
             let Some(connection) = self.links[node.index()].connection() else { continue };
-            let form = if as_text || connection.sends_text() { ScriptForm::Source } else { ScriptForm::Sha };
+            let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
             if !to_call.contains(node) {
                 // Where the line is not, there is nobody to call. All that follow are such.
                 ask.phase = RequestKind::Release;
