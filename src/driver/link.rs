@@ -78,7 +78,7 @@ impl Link {
 
     /// What the server is known by in the choice of the node with a line, if it can have one.
     pub(super) fn node_weight_seed(&self) -> Option<u64> {
-        matches!(&self.state, State::Up(connection) if connection.keeps_lines())
+        matches!(&self.state, State::Up(connection) if connection.supports_wait_queue())
             .then_some(self.node_weight_seed)
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Connection {
     /// What no error may show, though the server says it.
     secret: Option<Box<str>>,
     eval_only: bool,
-    keeps_lines: bool,
+    supports_wait_queue: bool,
     /// Calls that came in and were not taken yet.
     calls: VecDeque<Call>,
     outbox: Vec<u8>,
@@ -35,7 +35,7 @@ impl Connection {
             stream,
             secret: secret.map(Into::into),
             eval_only: false,
-            keeps_lines: false,
+            supports_wait_queue: false,
             calls: VecDeque::new(),
             outbox: Vec::with_capacity(4096),
             written: 0,
@@ -56,12 +56,12 @@ impl Connection {
     }
 
     /// Whether the node can call us, and we others through it.
-    pub(crate) fn keeps_lines(&self) -> bool {
-        self.keeps_lines
+    pub(crate) fn supports_wait_queue(&self) -> bool {
+        self.supports_wait_queue
     }
 
     pub(super) fn set_keeps_lines(&mut self) {
-        self.keeps_lines = true;
+        self.supports_wait_queue = true;
     }
 
     /// The next call that came in among the replies.
