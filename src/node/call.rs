@@ -7,7 +7,7 @@ use quorlock_proto::request::Key;
 
 /// We have waited longest for a key, and it was given up or found free.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct Notification {
     pub(crate) key: Key,
     /// Whether other processes want it too, as far as the line tells.
     pub(crate) has_others: bool,
@@ -15,7 +15,7 @@ pub(crate) struct Call {
     pub(crate) is_found: bool,
 }
 
-impl Call {
+impl Notification {
     /// The call in a message on our channel; none in anything else that a server says by itself.
     pub(super) fn of(reply: &Reply) -> Option<Self> {
         let Reply::Other(Value::Push { kind: PushKind::Message, data }) = reply else { return None };
@@ -35,11 +35,12 @@ mod tests {
         let of = |text: &str| {
             let (reply, length) = parse(text.as_bytes()).expect("well-formed").expect("whole");
             assert_eq!(length, text.len());
-            Call::of(&reply)
+            Notification::of(&reply)
         };
         let message =
             |text: &str| of(&format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n{text}\r\n", text.len()));
-        let call = |key, has_others, is_found| Some(Call { key: Key::new(key), has_others, is_found });
+        let call =
+            |key, has_others, is_found| Some(Notification { key: Key::new(key), has_others, is_found });
         assert_eq!(message("1 a key"), call("a key", true, false));
         assert_eq!(message("0 k"), call("k", false, false));
         assert_eq!(message("2 k"), call("k", true, true));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::call::Call;
+use super::call::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
 
@@ -19,7 +19,7 @@ pub(crate) struct Connection {
     eval_only: bool,
     supports_wait_queue: bool,
     /// Calls that came in and were not taken yet.
-    calls: VecDeque<Call>,
+    calls: VecDeque<Notification>,
     outbox: Vec<u8>,
     written: usize,
     needs_flush: bool,
@@ -65,7 +65,7 @@ impl Connection {
     }
 
     /// The next call that came in among the replies.
-    pub(crate) fn next_call(&mut self) -> Option<Call> {
+    pub(crate) fn next_call(&mut self) -> Option<Notification> {
         self.calls.pop_front()
     }
 
@@ -147,7 +147,7 @@ impl Connection {
             if !is_push {
                 return Ok(Some(reply));
             }
-            self.calls.extend(Call::of(&reply));
+            self.calls.extend(Notification::of(&reply));
         }
     }
 
