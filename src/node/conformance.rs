@@ -11,7 +11,7 @@ use redis::{Cmd, Value};
 
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
-use super::vote::{clock, look, vote};
+use super::vote::{clock, marker_reading, vote};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
@@ -210,7 +210,7 @@ impl Subject for Real {
 
     fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.packer.pack_look(write, form(as_text));
-        look(&self.connection.ask(self.packer.bytes()))
+        marker_reading(&self.connection.ask(self.packer.bytes()))
     }
 
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>) {

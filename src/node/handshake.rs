@@ -12,7 +12,7 @@ use super::dial::{DialError, DialStep, Settings};
 use super::profile::ServerInfo;
 use super::reply::Reply;
 use super::script;
-use super::vote::{fences, look};
+use super::vote::{fences, marker_reading};
 use crate::host::clock;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
@@ -101,7 +101,7 @@ pub(super) async fn handshake(
                 profile = Some(ServerInfo::read(&text, sent, clock::now()));
             }
             (Step::Look, reply) => {
-                first_look = Some(look(&reply).map_err(|_| not_redis(false))?);
+                first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
             (Step::Login | Step::Database | Step::Script | Step::Run | Step::Hash, _) => {}

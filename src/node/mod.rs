@@ -33,4 +33,4 @@ pub use reply::reply_length;
 pub(crate) use script::{RequestEncoder, ScriptForm, needs_marker};
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use vote::{clock, fences, look, redials_for, vote};
+pub(crate) use vote::{clock, fences, marker_reading, redials_for, vote};

@@ -84,7 +84,7 @@ pub(crate) const fn clock(reply: &Reply) -> Option<u64> {
 }
 
 /// What a node told of what it remembers; or the vote that it is worth, because it did not.
-pub(crate) fn look(reply: &Reply) -> Result<MarkerReading, Vote> {
+pub(crate) fn marker_reading(reply: &Reply) -> Result<MarkerReading, Vote> {
     match reply {
         Reply::Error(complaint) => Err(refusal(complaint)),
         Reply::Other(Value::Array(items)) => match &items[..] {

@@ -6,7 +6,9 @@ use super::super::command::QueueEvent;
 use super::super::link::LinkEvent;
 use super::super::status::NodeStatus;
 use super::Driver;
-use crate::node::{DialError, Reply, ServerInfo, clock as clock_of, fences, look, redials_for, vote};
+use crate::node::{
+    DialError, Reply, ServerInfo, clock as clock_of, fences, marker_reading, redials_for, vote,
+};
 use crate::observe::Event;
 use quorlock_proto::clock_monitor::ClockAnomaly;
 use quorlock_proto::membership::VotingStatus;
@@ -48,7 +50,7 @@ impl Driver {
             };
             let stale = redials_for(&reply).map(|words| format!("{ROLE_CHANGED}: {words}"));
             if phase == RequestKind::ReadMarker {
-                self.coordinator.on_marker_reading(node, look(&reply), now);
+                self.coordinator.on_marker_reading(node, marker_reading(&reply), now);
                 if let Some(fences) = fences(&reply) {
                     self.is_status_dirty |= link.status.fences != Some(fences);
                     if let Some(warning) = link.record_fences(fences) {
