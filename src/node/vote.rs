@@ -54,7 +54,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::NotHeld,
 
         (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
-        (_, Reply::ScriptResult([verdict, value, _])) => ballot(phase, *verdict, *value),
+        (_, Reply::ScriptResult([verdict, value, _])) => script_vote(phase, *verdict, *value),
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
 }
@@ -130,7 +130,7 @@ pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
 }
 
 /// The verdicts of `lua/{grant,hold,retake}.lua`.
-fn ballot(phase: RequestKind, verdict: i64, value: i64) -> Vote {
+fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {
         (RequestKind::Acquire, 1) if value > 0 => Vote::Fenced(value as u64),
