@@ -53,7 +53,7 @@ pub(crate) fn vote(phase: RequestKind, reply: &Reply) -> Vote {
         | (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, Reply::Int(4))
         | (RequestKind::ForceRelease | RequestKind::BreakOf(_), Reply::Int(0)) => Vote::NotHeld,
 
-        (RequestKind::Inspect, Reply::Other(Value::Array(items))) => sighting(items),
+        (RequestKind::Inspect, Reply::Other(Value::Array(items))) => key_state(items),
         (_, Reply::ScriptResult([verdict, value, _])) => script_vote(phase, *verdict, *value),
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }
@@ -170,7 +170,7 @@ fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     }
 }
 
-fn sighting(items: &[Value]) -> Vote {
+fn key_state(items: &[Value]) -> Vote {
     let remaining = |millis: i64| u64::try_from(millis).ok().map(Duration::from_millis);
     match items {
         [Value::Int(0), _, _] => Vote::Inspected(KeyState { holder: KeyOwner::Unheld, remaining: None }),
