@@ -124,7 +124,9 @@ pub(crate) fn fences(reply: &Reply) -> Option<Fences> {
 /// What the node says, if by that what the handshake learnt no longer holds, so that the node must be dialed anew.
 pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     match reply {
-        Reply::Error(complaint) => STALE.iter().any(|code| complaint.is(code)).then(|| complaint.words()),
+        Reply::Error(complaint) => {
+            REDIAL_CODES.iter().any(|code| complaint.is(code)).then(|| complaint.words())
+        }
         Reply::Ok | Reply::Nil | Reply::Int(_) | Reply::ScriptResult(_) | Reply::Other(_) => None,
     }
 }
@@ -186,7 +188,7 @@ fn key_state(items: &[Value]) -> Vote {
 }
 
 /// A role, a login or a topology that changed under us.
-const STALE: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED", "CLUSTERDOWN"];
+const REDIAL_CODES: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", "MOVED", "CLUSTERDOWN"];
 
 #[cfg(test)]
 mod tests {
