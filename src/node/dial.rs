@@ -13,7 +13,7 @@ use super::address::{Address, Endpoint};
 use super::connection::Connection;
 use super::handshake::handshake;
 use super::profile::ServerInfo;
-use super::stream::{Stream, tune};
+use super::stream::{Stream, configure_socket};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;
 
@@ -144,7 +144,7 @@ async fn connect_tcp(addresses: &[SocketAddr], span: Duration) -> Result<TcpStre
         // Each has its share of the time, so that one that swallows everything leaves some to the next.
         let share = span / addresses.len() as u32;
         let failure = match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => match tune(&stream) {
+            Ok(Ok(stream)) => match configure_socket(&stream) {
                 Ok(()) => return Ok(stream),
                 Err(error) => message_of(&error),
             },

@@ -18,7 +18,7 @@ pub(super) enum Stream {
 }
 
 /// Sets a fresh TCP connection up for short questions, and for an end without afterlife.
-pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn configure_socket(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
