@@ -27,7 +27,7 @@ impl Fences {
 
     /// What to say of so many, if they are too many.
     pub(crate) fn warning(&self) -> Option<String> {
-        let share = self.share().filter(|share| *share >= MUCH)?;
+        let share = self.share().filter(|share| *share >= WARNING_SHARE)?;
         let percent = (share * 100.0).round();
         Some(format!(
             "about {} fencing numbers take {percent} % of its maxmemory, and all locks stop when it is full: forget names \
@@ -42,7 +42,7 @@ impl Fences {
 /// 176 bytes each, with keys of 23, 39 and 75.
 const BYTES_BESIDE_KEY: u64 = 105;
 /// From which share of the memory on they are worth a word.
-const MUCH: f64 = 0.25;
+const WARNING_SHARE: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
