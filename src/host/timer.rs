@@ -119,7 +119,7 @@ fn ring_all() {
             alarms = lock();
         }
         // The pause stands still in suspend, and the clock does not: no pause is longer than a rest.
-        let rest = now.saturating_add(REST.as_nanos() as u64);
+        let rest = now.saturating_add(MAX_SLEEP.as_nanos() as u64);
         let next = alarms.waiting.keys().next().map_or(rest, |(rings_at, _)| rest.min(*rings_at));
         has_rested = alarms.waiting.is_empty();
         alarms.sleeps_until = next;
@@ -134,7 +134,7 @@ static ALARMS: Mutex<Alarms> =
 static CHANGED: Condvar = Condvar::new();
 
 /// How long the thread stays without a timer, and sleeps at most.
-const REST: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +173,7 @@ mod tests {
         let mut long = sleep(Duration::from_secs(3600));
         assert_eq!(block_on(timeout(Duration::from_millis(50), &mut long)), Err(Elapsed));
         let sleeps_until = lock().sleeps_until;
-        assert!(sleeps_until <= clock::boot_nanos() + REST.as_nanos() as u64, "{sleeps_until}");
+        assert!(sleeps_until <= clock::boot_nanos() + MAX_SLEEP.as_nanos() as u64, "{sleeps_until}");
         drop(long);
     }
 
