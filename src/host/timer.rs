@@ -63,7 +63,7 @@ impl Future for Alarm {
             // If the system refuses a thread, the future looks at the clock again and again.
             alarms.rung_in = thread::Builder::new()
                 .name("quorlock-timer".to_owned())
-                .spawn(ring_all)
+                .spawn(fire_due)
                 .ok()
                 .map(|_| process::id());
             if alarms.rung_in.is_none() {
@@ -105,7 +105,7 @@ fn lock() -> MutexGuard<'static, Alarms> {
     ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn ring_all() {
+fn fire_due() {
     let mut alarms = lock();
     let mut has_rested = false;
     while !(has_rested && alarms.waiting.is_empty()) {
