@@ -39,11 +39,11 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 pub(crate) struct Alarm {
     rings_at: u64,
     /// Its place among the others, once it was polled.
-    place: Option<Place>,
+    place: Option<AlarmKey>,
 }
 
 /// When it rings, by the boot clock, and a number of its own.
-type Place = (u64, u64);
+type AlarmKey = (u64, u64);
 
 impl Future for Alarm {
     type Output = ();
@@ -87,7 +87,7 @@ impl Drop for Alarm {
 }
 
 struct Alarms {
-    waiting: BTreeMap<Place, Waker>,
+    waiting: BTreeMap<AlarmKey, Waker>,
     count: u64,
     /// Until when the thread sleeps, if no earlier timer is set.
     sleeps_until: u64,
