@@ -14,12 +14,12 @@ mod fences;
 mod handshake;
 mod profile;
 mod reply;
+mod resp_encode;
 mod script;
 mod stream;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 mod vote;
-mod words;
 
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use super::words::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
+use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
