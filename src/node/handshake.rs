@@ -6,9 +6,9 @@ use std::io;
 use redis::{Cmd, Value, cmd};
 
 use super::address::Address;
-use super::complaint::ErrorReply;
 use super::connection::Connection;
 use super::dial::{DialError, DialStep, Settings};
+use super::error_reply::ErrorReply;
 use super::profile::ServerInfo;
 use super::reply::Reply;
 use super::script;

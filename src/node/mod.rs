@@ -5,11 +5,11 @@
 
 mod address;
 mod call;
-mod complaint;
 #[cfg(test)]
 mod conformance;
 mod connection;
 mod dial;
+mod error_reply;
 mod fences;
 mod handshake;
 mod profile;

@@ -7,7 +7,7 @@ use std::fmt;
 
 use redis::Value;
 
-use super::complaint::ErrorReply;
+use super::error_reply::ErrorReply;
 
 /// One reply. Shows no values: an owner's token may be among them.
 #[derive(Clone, PartialEq)]

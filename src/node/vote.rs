@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::complaint::ErrorReply;
+use super::error_reply::ErrorReply;
 use super::fences::Fences;
 use super::reply::Reply;
 use quorlock_proto::marker::{Incarnation, MarkerReading};
