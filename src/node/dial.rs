@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address::{Address, Endpoint};
 use super::connection::Connection;
 use super::handshake::handshake;
-use super::profile::ServerInfo;
+use super::server_info::ServerInfo;
 use super::stream::{Stream, configure_socket};
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;

@@ -1,6 +1,6 @@
 //! One Redis master: reaching it, speaking its protocol, and what its answers mean.
 //!
-//! `address` is a URL once checked; `dial` makes a `connection` of it by a `handshake` that leaves a `profile`;
+//! `address` is a URL once checked; `dial` makes a `connection` of it by a `handshake` that leaves a `server_info`;
 //! `script` packs questions, `reply` cuts the answers out of the bytes, `vote` says what they are worth.
 
 mod address;
@@ -12,10 +12,10 @@ mod dial;
 mod error_reply;
 mod fences;
 mod handshake;
-mod profile;
 mod reply;
 mod resp_encode;
 mod script;
+mod server_info;
 mod stream;
 #[cfg(feature = "tls-rustls")]
 mod tls;
@@ -26,11 +26,11 @@ pub(crate) use connection::Connection;
 pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialedNode, Settings, dial};
 pub use fences::Fences;
-pub(crate) use profile::ServerInfo;
 pub(crate) use reply::Reply;
 #[cfg(feature = "bench-internals")]
 pub use reply::reply_length;
 pub(crate) use script::{RequestEncoder, ScriptForm, needs_marker};
+pub(crate) use server_info::ServerInfo;
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
 pub(crate) use vote::{clock, fences, marker_reading, redials_for, vote};
