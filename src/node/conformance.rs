@@ -9,9 +9,9 @@ use quorlock_chaos::{Data, Server, Setup, redis};
 use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, Subject, charter};
 use redis::{Cmd, Value};
 
+use super::decode::{clock, marker_reading, vote};
 use super::reply::{Reply, parse};
 use super::script::{QUEUE_TEXTS, RequestEncoder, ScriptForm, needs_marker, texts};
-use super::vote::{clock, marker_reading, vote};
 use quorlock_proto::marker::MarkerReading;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;

@@ -7,12 +7,12 @@ use redis::{Cmd, Value, cmd};
 
 use super::address::Address;
 use super::connection::Connection;
+use super::decode::{fences, marker_reading};
 use super::dial::{DialError, DialStep, Settings};
 use super::error_reply::ErrorReply;
 use super::reply::Reply;
 use super::script;
 use super::server_info::ServerInfo;
-use super::vote::{fences, marker_reading};
 use crate::host::clock;
 use quorlock_proto::request::OwnerToken;
 use quorlock_proto::vote::ExclusionReason;

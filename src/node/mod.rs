@@ -1,13 +1,14 @@
 //! One Redis master: reaching it, speaking its protocol, and what its answers mean.
 //!
 //! `address` is a URL once checked; `dial` makes a `connection` of it by a `handshake` that leaves a `server_info`;
-//! `script` packs questions, `reply` cuts the answers out of the bytes, `vote` says what they are worth.
+//! `script` packs questions, `reply` cuts the answers out of the bytes, `decode` says what they are worth.
 
 mod address;
 mod call;
 #[cfg(test)]
 mod conformance;
 mod connection;
+mod decode;
 mod dial;
 mod error_reply;
 mod fences;
@@ -19,10 +20,10 @@ mod server_info;
 mod stream;
 #[cfg(feature = "tls-rustls")]
 mod tls;
-mod vote;
 
 pub(crate) use address::{Address, Credentials};
 pub(crate) use connection::Connection;
+pub(crate) use decode::{clock, fences, marker_reading, redials_for, vote};
 pub use dial::DialStep;
 pub(crate) use dial::{DialError, DialedNode, Settings, dial};
 pub use fences::Fences;
@@ -33,4 +34,3 @@ pub(crate) use script::{RequestEncoder, ScriptForm, needs_marker};
 pub(crate) use server_info::ServerInfo;
 #[cfg(feature = "tls-rustls")]
 pub(crate) use tls::{Tls, TlsFiles};
-pub(crate) use vote::{clock, fences, marker_reading, redials_for, vote};
