@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::call::Notification;
+use super::notification::Notification;
 use super::reply::{self, ProtocolError, Reply};
 use super::stream::Stream;
 

@@ -4,7 +4,6 @@
 //! `script` packs questions, `reply` cuts the answers out of the bytes, `decode` says what they are worth.
 
 mod address;
-mod call;
 #[cfg(test)]
 mod conformance;
 mod connection;
@@ -13,6 +12,7 @@ mod dial;
 mod error_reply;
 mod fences;
 mod handshake;
+mod notification;
 mod reply;
 mod resp_encode;
 mod script;
