@@ -25,7 +25,7 @@
 //! - [`Redlock::mutex`] names a lock. [`acquire`](Mutex::acquire) waits for it, [`try_acquire`](Mutex::try_acquire)
 //!   tries once, [`run`](Mutex::run) does work under it and drops the work if the lock is lost.
 //! - [`Guard`] is the lock, held. It renews itself, tells how long it is good for
-//!   ([`remaining`](HeldByOther::remaining)), and that it is lost ([`lost`](HeldByOther::lost), [`is_valid`](HeldByOther::is_valid)).
+//!   ([`remaining`](LockView::remaining)), and that it is lost ([`lost`](LockView::lost), [`is_valid`](LockView::is_valid)).
 //!   Dropping it releases the lock.
 //! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::nodes`] shows how the nodes are.
 //! - [`Event`] is everything worth knowing that happens, through `tracing` or an [`Observer`] of your own.
@@ -34,7 +34,7 @@
 //!
 //! A lock is a lease with a deadline. It is renewed from a third of its ttl on; a renewal that gets too few answers is
 //! repeated and changes nothing. When no renewal got through, the lost signal comes *before* the deadline, from a
-//! local timer that needs no network, and [`is_valid`](HeldByOther::is_valid) is false from the deadline on, whatever timers
+//! local timer that needs no network, and [`is_valid`](LockView::is_valid) is false from the deadline on, whatever timers
 //! do.
 //!
 //! Long work should listen:
@@ -65,7 +65,7 @@
 //! The chapter [How safe is it?](how_safe) says what is promised on which conditions, and what is not. In short:
 //!
 //! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
-//! - Where a second holder would damage data, hand [`fencing_token`](HeldByOther::fencing_token) to the resource with every
+//! - Where a second holder would damage data, hand [`fencing_token`](LockView::fencing_token) to the resource with every
 //!   write, and let it refuse smaller ones.
 //! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](RedlockBuilder::longest_ttl). So a
 //!   *new* cluster votes only after that, unless it is declared fresh once: [`RedlockBuilder::init`], `quorlock init`.

@@ -21,7 +21,7 @@
 //!
 //! # Fencing tokens
 //!
-//! Every guarded lock has a token, [`HeldByOther::fencing_token`](crate::HeldByOther::fencing_token), whose number is larger than
+//! Every guarded lock has a token, [`LockView::fencing_token`](crate::LockView::fencing_token), whose number is larger than
 //! that of every earlier holder of the name. The resource keeps the token of the last write that it accepted, and
 //! refuses what [may not follow](crate::FencingToken::may_follow) it:
 //!
@@ -89,11 +89,11 @@
 //! | nodes do not forget a lock that still runs | a restart without data, or with old data; a flush; a promoted replica; a blank machine behind the old address | such a node casts no vote for the longest ttl: it is *on probation* |
 //! | clocks differ in speed by less than the [drift](crate::RedlockBuilder::drift) | a time service that corrects fast (`chrony`: up to 8.3 %) | a warning once it shows; `maxslewrate`, or a drift up to 0.2 |
 //! | no clock of a granting node jumps forward | `makestep` while running, a paused virtual machine | the node is out of the count for the longest ttl, and the lock is told lost if too few are left. A step of less than 20 ms is not seen: for a ttl below 2.7 s it may be more than the drift allows |
-//! | the client's own clock goes on | a virtual machine of the *client* that is paused, or moved, without its wall clock being set forward at once | both clocks of the client stood still, so [`is_valid`](crate::HeldByOther::is_valid) itself says yes after the resume, until the next answer shows that all nodes have gone on: a third of the ttl and a round trip at most. Only the resource can refuse such a holder: fencing |
+//! | the client's own clock goes on | a virtual machine of the *client* that is paused, or moved, without its wall clock being set forward at once | both clocks of the client stood still, so [`is_valid`](crate::LockView::is_valid) itself says yes after the resume, until the next answer shows that all nodes have gone on: a third of the ttl and a round trip at most. Only the resource can refuse such a holder: fencing |
 //! | one process has the guard | a `fork` | a guard in the child of a fork is of no use: see [`Guard`](crate::Guard) |
 //! | no keys are deleted or evicted | `FLUSHALL` of locks only, `maxmemory` with eviction | evicting nodes do not vote; a holder whose keys others took or deleted is told at its next renewal, or at the release |
 //! | nodes are independent | replicas, shared disks, one server named twice | replicas and the same server twice are refused |
-//! | the holder stops when the lock says so | ignoring [`lost`](crate::HeldByOther::lost) | [`Mutex::run`](crate::Mutex::run), `quorlock run` |
+//! | the holder stops when the lock says so | ignoring [`lost`](crate::LockView::lost) | [`Mutex::run`](crate::Mutex::run), `quorlock run` |
 //! | no plain client or other library takes the same names | they know nothing of probation | do not mix them, or count on the margin alone |
 //!
 //! A failed condition does harm only where the lock has nothing to spare: held on *g* of *N* nodes with quorum *q*, it

@@ -95,7 +95,7 @@ impl PendingCalls {
         now: DualTimestamp,
     ) {
         match order {
-            // While closing, new work is refused by dropping its reply: the caller hears `ClientClosed`.
+            // While closing, new work is refused by dropping its reply: the caller gets `Closed`.
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }

@@ -105,7 +105,7 @@ impl Link {
         }
     }
 
-    /// Reads once, or looks after the dial. Whoever calls this again until it says `NoQueue`, or finds that there
+    /// Reads once, or looks after the dial. Whoever calls this again until it says `None`, or finds that there
     /// [is no more](Self::has_more), will be woken.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<LinkEvent> {
         match &mut self.state {

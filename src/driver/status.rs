@@ -32,7 +32,7 @@ pub struct NodeStatus {
     pub warnings: Vec<String>,
     /// What the fencing numbers on it cost; nothing until it was reached once, and in plain mode.
     pub fences: Option<Fences>,
-    /// In which step the last dial failed, where nothing of use came back: `NoQueue` while the node is connected, and where
+    /// In which step the last dial failed, where nothing of use came back: `None` while the node is connected, and where
     /// the server said itself why it does not serve.
     pub failed_step: Option<DialStep>,
     /// Why it casts no vote for a while, although it is up. Never in plain mode.

@@ -20,9 +20,9 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// [`HeldByOther`](ForgetError::HeldByOther) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
+    /// [`Held`](ForgetError::Held) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
     /// quorum of nodes answered, [`InvalidInput`](ForgetError::InvalidInput) for a bad name and for a plain client,
-    /// [`ClientClosed`](ForgetError::ClientClosed), [`NoDriver`](ForgetError::NoDriver).
+    /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
     ///
     /// # Cancel safety
     ///

@@ -34,10 +34,10 @@ use quorlock_proto::vote::Vote;
 ///
 /// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
 ///
-/// Look at [`is_valid`](HeldByOther::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost_signal`](HeldByOther::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// Look at [`is_valid`](LockView::is_valid) as close to the protected effect as you can, and stop when
+/// [`lost_signal`](LockView::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else: hand
-/// [`fencing_token`](HeldByOther::fencing_token) to the resource, so that it can refuse that.
+/// [`fencing_token`](LockView::fencing_token) to the resource, so that it can refuse that.
 #[must_use = "dropping a guard releases its lock"]
 pub struct Guard {
     client: Redlock,
@@ -108,7 +108,7 @@ impl Guard {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](HeldByOther::deadline) tells.
+    /// Dropping the future leaves it open whether the lock was extended; [`deadline`](LockView::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.hold.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
@@ -142,7 +142,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::ClientClosed`] if the driver has
+    /// [`ReleaseError::NoQuorum`] if too few nodes confirmed in time, [`ReleaseError::Closed`] if the driver has
     /// ended, [`ReleaseError::NoDriver`] if it does not run. The lock is given up all the same; at worst its keys stand until they expire.
     ///
     /// # Cancel safety
@@ -222,7 +222,7 @@ impl LockView {
     }
 
     /// What to hand to the guarded resource, so that it can refuse the writes of a holder that was paused and has lost
-    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `NoQueue` in plain
+    /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `None` in plain
     /// mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {

@@ -116,10 +116,10 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// When the wait is over, what stood in the way last: [`HeldByOther`](AcquireError::HeldByOther) by others, or
+    /// When the wait is over, what stood in the way last: [`Contended`](AcquireError::Contended) by others, or
     /// [`NoQuorum`](AcquireError::NoQuorum). One patience and half a second after the wait at the latest:
-    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`TransientError`](AcquireError::TransientError),
-    /// [`InvalidInput`](AcquireError::InvalidInput), [`ClientClosed`](AcquireError::ClientClosed).
+    /// [`NoDriver`](AcquireError::NoDriver), if the runtime that the client was built in is not running. At once, when waiting cannot help: [`NodesExcluded`](AcquireError::NodesExcluded),
+    /// [`InvalidInput`](AcquireError::InvalidInput), [`Closed`](AcquireError::Closed).
     ///
     /// # Cancel safety
     ///
@@ -129,7 +129,7 @@ impl Mutex {
         super::acquire::acquire(&self).await
     }
 
-    /// Tries to take the lock, once: `NoQueue` if others have it, or if another task of this client has it or waits
+    /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
     /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
     /// servers close them, it waits for the next dial of these nodes, within its [`attempt_timeout`](Self::attempt_timeout).
     ///
@@ -141,7 +141,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire), but for [`HeldByOther`](AcquireError::HeldByOther).
+    /// As [`acquire`](Self::acquire), but for [`Contended`](AcquireError::Contended).
     ///
     /// # Cancel safety
     ///

@@ -123,7 +123,7 @@ impl Connection {
         self.stream.poll_readable(cx).is_ready()
     }
 
-    /// The next whole reply that was read; `NoQueue` until more bytes come.
+    /// The next whole reply that was read; `None` until more bytes come.
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, ProtocolError> {
         loop {
             let bytes = &self.inbox[self.head..self.tail];

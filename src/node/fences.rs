@@ -9,7 +9,7 @@ pub struct Fences {
     pub count: u64,
     /// How many bytes they take.
     pub bytes: u64,
-    /// How many bytes the node has for all its keys (`maxmemory`); `NoQueue` if no limit is set.
+    /// How many bytes the node has for all its keys (`maxmemory`); `None` if no limit is set.
     pub memory: Option<u64>,
 }
 
@@ -19,7 +19,7 @@ impl Fences {
         Self { count, bytes, memory: (memory > 0).then_some(memory) }
     }
 
-    /// What share of the node's memory they take; `NoQueue` if no limit is set.
+    /// What share of the node's memory they take; `None` if no limit is set.
     #[must_use]
     pub fn share(&self) -> Option<f64> {
         self.memory.map(|memory| self.bytes as f64 / memory as f64)

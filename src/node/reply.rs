@@ -57,7 +57,7 @@ pub fn reply_length(bytes: &[u8]) -> Option<usize> {
     parse_hiding(bytes, None).ok()?.map(|(_, length)| length)
 }
 
-/// The first reply in `bytes` and its length; `NoQueue` while it is not whole. No error in it shows this secret.
+/// The first reply in `bytes` and its length; `None` while it is not whole. No error in it shows this secret.
 pub(super) fn parse_hiding(
     bytes: &[u8],
     secret: Option<&str>,
@@ -86,7 +86,7 @@ pub(super) fn parse_hiding(
     Ok(Some((reply, length)))
 }
 
-/// What nodes answer nearly always, in one pass over its bytes. `NoQueue` where a closer look is needed: it may be
+/// What nodes answer nearly always, in one pass over its bytes. `None` where a closer look is needed: it may be
 /// anything, also one of these that is not whole.
 pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
     match bytes {
@@ -105,7 +105,7 @@ pub(super) fn parse_fast(bytes: &[u8]) -> Option<(Reply, usize)> {
     }
 }
 
-/// A number on a line, and what follows it; `NoQueue` for one so long that it might not fit, or that is not whole.
+/// A number on a line, and what follows it; `None` for one so long that it might not fit, or that is not whole.
 fn short_number(line: &[u8]) -> Option<(i64, &[u8])> {
     let (is_negative, digits) = match line {
         [b':', b'-', digits @ ..] => (true, digits),
@@ -128,7 +128,7 @@ fn other(whole: &[u8]) -> Result<Reply, ProtocolError> {
     redis::parse_redis_value(whole).map(Reply::Other).map_err(|_| ProtocolError)
 }
 
-/// Three numbers on a line each, `:` before all but the first; `NoQueue` for anything else.
+/// Three numbers on a line each, `:` before all but the first; `None` for anything else.
 fn script_result(lines: &[u8]) -> Option<[i64; 3]> {
     let mut lines = lines.split(|byte| *byte == b'\n');
     let first = number(lines.next()?.strip_suffix(b"\r")?)?;
@@ -137,7 +137,7 @@ fn script_result(lines: &[u8]) -> Option<[i64; 3]> {
     lines.next().is_none().then_some([first, second, third])
 }
 
-/// The length of the first whole frame; `NoQueue` while it is not whole. Counts instead of recursing, so no nesting
+/// The length of the first whole frame; `None` while it is not whole. Counts instead of recursing, so no nesting
 /// can exhaust the stack.
 pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     let mut at = 0;
@@ -178,7 +178,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Option<usize>, ProtocolError> {
     Ok(Some(at))
 }
 
-/// Up to the end of the line; `NoQueue` while there is none.
+/// Up to the end of the line; `None` while there is none.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     match bytes.iter().position(|byte| *byte == b'\r') {
         Some(end) => match bytes.get(end + 1) {
@@ -190,7 +190,7 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     }
 }
 
-/// A length: `NoQueue` for −1, which means "no value".
+/// A length: `None` for −1, which means "no value".
 fn count(line: &[u8]) -> Result<Option<usize>, ProtocolError> {
     match number(line) {
         Some(-1) => Ok(None),

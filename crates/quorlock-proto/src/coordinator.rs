@@ -84,7 +84,7 @@ impl Coordinator {
         self.actions.pop_front()
     }
 
-    /// Begins an attempt; `token` must be fresh. Tells `Won` or `TransientError`.
+    /// Begins an attempt; `token` must be fresh. Tells `Won` or `Refused`.
     pub fn acquire(
         &mut self,
         id: OperationId,
@@ -176,7 +176,7 @@ impl Coordinator {
         self.disconnect(node, LinkState::Barred(bar), now);
     }
 
-    /// What the node's next answer will be an answer to; `NoQueue` if it owes none.
+    /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {

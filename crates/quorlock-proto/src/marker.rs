@@ -155,7 +155,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Reads a marker; `NoQueue` for anything else.
+    /// Reads a marker; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');

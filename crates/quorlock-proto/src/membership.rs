@@ -248,7 +248,7 @@ impl Membership {
         self.seats[node.index()].is_voting()
     }
 
-    /// What the node is expected to remember, for the scripts to compare; `NoQueue` while it may not vote.
+    /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.seats[node.index()].verdict {

@@ -18,7 +18,7 @@ pub enum Vote {
     /// Granted with a fencing number, which is the node's fence for this key now.
     Fenced(u64),
     /// Somebody else has the key, for this much longer where the node told. A key that never expires, or
-    /// one of another type, is held for ever: `NoQueue`.
+    /// one of another type, is held for ever: `None`.
     HeldByOther {
         /// For how much longer, if known.
         remaining: Option<Duration>,
@@ -114,7 +114,7 @@ pub enum ProbationReason {
 pub struct KeyState {
     /// Who has the key.
     pub holder: KeyOwner,
-    /// For how much longer; `NoQueue` for a key that never expires (and for one that is not there).
+    /// For how much longer; `None` for a key that never expires (and for one that is not there).
     pub remaining: Option<Duration>,
 }
 

@@ -16,7 +16,7 @@ impl RedlockBuilder {
     /// # Errors
     ///
     /// [`ConnectError::InvalidInput`] for options that cannot work; [`ConnectError::InvalidNodeList`] for one server under two
-    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::TransientError`] when so many nodes bar us that no quorum is left;
+    /// URLs, a Redis Cluster member, or a member of another cluster of locks; [`ConnectError::NodesExcluded`] when so many nodes bar us that no quorum is left;
     /// [`ConnectError::NoQuorum`], with the reason of each node, when the start-up time-out is over, or as soon as that is
     /// sure with [`dial_once`](Self::dial_once);
     /// [`ConnectError::NoDriver`] if nothing was dialed by then, because the runtime is not running.

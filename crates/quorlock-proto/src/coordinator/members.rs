@@ -72,7 +72,7 @@ impl Coordinator {
         self.follow_members(now);
     }
 
-    /// What the node is expected to remember, for its scripts to compare; `NoQueue` while it may not vote, or in plain
+    /// What the node is expected to remember, for its scripts to compare; `None` while it may not vote, or in plain
     /// mode.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {

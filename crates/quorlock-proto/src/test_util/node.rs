@@ -61,7 +61,7 @@ pub enum Slot {
 /// What stands there.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// `NoQueue` for a key of another type.
+    /// `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// In milliseconds of the node's clock.
     pub expires: Option<u64>,
@@ -331,7 +331,7 @@ impl Node {
         self.data.get(slot).filter(|entry| !is_over(entry, millis))
     }
 
-    /// For how much longer it lives by true time, as long as the clock goes on as it does; `NoQueue` for ever.
+    /// For how much longer it lives by true time, as long as the clock goes on as it does; `None` for ever.
     pub fn life(&self, slot: &Slot, nanos: u64) -> Option<Duration> {
         let expires = self.living(slot, nanos)?.expires?;
         let left = i128::from(expires) * 1_000_000 - i128::from(self.clock.read(nanos));

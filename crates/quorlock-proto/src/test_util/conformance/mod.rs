@@ -71,9 +71,9 @@ pub enum Place {
 /// What stands there: no value for a key of another type, no life for one that never expires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stands {
-    /// The bytes; `NoQueue` for a key of another type.
+    /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
-    /// The time to live; `NoQueue` if it never expires.
+    /// The time to live; `None` if it never expires.
     pub life: Option<Duration>,
 }
 

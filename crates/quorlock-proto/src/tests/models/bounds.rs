@@ -56,7 +56,7 @@ pub(crate) enum Numbers {
     Any,
     /// One of the next so many.
     Next(u32),
-    /// As the script does, with clocks that agree. With [`ClockJump::Ticks`] only.
+    /// As the script does, with clocks that agree. With [`Clock::Ticks`] only.
     Clocks,
 }
 

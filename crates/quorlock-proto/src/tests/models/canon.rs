@@ -2,7 +2,7 @@
 //!
 //! Nodes are alike, and so are clients that make equally many attempts: a state is told by one column for each node,
 //! sorted, and the order of the clients that gives the least. Numbers that may be anything are told by their order
-//! only. Leases that are extended are taken whole, as their own `Sha` gives them.
+//! only. Leases that are extended are taken whole, as their own `Hash` gives them.
 
 use std::hash::{Hash, Hasher};
 

@@ -66,7 +66,7 @@ impl Hasher for Print {
 
 /// Takes a lease apart into what belongs to each node and what does not, so that nodes can be renamed.
 ///
-/// It is fed what the lease's own `Sha` gives. Sets of nodes are the only values of 16 bits: their bits go to the
+/// It is fed what the lease's own `Hash` gives. Sets of nodes are the only values of 16 bits: their bits go to the
 /// nodes. Which variant an enum has comes as an `isize` and is left out: in a lease that is held it only tells the
 /// votes of the renewal under way, and those are in the sets already.
 #[derive(Default)]
