@@ -11,7 +11,7 @@ use quorlock_proto::attempt::AttemptFailure;
 use quorlock_proto::coordinator::OperationId;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::lease_params::LeaseParams;
-use quorlock_proto::membership::InitOutcome;
+use quorlock_proto::membership::InitResult;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, LockSpec, RequestKind};
 use quorlock_proto::time::DualTimestamp;
@@ -48,7 +48,7 @@ pub(crate) enum DriverCommand {
     Initialize {
         id: OperationId,
         is_forced: bool,
-        reply: oneshot::Sender<InitOutcome>,
+        reply: oneshot::Sender<InitResult>,
     },
     /// Stand in line for a key, after so long a wait; aside on the node where those stand who cannot reach the first. The
     /// answer is dropped where no node keeps lines.

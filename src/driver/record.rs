@@ -8,7 +8,7 @@ use tracing::Span;
 use super::command::{ExtendOutcome, SurveyResult};
 use super::shared_lease::SharedLease;
 use quorlock_proto::attempt::AttemptFailure;
-use quorlock_proto::membership::InitOutcome;
+use quorlock_proto::membership::InitResult;
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::Key;
 use quorlock_proto::vote::Vote;
@@ -39,7 +39,7 @@ pub(super) enum ReplyTo {
     /// Somebody who stands in line on that node.
     Standing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.
-    Declaring(oneshot::Sender<InitOutcome>),
+    Declaring(oneshot::Sender<InitResult>),
 }
 
 impl PendingCall {

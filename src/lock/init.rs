@@ -3,7 +3,7 @@
 use super::builder::RedlockBuilder;
 use super::error::{ConnectError, InitError, NoAnswer};
 use crate::driver::DriverCommand;
-use quorlock_proto::membership::InitOutcome;
+use quorlock_proto::membership::InitResult;
 
 /// How a cluster was declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,11 @@ impl RedlockBuilder {
         let answer =
             client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
-            Ok(InitOutcome::Fresh) => Ok(InitOutcome::Fresh),
-            Ok(InitOutcome::Already) => Ok(InitOutcome::Already),
-            Ok(InitOutcome::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
-            Ok(InitOutcome::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
-            Ok(InitOutcome::Rejected(votes)) => {
+            Ok(InitResult::Fresh) => Ok(InitOutcome::Initialized),
+            Ok(InitResult::Already) => Ok(InitOutcome::AlreadyInitialized),
+            Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
+            Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
+            Ok(InitResult::Rejected(votes)) => {
                 Err(InitError::Rejected { nodes: client.known(), report: client.report(votes) })
             }
             Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),

@@ -253,7 +253,7 @@ fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
 }
 
 /// One of our scripts, of which each node is asked by its hash.
-struct Script {
+struct PreparedScript {
     text: &'static str,
     keys: &'static [u8],
     hash: String,
@@ -261,7 +261,7 @@ struct Script {
     call: Vec<u8>,
 }
 
-impl Script {
+impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
         let (hash, mut call) = (Script::new(text).get_hash().to_owned(), Vec::new());
         put_words(&mut call, &[b"EVALSHA", hash.as_bytes(), keys]);
@@ -277,7 +277,7 @@ impl Script {
     }
 }
 
-fn put_call(bytes: &mut Vec<u8>, script: &Script, form: ScriptForm, words: &[&[u8]]) {
+fn put_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
     script.put(bytes, form);
     put_words(bytes, words);
@@ -310,18 +310,23 @@ const ENQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("l
 const FORCE_RELEASE_TEXT: &str = include_str!("lua/break.lua");
 const DEQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
 
-static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_TEXT, b"1"));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_TEXT, b"1"));
-static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(INSPECT_TEXT, b"1"));
-static ACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(ACQUIRE_FENCED_TEXT, b"4"));
-static RENEW_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW_FENCED_TEXT, b"4"));
-static REACQUIRE_FENCED: LazyLock<Script> = LazyLock::new(|| Script::new(REACQUIRE_FENCED_TEXT, b"4"));
-static READ_MARKER: LazyLock<Script> = LazyLock::new(|| Script::new(READ_MARKER_TEXT, b"2"));
-static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(FORGET_TEXT, b"3"));
-static RELEASE_NOTIFY: LazyLock<Script> = LazyLock::new(|| Script::new(RELEASE_NOTIFY_TEXT, b"2"));
-static FORCE_RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(FORCE_RELEASE_TEXT, b"3"));
-static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(ENQUEUE_TEXT, b"2"));
-static DEQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(DEQUEUE_TEXT, b"2"));
+static RENEW: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RENEW_TEXT, b"1"));
+static RELEASE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RELEASE_TEXT, b"1"));
+static INSPECT: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(INSPECT_TEXT, b"1"));
+static ACQUIRE_FENCED: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(ACQUIRE_FENCED_TEXT, b"4"));
+static RENEW_FENCED: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(RENEW_FENCED_TEXT, b"4"));
+static REACQUIRE_FENCED: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(REACQUIRE_FENCED_TEXT, b"4"));
+static READ_MARKER: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(READ_MARKER_TEXT, b"2"));
+static FORGET: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(FORGET_TEXT, b"3"));
+static RELEASE_NOTIFY: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(RELEASE_NOTIFY_TEXT, b"2"));
+static FORCE_RELEASE: LazyLock<PreparedScript> =
+    LazyLock::new(|| PreparedScript::new(FORCE_RELEASE_TEXT, b"3"));
+static ENQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(ENQUEUE_TEXT, b"2"));
+static DEQUEUE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(DEQUEUE_TEXT, b"2"));
 
 #[cfg(test)]
 mod tests {

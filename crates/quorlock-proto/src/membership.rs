@@ -36,7 +36,7 @@ pub struct Membership {
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     declaring: Option<PendingInit>,
-    declared: Option<(OperationId, InitOutcome)>,
+    declared: Option<(OperationId, InitResult)>,
 }
 
 /// What must be done about the membership.
@@ -49,7 +49,7 @@ pub enum MemberStep {
     /// The node stands otherwise than before.
     Changed(NodeId, VotingStatus),
     /// A declaration is through.
-    Declared(OperationId, InitOutcome),
+    Declared(OperationId, InitResult),
 }
 
 /// What a node is told to remember.
@@ -69,7 +69,7 @@ pub struct MarkerWrite {
 
 /// How a declaration ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum InitOutcome {
+pub enum InitResult {
     /// The nodes are a new cluster, and vote at once.
     Fresh,
     /// They were a cluster on just these terms already; nothing was changed.
@@ -147,7 +147,7 @@ impl Membership {
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
         self.seats[node.index()].leave();
-        self.end_init(InitOutcome::Unreachable);
+        self.end_init(InitResult::Unreachable);
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
@@ -257,11 +257,11 @@ impl Membership {
         }
     }
 
-    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitOutcome` in its
+    /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitResult` in its
     /// time. Poll next.
     pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
         if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
-            self.declared = Some((of, InitOutcome::Unreachable));
+            self.declared = Some((of, InitResult::Unreachable));
             return;
         }
         let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
@@ -279,7 +279,7 @@ impl Membership {
         }
         if !is_forced && !self.reads().all(|look| look.marker.is_none()) {
             let is_same = self.is_one_cluster();
-            self.end_init(if is_same { InitOutcome::Already } else { InitOutcome::NotBlank });
+            self.end_init(if is_same { InitResult::Already } else { InitResult::NotBlank });
             return;
         }
         let identity = Marker::identity(cluster, self.charter);
@@ -291,7 +291,7 @@ impl Membership {
         }
     }
 
-    fn end_init(&mut self, declared: InitOutcome) {
+    fn end_init(&mut self, declared: InitResult) {
         if let Some(declaring) = self.declaring.take() {
             self.declared = Some((declaring.of, declared));
         }
@@ -327,7 +327,7 @@ impl Membership {
         }
         let answers = std::mem::take(answers);
         let is_done = answers.iter().all(Vote::is_grant);
-        self.end_init(if is_done { InitOutcome::Fresh } else { InitOutcome::Rejected(answers) });
+        self.end_init(if is_done { InitResult::Fresh } else { InitResult::Rejected(answers) });
     }
 
     /// Which cluster these nodes are, and how we know.

@@ -6,7 +6,7 @@ use super::OperationId;
 use crate::attempt::AttemptFailure;
 use crate::clock_monitor::ClockAnomaly;
 use crate::lease::LossReason;
-use crate::membership::{InitOutcome, MarkerWrite, VotingStatus};
+use crate::membership::{InitResult, MarkerWrite, VotingStatus};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::Request;
 use crate::time::DualTimestamp;
@@ -83,5 +83,5 @@ pub enum OperationEvent {
     /// What the nodes answered to a survey.
     Surveyed(Vec<Vote>),
     /// A cluster was declared, or could not be.
-    Declared(InitOutcome),
+    Declared(InitResult),
 }

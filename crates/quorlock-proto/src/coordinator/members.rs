@@ -79,7 +79,7 @@ impl Coordinator {
         self.members.as_ref()?.expected_marker(node)
     }
 
-    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitOutcome`.
+    /// Makes the nodes a new cluster that votes at once; without force only if all are blank. Tells `InitResult`.
     pub fn initialize(&mut self, id: OperationId, cluster: ClusterId, is_forced: bool, now: DualTimestamp) {
         if let Some(members) = &mut self.members {
             members.initialize(id, cluster, is_forced);

@@ -13,7 +13,7 @@ use crate::coordinator::{Action, Coordinator, Limits, OperationEvent, OperationI
 use crate::lease::{LossReason, RenewalPolicy};
 use crate::lease_params::{Drift, LeaseParams};
 use crate::marker::{ClusterId, LockClusterConfig, Marker};
-use crate::membership::{InitOutcome, MarkerWrite, Membership, VotingStatus};
+use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
 use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Declares the nodes a new cluster, by its own connections.
-    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitOutcome> {
+    pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
         self.clients[who].board.initialize(id, ClusterId::new(cluster), is_forced, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::{Deed, Sim, tell};
 use super::parts::Message;
 use crate::coordinator::{Action, OperationEvent, OperationId};
-use crate::membership::{InitOutcome, VotingStatus};
+use crate::membership::{InitResult, VotingStatus};
 use crate::request::{OwnerToken, Request, RequestKind};
 use crate::test_util::node::Command;
 
@@ -98,7 +98,7 @@ impl Sim<'_> {
             OperationEvent::Renewing | OperationEvent::Surveyed(_) => {}
             OperationEvent::Declared(declared) => {
                 tell!(self, "client {who}'s declaration: {declared:?}");
-                if *declared == InitOutcome::Fresh {
+                if *declared == InitResult::Fresh {
                     self.on_declared();
                 }
             }
