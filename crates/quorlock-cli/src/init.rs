@@ -29,7 +29,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             // As a client finds them, that changes nothing.
             let nodes = builder.read_only().connect_lazy()?.node_status().await;
             let list = nodes.iter().map(nodes::json_of).collect();
-            (if init == InitOutcome::Fresh { "fresh" } else { "already" }, nodes, list, None)
+            (if init == InitOutcome::Initialized { "fresh" } else { "already" }, nodes, list, None)
         }
         Err(error) => {
             let (state, list, failure) = refused(error)?;
