@@ -271,7 +271,7 @@ async fn a_floor_is_heeded_told_of_and_bounded() {
     let listener = Arc::clone(&heard);
     let listening = builder(&fleet).observer(move |event: &Event<'_>| {
         if let Event::MinFencingNumberSet { number, .. } = event {
-            listener.lock().expect("whole").push(*floor);
+            listener.lock().expect("whole").push(*number);
         }
     });
     let redlock = listening.connect().await.expect("all are up");

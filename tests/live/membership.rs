@@ -193,12 +193,12 @@ async fn a_cluster_is_declared_once_and_again_only_by_force() {
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
     fleet[2].restart(Data::Empty).expect("back");
-    assert_eq!(init(secs(5), false).await.expect("blank"), InitOutcome::Fresh);
+    assert_eq!(init(secs(5), false).await.expect("blank"), InitOutcome::Initialized);
     let first = markers(&fleet);
-    assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::Already);
+    assert_eq!(init(secs(5), false).await.expect("the same"), InitOutcome::AlreadyInitialized);
     assert!(matches!(init(secs(6), false).await, Err(InitError::AlreadyInitialized { .. })));
     assert_eq!(markers(&fleet), first, "nothing was changed");
-    assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Fresh);
+    assert_eq!(init(secs(6), true).await.expect("forced"), InitOutcome::Initialized);
     let redlock = over(urls.clone()).max_ttl(secs(6)).connect().await.expect("all are up");
     assert!(redlock.mutex("k").try_acquire().await.expect("they vote at once").is_some());
     check_misplaced(over(urls.clone()).max_ttl(secs(5)), &["longest ttl of 6s"]).await;

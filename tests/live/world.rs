@@ -55,7 +55,7 @@ pub(crate) fn declare(builder: RedlockBuilder) {
         runtime.block_on(builder.dial_timeout(secs(20)).init(false))
     };
     let declared = std::thread::spawn(on_runtime).join().expect("no panic");
-    assert_eq!(declared.expect("all nodes are up and blank"), InitOutcome::Fresh);
+    assert_eq!(declared.expect("all nodes are up and blank"), InitOutcome::Initialized);
 }
 
 pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {

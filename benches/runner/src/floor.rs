@@ -232,7 +232,7 @@ mod tests {
     async fn the_floor_takes_and_gives_back_what_the_library_would() {
         let fleet = Fleet::start(3).expect("a redis-server is installed (scripts/setup)");
         let builder = Redlock::builder().nodes(fleet.urls()).dial_timeout(Duration::from_secs(20));
-        assert_eq!(builder.init(false).await.expect("all are up and blank"), InitOutcome::Fresh);
+        assert_eq!(builder.init(false).await.expect("all are up and blank"), InitOutcome::Initialized);
         let job = Job { name: "floor".to_owned(), threads: Threads::One, urls: fleet.urls() };
         for mode in [Mode::Plain, Mode::Guarded] {
             let mut floor = Floor::connect(&job, mode).expect("all are up");
