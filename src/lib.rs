@@ -67,7 +67,7 @@
 //! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
 //! - Where a second holder would damage data, hand [`fencing_token`](LockView::fencing_token) to the resource with every
 //!   write, and let it refuse smaller ones.
-//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](RedlockBuilder::longest_ttl). So a
+//! - A node that may have forgotten locks casts no vote for the cluster's [longest ttl](RedlockBuilder::max_ttl). So a
 //!   *new* cluster votes only after that, unless it is declared fresh once: [`RedlockBuilder::init`], `quorlock init`.
 //! - [`RedlockBuilder::plain`] does without all that: the textbook's `SET NX PX`.
 //!

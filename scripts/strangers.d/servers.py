@@ -101,4 +101,4 @@ class Breaker(threading.Thread):
 def environment(urls):
     """What our command is to know, and nothing that was meant for other nodes."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("QUORLOCK_")}
-    return env | {"QUORLOCK_NODES": ",".join(urls), "QUORLOCK_LONGEST_TTL": f"{LONGEST_TTL_S}s"}
+    return env | {"QUORLOCK_NODES": ",".join(urls), "QUORLOCK_MAX_TTL": f"{LONGEST_TTL_S}s"}

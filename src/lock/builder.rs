@@ -142,8 +142,8 @@ impl RedlockBuilder {
     /// The longest that a lock may be asked for, and so how long a node that may have forgotten some casts no vote: a
     /// matter of the cluster, the same for all its clients. 10 ms to an hour; of no use to plain clients. Defaults
     /// to 30 s.
-    pub const fn max_ttl(mut self, longest_ttl: Duration) -> Self {
-        self.max_ttl = longest_ttl;
+    pub const fn max_ttl(mut self, max_ttl: Duration) -> Self {
+        self.max_ttl = max_ttl;
         self
     }
 
@@ -267,10 +267,10 @@ impl RedlockBuilder {
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
         let Self { reply_timeout: node_timeout, dial_timeout: connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
-        let longest_ttl = (!self.is_plain).then_some(self.max_ttl);
+        let max_ttl = (!self.is_plain).then_some(self.max_ttl);
         let keep_fences = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(keep_fences);
-        let members = longest_ttl.map(|_| Membership::new(charter, drift, founds));
+        let members = max_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
@@ -286,7 +286,7 @@ impl RedlockBuilder {
             node_timeout,
             connect_timeout,
             key_prefix: self.key_prefix,
-            longest_ttl,
+            max_ttl,
             process: process::id(),
         };
         Ok(Redlock { shared: Arc::new(shared) })

@@ -58,7 +58,7 @@ pub(super) struct Shared {
     pub(super) connect_timeout: Duration,
     pub(super) key_prefix: String,
     /// None in plain mode.
-    pub(super) longest_ttl: Option<Duration>,
+    pub(super) max_ttl: Option<Duration>,
     /// The process that the client was built in.
     pub(super) process: u32,
 }
@@ -138,8 +138,8 @@ impl Redlock {
 
     /// What locks can be taken.
     pub(super) fn limits(&self) -> Limits<'_> {
-        let Shared { key_prefix, longest_ttl, drift, node_timeout, .. } = &*self.shared;
-        Limits { key_prefix, longest_ttl: *longest_ttl, drift: *drift, node_timeout: *node_timeout }
+        let Shared { key_prefix, max_ttl, drift, node_timeout, .. } = &*self.shared;
+        Limits { key_prefix, max_ttl: *max_ttl, drift: *drift, node_timeout: *node_timeout }
     }
 
     pub(super) fn report(&self, votes: Vec<Vote>) -> NodeReplies {

@@ -40,7 +40,7 @@ impl Redlock {
     /// ```
     pub async fn forget(&self, name: impl AsRef<str>) -> Result<NodeReplies, ForgetError> {
         let key = self.key(&Key::new(name.as_ref()))?.shared();
-        if self.shared.longest_ttl.is_none() {
+        if self.shared.max_ttl.is_none() {
             return Err(InvalidInput::new(
                 "a plain client knows no fencing numbers: there is nothing to forget",
             )

@@ -18,7 +18,7 @@ pub enum InitOutcome {
 impl RedlockBuilder {
     /// Declares that these nodes are a new cluster of locks, with nothing to forget, so that nobody has to wait for
     /// the end of their probation. To be done once, when the servers are new. Without it the first client that meets
-    /// all nodes blank makes them a cluster too, and then waits for the [longest ttl](Self::longest_ttl).
+    /// all nodes blank makes them a cluster too, and then waits for the [longest ttl](Self::max_ttl).
     ///
     /// Nodes that have all lost their data look new, and a declaration takes them for that, so it does not belong in
     /// what runs at every start of them: locks of before may still be held.

@@ -14,7 +14,7 @@ use quorlock_proto::span::Span;
 pub(super) struct Limits<'a> {
     pub(super) key_prefix: &'a str,
     /// None in plain mode.
-    pub(super) longest_ttl: Option<Duration>,
+    pub(super) max_ttl: Option<Duration>,
     pub(super) drift: Drift,
     pub(super) node_timeout: Duration,
 }
@@ -52,7 +52,7 @@ impl Limits<'_> {
         ttl: Option<Duration>,
         patience: Option<Duration>,
     ) -> Result<LeaseParams, InvalidInput> {
-        let ttl = ttl.unwrap_or_else(|| self.longest_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
+        let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
         let terms = LeaseParams::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
             let is_ttl =
                 matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
@@ -64,7 +64,7 @@ impl Limits<'_> {
 
     /// Whether keys may be asked to live for so long.
     pub(super) fn check_ttl(self, terms: &LeaseParams) -> Result<(), InvalidInput> {
-        match self.longest_ttl {
+        match self.max_ttl {
             Some(longest) if terms.ttl() > longest => Err(InvalidInput::new(format!(
                 "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
                  take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
@@ -77,7 +77,7 @@ impl Limits<'_> {
     }
 
     pub(super) fn check_floor(self, floor: u64) -> Result<(), InvalidInput> {
-        if floor > 0 && self.longest_ttl.is_none() {
+        if floor > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
                 "a plain client takes no fencing numbers, so a floor would be of no effect",
             )

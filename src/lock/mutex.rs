@@ -57,7 +57,7 @@ impl Mutex {
     }
 
     /// How long the lock outlives a holder that dies: from 10 ms to the cluster's
-    /// [longest ttl](super::RedlockBuilder::longest_ttl) (plain: a year). A living holder's lock is renewed, so this is not how
+    /// [longest ttl](super::RedlockBuilder::max_ttl) (plain: a year). A living holder's lock is renewed, so this is not how
     /// long work may take. Defaults to 10 s, or the longest ttl if that is less.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::world::{bare, declare, eventually, millis, secs, votes};
 
 /// Of the cluster, and the ttl of the lock: long enough for the fault to be done and the rival refused meanwhile.
-const LONGEST_TTL: Duration = secs(4);
+const MAX_TTL: Duration = secs(4);
 /// Nobody listens at port 1.
 const NOWHERE: &str = "redis://127.0.0.1:1";
 
@@ -30,13 +30,13 @@ impl World {
     /// Clients that reach these nodes.
     fn clients<const N: usize>(&self, reached: [usize; N]) -> RedlockBuilder {
         let url = |node| if reached.contains(&node) { self.fleet[node].url() } else { NOWHERE.to_owned() };
-        Redlock::builder().nodes((0..3).map(url)).max_ttl(LONGEST_TTL)
+        Redlock::builder().nodes((0..3).map(url)).max_ttl(MAX_TTL)
     }
 
     /// The lock on the nodes 0 and 1. It is not renewed: that might put its key back before the rival comes.
     async fn hold(&self) -> Guard {
         let holder = self.clients([0, 1]).connect().await.expect("two of three");
-        let mutex = holder.mutex("k").ttl(LONGEST_TTL).auto_renew(false);
+        let mutex = holder.mutex("k").ttl(MAX_TTL).auto_renew(false);
         let guard = mutex.wait(secs(20)).acquire().await.expect("two of three");
         assert_eq!(guard.spare_nodes(), 0);
         guard
@@ -45,7 +45,7 @@ impl World {
     /// Somebody who knew nothing of these nodes, as each run of a command.
     async fn try_fresh(&self) -> Result<Option<Guard>, AcquireError> {
         let fresh = self.clients([1, 2]).connect().await.expect("two of three");
-        fresh.mutex("k").ttl(LONGEST_TTL).try_acquire().await
+        fresh.mutex("k").ttl(MAX_TTL).try_acquire().await
     }
 
     /// Waits until one who comes fresh is granted the lock, which must not be while it has its first holder. True if
@@ -110,7 +110,7 @@ async fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
         set(120_000_000);
         let is_shown = world.is_refused_while(&first).await;
         let after = restarted_at.elapsed();
-        assert!(after > LONGEST_TTL, "its probation lasted {after:?}, by a clock that is right");
+        assert!(after > MAX_TTL, "its probation lasted {after:?}, by a clock that is right");
         is_shown
     })
     .await;

@@ -19,11 +19,11 @@ struct World {
 
 impl World {
     async fn of(nodes: usize) -> Self {
-        let cluster = brief(nodes, LONGEST_TTL);
+        let cluster = brief(nodes, MAX_TTL);
         let network = |server: &Server| Proxy::before(server, 1).expect("a port");
         let networks: Vec<Proxy> = cluster.servers().iter().map(network).collect();
         let urls = networks.iter().map(|network| network.url(0));
-        let redlock = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).connect().await.expect("up");
+        let redlock = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).connect().await.expect("up");
         eventually("every node votes", || async { redlock.node_status().await.iter().all(votes) }).await;
         Self { redlock, networks, cluster }
     }
@@ -36,7 +36,7 @@ impl World {
 
 #[tokio::test]
 async fn a_minority_is_killed_and_nobody_notices() {
-    let mut cluster = brief(5, LONGEST_TTL);
+    let mut cluster = brief(5, MAX_TTL);
     let redlock = client(&cluster).await;
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     let first = guard.deadline();
@@ -61,7 +61,7 @@ async fn a_minority_is_killed_and_nobody_notices() {
 
 #[tokio::test]
 async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again() {
-    let mut cluster = brief(5, LONGEST_TTL);
+    let mut cluster = brief(5, MAX_TTL);
     let redlock = client(&cluster).await;
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     for node in 0..3 {
@@ -83,7 +83,7 @@ async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again()
 async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
     let world = World::of(3).await;
     world.networks[0].tear(0);
-    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     eventually("the node is taken again", || async { world.up().await == 3 && guard.spare_nodes() == 1 })
         .await;
     guard.release().await.expect("released");
@@ -95,7 +95,7 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
     let world = World::of(3).await;
     // Commands arrive, so the node takes the lock, and nobody hears of it.
     world.networks[1].set(0, Flow { there: Lane::Open, back: Lane::Held });
-    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     eventually("the deaf one has it too", || async { crate::world::standing(&world.cluster, "k") == 3 })
         .await;
@@ -111,7 +111,7 @@ async fn a_quorum_does_not_wait_for_a_slow_node() {
     let delay = secs(2);
     world.networks[2].set(0, Flow::slow(delay, Duration::ZERO));
     let start = Instant::now();
-    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two are fast");
+    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two are fast");
     // There and back again is twice the delay.
     assert!(start.elapsed() < 2 * delay, "{:?}", start.elapsed());
     guard.release().await.expect("released");
@@ -120,10 +120,10 @@ async fn a_quorum_does_not_wait_for_a_slow_node() {
 
 #[tokio::test]
 async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_once() {
-    let cluster = brief(3, LONGEST_TTL);
+    let cluster = brief(3, MAX_TTL);
     let redlock = client(&cluster).await;
     cluster[0].command::<()>(&["CLIENT", "PAUSE", "1500", "ALL"]).expect("paused");
-    let guard = redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
+    let guard = redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     guard.release().await.expect("two confirm");
     // Asked behind what was put off, so answered when that is done.
@@ -134,7 +134,7 @@ async fn a_node_that_puts_off_all_commands_does_them_late_and_undoes_them_at_onc
 #[tokio::test]
 async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
     let world = World::of(3).await;
-    let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("free");
+    let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
     eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
     world.networks[0].set(0, Flow::CUT);
     guard.release().await.expect("two others confirm");
@@ -150,8 +150,7 @@ async fn connections_of_which_the_server_knows_nothing_are_given_up() {
         network.orphan(0);
     }
     // Nobody refuses, nobody answers; a client that only waited would wait for ever.
-    let guard =
-        world.redlock.mutex("k").ttl(LONGEST_TTL).wait(secs(20)).acquire().await.expect("dialed anew");
+    let guard = world.redlock.mutex("k").ttl(MAX_TTL).wait(secs(20)).acquire().await.expect("dialed anew");
     guard.release().await.expect("released");
     eventually("all are dialed anew", || async { world.up().await == 3 }).await;
 }
@@ -178,4 +177,4 @@ async fn a_replica_that_is_promoted_is_soon_met_again() {
     timeout(secs(24), rounds).await.expect("it is dialed as often as one that is down");
 }
 
-const LONGEST_TTL: Duration = secs(2);
+const MAX_TTL: Duration = secs(2);

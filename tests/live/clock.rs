@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::world::{declare, eventually, secs, votes};
 
-const LONGEST_TTL: std::time::Duration = secs(4);
+const MAX_TTL: std::time::Duration = secs(4);
 
 /// Three servers, each with a clock to set, and a client that listens.
 struct World {
@@ -31,7 +31,7 @@ impl World {
         let fleet = Fleet::start_with(3, &Setup::new().clocks(&library)).expect("started");
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let listener = Arc::clone(&heard);
-        let builder = Redlock::builder().nodes(fleet.urls()).max_ttl(LONGEST_TTL);
+        let builder = Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
         declare(builder.clone());
         let redlock = builder
             .observer(move |event: &Event<'_>| {
@@ -109,17 +109,17 @@ async fn a_clock_that_is_set_forward_or_back_puts_its_node_out_of_the_count_for_
 async fn a_held_lock_survives_the_jump_of_one_clock_and_is_lost_by_the_jump_of_two() {
     let Some(world) = World::new().await else { return };
     // Nothing of its own is under way when it is extended: that would be an answer too, from before the jump.
-    let mutex = world.redlock.mutex("held").ttl(LONGEST_TTL).auto_renew(false);
+    let mutex = world.redlock.mutex("held").ttl(MAX_TTL).auto_renew(false);
     let guard = mutex.acquire().await.expect("free");
     eventually("all three have it", || async { guard.spare_nodes() == 1 }).await;
     world.set(0, 1_000_000);
-    guard.extend(LONGEST_TTL).await.expect("two others are enough");
+    guard.extend(MAX_TTL).await.expect("two others are enough");
     // The two may have answered first; what is waited for is the answer of the third.
     eventually("one jump is told", || async { world.heard.lock().expect("whole").jumps.len() == 1 }).await;
     assert_eq!(guard.spare_nodes(), 0);
     assert!(guard.is_valid());
     world.set(2, 1_000_000);
-    let refused = guard.extend(LONGEST_TTL).await.expect_err("one is too few");
+    let refused = guard.extend(MAX_TTL).await.expect_err("one is too few");
     assert!(matches!(refused, ExtendError::Lost { .. }), "{refused:?}");
     assert!(!guard.is_valid());
     assert_eq!(world.heard.lock().expect("whole").losses, [LossReason::ClockJump]);

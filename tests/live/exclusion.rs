@@ -39,7 +39,7 @@ fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go() {
 fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget() {
     match std::env::var("QUORLOCK_TEST_WORKER") {
         Ok(id) => work(&id),
-        Err(_) => tell(brief(5, LONGEST_TTL), GUARDED, &mut |fleet, round| {
+        Err(_) => tell(brief(5, MAX_TTL), GUARDED, &mut |fleet, round| {
             let (one, two) = (round % 5, (round + 1 + round % 3) % 5);
             fleet[two].pause();
             std::thread::sleep(millis(100));
@@ -51,7 +51,7 @@ fn no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget() {
             fleet[two].resume();
             // Probation begins when somebody looks; they all look at once. If this is too short, more nodes than a
             // minority forget, and the workers wait: it costs time and not the promise.
-            std::thread::sleep(LONGEST_TTL + millis(100));
+            std::thread::sleep(MAX_TTL + millis(100));
         }),
     }
 }
@@ -102,7 +102,7 @@ fn work(id: &str) {
     runtime.expect("a runtime").block_on(async {
         let builder = Redlock::builder().nodes(nodes.split(','));
         let is_plain = std::env::var("QUORLOCK_TEST_MODE").expect("told") == PLAIN;
-        let builder = if is_plain { builder.plain() } else { builder.max_ttl(LONGEST_TTL) };
+        let builder = if is_plain { builder.plain() } else { builder.max_ttl(MAX_TTL) };
         let redlock = builder.connect_lazy().expect("built");
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
@@ -143,6 +143,6 @@ fn witness(folder: &Path, line: &str) {
     file.expect("opened").write_all(line.as_bytes()).expect("written");
 }
 
-const LONGEST_TTL: Duration = secs(2);
+const MAX_TTL: Duration = secs(2);
 const PLAIN: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_come_and_go";
 const GUARDED: &str = "exclusion::no_increment_is_lost_and_no_two_hold_at_once_while_servers_forget";

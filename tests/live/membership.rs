@@ -189,7 +189,7 @@ async fn rights_that_guarding_needs_are_named() {
 async fn a_cluster_is_declared_once_and_again_only_by_force() {
     let mut fleet = bare(3);
     let urls = fleet.urls();
-    let init = |longest_ttl, force| over(urls.clone()).max_ttl(longest_ttl).init(force);
+    let init = |max_ttl, force| over(urls.clone()).max_ttl(max_ttl).init(force);
     fleet[2].kill();
     assert!(matches!(init(secs(5), false).await, Err(InitError::Unreachable { .. })));
     fleet[2].restart(Data::Empty).expect("back");

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::world::{bare, declare, eventually, secs};
 
 /// Long enough for the slowest of the faults to be done before the lock is over, short enough to wait for.
-const LONGEST_TTL: Duration = secs(3);
+const MAX_TTL: Duration = secs(3);
 
 /// The servers of one story.
 struct World {
@@ -62,14 +62,14 @@ impl World {
 
     fn with_third(&self, third: String) -> RedlockBuilder {
         let builder = Redlock::builder().nodes([self.fleet[0].url(), self.front.url(), third]);
-        if self.is_plain { builder.plain() } else { builder.max_ttl(LONGEST_TTL) }
+        if self.is_plain { builder.plain() } else { builder.max_ttl(MAX_TTL) }
     }
 
     async fn hold(&self) -> (Redlock, Guard) {
         let holder = self.holder().connect().await.expect("two of three");
         // Plain, it does not renew: it would take node 1 again, perhaps before the rival comes.
         let mutex = holder.mutex("k").auto_renew(!self.is_plain);
-        let mutex = if self.is_plain { mutex.ttl(secs(600)) } else { mutex.ttl(LONGEST_TTL) };
+        let mutex = if self.is_plain { mutex.ttl(secs(600)) } else { mutex.ttl(MAX_TTL) };
         let guard = mutex.acquire().await.expect("two of three");
         assert_eq!(guard.spare_nodes(), 0);
         (holder, guard)
@@ -167,7 +167,7 @@ async fn one_holder(name: &str, fault: Fault) -> bool {
     let waiting = rivals.clone().map(|rival| {
         let first = guard.view();
         tokio::spawn(async move {
-            let second = rival.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("after the probation");
+            let second = rival.mutex("k").ttl(MAX_TTL).acquire().await.expect("after the probation");
             assert!(!first.is_valid(), "two holders");
             second.release().await.expect("released");
         })

@@ -19,8 +19,8 @@ fn servers() -> Setup {
     Setup::new().append_only(false)
 }
 
-fn clients(fleet: &Fleet, longest_ttl: Duration) -> RedlockBuilder {
-    Redlock::builder().nodes(fleet.urls()).max_ttl(longest_ttl)
+fn clients(fleet: &Fleet, max_ttl: Duration) -> RedlockBuilder {
+    Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl)
 }
 
 /// A client that has met every node.

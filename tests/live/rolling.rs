@@ -12,7 +12,7 @@ use crate::world::{
 };
 
 /// Of the clusters that are restarted, and the ttl of their locks.
-const LONGEST_TTL: Duration = secs(2);
+const MAX_TTL: Duration = secs(2);
 
 /// A task that waits for the key.
 fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
@@ -53,13 +53,13 @@ async fn five_nodes_restarted_in_turn_lose_no_lock_though_others_wait() {
 /// several nodes.
 async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool) {
     let mut fleet = Fleet::start_with(nodes, setup).expect("started");
-    let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(LONGEST_TTL);
+    let clients = || Redlock::builder().nodes(fleet.urls()).max_ttl(MAX_TTL);
     declare(clients());
     let [holder, other, observer] =
         [connected(clients()).await, connected(clients()).await, connected(clients()).await];
     let mut guards = Vec::new();
     for name in 0..6 {
-        guards.push(holder.mutex(format!("k{name}")).ttl(LONGEST_TTL).acquire().await.expect("free"));
+        guards.push(holder.mutex(format!("k{name}")).ttl(MAX_TTL).acquire().await.expect("free"));
     }
     let waiting = guards.iter().filter(|_| others_wait);
     let waiters: Vec<_> = waiting.map(|guard| wait_for(&other, guard.key())).collect();
@@ -79,7 +79,7 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
     }
     // A renewal is due within a third of that.
     let stands = |guard: &Guard| standing(&fleet, guard.key()) == nodes;
-    let end = Instant::now() + 2 * LONGEST_TTL;
+    let end = Instant::now() + 2 * MAX_TTL;
     while !guards.iter().all(stands) && Instant::now() < end {
         sleep(millis(5)).await;
     }
@@ -186,12 +186,12 @@ fn restart(cluster: &mut Cluster, nodes: &[usize], data: &Data) {
 
 /// The promise is about this span, with what clocks may drift, and time to write a marker.
 async fn probation_passes() {
-    sleep(LONGEST_TTL + LONGEST_TTL / 50 + millis(500)).await;
+    sleep(MAX_TTL + MAX_TTL / 50 + millis(500)).await;
 }
 
 async fn is_had_at_once(cluster: &Cluster) -> Result<(), String> {
     let fresh = builder(cluster).connect().await.map_err(|error| error.to_string())?;
-    match fresh.mutex("k").ttl(LONGEST_TTL).try_acquire().await {
+    match fresh.mutex("k").ttl(MAX_TTL).try_acquire().await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err("held".to_owned()),
         Err(error) => Err(error.to_string()),
@@ -200,7 +200,7 @@ async fn is_had_at_once(cluster: &Cluster) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_probation_begins_when_somebody_only_looks() {
-    let mut cluster = brief(3, LONGEST_TTL);
+    let mut cluster = brief(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[1], &Data::Kept, &onlooker).await;
     // Now the one that was restarted must vote, or there is no quorum.
@@ -210,7 +210,7 @@ async fn a_probation_begins_when_somebody_only_looks() {
 
 #[tokio::test]
 async fn a_probation_begins_when_somebody_looks_once_and_goes() {
-    let mut cluster = brief(3, LONGEST_TTL);
+    let mut cluster = brief(3, MAX_TTL);
     restart(&mut cluster, &[1], &Data::Kept);
     let passer = builder(&cluster).read_only().connect().await.expect("all nodes are up");
     eventually("it is told", || async { passer.node_status().await[1].probation.is_some() }).await;
@@ -222,7 +222,7 @@ async fn a_probation_begins_when_somebody_looks_once_and_goes() {
 
 #[tokio::test]
 async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_somebody_only_looked() {
-    let mut cluster = brief(3, LONGEST_TTL);
+    let mut cluster = brief(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &onlooker).await;
     assert_eq!(is_had_at_once(&cluster).await, Ok(()));
@@ -231,7 +231,7 @@ async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_
 /// The control to those above.
 #[tokio::test]
 async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_a_locker_was_connected() {
-    let mut cluster = brief(3, LONGEST_TTL);
+    let mut cluster = brief(3, MAX_TTL);
     let locker = client(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &locker).await;
     assert_eq!(is_had_at_once(&cluster).await, Ok(()));
@@ -239,7 +239,7 @@ async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_
 
 #[tokio::test]
 async fn who_only_looks_founds_no_cluster_on_blank_nodes() {
-    let mut cluster = brief(3, LONGEST_TTL);
+    let mut cluster = brief(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
     assert_eq!(standing(&cluster, "quorlock:node"), 0);

@@ -67,7 +67,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| folder.path().join(name);
-    let fleet = brief(3, LONGEST_TTL);
+    let fleet = brief(3, MAX_TTL);
     let redlock = client(&fleet).await;
     let told = [
         ("QUORLOCK_TEST_NODES", fleet.nodes()),
@@ -101,7 +101,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
 
 async fn hold_and_write(nodes: &str) {
     let folder = PathBuf::from(std::env::var_os("QUORLOCK_TEST_FOLDER").expect("told"));
-    let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(LONGEST_TTL);
+    let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(MAX_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
     let token = guard.fencing_token().expect("guarded");
@@ -131,6 +131,6 @@ fn signal(name: &str, pid: u32) {
     assert!(sent.expect("there is a kill").success());
 }
 
-const LONGEST_TTL: std::time::Duration = millis(1000);
+const MAX_TTL: std::time::Duration = millis(1000);
 const NAME: &str =
     "store::a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_another_loses_an_update";

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) struct Cluster {
     fleet: Fleet,
     /// Nothing for plain clients.
-    longest_ttl: Option<Duration>,
+    max_ttl: Option<Duration>,
 }
 
 /// Guarded, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
@@ -22,15 +22,15 @@ pub(crate) fn fleet(nodes: usize) -> Cluster {
 }
 
 /// Guarded, declared fresh, for stories in which probation must end.
-pub(crate) fn brief(nodes: usize, longest_ttl: Duration) -> Cluster {
-    let cluster = Cluster { fleet: bare(nodes), longest_ttl: Some(longest_ttl) };
+pub(crate) fn brief(nodes: usize, max_ttl: Duration) -> Cluster {
+    let cluster = Cluster { fleet: bare(nodes), max_ttl: Some(max_ttl) };
     declare(builder(&cluster));
     cluster
 }
 
 /// For plain clients.
 pub(crate) fn plain(nodes: usize) -> Cluster {
-    Cluster { fleet: bare(nodes), longest_ttl: None }
+    Cluster { fleet: bare(nodes), max_ttl: None }
 }
 
 /// Servers that nobody has told anything.
@@ -41,7 +41,7 @@ pub(crate) fn bare(nodes: usize) -> Fleet {
 /// Servers of this set-up, for plain clients or declared fresh.
 pub(crate) fn fleet_with(nodes: usize, setup: &Setup, is_plain: bool) -> Cluster {
     let fleet = Fleet::start_with(nodes, setup).expect("started");
-    let cluster = Cluster { fleet, longest_ttl: (!is_plain).then_some(secs(60)) };
+    let cluster = Cluster { fleet, max_ttl: (!is_plain).then_some(secs(60)) };
     if !is_plain {
         declare(builder(&cluster));
     }
@@ -60,8 +60,8 @@ pub(crate) fn declare(builder: RedlockBuilder) {
 
 pub(crate) fn builder(cluster: &Cluster) -> RedlockBuilder {
     let builder = Redlock::builder().nodes(cluster.urls());
-    match cluster.longest_ttl {
-        Some(longest_ttl) => builder.max_ttl(longest_ttl),
+    match cluster.max_ttl {
+        Some(max_ttl) => builder.max_ttl(max_ttl),
         None => builder.plain(),
     }
 }

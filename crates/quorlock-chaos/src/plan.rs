@@ -22,7 +22,7 @@ pub(crate) struct Scope {
     /// The whole of the run.
     pub(crate) lasts: Duration,
     pub(crate) ttl: Duration,
-    pub(crate) longest_ttl: Duration,
+    pub(crate) max_ttl: Duration,
 }
 
 /// What may be broken of a node at the same time: one thing of each.
@@ -69,7 +69,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
 impl Planner {
     /// The last moment at which something may still be broken: afterwards everybody is to recover.
     fn end(&self) -> Duration {
-        self.scope.lasts.saturating_sub(self.scope.longest_ttl + CALM)
+        self.scope.lasts.saturating_sub(self.scope.max_ttl + CALM)
     }
 
     /// Clocks that are off from the start: those of all nodes but one, so that clients may have a quorum of them answer
@@ -122,7 +122,7 @@ impl Planner {
     fn doubt(&mut self, step: &Step) {
         let kind = step.act.kind();
         let keeps_all = kind == Kind::StaleKey || parts(kind) == [Part::Network];
-        let probation = if keeps_all { Duration::ZERO } else { self.scope.longest_ttl };
+        let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
             self.votes[*node] = self.votes[*node].max(over);

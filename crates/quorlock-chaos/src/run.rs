@@ -121,7 +121,7 @@ pub fn run(
         kinds: kinds.clone(),
         lasts: config.lasts,
         ttl: stage::TTL,
-        longest_ttl: stage::LONGEST_TTL,
+        max_ttl: stage::MAX_TTL,
     };
     let unfenced = Control {
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),

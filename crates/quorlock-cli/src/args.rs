@@ -121,7 +121,7 @@ pub(crate) struct DevArgs {
     pub(crate) count: u8,
     /// The longest --ttl on these servers. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
-    pub(crate) longest_ttl: Option<Duration>,
+    pub(crate) max_ttl: Option<Duration>,
     /// Say nothing on stderr.
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -19,7 +19,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
         );
         return Err(Failure::new(exit::USAGE, words));
     }
-    let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
     let redlock = builder.read_only().connect_lazy()?;
     let stand = redlock.node_status().await;
     // Only for words: what is broken may be another key by then.
@@ -34,7 +34,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     let broken = Broken {
         name: &args.name,
         holder: if_holder,
-        is_plain: longest_ttl.is_none(),
+        is_plain: max_ttl.is_none(),
         is_no_lock,
         quorum,
         all: report.nodes().len(),

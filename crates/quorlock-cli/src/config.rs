@@ -29,7 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
     /// None for plain clients.
-    pub(crate) longest_ttl: Option<Duration>,
+    pub(crate) max_ttl: Option<Duration>,
     /// How long nodes keep the fences of names that are free. Of no use to plain clients.
     pub(crate) keep_fences: Duration,
     /// How long one dial of one node may take.
@@ -88,9 +88,9 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     let plain = from.first("plain", args.plain, |it| it.read("plain", values::truth), file.plain)?;
     let is_plain = plain.unwrap_or(false);
     let span = |field| move |it: Environment<'_>| it.read(field, values::span);
-    let longest_ttl = from.first("longest_ttl", args.longest_ttl, span("longest_ttl"), file.longest_ttl)?;
-    let longest_ttl = longest_ttl.unwrap_or(LONGEST_TTL);
-    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(longest_ttl).client_name("quorlock");
+    let max_ttl = from.first("max_ttl", args.max_ttl, span("max_ttl"), file.max_ttl)?;
+    let max_ttl = max_ttl.unwrap_or(MAX_TTL);
+    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl).client_name("quorlock");
     if let Some(user) = from.first("username", args.username, |it| it.text("username"), file.username)? {
         builder = builder.username(user);
     }
@@ -108,7 +108,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     if let Some(keep) = keep {
         builder = builder.fencing_retention(keep);
     }
-    let keep_fences = keep.unwrap_or_else(|| usual_keep_fences(longest_ttl));
+    let keep_fences = keep.unwrap_or_else(|| usual_keep_fences(max_ttl));
     if is_plain {
         builder = builder.plain();
     }
@@ -139,8 +139,8 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
             None => Failure::new(exit::CONFIG, invalid.to_string()),
         }
     })?;
-    let longest_ttl = (!is_plain).then_some(longest_ttl);
-    Ok(Cluster { builder, urls, quorum, longest_ttl, keep_fences, connect_timeout })
+    let max_ttl = (!is_plain).then_some(max_ttl);
+    Ok(Cluster { builder, urls, quorum, max_ttl, keep_fences, connect_timeout })
 }
 
 /// Where settings are looked for, and where those that count were found.
@@ -235,12 +235,12 @@ fn no_variable<T>(_: Environment<'_>) -> Result<Option<Found<T>>, Failure> {
 }
 
 /// What the library takes too where nothing is said.
-pub(crate) fn usual_keep_fences(longest_ttl: Duration) -> Duration {
-    Duration::from_secs(3600).max(longest_ttl.saturating_mul(2))
+pub(crate) fn usual_keep_fences(max_ttl: Duration) -> Duration {
+    Duration::from_secs(3600).max(max_ttl.saturating_mul(2))
 }
 
 /// What the library takes too where nothing is said.
-pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// All that says which nodes, and how to reach them.
 pub(crate) const VARIABLES: [&str; 10] = [
@@ -252,6 +252,6 @@ pub(crate) const VARIABLES: [&str; 10] = [
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
     "QUORLOCK_PLAIN",
-    "QUORLOCK_LONGEST_TTL",
+    "QUORLOCK_MAX_TTL",
     "QUORLOCK_KEEP_FENCES",
 ];

@@ -8,20 +8,20 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Command;
 
 use crate::args::DevArgs;
-use crate::config::{LONGEST_TTL, VARIABLES};
+use crate::config::{MAX_TTL, VARIABLES};
 use crate::exit::{self, Failure, code_of};
 use crate::signals::handled::{Handled, is_typed};
 
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    let longest_ttl = args.longest_ttl.unwrap_or(LONGEST_TTL);
+    let max_ttl = args.max_ttl.unwrap_or(MAX_TTL);
     // Before servers are started for nothing.
-    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).max_ttl(longest_ttl).check();
-    terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--longest-ttl: {invalid}")))?;
+    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).max_ttl(max_ttl).check();
+    terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--max-ttl: {invalid}")))?;
     let fleet = Fleet::start(usize::from(args.count)).map_err(|error| exit::no_servers(&error))?;
     // Nobody has to wait for servers that are known to be new.
-    let declared = Redlock::builder().nodes(fleet.urls()).max_ttl(longest_ttl).init(false).await;
+    let declared = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).init(false).await;
     declared.map_err(|error| {
         let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
@@ -29,7 +29,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     let words = if args.command.is_empty() { vec![shell()] } else { args.command };
     if !args.quiet {
         let (count, nodes) = (fleet.len(), fleet.nodes());
-        let longest = humantime::format_duration(longest_ttl);
+        let longest = humantime::format_duration(max_ttl);
         let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
         exit::say(&format!(
             "{servers}, one cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
@@ -42,8 +42,8 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         command.env_remove(setting);
     }
     command.args(&words[1..]).env("QUORLOCK_NODES", fleet.nodes());
-    if args.longest_ttl.is_some() {
-        command.env("QUORLOCK_LONGEST_TTL", humantime::format_duration(longest_ttl).to_string());
+    if args.max_ttl.is_some() {
+        command.env("QUORLOCK_MAX_TTL", humantime::format_duration(max_ttl).to_string());
     }
     let mut child = command.spawn().map_err(|error| exit::not_executed(&words[0], &error))?;
     let status = loop {

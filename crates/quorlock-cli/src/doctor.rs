@@ -19,13 +19,13 @@ struct Finding {
 }
 
 pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
-    let Cluster { builder, quorum, longest_ttl, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
     // A visit must not make blank servers a cluster.
     let redlock = builder.read_only().connect_lazy()?;
     // Each is heard before the probe, which would make do with the first that answer.
     redlock.node_status().await;
     // A lock that is taken for a moment shows whether this user may run all that a lock needs.
-    let ttl = longest_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
+    let ttl = max_ttl.map_or(PROBE_TTL, |longest| longest.min(PROBE_TTL));
     let probed = match redlock.mutex(&args.probe).ttl(ttl).try_acquire().await {
         Ok(Some(guard)) => {
             guard.release().await.map(drop).map_err(|error| Broken::Release(error.to_string()))
@@ -43,7 +43,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let is_undeclared = nodes::are_undeclared(&nodes);
     let alone = nodes::without_the_others(&nodes, quorum);
     let to_mend = nodes::first_to_mend(&nodes).filter(|_| alone.is_none());
-    let examined = nodes.iter().map(|node| examine(node, (is_undeclared, to_mend.is_some()), longest_ttl));
+    let examined = nodes.iter().map(|node| examine(node, (is_undeclared, to_mend.is_some()), max_ttl));
     let mut findings: Vec<Vec<Finding>> = examined.collect();
     if alone.is_some() {
         for (node, findings) in nodes.iter().zip(&mut findings) {
@@ -69,7 +69,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         let words = "nobody declared these nodes a cluster";
         general.push(fault(format!("{words}; {first}; then run `quorlock init` once")));
     } else if is_undeclared {
-        let longest = humantime::format_duration(longest_ttl.unwrap_or_default());
+        let longest = humantime::format_duration(max_ttl.unwrap_or_default());
         general.push(fault(format!(
             "nobody declared these nodes a cluster: run `quorlock init` once; else the first client does it, and no \
              lock can be had for the longest ttl ({longest})"
@@ -147,7 +147,7 @@ fn no_locks(nodes: &[NodeStatus], quorum: usize, probed: Result<(), Broken>) -> 
 fn examine(
     node: &NodeStatus,
     (is_undeclared, is_to_mend): (bool, bool),
-    longest_ttl: Option<Duration>,
+    max_ttl: Option<Duration>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &node.state {
@@ -168,7 +168,7 @@ fn examine(
         _ => findings.push(fault("no answer yet: is it hung?".to_owned())),
     }
     findings.extend(node.warnings.iter().cloned().map(fault));
-    findings.extend(node.clock_ahead_micros.and_then(|micros| clock_finding(micros, longest_ttl)));
+    findings.extend(node.clock_ahead_micros.and_then(|micros| clock_finding(micros, max_ttl)));
     if node.persistence.starts_with("no ") {
         findings.push(note(
             "forgets its locks, its fencing numbers and its cluster when it restarts: use appendonly yes with \
@@ -181,16 +181,16 @@ fn examine(
 
 /// What it means that a node's clock is so far from ours. Locks go by its speed alone; the order of fencing numbers does
 /// not, once nodes lose them (`quorlock::how_safe`, *What it hangs on*).
-fn clock_finding(ahead_micros: i64, longest_ttl: Option<Duration>) -> Option<Finding> {
+fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding> {
     let offset = Duration::from_micros(ahead_micros.unsigned_abs());
     let seconds = ahead_micros as f64 / 1e6;
     // Plain locks have no numbers.
-    let Some(longest_ttl) = longest_ttl else {
+    let Some(max_ttl) = max_ttl else {
         return (offset > PLAIN_TOLERANCE).then(|| {
             note(format!("its clock is {seconds:+.1} s from ours: no lock minds while it runs steadily"))
         });
     };
-    if offset > longest_ttl.saturating_sub(TOLERANCE) / 2 {
+    if offset > max_ttl.saturating_sub(TOLERANCE) / 2 {
         return Some(fault(format!(
             "its clock is {seconds:+.1} s from ours, about half the longest ttl or more: fencing numbers may fall when nodes \
              lose theirs; set the clock (chrony, or another time service)"
@@ -224,7 +224,7 @@ fn remedy(bar: &ExclusionReason) -> String {
     let what = match bar {
         ExclusionReason::AuthFailed(_) => "check user and password (--username, --password-file, or the URL)",
         ExclusionReason::ClusterMismatch(_) => {
-            "give all clients the same --nodes, --quorum, --longest-ttl and --keep-fences; to change these, stop all clients of these \
+            "give all clients the same --nodes, --quorum, --max-ttl and --keep-fences; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }
         ExclusionReason::EvictionEnabled => "until then it casts no vote",

@@ -15,8 +15,8 @@ use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.plain == Some(true);
-    let Cluster { builder, quorum, longest_ttl, keep_fences, .. } = config::cluster(args.nodes)?;
-    let Some(longest_ttl) = longest_ttl else {
+    let Cluster { builder, quorum, max_ttl, keep_fences, .. } = config::cluster(args.nodes)?;
+    let Some(max_ttl) = max_ttl else {
         let why = "plain clients know of no cluster, so there is nothing to declare: leave";
         return Err(if is_typed_plain {
             Failure::new(exit::USAGE, format!("--plain: {why} it out"))
@@ -37,13 +37,13 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         }
     };
     if args.json {
-        let [longest, keep] = [longest_ttl, keep_fences].map(|span| span.as_millis() as u64);
+        let [longest, keep] = [max_ttl, keep_fences].map(|span| span.as_millis() as u64);
         let all = json!({
             "state": state, "quorum": quorum, "longest_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
         });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
-        print(&words_of(state, &nodes, quorum, [longest_ttl, keep_fences]));
+        print(&words_of(state, &nodes, quorum, [max_ttl, keep_fences]));
     }
     failure.map_or(Ok(0), Err)
 }

@@ -81,7 +81,7 @@ impl RedlockBuilder {
         let (_, drift, _) = self.checked()?;
         let limits = Limits {
             key_prefix: &self.key_prefix,
-            longest_ttl: (!self.is_plain).then_some(self.max_ttl),
+            max_ttl: (!self.is_plain).then_some(self.max_ttl),
             drift,
             node_timeout: self.reply_timeout,
         };
@@ -138,7 +138,7 @@ impl RedlockBuilder {
                  restarted cast no vote",
                 Span(self.max_ttl)
             ))
-            .of("longest_ttl"));
+            .of("max_ttl"));
         }
         let least = min_retention(self.max_ttl);
         if let Some(keep) = self.fencing_retention.filter(|keep| *keep < least || *keep > MAX_RETENTION) {

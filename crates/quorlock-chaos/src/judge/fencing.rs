@@ -92,7 +92,7 @@ fn excuse(world: &World<'_>, first: Numbered<'_>, second: Numbered<'_>) -> Optio
     if !world.settings.probation {
         return Some("nodes forgot their counters, and probation was off".into());
     }
-    let bound_micros = (world.longest_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
+    let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
     if world.clock_error(second.grant.at) >= bound_micros {
         return Some(
             "nodes forgot their counters, and clocks were wrong by more than half the probation".into(),

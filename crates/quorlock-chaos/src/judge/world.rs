@@ -85,13 +85,13 @@ impl<'a> World<'a> {
     }
 
     /// How long probation lasts, in nanoseconds.
-    pub(crate) fn longest_ttl(&self) -> u64 {
+    pub(crate) fn max_ttl(&self) -> u64 {
         self.settings.longest_ttl_ms * MS
     }
 
     /// How long a node casts no vote when it may have forgotten, in nanoseconds.
     pub(crate) fn probation(&self) -> u64 {
-        if self.settings.guarded && self.settings.probation { self.longest_ttl() } else { 0 }
+        if self.settings.guarded && self.settings.probation { self.max_ttl() } else { 0 }
     }
 
     /// How far ahead the deadline of a fresh lock may lie. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".

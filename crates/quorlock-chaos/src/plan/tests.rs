@@ -10,7 +10,7 @@ fn scope(seed: u64) -> Scope {
         kinds: Kind::ALL.into(),
         lasts: Duration::from_secs(120),
         ttl: Duration::from_secs(1),
-        longest_ttl: Duration::from_secs(2),
+        max_ttl: Duration::from_secs(2),
     }
 }
 

@@ -119,12 +119,12 @@ impl Stage<'_> {
             server,
             nodes: self.config.nodes,
             quorum: self.config.nodes / 2 + 1,
-            longest_ttl_ms: millis(LONGEST_TTL),
+            longest_ttl_ms: millis(MAX_TTL),
             drift_ppm: self.terms.drift_ppm,
             node_timeout_ms: millis(NODE_TIMEOUT),
             guarded: self.terms.is_guarded,
             probation: self.terms.is_guarded,
-            recovery_ms: millis(LONGEST_TTL + RECOVERY),
+            recovery_ms: millis(MAX_TTL + RECOVERY),
             starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
             judges_redundancy: self.judges_redundancy,
@@ -144,7 +144,7 @@ impl Scene<'_> {
             tasks: *tasks,
             keys: self.keys().collect(),
             ttl_ms: TTL.as_millis() as u64,
-            longest_ttl_ms: LONGEST_TTL.as_millis() as u64,
+            longest_ttl_ms: MAX_TTL.as_millis() as u64,
             node_timeout_ms: NODE_TIMEOUT.as_millis() as u64,
             drift: f64::from(terms.drift_ppm) / 1e6,
             is_guarded: terms.is_guarded,
@@ -345,7 +345,7 @@ fn declare(urls: Vec<String>) -> Result<(), RunError> {
     let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
     let declared = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let builder = Redlock::builder().nodes(urls).max_ttl(LONGEST_TTL).dial_timeout(DIAL_PATIENCE);
+        let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_PATIENCE);
         runtime.map(|runtime| runtime.block_on(builder.init(false)))
     });
     match declared.join().expect("no panic") {
@@ -378,7 +378,7 @@ pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool,
 
 /// How long a lock lives; and how long a node is on probation.
 pub(super) const TTL: Duration = Duration::from_secs(1);
-pub(super) const LONGEST_TTL: Duration = Duration::from_secs(2);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
 const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
 const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
 const NODE_TIMEOUT: Duration = Duration::from_millis(500);

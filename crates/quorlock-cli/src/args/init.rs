@@ -33,7 +33,7 @@ wait for the longest ttl first, or leave it to the first client.
 --force makes any nodes a new cluster. It is the way to change the number of
 nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
   1. stop all its clients: locks held meanwhile are not respected
-  2. quorlock init --force, with the new --nodes, --quorum, --longest-ttl, …
+  2. quorlock init --force, with the new --nodes, --quorum, --max-ttl, …
   3. start the clients, with just the same
 
 Exit codes:
@@ -46,5 +46,5 @@ Exit codes:
 
 Examples:
   quorlock init --nodes redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
-  quorlock init --quorum 4 --longest-ttl 10s
+  quorlock init --quorum 4 --max-ttl 10s
   quorlock init --json";

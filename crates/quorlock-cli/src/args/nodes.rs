@@ -34,9 +34,9 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) quorum: Option<usize>,
     /// The longest --ttl that any client may ask for, and so how long a node that may have forgotten locks casts no
-    /// vote: the same for all clients. [default: 30s] [env: QUORLOCK_LONGEST_TTL]
+    /// vote: the same for all clients. [default: 30s] [env: QUORLOCK_MAX_TTL]
     #[arg(long, value_name = "DUR", value_parser = span)]
-    pub(crate) longest_ttl: Option<Duration>,
+    pub(crate) max_ttl: Option<Duration>,
     /// How long nodes keep the last fencing number of a name that is not locked any more: the same for all clients, and at
     /// least twice the longest ttl. [default: 1h, or twice the longest ttl if that is more] [env: QUORLOCK_KEEP_FENCES]
     #[arg(long, value_name = "DUR", value_parser = span)]

@@ -62,8 +62,8 @@ pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<L
         });
     }
     let mut found = Leftovers {
-        fences: setting.longest_ttl.map_or(0, |_| setting.keys),
-        fences_expire_in_seconds: setting.longest_ttl.map_or(0, |longest| longest.as_secs() + 1),
+        fences: setting.max_ttl.map_or(0, |_| setting.keys),
+        fences_expire_in_seconds: setting.max_ttl.map_or(0, |longest| longest.as_secs() + 1),
         ..Leftovers::default()
     };
     while let Some(asked) = asking.join_next().await {

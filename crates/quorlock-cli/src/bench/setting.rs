@@ -23,7 +23,7 @@ pub(super) struct Setting {
     /// How long all tasks are at it, after that.
     pub(super) load: Duration,
     /// None for plain clients.
-    pub(super) longest_ttl: Option<Duration>,
+    pub(super) max_ttl: Option<Duration>,
     pub(super) quorum: usize,
     /// What all our names begin with: random, so that they are nobody else's.
     pub(super) prefix: String,
@@ -98,11 +98,11 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
         }
         Some(count) => of_its_own(args, usize::from(count), load).await?,
     };
-    let longest_ttl = cluster.longest_ttl;
-    let ttl = args.ttl.unwrap_or_else(|| longest_ttl.map_or(TTL, |longest| longest.min(TTL)));
+    let max_ttl = cluster.max_ttl;
+    let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&cluster.builder, &format!("{prefix}:0"), Some(ttl), 0)?;
     let quorum = cluster.quorum;
-    let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, longest_ttl, quorum, prefix };
+    let setting = Setting { tasks, keys, hold: args.hold, ttl, alone, load, max_ttl, quorum, prefix };
     let builder = cluster.builder.client_name("quorlock-bench");
     Ok((setting, Place { builder, urls: cluster.urls, fleet }))
 }
@@ -120,11 +120,11 @@ async fn of_its_own(
 ) -> Result<(Cluster, Option<Fleet>), Failure> {
     let fleet = Fleet::start(count).map_err(|error| exit::no_servers(&error))?;
     // A node that was killed casts no vote for so long: short enough that the run shows it vote again.
-    let longest = if args.kill_one { (load / 6).min(config::LONGEST_TTL) } else { config::LONGEST_TTL };
-    let longest_ttl = args.nodes.longest_ttl.unwrap_or(longest);
+    let longest = if args.kill_one { (load / 6).min(config::MAX_TTL) } else { config::MAX_TTL };
+    let max_ttl = args.nodes.max_ttl.unwrap_or(longest);
     let is_plain = args.nodes.plain.unwrap_or(false);
     let urls = fleet.urls();
-    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(longest_ttl);
+    let mut builder = Redlock::builder().nodes(urls.clone()).max_ttl(max_ttl);
     if let Some(need) = args.nodes.quorum {
         builder = builder.quorum(need);
     }
@@ -147,10 +147,10 @@ async fn of_its_own(
         })?;
     }
     let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
-    let keep_fences = config::usual_keep_fences(longest_ttl);
-    let longest_ttl = (!is_plain).then_some(longest_ttl);
+    let keep_fences = config::usual_keep_fences(max_ttl);
+    let max_ttl = (!is_plain).then_some(max_ttl);
     let connect_timeout = config::CONNECT_TIMEOUT;
-    Ok((Cluster { builder, urls, quorum, longest_ttl, keep_fences, connect_timeout }, Some(fleet)))
+    Ok((Cluster { builder, urls, quorum, max_ttl, keep_fences, connect_timeout }, Some(fleet)))
 }
 
 /// What the library takes too where nothing is said.

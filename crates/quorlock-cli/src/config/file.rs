@@ -20,7 +20,7 @@ pub(super) struct Settings {
     pub(super) key_prefix: Option<Found<String>>,
     pub(super) quorum: Option<Found<usize>>,
     pub(super) plain: Option<Found<bool>>,
-    pub(super) longest_ttl: Option<Found<Duration>>,
+    pub(super) max_ttl: Option<Found<Duration>>,
     pub(super) keep_fences: Option<Found<Duration>>,
     pub(super) drift: Option<Found<f64>>,
     pub(super) node_timeout: Option<Found<Duration>>,
@@ -76,7 +76,7 @@ impl Settings {
                 self.quorum = Some(origin.found(number(value).map_or(Err(values::COUNT), values::count)?));
             }
             "plain" => self.plain = Some(origin.found(value.as_bool().ok_or(values::TRUTH)?)),
-            "longest_ttl" => self.longest_ttl = Some(origin.found(span(value)?)),
+            "max_ttl" => self.max_ttl = Some(origin.found(span(value)?)),
             "keep_fences" => self.keep_fences = Some(origin.found(span(value)?)),
             "drift" => {
                 self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
@@ -153,7 +153,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "key_prefix",
     "quorum",
     "plain",
-    "longest_ttl",
+    "max_ttl",
     "keep_fences",
     "drift",
     "node_timeout",

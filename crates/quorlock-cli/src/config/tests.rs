@@ -49,7 +49,7 @@ fn a_variable_that_is_set_to_nothing_is_none() {
             }
             let cluster = settled(&[("QUORLOCK_NODES", URLS), (variable, nothing)], None);
             let cluster = cluster.unwrap_or_else(|failure| panic!("{variable}={nothing:?}: {failure:?}"));
-            assert_eq!((cluster.quorum, cluster.longest_ttl), (2, Some(LONGEST_TTL)), "{variable}");
+            assert_eq!((cluster.quorum, cluster.max_ttl), (2, Some(MAX_TTL)), "{variable}");
         }
     }
     check_refused(settled(&[("QUORLOCK_NODES", " \n")], None), "no nodes given");
@@ -66,8 +66,8 @@ fn a_bad_variable_is_named() {
         ("KEY_PREFIX", "quorlock:", "may not start with"),
         ("QUORUM", "many", "a whole number"),
         ("QUORUM", "4", "more than the 3 nodes"),
-        ("LONGEST_TTL", "abc", "a number and a unit, such as 10s"),
-        ("LONGEST_TTL", "2h", "a longest ttl of 2h"),
+        ("MAX_TTL", "abc", "a number and a unit, such as 10s"),
+        ("MAX_TTL", "2h", "a longest ttl of 2h"),
         ("KEEP_FENCES", "0", "fences kept for 0s"),
         ("PLAIN", "maybe", "true or false"),
     ] {
@@ -98,7 +98,7 @@ fn a_password_that_is_no_text_is_a_mistake_and_not_unset() {
 fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
     for (text, words) in [
         ("\n\nquorum = \"4\"", "conf.toml: line 3: quorum: expected a whole number"),
-        ("longest_ttl = 'abc'", "conf.toml: line 1: longest_ttl: expected a number and a unit"),
+        ("max_ttl = 'abc'", "conf.toml: line 1: max_ttl: expected a number and a unit"),
         ("node_timeout = -1", "conf.toml: line 1: node_timeout: expected a number and a unit"),
         ("nodes = [\n'redis://a'", "conf.toml: line 2: this is no TOML: unclosed array"),
         ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
@@ -129,11 +129,11 @@ fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
     check_refused(settled(&[], Some(&file)), "keep_fences: expected a number and a unit");
     let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nconnect_timeout = 0.5"));
     let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
-    assert_eq!((cluster.urls.len(), cluster.longest_ttl), (3, Some(Duration::from_secs(20))));
+    assert_eq!((cluster.urls.len(), cluster.max_ttl), (3, Some(Duration::from_secs(20))));
     assert_eq!(cluster.connect_timeout, Duration::from_millis(500));
-    let cluster = settled(&[("QUORLOCK_LONGEST_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
+    let cluster = settled(&[("QUORLOCK_MAX_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
     let cluster = cluster.unwrap_or_else(|failure| panic!("{failure:?}"));
-    assert_eq!((cluster.quorum, cluster.longest_ttl), (3, Some(Duration::from_secs(25))));
+    assert_eq!((cluster.quorum, cluster.max_ttl), (3, Some(Duration::from_secs(25))));
 }
 
 #[test]

@@ -42,16 +42,16 @@ fn the_command_finds_its_nodes() {
 #[test]
 fn its_nodes_are_one_cluster_that_votes_at_once() {
     let program = env!("CARGO_BIN_EXE_quorlock");
-    let show = "echo $QUORLOCK_LONGEST_TTL; test -n \"$QUORLOCK_FENCING_TOKEN\"";
+    let show = "echo $QUORLOCK_MAX_TTL; test -n \"$QUORLOCK_FENCING_TOKEN\"";
     let inner = [program, "run", "a", "-n", "--", "sh", "-c", show];
-    for (options, longest) in [(&[][..], ""), (&["--longest-ttl", "2s"], "2s")] {
+    for (options, longest) in [(&[][..], ""), (&["--max-ttl", "2s"], "2s")] {
         let mut command = quorlock(&[&["dev", "-n", "3"], options, &["--"]].concat());
         // Meant for other nodes, and not for these.
-        command.envs([("QUORLOCK_LONGEST_TTL", "7s"), ("QUORLOCK_PLAIN", "true"), ("QUORLOCK_QUORUM", "3")]);
+        command.envs([("QUORLOCK_MAX_TTL", "7s"), ("QUORLOCK_PLAIN", "true"), ("QUORLOCK_QUORUM", "3")]);
         let end = end(command.args(inner));
         assert_eq!((end.code, end.out.trim()), (Some(0), longest), "{end:?}");
     }
-    let bad = end(&mut quorlock(&["dev", "--longest-ttl", "2days", "--", "true"]));
+    let bad = end(&mut quorlock(&["dev", "--max-ttl", "2days", "--", "true"]));
     assert_eq!(bad.code, Some(64), "{bad:?}");
 }
 

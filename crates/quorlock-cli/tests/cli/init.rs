@@ -53,7 +53,7 @@ fn it_speaks_json() {
 fn other_terms_take_force_and_then_hold_for_all() {
     let world = World::of(3);
     let before = world.markers();
-    let refused = world.end(&["init", "--longest-ttl", "5s"]);
+    let refused = world.end(&["init", "--max-ttl", "5s"]);
     assert_eq!(refused.code, Some(78), "{refused:?}");
     for url in world.fleet.urls() {
         let address = url.trim_start_matches("redis://");
@@ -62,12 +62,12 @@ fn other_terms_take_force_and_then_hold_for_all() {
     }
     assert!(refused.err.contains("--force") && refused.err.contains("stopped"), "{refused:?}");
     assert_eq!(world.markers(), before, "nothing was changed");
-    let forced = world.end(&["init", "--force", "--longest-ttl", "5s", "--keep-fences", "2h"]);
+    let forced = world.end(&["init", "--force", "--max-ttl", "5s", "--keep-fences", "2h"]);
     assert!(forced.out.contains("fences kept for 2h"), "{forced:?}");
-    let forced = world.end(&["init", "--force", "--longest-ttl", "5s"]);
+    let forced = world.end(&["init", "--force", "--max-ttl", "5s"]);
     assert_eq!(forced.code, Some(0), "{forced:?}");
     assert!(forced.out.contains("a new cluster"), "{forced:?}");
-    let run = |longest: &str| world.end(&["run", "a", "-n", "--longest-ttl", longest, "--", "true"]).code;
+    let run = |longest: &str| world.end(&["run", "a", "-n", "--max-ttl", longest, "--", "true"]).code;
     assert_eq!((run("5s"), run("30s")), (Some(0), Some(78)));
 }
 

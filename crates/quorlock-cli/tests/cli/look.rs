@@ -279,7 +279,7 @@ fn break_and_forget_tell_a_refusal_from_an_outage() {
         assert!(refused.err.starts_with("quorlock: lock \"a\": not "), "{refused:?}");
         assert!(!refused.err.contains("again"), "{refused:?}");
     }
-    let other = world.end(&["forget", "a", "--longest-ttl", "5s"]);
+    let other = world.end(&["forget", "a", "--max-ttl", "5s"]);
     assert_eq!(other.code, Some(78), "{other:?}");
     for server in world.fleet.servers() {
         let user = ["ACL", "SETUSER", "some", "on", ">secret", "~quorlock:*", "~mine:*", "&*", "+@all"];

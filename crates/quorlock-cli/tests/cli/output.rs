@@ -88,7 +88,7 @@ fn what_is_said_is_one_write() {
         &["run", "a", "true"],
         &["run", "a", "--ttl", "x", "--", "true"],
         &["run", "held", "-n", "--", "true"],
-        &["init", "--longest-ttl", "5s"],
+        &["init", "--max-ttl", "5s"],
         &[],
     ] {
         let writes = writes(&mut world.quorlock(args));

@@ -177,22 +177,22 @@ fn too_few_that_vote_are_a_fault_and_an_open_verdict() {
 #[test]
 fn nodes_that_agreed_on_other_terms_are_another_cluster() {
     let world = World::of(3);
-    let run = world.end(&["run", "a", "--longest-ttl", "5s", "--", "touch", "ran"]);
+    let run = world.end(&["run", "a", "--max-ttl", "5s", "--", "touch", "ran"]);
     assert_eq!((run.code, world.has("ran")), (Some(78), false), "{run:?}");
     let status = world.end(&["status", "a", "--quorum", "3"]);
     assert_eq!(status.code, Some(78), "{status:?}");
     let line = line_of(&status, &world, 0);
     assert!(line.contains("a quorum of 2") && line.contains("a quorum of 3"), "{status:?}");
-    std::fs::write(world.file("conf.toml"), "longest_ttl = '5s'").expect("a file");
+    std::fs::write(world.file("conf.toml"), "max_ttl = '5s'").expect("a file");
     let by_file = ["run", "a", "-n", "--config", "conf.toml", "--", "true"];
     assert_eq!(world.end(&by_file).code, Some(78));
     let mut command = world.quorlock(&by_file);
-    assert_eq!(end(command.env("QUORLOCK_LONGEST_TTL", "30s")).code, Some(0), "the environment wins");
-    let doctor = world.end(&["doctor", "--longest-ttl", "5s"]);
+    assert_eq!(end(command.env("QUORLOCK_MAX_TTL", "30s")).code, Some(0), "the environment wins");
+    let doctor = world.end(&["doctor", "--max-ttl", "5s"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     for place in 0..3 {
         let said = said_of(&doctor, &world, place);
-        assert!(said.contains("longest ttl of 30s") && said.contains("--longest-ttl"), "{doctor:?}");
+        assert!(said.contains("longest ttl of 30s") && said.contains("--max-ttl"), "{doctor:?}");
     }
 }
 

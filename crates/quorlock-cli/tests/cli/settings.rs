@@ -15,7 +15,7 @@ const VARIABLES: [&str; 10] = [
     "QUORLOCK_KEY_PREFIX",
     "QUORLOCK_QUORUM",
     "QUORLOCK_PLAIN",
-    "QUORLOCK_LONGEST_TTL",
+    "QUORLOCK_MAX_TTL",
     "QUORLOCK_KEEP_FENCES",
     "QUORLOCK_REDIS_SERVER",
 ];
@@ -56,7 +56,7 @@ fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
         ("QUORLOCK_QUORUM", "most"),
         ("QUORLOCK_QUORUM", "2"),
         ("QUORLOCK_PLAIN", "perhaps"),
-        ("QUORLOCK_LONGEST_TTL", "soon"),
+        ("QUORLOCK_MAX_TTL", "soon"),
         ("QUORLOCK_KEEP_FENCES", "1s"),
         ("QUORLOCK_KEY_PREFIX", "quorlock:"),
     ] {
@@ -118,8 +118,7 @@ fn a_bare_number_counts_seconds() {
         let held = world.end(&["run", "held", "-w", wait, "--ttl", "5", "--kill-after", "1", "--", "true"]);
         assert_eq!(held.code, Some(75), "-w {wait}: {held:?}");
     }
-    let end =
-        end(world.quorlock(&["run", "a", "--ttl", "31", "--", "true"]).env("QUORLOCK_LONGEST_TTL", "30"));
+    let end = end(world.quorlock(&["run", "a", "--ttl", "31", "--", "true"]).env("QUORLOCK_MAX_TTL", "30"));
     assert!(end.code == Some(64) && end.err.contains("a ttl of 31s"), "{end:?}");
 }
 
@@ -154,7 +153,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("QUORLOCK_PASSWORD", "b"),
     ("QUORLOCK_PASSWORD_FILE", "/none"),
     ("QUORLOCK_QUORUM", "3"),
-    ("QUORLOCK_LONGEST_TTL", "9s"),
+    ("QUORLOCK_MAX_TTL", "9s"),
     ("QUORLOCK_KEEP_FENCES", "2h"),
     ("QUORLOCK_PLAIN", "perhaps"),
 ];

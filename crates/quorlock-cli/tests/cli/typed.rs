@@ -63,7 +63,7 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
         (&["chaos", "--history", "/no/x"], "quorlock: --history: /no/x: No such file"),
         (&["bench", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
         (&["chaos", "--faults", "none"], "quorlock: --faults: there is no fault"),
-        (&["dev", "--longest-ttl", "2h", "--", "true"], "quorlock: --longest-ttl: a longest ttl of 2h"),
+        (&["dev", "--max-ttl", "2h", "--", "true"], "quorlock: --max-ttl: a longest ttl of 2h"),
     ] {
         check(args, 64, words);
     }
@@ -105,8 +105,7 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
 #[test]
 fn a_value_that_cannot_work_is_told_by_its_flag() {
     let span = "expected a number and a unit, such as 10s\n";
-    for flag in ["--ttl", "--wait", "-w", "--kill-after", "--longest-ttl", "--keep-fences", "--node-timeout"]
-    {
+    for flag in ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--keep-fences", "--node-timeout"] {
         for value in ["abc", "-1", "-1s", "", "10 parsecs", "--"] {
             let name = if flag == "-w" { "--wait" } else { flag };
             check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {name}: {span}"));
@@ -130,11 +129,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     }
     check(&["run", "--ttl", "0", "-n", "x", "--", "true"], 64, "--ttl: a ttl of 0s is too short");
     check(&["status", "--plain=maybe", "x"], 64, "quorlock: --plain: expected true or false\n");
-    check(
-        &["status", "--longest-ttl", "1y", "x"],
-        64,
-        "quorlock: --longest-ttl: a longest ttl of 1y cannot work",
-    );
+    check(&["status", "--max-ttl", "1y", "x"], 64, "quorlock: --max-ttl: a longest ttl of 1y cannot work");
     check(
         &["status", "--node-timeout", "0s", "x"],
         64,

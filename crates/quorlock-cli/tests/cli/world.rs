@@ -20,7 +20,7 @@ use crate::processes::{self, Process};
 pub(crate) struct World {
     pub(crate) fleet: Fleet,
     folder: TempDir,
-    longest_ttl: Option<&'static str>,
+    max_ttl: Option<&'static str>,
 }
 
 impl World {
@@ -33,18 +33,18 @@ impl World {
     }
 
     /// With this longest ttl for all that is run.
-    pub(crate) fn lasting(servers: usize, longest_ttl: &'static str) -> Self {
-        Self::undeclared_with(servers, &Setup::new(), Some(longest_ttl)).declared()
+    pub(crate) fn lasting(servers: usize, max_ttl: &'static str) -> Self {
+        Self::undeclared_with(servers, &Setup::new(), Some(max_ttl)).declared()
     }
 
     /// Servers of which nobody has said that they are new.
-    pub(crate) fn undeclared(servers: usize, longest_ttl: Option<&'static str>) -> Self {
-        Self::undeclared_with(servers, &Setup::new(), longest_ttl)
+    pub(crate) fn undeclared(servers: usize, max_ttl: Option<&'static str>) -> Self {
+        Self::undeclared_with(servers, &Setup::new(), max_ttl)
     }
 
-    pub(crate) fn undeclared_with(servers: usize, setup: &Setup, longest_ttl: Option<&'static str>) -> Self {
+    pub(crate) fn undeclared_with(servers: usize, setup: &Setup, max_ttl: Option<&'static str>) -> Self {
         let fleet = Fleet::start_with(servers, setup).expect("redis-servers");
-        Self { fleet, folder: tempfile::tempdir().expect("a temp folder"), longest_ttl }
+        Self { fleet, folder: tempfile::tempdir().expect("a temp folder"), max_ttl }
     }
 
     fn declared(self) -> Self {
@@ -71,7 +71,7 @@ impl World {
 
     fn surround(&self, command: &mut Command) {
         command.env("QUORLOCK_NODES", self.fleet.nodes()).current_dir(self.folder.path());
-        command.envs(self.longest_ttl.map(|longest| ("QUORLOCK_LONGEST_TTL", longest)));
+        command.envs(self.max_ttl.map(|longest| ("QUORLOCK_MAX_TTL", longest)));
     }
 
     /// `quorlock` with these arguments, over our servers, in our folder.

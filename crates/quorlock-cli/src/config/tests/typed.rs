@@ -27,7 +27,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--drift", "7"], "--drift: "),
         (&["--node-timeout", "0"], "--node-timeout: a node time-out of 0s"),
         (&["--connect-timeout", "2h"], "--connect-timeout: "),
-        (&["--longest-ttl", "99h"], "--longest-ttl: a longest ttl of "),
+        (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
         (&["--keep-fences", "1s"], "--keep-fences: fences kept for 1s"),
         (&["--key-prefix", "quorlock:x"], "--key-prefix: "),
         (&["--nodes", "bad"], "--nodes: node 1 of 1"),
