@@ -52,25 +52,25 @@
 //! The nonce covers what is left: should a number ever come twice, two holders cannot both write with it. A resource that
 //! has seen a larger number than you were given tells you which: ask again with [`Mutex::floor`](crate::Mutex::floor).
 //!
-//! *Numbers are forgotten, in order.* A node drops the number of a name [`keep_fences`](crate::RedlockBuilder::keep_fences) (an
+//! *Numbers are forgotten, in order.* A node drops the number of a name [`fencing_retention`](crate::RedlockBuilder::fencing_retention) (an
 //! hour) after its last lock. That is a term of the lock cluster, which no client shortens. A node without a number goes on
 //! from its **own** clock, which has passed the old number by then. Where it has not, because the number came from a clock
 //! hours ahead, the node goes on from the largest such number of any name, which it keeps for good. So how far clocks are
 //! apart does not matter. A clock that is set back does, if it goes behind what the node has forgotten: each client that
 //! looks at a node has it note how far its clock has come, four times in a longest ttl at most. A client that finds the
-//! clock behind that by more than half of `keep_fences` gives the node a new marker, and the node then gives only numbers
+//! clock behind that by more than half of `fencing_retention` gives the node a new marker, and the node then gives only numbers
 //! above the time that was noted; a client that has met the node sees it in the very vote. So order holds whatever clocks
-//! do, provided that a client looks at a node at least once in half of `keep_fences`, or that no clock is set back by more
+//! do, provided that a client looks at a node at least once in half of `fencing_retention`, or that no clock is set back by more
 //! than half of it between two looks. [`forget`](crate::Redlock::forget) drops the number of a name within the longest ttl:
 //! for that name, no clock may be set back by more than that.
 //!
 //! # What it costs the nodes
 //!
 //! A held lock is one string key with the name's length and 32 bytes. In guarded mode each name that was locked is
-//! remembered for `keep_fences` after its last lock, at 105 bytes and the length of `quorlock:fence:NAME` (measured on Redis
+//! remembered for `fencing_retention` after its last lock, at 105 bytes and the length of `quorlock:fence:NAME` (measured on Redis
 //! 7.0: 128 bytes for a name of 8 bytes, 144 for 24, 176 for 60):
 //!
-//! > bytes on each node = new names per second × `keep_fences` in seconds × (120 + length of the name)
+//! > bytes on each node = new names per second × `fencing_retention` in seconds × (120 + length of the name)
 //!
 //! Ten fixed names cost nothing worth a thought. A hundred new names a second (queue items, orders) cost 50 MB with the
 //! default of an hour. At `maxmemory` a node with `noeviction` refuses every lock, so leave room, or

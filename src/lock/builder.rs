@@ -268,8 +268,8 @@ impl RedlockBuilder {
         let Self { reply_timeout: node_timeout, dial_timeout: connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let max_ttl = (!self.is_plain).then_some(self.max_ttl);
-        let keep_fences = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
-        let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(keep_fences);
+        let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
+        let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
         let members = max_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());
         let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };

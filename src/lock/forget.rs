@@ -8,7 +8,7 @@ use quorlock_proto::vote::Vote;
 
 impl Redlock {
     /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as
-    /// that is safe, instead of after [`keep_fences`](super::RedlockBuilder::keep_fences). For names that are used once, such as
+    /// that is safe, instead of after [`fencing_retention`](super::RedlockBuilder::fencing_retention). For names that are used once, such as
     /// those of queue items or orders: each that is remembered
     /// [costs each node](crate::how_safe#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///

@@ -1,7 +1,7 @@
 //! What fencing numbers cost a node.
 
 /// About how many fencing numbers a node keeps, and what they take of its memory: each name that was locked lately is
-/// remembered ([`keep_fences`](crate::RedlockBuilder::keep_fences)). A guess from fifty of its keys.
+/// remembered ([`fencing_retention`](crate::RedlockBuilder::fencing_retention)). A guess from fifty of its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fences {
@@ -31,7 +31,7 @@ impl Fences {
         let percent = (share * 100.0).round();
         Some(format!(
             "about {} fencing numbers take {percent} % of its maxmemory, and all locks stop when it is full: forget names \
-             that do not come again (`quorlock forget`), keep numbers for a shorter time (--keep-fences), or raise \
+             that do not come again (`quorlock forget`), keep numbers for a shorter time (--fencing-retention), or raise \
              maxmemory",
             self.count
         ))

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
     Break(BreakArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
-    /// each node keeps of them goes within the longest ttl, instead of after --keep-fences.
+    /// each node keeps of them goes within the longest ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),
     /// Check every node, and say what to mend.
     Doctor(DoctorArgs),

@@ -31,7 +31,7 @@ pub(crate) struct Cluster {
     /// None for plain clients.
     pub(crate) max_ttl: Option<Duration>,
     /// How long nodes keep the fences of names that are free. Of no use to plain clients.
-    pub(crate) keep_fences: Duration,
+    pub(crate) fencing_retention: Duration,
     /// How long one dial of one node may take.
     pub(crate) connect_timeout: Duration,
 }
@@ -104,11 +104,16 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     if let Some(need) = need {
         builder = builder.quorum(need);
     }
-    let keep = from.first("keep_fences", args.keep_fences, span("keep_fences"), file.keep_fences)?;
+    let keep = from.first(
+        "fencing_retention",
+        args.fencing_retention,
+        span("fencing_retention"),
+        file.fencing_retention,
+    )?;
     if let Some(keep) = keep {
         builder = builder.fencing_retention(keep);
     }
-    let keep_fences = keep.unwrap_or_else(|| usual_keep_fences(max_ttl));
+    let fencing_retention = keep.unwrap_or_else(|| usual_keep_fences(max_ttl));
     if is_plain {
         builder = builder.plain();
     }
@@ -140,7 +145,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         }
     })?;
     let max_ttl = (!is_plain).then_some(max_ttl);
-    Ok(Cluster { builder, urls, quorum, max_ttl, keep_fences, connect_timeout })
+    Ok(Cluster { builder, urls, quorum, max_ttl, fencing_retention, connect_timeout })
 }
 
 /// Where settings are looked for, and where those that count were found.
@@ -253,5 +258,5 @@ pub(crate) const VARIABLES: [&str; 10] = [
     "QUORLOCK_QUORUM",
     "QUORLOCK_PLAIN",
     "QUORLOCK_MAX_TTL",
-    "QUORLOCK_KEEP_FENCES",
+    "QUORLOCK_FENCING_RETENTION",
 ];

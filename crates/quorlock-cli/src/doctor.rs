@@ -224,7 +224,7 @@ fn remedy(bar: &ExclusionReason) -> String {
     let what = match bar {
         ExclusionReason::AuthFailed(_) => "check user and password (--username, --password-file, or the URL)",
         ExclusionReason::ClusterMismatch(_) => {
-            "give all clients the same --nodes, --quorum, --max-ttl and --keep-fences; to change these, stop all clients of these \
+            "give all clients the same --nodes, --quorum, --max-ttl and --fencing-retention; to change these, stop all clients of these \
              nodes and run `quorlock init --force`"
         }
         ExclusionReason::EvictionEnabled => "until then it casts no vote",

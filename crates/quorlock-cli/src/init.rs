@@ -15,7 +15,7 @@ use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.plain == Some(true);
-    let Cluster { builder, quorum, max_ttl, keep_fences, .. } = config::cluster(args.nodes)?;
+    let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
     let Some(max_ttl) = max_ttl else {
         let why = "plain clients know of no cluster, so there is nothing to declare: leave";
         return Err(if is_typed_plain {
@@ -37,13 +37,13 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         }
     };
     if args.json {
-        let [longest, keep] = [max_ttl, keep_fences].map(|span| span.as_millis() as u64);
+        let [longest, keep] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
         let all = json!({
             "state": state, "quorum": quorum, "longest_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
         });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
-        print(&words_of(state, &nodes, quorum, [max_ttl, keep_fences]));
+        print(&words_of(state, &nodes, quorum, [max_ttl, fencing_retention]));
     }
     failure.map_or(Ok(0), Err)
 }

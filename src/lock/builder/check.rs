@@ -148,7 +148,7 @@ impl RedlockBuilder {
                 Span(keep),
                 Span(least)
             ))
-            .of("keep_fences"));
+            .of("fencing_retention"));
         }
         let spans = [
             ("node_timeout", "node time-out", self.reply_timeout),

@@ -17,7 +17,7 @@ pub(crate) struct ForgetArgs {
 
 const FORGET_HELP: &str = "\
 Each name that was locked costs each node 120 bytes and the length of the name
-for --keep-fences. A name that is forgotten costs them for the longest ttl at
+for --fencing-retention. A name that is forgotten costs them for the longest ttl at
 most: a node drops its number when its clock has passed it by that much. Numbers
 go on to grow if the name is locked again, as long as no node's clock is set
 back by more.

@@ -31,7 +31,7 @@ are an error. But nodes that have all lost their data look new: after that,
 wait for the longest ttl first, or leave it to the first client.
 
 --force makes any nodes a new cluster. It is the way to change the number of
-nodes, the quorum, the longest ttl or --keep-fences of a living cluster:
+nodes, the quorum, the longest ttl or --fencing-retention of a living cluster:
   1. stop all its clients: locks held meanwhile are not respected
   2. quorlock init --force, with the new --nodes, --quorum, --max-ttl, …
   3. start the clients, with just the same

@@ -38,9 +38,9 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) max_ttl: Option<Duration>,
     /// How long nodes keep the last fencing number of a name that is not locked any more: the same for all clients, and at
-    /// least twice the longest ttl. [default: 1h, or twice the longest ttl if that is more] [env: QUORLOCK_KEEP_FENCES]
+    /// least twice the longest ttl. [default: 1h, or twice the longest ttl if that is more] [env: QUORLOCK_FENCING_RETENTION]
     #[arg(long, value_name = "DUR", value_parser = span)]
-    pub(crate) keep_fences: Option<Duration>,
+    pub(crate) fencing_retention: Option<Duration>,
     /// Do without fencing tokens and probation: nothing but SET NX PX and the textbook's release. Such clients make
     /// the others' locks less safe too. [default: false] [env: QUORLOCK_PLAIN]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]

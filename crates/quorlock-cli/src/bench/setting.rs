@@ -147,10 +147,10 @@ async fn of_its_own(
         })?;
     }
     let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
-    let keep_fences = config::usual_keep_fences(max_ttl);
+    let fencing_retention = config::usual_keep_fences(max_ttl);
     let max_ttl = (!is_plain).then_some(max_ttl);
     let connect_timeout = config::CONNECT_TIMEOUT;
-    Ok((Cluster { builder, urls, quorum, max_ttl, keep_fences, connect_timeout }, Some(fleet)))
+    Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, connect_timeout }, Some(fleet)))
 }
 
 /// What the library takes too where nothing is said.

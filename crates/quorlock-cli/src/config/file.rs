@@ -21,7 +21,7 @@ pub(super) struct Settings {
     pub(super) quorum: Option<Found<usize>>,
     pub(super) plain: Option<Found<bool>>,
     pub(super) max_ttl: Option<Found<Duration>>,
-    pub(super) keep_fences: Option<Found<Duration>>,
+    pub(super) fencing_retention: Option<Found<Duration>>,
     pub(super) drift: Option<Found<f64>>,
     pub(super) node_timeout: Option<Found<Duration>>,
     pub(super) connect_timeout: Option<Found<Duration>>,
@@ -77,7 +77,7 @@ impl Settings {
             }
             "plain" => self.plain = Some(origin.found(value.as_bool().ok_or(values::TRUTH)?)),
             "max_ttl" => self.max_ttl = Some(origin.found(span(value)?)),
-            "keep_fences" => self.keep_fences = Some(origin.found(span(value)?)),
+            "fencing_retention" => self.fencing_retention = Some(origin.found(span(value)?)),
             "drift" => {
                 self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
             }
@@ -154,7 +154,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "quorum",
     "plain",
     "max_ttl",
-    "keep_fences",
+    "fencing_retention",
     "drift",
     "node_timeout",
     "connect_timeout",

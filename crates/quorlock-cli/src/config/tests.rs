@@ -68,7 +68,7 @@ fn a_bad_variable_is_named() {
         ("QUORUM", "4", "more than the 3 nodes"),
         ("MAX_TTL", "abc", "a number and a unit, such as 10s"),
         ("MAX_TTL", "2h", "a longest ttl of 2h"),
-        ("KEEP_FENCES", "0", "fences kept for 0s"),
+        ("FENCING_RETENTION", "0", "fences kept for 0s"),
         ("PLAIN", "maybe", "true or false"),
     ] {
         let variable = format!("QUORLOCK_{field}");
@@ -126,7 +126,7 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
 fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
     let (_folder, file) =
         file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nkeep_fences = 0.5e2\nplain = false"));
-    check_refused(settled(&[], Some(&file)), "keep_fences: expected a number and a unit");
+    check_refused(settled(&[], Some(&file)), "fencing_retention: expected a number and a unit");
     let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nconnect_timeout = 0.5"));
     let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.urls.len(), cluster.max_ttl), (3, Some(Duration::from_secs(20))));

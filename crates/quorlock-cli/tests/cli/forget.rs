@@ -69,14 +69,14 @@ fn how_long_numbers_are_kept_is_the_same_for_all_clients() {
         let life: i64 = server.command(&["PTTL", "quorlock:fence:a"]).expect("an answer");
         assert!((3_500_000..=3_600_000).contains(&life), "an hour: {life}");
     }
-    let other = world.end(&["run", "-n", "--keep-fences", "2h", "a", "--", "true"]);
+    let other = world.end(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]);
     assert_eq!(other.code, Some(78), "{other:?}");
     assert!(other.err.contains("fences kept for 2h"), "{other:?}");
-    let bad = world.end(&["run", "-n", "--keep-fences", "59s", "a", "--", "true"]);
+    let bad = world.end(&["run", "-n", "--fencing-retention", "59s", "a", "--", "true"]);
     assert_eq!(bad.code, Some(64), "{bad:?}");
     assert!(bad.err.contains("take at least 60s: twice the longest ttl, or "), "{bad:?}");
-    assert_eq!(world.end(&["init", "--force", "--keep-fences", "2h"]).code, Some(0));
-    assert_eq!(world.end(&["run", "-n", "--keep-fences", "2h", "a", "--", "true"]).code, Some(0));
+    assert_eq!(world.end(&["init", "--force", "--fencing-retention", "2h"]).code, Some(0));
+    assert_eq!(world.end(&["run", "-n", "--fencing-retention", "2h", "a", "--", "true"]).code, Some(0));
 }
 
 #[test]

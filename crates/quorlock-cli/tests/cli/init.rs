@@ -62,7 +62,7 @@ fn other_terms_take_force_and_then_hold_for_all() {
     }
     assert!(refused.err.contains("--force") && refused.err.contains("stopped"), "{refused:?}");
     assert_eq!(world.markers(), before, "nothing was changed");
-    let forced = world.end(&["init", "--force", "--max-ttl", "5s", "--keep-fences", "2h"]);
+    let forced = world.end(&["init", "--force", "--max-ttl", "5s", "--fencing-retention", "2h"]);
     assert!(forced.out.contains("fences kept for 2h"), "{forced:?}");
     let forced = world.end(&["init", "--force", "--max-ttl", "5s"]);
     assert_eq!(forced.code, Some(0), "{forced:?}");

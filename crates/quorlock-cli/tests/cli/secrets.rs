@@ -109,9 +109,16 @@ fn a_server_that_repeats_the_login_does_not_give_it_away() {
 fn no_variable_and_no_file_shows_what_is_in_it() {
     let world = World::of(1);
     for value in ["hunter2", "redis://:hunter2@h", "-----BEGIN PRIVATE KEY-----\nhunter2"] {
-        for field in
-            ["config", "username", "password", "password_file", "quorum", "max_ttl", "keep_fences", "plain"]
-        {
+        for field in [
+            "config",
+            "username",
+            "password",
+            "password_file",
+            "quorum",
+            "max_ttl",
+            "fencing_retention",
+            "plain",
+        ] {
             for args in [&["run", "x", "-n", "--", "true"][..], &["doctor"]] {
                 let mut command = world.quorlock(args);
                 let variable = format!("QUORLOCK_{}", field.to_uppercase());

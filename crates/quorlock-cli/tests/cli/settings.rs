@@ -16,7 +16,7 @@ const VARIABLES: [&str; 10] = [
     "QUORLOCK_QUORUM",
     "QUORLOCK_PLAIN",
     "QUORLOCK_MAX_TTL",
-    "QUORLOCK_KEEP_FENCES",
+    "QUORLOCK_FENCING_RETENTION",
     "QUORLOCK_REDIS_SERVER",
 ];
 
@@ -57,7 +57,7 @@ fn a_variable_that_cannot_work_is_named_and_a_flag_beats_it() {
         ("QUORLOCK_QUORUM", "2"),
         ("QUORLOCK_PLAIN", "perhaps"),
         ("QUORLOCK_MAX_TTL", "soon"),
-        ("QUORLOCK_KEEP_FENCES", "1s"),
+        ("QUORLOCK_FENCING_RETENTION", "1s"),
         ("QUORLOCK_KEY_PREFIX", "quorlock:"),
     ] {
         for args in [&["run", "a", "--", "touch", "ran"][..], &["status", "a"], &["doctor"], &["init"]] {
@@ -154,6 +154,6 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("QUORLOCK_PASSWORD_FILE", "/none"),
     ("QUORLOCK_QUORUM", "3"),
     ("QUORLOCK_MAX_TTL", "9s"),
-    ("QUORLOCK_KEEP_FENCES", "2h"),
+    ("QUORLOCK_FENCING_RETENTION", "2h"),
     ("QUORLOCK_PLAIN", "perhaps"),
 ];

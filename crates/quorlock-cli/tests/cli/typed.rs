@@ -105,7 +105,9 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
 #[test]
 fn a_value_that_cannot_work_is_told_by_its_flag() {
     let span = "expected a number and a unit, such as 10s\n";
-    for flag in ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--keep-fences", "--node-timeout"] {
+    for flag in
+        ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--fencing-retention", "--node-timeout"]
+    {
         for value in ["abc", "-1", "-1s", "", "10 parsecs", "--"] {
             let name = if flag == "-w" { "--wait" } else { flag };
             check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {name}: {span}"));

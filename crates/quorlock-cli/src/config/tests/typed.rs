@@ -28,7 +28,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--node-timeout", "0"], "--node-timeout: a node time-out of 0s"),
         (&["--connect-timeout", "2h"], "--connect-timeout: "),
         (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
-        (&["--keep-fences", "1s"], "--keep-fences: fences kept for 1s"),
+        (&["--fencing-retention", "1s"], "--fencing-retention: fences kept for 1s"),
         (&["--key-prefix", "quorlock:x"], "--key-prefix: "),
         (&["--nodes", "bad"], "--nodes: node 1 of 1"),
         (&["--nodes", "redis://a,redis://a"], "--nodes: "),
