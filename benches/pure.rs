@@ -30,11 +30,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let limits =
-            Limits { node_timeout: Duration::from_millis(500), redial_after: Duration::from_secs(2) };
+            Limits { reply_timeout: Duration::from_millis(500), redial_after: Duration::from_secs(2) };
         let quorum = Quorum::new(5, None).expect("five nodes have a majority");
         let drift = Drift::new(0.01).expect("a usual drift");
-        let terms =
-            LeaseParams::new(Duration::from_secs(10), drift, None, limits.node_timeout).expect("usual terms");
+        let terms = LeaseParams::new(Duration::from_secs(10), drift, None, limits.reply_timeout)
+            .expect("usual terms");
         let now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut board = Coordinator::new(quorum, limits);
         quorum.all().iter().for_each(|node| board.on_up(node, now));

@@ -178,7 +178,7 @@ fn options_are_checked_without_a_runtime_and_what_cannot_work_is_named() {
         (nodes(3).client_name("a b"), "client_name"),
         (nodes(3).max_ttl(hour), "max_ttl"),
         (nodes(3).fencing_retention(Duration::ZERO), "fencing_retention"),
-        (nodes(3).reply_timeout(hour), "node_timeout"),
+        (nodes(3).reply_timeout(hour), "reply_timeout"),
         (nodes(3).dial_timeout(hour), "connect_timeout"),
         (nodes(3).connect_timeout(hour), "startup_timeout"),
     ];

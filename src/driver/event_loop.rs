@@ -61,7 +61,7 @@ pub(crate) struct Driver {
 /// What a driver is made of.
 pub(crate) struct Options {
     pub(crate) quorum: Quorum,
-    pub(crate) node_timeout: Duration,
+    pub(crate) reply_timeout: Duration,
     pub(crate) addresses: Vec<Address>,
     pub(crate) settings: Settings,
     pub(crate) events: Events,
@@ -78,14 +78,14 @@ impl Driver {
         inbox: CommandReceiver,
         listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<NodeStatusList>) {
-        let Options { quorum, node_timeout, addresses, settings, events, members, charter } = options;
+        let Options { quorum, reply_timeout, addresses, settings, events, members, charter } = options;
         let CommandReceiver { commands: orders, ids } = inbox;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
         let links: Vec<Link> =
             addresses.into_iter().map(|address| Link::new(address, Arc::clone(&settings), waiter)).collect();
         let (view, watcher) = watch::channel(links.iter().map(|link| link.status.clone()).collect());
-        let limits = Limits { node_timeout, redial_after: node_timeout * REDIAL_FACTOR };
+        let limits = Limits { reply_timeout, redial_after: reply_timeout * REDIAL_FACTOR };
         let driver = Self {
             coordinator: match members {
                 Some(members) => Coordinator::fenced(quorum, limits, members),

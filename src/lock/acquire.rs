@@ -253,7 +253,7 @@ impl<'a> QueueWait<'a> {
         let (key, waited, is_aside) =
             (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
-        let span = self.limit.left().map(|left| left.saturating_add(shared.node_timeout));
+        let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let order = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
         shared.ask(span, order).await.ok()
     }

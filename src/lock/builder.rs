@@ -265,14 +265,14 @@ impl RedlockBuilder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { reply_timeout: node_timeout, dial_timeout: connect_timeout, founds, .. } = self;
+        let Self { reply_timeout: reply_timeout, dial_timeout: connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let max_ttl = (!self.is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
         let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
         let members = max_ttl.map(|_| Membership::new(charter, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());
-        let options = Options { quorum, node_timeout, addresses, settings, events, members, charter };
+        let options = Options { quorum, reply_timeout, addresses, settings, events, members, charter };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {
@@ -283,7 +283,7 @@ impl RedlockBuilder {
             names,
             quorum,
             drift,
-            node_timeout,
+            reply_timeout,
             connect_timeout,
             key_prefix: self.key_prefix,
             max_ttl,

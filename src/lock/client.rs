@@ -54,7 +54,7 @@ pub(super) struct Shared {
     pub(super) names: Arc<[Arc<str>]>,
     pub(super) quorum: Quorum,
     pub(super) drift: Drift,
-    pub(super) node_timeout: Duration,
+    pub(super) reply_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) key_prefix: String,
     /// None in plain mode.
@@ -138,8 +138,8 @@ impl Redlock {
 
     /// What locks can be taken.
     pub(super) fn limits(&self) -> Limits<'_> {
-        let Shared { key_prefix, max_ttl, drift, node_timeout, .. } = &*self.shared;
-        Limits { key_prefix, max_ttl: *max_ttl, drift: *drift, node_timeout: *node_timeout }
+        let Shared { key_prefix, max_ttl, drift, reply_timeout, .. } = &*self.shared;
+        Limits { key_prefix, max_ttl: *max_ttl, drift: *drift, reply_timeout: *reply_timeout }
     }
 
     pub(super) fn report(&self, votes: Vec<Vote>) -> NodeReplies {

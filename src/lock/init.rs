@@ -39,7 +39,7 @@ impl RedlockBuilder {
         let nodes = client.node_status().await;
         let id = client.shared.orders.id();
         // Each node is looked at and written to, and its connection given up if it owes an answer for too long.
-        let span = Some(client.shared.one_dial() + client.shared.node_timeout * 16);
+        let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
         let answer =
             client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {

@@ -16,7 +16,7 @@ pub(super) struct Limits<'a> {
     /// None in plain mode.
     pub(super) max_ttl: Option<Duration>,
     pub(super) drift: Drift,
-    pub(super) node_timeout: Duration,
+    pub(super) reply_timeout: Duration,
 }
 
 impl Limits<'_> {
@@ -53,7 +53,7 @@ impl Limits<'_> {
         patience: Option<Duration>,
     ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let terms = LeaseParams::new(ttl, self.drift, patience, self.node_timeout).map_err(|bad| {
+        let terms = LeaseParams::new(ttl, self.drift, patience, self.reply_timeout).map_err(|bad| {
             let is_ttl =
                 matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
             InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "patience" })

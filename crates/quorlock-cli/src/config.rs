@@ -120,7 +120,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     if let Some(share) = from.first("drift", args.drift, no_variable, file.drift)? {
         builder = builder.max_clock_drift(share);
     }
-    if let Some(timeout) = from.first("node_timeout", args.node_timeout, no_variable, file.node_timeout)? {
+    if let Some(timeout) = from.first("reply_timeout", args.reply_timeout, no_variable, file.reply_timeout)? {
         builder = builder.reply_timeout(timeout);
     }
     let connect = from.first("connect_timeout", args.connect_timeout, no_variable, file.connect_timeout)?;

@@ -83,7 +83,7 @@ impl RedlockBuilder {
             key_prefix: &self.key_prefix,
             max_ttl: (!self.is_plain).then_some(self.max_ttl),
             drift,
-            node_timeout: self.reply_timeout,
+            reply_timeout: self.reply_timeout,
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
         let terms = limits.terms(ttl, None).map(drop);
@@ -151,7 +151,7 @@ impl RedlockBuilder {
             .of("fencing_retention"));
         }
         let spans = [
-            ("node_timeout", "node time-out", self.reply_timeout),
+            ("reply_timeout", "node time-out", self.reply_timeout),
             ("connect_timeout", "connect time-out", self.dial_timeout),
             ("startup_timeout", "start-up time-out", self.connect_timeout),
         ];

@@ -121,7 +121,7 @@ impl Stage<'_> {
             quorum: self.config.nodes / 2 + 1,
             longest_ttl_ms: millis(MAX_TTL),
             drift_ppm: self.terms.drift_ppm,
-            node_timeout_ms: millis(NODE_TIMEOUT),
+            node_timeout_ms: millis(REPLY_TIMEOUT),
             guarded: self.terms.is_guarded,
             probation: self.terms.is_guarded,
             recovery_ms: millis(MAX_TTL + RECOVERY),
@@ -145,7 +145,7 @@ impl Scene<'_> {
             keys: self.keys().collect(),
             ttl_ms: TTL.as_millis() as u64,
             longest_ttl_ms: MAX_TTL.as_millis() as u64,
-            node_timeout_ms: NODE_TIMEOUT.as_millis() as u64,
+            node_timeout_ms: REPLY_TIMEOUT.as_millis() as u64,
             drift: f64::from(terms.drift_ppm) / 1e6,
             is_guarded: terms.is_guarded,
             has_thread: process % 3 == 0,
@@ -381,7 +381,7 @@ pub(super) const TTL: Duration = Duration::from_secs(1);
 pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
 const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
 const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
-const NODE_TIMEOUT: Duration = Duration::from_millis(500);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Beyond the longest ttl, for a busy machine.
 const RECOVERY: Duration = Duration::from_millis(2500);
 /// Beyond a lock's ttl.

@@ -51,7 +51,7 @@ pub(crate) struct NodeArgs {
     pub(crate) drift: Option<f64>,
     /// How long a node may owe an answer before nobody waits for it. [default: 500ms]
     #[arg(long, value_name = "DUR", value_parser = span)]
-    pub(crate) node_timeout: Option<Duration>,
+    pub(crate) reply_timeout: Option<Duration>,
     /// How long one dial of one node may take. [default: 1s]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) connect_timeout: Option<Duration>,

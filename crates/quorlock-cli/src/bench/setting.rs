@@ -128,7 +128,7 @@ async fn of_its_own(
     if let Some(need) = args.nodes.quorum {
         builder = builder.quorum(need);
     }
-    if let Some(timeout) = args.nodes.node_timeout {
+    if let Some(timeout) = args.nodes.reply_timeout {
         builder = builder.reply_timeout(timeout);
     }
     if let Some(timeout) = args.nodes.connect_timeout {

@@ -23,7 +23,7 @@ pub(super) struct Settings {
     pub(super) max_ttl: Option<Found<Duration>>,
     pub(super) fencing_retention: Option<Found<Duration>>,
     pub(super) drift: Option<Found<f64>>,
-    pub(super) node_timeout: Option<Found<Duration>>,
+    pub(super) reply_timeout: Option<Found<Duration>>,
     pub(super) connect_timeout: Option<Found<Duration>>,
     pub(super) tls_ca: Option<Found<PathBuf>>,
     pub(super) tls_cert: Option<Found<PathBuf>>,
@@ -81,7 +81,7 @@ impl Settings {
             "drift" => {
                 self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
             }
-            "node_timeout" => self.node_timeout = Some(origin.found(span(value)?)),
+            "reply_timeout" => self.reply_timeout = Some(origin.found(span(value)?)),
             "connect_timeout" => self.connect_timeout = Some(origin.found(span(value)?)),
             "tls_ca" => self.tls_ca = Some(origin.found(path()?)),
             "tls_cert" => self.tls_cert = Some(origin.found(path()?)),
@@ -156,7 +156,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "max_ttl",
     "fencing_retention",
     "drift",
-    "node_timeout",
+    "reply_timeout",
     "connect_timeout",
     "tls_ca",
     "tls_cert",

@@ -99,7 +99,7 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
     for (text, words) in [
         ("\n\nquorum = \"4\"", "conf.toml: line 3: quorum: expected a whole number"),
         ("max_ttl = 'abc'", "conf.toml: line 1: max_ttl: expected a number and a unit"),
-        ("node_timeout = -1", "conf.toml: line 1: node_timeout: expected a number and a unit"),
+        ("reply_timeout = -1", "conf.toml: line 1: reply_timeout: expected a number and a unit"),
         ("nodes = [\n'redis://a'", "conf.toml: line 2: this is no TOML: unclosed array"),
         ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
         ("nodes = []", "conf.toml: line 1: nodes: no URL is in it"),

@@ -175,18 +175,18 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
     let commands: [(&[&str], &[&str], &[&str]); 8] = [
         (
             &["run", "a", "-n"],
-            &["--ttl", "--kill-after", "--max-ttl", "--node-timeout", "--connect-timeout"],
+            &["--ttl", "--kill-after", "--max-ttl", "--reply-timeout", "--connect-timeout"],
             &["--", "true"],
         ),
         (&["run", "a"], &["--wait"], &["--", "true"]),
         (&["run", "a", "-n", "--plain"], &["--ttl", "--kill-after"], &["--", "true"]),
-        (&["status", "a"], &["--max-ttl", "--node-timeout", "--connect-timeout"], &[]),
-        (&["break", "a", "--yes"], &["--max-ttl", "--node-timeout", "--connect-timeout"], &[]),
-        (&["doctor"], &["--max-ttl", "--node-timeout", "--connect-timeout"], &[]),
-        (&["init"], &["--max-ttl", "--node-timeout", "--connect-timeout"], &[]),
+        (&["status", "a"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
+        (&["break", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
+        (&["doctor"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
+        (&["init"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
         (
             &["bench", "--seconds", "1", "--tasks", "1"],
-            &["--hold", "--ttl", "--node-timeout", "--connect-timeout"],
+            &["--hold", "--ttl", "--reply-timeout", "--connect-timeout"],
             &[],
         ),
     ];
@@ -206,7 +206,7 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
     }
     for span in spans {
         check_span(&world, &["dev", "-q", "-n", "1", "--max-ttl", span, "--", "true"]);
-        fs::write(world.file("conf.toml"), format!("node_timeout = '{span}'\nconnect_timeout = '{span}'"))
+        fs::write(world.file("conf.toml"), format!("reply_timeout = '{span}'\nconnect_timeout = '{span}'"))
             .expect("a file");
         check_span(&world, &["run", "a", "-n", "--config", "conf.toml", "--", "true"]);
     }

@@ -106,7 +106,7 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
 fn a_value_that_cannot_work_is_told_by_its_flag() {
     let span = "expected a number and a unit, such as 10s\n";
     for flag in
-        ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--fencing-retention", "--node-timeout"]
+        ["--ttl", "--wait", "-w", "--kill-after", "--max-ttl", "--fencing-retention", "--reply-timeout"]
     {
         for value in ["abc", "-1", "-1s", "", "10 parsecs", "--"] {
             let name = if flag == "-w" { "--wait" } else { flag };
@@ -133,8 +133,8 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     check(&["status", "--plain=maybe", "x"], 64, "quorlock: --plain: expected true or false\n");
     check(&["status", "--max-ttl", "1y", "x"], 64, "quorlock: --max-ttl: a longest ttl of 1y cannot work");
     check(
-        &["status", "--node-timeout", "0s", "x"],
+        &["status", "--reply-timeout", "0s", "x"],
         64,
-        "quorlock: --node-timeout: a node time-out of 0s makes",
+        "quorlock: --reply-timeout: a node time-out of 0s makes",
     );
 }
