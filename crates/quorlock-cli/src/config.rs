@@ -33,7 +33,7 @@ pub(crate) struct Cluster {
     /// How long nodes keep the fences of names that are free. Of no use to plain clients.
     pub(crate) fencing_retention: Duration,
     /// How long one dial of one node may take.
-    pub(crate) connect_timeout: Duration,
+    pub(crate) dial_timeout: Duration,
 }
 
 /// A client to be, from all sources. Its locks are renewed whatever our runtime is busy with.
@@ -123,9 +123,9 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     if let Some(timeout) = from.first("reply_timeout", args.reply_timeout, no_variable, file.reply_timeout)? {
         builder = builder.reply_timeout(timeout);
     }
-    let connect = from.first("connect_timeout", args.connect_timeout, no_variable, file.connect_timeout)?;
-    let connect_timeout = connect.unwrap_or(CONNECT_TIMEOUT);
-    builder = builder.dial_timeout(connect_timeout);
+    let connect = from.first("dial_timeout", args.dial_timeout, no_variable, file.dial_timeout)?;
+    let dial_timeout = connect.unwrap_or(DIAL_TIMEOUT);
+    builder = builder.dial_timeout(dial_timeout);
     if let Some(ca) = from.file("tls_ca", args.tls_ca, file.tls_ca)? {
         builder = builder.tls_ca_file(ca);
     }
@@ -145,7 +145,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         }
     })?;
     let max_ttl = (!is_plain).then_some(max_ttl);
-    Ok(Cluster { builder, urls, quorum, max_ttl, fencing_retention, connect_timeout })
+    Ok(Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout })
 }
 
 /// Where settings are looked for, and where those that count were found.
@@ -246,7 +246,7 @@ pub(crate) fn usual_keep_fences(max_ttl: Duration) -> Duration {
 
 /// What the library takes too where nothing is said.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// All that says which nodes, and how to reach them.
 pub(crate) const VARIABLES: [&str; 10] = [
     "QUORLOCK_NODES",

@@ -30,8 +30,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
     let mut signals =
         Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
-    let Cluster { builder, quorum, max_ttl, connect_timeout, .. } = config::cluster(args.nodes.clone())?;
-    let one_dial = connect_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
+    let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
+    let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
     config::check_lock(&builder, &args.name, Some(ttl), args.floor)?;
     let mut client = None;

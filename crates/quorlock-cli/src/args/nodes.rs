@@ -54,7 +54,7 @@ pub(crate) struct NodeArgs {
     pub(crate) reply_timeout: Option<Duration>,
     /// How long one dial of one node may take. [default: 1s]
     #[arg(long, value_name = "DUR", value_parser = span)]
-    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) dial_timeout: Option<Duration>,
     /// The authority's certificates for rediss://. [default: the system's]
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,

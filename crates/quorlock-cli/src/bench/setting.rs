@@ -131,7 +131,7 @@ async fn of_its_own(
     if let Some(timeout) = args.nodes.reply_timeout {
         builder = builder.reply_timeout(timeout);
     }
-    if let Some(timeout) = args.nodes.connect_timeout {
+    if let Some(timeout) = args.nodes.dial_timeout {
         builder = builder.dial_timeout(timeout);
     }
     if let Some(share) = args.nodes.drift {
@@ -149,8 +149,8 @@ async fn of_its_own(
     let quorum = args.nodes.quorum.unwrap_or(count / 2 + 1);
     let fencing_retention = config::usual_keep_fences(max_ttl);
     let max_ttl = (!is_plain).then_some(max_ttl);
-    let connect_timeout = config::CONNECT_TIMEOUT;
-    Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, connect_timeout }, Some(fleet)))
+    let dial_timeout = config::DIAL_TIMEOUT;
+    Ok((Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout }, Some(fleet)))
 }
 
 /// What the library takes too where nothing is said.

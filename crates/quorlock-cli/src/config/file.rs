@@ -24,7 +24,7 @@ pub(super) struct Settings {
     pub(super) fencing_retention: Option<Found<Duration>>,
     pub(super) drift: Option<Found<f64>>,
     pub(super) reply_timeout: Option<Found<Duration>>,
-    pub(super) connect_timeout: Option<Found<Duration>>,
+    pub(super) dial_timeout: Option<Found<Duration>>,
     pub(super) tls_ca: Option<Found<PathBuf>>,
     pub(super) tls_cert: Option<Found<PathBuf>>,
     pub(super) tls_key: Option<Found<PathBuf>>,
@@ -82,7 +82,7 @@ impl Settings {
                 self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
             }
             "reply_timeout" => self.reply_timeout = Some(origin.found(span(value)?)),
-            "connect_timeout" => self.connect_timeout = Some(origin.found(span(value)?)),
+            "dial_timeout" => self.dial_timeout = Some(origin.found(span(value)?)),
             "tls_ca" => self.tls_ca = Some(origin.found(path()?)),
             "tls_cert" => self.tls_cert = Some(origin.found(path()?)),
             _ => self.tls_key = Some(origin.found(path()?)),
@@ -157,7 +157,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "fencing_retention",
     "drift",
     "reply_timeout",
-    "connect_timeout",
+    "dial_timeout",
     "tls_ca",
     "tls_cert",
     "tls_key",

@@ -130,7 +130,7 @@ fn a_file_may_write_a_list_as_the_environment_does_and_a_span_as_a_number() {
     let (_folder, file) = file_of(&format!("nodes = '{URLS}'\nlongest_ttl = 20\nconnect_timeout = 0.5"));
     let cluster = settled(&[], Some(&file)).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.urls.len(), cluster.max_ttl), (3, Some(Duration::from_secs(20))));
-    assert_eq!(cluster.connect_timeout, Duration::from_millis(500));
+    assert_eq!(cluster.dial_timeout, Duration::from_millis(500));
     let cluster = settled(&[("QUORLOCK_MAX_TTL", "25"), ("QUORLOCK_QUORUM", "3")], Some(&file));
     let cluster = cluster.unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!((cluster.quorum, cluster.max_ttl), (3, Some(Duration::from_secs(25))));

@@ -175,18 +175,18 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
     let commands: [(&[&str], &[&str], &[&str]); 8] = [
         (
             &["run", "a", "-n"],
-            &["--ttl", "--kill-after", "--max-ttl", "--reply-timeout", "--connect-timeout"],
+            &["--ttl", "--kill-after", "--max-ttl", "--reply-timeout", "--dial-timeout"],
             &["--", "true"],
         ),
         (&["run", "a"], &["--wait"], &["--", "true"]),
         (&["run", "a", "-n", "--plain"], &["--ttl", "--kill-after"], &["--", "true"]),
-        (&["status", "a"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
-        (&["break", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
-        (&["doctor"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
-        (&["init"], &["--max-ttl", "--reply-timeout", "--connect-timeout"], &[]),
+        (&["status", "a"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
+        (&["break", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
+        (&["doctor"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
+        (&["init"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (
             &["bench", "--seconds", "1", "--tasks", "1"],
-            &["--hold", "--ttl", "--reply-timeout", "--connect-timeout"],
+            &["--hold", "--ttl", "--reply-timeout", "--dial-timeout"],
             &[],
         ),
     ];

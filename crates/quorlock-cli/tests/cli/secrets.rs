@@ -31,7 +31,7 @@ fn no_url_gives_its_password_away() {
     for secret in SECRETS {
         let url = format!("redis://ann:{secret}@127.0.0.1:1");
         let status = |args: &[&str]| {
-            let mut command = quorlock(&[&["status", "x", "--connect-timeout", "100ms"], args].concat());
+            let mut command = quorlock(&[&["status", "x", "--dial-timeout", "100ms"], args].concat());
             command.env("RUST_LOG", "trace");
             command
         };

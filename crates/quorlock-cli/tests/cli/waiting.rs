@@ -179,7 +179,7 @@ fn that_no_node_answers_is_told_after_a_moment_and_no_node_that_is_a_moment_late
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("redis://{}", silent.local_addr().expect("an address"));
     let began = now();
-    let (run, mut tells) = waiter(&world, &["--connect-timeout", "20s", "--nodes", &silent]);
+    let (run, mut tells) = waiter(&world, &["--dial-timeout", "20s", "--nodes", &silent]);
     tells("no quorum of nodes has answered yet");
     assert!(now() - began < 10_000, "after {} ms", now() - began);
     crate::world::send(&run, rustix::process::Signal::TERM);
@@ -225,7 +225,7 @@ fn who_tries_once_does_not_wait_for_nodes_that_cannot_make_a_quorum() {
     let closed = ["redis://127.0.0.1:1", "redis://127.0.0.1:2"];
     let nodes = [closed[0], closed[1], &silent].join(",");
     let began = now();
-    let tried = world.end(&["run", "a", "-n", "--connect-timeout", "20s", "--nodes", &nodes, "--", "true"]);
+    let tried = world.end(&["run", "a", "-n", "--dial-timeout", "20s", "--nodes", &nodes, "--", "true"]);
     assert_eq!(tried.code, Some(69), "{tried:?}");
     assert!(tried.err.contains("127.0.0.1:1, 127.0.0.1:2: connection refused"), "{tried:?}");
     assert!(now() - began < 10_000, "{} ms", now() - began);

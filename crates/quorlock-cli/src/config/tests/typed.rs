@@ -26,7 +26,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--quorum", "0"], "--quorum: "),
         (&["--drift", "7"], "--drift: "),
         (&["--reply-timeout", "0"], "--reply-timeout: a node time-out of 0s"),
-        (&["--connect-timeout", "2h"], "--connect-timeout: "),
+        (&["--dial-timeout", "2h"], "--dial-timeout: "),
         (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
         (&["--fencing-retention", "1s"], "--fencing-retention: fences kept for 1s"),
         (&["--key-prefix", "quorlock:x"], "--key-prefix: "),
