@@ -117,7 +117,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     if is_plain {
         builder = builder.plain();
     }
-    if let Some(share) = from.first("drift", args.drift, no_variable, file.drift)? {
+    if let Some(share) = from.first("clock_drift", args.clock_drift, no_variable, file.clock_drift)? {
         builder = builder.max_clock_drift(share);
     }
     if let Some(timeout) = from.first("reply_timeout", args.reply_timeout, no_variable, file.reply_timeout)? {

@@ -48,7 +48,7 @@ pub(crate) struct NodeArgs {
     pub(crate) plain: Option<bool>,
     /// How far clocks may drift, as a share. [default: 0.01]
     #[arg(long, value_name = "SHARE", value_parser = share)]
-    pub(crate) drift: Option<f64>,
+    pub(crate) clock_drift: Option<f64>,
     /// How long a node may owe an answer before nobody waits for it. [default: 500ms]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) reply_timeout: Option<Duration>,

@@ -134,7 +134,7 @@ async fn of_its_own(
     if let Some(timeout) = args.nodes.dial_timeout {
         builder = builder.dial_timeout(timeout);
     }
-    if let Some(share) = args.nodes.drift {
+    if let Some(share) = args.nodes.clock_drift {
         builder = builder.max_clock_drift(share);
     }
     if is_plain {

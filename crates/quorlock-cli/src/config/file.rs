@@ -22,7 +22,7 @@ pub(super) struct Settings {
     pub(super) plain: Option<Found<bool>>,
     pub(super) max_ttl: Option<Found<Duration>>,
     pub(super) fencing_retention: Option<Found<Duration>>,
-    pub(super) drift: Option<Found<f64>>,
+    pub(super) clock_drift: Option<Found<f64>>,
     pub(super) reply_timeout: Option<Found<Duration>>,
     pub(super) dial_timeout: Option<Found<Duration>>,
     pub(super) tls_ca: Option<Found<PathBuf>>,
@@ -78,8 +78,9 @@ impl Settings {
             "plain" => self.plain = Some(origin.found(value.as_bool().ok_or(values::TRUTH)?)),
             "max_ttl" => self.max_ttl = Some(origin.found(span(value)?)),
             "fencing_retention" => self.fencing_retention = Some(origin.found(span(value)?)),
-            "drift" => {
-                self.drift = Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
+            "clock_drift" => {
+                self.clock_drift =
+                    Some(origin.found(number(value).map_or(Err(values::SHARE), values::share)?));
             }
             "reply_timeout" => self.reply_timeout = Some(origin.found(span(value)?)),
             "dial_timeout" => self.dial_timeout = Some(origin.found(span(value)?)),
@@ -155,7 +156,7 @@ pub(super) const FIELDS: [&str; 14] = [
     "plain",
     "max_ttl",
     "fencing_retention",
-    "drift",
+    "clock_drift",
     "reply_timeout",
     "dial_timeout",
     "tls_ca",

@@ -126,9 +126,16 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
                 check(&end, &format!("{variable}={value}"));
             }
         }
-        for field in
-            ["username", "password_file", "password", "quorum", "tls_ca", "tls_cert", "tls_key", "drift"]
-        {
+        for field in [
+            "username",
+            "password_file",
+            "password",
+            "quorum",
+            "tls_ca",
+            "tls_cert",
+            "tls_key",
+            "clock_drift",
+        ] {
             fs::write(world.file("conf.toml"), format!("{field} = '''{value}'''")).expect("a file");
             check(&world.end(&["status", "x", "--config", "conf.toml"]), field);
             let flag = format!("--{}", field.replace('_', "-"));

@@ -114,7 +114,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         }
     }
     for (flag, value, words) in [
-        ("--drift", "1%", "expected a share, such as 0.01"),
+        ("--clock-drift", "1%", "expected a share, such as 0.01"),
         ("--quorum", "-1", "expected a whole number, such as 3"),
         ("--quorum", "abc", "expected a whole number, such as 3"),
         ("--conflict-exit-code", "abc", "expected a whole number, such as 3"),

@@ -24,7 +24,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
     for (flags, words) in [
         (&["--quorum", "9"][..], "--quorum: a quorum of 9 is more"),
         (&["--quorum", "0"], "--quorum: "),
-        (&["--drift", "7"], "--drift: "),
+        (&["--clock-drift", "7"], "--clock-drift: "),
         (&["--reply-timeout", "0"], "--reply-timeout: a node time-out of 0s"),
         (&["--dial-timeout", "2h"], "--dial-timeout: "),
         (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
