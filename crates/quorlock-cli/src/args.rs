@@ -80,7 +80,7 @@ pub(crate) struct RunArgs {
     /// Ask for a fencing token above this number: the largest that the guarded resource has seen, if it refuses ours
     /// because the nodes have forgotten theirs.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub(crate) floor: u64,
+    pub(crate) min_fencing_number: u64,
     /// The exit code when others hold the lock.
     #[arg(short = 'E', long, default_value_t = super::exit::HELD, value_name = "N")]
     pub(crate) conflict_exit_code: u8,

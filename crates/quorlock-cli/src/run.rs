@@ -33,7 +33,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
-    config::check_lock(&builder, &args.name, Some(ttl), args.floor)?;
+    config::check_lock(&builder, &args.name, Some(ttl), args.min_fencing_number)?;
     let mut client = None;
     let outcome = tokio::select! {
         outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
@@ -154,7 +154,7 @@ async fn take(
     };
     let redlock = client.insert(redlock);
     not_around(redlock, &args.name, tries_once, &mut teller).await?;
-    let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.floor);
+    let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
         Some(left) => mutex.wait(left),
         None => mutex,

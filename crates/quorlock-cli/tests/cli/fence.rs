@@ -25,7 +25,7 @@ fn every_run_has_a_larger_number_and_another_nonce() {
 fn a_run_that_follows_a_larger_number_is_above_it() {
     let world = World::of(3);
     let seen = token(&world, &[]).0 + (1 << 40);
-    let above = token(&world, &["--floor", &seen.to_string()]).0;
+    let above = token(&world, &["--min-fencing-number", &seen.to_string()]).0;
     assert!(above > seen, "{above} is not above {seen}");
     assert!(token(&world, &[]).0 > above, "and the nodes remember");
 }
@@ -33,7 +33,11 @@ fn a_run_that_follows_a_larger_number_is_above_it() {
 #[test]
 fn a_floor_that_cannot_work_is_a_usage_error() {
     let world = World::of(1);
-    for options in [&["--floor", "9007199254740992"][..], &["--plain", "--floor", "5"], &["--floor", "-1"]] {
+    for options in [
+        &["--min-fencing-number", "9007199254740992"][..],
+        &["--plain", "--min-fencing-number", "5"],
+        &["--min-fencing-number", "-1"],
+    ] {
         let refused = world.end(&[&["run", "a"], options, &SHOW].concat());
         assert_eq!((refused.code, refused.out.as_str()), (Some(64), ""), "{refused:?}");
     }

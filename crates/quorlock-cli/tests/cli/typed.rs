@@ -56,8 +56,8 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
         ),
         (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: it is given more than once\n"),
         (
-            &["run", "--floor", "99999999999999999999", "x", "--", "true"],
-            "--floor: the number is too large\n",
+            &["run", "--min-fencing-number", "99999999999999999999", "x", "--", "true"],
+            "--min-fencing-number: the number is too large\n",
         ),
         (&["chaos", "--report", "/no/x"], "quorlock: --report: /no/x: No such file"),
         (&["chaos", "--history", "/no/x"], "quorlock: --history: /no/x: No such file"),
@@ -88,8 +88,14 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
     for (args, words) in [
         (&["--ttl", "99h", "x"][..], "quorlock: lock \"x\": --ttl: a ttl of 99h"),
         (&["--ttl", "1ms", "x"], "quorlock: lock \"x\": --ttl: a ttl of 1ms is too short"),
-        (&["--floor", "18446744073709551615", "x"], "quorlock: lock \"x\": --floor: a floor of 1844"),
-        (&["--floor", "1", "--plain", "x"], "quorlock: lock \"x\": --floor: a plain client"),
+        (
+            &["--min-fencing-number", "18446744073709551615", "x"],
+            "quorlock: lock \"x\": --min-fencing-number: a floor of 1844",
+        ),
+        (
+            &["--min-fencing-number", "1", "--plain", "x"],
+            "quorlock: lock \"x\": --min-fencing-number: a plain client",
+        ),
         (&["--key-prefix", "quorlock", ":x"], "the name starts with `quorlock:`"),
         (&[""], "quorlock: a lock needs a name"),
         (&[&long], "the name is too long"),
@@ -118,7 +124,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         ("--quorum", "-1", "expected a whole number, such as 3"),
         ("--quorum", "abc", "expected a whole number, such as 3"),
         ("--conflict-exit-code", "abc", "expected a whole number, such as 3"),
-        ("--floor", "", "expected a whole number, such as 3"),
+        ("--min-fencing-number", "", "expected a whole number, such as 3"),
         ("--conflict-exit-code", "-1", "-1 is not in 0..=255"),
         ("--conflict-exit-code", "256", "256 is not in 0..=255"),
         ("--on-conflict", "weep", "expected one of fail, skip"),
