@@ -18,7 +18,7 @@ pub(super) fn environment(
     let (held, by) = around::tell(mark);
     [
         (held, Some(by)),
-        ("QUORLOCK_NAME", Some(name.to_owned())),
+        ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
         ("QUORLOCK_FENCING_TOKEN", token.map(|token| token.number.to_string())),
         ("QUORLOCK_FENCING_NONCE", token.map(|token| format!("{:032x}", token.nonce))),
     ]

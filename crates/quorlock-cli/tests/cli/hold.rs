@@ -67,7 +67,7 @@ fn stdin_and_stdout_are_the_commands() {
 #[test]
 fn the_command_knows_the_name() {
     let world = World::of(3);
-    let end = world.end(&["run", "orders:42", "--", "sh", "-c", "echo $QUORLOCK_NAME"]);
+    let end = world.end(&["run", "orders:42", "--", "sh", "-c", "echo $QUORLOCK_LOCK_NAME"]);
     assert_eq!(end.out, "orders:42\n");
 }
 

@@ -79,7 +79,7 @@ fn blocked_signals_work() {
 /// For `python3`: shows what a process has from who started it. The signals 32 and 33 are the C library's own.
 const PROBE: &str = "
 import os, resource, signal, sys
-own = ['QUORLOCK_NAME', 'QUORLOCK_FENCING_TOKEN', 'QUORLOCK_FENCING_NONCE', 'QUORLOCK_HELD']
+own = ['QUORLOCK_LOCK_NAME', 'QUORLOCK_FENCING_TOKEN', 'QUORLOCK_FENCING_NONCE', 'QUORLOCK_HELD']
 print(sorted((name, value) for name, value in os.environb.items() if name.decode() not in own))
 print([os.fsencode(word) for word in sys.argv], os.getcwd(), oct(os.umask(0)), os.nice(0), os.sched_getaffinity(0))
 print([(limit, resource.getrlimit(getattr(resource, limit))) for limit in dir(resource) if limit.startswith('RLIMIT_')])
