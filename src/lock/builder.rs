@@ -265,7 +265,7 @@ impl RedlockBuilder {
             events.emit(&Event::Warning { warning });
         }
         let names = addresses.iter().map(|address| address.to_string().into()).collect();
-        let Self { reply_timeout: reply_timeout, dial_timeout: connect_timeout, founds, .. } = self;
+        let Self { reply_timeout, dial_timeout: connect_timeout, founds, .. } = self;
         let (orders, inbox) = CommandSender::channel();
         let max_ttl = (!self.is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));

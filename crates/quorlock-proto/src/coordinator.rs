@@ -136,7 +136,7 @@ impl Coordinator {
 
     /// Gives up a held or lost lock. Tells `Released`. False, and nothing told, if there is none.
     pub fn release(&mut self, id: OperationId, now: DualTimestamp) -> bool {
-        let settle_by = now.plus(self.limits.node_timeout);
+        let settle_by = now.plus(self.limits.reply_timeout);
         match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Lease(lease)) => lease.release(settle_by),
             _ => return false,
@@ -148,7 +148,7 @@ impl Coordinator {
     /// Asks every node about a key. Tells `SurveyResult`.
     pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: DualTimestamp) {
         let voters = voters(&self.lanes, None, self.limits);
-        let settle_by = now.plus(self.limits.node_timeout);
+        let settle_by = now.plus(self.limits.reply_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
         let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
@@ -400,24 +400,24 @@ impl Coordinator {
 struct Voters<'a> {
     lanes: &'a [NodePipeline],
     members: Option<&'a Membership>,
-    node_timeout: Duration,
+    reply_timeout: Duration,
 }
 
 impl Voters<'_> {
     fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
+        let absence = self.lanes[node.index()].implicit_vote(now, self.reply_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote(node, now)))
     }
 
     fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.lanes[node.index()].implicit_vote(now, self.node_timeout);
+        let absence = self.lanes[node.index()].implicit_vote(now, self.reply_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote_for_holders(node, now)))
     }
 }
 
 /// Takes the parts, so that a machine can be changed meanwhile.
 fn voters<'a>(lanes: &'a [NodePipeline], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
-    Voters { lanes, members, node_timeout: limits.node_timeout }
+    Voters { lanes, members, reply_timeout: limits.reply_timeout }
 }
 
 const WALL_GAIN_NANOS: u64 = 1_000_000;

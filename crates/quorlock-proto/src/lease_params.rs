@@ -24,7 +24,7 @@ impl LeaseParams {
         ttl: Duration,
         drift: Drift,
         patience: Option<Duration>,
-        node_timeout: Duration,
+        reply_timeout: Duration,
     ) -> Result<Self, InvalidLeaseParams> {
         if ttl < MIN_TTL {
             return Err(InvalidLeaseParams::TtlTooShort(ttl));
@@ -34,7 +34,7 @@ impl LeaseParams {
         }
         // Redis counts whole milliseconds. Rounding down keeps our deadline at or before the keys' own.
         let ttl = Duration::from_millis(ttl.as_millis() as u64);
-        let patience = patience.unwrap_or_else(|| node_timeout.min(ttl / 8));
+        let patience = patience.unwrap_or_else(|| reply_timeout.min(ttl / 8));
         if patience.is_zero() {
             return Err(InvalidLeaseParams::NoPatience);
         }

@@ -25,10 +25,9 @@ impl LockClusterConfig {
     /// This many nodes, this quorum, no lock for longer than this, and fences kept for as long as
     /// [usual](usual_retention).
     #[must_use]
-    pub fn new(quorum: Quorum, longest_ttl: Duration) -> Self {
-        let charter =
-            Self { quorum, longest_ttl_millis: longest_ttl.as_millis() as u64, retention_millis: 0 };
-        charter.with_retention(default_retention(longest_ttl))
+    pub fn new(quorum: Quorum, max_ttl: Duration) -> Self {
+        let charter = Self { quorum, longest_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };
+        charter.with_retention(default_retention(max_ttl))
     }
 
     /// The same, with fences kept for this long.
@@ -75,15 +74,15 @@ impl fmt::Display for LockClusterConfig {
 
 /// For how long fences are kept where nothing else is said: an hour, and twice the longest ttl at the least.
 #[must_use]
-pub fn default_retention(longest_ttl: Duration) -> Duration {
-    min_retention(longest_ttl).max(Duration::from_secs(3600))
+pub fn default_retention(max_ttl: Duration) -> Duration {
+    min_retention(max_ttl).max(Duration::from_secs(3600))
 }
 
 /// For how long fences are kept at the least: twice the longest ttl, and a second more than it. Half of it then covers
 /// what a clock goes on between two looks that note it, half the longest ttl, and twice the tolerance.
 #[must_use]
-pub fn min_retention(longest_ttl: Duration) -> Duration {
-    longest_ttl + longest_ttl.max(Duration::from_secs(1))
+pub fn min_retention(max_ttl: Duration) -> Duration {
+    max_ttl + max_ttl.max(Duration::from_secs(1))
 }
 
 /// Which cluster: random, or made of the random run ids of the servers that were its first nodes.
@@ -165,7 +164,7 @@ impl Marker {
         let cluster = ClusterId(u128::from_str_radix(words.next()?, 16).ok()?);
         let (nodes, need) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let quorum = Quorum::new(nodes, Some(need)).ok()?;
-        let longest_ttl = Duration::from_millis(words.next()?.parse().ok()?);
+        let max_ttl = Duration::from_millis(words.next()?.parse().ok()?);
         let retention = Duration::from_millis(words.next()?.parse().ok()?);
         let incarnation = Incarnation::new(words.next()?);
         let since_micros = words.next()?.parse().ok()?;
@@ -174,7 +173,7 @@ impl Marker {
         let is_whole = words.next().is_none() && base_micros <= MAX_MIN_FENCING_NUMBER;
         is_whole.then(|| Self {
             cluster,
-            charter: LockClusterConfig::new(quorum, longest_ttl).with_retention(retention),
+            charter: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
             incarnation,
             since_micros,
             written_micros,

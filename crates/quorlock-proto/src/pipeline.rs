@@ -100,11 +100,11 @@ impl NodePipeline {
     /// The vote of a node that need not be asked: "down" and "owes an answer for longer than the node time-out"
     /// count as unknown at once, so that nobody waits for it and no queue grows for it.
     #[must_use]
-    pub fn implicit_vote(&self, now: DualTimestamp, node_timeout: Duration) -> Option<Vote> {
+    pub fn implicit_vote(&self, now: DualTimestamp, reply_timeout: Duration) -> Option<Vote> {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
             LinkState::Barred(bar) => Some(Vote::Excluded(bar.clone())),
-            LinkState::Up if self.has_pending_release_for(now, node_timeout) => {
+            LinkState::Up if self.has_pending_release_for(now, reply_timeout) => {
                 Some(Vote::Unknown(ReplyFailure::Backlogged))
             }
             LinkState::Up => None,

@@ -16,7 +16,7 @@ use crate::vote::Vote;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// After this, nobody waits for the node.
-    pub node_timeout: Duration,
+    pub reply_timeout: Duration,
     /// After this, its connection is given up.
     pub redial_after: Duration,
 }

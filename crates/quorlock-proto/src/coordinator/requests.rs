@@ -40,7 +40,7 @@ impl Coordinator {
             self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
-            if let Some(vote) = self.lanes[node.index()].implicit_vote(now, self.limits.node_timeout) {
+            if let Some(vote) = self.lanes[node.index()].implicit_vote(now, self.limits.reply_timeout) {
                 self.deliver_vote(of, node, phase, round, vote, now);
             }
         }
@@ -64,7 +64,7 @@ impl Coordinator {
             let lane = &mut self.lanes[node.index()];
             lane.pending.push_back(undo.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
-            if let Some(vote) = lane.implicit_vote(now, self.limits.node_timeout)
+            if let Some(vote) = lane.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
                     self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
             {

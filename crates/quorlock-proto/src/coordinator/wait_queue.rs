@@ -35,7 +35,7 @@ impl Coordinator {
         now: DualTimestamp,
     ) {
         let voters = voters(&self.lanes, None, self.limits);
-        let settle_by = now.plus(self.limits.node_timeout);
+        let settle_by = now.plus(self.limits.reply_timeout);
         let survey =
             Survey::of_one(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);

@@ -14,7 +14,7 @@ use crate::membership::{MemberStep, Membership};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerHash, RequestKind};
 use crate::tests::properties::votes;
-use crate::tests::world::{LONGEST_TTL, ms, terms, token};
+use crate::tests::world::{MAX_TTL, ms, terms, token};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
@@ -70,7 +70,7 @@ impl Sight {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
             Memory::Marker { cluster, is_ours, run, since, written, base } => {
-                let other = LockClusterConfig::new(charter.quorum(), LONGEST_TTL * 2);
+                let other = LockClusterConfig::new(charter.quorum(), MAX_TTL * 2);
                 let charter = if *is_ours { charter } else { other };
                 let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), charter);
                 Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
@@ -159,8 +159,8 @@ proptest! {
         inputs in inputs(),
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
-        let limits = Limits { node_timeout: ms(500), redial_after: Duration::from_secs(2) };
-        let charter = LockClusterConfig::new(quorum, LONGEST_TTL);
+        let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
+        let charter = LockClusterConfig::new(quorum, MAX_TTL);
         let mut board = if is_guarded {
             Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
@@ -234,7 +234,7 @@ proptest! {
         founds in any::<bool>(),
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
-        let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), LONGEST_TTL);
+        let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), MAX_TTL);
         let mut members = Membership::new(charter, drift(), founds);
         let mut now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut seen: Vec<Option<MarkerReading>> = vec![None; nodes];
@@ -295,7 +295,7 @@ proptest! {
                 prop_assert!(marker.charter == charter && marker.incarnation == look.incarnation);
                 prop_assert!(!look.evicts && marker.since_micros <= look.micros);
                 let since = changed_at[place].map(|changed| now.since(changed));
-                prop_assert!(since.is_none_or(|since| since >= LONGEST_TTL), "{:?}", since);
+                prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);
             }
         }
     }

@@ -26,8 +26,8 @@ pub(crate) const KEY: &str = "orders:42";
 
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 /// Of the guarded worlds.
-pub(crate) const LONGEST_TTL: Duration = Duration::from_secs(30);
-pub(crate) const NODE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
+pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
 /// How long a lease of [`TTL`] may be trusted: 10 s less 1 %, less 2 ms.
 pub(crate) const TRUSTED: Duration = Duration::from_millis(9_898);
@@ -127,7 +127,7 @@ impl World {
     }
 
     pub(crate) fn guarded_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
-        let mut world = Self::unconnected(nodes, need, clients, Some(LONGEST_TTL));
+        let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
         world.declare();
         world.connect_all();
         world.drive();
@@ -139,20 +139,20 @@ impl World {
         nodes: usize,
         need: Option<usize>,
         clients: usize,
-        longest_ttl: Option<Duration>,
+        max_ttl: Option<Duration>,
     ) -> Self {
         let quorum = Quorum::new(nodes, need).expect("a quorum that works");
-        let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
+        let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
         let client = || Client {
-            board: match longest_ttl {
-                Some(longest_ttl) => {
+            board: match max_ttl {
+                Some(max_ttl) => {
                     let drift = Drift::new(0.01).expect("a usual drift");
-                    let members = Membership::new(LockClusterConfig::new(quorum, longest_ttl), drift, true);
+                    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, true);
                     Coordinator::fenced(quorum, limits, members)
                 }
                 None => Coordinator::new(quorum, limits),
             },
-            is_guarded: longest_ttl.is_some(),
+            is_guarded: max_ttl.is_some(),
             wires: (0..nodes).map(|_| Wire::default()).collect(),
             news: Vec::new(),
             holds: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl World {
             is_paused: false,
         };
         let server = |place| Server {
-            node: Node::new(place, LockClusterConfig::new(quorum, LONGEST_TTL)),
+            node: Node::new(place, LockClusterConfig::new(quorum, MAX_TTL)),
             hangs: false,
             excuses: VecDeque::new(),
             ghosts: VecDeque::new(),
@@ -188,13 +188,12 @@ impl World {
 
     /// Somebody declares the nodes a new cluster, as `quorlock init` does.
     pub(crate) fn declare(&mut self) {
-        let identity =
-            Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, LONGEST_TTL));
+        let identity = Marker::identity(ClusterId::new(0xc1), LockClusterConfig::new(self.quorum, MAX_TTL));
         for server in &mut self.servers {
             let write = MarkerWrite {
                 replaces: None,
                 identity: identity.clone(),
-                backdate: LONGEST_TTL,
+                backdate: MAX_TTL,
                 written_micros: 0,
                 base_micros: 0,
             };
@@ -700,5 +699,5 @@ pub(crate) fn token(id: OperationId) -> OwnerToken {
 
 pub(crate) fn terms(ttl: Duration) -> LeaseParams {
     let drift = Drift::new(0.01).expect("a usual drift");
-    LeaseParams::new(ttl, drift, None, NODE_TIMEOUT).expect("terms that work")
+    LeaseParams::new(ttl, drift, None, REPLY_TIMEOUT).expect("terms that work")
 }

@@ -4,7 +4,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ExclusionReason, ReplyFailure, Vote};
 
 const OTHER: Option<&[u8]> = Some(b"somebody else");
@@ -109,7 +109,7 @@ fn a_late_grant_is_given_back() {
     let mut world = World::new(3);
     let late = world.acquire(ALICE);
     world.step(ALICE, 0);
-    world.sleep(NODE_TIMEOUT);
+    world.sleep(REPLY_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the patience is over");
     assert_eq!(refusal.why, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
@@ -333,7 +333,7 @@ fn curiosity_ends_with_the_patience() {
     world.step(BOB, 1);
     assert!(world.refusal(BOB).is_none(), "it is asking for how long");
     world.step(BOB, 0);
-    world.sleep(NODE_TIMEOUT);
+    world.sleep(REPLY_TIMEOUT);
     let refusal = world.refusal(BOB).expect("told as it is");
     assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
 }

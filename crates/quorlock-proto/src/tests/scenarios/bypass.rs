@@ -2,7 +2,7 @@
 
 use super::memory::{LOOK, NO_VOTE, bar, connect, data, doubt, is_on_terms, is_voting, marker};
 use crate::test_util::node::Data;
-use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason};
 
 /// A process of Bob's that has met nobody, and its wall clock is ahead by so much.
@@ -11,7 +11,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
     (0..3).filter(|node| world.is_up(BOB, *node)).collect::<Vec<_>>().into_iter().for_each(|node| {
         world.cut(BOB, node);
     });
-    is_on_terms(world, BOB, quorum, LONGEST_TTL, true);
+    is_on_terms(world, BOB, quorum, MAX_TTL, true);
     world.set_wall(BOB, ahead_millis);
     connect(world, BOB);
 }
@@ -84,10 +84,10 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.drive();
-    world.live(LONGEST_TTL + ms(10));
+    world.live(MAX_TTL + ms(10));
     comes_afresh(&mut world, 0);
     assert!(!is_voting(&world, BOB, 1));
-    world.live(NO_VOTE - LONGEST_TTL);
+    world.live(NO_VOTE - MAX_TTL);
     assert!(is_voting(&world, BOB, 1));
 }
 
@@ -100,7 +100,7 @@ fn a_probation_begins_with_whoever_looks_first() {
         (0..3).for_each(|node| world.cut(BOB, node));
         world.servers[1].node.restart(before);
         let quorum = world.quorum();
-        is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, false);
+        is_on_terms(&mut world, BOB, quorum, MAX_TTL, false);
         connect(&mut world, BOB);
         world.live(NO_VOTE + ms(1));
         (0..3).for_each(|node| world.cut(BOB, node));

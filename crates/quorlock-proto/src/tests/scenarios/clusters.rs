@@ -11,7 +11,7 @@ use crate::membership::{InitResult, VotingStatus};
 use crate::quorum::Quorum;
 use crate::request::RequestKind;
 use crate::test_util::node::{Data, Node, Slot};
-use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, World, ms};
 use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 
 #[test]
@@ -113,7 +113,7 @@ fn declared_nodes_vote_at_once() {
     for founds in [false, true] {
         let mut world = blank(3, 2);
         let quorum = world.quorum();
-        is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, founds);
+        is_on_terms(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
         assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
@@ -167,7 +167,7 @@ fn all_nodes_must_be_there_to_be_declared() {
 fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     let mut world = blank(3, 1);
     let quorum = world.quorum();
-    is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+    is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
     connect(&mut world, ALICE);
     world.servers[1].hangs = true;
     assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
@@ -186,7 +186,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
         let mut world = if is_forced { World::guarded(3) } else { blank(3, 1) };
         if !is_forced {
             let quorum = world.quorum();
-            is_on_terms(&mut world, ALICE, quorum, LONGEST_TTL, false);
+            is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
             connect(&mut world, ALICE);
         }
         let full = Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
@@ -226,7 +226,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     };
     (0..3).for_each(|node| world.cut(BOB, node));
     let quorum = world.quorum();
-    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
     (0..3).for_each(|node| world.cut(ALICE, node));
     world.flush(1);
     client(&mut world, &[0, 1]);
@@ -238,7 +238,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     // Where a quorum is all nodes, all others are enough.
     let mut world = World::guarded(2);
     world.flush(1);
-    is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), LONGEST_TTL, true);
+    is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
     (0..2).for_each(|node| world.cut(BOB, node));
     (0..2).for_each(|node| world.cut(ALICE, node));
     connect(&mut world, BOB);
@@ -250,7 +250,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     let mut world = World::guarded(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     let quorum = world.quorum();
-    is_on_terms(&mut world, BOB, quorum, LONGEST_TTL, true);
+    is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
     world.restart(0, Data::new());
     world.restart(1, Data::new());
     connect(&mut world, BOB);
@@ -273,7 +273,7 @@ fn two_clusters_never_share_a_node() {
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    let charter = LockClusterConfig::new(ours.quorum(), LONGEST_TTL);
+    let charter = LockClusterConfig::new(ours.quorum(), MAX_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
@@ -290,7 +290,7 @@ fn two_clusters_never_share_a_node() {
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text = format!(
         "{} a:b 1 1 0",
-        Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), LONGEST_TTL))
+        Marker::identity(ClusterId::new(9), LockClusterConfig::new(ours.quorum(), MAX_TTL))
     );
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
@@ -304,11 +304,11 @@ fn two_clusters_never_share_a_node() {
 fn clients_on_other_terms_are_told_so_and_change_nothing() {
     let five = Quorum::new(5, None).expect("a quorum");
     let four = Quorum::new(5, Some(4)).expect("a quorum");
-    for (quorum, longest_ttl) in [(four, LONGEST_TTL), (five, LONGEST_TTL * 2)] {
+    for (quorum, max_ttl) in [(four, MAX_TTL), (five, MAX_TTL * 2)] {
         let mut world = World::guarded(5);
         let before = marker(&world, 0);
         (0..5).for_each(|node| world.cut(BOB, node));
-        is_on_terms(&mut world, BOB, quorum, longest_ttl, true);
+        is_on_terms(&mut world, BOB, quorum, max_ttl, true);
         connect(&mut world, BOB);
         let Some(ExclusionReason::ClusterMismatch(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
@@ -395,7 +395,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
 fn memory_gives_way_to_a_node_that_says_otherwise() {
     let mut world = World::guarded(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
-    let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), LONGEST_TTL));
+    let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL));
     let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());
     set_marker(&mut world, 0, &other);
     world.cut(BOB, 0);

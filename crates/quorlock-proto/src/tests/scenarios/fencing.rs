@@ -7,7 +7,7 @@ use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::Key;
 use crate::test_util::node::{Entry, Slot};
-use crate::tests::world::{ALICE, BOB, KEY, LONGEST_TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, KEY, MAX_TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// How far the nodes' clocks are ahead, in milliseconds.
@@ -17,7 +17,7 @@ const HOUR_MICROS: u64 = 3_600_000_000;
 
 /// A world of nodes whose clocks were set before anybody met them.
 pub(super) fn apart(nodes: usize, need: Option<usize>, ahead_millis: &[i64]) -> World {
-    let mut world = World::unconnected(nodes, need, 2, Some(LONGEST_TTL));
+    let mut world = World::unconnected(nodes, need, 2, Some(MAX_TTL));
     (0..nodes).for_each(|node| world.set_clock(node, ahead_millis[node]));
     world.declare();
     world.connect_all();

@@ -9,7 +9,7 @@ use crate::marker::{LockClusterConfig, Marker};
 use crate::membership::{Membership, VotingStatus};
 use crate::quorum::Quorum;
 use crate::test_util::node::{Data, Entry, Slot};
-use crate::tests::world::{LONGEST_TTL, NODE_TIMEOUT, REDIAL_AFTER, World};
+use crate::tests::world::{MAX_TTL, REDIAL_AFTER, REPLY_TIMEOUT, World};
 use crate::vote::{ExclusionReason, ProbationReason};
 
 /// How often a node is asked what it remembers.
@@ -21,7 +21,7 @@ pub(super) const LAST_MOMENT: Duration = Duration::from_millis(30_499);
 
 /// Nodes that nobody has met, and these clients.
 pub(super) fn blank(nodes: usize, clients: usize) -> World {
-    World::unconnected(nodes, None, clients, Some(LONGEST_TTL))
+    World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
 
 pub(super) fn standing(world: &World, who: usize, node: usize) -> VotingStatus {
@@ -61,16 +61,10 @@ pub(super) fn data(world: &World, node: usize) -> Data {
 }
 
 /// This client is on other terms than the rest.
-pub(super) fn is_on_terms(
-    world: &mut World,
-    who: usize,
-    quorum: Quorum,
-    longest_ttl: Duration,
-    founds: bool,
-) {
+pub(super) fn is_on_terms(world: &mut World, who: usize, quorum: Quorum, max_ttl: Duration, founds: bool) {
     let drift = Drift::new(0.01).expect("a usual drift");
-    let members = Membership::new(LockClusterConfig::new(quorum, longest_ttl), drift, founds);
-    let limits = Limits { node_timeout: NODE_TIMEOUT, redial_after: REDIAL_AFTER };
+    let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, founds);
+    let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
     world.clients[who].board = Coordinator::fenced(quorum, limits, members);
 }
 
@@ -93,7 +87,7 @@ pub(super) fn meet_anew(world: &mut World, who: usize, nodes: impl IntoIterator<
         }
     }
     let quorum = world.quorum();
-    is_on_terms(world, who, quorum, LONGEST_TTL, true);
+    is_on_terms(world, who, quorum, MAX_TTL, true);
     world.clients[who].oddities.clear();
     for node in nodes {
         world.connect(who, node);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, REDIAL_AFTER, TTL, Wish, World, ms, token};
+use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, Wish, World, ms, token};
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
@@ -21,7 +21,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     let first = world.hold(ALICE);
     world.release(ALICE, first);
     world.drive();
-    world.sleep(NODE_TIMEOUT);
+    world.sleep(REPLY_TIMEOUT);
     world.news(ALICE);
     world.acquire(ALICE);
     assert_eq!(
@@ -107,7 +107,7 @@ fn a_survey_settles_at_the_node_timeout() {
     world.servers[1].hangs = true;
     world.survey(BOB, RequestKind::Inspect);
     world.drive();
-    world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
+    world.sleep(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert_eq!(surveyed(&mut world, BOB), None);
     world.sleep(Duration::from_nanos(1));
     let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");

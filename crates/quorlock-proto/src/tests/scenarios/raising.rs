@@ -5,7 +5,7 @@ use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// Three nodes, of which the second is ahead by a second: two grants are in, and the first must be raised.
@@ -129,7 +129,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 #[test]
 fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
-    world.sleep(NODE_TIMEOUT);
+    world.sleep(REPLY_TIMEOUT);
     assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(

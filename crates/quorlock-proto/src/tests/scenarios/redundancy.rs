@@ -8,7 +8,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::NodeSet;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LONGEST_TTL, TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, TTL, Wish, World, ms};
 use crate::time::DualTimestamp;
 
 /// Bob tries and is refused, and everything of his attempt is heard of.
@@ -173,11 +173,11 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.restart(node, data);
         (0..2).for_each(|who| world.connect(who, node));
         world.wipe(node);
-        world.live(LONGEST_TTL - ms(100));
+        world.live(MAX_TTL - ms(100));
         assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
         world.news(ALICE);
-        world.live(NO_VOTE - LONGEST_TTL);
+        world.live(NO_VOTE - MAX_TTL);
         assert!(world.has(node, lock), "node {node}");
         assert!(world.news(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }

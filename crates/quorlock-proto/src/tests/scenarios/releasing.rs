@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::coordinator::OperationEvent;
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TRUSTED, TTL, World, ms};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TRUSTED, TTL, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 #[test]
@@ -43,7 +43,7 @@ fn a_release_without_answers_is_told_at_the_node_timeout_and_still_owed() {
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.release(ALICE, lock);
-    world.sleep(NODE_TIMEOUT - Duration::from_nanos(1));
+    world.sleep(REPLY_TIMEOUT - Duration::from_nanos(1));
     assert!(world.released(ALICE).is_none());
     world.sleep(Duration::from_nanos(1));
     assert_eq!(world.released(ALICE), Some(vec![Vote::Unknown(ReplyFailure::Timeout); 3]));

@@ -6,7 +6,7 @@ use crate::coordinator::OperationEvent;
 use crate::lease::LossReason;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, LEAD, NODE_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, LEAD, REPLY_TIMEOUT, TRUSTED, TTL, Wish, World, ms};
 use crate::vote::{ReplyFailure, Vote};
 
 /// A little more than a third of the ttl: the first renewal is on the wires.
@@ -124,7 +124,7 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     let before = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.sleep(THIRD);
-    world.sleep(NODE_TIMEOUT);
+    world.sleep(REPLY_TIMEOUT);
     let news = world.news(ALICE);
     let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
         panic!("{news:?}")

@@ -16,7 +16,7 @@ use crate::marker::default_retention;
 use crate::mutant::{Mutant, with};
 use crate::request::RequestKind;
 use crate::test_util::node::Mistake;
-use crate::tests::world::{ALICE, BOB, LONGEST_TTL, Wish, World, ms};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, Wish, World, ms};
 use crate::vote::Vote;
 
 const NODES: usize = 3;
@@ -56,7 +56,7 @@ fn apart() -> impl Strategy<Value = Vec<i64>> {
 
 /// Lives it through. How many locks were had, or two numbers that are not in order.
 fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Result<usize, String> {
-    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
+    let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     for (node, ahead) in ahead_secs.iter().enumerate() {
         world.set_clock(node, ahead * 1_000);
         world.servers[node].node.mistake = mistake;
@@ -70,7 +70,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
         unseen = unseen.map(|unseen| unseen.saturating_add(visit.after));
         if let Some((node, by)) = visit.set_back {
             // A set-back is seen by a look at what the last one noted.
-            if unseen[node] < default_retention(LONGEST_TTL) / 2 - ms(1_000) {
+            if unseen[node] < default_retention(MAX_TTL) / 2 - ms(1_000) {
                 world.set_clock(node, -(by.as_millis() as i64));
                 unseen[node] = Duration::MAX;
             }
@@ -99,7 +99,7 @@ fn live(ahead_secs: &[i64], visits: &[Visit], mistake: Option<Mistake>) -> Resul
 
 /// A client, and nodes whose clocks are ahead by so many milliseconds.
 fn apart_by(ahead_millis: &[i64]) -> World {
-    let mut world = World::unconnected(NODES, None, 1, Some(LONGEST_TTL));
+    let mut world = World::unconnected(NODES, None, 1, Some(MAX_TTL));
     ahead_millis.iter().enumerate().for_each(|(node, ahead)| world.set_clock(node, *ahead));
     world.declare();
     (0..NODES).for_each(|node| world.connect(ALICE, node));
@@ -186,7 +186,7 @@ fn what_a_node_gave_before_its_clock_was_set_back_is_known_when_its_fence_is_gon
     visits.extend((0..8).map(|_| looks.clone()));
     visits.push(Visit { misses: 1, takes: true, set_back: Some((0, HOUR * 2)), ..looks.clone() });
     // The node is on probation, so that the last one has to come again.
-    visits.push(Visit { misses: 1, takes: true, after: LONGEST_TTL * 2, ..looks });
+    visits.push(Visit { misses: 1, takes: true, after: MAX_TTL * 2, ..looks });
     let live = || live(&[36_000, 0, 0], &visits, None);
     assert_eq!(live(), Ok(2));
     assert!(with(Some(Mutant::IgnoresSetBack), live).is_err());
@@ -213,7 +213,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);
     world.release(ALICE, lock);
-    world.live(LONGEST_TTL * 3);
+    world.live(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
@@ -237,7 +237,7 @@ fn a_client_that_stays_sees_a_clock_that_is_set_back_in_the_very_answer() {
     world.drive();
     assert_eq!(won(&mut world, ALICE), None, "the answer that shows it is no vote");
     world.abandon(ALICE, lock);
-    world.live(LONGEST_TTL * 3);
+    world.live(MAX_TTL * 3);
     let lock = world.hold(ALICE);
     assert!(world.number(ALICE, lock) > before);
 }
@@ -253,11 +253,11 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
     world.drive();
     world.set_clock(1, -(YEAR.as_millis() as i64));
     meet_anew(&mut world, ALICE, 0..NODES);
-    world.live(LONGEST_TTL * 3);
+    world.live(MAX_TTL * 3);
     assert!((0..NODES).all(|node| world.fence(node).is_some()));
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
-    world.live(LONGEST_TTL * 2);
+    world.live(MAX_TTL * 2);
     assert!(
         (0..NODES).all(|node| world.fence(node).is_none()),
         "forgotten within the longest ttl, at the latest"
@@ -273,14 +273,14 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 #[test]
 fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
     let mut world = World::guarded(NODES);
-    let lock = world.hold_as(ALICE, Wish { ttl: LONGEST_TTL, ..Wish::default() });
-    world.live(LONGEST_TTL * 2);
+    let lock = world.hold_as(ALICE, Wish { ttl: MAX_TTL, ..Wish::default() });
+    world.live(MAX_TTL * 2);
     world.news(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.drive();
     }
-    world.live(LONGEST_TTL);
+    world.live(MAX_TTL);
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!((world.loss(ALICE), world.keys()), (Some(LossReason::TakenByOthers), 0));
 }

@@ -1,7 +1,7 @@
 //! A node that was somebody's replica in between.
 
 use crate::attempt::FailureReason;
-use crate::tests::world::{ALICE, BOB, LONGEST_TTL, World};
+use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 
 /// The scripts compare the marker only, and the copy that came back has the very marker that all clients know. What
 /// tells is the node's replication id, and that comes with the looks.
@@ -11,7 +11,7 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     let copy = world.servers[0].node.data().clone();
     world.hold(ALICE);
     world.servers[0].node.change_role(copy);
-    world.sleep(LONGEST_TTL / 4);
+    world.sleep(MAX_TTL / 4);
     world.drive();
     world.news(BOB);
     world.acquire(BOB);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::request::RequestKind;
-use crate::tests::world::{ALICE, BOB, NODE_TIMEOUT, TTL, World, ms, token};
+use crate::tests::world::{ALICE, BOB, REPLY_TIMEOUT, TTL, World, ms, token};
 use crate::vote::{ReplyFailure, Vote};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ fn a_silent_node_is_sent_its_undo_all_the_same() {
     let mut world = World::new(3);
     world.servers[0].hangs = true;
     let lock = world.hold(ALICE);
-    world.pass(NODE_TIMEOUT);
+    world.pass(REPLY_TIMEOUT);
     world.release(ALICE, lock);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Acquire, RequestKind::ReleaseAndNotify]);
     world.servers[0].hangs = false;

@@ -79,10 +79,9 @@ impl Sim<'_> {
     }
 
     pub(super) fn try_it(&mut self, who: usize, key: usize) {
-        let (least, most) =
-            (self.plan.least_ttl.as_millis() as u64, self.plan.longest_ttl.as_millis() as u64);
+        let (least, most) = (self.plan.least_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
         let ttl = ms(self.chance.of_any_size(least, most));
-        let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
+        let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
         let terms = terms.expect("terms that work");
         let (curious, auto_renew) = (self.chance.permille(300), self.chance.permille(700));
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
@@ -128,9 +127,9 @@ impl Sim<'_> {
         }
         if self.chance.permille(150) {
             let (least, most) =
-                (self.plan.least_ttl.as_millis() as u64, self.plan.longest_ttl.as_millis() as u64);
+                (self.plan.least_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
             let ttl = ms(self.chance.of_any_size(least, most));
-            let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.node_timeout);
+            let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
             let now = self.now(who);
             tell!(self, "client {who} extends lock {id} to {ttl:?}");
             self.tally.extensions += 1;

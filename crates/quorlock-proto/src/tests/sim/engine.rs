@@ -176,7 +176,7 @@ impl<'a> Sim<'a> {
         if self.plan.is_declared && self.plan.guarded != 0 {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
             for site in &mut self.sites {
-                let backdate = self.plan.longest_ttl;
+                let backdate = self.plan.max_ttl;
                 let write = MarkerWrite {
                     replaces: None,
                     identity: identity.clone(),

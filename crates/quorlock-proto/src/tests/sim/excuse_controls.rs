@@ -20,7 +20,7 @@ const FLOORS: Profile = Profile {
     clock_offsets: 0,
     // So that clocks are off by little, and forgotten numbers are overtaken in time.
     pin: Some(|plan| {
-        plan.longest_ttl = ms(2_000);
+        plan.max_ttl = ms(2_000);
         plan.drift_millionths = 10_000;
         plan.drift = Drift::new(0.01).expect("a usual drift");
     }),
@@ -33,7 +33,7 @@ pub(super) const BEHIND: Profile = Profile {
     odd_walls: 0,
     // So that wall clocks stay right.
     pin: Some(|plan| {
-        plan.longest_ttl = ms(2_000);
+        plan.max_ttl = ms(2_000);
         plan.drift_millionths = 1_000;
         plan.drift = Drift::new(0.001).expect("a drift that makes sense");
     }),

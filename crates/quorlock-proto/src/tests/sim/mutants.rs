@@ -37,7 +37,7 @@ const VALIDITY_FROM_REPLY: Profile = Profile {
     mutant: Some(Mutant::ValidityFromReply),
     pin: Some(|plan| {
         plan.way = 10_000_000;
-        plan.longest_ttl = ms(600);
+        plan.max_ttl = ms(600);
         plan.least_ttl = ms(400);
         plan.work = 400;
         plan.drift_millionths = 10_000;
@@ -54,7 +54,7 @@ const LATE_RENEWAL: Profile = Profile {
     ill_timed: 100,
     long_ways: 0,
     pin: Some(|plan| {
-        plan.longest_ttl = ms(600);
+        plan.max_ttl = ms(600);
         plan.least_ttl = ms(150);
         plan.limits.redial_after = ms(2_000);
         plan.work = 30;

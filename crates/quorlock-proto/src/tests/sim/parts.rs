@@ -182,7 +182,7 @@ impl Peer {
     /// A new process, which knows nothing.
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
         self.board = if self.is_guarded {
-            let longest = if self.is_stranger { plan.longest_ttl * 2 } else { plan.longest_ttl };
+            let longest = if self.is_stranger { plan.max_ttl * 2 } else { plan.max_ttl };
             let charter =
                 LockClusterConfig::new(plan.quorum, longest).with_retention(plan.charter().retention());
             let members = Membership::new(charter, plan.drift, true);

@@ -195,7 +195,7 @@ pub(super) struct Plan {
     pub(super) has_stranger: bool,
     /// Whether somebody declared the cluster; otherwise the clients found it.
     pub(super) is_declared: bool,
-    pub(super) longest_ttl: Duration,
+    pub(super) max_ttl: Duration,
     pub(super) least_ttl: Duration,
     pub(super) limits: Limits,
     pub(super) drift: Drift,
@@ -247,9 +247,9 @@ impl Plan {
             let beyonds = profile.beyonds.iter().copied();
             faults.extend(beyonds.filter(|_| profile.all || chance.permille(400)));
         }
-        let longest_ttl = chance.pick(&[600, 1_000, 2_000]);
+        let max_ttl = chance.pick(&[600, 1_000, 2_000]);
         let drift_millionths = chance.pick(&[10_000, 10_000, 50_000, 200_000]);
-        let node_timeout = chance.pick(&[50, 100, 300]);
+        let reply_timeout = chance.pick(&[50, 100, 300]);
         let is_declared = chance.permille(900);
         let is_calm = faults.is_empty() || chance.permille(30);
         let mut plan = Self {
@@ -259,15 +259,15 @@ impl Plan {
             guarded,
             has_stranger: is_declared && guarded == everybody && clients > 2 && chance.permille(60),
             is_declared,
-            longest_ttl: ms(longest_ttl),
+            max_ttl: ms(max_ttl),
             least_ttl: ms(chance.pick(&[60, 150, 400])),
-            limits: Limits { node_timeout: ms(node_timeout), redial_after: ms(node_timeout * 4) },
+            limits: Limits { reply_timeout: ms(reply_timeout), redial_after: ms(reply_timeout * 4) },
             drift: Drift::new(drift_millionths as f64 / 1e6).expect("a drift that makes sense"),
             drift_millionths,
             node_share: chance.between(0, 4) as i64,
-            gap: if is_calm { u64::MAX / 8 } else { longest_ttl * 1_000_000 / chance.between(2, 12) },
+            gap: if is_calm { u64::MAX / 8 } else { max_ttl * 1_000_000 / chance.between(2, 12) },
             faults,
-            storm_until: longest_ttl * 1_000_000 * chance.between(2, 5),
+            storm_until: max_ttl * 1_000_000 * chance.between(2, 5),
             way: chance.of_any_size(50_000, 5_000_000),
             long_ways: if chance.permille(500) { chance.below(profile.long_ways + 1) } else { 0 },
             timer_late: chance.pick(&[0, 100_000, 1_000_000]),
@@ -326,7 +326,7 @@ impl Plan {
 
     /// Fences are kept for as short as may be, so that they run out in a history.
     pub(super) fn charter(&self) -> LockClusterConfig {
-        LockClusterConfig::new(self.quorum, self.longest_ttl).with_retention(min_retention(self.longest_ttl))
+        LockClusterConfig::new(self.quorum, self.max_ttl).with_retention(min_retention(self.max_ttl))
     }
 
     /// By true time, for how long a node is kept from voting, at least.
@@ -336,6 +336,6 @@ impl Plan {
     }
 
     pub(super) fn longest_nanos(&self) -> u64 {
-        self.longest_ttl.as_nanos() as u64
+        self.max_ttl.as_nanos() as u64
     }
 }

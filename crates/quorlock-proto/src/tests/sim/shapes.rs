@@ -13,7 +13,7 @@ pub(super) const REDUNDANCY: Profile = Profile {
     clock_offsets: 500,
     checks_redundancy: true,
     pin: Some(|plan| {
-        plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
+        plan.gap = plan.max_ttl.as_nanos() as u64 / 2;
         plan.work = 1_000;
         plan.ill_timed = 0;
         plan.way = plan.way.min(1_000_000);
@@ -25,7 +25,7 @@ const WAITERS: Profile = Profile {
     checks_redundancy: false,
     checks_patience: true,
     pin: Some(|plan| {
-        plan.gap = plan.longest_ttl.as_nanos() as u64 / 2;
+        plan.gap = plan.max_ttl.as_nanos() as u64 / 2;
         plan.work = 2_000;
         plan.ill_timed = 0;
         plan.way = plan.way.min(1_000_000);
