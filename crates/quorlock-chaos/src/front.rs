@@ -14,7 +14,7 @@ use crate::Server;
 /// [`Proxy`](crate::Proxy), which hears of its orders a moment later, that is over when the call returns: nothing sent
 /// afterwards comes to the server before.
 #[derive(Debug)]
-pub struct Front {
+pub struct MovableAddress {
     port: u16,
     shared: Arc<Mutex<Shared>>,
 }
@@ -27,7 +27,7 @@ struct Shared {
     streams: Vec<TcpStream>,
 }
 
-impl Front {
+impl MovableAddress {
     /// An address in front of this server.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for MovableAddress {
     fn drop(&mut self) {
         self.turn(None);
         // The one who accepts looks up and finds that it is over. If this cannot be dialed, nobody accepts any more.

@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
 //! started side by side. They can be killed, paused, brought back with their data, without it, or with what they
-//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`Front`] is an
+//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`MovableAddress`] is an
 //! address that moves from one to another. Those are the faults that a lock over a quorum has to survive:
 //!
 //! ```
@@ -54,7 +54,7 @@ pub use redis;
 pub use clock::{Clock, ClockLibrary, NoClock};
 pub use faults::{Kind, UnknownFault};
 pub use fleet::Fleet;
-pub use front::Front;
+pub use front::MovableAddress;
 pub use locate::{NoBinary, locate};
 pub use proxy::{Flow, Lane, Proxy};
 pub use run::{Config, Outcome, Progress, RunError, run};
