@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock::{Guard, Redlock, RedlockBuilder};
-use quorlock_chaos::{Data, Fleet, Flow, Proxy, Server, Setup};
+use quorlock_chaos::{Data, Fleet, LinkRules, Proxy, Server, Setup};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
 
@@ -127,7 +127,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
     let place = fleet.servers().iter().position(|server| has_line(server, "k")).expect("somewhere");
     let before = commands_meanwhile(&fleet).await;
     if is_cut {
-        walls[place].set(0, Flow::CUT);
+        walls[place].set(0, LinkRules::CUT);
     }
     fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
     // One who passes by, in vain.

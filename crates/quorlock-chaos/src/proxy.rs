@@ -32,7 +32,7 @@ struct Side {
 
 /// How a network treats what passes. Right after each other, changes may be seen as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct LinkRules {
     /// From clients to the server.
     pub there: Lane,
     /// From the server to clients.
@@ -61,7 +61,7 @@ pub enum Lane {
 /// What is done to connections: some lasting, some once, to those that there are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
-    flow: Flow,
+    flow: LinkRules,
     /// How many times so far.
     resets: u64,
     orphans: u64,
@@ -113,7 +113,7 @@ impl Proxy {
     }
 
     /// Makes the network of one side treat what passes like this, what waits included.
-    pub fn set(&self, side: usize, flow: Flow) {
+    pub fn set(&self, side: usize, flow: LinkRules) {
         self.sides[side].rules.send_modify(|rules| rules.flow = flow);
     }
 
@@ -154,7 +154,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
     }
 }
 
-impl Flow {
+impl LinkRules {
     /// Nothing is broken.
     pub const OPEN: Self = Self { there: Lane::Open, back: Lane::Open };
     /// Nothing arrives anywhere.

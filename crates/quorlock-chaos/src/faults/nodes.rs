@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::act::NO_EVICTION;
 use super::{Act, Sides, stale};
 use crate::redis::RedisError;
-use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
+use crate::{Data, Fleet, Lane, LinkRules, Proxy, Server, Setup, StartError};
 
 /// The servers, their networks, and one more server that stands in as a replica.
 pub(crate) struct Nodes {
@@ -135,11 +135,15 @@ impl Nodes {
                 }
             }
             Act::Memory { policy } => limit(&lock(server), proxy, policy, "1")?,
-            Act::Slow { sides, delay, jitter } => set(sides, Flow::slow(delay, jitter)),
-            Act::Cut { sides } => set(sides, Flow::CUT),
-            Act::OneWay { sides, is_back: false } => set(sides, Flow { there: Lane::Held, ..Flow::OPEN }),
-            Act::OneWay { sides, is_back: true } => set(sides, Flow { back: Lane::Held, ..Flow::OPEN }),
-            Act::Stall { sides } => set(sides, Flow { there: Lane::Unread, ..Flow::OPEN }),
+            Act::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
+            Act::Cut { sides } => set(sides, LinkRules::CUT),
+            Act::OneWay { sides, is_back: false } => {
+                set(sides, LinkRules { there: Lane::Held, ..LinkRules::OPEN })
+            }
+            Act::OneWay { sides, is_back: true } => {
+                set(sides, LinkRules { back: Lane::Held, ..LinkRules::OPEN })
+            }
+            Act::Stall { sides } => set(sides, LinkRules { there: Lane::Unread, ..LinkRules::OPEN }),
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
@@ -171,7 +175,7 @@ impl Nodes {
             | Act::Cut { sides }
             | Act::OneWay { sides, .. }
             | Act::Stall { sides } => {
-                sides.each().for_each(|side| proxy.set(side, Flow::OPEN));
+                sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
             }
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
@@ -201,12 +205,12 @@ pub(crate) enum Prepared<'a> {
 /// An administrator who changes the policy under running clients breaks what the cluster agreed on; that is no
 /// fault that a lock could survive.
 fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), NotBroken> {
-    (0..proxy.sides()).for_each(|side| proxy.set(side, Flow::CUT));
+    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
     for side in 0..proxy.sides() {
         proxy.reset(side);
-        proxy.set(side, Flow::OPEN);
+        proxy.set(side, LinkRules::OPEN);
     }
     Ok(outcome?)
 }
