@@ -56,7 +56,7 @@ pub use faults::{Kind, UnknownFault};
 pub use fleet::Fleet;
 pub use front::MovableAddress;
 pub use locate::{NoBinary, locate};
-pub use proxy::{Lane, LinkRules, Proxy};
+pub use proxy::{DirectionRule, LinkRules, Proxy};
 pub use run::{Config, Outcome, Progress, RunError, run};
 pub use server::{Server, StartError};
 pub use setup::Setup;

@@ -34,14 +34,14 @@ struct Side {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkRules {
     /// From clients to the server.
-    pub there: Lane,
+    pub there: DirectionRule,
     /// From the server to clients.
-    pub back: Lane,
+    pub back: DirectionRule,
 }
 
 /// How one direction treats what passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lane {
+pub enum DirectionRule {
     /// It is passed on.
     #[default]
     Open,
@@ -156,13 +156,13 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
 
 impl LinkRules {
     /// Nothing is broken.
-    pub const OPEN: Self = Self { there: Lane::Open, back: Lane::Open };
+    pub const OPEN: Self = Self { there: DirectionRule::Open, back: DirectionRule::Open };
     /// Nothing arrives anywhere.
-    pub const CUT: Self = Self { there: Lane::Held, back: Lane::Held };
+    pub const CUT: Self = Self { there: DirectionRule::Held, back: DirectionRule::Held };
 
     /// Later, both ways.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
-        Self { there: Lane::Slow { delay, jitter }, back: Lane::Slow { delay, jitter } }
+        Self { there: DirectionRule::Slow { delay, jitter }, back: DirectionRule::Slow { delay, jitter } }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::act::NO_EVICTION;
 use super::{Act, Sides, stale};
 use crate::redis::RedisError;
-use crate::{Data, Fleet, Lane, LinkRules, Proxy, Server, Setup, StartError};
+use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
 
 /// The servers, their networks, and one more server that stands in as a replica.
 pub(crate) struct Nodes {
@@ -138,12 +138,12 @@ impl Nodes {
             Act::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Act::Cut { sides } => set(sides, LinkRules::CUT),
             Act::OneWay { sides, is_back: false } => {
-                set(sides, LinkRules { there: Lane::Held, ..LinkRules::OPEN })
+                set(sides, LinkRules { there: DirectionRule::Held, ..LinkRules::OPEN })
             }
             Act::OneWay { sides, is_back: true } => {
-                set(sides, LinkRules { back: Lane::Held, ..LinkRules::OPEN })
+                set(sides, LinkRules { back: DirectionRule::Held, ..LinkRules::OPEN })
             }
-            Act::Stall { sides } => set(sides, LinkRules { there: Lane::Unread, ..LinkRules::OPEN }),
+            Act::Stall { sides } => set(sides, LinkRules { there: DirectionRule::Unread, ..LinkRules::OPEN }),
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),

@@ -12,7 +12,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Lane, Rules};
+use super::{DirectionRule, Rules};
 use crate::chance::Chance;
 
 /// A client, and what is to be done with it.
@@ -140,12 +140,12 @@ impl Pump<'_> {
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
-            let reads = is_open && lane != Lane::Unread && self.queue.len() < LONGEST_QUEUE;
+            let reads = is_open && lane != DirectionRule::Unread && self.queue.len() < LONGEST_QUEUE;
             let due = match lane {
-                Lane::Held | Lane::Unread => None,
+                DirectionRule::Held | DirectionRule::Unread => None,
                 // What was slow is not, once the lane is open.
-                Lane::Open => self.queue.front().map(|_| Instant::now()),
-                Lane::Slow { .. } => self.queue.front().map(|(due, _)| *due),
+                DirectionRule::Open => self.queue.front().map(|_| Instant::now()),
+                DirectionRule::Slow { .. } => self.queue.front().map(|(due, _)| *due),
             };
             tokio::select! {
                 changed = self.rules.changed() => {
@@ -167,7 +167,7 @@ impl Pump<'_> {
         }
     }
 
-    fn look(&mut self) -> (Lane, u64) {
+    fn look(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
         (if self.is_back { rules.flow.back } else { rules.flow.there }, rules.tears)
     }
@@ -181,9 +181,9 @@ impl Pump<'_> {
     }
 
     /// When what is read now is to arrive: not before what was read earlier.
-    fn due(&mut self, lane: Lane) -> Instant {
+    fn due(&mut self, lane: DirectionRule) -> Instant {
         let now = Instant::now();
-        let Lane::Slow { delay, jitter } = lane else { return now };
+        let DirectionRule::Slow { delay, jitter } = lane else { return now };
         let jitter = Duration::from_micros(self.chance.between(0, jitter.as_micros() as u64));
         let earliest = self.queue.back().map_or(now, |(due, _)| *due);
         (now + delay + jitter).max(earliest)
