@@ -44,7 +44,7 @@ pub struct LinkRules {
 pub enum DirectionRule {
     /// It is passed on.
     #[default]
-    Open,
+    Forward,
     /// It is passed on later, in its order.
     Slow {
         /// By so much at least.
@@ -156,7 +156,7 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
 
 impl LinkRules {
     /// Nothing is broken.
-    pub const OPEN: Self = Self { there: DirectionRule::Open, back: DirectionRule::Open };
+    pub const OPEN: Self = Self { there: DirectionRule::Forward, back: DirectionRule::Forward };
     /// Nothing arrives anywhere.
     pub const CUT: Self = Self { there: DirectionRule::Held, back: DirectionRule::Held };
 

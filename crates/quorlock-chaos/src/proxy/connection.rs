@@ -144,7 +144,7 @@ impl Pump<'_> {
             let due = match lane {
                 DirectionRule::Held | DirectionRule::Unread => None,
                 // What was slow is not, once the lane is open.
-                DirectionRule::Open => self.queue.front().map(|_| Instant::now()),
+                DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
                 DirectionRule::Slow { .. } => self.queue.front().map(|(due, _)| *due),
             };
             tokio::select! {
