@@ -46,7 +46,7 @@ pub enum DirectionRule {
     #[default]
     Forward,
     /// It is passed on later, in its order.
-    Slow {
+    Delay {
         /// By so much at least.
         delay: Duration,
         /// And by up to so much more.
@@ -163,6 +163,6 @@ impl LinkRules {
     /// Later, both ways.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
-        Self { there: DirectionRule::Slow { delay, jitter }, back: DirectionRule::Slow { delay, jitter } }
+        Self { there: DirectionRule::Delay { delay, jitter }, back: DirectionRule::Delay { delay, jitter } }
     }
 }

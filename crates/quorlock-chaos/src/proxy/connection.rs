@@ -145,7 +145,7 @@ impl Pump<'_> {
                 DirectionRule::Held | DirectionRule::Unread => None,
                 // What was slow is not, once the lane is open.
                 DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
-                DirectionRule::Slow { .. } => self.queue.front().map(|(due, _)| *due),
+                DirectionRule::Delay { .. } => self.queue.front().map(|(due, _)| *due),
             };
             tokio::select! {
                 changed = self.rules.changed() => {
@@ -183,7 +183,7 @@ impl Pump<'_> {
     /// When what is read now is to arrive: not before what was read earlier.
     fn due(&mut self, lane: DirectionRule) -> Instant {
         let now = Instant::now();
-        let DirectionRule::Slow { delay, jitter } = lane else { return now };
+        let DirectionRule::Delay { delay, jitter } = lane else { return now };
         let jitter = Duration::from_micros(self.chance.between(0, jitter.as_micros() as u64));
         let earliest = self.queue.back().map_or(now, |(due, _)| *due);
         (now + delay + jitter).max(earliest)

@@ -225,7 +225,7 @@ fn tasks_that_want_one_name_take_turns() {
 fn a_slow_node_is_named() {
     let world = World::of(3);
     let proxy = Proxy::before(&world.fleet[1], 1).expect("a proxy");
-    let slow = DirectionRule::Slow { delay: Duration::from_millis(150), jitter: Duration::ZERO };
+    let slow = DirectionRule::Delay { delay: Duration::from_millis(150), jitter: Duration::ZERO };
     proxy.set(0, LinkRules { there: slow, back: DirectionRule::Forward });
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
     let mut command = world.quorlock(&[
