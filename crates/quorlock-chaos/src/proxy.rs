@@ -53,7 +53,7 @@ pub enum DirectionRule {
         jitter: Duration,
     },
     /// It is taken and kept, and passed on when the lane is open again: what TCP does where packets are lost.
-    Held,
+    HoldBack,
     /// It is not even taken, until the sender has no more room for it.
     Unread,
 }
@@ -158,7 +158,7 @@ impl LinkRules {
     /// Nothing is broken.
     pub const OPEN: Self = Self { there: DirectionRule::Forward, back: DirectionRule::Forward };
     /// Nothing arrives anywhere.
-    pub const CUT: Self = Self { there: DirectionRule::Held, back: DirectionRule::Held };
+    pub const CUT: Self = Self { there: DirectionRule::HoldBack, back: DirectionRule::HoldBack };
 
     /// Later, both ways.
     #[must_use]

@@ -138,10 +138,10 @@ impl Nodes {
             Act::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Act::Cut { sides } => set(sides, LinkRules::CUT),
             Act::OneWay { sides, is_back: false } => {
-                set(sides, LinkRules { there: DirectionRule::Held, ..LinkRules::OPEN })
+                set(sides, LinkRules { there: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Act::OneWay { sides, is_back: true } => {
-                set(sides, LinkRules { back: DirectionRule::Held, ..LinkRules::OPEN })
+                set(sides, LinkRules { back: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Act::Stall { sides } => set(sides, LinkRules { there: DirectionRule::Unread, ..LinkRules::OPEN }),
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),

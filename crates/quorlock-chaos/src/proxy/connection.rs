@@ -142,7 +142,7 @@ impl Pump<'_> {
             }
             let reads = is_open && lane != DirectionRule::Unread && self.queue.len() < LONGEST_QUEUE;
             let due = match lane {
-                DirectionRule::Held | DirectionRule::Unread => None,
+                DirectionRule::HoldBack | DirectionRule::Unread => None,
                 // What was slow is not, once the lane is open.
                 DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
                 DirectionRule::Delay { .. } => self.queue.front().map(|(due, _)| *due),
