@@ -55,7 +55,7 @@ pub enum DirectionRule {
     /// It is taken and kept, and passed on when the lane is open again: what TCP does where packets are lost.
     HoldBack,
     /// It is not even taken, until the sender has no more room for it.
-    Unread,
+    NoRead,
 }
 
 /// What is done to connections: some lasting, some once, to those that there are.

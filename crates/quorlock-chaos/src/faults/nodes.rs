@@ -143,7 +143,7 @@ impl Nodes {
             Act::OneWay { sides, is_back: true } => {
                 set(sides, LinkRules { back: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
-            Act::Stall { sides } => set(sides, LinkRules { there: DirectionRule::Unread, ..LinkRules::OPEN }),
+            Act::Stall { sides } => set(sides, LinkRules { there: DirectionRule::NoRead, ..LinkRules::OPEN }),
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),

@@ -140,9 +140,9 @@ impl Pump<'_> {
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
-            let reads = is_open && lane != DirectionRule::Unread && self.queue.len() < LONGEST_QUEUE;
+            let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < LONGEST_QUEUE;
             let due = match lane {
-                DirectionRule::HoldBack | DirectionRule::Unread => None,
+                DirectionRule::HoldBack | DirectionRule::NoRead => None,
                 // What was slow is not, once the lane is open.
                 DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
                 DirectionRule::Delay { .. } => self.queue.front().map(|(due, _)| *due),
