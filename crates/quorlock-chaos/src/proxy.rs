@@ -34,7 +34,7 @@ struct Side {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkRules {
     /// From clients to the server.
-    pub there: DirectionRule,
+    pub to_server: DirectionRule,
     /// From the server to clients.
     pub back: DirectionRule,
 }
@@ -156,13 +156,16 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
 
 impl LinkRules {
     /// Nothing is broken.
-    pub const OPEN: Self = Self { there: DirectionRule::Forward, back: DirectionRule::Forward };
+    pub const OPEN: Self = Self { to_server: DirectionRule::Forward, back: DirectionRule::Forward };
     /// Nothing arrives anywhere.
-    pub const CUT: Self = Self { there: DirectionRule::HoldBack, back: DirectionRule::HoldBack };
+    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, back: DirectionRule::HoldBack };
 
     /// Later, both ways.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
-        Self { there: DirectionRule::Delay { delay, jitter }, back: DirectionRule::Delay { delay, jitter } }
+        Self {
+            to_server: DirectionRule::Delay { delay, jitter },
+            back: DirectionRule::Delay { delay, jitter },
+        }
     }
 }

@@ -138,12 +138,14 @@ impl Nodes {
             Act::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Act::Cut { sides } => set(sides, LinkRules::CUT),
             Act::OneWay { sides, is_back: false } => {
-                set(sides, LinkRules { there: DirectionRule::HoldBack, ..LinkRules::OPEN })
+                set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Act::OneWay { sides, is_back: true } => {
                 set(sides, LinkRules { back: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
-            Act::Stall { sides } => set(sides, LinkRules { there: DirectionRule::NoRead, ..LinkRules::OPEN }),
+            Act::Stall { sides } => {
+                set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN })
+            }
             Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
