@@ -94,7 +94,8 @@ async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
 async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
     let world = World::of(3).await;
     // Commands arrive, so the node takes the lock, and nobody hears of it.
-    world.networks[1].set(0, LinkRules { to_server: DirectionRule::Forward, back: DirectionRule::HoldBack });
+    world.networks[1]
+        .set(0, LinkRules { to_server: DirectionRule::Forward, to_client: DirectionRule::HoldBack });
     let guard = world.redlock.mutex("k").ttl(LONGEST_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     eventually("the deaf one has it too", || async { crate::world::standing(&world.cluster, "k") == 3 })

@@ -36,7 +36,7 @@ pub struct LinkRules {
     /// From clients to the server.
     pub to_server: DirectionRule,
     /// From the server to clients.
-    pub back: DirectionRule,
+    pub to_client: DirectionRule,
 }
 
 /// How one direction treats what passes.
@@ -156,16 +156,16 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
 
 impl LinkRules {
     /// Nothing is broken.
-    pub const OPEN: Self = Self { to_server: DirectionRule::Forward, back: DirectionRule::Forward };
+    pub const OPEN: Self = Self { to_server: DirectionRule::Forward, to_client: DirectionRule::Forward };
     /// Nothing arrives anywhere.
-    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, back: DirectionRule::HoldBack };
+    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
 
     /// Later, both ways.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
         Self {
             to_server: DirectionRule::Delay { delay, jitter },
-            back: DirectionRule::Delay { delay, jitter },
+            to_client: DirectionRule::Delay { delay, jitter },
         }
     }
 }

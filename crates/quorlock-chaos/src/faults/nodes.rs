@@ -141,7 +141,7 @@ impl Nodes {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Act::OneWay { sides, is_back: true } => {
-                set(sides, LinkRules { back: DirectionRule::HoldBack, ..LinkRules::OPEN })
+                set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Act::Stall { sides } => {
                 set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN })

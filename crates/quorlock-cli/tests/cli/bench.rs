@@ -226,7 +226,7 @@ fn a_slow_node_is_named() {
     let world = World::of(3);
     let proxy = Proxy::before(&world.fleet[1], 1).expect("a proxy");
     let slow = DirectionRule::Delay { delay: Duration::from_millis(150), jitter: Duration::ZERO };
-    proxy.set(0, LinkRules { to_server: slow, back: DirectionRule::Forward });
+    proxy.set(0, LinkRules { to_server: slow, to_client: DirectionRule::Forward });
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
     let mut command = world.quorlock(&[
         "bench",
