@@ -24,7 +24,7 @@ pub struct Event {
     /// Nanoseconds on the boot clock, as [`now`] reads them.
     pub at: u64,
     /// Who tells it.
-    pub who: Who,
+    pub who: Actor,
     /// What happened.
     pub what: What,
 }
@@ -32,7 +32,7 @@ pub struct Event {
 /// Who tells of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Who {
+pub enum Actor {
     /// The run: whoever starts servers and clients, and breaks them.
     Run,
     /// A task of a client process.
@@ -255,7 +255,7 @@ pub enum BadHistory {
 impl Event {
     /// Something that happens right now.
     #[must_use]
-    pub fn now(who: Who, what: What) -> Self {
+    pub fn now(who: Actor, what: What) -> Self {
         Self { at: now(), who, what }
     }
 

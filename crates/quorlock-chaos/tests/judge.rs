@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
-use quorlock_chaos::history::{Control, Effect, Fault, History, Kind, What, Who, Why};
+use quorlock_chaos::history::{Actor, Control, Effect, Fault, History, Kind, What, Why};
 use quorlock_chaos::judge::{Promise, judge};
 
 #[test]
@@ -242,7 +242,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     // So does one for which the machine has no time; but only of itself does anybody know that.
     let overslept = |process| {
         let mut story = forge::story();
-        let who = Who::Client { process, task: 0, turn: 0 };
+        let who = Actor::Client { process, task: 0, turn: 0 };
         story.event(1_500, who, What::Overslept { millis: 420 }).event(
             2_098,
             who,
@@ -410,20 +410,20 @@ fn a_story_with_gaps_is_caught() {
     let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
-    unmended.event(150, Who::Run, What::Fault(fault));
+    unmended.event(150, Actor::Run, What::Fault(fault));
     check(&unmended, &[Promise::WholeStory], &[]);
     // Word of a fault that is over, or never was, would stretch what it excuses.
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
-    stretched.event(150, Who::Run, What::Begun { fault: 1 });
+    stretched.event(150, Actor::Run, What::Begun { fault: 1 });
     check(&stretched, &[Promise::WholeStory], &[]);
-    unknown.event(55, Who::Run, What::Mending { fault: 2 });
+    unknown.event(55, Actor::Run, What::Mending { fault: 2 });
     check(&unknown, &[Promise::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
-    let who = Who::Client { process: 1, task: 0, turn: 0 };
+    let who = Actor::Client { process: 1, task: 0, turn: 0 };
     forged.event(150, who, What::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
     check(&forged, &[Promise::WholeStory], &[]);
 }

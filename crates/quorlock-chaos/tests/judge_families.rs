@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
-use quorlock_chaos::history::{Effect, Event, Fault, History, Kind, Stand, What, Who, Why};
+use quorlock_chaos::history::{Actor, Effect, Event, Fault, History, Kind, Stand, What, Why};
 use quorlock_chaos::judge::{Promise, judge};
 use quorlock_chaos::timeline::{html, text};
 
@@ -132,8 +132,12 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(What::Finished),
     ];
     let who = prop_oneof![
-        Just(Who::Run),
-        (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, turn)| Who::Client { process, task, turn })
+        Just(Actor::Run),
+        (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, turn)| Actor::Client {
+            process,
+            task,
+            turn
+        })
     ];
     (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event { at: BOOT + at * MS / 3, who, what })
 }

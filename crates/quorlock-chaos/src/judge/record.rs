@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::world::is_run;
 use super::{Findings, MS, Promise, Turn, World, clock};
-use crate::history::{Effect, Event, History, What, Who};
+use crate::history::{Actor, Effect, Event, History, What};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let mut tellers: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
@@ -29,7 +29,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         if let Some(words) = seen.odd(world, event) {
             findings.broken(Promise::WholeStory, event.at, vec![place], told(words));
         }
-        if let Who::Client { process, task, .. } = event.who {
+        if let Actor::Client { process, task, .. } = event.who {
             let teller = tellers.entry((process, task)).or_default();
             *teller = (place, teller.1 || event.what == What::Finished);
         }
@@ -61,8 +61,8 @@ struct Seen {
     settings: bool,
     faults: HashSet<u64>,
     healed: HashSet<u64>,
-    waiting: HashSet<Who>,
-    granted: HashSet<Who>,
+    waiting: HashSet<Actor>,
+    granted: HashSet<Actor>,
 }
 
 impl Seen {
@@ -114,7 +114,7 @@ impl Seen {
                 | What::KeyLeft { .. }
                 | What::Sampled { .. }
         );
-        odd.or((of_run && who != Who::Run).then_some("told what only the run can know"))
+        odd.or((of_run && who != Actor::Run).then_some("told what only the run can know"))
     }
 }
 
@@ -171,9 +171,9 @@ fn clock_held_back(world: &World<'_>, node: usize) -> bool {
 }
 
 /// Who, for people.
-fn named(who: Who) -> String {
+fn named(who: Actor) -> String {
     match who {
-        Who::Run => "the run".to_owned(),
-        Who::Client { process, task, .. } => format!("client {process}.{task}"),
+        Actor::Run => "the run".to_owned(),
+        Actor::Client { process, task, .. } => format!("client {process}.{task}"),
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::samples::{Sample, Samples};
 use super::world::Bout;
 use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
-use crate::history::{Event, History, Kind, Stand, What, Who};
+use crate::history::{Actor, Event, History, Kind, Stand, What};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let samples = Samples::of(history, world);
@@ -185,7 +185,7 @@ impl Judge<'_> {
 fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, Stand)>> {
     let mut views: BTreeMap<(u32, usize), Vec<(u64, Stand)>> = BTreeMap::new();
     for Event { at, who, what } in history.events() {
-        if let (Who::Client { process, .. }, What::Seen { node, stand }) = (who, what) {
+        if let (Actor::Client { process, .. }, What::Seen { node, stand }) = (who, what) {
             views.entry((*process, *node)).or_default().push((*at, *stand));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Span, World};
-use crate::history::{Event, History, Kind, What, Who};
+use crate::history::{Actor, Event, History, Kind, What};
 
 /// One try for a lock, from asking to the end of what it was given.
 pub(crate) struct Turn<'a> {
@@ -48,9 +48,9 @@ pub(crate) struct Grant<'a> {
 /// All tries of the history that begin as they should; [`record`](super::record) tells of the others.
 pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>> {
     let mut turns: Vec<Turn<'a>> = Vec::new();
-    let mut open: HashMap<Who, usize> = HashMap::new();
+    let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
-        let Who::Client { process, task, .. } = event.who else { continue };
+        let Actor::Client { process, task, .. } = event.who else { continue };
         if let What::Waiting { keys, kind, ttl_ms, wait_ms } = &event.what {
             open.entry(event.who).or_insert(turns.len());
             turns.push(Turn {

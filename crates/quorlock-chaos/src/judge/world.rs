@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
-use crate::history::{Effect, Event, Fault, History, Settings, What, Who};
+use crate::history::{Actor, Effect, Event, Fault, History, Settings, What};
 
 /// A stretch of time, its end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl<'a> World<'a> {
                     bout.healed = true;
                 }),
                 What::Overslept { millis } => {
-                    if let Who::Client { process, .. } = who {
+                    if let Actor::Client { process, .. } = who {
                         let span = Span { from: at.saturating_sub(millis * MS), to: *at };
                         kept_waiting.entry(*process).or_default().push(span);
                     }
@@ -342,5 +342,5 @@ fn bout(bouts: &mut [Bout<'_>], fault: u64, told: impl FnOnce(&mut Bout<'_>)) {
 
 /// Whether an event is one of the run's own.
 pub(crate) fn is_run(event: &Event) -> bool {
-    event.who == Who::Run
+    event.who == Actor::Run
 }

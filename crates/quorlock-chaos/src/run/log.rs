@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::faults::Act;
-use crate::history::{Event, Fault, History, What, Who};
+use crate::history::{Actor, Event, Fault, History, What};
 
 /// What was told so far.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct Told {
 impl Log {
     /// The run tells something, now.
     pub(super) fn tell(&self, what: What) {
-        self.told().events.push(Event::now(Who::Run, what));
+        self.told().events.push(Event::now(Actor::Run, what));
     }
 
     /// Something went wrong that the run had not planned for.
@@ -56,7 +56,7 @@ impl Log {
     /// A client told this.
     pub(super) fn hear(&self, event: Event) {
         let mut told = self.told();
-        if let Who::Client { process, task, .. } = event.who {
+        if let Actor::Client { process, task, .. } = event.who {
             let who = (process, task);
             match &event.what {
                 What::Waiting { .. } => _ = told.waiting.insert(who),
@@ -77,7 +77,7 @@ impl Log {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    told.events.push(Event::now(Who::Run, What::Healed { fault }));
+                    told.events.push(Event::now(Actor::Run, What::Healed { fault }));
                 }
                 What::Refused { .. }
                 | What::Abandoned
@@ -144,7 +144,7 @@ impl Told {
         if fault.kind != DROP {
             self.last_fault.clone_from(&fault.kind);
         }
-        self.events.push(Event::now(Who::Run, What::Fault(Fault { id, ..fault })));
+        self.events.push(Event::now(Actor::Run, What::Fault(Fault { id, ..fault })));
         id
     }
 

@@ -1,6 +1,6 @@
 //! Events in words, and which of them lie around a violation.
 
-use crate::history::{Event, History, What, Who};
+use crate::history::{Actor, Event, History, What};
 use crate::judge::Violation;
 
 /// A line of what happened around a violation.
@@ -36,8 +36,8 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
 
 fn who(event: &Event) -> String {
     match event.who {
-        Who::Run => "run".to_owned(),
-        Who::Client { process, task, .. } => format!("client {process}.{task}"),
+        Actor::Run => "run".to_owned(),
+        Actor::Client { process, task, .. } => format!("client {process}.{task}"),
     }
 }
 

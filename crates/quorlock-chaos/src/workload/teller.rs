@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::panic;
 use std::process;
 
-use crate::history::{self, Event, What, Who};
+use crate::history::{self, Actor, Event, What};
 
 /// A task's voice.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ impl Teller {
 
     /// Of something that happened then.
     pub(super) fn tell_of(&self, at: u64, what: What) {
-        let who = Who::Client { process: self.process, task: self.task, turn: self.turn };
+        let who = Actor::Client { process: self.process, task: self.task, turn: self.turn };
         let line = Event { at, who, what }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock_chaos::history::{Effect, Event, Fault, History, KeySample, Kind, Settings, What, Who};
+use quorlock_chaos::history::{Actor, Effect, Event, Fault, History, KeySample, Kind, Settings, What};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
@@ -95,13 +95,13 @@ impl Story {
         self
     }
 
-    pub fn event(&mut self, at: u64, who: Who, what: What) -> &mut Self {
+    pub fn event(&mut self, at: u64, who: Actor, what: What) -> &mut Self {
         self.events.push(Event { at: BOOT + at * MS, who, what });
         self
     }
 
     pub fn say(&mut self, process: u32, turn: u32, at: u64, what: What) -> &mut Self {
-        self.event(at, Who::Client { process, task: self.task, turn }, what)
+        self.event(at, Actor::Client { process, task: self.task, turn }, what)
     }
 
     pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
@@ -210,14 +210,14 @@ impl Story {
             effects: effects.to_vec(),
             detail: String::new(),
         };
-        self.event(begins.0, Who::Run, What::Fault(fault)).event(
+        self.event(begins.0, Actor::Run, What::Fault(fault)).event(
             begins.1,
-            Who::Run,
+            Actor::Run,
             What::Begun { fault: id },
         );
-        self.event(mends.0, Who::Run, What::Mending { fault: id }).event(
+        self.event(mends.0, Actor::Run, What::Mending { fault: id }).event(
             mends.1,
-            Who::Run,
+            Actor::Run,
             What::Healed { fault: id },
         )
     }
@@ -228,7 +228,7 @@ impl Story {
         let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
         let fault =
             Fault { id, kind: kind.to_owned(), nodes, side: None, processes, effects, detail: String::new() };
-        self.event(from, Who::Run, What::Fault(fault));
+        self.event(from, Actor::Run, What::Fault(fault));
         id
     }
 
@@ -240,39 +240,40 @@ impl Story {
 
     pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
         let fault = self.on_client("stop client", process, from, Effect::Paused);
-        self.event(to, Who::Run, What::Healed { fault })
+        self.event(to, Actor::Run, What::Healed { fault })
     }
 
     pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
         let key = self.key.clone();
-        self.event(at, Who::Run, What::KeyLeft { node: 0, key, ttl_ms })
+        self.event(at, Actor::Run, What::KeyLeft { node: 0, key, ttl_ms })
     }
 
     /// The run looks at a node, which takes 2 ms, and sees the key: whose it is, and its fence.
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
         let seen = KeySample { owner: owner.map(str::to_owned), fence };
         let keys = BTreeMap::from([(self.key.clone(), seen)]);
-        self.event(at, Who::Run, What::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
+        self.event(at, Actor::Run, What::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
     }
 
     pub fn history(&self) -> History {
-        let mut events = vec![Event { at: BOOT, who: Who::Run, what: What::Settings(self.settings.clone()) }];
+        let mut events =
+            vec![Event { at: BOOT, who: Actor::Run, what: What::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
         let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
         let clients: BTreeSet<(u32, u32)> = events
             .iter()
             .filter_map(|event| match event.who {
-                Who::Client { process, task, .. } => Some((process, task)),
-                Who::Run => None,
+                Actor::Client { process, task, .. } => Some((process, task)),
+                Actor::Run => None,
             })
             .collect();
         for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
-                let who = Who::Client { process, task, turn: u32::MAX };
+                let who = Actor::Client { process, task, turn: u32::MAX };
                 events.push(Event { at: end, who, what: What::Finished });
             }
         }
-        events.push(Event { at: end, who: Who::Run, what: What::Finished });
+        events.push(Event { at: end, who: Actor::Run, what: What::Finished });
         History::new(events)
     }
 }
