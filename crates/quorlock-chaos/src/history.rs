@@ -26,7 +26,7 @@ pub struct Event {
     /// Who tells it.
     pub who: Actor,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// Who tells of an event.
@@ -41,7 +41,7 @@ pub enum Actor {
         process: u32,
         /// Which of its tasks.
         task: u32,
-        /// The task's how-manieth try for a lock. Each begins with [`What::Waiting`]; what is said of a lock later (a
+        /// The task's how-manieth try for a lock. Each begins with [`EventKind::Waiting`]; what is said of a lock later (a
         /// lost signal that comes when the next try has begun) still carries the number of its own.
         turn: u32,
     },
@@ -50,7 +50,7 @@ pub enum Actor {
 /// What happened. Times are nanoseconds of the boot clock where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// The run begins, on these terms. Its first event.
     Settings(Settings),
     /// The run is about to break something.
@@ -255,7 +255,7 @@ pub enum BadHistory {
 impl Event {
     /// Something that happens right now.
     #[must_use]
-    pub fn now(who: Actor, what: What) -> Self {
+    pub fn now(who: Actor, what: EventKind) -> Self {
         Self { at: now(), who, what }
     }
 
@@ -305,7 +305,7 @@ impl History {
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
         self.events.iter().find_map(|event| match &event.what {
-            What::Settings(settings) => Some(settings),
+            EventKind::Settings(settings) => Some(settings),
             _ => None,
         })
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use spec::{Order, Spec};
 
-use crate::history::{self, Stand, What};
+use crate::history::{self, EventKind, Stand};
 use store::Stores;
 use task::Task;
 use teller::Teller;
@@ -86,7 +86,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
 }
 
 /// How a node is seen, when that changes.
-fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
+fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
         Event::NodeUp { node, .. } => (node, Stand::Up),
         Event::NodeDown { node, .. } => (node, Stand::Down),
@@ -97,7 +97,7 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
         _ => return None,
     };
     let node = urls.iter().position(|url| url.ends_with(address))?;
-    Some(What::Seen { node, stand })
+    Some(EventKind::Seen { node, stand })
 }
 
 /// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the
@@ -109,7 +109,7 @@ fn tell_oversleeping(teller: Teller) {
             thread::sleep(NAP);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
             if late >= OVERSLEPT {
-                teller.tell(What::Overslept { millis: late.as_millis() as u64 });
+                teller.tell(EventKind::Overslept { millis: late.as_millis() as u64 });
             }
         }
     });

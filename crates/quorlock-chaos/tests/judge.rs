@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
-use quorlock_chaos::history::{Actor, Control, Effect, Fault, History, Kind, What, Why};
+use quorlock_chaos::history::{Actor, Control, Effect, EventKind, Fault, History, Kind, Why};
 use quorlock_chaos::judge::{Promise, judge};
 
 #[test]
@@ -243,10 +243,10 @@ fn a_loss_that_nobody_tells_is_caught() {
     let overslept = |process| {
         let mut story = forge::story();
         let who = Actor::Client { process, task: 0, turn: 0 };
-        story.event(1_500, who, What::Overslept { millis: 420 }).event(
+        story.event(1_500, who, EventKind::Overslept { millis: 420 }).event(
             2_098,
             who,
-            What::Overslept { millis: 700 },
+            EventKind::Overslept { millis: 700 },
         );
         story.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
         story
@@ -355,7 +355,7 @@ fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
     story.hold(1, 0, 100, 200, Some(10));
     for turn in 0..8 {
         let from = 300 + u64::from(turn) * 600;
-        story.waits(2, turn, from).say(2, turn, from + 590, What::Refused { why: Why::NoQuorum });
+        story.waits(2, turn, from).say(2, turn, from + 590, EventKind::Refused { why: Why::NoQuorum });
     }
     check(&story, &[Promise::Progress], &[]);
 }
@@ -368,7 +368,7 @@ fn an_answer_that_does_not_come_is_caught() {
     check(&story, &[Promise::Answers], &[]);
 
     let mut story = forge::story();
-    story.take(1, 0, 100, Some(10)).say(1, 0, 200, What::Releasing).hold(2, 0, 2_000, 2_100, Some(11));
+    story.take(1, 0, 100, Some(10)).say(1, 0, 200, EventKind::Releasing).hold(2, 0, 2_000, 2_100, Some(11));
     check(&story, &[Promise::Answers], &[]);
 }
 
@@ -376,12 +376,12 @@ fn an_answer_that_does_not_come_is_caught() {
 fn panics_and_unplanned_errors_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10));
-    story.waits(2, 0, 300).say(2, 0, 310, What::Panicked { words: "index out of bounds".into() });
+    story.waits(2, 0, 300).say(2, 0, 310, EventKind::Panicked { words: "index out of bounds".into() });
     check(&story, &[Promise::NoPanic], &[]);
 
     let mut story = forge::story();
     story.hold(1, 0, 100, 200, Some(10));
-    story.waits(2, 0, 300).say(2, 0, 310, What::Errored { words: "the driver has ended".into() });
+    story.waits(2, 0, 300).say(2, 0, 310, EventKind::Errored { words: "the driver has ended".into() });
     check(&story, &[Promise::NoSurprise], &[]);
 }
 
@@ -410,21 +410,21 @@ fn a_story_with_gaps_is_caught() {
     let (nodes, processes, effects) = (vec![0], Vec::new(), vec![Effect::Cut]);
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
-    unmended.event(150, Actor::Run, What::Fault(fault));
+    unmended.event(150, Actor::Run, EventKind::Fault(fault));
     check(&unmended, &[Promise::WholeStory], &[]);
     // Word of a fault that is over, or never was, would stretch what it excuses.
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
-    stretched.event(150, Actor::Run, What::Begun { fault: 1 });
+    stretched.event(150, Actor::Run, EventKind::Begun { fault: 1 });
     check(&stretched, &[Promise::WholeStory], &[]);
-    unknown.event(55, Actor::Run, What::Mending { fault: 2 });
+    unknown.event(55, Actor::Run, EventKind::Mending { fault: 2 });
     check(&unknown, &[Promise::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
     let who = Actor::Client { process: 1, task: 0, turn: 0 };
-    forged.event(150, who, What::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
+    forged.event(150, who, EventKind::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
     check(&forged, &[Promise::WholeStory], &[]);
 }
 

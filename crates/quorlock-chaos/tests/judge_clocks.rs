@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
-use quorlock_chaos::history::{Actor, Effect, Fault, What};
+use quorlock_chaos::history::{Actor, Effect, EventKind, Fault};
 use quorlock_chaos::judge::Promise;
 
 #[test]
@@ -71,7 +71,11 @@ fn a_jump_of_which_only_beginning_and_end_are_told_may_be_at_any_time_in_between
             effects,
             detail: String::new(),
         };
-        story.event(from, Actor::Run, What::Fault(fault)).event(to, Actor::Run, What::Healed { fault: 1 });
+        story.event(from, Actor::Run, EventKind::Fault(fault)).event(
+            to,
+            Actor::Run,
+            EventKind::Healed { fault: 1 },
+        );
         story
     };
     check(&overlap(50, 90), &[], &[Promise::Exclusion]);

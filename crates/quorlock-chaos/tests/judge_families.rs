@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
-use quorlock_chaos::history::{Actor, Effect, Event, Fault, History, Kind, Stand, What, Why};
+use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, Kind, Stand, Why};
 use quorlock_chaos::judge::{Promise, judge};
 use quorlock_chaos::timeline::{html, text};
 
@@ -77,59 +77,61 @@ proptest! {
 /// Events of every kind that fit nothing: what a history of confused or broken tellers looks like.
 fn nonsense() -> impl Strategy<Value = Event> {
     let what = prop_oneof![
-        (0..4_u32, 0..3_000_u64, 0..5_000_u64).prop_map(|(key, ttl_ms, wait_ms)| What::Waiting {
+        (0..4_u32, 0..3_000_u64, 0..5_000_u64).prop_map(|(key, ttl_ms, wait_ms)| EventKind::Waiting {
             keys: (0..key).map(|key| format!("key {key}")).collect(),
             kind: if key == 2 { Kind::Permit { of: 1 } } else { Kind::Mutex },
             ttl_ms,
             wait_ms,
         }),
         (0..20_000_u64, prop::option::of(0..5_u64), -3..3_i32).prop_map(|(ahead, number, margin)| {
-            What::Granted {
+            EventKind::Granted {
                 deadline: BOOT + ahead * MS,
                 number,
                 nonce: number.map(|number| number.to_string()),
                 margin,
             }
         }),
-        (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| What::Looked {
+        (any::<bool>(), 0..20_000_u64).prop_map(|(valid, ahead)| EventKind::Looked {
             valid,
             deadline: ahead * MS,
             margin: 0
         }),
-        (0..9_u64, 0..9_usize, -9_000_000..9_000_000_i64).prop_map(|(id, node, by)| What::Fault(Fault {
-            id,
-            kind: "nonsense".to_owned(),
-            nodes: vec![node],
-            side: None,
-            processes: vec![node as u32],
-            effects: vec![
-                Effect::Steps { micros: by },
-                Effect::Runs { ppm: by },
-                Effect::Paused,
-                Effect::Forgets { locks: true, counters: true }
-            ],
-            detail: String::new(),
-        })),
-        (0..9_u64).prop_map(|fault| What::Healed { fault }),
-        (0..9_usize, -2..9_000_i64).prop_map(|(node, ttl_ms)| What::KeyLeft {
+        (0..9_u64, 0..9_usize, -9_000_000..9_000_000_i64).prop_map(|(id, node, by)| EventKind::Fault(
+            Fault {
+                id,
+                kind: "nonsense".to_owned(),
+                nodes: vec![node],
+                side: None,
+                processes: vec![node as u32],
+                effects: vec![
+                    Effect::Steps { micros: by },
+                    Effect::Runs { ppm: by },
+                    Effect::Paused,
+                    Effect::Forgets { locks: true, counters: true }
+                ],
+                detail: String::new(),
+            }
+        )),
+        (0..9_u64).prop_map(|fault| EventKind::Healed { fault }),
+        (0..9_usize, -2..9_000_i64).prop_map(|(node, ttl_ms)| EventKind::KeyLeft {
             node,
             key: "key 1".to_owned(),
             ttl_ms
         }),
-        (0..9_usize).prop_map(|node| What::Seen { node, stand: Stand::OnProbation { until: BOOT } }),
-        (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| What::Wrote {
+        (0..9_usize).prop_map(|node| EventKind::Seen { node, stand: Stand::OnProbation { until: BOOT } }),
+        (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),
             place,
             number: Some(place / 2),
             nonce: None,
             accepted,
         }),
-        Just(What::Lost { how: String::new() }),
-        Just(What::Releasing),
-        Just(What::Released { confirmed: false }),
-        Just(What::Refused { why: Why::Expired }),
-        Just(What::Abandoned),
-        Just(What::Finished),
+        Just(EventKind::Lost { how: String::new() }),
+        Just(EventKind::Releasing),
+        Just(EventKind::Released { confirmed: false }),
+        Just(EventKind::Refused { why: Why::Expired }),
+        Just(EventKind::Abandoned),
+        Just(EventKind::Finished),
     ];
     let who = prop_oneof![
         Just(Actor::Run),

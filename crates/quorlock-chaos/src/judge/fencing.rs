@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Grant, Promise, Span, Turn, World, clock};
-use crate::history::What;
+use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
@@ -122,7 +122,7 @@ fn writes(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     for turn in turns {
         let Some(grant) = &turn.grant else { continue };
         for (event, place) in turn.events.iter().zip(&turn.places) {
-            if let What::Wrote { store, place: order, number, nonce, accepted: true } = &event.what {
+            if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.what {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} showed {store} another number than it was given", turn.name());
                     findings.broken(Promise::WholeStory, event.at, vec![grant.place, *place], words);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::world::is_run;
 use super::{Findings, MS, Promise, Turn, World, clock};
-use crate::history::{Actor, Effect, Event, History, What};
+use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let mut tellers: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
@@ -14,16 +14,16 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
     for (place, event) in history.events().iter().enumerate() {
         let told = |words: &str| format!("{} at {}: {words}", named(event.who), clock(world, event.at));
         match &event.what {
-            What::Panicked { words } => {
+            EventKind::Panicked { words } => {
                 findings.broken(Promise::NoPanic, event.at, vec![place], told(&format!("panicked: {words}")));
             }
-            What::Errored { words } => {
+            EventKind::Errored { words } => {
                 findings.broken(Promise::NoSurprise, event.at, vec![place], told(words));
             }
-            What::KeyLeft { node, key, ttl_ms } => {
+            EventKind::KeyLeft { node, key, ttl_ms } => {
                 left(world, turns, place, event, (*node, key, *ttl_ms), findings);
             }
-            What::Finished if is_run(event) => over = true,
+            EventKind::Finished if is_run(event) => over = true,
             _ => {}
         }
         if let Some(words) = seen.odd(world, event) {
@@ -31,7 +31,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         }
         if let Actor::Client { process, task, .. } = event.who {
             let teller = tellers.entry((process, task)).or_default();
-            *teller = (place, teller.1 || event.what == What::Finished);
+            *teller = (place, teller.1 || event.what == EventKind::Finished);
         }
     }
     for ((process, task), (last, finished)) in tellers {
@@ -70,49 +70,53 @@ impl Seen {
     fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
         let who = event.who;
         let odd = match &event.what {
-            What::Settings(_) => {
+            EventKind::Settings(_) => {
                 std::mem::replace(&mut self.settings, true).then_some("settings for the second time")
             }
             _ if !self.settings => Some("something happened before the settings"),
-            What::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
+            EventKind::Fault(fault) if fault.nodes.iter().any(|node| *node >= world.settings.nodes) => {
                 Some("a fault on a node that is not there")
             }
-            What::Fault(fault) => {
+            EventKind::Fault(fault) => {
                 (!self.faults.insert(fault.id)).then_some("a fault with the number of another")
             }
-            What::Healed { fault } if !self.faults.contains(fault) => Some("a fault healed that never began"),
-            What::Begun { fault } | What::Mending { fault }
+            EventKind::Healed { fault } if !self.faults.contains(fault) => {
+                Some("a fault healed that never began")
+            }
+            EventKind::Begun { fault } | EventKind::Mending { fault }
                 if !self.faults.contains(fault) || self.healed.contains(fault) =>
             {
                 Some("more of a fault that never began or is over")
             }
-            What::Healed { fault } => (!self.healed.insert(*fault)).then_some("a fault healed twice"),
-            What::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
-            What::Granted { .. } if !self.waiting.contains(&who) => Some("granted what it did not ask for"),
-            What::Granted { number, .. } => {
+            EventKind::Healed { fault } => (!self.healed.insert(*fault)).then_some("a fault healed twice"),
+            EventKind::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
+            EventKind::Granted { .. } if !self.waiting.contains(&who) => {
+                Some("granted what it did not ask for")
+            }
+            EventKind::Granted { number, .. } => {
                 let twice = (!self.granted.insert(who)).then_some("granted twice in one turn");
                 twice
                     .or((world.settings.guarded && number.is_none())
                         .then_some("a guarded lock without a number"))
             }
-            What::Looked { .. }
-            | What::Lost { .. }
-            | What::Releasing
-            | What::Released { .. }
-            | What::Wrote { .. } => {
+            EventKind::Looked { .. }
+            | EventKind::Lost { .. }
+            | EventKind::Releasing
+            | EventKind::Released { .. }
+            | EventKind::Wrote { .. } => {
                 (!self.granted.contains(&who)).then_some("told of a lock that it was not granted")
             }
             _ => None,
         };
         let of_run = matches!(
             event.what,
-            What::Settings(_)
-                | What::Fault(_)
-                | What::Begun { .. }
-                | What::Mending { .. }
-                | What::Healed { .. }
-                | What::KeyLeft { .. }
-                | What::Sampled { .. }
+            EventKind::Settings(_)
+                | EventKind::Fault(_)
+                | EventKind::Begun { .. }
+                | EventKind::Mending { .. }
+                | EventKind::Healed { .. }
+                | EventKind::KeyLeft { .. }
+                | EventKind::Sampled { .. }
         );
         odd.or((of_run && who != Actor::Run).then_some("told what only the run can know"))
     }

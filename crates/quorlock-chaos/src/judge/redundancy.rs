@@ -1,7 +1,7 @@
 //! A node that is up and well for two ttls holds the key of every live lock.
 //!
 //! A lock that misses a node which could serve it is as good as any other, until another node fails: then it is lost by
-//! a failure that it should have survived. Nothing else shows that, so the run looks at the nodes ([`What::Sampled`]).
+//! a failure that it should have survived. Nothing else shows that, so the run looks at the nodes ([`EventKind::Sampled`]).
 //!
 //! Why two ttls: whoever keeps a lock asks all nodes at least once in a ttl, and takes the key anew where it is missing;
 //! one ttl until it asks, and one for what stood there before. What a busy machine needs is added.
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::samples::{Sample, Samples};
 use super::world::Bout;
 use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
-use crate::history::{Actor, Event, History, Kind, Stand, What};
+use crate::history::{Actor, Event, EventKind, History, Kind, Stand};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let samples = Samples::of(history, world);
@@ -185,7 +185,7 @@ impl Judge<'_> {
 fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, Stand)>> {
     let mut views: BTreeMap<(u32, usize), Vec<(u64, Stand)>> = BTreeMap::new();
     for Event { at, who, what } in history.events() {
-        if let (Actor::Client { process, .. }, What::Seen { node, stand }) = (who, what) {
+        if let (Actor::Client { process, .. }, EventKind::Seen { node, stand }) = (who, what) {
             views.entry((*process, *node)).or_default().push((*at, *stand));
         }
     }

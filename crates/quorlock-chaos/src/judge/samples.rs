@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Span, World};
-use crate::history::{History, KeySample, What};
+use crate::history::{EventKind, History, KeySample};
 
 /// All that was seen, by node, in the order of time.
 pub(super) struct Samples<'a> {
@@ -24,7 +24,7 @@ impl<'a> Samples<'a> {
     pub(super) fn of(history: &'a History, world: &World<'_>) -> Self {
         let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
         for (place, event) in history.events().iter().enumerate() {
-            if let What::Sampled { node, asked, keys } = &event.what
+            if let EventKind::Sampled { node, asked, keys } = &event.what
                 && let Some(samples) = nodes.get_mut(*node)
             {
                 samples.push(Sample { place, asked: *asked, at: event.at, keys });

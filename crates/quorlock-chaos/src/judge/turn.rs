@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Span, World};
-use crate::history::{Actor, Event, History, Kind, What};
+use crate::history::{Actor, Event, EventKind, History, Kind};
 
 /// One try for a lock, from asking to the end of what it was given.
 pub(crate) struct Turn<'a> {
@@ -51,7 +51,7 @@ pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
         let Actor::Client { process, task, .. } = event.who else { continue };
-        if let What::Waiting { keys, kind, ttl_ms, wait_ms } = &event.what {
+        if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.what {
             open.entry(event.who).or_insert(turns.len());
             turns.push(Turn {
                 process,
@@ -85,7 +85,7 @@ impl<'a> Turn<'a> {
         self.places.push(place);
         self.events.push(event);
         match &event.what {
-            What::Granted { deadline, number, nonce, margin } if self.grant.is_none() => {
+            EventKind::Granted { deadline, number, nonce, margin } if self.grant.is_none() => {
                 let began = deadline.saturating_sub(world.validity(self.ttl_ms));
                 self.grant = Some(Grant {
                     at,
@@ -97,17 +97,17 @@ impl<'a> Turn<'a> {
                     terms: vec![(at, *deadline, *margin)],
                 });
             }
-            What::Looked { valid: true, deadline, margin } => {
+            EventKind::Looked { valid: true, deadline, margin } => {
                 if let Some(grant) = &mut self.grant {
                     grant.terms.push((at, *deadline, *margin));
                 }
             }
-            What::Looked { valid: false, .. } => _ = self.invalid.get_or_insert(at),
-            What::Lost { .. } => _ = self.lost.get_or_insert(at),
-            What::Releasing => _ = self.releasing.get_or_insert(at),
-            What::Released { .. } => _ = self.released.get_or_insert(at),
-            What::Refused { .. } => _ = self.refused.get_or_insert(at),
-            What::Abandoned | What::Errored { .. } | What::Panicked { .. } => {
+            EventKind::Looked { valid: false, .. } => _ = self.invalid.get_or_insert(at),
+            EventKind::Lost { .. } => _ = self.lost.get_or_insert(at),
+            EventKind::Releasing => _ = self.releasing.get_or_insert(at),
+            EventKind::Released { .. } => _ = self.released.get_or_insert(at),
+            EventKind::Refused { .. } => _ = self.refused.get_or_insert(at),
+            EventKind::Abandoned | EventKind::Errored { .. } | EventKind::Panicked { .. } => {
                 self.abandoned = true;
                 let end = if self.grant.is_some() { &mut self.releasing } else { &mut self.refused };
                 end.get_or_insert(at);

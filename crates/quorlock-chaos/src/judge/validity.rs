@@ -1,7 +1,7 @@
 //! What a single lock promises to its holder: an honest deadline, an end, and word of it.
 
 use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
-use crate::history::What;
+use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     for turn in turns {
@@ -34,7 +34,7 @@ fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
     for (event, place) in turn.events.iter().zip(&turn.places) {
         match &event.what {
-            What::Looked { valid: true, deadline, .. } => {
+            EventKind::Looked { valid: true, deadline, .. } => {
                 let who = || {
                     format!(
                         "{} found {} valid at {}",
@@ -52,9 +52,9 @@ fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
                     findings.broken(Promise::StaysLost, event.at, vec![end, *place], words);
                 }
             }
-            What::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
-            What::Lost { .. } => over = over.or(Some((*place, "lost already"))),
-            What::Releasing => over = over.or(Some((*place, "given up already"))),
+            EventKind::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
+            EventKind::Lost { .. } => over = over.or(Some((*place, "lost already"))),
+            EventKind::Releasing => over = over.or(Some((*place, "given up already"))),
             _ => {}
         }
     }

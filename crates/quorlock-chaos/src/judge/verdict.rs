@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::turn::Turn;
 use super::{Span, millis};
-use crate::history::{History, What};
+use crate::history::{EventKind, History};
 
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -252,17 +252,18 @@ impl Figures {
             turns.iter().filter_map(|turn| Some(turn.grant.as_ref()?.at - turn.waiting)).collect();
         waits.sort_unstable();
         let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);
-        let count = |is: fn(&What) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
+        let count =
+            |is: fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
         let mut processes: Vec<u32> = turns.iter().map(|turn| turn.process).collect();
         processes.sort_unstable();
         processes.dedup();
         Self {
             events: history.events().len(),
             processes: processes.len(),
-            refused: count(|what| matches!(what, What::Refused { .. })),
-            lost: count(|what| matches!(what, What::Lost { .. })),
-            writes: count(|what| matches!(what, What::Wrote { accepted: true, .. })),
-            writes_refused: count(|what| matches!(what, What::Wrote { accepted: false, .. })),
+            refused: count(|what| matches!(what, EventKind::Refused { .. })),
+            lost: count(|what| matches!(what, EventKind::Lost { .. })),
+            writes: count(|what| matches!(what, EventKind::Wrote { accepted: true, .. })),
+            writes_refused: count(|what| matches!(what, EventKind::Wrote { accepted: false, .. })),
             wait_ms: (!waits.is_empty()).then(|| [part(50), part(99), part(100)]),
             latest_signal_ms: signals_late.iter().copied().max().filter(|late| *late > 0).map(millis),
             ..Self::default()

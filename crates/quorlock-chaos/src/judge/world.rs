@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::MS;
-use crate::history::{Actor, Effect, Event, Fault, History, Settings, What};
+use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Settings};
 
 /// A stretch of time, its end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,18 +61,18 @@ impl<'a> World<'a> {
         for Event { at, who, what } in events {
             match what {
                 // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
-                What::Fault(fault) => {
+                EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
                     bouts.push(Bout { fault, span, healed: false, begun: to, mending: *at });
                 }
-                What::Begun { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
-                What::Mending { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
-                What::Healed { fault } => bout(&mut bouts, *fault, |bout| {
+                EventKind::Begun { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
+                EventKind::Mending { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
+                EventKind::Healed { fault } => bout(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
                     bout.begun = bout.begun.min(*at);
                     bout.healed = true;
                 }),
-                What::Overslept { millis } => {
+                EventKind::Overslept { millis } => {
                     if let Actor::Client { process, .. } = who {
                         let span = Span { from: at.saturating_sub(millis * MS), to: *at };
                         kept_waiting.entry(*process).or_default().push(span);

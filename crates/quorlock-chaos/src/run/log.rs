@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::faults::Act;
-use crate::history::{Actor, Event, Fault, History, What};
+use crate::history::{Actor, Event, EventKind, Fault, History};
 
 /// What was told so far.
 #[derive(Debug, Default)]
@@ -27,13 +27,13 @@ struct Told {
 
 impl Log {
     /// The run tells something, now.
-    pub(super) fn tell(&self, what: What) {
+    pub(super) fn tell(&self, what: EventKind) {
         self.told().events.push(Event::now(Actor::Run, what));
     }
 
     /// Something went wrong that the run had not planned for.
     pub(super) fn trouble(&self, words: String) {
-        self.tell(What::Errored { words });
+        self.tell(EventKind::Errored { words });
     }
 
     /// The run breaks something; gives back the number of the fault.
@@ -50,7 +50,7 @@ impl Log {
     }
 
     pub(super) fn healed(&self, fault: u64) {
-        self.tell(What::Healed { fault });
+        self.tell(EventKind::Healed { fault });
     }
 
     /// A client told this.
@@ -59,13 +59,13 @@ impl Log {
         if let Actor::Client { process, task, .. } = event.who {
             let who = (process, task);
             match &event.what {
-                What::Waiting { .. } => _ = told.waiting.insert(who),
-                What::Granted { .. } => {
+                EventKind::Waiting { .. } => _ = told.waiting.insert(who),
+                EventKind::Granted { .. } => {
                     told.acquisitions += 1;
                     told.waiting.remove(&who);
                     told.holding.insert(who);
                 }
-                What::Abandoned if !told.is_ending => {
+                EventKind::Abandoned if !told.is_ending => {
                     told.forget(who);
                     // It is the client's doing, and the run's fault: it asked for it.
                     let fault = told.fault(Fault {
@@ -77,13 +77,13 @@ impl Log {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    told.events.push(Event::now(Actor::Run, What::Healed { fault }));
+                    told.events.push(Event::now(Actor::Run, EventKind::Healed { fault }));
                 }
-                What::Refused { .. }
-                | What::Abandoned
-                | What::Lost { .. }
-                | What::Releasing
-                | What::Finished => {
+                EventKind::Refused { .. }
+                | EventKind::Abandoned
+                | EventKind::Lost { .. }
+                | EventKind::Releasing
+                | EventKind::Finished => {
                     told.forget(who);
                 }
                 _ => {}
@@ -144,7 +144,7 @@ impl Told {
         if fault.kind != DROP {
             self.last_fault.clone_from(&fault.kind);
         }
-        self.events.push(Event::now(Actor::Run, What::Fault(Fault { id, ..fault })));
+        self.events.push(Event::now(Actor::Run, EventKind::Fault(Fault { id, ..fault })));
         id
     }
 

@@ -11,7 +11,7 @@ use redis::{Client, Connection, RedisResult};
 
 use super::halt::Halt;
 use super::log::Log;
-use crate::history::{self, KeySample, What};
+use crate::history::{self, EventKind, KeySample};
 
 /// A thread for each node that looks at the keys some times a second and tells what it saw. They end with this.
 ///
@@ -50,7 +50,7 @@ fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &Halt) {
     while !halt.is_called() {
         let asked = history::now();
         match sample(&mut connection, url, keys) {
-            Ok(keys) => log.tell(What::Sampled { node, asked, keys }),
+            Ok(keys) => log.tell(EventKind::Sampled { node, asked, keys }),
             // It is down, stands still, or loads its data. A late answer must not be taken for the next one's.
             Err(_) => connection = None,
         }

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
 use crate::faults::{Act, Nodes, NotBroken, Prepared, Sides, Step};
-use crate::history::{self, Control, History, Settings, What};
+use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{Order, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
@@ -82,10 +82,10 @@ impl Stage<'_> {
         let stores = nodes.with(0, |server| server.dir().join("stores"));
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
-        log.tell(What::Settings(self.settings(server)));
+        log.tell(EventKind::Settings(self.settings(server)));
         let tell = |step: &Step| {
             let fault = log.fault(step.act, &step.nodes, &[]);
-            log.tell(What::Begun { fault });
+            log.tell(EventKind::Begun { fault });
             fault
         };
         let lasting = self.lasting().map(tell).collect();
@@ -241,11 +241,11 @@ impl Scene<'_> {
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
             if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.log.tell(What::Begun { fault });
+                self.log.tell(EventKind::Begun { fault });
             }
             self.halt.sleep(*lasts);
             // It is told before the first node is mended: the others wait for that.
-            mending.call_once(|| self.log.tell(What::Mending { fault }));
+            mending.call_once(|| self.log.tell(EventKind::Mending { fault }));
             self.nodes.heal(node, *act, prepared)
         });
         self.log.healed(fault);
@@ -314,7 +314,7 @@ impl Scene<'_> {
             for key in self.keys() {
                 match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
                     Ok(-2) => {}
-                    Ok(ttl_ms) => self.log.tell(What::KeyLeft { node, key, ttl_ms }),
+                    Ok(ttl_ms) => self.log.tell(EventKind::KeyLeft { node, key, ttl_ms }),
                     Err(error) => {
                         self.log.trouble(format!("node {node} does not answer at the end: {error}"));
                     }
@@ -322,10 +322,10 @@ impl Scene<'_> {
             }
         }
         for fault in self.lasting.iter().copied() {
-            self.log.tell(What::Mending { fault });
+            self.log.tell(EventKind::Mending { fault });
             self.log.healed(fault);
         }
-        self.log.tell(What::Finished);
+        self.log.tell(EventKind::Finished);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::picture::Picture;
 use super::telling::around;
 use super::text::text;
-use crate::history::{Effect, Event, History, What};
+use crate::history::{Effect, Event, EventKind, History};
 use crate::judge::{Verdict, counted, times};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
@@ -62,7 +62,7 @@ fn title(verdict: &Verdict) -> String {
 fn terms(history: &History, verdict: &Verdict) -> String {
     let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
     let is_killed = |event: &&Event| match &event.what {
-        What::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
+        EventKind::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
         _ => false,
     };
     let killed = history.events().iter().filter(is_killed).count();

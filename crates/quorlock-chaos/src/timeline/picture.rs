@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
-use crate::history::{Actor, Effect, Event, Fault, History, Stand, What};
+use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Stand};
 use crate::judge::{Promise, Span, Turn, Verdict, World, turns};
 
 /// All that is drawn.
@@ -157,7 +157,7 @@ fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
     for Event { at, who, what } in history.events() {
-        let (Actor::Client { process, .. }, What::Seen { node, stand }) = (who, what) else { continue };
+        let (Actor::Client { process, .. }, EventKind::Seen { node, stand }) = (who, what) else { continue };
         if let Some(span) = open.remove(&(*node, *process)) {
             spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });
         }

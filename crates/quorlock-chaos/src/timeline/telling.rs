@@ -1,6 +1,6 @@
 //! Events in words, and which of them lie around a violation.
 
-use crate::history::{Actor, Event, History, What};
+use crate::history::{Actor, Event, EventKind, History};
 use crate::judge::Violation;
 
 /// A line of what happened around a violation.
@@ -17,7 +17,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let place = events.partition_point(|event| event.at < violation.at);
     let told = |place: &usize| {
-        !matches!(events[*place].what, What::Looked { valid: true, .. } | What::Sampled { .. })
+        !matches!(events[*place].what, EventKind::Looked { valid: true, .. } | EventKind::Sampled { .. })
     };
     let before = (0..place).rev().filter(told).take(NEAR);
     let after = (place..events.len()).filter(told).take(NEAR);
@@ -46,7 +46,7 @@ fn keys(history: &History, place: usize) -> String {
     let who = history.events()[place].who;
     let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.who == who);
     let asked = earlier.find_map(|event| match &event.what {
-        What::Waiting { keys, .. } => Some(keys.join(" + ")),
+        EventKind::Waiting { keys, .. } => Some(keys.join(" + ")),
         _ => None,
     });
     asked.unwrap_or_else(|| "it".to_owned())
@@ -62,19 +62,19 @@ fn what(event: &Event, keys: &str) -> String {
         }
     };
     match &event.what {
-        What::Settings(_) => "begins".to_owned(),
-        What::Fault(fault) => {
+        EventKind::Settings(_) => "begins".to_owned(),
+        EventKind::Fault(fault) => {
             let nodes = fault.nodes.iter().map(|node| format!(" node {node}"));
             let clients = fault.processes.iter().map(|process| format!(" client {process}"));
             let hit: String = nodes.chain(clients).collect();
             let detail = if fault.detail.is_empty() { String::new() } else { format!(" ({})", fault.detail) };
             format!("{}{hit}{detail} [{}]", fault.kind, fault.id)
         }
-        What::Begun { fault } => format!("has broken that [{fault}]"),
-        What::Mending { fault } => format!("begins to mend [{fault}]"),
-        What::Healed { fault } => format!("has mended [{fault}]"),
-        What::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
-        What::Sampled { node, keys, .. } => {
+        EventKind::Begun { fault } => format!("has broken that [{fault}]"),
+        EventKind::Mending { fault } => format!("begins to mend [{fault}]"),
+        EventKind::Healed { fault } => format!("has mended [{fault}]"),
+        EventKind::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
+        EventKind::Sampled { node, keys, .. } => {
             let seen =
                 keys.iter().filter_map(|(key, seen)| Some(format!("{key} of #{}", seen.owner.as_ref()?)));
             let seen: Vec<String> = seen.collect();
@@ -83,29 +83,31 @@ fn what(event: &Event, keys: &str) -> String {
                 if seen.is_empty() { "no keys".to_owned() } else { seen.join(", ") }
             )
         }
-        What::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
-        What::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
-        What::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
-        What::Granted { deadline, number, margin, .. } => {
+        EventKind::Seen { node, stand } => format!("sees node {node}: {stand:?}"),
+        EventKind::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
+        EventKind::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
+        EventKind::Granted { deadline, number, margin, .. } => {
             let number = number.map_or(String::new(), |number| format!("number {number}, "));
             format!("is granted {keys}: {number}margin {margin}, {}", ahead(*deadline))
         }
-        What::Looked { valid: true, deadline, .. } => format!("finds {keys} valid, {}", ahead(*deadline)),
-        What::Looked { valid: false, .. } => format!("finds {keys} no longer valid"),
-        What::Lost { how } => format!("is told that {keys} is lost: {how}"),
-        What::Releasing => format!("gives {keys} up"),
-        What::Released { confirmed: true } => format!("has released {keys}"),
-        What::Released { confirmed: false } => format!("has released {keys}, too few nodes confirm"),
-        What::Refused { why } => format!("is refused {keys}: {why:?}"),
-        What::Abandoned => format!("walks away from {keys}"),
-        What::Wrote { store, number, accepted, .. } => {
+        EventKind::Looked { valid: true, deadline, .. } => {
+            format!("finds {keys} valid, {}", ahead(*deadline))
+        }
+        EventKind::Looked { valid: false, .. } => format!("finds {keys} no longer valid"),
+        EventKind::Lost { how } => format!("is told that {keys} is lost: {how}"),
+        EventKind::Releasing => format!("gives {keys} up"),
+        EventKind::Released { confirmed: true } => format!("has released {keys}"),
+        EventKind::Released { confirmed: false } => format!("has released {keys}, too few nodes confirm"),
+        EventKind::Refused { why } => format!("is refused {keys}: {why:?}"),
+        EventKind::Abandoned => format!("walks away from {keys}"),
+        EventKind::Wrote { store, number, accepted, .. } => {
             let number =
                 number.map_or("without a number".to_owned(), |number| format!("with number {number}"));
             format!("writes to {store} {number}: {}", if *accepted { "taken" } else { "refused" })
         }
-        What::Errored { words } => format!("fails: {words}"),
-        What::Panicked { words } => format!("panics: {words}"),
-        What::Finished => "is done".to_owned(),
+        EventKind::Errored { words } => format!("fails: {words}"),
+        EventKind::Panicked { words } => format!("panics: {words}"),
+        EventKind::Finished => "is done".to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::Spec;
 use super::store::{Store, Stores};
 use super::teller::Teller;
 use crate::chance::Chance;
-use crate::history::{self, Kind, What, Why};
+use crate::history::{self, EventKind, Kind, Why};
 
 pub(super) struct Task {
     spec: Arc<Spec>,
@@ -46,10 +46,10 @@ impl Task {
             }
             self.teller.next_turn();
             if let Err(words) = self.turn().await {
-                self.teller.tell(What::Errored { words });
+                self.teller.tell(EventKind::Errored { words });
             }
         }
-        self.teller.tell(What::Finished);
+        self.teller.tell(EventKind::Finished);
     }
 
     /// From asking to giving up. An error is one that nobody has planned for.
@@ -61,11 +61,11 @@ impl Task {
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
         let mutex = mutex.wait(Duration::from_millis(wait_ms));
-        self.teller.tell(What::Waiting { keys: vec![name], kind: Kind::Mutex, ttl_ms, wait_ms });
+        self.teller.tell(EventKind::Waiting { keys: vec![name], kind: Kind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();
         let token = guard.fencing_token();
-        self.teller.tell(What::Granted {
+        self.teller.tell(EventKind::Granted {
             deadline,
             number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
@@ -81,7 +81,7 @@ impl Task {
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
-            self.teller.tell(What::Abandoned);
+            self.teller.tell(EventKind::Abandoned);
             return Ok(None);
         };
         let why = match acquired {
@@ -94,7 +94,7 @@ impl Task {
             Err(AcquireError::TooLate { .. }) => Why::Expired,
             Err(error) => return Err(error.to_string()),
         };
-        self.teller.tell(What::Refused { why });
+        self.teller.tell(EventKind::Refused { why });
         Ok(None)
     }
 
@@ -138,7 +138,7 @@ impl Task {
 
     /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
     async fn mourn(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
-        self.teller.tell(What::Lost { how: "the lost signal came".to_owned() });
+        self.teller.tell(EventKind::Lost { how: "the lost signal came".to_owned() });
         self.look(guard);
         if self.chance.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
@@ -153,7 +153,7 @@ impl Task {
         let at = history::now();
         let valid = guard.is_valid();
         let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
-        self.teller.tell_of(at, What::Looked { valid, deadline, margin });
+        self.teller.tell_of(at, EventKind::Looked { valid, deadline, margin });
         valid
     }
 
@@ -165,7 +165,7 @@ impl Task {
             let Some(answer) = store.write(token).await.map_err(|error| in_words(store, &error))? else {
                 continue;
             };
-            self.teller.tell(What::Wrote {
+            self.teller.tell(EventKind::Wrote {
                 store: store.name.clone(),
                 place: answer.place,
                 number: is_fenced.then_some(token.number),
@@ -189,10 +189,10 @@ impl Task {
     }
 
     async fn give_up(&mut self, guard: Guard) -> Result<(), String> {
-        self.teller.tell(What::Releasing);
+        self.teller.tell(EventKind::Releasing);
         if self.spec.drops && self.chance.percent(10) {
             drop(guard);
-            self.teller.tell(What::Abandoned);
+            self.teller.tell(EventKind::Abandoned);
             return Ok(());
         }
         let patience = self.patience(8, 0, 3);
@@ -201,11 +201,11 @@ impl Task {
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
-                self.teller.tell(What::Abandoned);
+                self.teller.tell(EventKind::Abandoned);
                 return Ok(());
             }
         };
-        self.teller.tell(What::Released { confirmed });
+        self.teller.tell(EventKind::Released { confirmed });
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::panic;
 use std::process;
 
-use crate::history::{self, Actor, Event, What};
+use crate::history::{self, Actor, Event, EventKind};
 
 /// A task's voice.
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +24,12 @@ impl Teller {
         self.turn += 1;
     }
 
-    pub(super) fn tell(&self, what: What) {
+    pub(super) fn tell(&self, what: EventKind) {
         self.tell_of(history::now(), what);
     }
 
     /// Of something that happened then.
-    pub(super) fn tell_of(&self, at: u64, what: What) {
+    pub(super) fn tell_of(&self, at: u64, what: EventKind) {
         let who = Actor::Client { process: self.process, task: self.task, turn: self.turn };
         let line = Event { at, who, what }.line() + "\n";
         let mut out = io::stdout().lock();
@@ -44,7 +44,7 @@ impl Teller {
 pub(super) fn tell_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        Teller::new(process, 0).tell(What::Panicked { words: panic.to_string() });
+        Teller::new(process, 0).tell(EventKind::Panicked { words: panic.to_string() });
         earlier(panic);
     }));
 }

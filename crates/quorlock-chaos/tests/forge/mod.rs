@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock_chaos::history::{Actor, Effect, Event, Fault, History, KeySample, Kind, Settings, What};
+use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, KeySample, Kind, Settings};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
@@ -95,18 +95,22 @@ impl Story {
         self
     }
 
-    pub fn event(&mut self, at: u64, who: Actor, what: What) -> &mut Self {
+    pub fn event(&mut self, at: u64, who: Actor, what: EventKind) -> &mut Self {
         self.events.push(Event { at: BOOT + at * MS, who, what });
         self
     }
 
-    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: What) -> &mut Self {
+    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: EventKind) -> &mut Self {
         self.event(at, Actor::Client { process, task: self.task, turn }, what)
     }
 
     pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        let what =
-            What::Waiting { keys: vec![self.key.clone()], kind: self.kind, ttl_ms: 1_000, wait_ms: 10_000 };
+        let what = EventKind::Waiting {
+            keys: vec![self.key.clone()],
+            kind: self.kind,
+            ttl_ms: 1_000,
+            wait_ms: 10_000,
+        };
         self.say(process, turn, at, what)
     }
 
@@ -120,7 +124,7 @@ impl Story {
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, turn));
         let deadline = BOOT + deadline * MS;
-        self.say(process, turn, at, What::Granted { deadline, number, nonce, margin: self.margin })
+        self.say(process, turn, at, EventKind::Granted { deadline, number, nonce, margin: self.margin })
     }
 
     /// Waits from 10 ms before, is granted at `at`, and has asked 10 ms before that as well.
@@ -148,20 +152,20 @@ impl Story {
 
     pub fn look(&mut self, process: u32, turn: u32, at: u64, deadline: u64) -> &mut Self {
         let (valid, margin) = (true, self.margin);
-        self.say(process, turn, at, What::Looked { valid, deadline: BOOT + deadline * MS, margin })
+        self.say(process, turn, at, EventKind::Looked { valid, deadline: BOOT + deadline * MS, margin })
     }
 
     pub fn invalid(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
+        self.say(process, turn, at, EventKind::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
     }
 
     pub fn lost(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Lost { how: "no renewal got through".to_owned() })
+        self.say(process, turn, at, EventKind::Lost { how: "no renewal got through".to_owned() })
     }
 
     pub fn release(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Releasing);
-        self.say(process, turn, at + 1, What::Released { confirmed: true })
+        self.say(process, turn, at, EventKind::Releasing);
+        self.say(process, turn, at + 1, EventKind::Released { confirmed: true })
     }
 
     pub fn write(
@@ -174,7 +178,7 @@ impl Story {
         accepted: bool,
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, turn));
-        let what = What::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
+        let what = EventKind::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
         self.say(process, turn, at, what)
     }
 
@@ -210,15 +214,15 @@ impl Story {
             effects: effects.to_vec(),
             detail: String::new(),
         };
-        self.event(begins.0, Actor::Run, What::Fault(fault)).event(
+        self.event(begins.0, Actor::Run, EventKind::Fault(fault)).event(
             begins.1,
             Actor::Run,
-            What::Begun { fault: id },
+            EventKind::Begun { fault: id },
         );
-        self.event(mends.0, Actor::Run, What::Mending { fault: id }).event(
+        self.event(mends.0, Actor::Run, EventKind::Mending { fault: id }).event(
             mends.1,
             Actor::Run,
-            What::Healed { fault: id },
+            EventKind::Healed { fault: id },
         )
     }
 
@@ -228,7 +232,7 @@ impl Story {
         let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
         let fault =
             Fault { id, kind: kind.to_owned(), nodes, side: None, processes, effects, detail: String::new() };
-        self.event(from, Actor::Run, What::Fault(fault));
+        self.event(from, Actor::Run, EventKind::Fault(fault));
         id
     }
 
@@ -240,24 +244,24 @@ impl Story {
 
     pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
         let fault = self.on_client("stop client", process, from, Effect::Paused);
-        self.event(to, Actor::Run, What::Healed { fault })
+        self.event(to, Actor::Run, EventKind::Healed { fault })
     }
 
     pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
         let key = self.key.clone();
-        self.event(at, Actor::Run, What::KeyLeft { node: 0, key, ttl_ms })
+        self.event(at, Actor::Run, EventKind::KeyLeft { node: 0, key, ttl_ms })
     }
 
     /// The run looks at a node, which takes 2 ms, and sees the key: whose it is, and its fence.
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
         let seen = KeySample { owner: owner.map(str::to_owned), fence };
         let keys = BTreeMap::from([(self.key.clone(), seen)]);
-        self.event(at, Actor::Run, What::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
+        self.event(at, Actor::Run, EventKind::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
     }
 
     pub fn history(&self) -> History {
         let mut events =
-            vec![Event { at: BOOT, who: Actor::Run, what: What::Settings(self.settings.clone()) }];
+            vec![Event { at: BOOT, who: Actor::Run, what: EventKind::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
         let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
         let clients: BTreeSet<(u32, u32)> = events
@@ -270,10 +274,10 @@ impl Story {
         for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
                 let who = Actor::Client { process, task, turn: u32::MAX };
-                events.push(Event { at: end, who, what: What::Finished });
+                events.push(Event { at: end, who, what: EventKind::Finished });
             }
         }
-        events.push(Event { at: end, who: Actor::Run, what: What::Finished });
+        events.push(Event { at: end, who: Actor::Run, what: EventKind::Finished });
         History::new(events)
     }
 }
