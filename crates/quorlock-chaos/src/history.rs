@@ -106,7 +106,7 @@ pub enum EventKind {
         /// The lock's keys, usually one.
         keys: Vec<String>,
         /// What kind of lock.
-        kind: Kind,
+        kind: LockKind,
         /// The lock's ttl.
         ttl_ms: u64,
         /// How long it is ready to wait.
@@ -181,7 +181,7 @@ pub enum EventKind {
 /// What kind of lock a task asks for, as far as it matters who else may hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LockKind {
     /// Nobody else.
     Mutex,
     /// Nobody else: the writer of a read/write lock.

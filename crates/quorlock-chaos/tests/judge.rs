@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
-use quorlock_chaos::history::{Actor, Control, Effect, EventKind, Fault, History, Kind, Why};
+use quorlock_chaos::history::{Actor, Control, Effect, EventKind, Fault, History, LockKind, Why};
 use quorlock_chaos::judge::{Promise, judge};
 
 #[test]
@@ -59,16 +59,16 @@ fn other_keys_and_other_readers_are_no_rivals() {
     check(&story, &[], &[]);
 
     let mut story = forge::story();
-    story.kind(Kind::Read).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
+    story.kind(LockKind::Read).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&story, &[], &[]);
-    story.kind(Kind::Write).hold(3, 0, 250, 280, Some(12));
+    story.kind(LockKind::Write).hold(3, 0, 250, 280, Some(12));
     check(&story, &[Promise::Exclusion], &[]);
 }
 
 #[test]
 fn one_permit_too_many_is_caught() {
     let mut story = story();
-    story.kind(Kind::Permit { of: 2 }).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
+    story.kind(LockKind::Permit { of: 2 }).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&story, &[], &[]);
     story.hold(3, 0, 250, 280, Some(12));
     check(&story, &[Promise::Exclusion], &[]);

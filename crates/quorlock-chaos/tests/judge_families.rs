@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
-use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, Kind, Stand, Why};
+use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, LockKind, Stand, Why};
 use quorlock_chaos::judge::{Promise, judge};
 use quorlock_chaos::timeline::{html, text};
 
@@ -79,7 +79,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
     let what = prop_oneof![
         (0..4_u32, 0..3_000_u64, 0..5_000_u64).prop_map(|(key, ttl_ms, wait_ms)| EventKind::Waiting {
             keys: (0..key).map(|key| format!("key {key}")).collect(),
-            kind: if key == 2 { Kind::Permit { of: 1 } } else { Kind::Mutex },
+            kind: if key == 2 { LockKind::Permit { of: 1 } } else { LockKind::Mutex },
             ttl_ms,
             wait_ms,
         }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Promise, Span, Turn, World, clock, millis};
-use crate::history::Kind;
+use crate::history::LockKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let mut holds: BTreeMap<&str, Vec<(Span, &Turn<'_>)>> = BTreeMap::new();
@@ -81,8 +81,9 @@ fn excuse(world: &World<'_>, first: &Turn<'_>, second: &Turn<'_>, at: u64) -> Op
 /// More permits out than there are.
 fn permits(world: &World<'_>, key: &str, current: &[(Span, &Turn<'_>)], findings: &mut Findings) {
     let Some((newest, turn)) = current.last() else { return };
-    let Kind::Permit { of } = turn.kind else { return };
-    let out: Vec<_> = current.iter().filter(|(_, other)| matches!(other.kind, Kind::Permit { .. })).collect();
+    let LockKind::Permit { of } = turn.kind else { return };
+    let out: Vec<_> =
+        current.iter().filter(|(_, other)| matches!(other.kind, LockKind::Permit { .. })).collect();
     if out.len() <= of as usize {
         return;
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::samples::{Sample, Samples};
 use super::world::Bout;
 use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
-use crate::history::{Actor, Event, EventKind, History, Kind, Stand};
+use crate::history::{Actor, Event, EventKind, History, LockKind, Stand};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let samples = Samples::of(history, world);
@@ -20,7 +20,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         return;
     }
     let judge = Judge { world, samples, views: views(history) };
-    for turn in turns.iter().filter(|turn| matches!(turn.kind, Kind::Mutex | Kind::Write)) {
+    for turn in turns.iter().filter(|turn| matches!(turn.kind, LockKind::Mutex | LockKind::Write)) {
         let Some(live) = turn.believed().filter(|live| live.len() >= judge.window(turn)) else { continue };
         let mut is_judged = false;
         for key in turn.keys {

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use super::{Span, World};
-use crate::history::{Actor, Event, EventKind, History, Kind};
+use crate::history::{Actor, Event, EventKind, History, LockKind};
 
 /// One try for a lock, from asking to the end of what it was given.
 pub(crate) struct Turn<'a> {
     pub(crate) process: u32,
     pub(crate) task: u32,
     pub(crate) keys: &'a [String],
-    pub(crate) kind: Kind,
+    pub(crate) kind: LockKind,
     pub(crate) ttl_ms: u64,
     pub(crate) wait_ms: u64,
     /// When it began to wait.
@@ -146,7 +146,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn excludes(&self, other: &Self) -> bool {
         !matches!(
             (self.kind, other.kind),
-            (Kind::Read, Kind::Read) | (Kind::Permit { .. }, Kind::Permit { .. })
+            (LockKind::Read, LockKind::Read) | (LockKind::Permit { .. }, LockKind::Permit { .. })
         )
     }
 }

@@ -13,7 +13,7 @@ use super::Spec;
 use super::store::{Store, Stores};
 use super::teller::Teller;
 use crate::chance::Chance;
-use crate::history::{self, EventKind, Kind, Why};
+use crate::history::{self, EventKind, LockKind, Why};
 
 pub(super) struct Task {
     spec: Arc<Spec>,
@@ -61,7 +61,7 @@ impl Task {
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
         let mutex = mutex.wait(Duration::from_millis(wait_ms));
-        self.teller.tell(EventKind::Waiting { keys: vec![name], kind: Kind::Mutex, ttl_ms, wait_ms });
+        self.teller.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();
         let token = guard.fencing_token();

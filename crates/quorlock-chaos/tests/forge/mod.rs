@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, KeySample, Kind, Settings};
+use quorlock_chaos::history::{
+    Actor, Effect, Event, EventKind, Fault, History, KeySample, LockKind, Settings,
+};
 use quorlock_chaos::judge::{Promise, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
@@ -40,7 +42,7 @@ pub struct Story {
     pub side: Option<u32>,
     events: Vec<Event>,
     key: String,
-    kind: Kind,
+    kind: LockKind,
     task: u32,
     killed: BTreeSet<u32>,
     next_fault: u64,
@@ -72,7 +74,7 @@ pub fn story() -> Story {
         side: None,
         events: Vec::new(),
         key: "orders:42".to_owned(),
-        kind: Kind::Mutex,
+        kind: LockKind::Mutex,
         task: 0,
         killed: BTreeSet::new(),
         next_fault: 1_000_000,
@@ -90,7 +92,7 @@ impl Story {
         self
     }
 
-    pub fn kind(&mut self, kind: Kind) -> &mut Self {
+    pub fn kind(&mut self, kind: LockKind) -> &mut Self {
         self.kind = kind;
         self
     }
