@@ -93,7 +93,7 @@ pub enum EventKind {
         /// Which node.
         node: usize,
         /// How it stands.
-        stand: Stand,
+        stand: NodeView,
     },
     /// A thread of the client that does nothing but sleep was woken so much too late: the machine had no time for the
     /// process.
@@ -198,7 +198,7 @@ pub enum LockKind {
 /// How a client sees a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stand {
+pub enum NodeView {
     /// It votes.
     Up,
     /// It is not connected.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use spec::{Order, Spec};
 
-use crate::history::{self, EventKind, Stand};
+use crate::history::{self, EventKind, NodeView};
 use store::Stores;
 use task::Task;
 use teller::Teller;
@@ -88,11 +88,11 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
 /// How a node is seen, when that changes.
 fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
-        Event::NodeUp { node, .. } => (node, Stand::Up),
-        Event::NodeDown { node, .. } => (node, Stand::Down),
-        Event::NodeExcluded { node, .. } => (node, Stand::Barred),
+        Event::NodeUp { node, .. } => (node, NodeView::Up),
+        Event::NodeDown { node, .. } => (node, NodeView::Down),
+        Event::NodeExcluded { node, .. } => (node, NodeView::Barred),
         Event::NodeOnProbation { node, remaining, .. } => {
-            (node, Stand::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
+            (node, NodeView::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
         }
         _ => return None,
     };

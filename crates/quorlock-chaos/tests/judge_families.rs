@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
-use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, LockKind, Stand, Why};
+use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, LockKind, NodeView, Why};
 use quorlock_chaos::judge::{Promise, judge};
 use quorlock_chaos::timeline::{html, text};
 
@@ -118,7 +118,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
             key: "key 1".to_owned(),
             ttl_ms
         }),
-        (0..9_usize).prop_map(|node| EventKind::Seen { node, stand: Stand::OnProbation { until: BOOT } }),
+        (0..9_usize).prop_map(|node| EventKind::Seen { node, stand: NodeView::OnProbation { until: BOOT } }),
         (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),
             place,

@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{BOOT, MS, Story, story};
-use quorlock_chaos::history::{Control, Effect, EventKind, Stand, Why};
+use quorlock_chaos::history::{Control, Effect, EventKind, NodeView, Why};
 use quorlock_chaos::judge::{Promise, Shown, judge};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
@@ -41,8 +41,13 @@ fn minute() -> Story {
         story.fault(id as u64, kind, nodes, *from, *to, effects);
         if matches!(effects[0], Effect::Down | Effect::Forgets { .. } | Effect::Runs { .. }) {
             let until = BOOT + (to + 2_050) * MS;
-            story.say(1, 0, to + 40, EventKind::Seen { node: nodes[0], stand: Stand::OnProbation { until } });
-            story.say(1, 0, to + 2_060, EventKind::Seen { node: nodes[0], stand: Stand::Up });
+            story.say(
+                1,
+                0,
+                to + 40,
+                EventKind::Seen { node: nodes[0], stand: NodeView::OnProbation { until } },
+            );
+            story.say(1, 0, to + 2_060, EventKind::Seen { node: nodes[0], stand: NodeView::Up });
         }
     }
     let (killed, stopped) = (5, 3);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::samples::{Sample, Samples};
 use super::world::Bout;
 use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
-use crate::history::{Actor, Event, EventKind, History, LockKind, Stand};
+use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let samples = Samples::of(history, world);
@@ -44,7 +44,7 @@ struct Judge<'a> {
     world: &'a World<'a>,
     samples: Samples<'a>,
     /// How each client sees each node: from when on, in the order of time.
-    views: BTreeMap<(u32, usize), Vec<(u64, Stand)>>,
+    views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>>,
 }
 
 /// A key of a lock that was held long enough.
@@ -122,7 +122,7 @@ impl Judge<'_> {
         // refused (a replica, a node that evicts) it is long not asked again.
         for (from, to, stand) in self.views(process, node) {
             match stand {
-                Stand::OnProbation { until }
+                NodeView::OnProbation { until }
                     if from <= span.to
                         && span.from <= until
                         && met()
@@ -130,7 +130,7 @@ impl Judge<'_> {
                 {
                     return Some(PROBATION);
                 }
-                Stand::Barred
+                NodeView::Barred
                     if from <= span.to && span.from <= to && met().any(|bout| touches(bout, BARRED)) =>
                 {
                     return Some("the node had refused the client, which was yet to dial it again");
@@ -174,7 +174,7 @@ impl Judge<'_> {
     }
 
     /// From when to when the client saw the node like that.
-    fn views(&self, process: u32, node: usize) -> impl Iterator<Item = (u64, u64, Stand)> {
+    fn views(&self, process: u32, node: usize) -> impl Iterator<Item = (u64, u64, NodeView)> {
         let views = self.views.get(&(process, node)).map_or(&[][..], Vec::as_slice);
         views.iter().enumerate().map(|(place, (from, stand))| {
             (*from, views.get(place + 1).map_or(self.world.to, |(next, _)| *next), *stand)
@@ -182,8 +182,8 @@ impl Judge<'_> {
     }
 }
 
-fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, Stand)>> {
-    let mut views: BTreeMap<(u32, usize), Vec<(u64, Stand)>> = BTreeMap::new();
+fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, NodeView)>> {
+    let mut views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>> = BTreeMap::new();
     for Event { at, who, what } in history.events() {
         if let (Actor::Client { process, .. }, EventKind::Seen { node, stand }) = (who, what) {
             views.entry((*process, *node)).or_default().push((*at, *stand));

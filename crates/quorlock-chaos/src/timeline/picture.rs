@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
-use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Stand};
+use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
 use crate::judge::{Promise, Span, Turn, Verdict, World, turns};
 
 /// All that is drawn.
@@ -161,7 +161,7 @@ fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
         if let Some(span) = open.remove(&(*node, *process)) {
             spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });
         }
-        if let Stand::OnProbation { until } = stand {
+        if let NodeView::OnProbation { until } = stand {
             open.insert((*node, *process), Span { from: *at, to: (*until).min(world.to) });
         }
     }
