@@ -147,7 +147,7 @@ pub enum EventKind {
     /// It was not given the lock, for a reason that is part of the game.
     Refused {
         /// Which.
-        why: Why,
+        why: FailureReason,
     },
     /// It walked away: the future that acquires or releases was dropped.
     Abandoned,
@@ -215,7 +215,7 @@ pub enum NodeView {
 /// Why a lock was not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum FailureReason {
     /// Others have it.
     Held,
     /// Too few nodes answered.

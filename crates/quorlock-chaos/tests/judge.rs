@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
-use quorlock_chaos::history::{Actor, Control, Effect, EventKind, Fault, History, LockKind, Why};
+use quorlock_chaos::history::{Actor, Control, Effect, EventKind, FailureReason, Fault, History, LockKind};
 use quorlock_chaos::judge::{Promise, judge};
 
 #[test]
@@ -355,7 +355,12 @@ fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
     story.hold(1, 0, 100, 200, Some(10));
     for turn in 0..8 {
         let from = 300 + u64::from(turn) * 600;
-        story.waits(2, turn, from).say(2, turn, from + 590, EventKind::Refused { why: Why::NoQuorum });
+        story.waits(2, turn, from).say(
+            2,
+            turn,
+            from + 590,
+            EventKind::Refused { why: FailureReason::NoQuorum },
+        );
     }
     check(&story, &[Promise::Progress], &[]);
 }

@@ -4,7 +4,9 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
-use quorlock_chaos::history::{Actor, Effect, Event, EventKind, Fault, History, LockKind, NodeView, Why};
+use quorlock_chaos::history::{
+    Actor, Effect, Event, EventKind, FailureReason, Fault, History, LockKind, NodeView,
+};
 use quorlock_chaos::judge::{Promise, judge};
 use quorlock_chaos::timeline::{html, text};
 
@@ -129,7 +131,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(EventKind::Lost { how: String::new() }),
         Just(EventKind::Releasing),
         Just(EventKind::Released { confirmed: false }),
-        Just(EventKind::Refused { why: Why::Expired }),
+        Just(EventKind::Refused { why: FailureReason::Expired }),
         Just(EventKind::Abandoned),
         Just(EventKind::Finished),
     ];

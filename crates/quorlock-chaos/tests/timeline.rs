@@ -3,7 +3,7 @@
 mod forge;
 
 use forge::{BOOT, MS, Story, story};
-use quorlock_chaos::history::{Control, Effect, EventKind, NodeView, Why};
+use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
 use quorlock_chaos::judge::{Promise, Shown, judge};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
@@ -63,7 +63,7 @@ fn minute() -> Story {
                     process,
                     turn,
                     at + 900,
-                    EventKind::Refused { why: Why::NoQuorum },
+                    EventKind::Refused { why: FailureReason::NoQuorum },
                 );
                 at += 950;
                 continue;

@@ -13,7 +13,7 @@ use super::Spec;
 use super::store::{Store, Stores};
 use super::teller::Teller;
 use crate::chance::Chance;
-use crate::history::{self, EventKind, LockKind, Why};
+use crate::history::{self, EventKind, FailureReason, LockKind};
 
 pub(super) struct Task {
     spec: Arc<Spec>,
@@ -86,12 +86,12 @@ impl Task {
         };
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
-            Err(AcquireError::Contended { .. }) => Why::Held,
+            Err(AcquireError::Contended { .. }) => FailureReason::Held,
             // A busy machine may keep the driver from its answer.
-            Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => Why::NoQuorum,
-            Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
-            Err(AcquireError::NodesExcluded { .. }) => Why::Barred,
-            Err(AcquireError::TooLate { .. }) => Why::Expired,
+            Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
+            Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
+            Err(AcquireError::NodesExcluded { .. }) => FailureReason::Barred,
+            Err(AcquireError::TooLate { .. }) => FailureReason::Expired,
             Err(error) => return Err(error.to_string()),
         };
         self.teller.tell(EventKind::Refused { why });
