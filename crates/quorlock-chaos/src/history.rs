@@ -236,7 +236,7 @@ pub struct History {
 
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum BadHistory {
+pub enum ParseHistoryError {
     /// It could not be read at all.
     #[error("cannot read the history: {0}")]
     Io(#[from] io::Error),
@@ -282,7 +282,7 @@ impl History {
     /// # Errors
     ///
     /// If it cannot be read, or a line is no event.
-    pub fn read(mut from: impl BufRead) -> Result<Self, BadHistory> {
+    pub fn read(mut from: impl BufRead) -> Result<Self, ParseHistoryError> {
         let mut events = Vec::new();
         let mut text = String::new();
         for line in 1.. {
@@ -290,7 +290,7 @@ impl History {
             from.read_line(&mut text)?;
             let Some(event) = text.strip_suffix('\n') else { break };
             let event = serde_json::from_str(event);
-            events.push(event.map_err(|why| BadHistory::Line { line, text: text.clone(), why })?);
+            events.push(event.map_err(|why| ParseHistoryError::Line { line, text: text.clone(), why })?);
         }
         Ok(Self::new(events))
     }
