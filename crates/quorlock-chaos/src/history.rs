@@ -24,7 +24,7 @@ pub struct Event {
     /// Nanoseconds on the boot clock, as [`now`] reads them.
     pub at: u64,
     /// Who tells it.
-    pub who: Actor,
+    pub actor: Actor,
     /// What happened.
     pub what: EventKind,
 }
@@ -255,8 +255,8 @@ pub enum ParseHistoryError {
 impl Event {
     /// Something that happens right now.
     #[must_use]
-    pub fn now(who: Actor, what: EventKind) -> Self {
-        Self { at: now(), who, what }
+    pub fn now(actor: Actor, what: EventKind) -> Self {
+        Self { at: now(), actor, what }
     }
 
     /// The event as one line of JSON, without the line's end.

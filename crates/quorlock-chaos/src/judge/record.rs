@@ -12,7 +12,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
     let mut over = false;
     let mut seen = Seen::default();
     for (place, event) in history.events().iter().enumerate() {
-        let told = |words: &str| format!("{} at {}: {words}", named(event.who), clock(world, event.at));
+        let told = |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
         match &event.what {
             EventKind::Panicked { words } => {
                 findings.broken(Promise::NoPanic, event.at, vec![place], told(&format!("panicked: {words}")));
@@ -29,7 +29,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         if let Some(words) = seen.odd(world, event) {
             findings.broken(Promise::WholeStory, event.at, vec![place], told(words));
         }
-        if let Actor::Client { process, task, .. } = event.who {
+        if let Actor::Client { process, task, .. } = event.actor {
             let teller = tellers.entry((process, task)).or_default();
             *teller = (place, teller.1 || event.what == EventKind::Finished);
         }
@@ -68,7 +68,7 @@ struct Seen {
 impl Seen {
     /// What does not fit in the next event.
     fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
-        let who = event.who;
+        let who = event.actor;
         let odd = match &event.what {
             EventKind::Settings(_) => {
                 std::mem::replace(&mut self.settings, true).then_some("settings for the second time")

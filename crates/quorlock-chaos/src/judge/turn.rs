@@ -50,9 +50,9 @@ pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>
     let mut turns: Vec<Turn<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
-        let Actor::Client { process, task, .. } = event.who else { continue };
+        let Actor::Client { process, task, .. } = event.actor else { continue };
         if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.what {
-            open.entry(event.who).or_insert(turns.len());
+            open.entry(event.actor).or_insert(turns.len());
             turns.push(Turn {
                 process,
                 task,
@@ -72,7 +72,7 @@ pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>
                 events: vec![event],
                 killed: world.killed(process),
             });
-        } else if let Some(turn) = open.get(&event.who) {
+        } else if let Some(turn) = open.get(&event.actor) {
             turns[*turn].add(place, event, world);
         }
     }

@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         let (from, to) = (events.first()?.at, events.last()?.at);
         let mut bouts: Vec<Bout<'a>> = Vec::new();
         let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
-        for Event { at, who, what } in events {
+        for Event { at, actor: who, what } in events {
             match what {
                 // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
                 EventKind::Fault(fault) => {
@@ -342,5 +342,5 @@ fn bout(bouts: &mut [Bout<'_>], fault: u64, told: impl FnOnce(&mut Bout<'_>)) {
 
 /// Whether an event is one of the run's own.
 pub(crate) fn is_run(event: &Event) -> bool {
-    event.who == Actor::Run
+    event.actor == Actor::Run
 }

@@ -56,7 +56,7 @@ impl Log {
     /// A client told this.
     pub(super) fn hear(&self, event: Event) {
         let mut told = self.told();
-        if let Actor::Client { process, task, .. } = event.who {
+        if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
             match &event.what {
                 EventKind::Waiting { .. } => _ = told.waiting.insert(who),

@@ -35,7 +35,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
 }
 
 fn who(event: &Event) -> String {
-    match event.who {
+    match event.actor {
         Actor::Run => "run".to_owned(),
         Actor::Client { process, task, .. } => format!("client {process}.{task}"),
     }
@@ -43,8 +43,8 @@ fn who(event: &Event) -> String {
 
 /// The keys that an event of a client is about: those it asked for last.
 fn keys(history: &History, place: usize) -> String {
-    let who = history.events()[place].who;
-    let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.who == who);
+    let who = history.events()[place].actor;
+    let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.actor == who);
     let asked = earlier.find_map(|event| match &event.what {
         EventKind::Waiting { keys, .. } => Some(keys.join(" + ")),
         _ => None,
