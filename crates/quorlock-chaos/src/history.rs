@@ -26,7 +26,7 @@ pub struct Event {
     /// Who tells it.
     pub actor: Actor,
     /// What happened.
-    pub what: EventKind,
+    pub kind: EventKind,
 }
 
 /// Who tells of an event.
@@ -255,8 +255,8 @@ pub enum ParseHistoryError {
 impl Event {
     /// Something that happens right now.
     #[must_use]
-    pub fn now(actor: Actor, what: EventKind) -> Self {
-        Self { at: now(), actor, what }
+    pub fn now(actor: Actor, kind: EventKind) -> Self {
+        Self { at: now(), actor, kind }
     }
 
     /// The event as one line of JSON, without the line's end.
@@ -304,7 +304,7 @@ impl History {
     /// The run's settings, if it told them.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        self.events.iter().find_map(|event| match &event.what {
+        self.events.iter().find_map(|event| match &event.kind {
             EventKind::Settings(settings) => Some(settings),
             _ => None,
         })

@@ -143,7 +143,11 @@ fn nonsense() -> impl Strategy<Value = Event> {
             turn
         })
     ];
-    (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event { at: BOOT + at * MS / 3, actor: who, what })
+    (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event {
+        at: BOOT + at * MS / 3,
+        actor: who,
+        kind: what,
+    })
 }
 
 proptest! {

@@ -122,7 +122,7 @@ fn writes(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     for turn in turns {
         let Some(grant) = &turn.grant else { continue };
         for (event, place) in turn.events.iter().zip(&turn.places) {
-            if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.what {
+            if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} showed {store} another number than it was given", turn.name());
                     findings.broken(Promise::WholeStory, event.at, vec![grant.place, *place], words);

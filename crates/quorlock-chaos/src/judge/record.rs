@@ -13,7 +13,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
     let mut seen = Seen::default();
     for (place, event) in history.events().iter().enumerate() {
         let told = |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
-        match &event.what {
+        match &event.kind {
             EventKind::Panicked { words } => {
                 findings.broken(Promise::NoPanic, event.at, vec![place], told(&format!("panicked: {words}")));
             }
@@ -31,7 +31,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let teller = tellers.entry((process, task)).or_default();
-            *teller = (place, teller.1 || event.what == EventKind::Finished);
+            *teller = (place, teller.1 || event.kind == EventKind::Finished);
         }
     }
     for ((process, task), (last, finished)) in tellers {
@@ -69,7 +69,7 @@ impl Seen {
     /// What does not fit in the next event.
     fn odd(&mut self, world: &World<'_>, event: &Event) -> Option<&'static str> {
         let who = event.actor;
-        let odd = match &event.what {
+        let odd = match &event.kind {
             EventKind::Settings(_) => {
                 std::mem::replace(&mut self.settings, true).then_some("settings for the second time")
             }
@@ -109,7 +109,7 @@ impl Seen {
             _ => None,
         };
         let of_run = matches!(
-            event.what,
+            event.kind,
             EventKind::Settings(_)
                 | EventKind::Fault(_)
                 | EventKind::Begun { .. }

@@ -24,7 +24,7 @@ impl<'a> Samples<'a> {
     pub(super) fn of(history: &'a History, world: &World<'_>) -> Self {
         let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
         for (place, event) in history.events().iter().enumerate() {
-            if let EventKind::Sampled { node, asked, keys } = &event.what
+            if let EventKind::Sampled { node, asked, keys } = &event.kind
                 && let Some(samples) = nodes.get_mut(*node)
             {
                 samples.push(Sample { place, asked: *asked, at: event.at, keys });

@@ -51,7 +51,7 @@ pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
         let Actor::Client { process, task, .. } = event.actor else { continue };
-        if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.what {
+        if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.kind {
             open.entry(event.actor).or_insert(turns.len());
             turns.push(Turn {
                 process,
@@ -84,7 +84,7 @@ impl<'a> Turn<'a> {
         let at = event.at;
         self.places.push(place);
         self.events.push(event);
-        match &event.what {
+        match &event.kind {
             EventKind::Granted { deadline, number, nonce, margin } if self.grant.is_none() => {
                 let began = deadline.saturating_sub(world.validity(self.ttl_ms));
                 self.grant = Some(Grant {

@@ -33,7 +33,7 @@ fn deadline(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
 fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
     for (event, place) in turn.events.iter().zip(&turn.places) {
-        match &event.what {
+        match &event.kind {
             EventKind::Looked { valid: true, deadline, .. } => {
                 let who = || {
                     format!(

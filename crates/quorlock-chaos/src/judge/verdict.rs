@@ -253,7 +253,7 @@ impl Figures {
         waits.sort_unstable();
         let part = |of_100: usize| millis(waits[(waits.len() * of_100).div_ceil(100).max(1) - 1]);
         let count =
-            |is: fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
+            |is: fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
         let mut processes: Vec<u32> = turns.iter().map(|turn| turn.process).collect();
         processes.sort_unstable();
         processes.dedup();

@@ -58,7 +58,7 @@ impl<'a> World<'a> {
         let (from, to) = (events.first()?.at, events.last()?.at);
         let mut bouts: Vec<Bout<'a>> = Vec::new();
         let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
-        for Event { at, actor: who, what } in events {
+        for Event { at, actor: who, kind: what } in events {
             match what {
                 // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
                 EventKind::Fault(fault) => {

@@ -58,7 +58,7 @@ impl Log {
         let mut told = self.told();
         if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
-            match &event.what {
+            match &event.kind {
                 EventKind::Waiting { .. } => _ = told.waiting.insert(who),
                 EventKind::Granted { .. } => {
                     told.acquisitions += 1;

@@ -61,7 +61,7 @@ fn title(verdict: &Verdict) -> String {
 
 fn terms(history: &History, verdict: &Verdict) -> String {
     let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
-    let is_killed = |event: &&Event| match &event.what {
+    let is_killed = |event: &&Event| match &event.kind {
         EventKind::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
         _ => false,
     };

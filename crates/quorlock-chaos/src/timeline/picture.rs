@@ -156,7 +156,7 @@ fn told(fault: &Fault) -> String {
 fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
-    for Event { at, actor: who, what } in history.events() {
+    for Event { at, actor: who, kind: what } in history.events() {
         let (Actor::Client { process, .. }, EventKind::Seen { node, stand }) = (who, what) else { continue };
         if let Some(span) = open.remove(&(*node, *process)) {
             spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });

@@ -17,7 +17,7 @@ pub(super) fn around(history: &History, violation: &Violation) -> Vec<Line> {
     let events = history.events();
     let place = events.partition_point(|event| event.at < violation.at);
     let told = |place: &usize| {
-        !matches!(events[*place].what, EventKind::Looked { valid: true, .. } | EventKind::Sampled { .. })
+        !matches!(events[*place].kind, EventKind::Looked { valid: true, .. } | EventKind::Sampled { .. })
     };
     let before = (0..place).rev().filter(told).take(NEAR);
     let after = (place..events.len()).filter(told).take(NEAR);
@@ -45,7 +45,7 @@ fn who(event: &Event) -> String {
 fn keys(history: &History, place: usize) -> String {
     let who = history.events()[place].actor;
     let mut earlier = history.events()[..=place].iter().rev().filter(|event| event.actor == who);
-    let asked = earlier.find_map(|event| match &event.what {
+    let asked = earlier.find_map(|event| match &event.kind {
         EventKind::Waiting { keys, .. } => Some(keys.join(" + ")),
         _ => None,
     });
@@ -61,7 +61,7 @@ fn what(event: &Event, keys: &str) -> String {
             format!("{millis} ms to its deadline")
         }
     };
-    match &event.what {
+    match &event.kind {
         EventKind::Settings(_) => "begins".to_owned(),
         EventKind::Fault(fault) => {
             let nodes = fault.nodes.iter().map(|node| format!(" node {node}"));

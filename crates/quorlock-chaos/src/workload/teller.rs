@@ -31,7 +31,7 @@ impl Teller {
     /// Of something that happened then.
     pub(super) fn tell_of(&self, at: u64, what: EventKind) {
         let who = Actor::Client { process: self.process, task: self.task, turn: self.turn };
-        let line = Event { at, actor: who, what }.line() + "\n";
+        let line = Event { at, actor: who, kind: what }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
             // Nobody listens any more: the run is gone, and we are of no use.

@@ -98,7 +98,7 @@ impl Story {
     }
 
     pub fn event(&mut self, at: u64, who: Actor, what: EventKind) -> &mut Self {
-        self.events.push(Event { at: BOOT + at * MS, actor: who, what });
+        self.events.push(Event { at: BOOT + at * MS, actor: who, kind: what });
         self
     }
 
@@ -263,7 +263,7 @@ impl Story {
 
     pub fn history(&self) -> History {
         let mut events =
-            vec![Event { at: BOOT, actor: Actor::Run, what: EventKind::Settings(self.settings.clone()) }];
+            vec![Event { at: BOOT, actor: Actor::Run, kind: EventKind::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
         let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
         let clients: BTreeSet<(u32, u32)> = events
@@ -276,10 +276,10 @@ impl Story {
         for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
                 let who = Actor::Client { process, task, turn: u32::MAX };
-                events.push(Event { at: end, actor: who, what: EventKind::Finished });
+                events.push(Event { at: end, actor: who, kind: EventKind::Finished });
             }
         }
-        events.push(Event { at: end, actor: Actor::Run, what: EventKind::Finished });
+        events.push(Event { at: end, actor: Actor::Run, kind: EventKind::Finished });
         History::new(events)
     }
 }

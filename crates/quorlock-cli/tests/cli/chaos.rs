@@ -38,7 +38,7 @@ fn a_short_run_holds_and_tells_so_in_json() {
     let events = BufReader::new(File::open(events).expect("a history"));
     let history = History::read(events).expect("every line is an event");
     let told =
-        |is: &dyn Fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
+        |is: &dyn Fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
     let on_nodes = told(&|what| matches!(what, EventKind::Fault(fault) if !fault.nodes.is_empty()));
     assert!(on_nodes > 0, "{history:?}");
     assert_eq!(told(&|what| matches!(what, EventKind::Begun { .. })), on_nodes);
