@@ -43,7 +43,7 @@ pub enum Actor {
         task: u32,
         /// The task's how-manieth try for a lock. Each begins with [`EventKind::Waiting`]; what is said of a lock later (a
         /// lost signal that comes when the next try has begun) still carries the number of its own.
-        turn: u32,
+        attempt: u32,
     },
 }
 

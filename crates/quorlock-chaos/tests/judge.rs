@@ -242,7 +242,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     // So does one for which the machine has no time; but only of itself does anybody know that.
     let overslept = |process| {
         let mut story = forge::story();
-        let who = Actor::Client { process, task: 0, turn: 0 };
+        let who = Actor::Client { process, task: 0, attempt: 0 };
         story.event(1_500, who, EventKind::Overslept { millis: 420 }).event(
             2_098,
             who,
@@ -428,7 +428,7 @@ fn a_story_with_gaps_is_caught() {
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
-    let who = Actor::Client { process: 1, task: 0, turn: 0 };
+    let who = Actor::Client { process: 1, task: 0, attempt: 0 };
     forged.event(150, who, EventKind::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
     check(&forged, &[Promise::WholeStory], &[]);
 }

@@ -140,7 +140,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, turn)| Actor::Client {
             process,
             task,
-            turn
+            attempt
         })
     ];
     (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event {

@@ -30,7 +30,7 @@ impl Teller {
 
     /// Of something that happened then.
     pub(super) fn tell_of(&self, at: u64, what: EventKind) {
-        let who = Actor::Client { process: self.process, task: self.task, turn: self.turn };
+        let who = Actor::Client { process: self.process, task: self.task, attempt: self.turn };
         let line = Event { at, actor: who, kind: what }.line() + "\n";
         let mut out = io::stdout().lock();
         if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {

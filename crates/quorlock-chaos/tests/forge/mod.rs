@@ -103,7 +103,7 @@ impl Story {
     }
 
     pub fn say(&mut self, process: u32, turn: u32, at: u64, what: EventKind) -> &mut Self {
-        self.event(at, Actor::Client { process, task: self.task, turn }, what)
+        self.event(at, Actor::Client { process, task: self.task, attempt: turn }, what)
     }
 
     pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
@@ -275,7 +275,7 @@ impl Story {
             .collect();
         for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
-                let who = Actor::Client { process, task, turn: u32::MAX };
+                let who = Actor::Client { process, task, attempt: u32::MAX };
                 events.push(Event { at: end, actor: who, kind: EventKind::Finished });
             }
         }
