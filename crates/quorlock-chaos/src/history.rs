@@ -56,7 +56,7 @@ pub enum EventKind {
     /// The run is about to break something.
     Fault(Fault),
     /// It has done so on all nodes that it hits: what happens at once (a clock that is set) happened before this.
-    Begun {
+    FaultApplied {
         /// Which fault.
         fault: u64,
     },

@@ -421,7 +421,7 @@ fn a_story_with_gaps_is_caught() {
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
-    stretched.event(150, Actor::Run, EventKind::Begun { fault: 1 });
+    stretched.event(150, Actor::Run, EventKind::FaultApplied { fault: 1 });
     check(&stretched, &[Promise::WholeStory], &[]);
     unknown.event(55, Actor::Run, EventKind::Mending { fault: 2 });
     check(&unknown, &[Promise::WholeStory], &[]);

@@ -83,7 +83,7 @@ impl Seen {
             EventKind::Healed { fault } if !self.faults.contains(fault) => {
                 Some("a fault healed that never began")
             }
-            EventKind::Begun { fault } | EventKind::Mending { fault }
+            EventKind::FaultApplied { fault } | EventKind::Mending { fault }
                 if !self.faults.contains(fault) || self.healed.contains(fault) =>
             {
                 Some("more of a fault that never began or is over")
@@ -112,7 +112,7 @@ impl Seen {
             event.kind,
             EventKind::Settings(_)
                 | EventKind::Fault(_)
-                | EventKind::Begun { .. }
+                | EventKind::FaultApplied { .. }
                 | EventKind::Mending { .. }
                 | EventKind::Healed { .. }
                 | EventKind::KeyLeft { .. }

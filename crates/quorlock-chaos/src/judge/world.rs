@@ -65,7 +65,7 @@ impl<'a> World<'a> {
                     let span = Span { from: *at, to };
                     bouts.push(Bout { fault, span, healed: false, begun: to, mending: *at });
                 }
-                EventKind::Begun { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
+                EventKind::FaultApplied { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
                 EventKind::Mending { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
                 EventKind::Healed { fault } => bout(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;

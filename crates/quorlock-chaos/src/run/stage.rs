@@ -85,7 +85,7 @@ impl Stage<'_> {
         log.tell(EventKind::Settings(self.settings(server)));
         let tell = |step: &Step| {
             let fault = log.fault(step.act, &step.nodes, &[]);
-            log.tell(EventKind::Begun { fault });
+            log.tell(EventKind::FaultApplied { fault });
             fault
         };
         let lasting = self.lasting().map(tell).collect();
@@ -241,7 +241,7 @@ impl Scene<'_> {
             let prepared = self.nodes.prepare(node, *act)?;
             self.nodes.begin(node, *act, *lasts, &prepared)?;
             if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
-                self.log.tell(EventKind::Begun { fault });
+                self.log.tell(EventKind::FaultApplied { fault });
             }
             self.halt.sleep(*lasts);
             // It is told before the first node is mended: the others wait for that.

@@ -70,7 +70,7 @@ fn what(event: &Event, keys: &str) -> String {
             let detail = if fault.detail.is_empty() { String::new() } else { format!(" ({})", fault.detail) };
             format!("{}{hit}{detail} [{}]", fault.kind, fault.id)
         }
-        EventKind::Begun { fault } => format!("has broken that [{fault}]"),
+        EventKind::FaultApplied { fault } => format!("has broken that [{fault}]"),
         EventKind::Mending { fault } => format!("begins to mend [{fault}]"),
         EventKind::Healed { fault } => format!("has mended [{fault}]"),
         EventKind::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),

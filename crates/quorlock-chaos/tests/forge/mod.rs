@@ -219,7 +219,7 @@ impl Story {
         self.event(begins.0, Actor::Run, EventKind::Fault(fault)).event(
             begins.1,
             Actor::Run,
-            EventKind::Begun { fault: id },
+            EventKind::FaultApplied { fault: id },
         );
         self.event(mends.0, Actor::Run, EventKind::Mending { fault: id }).event(
             mends.1,

@@ -41,7 +41,7 @@ fn a_short_run_holds_and_tells_so_in_json() {
         |is: &dyn Fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
     let on_nodes = told(&|what| matches!(what, EventKind::Fault(fault) if !fault.nodes.is_empty()));
     assert!(on_nodes > 0, "{history:?}");
-    assert_eq!(told(&|what| matches!(what, EventKind::Begun { .. })), on_nodes);
+    assert_eq!(told(&|what| matches!(what, EventKind::FaultApplied { .. })), on_nodes);
     assert_eq!(told(&|what| matches!(what, EventKind::Mending { .. })), on_nodes);
 
     // And by what stands on the nodes, whoever cannot reach them.
