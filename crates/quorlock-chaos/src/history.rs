@@ -61,7 +61,7 @@ pub enum EventKind {
         fault: u64,
     },
     /// The run is about to mend that: what happens at once (a clock that is set right) happens after this.
-    Mending {
+    FaultEnding {
         /// Which fault.
         fault: u64,
     },

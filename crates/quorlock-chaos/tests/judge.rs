@@ -423,7 +423,7 @@ fn a_story_with_gaps_is_caught() {
     let mut unknown = stretched.clone();
     stretched.event(150, Actor::Run, EventKind::FaultApplied { fault: 1 });
     check(&stretched, &[Promise::WholeStory], &[]);
-    unknown.event(55, Actor::Run, EventKind::Mending { fault: 2 });
+    unknown.event(55, Actor::Run, EventKind::FaultEnding { fault: 2 });
     check(&unknown, &[Promise::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();

@@ -83,7 +83,7 @@ impl Seen {
             EventKind::Healed { fault } if !self.faults.contains(fault) => {
                 Some("a fault healed that never began")
             }
-            EventKind::FaultApplied { fault } | EventKind::Mending { fault }
+            EventKind::FaultApplied { fault } | EventKind::FaultEnding { fault }
                 if !self.faults.contains(fault) || self.healed.contains(fault) =>
             {
                 Some("more of a fault that never began or is over")
@@ -113,7 +113,7 @@ impl Seen {
             EventKind::Settings(_)
                 | EventKind::Fault(_)
                 | EventKind::FaultApplied { .. }
-                | EventKind::Mending { .. }
+                | EventKind::FaultEnding { .. }
                 | EventKind::Healed { .. }
                 | EventKind::KeyLeft { .. }
                 | EventKind::Sampled { .. }

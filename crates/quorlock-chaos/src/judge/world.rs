@@ -66,7 +66,7 @@ impl<'a> World<'a> {
                     bouts.push(Bout { fault, span, healed: false, begun: to, mending: *at });
                 }
                 EventKind::FaultApplied { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
-                EventKind::Mending { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
+                EventKind::FaultEnding { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
                 EventKind::Healed { fault } => bout(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
                     bout.begun = bout.begun.min(*at);

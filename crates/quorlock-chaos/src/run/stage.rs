@@ -245,7 +245,7 @@ impl Scene<'_> {
             }
             self.halt.sleep(*lasts);
             // It is told before the first node is mended: the others wait for that.
-            mending.call_once(|| self.log.tell(EventKind::Mending { fault }));
+            mending.call_once(|| self.log.tell(EventKind::FaultEnding { fault }));
             self.nodes.heal(node, *act, prepared)
         });
         self.log.healed(fault);
@@ -322,7 +322,7 @@ impl Scene<'_> {
             }
         }
         for fault in self.lasting.iter().copied() {
-            self.log.tell(EventKind::Mending { fault });
+            self.log.tell(EventKind::FaultEnding { fault });
             self.log.healed(fault);
         }
         self.log.tell(EventKind::Finished);

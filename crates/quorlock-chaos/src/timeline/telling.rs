@@ -71,7 +71,7 @@ fn what(event: &Event, keys: &str) -> String {
             format!("{}{hit}{detail} [{}]", fault.kind, fault.id)
         }
         EventKind::FaultApplied { fault } => format!("has broken that [{fault}]"),
-        EventKind::Mending { fault } => format!("begins to mend [{fault}]"),
+        EventKind::FaultEnding { fault } => format!("begins to mend [{fault}]"),
         EventKind::Healed { fault } => format!("has mended [{fault}]"),
         EventKind::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         EventKind::Sampled { node, keys, .. } => {

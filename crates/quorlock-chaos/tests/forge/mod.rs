@@ -221,7 +221,7 @@ impl Story {
             Actor::Run,
             EventKind::FaultApplied { fault: id },
         );
-        self.event(mends.0, Actor::Run, EventKind::Mending { fault: id }).event(
+        self.event(mends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
             mends.1,
             Actor::Run,
             EventKind::Healed { fault: id },

@@ -42,7 +42,7 @@ fn a_short_run_holds_and_tells_so_in_json() {
     let on_nodes = told(&|what| matches!(what, EventKind::Fault(fault) if !fault.nodes.is_empty()));
     assert!(on_nodes > 0, "{history:?}");
     assert_eq!(told(&|what| matches!(what, EventKind::FaultApplied { .. })), on_nodes);
-    assert_eq!(told(&|what| matches!(what, EventKind::Mending { .. })), on_nodes);
+    assert_eq!(told(&|what| matches!(what, EventKind::FaultEnding { .. })), on_nodes);
 
     // And by what stands on the nodes, whoever cannot reach them.
     for wanted in 0..5 {
