@@ -66,7 +66,7 @@ pub enum EventKind {
         fault: u64,
     },
     /// The run has mended the fault of that number. Faults that pass by themselves (a flush) are healed at once.
-    Healed {
+    FaultEnded {
         /// Which fault.
         fault: u64,
     },

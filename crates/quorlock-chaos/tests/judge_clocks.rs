@@ -74,7 +74,7 @@ fn a_jump_of_which_only_beginning_and_end_are_told_may_be_at_any_time_in_between
         story.event(from, Actor::Run, EventKind::Fault(fault)).event(
             to,
             Actor::Run,
-            EventKind::Healed { fault: 1 },
+            EventKind::FaultEnded { fault: 1 },
         );
         story
     };

@@ -114,7 +114,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
                 detail: String::new(),
             }
         )),
-        (0..9_u64).prop_map(|fault| EventKind::Healed { fault }),
+        (0..9_u64).prop_map(|fault| EventKind::FaultEnded { fault }),
         (0..9_usize, -2..9_000_i64).prop_map(|(node, ttl_ms)| EventKind::KeyLeft {
             node,
             key: "key 1".to_owned(),

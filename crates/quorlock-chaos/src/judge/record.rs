@@ -80,7 +80,7 @@ impl Seen {
             EventKind::Fault(fault) => {
                 (!self.faults.insert(fault.id)).then_some("a fault with the number of another")
             }
-            EventKind::Healed { fault } if !self.faults.contains(fault) => {
+            EventKind::FaultEnded { fault } if !self.faults.contains(fault) => {
                 Some("a fault healed that never began")
             }
             EventKind::FaultApplied { fault } | EventKind::FaultEnding { fault }
@@ -88,7 +88,9 @@ impl Seen {
             {
                 Some("more of a fault that never began or is over")
             }
-            EventKind::Healed { fault } => (!self.healed.insert(*fault)).then_some("a fault healed twice"),
+            EventKind::FaultEnded { fault } => {
+                (!self.healed.insert(*fault)).then_some("a fault healed twice")
+            }
             EventKind::Waiting { .. } => (!self.waiting.insert(who)).then_some("a turn that begins twice"),
             EventKind::Granted { .. } if !self.waiting.contains(&who) => {
                 Some("granted what it did not ask for")
@@ -114,7 +116,7 @@ impl Seen {
                 | EventKind::Fault(_)
                 | EventKind::FaultApplied { .. }
                 | EventKind::FaultEnding { .. }
-                | EventKind::Healed { .. }
+                | EventKind::FaultEnded { .. }
                 | EventKind::KeyLeft { .. }
                 | EventKind::Sampled { .. }
         );

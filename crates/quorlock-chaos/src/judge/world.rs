@@ -67,7 +67,7 @@ impl<'a> World<'a> {
                 }
                 EventKind::FaultApplied { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
                 EventKind::FaultEnding { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
-                EventKind::Healed { fault } => bout(&mut bouts, *fault, |bout| {
+                EventKind::FaultEnded { fault } => bout(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
                     bout.begun = bout.begun.min(*at);
                     bout.healed = true;

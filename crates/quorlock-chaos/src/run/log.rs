@@ -50,7 +50,7 @@ impl Log {
     }
 
     pub(super) fn healed(&self, fault: u64) {
-        self.tell(EventKind::Healed { fault });
+        self.tell(EventKind::FaultEnded { fault });
     }
 
     /// A client told this.
@@ -77,7 +77,7 @@ impl Log {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    told.events.push(Event::now(Actor::Run, EventKind::Healed { fault }));
+                    told.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
                 EventKind::Refused { .. }
                 | EventKind::Abandoned

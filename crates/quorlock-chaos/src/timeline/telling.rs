@@ -72,7 +72,7 @@ fn what(event: &Event, keys: &str) -> String {
         }
         EventKind::FaultApplied { fault } => format!("has broken that [{fault}]"),
         EventKind::FaultEnding { fault } => format!("begins to mend [{fault}]"),
-        EventKind::Healed { fault } => format!("has mended [{fault}]"),
+        EventKind::FaultEnded { fault } => format!("has mended [{fault}]"),
         EventKind::KeyLeft { node, key, ttl_ms } => format!("finds {key} on node {node}, {ttl_ms} ms left"),
         EventKind::Sampled { node, keys, .. } => {
             let seen =

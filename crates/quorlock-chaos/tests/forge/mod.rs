@@ -224,7 +224,7 @@ impl Story {
         self.event(mends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
             mends.1,
             Actor::Run,
-            EventKind::Healed { fault: id },
+            EventKind::FaultEnded { fault: id },
         )
     }
 
@@ -246,7 +246,7 @@ impl Story {
 
     pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
         let fault = self.on_client("stop client", process, from, Effect::Paused);
-        self.event(to, Actor::Run, EventKind::Healed { fault })
+        self.event(to, Actor::Run, EventKind::FaultEnded { fault })
     }
 
     pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
