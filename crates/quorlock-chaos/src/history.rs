@@ -89,7 +89,7 @@ pub enum EventKind {
         keys: BTreeMap<String, KeySample>,
     },
     /// How a client sees a node, told when that changes.
-    Seen {
+    NodeViewChanged {
         /// Which node.
         node: usize,
         /// How it stands.

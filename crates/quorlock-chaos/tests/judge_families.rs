@@ -120,7 +120,10 @@ fn nonsense() -> impl Strategy<Value = Event> {
             key: "key 1".to_owned(),
             ttl_ms
         }),
-        (0..9_usize).prop_map(|node| EventKind::Seen { node, stand: NodeView::OnProbation { until: BOOT } }),
+        (0..9_usize).prop_map(|node| EventKind::NodeViewChanged {
+            node,
+            stand: NodeView::OnProbation { until: BOOT }
+        }),
         (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),
             place,
