@@ -93,7 +93,7 @@ pub enum EventKind {
         /// Which node.
         node: usize,
         /// How it stands.
-        stand: NodeView,
+        view: NodeView,
     },
     /// A thread of the client that does nothing but sleep was woken so much too late: the machine had no time for the
     /// process.

@@ -97,7 +97,7 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
         _ => return None,
     };
     let node = urls.iter().position(|url| url.ends_with(address))?;
-    Some(EventKind::NodeViewChanged { node, stand })
+    Some(EventKind::NodeViewChanged { node, view: stand })
 }
 
 /// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the

@@ -122,7 +122,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         }),
         (0..9_usize).prop_map(|node| EventKind::NodeViewChanged {
             node,
-            stand: NodeView::OnProbation { until: BOOT }
+            view: NodeView::OnProbation { until: BOOT }
         }),
         (0..9_u64, any::<bool>()).prop_map(|(place, accepted)| EventKind::Wrote {
             store: "ledger".to_owned(),

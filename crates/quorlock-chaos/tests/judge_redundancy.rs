@@ -161,7 +161,7 @@ fn a_restart_is_an_excuse_until_its_probation_is_over_as_well() {
     story.fault(1, "flush", &[4], 10, 20, &WIPE);
     // The node was met late, and its probation began then.
     let stand = NodeView::OnProbation { until: forge::BOOT + 4_950 * forge::MS };
-    story.say(1, 0, 2_900, EventKind::NodeViewChanged { node: 4, stand });
+    story.say(1, 0, 2_900, EventKind::NodeViewChanged { node: 4, view: stand });
     let verdict = check(&story, &[], &[Promise::Redundancy]);
     assert!(because(&verdict).contains("probation"), "{verdict:?}");
 }
@@ -170,7 +170,7 @@ fn a_restart_is_an_excuse_until_its_probation_is_over_as_well() {
 fn a_probation_for_no_reason_excuses_nothing() {
     let mut story = gone(0);
     let stand = NodeView::OnProbation { until: forge::BOOT + 7_900 * forge::MS };
-    story.say(1, 0, 150, EventKind::NodeViewChanged { node: 4, stand });
+    story.say(1, 0, 150, EventKind::NodeViewChanged { node: 4, view: stand });
     check(&story, &BROKEN, &[]);
 }
 
@@ -179,18 +179,18 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
     let refused = |end: u64| {
         let mut story = gone(0);
         story.fault(1, "memory", &[4], 10, end, &[Effect::Mute]);
-        story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, stand: NodeView::Barred });
+        story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Barred });
         story
     };
     let verdict = check(&refused(90), &[], &[Promise::Redundancy]);
     assert!(because(&verdict).contains("yet to dial it again"), "{verdict:?}");
     // It has.
     let mut story = refused(90);
-    story.say(1, 0, 2_000, EventKind::NodeViewChanged { node: 4, stand: NodeView::Up });
+    story.say(1, 0, 2_000, EventKind::NodeViewChanged { node: 4, view: NodeView::Up });
     check(&story, &BROKEN, &[]);
     // Somebody is refused for no reason.
     let mut story = gone(0);
-    story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, stand: NodeView::Barred });
+    story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Barred });
     check(&story, &BROKEN, &[]);
 }
 

@@ -45,9 +45,9 @@ fn minute() -> Story {
                 1,
                 0,
                 to + 40,
-                EventKind::NodeViewChanged { node: nodes[0], stand: NodeView::OnProbation { until } },
+                EventKind::NodeViewChanged { node: nodes[0], view: NodeView::OnProbation { until } },
             );
-            story.say(1, 0, to + 2_060, EventKind::NodeViewChanged { node: nodes[0], stand: NodeView::Up });
+            story.say(1, 0, to + 2_060, EventKind::NodeViewChanged { node: nodes[0], view: NodeView::Up });
         }
     }
     let (killed, stopped) = (5, 3);

@@ -185,7 +185,8 @@ impl Judge<'_> {
 fn views(history: &History) -> BTreeMap<(u32, usize), Vec<(u64, NodeView)>> {
     let mut views: BTreeMap<(u32, usize), Vec<(u64, NodeView)>> = BTreeMap::new();
     for Event { at, actor: who, kind: what } in history.events() {
-        if let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, stand }) = (who, what) {
+        if let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, view: stand }) = (who, what)
+        {
             views.entry((*process, *node)).or_default().push((*at, *stand));
         }
     }

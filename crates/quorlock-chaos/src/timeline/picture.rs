@@ -157,7 +157,8 @@ fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
     let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
     let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
     for Event { at, actor: who, kind: what } in history.events() {
-        let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, stand }) = (who, what) else {
+        let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, view: stand }) = (who, what)
+        else {
             continue;
         };
         if let Some(span) = open.remove(&(*node, *process)) {

@@ -83,7 +83,7 @@ fn what(event: &Event, keys: &str) -> String {
                 if seen.is_empty() { "no keys".to_owned() } else { seen.join(", ") }
             )
         }
-        EventKind::NodeViewChanged { node, stand } => format!("sees node {node}: {stand:?}"),
+        EventKind::NodeViewChanged { node, view: stand } => format!("sees node {node}: {stand:?}"),
         EventKind::Overslept { millis } => format!("was kept waiting by the machine for {millis} ms"),
         EventKind::Waiting { ttl_ms, .. } => format!("asks for {keys} for {ttl_ms} ms"),
         EventKind::Granted { deadline, number, margin, .. } => {
