@@ -209,7 +209,7 @@ pub enum NodeView {
         until: u64,
     },
     /// It may not serve.
-    Barred,
+    Excluded,
 }
 
 /// Why a lock was not given.

@@ -90,7 +90,7 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
         Event::NodeUp { node, .. } => (node, NodeView::Up),
         Event::NodeDown { node, .. } => (node, NodeView::Down),
-        Event::NodeExcluded { node, .. } => (node, NodeView::Barred),
+        Event::NodeExcluded { node, .. } => (node, NodeView::Excluded),
         Event::NodeOnProbation { node, remaining, .. } => {
             (node, NodeView::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
         }

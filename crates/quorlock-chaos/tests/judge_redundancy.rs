@@ -179,7 +179,7 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
     let refused = |end: u64| {
         let mut story = gone(0);
         story.fault(1, "memory", &[4], 10, end, &[Effect::Mute]);
-        story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Barred });
+        story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Excluded });
         story
     };
     let verdict = check(&refused(90), &[], &[Promise::Redundancy]);
@@ -190,7 +190,7 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
     check(&story, &BROKEN, &[]);
     // Somebody is refused for no reason.
     let mut story = gone(0);
-    story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Barred });
+    story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Excluded });
     check(&story, &BROKEN, &[]);
 }
 

@@ -130,7 +130,7 @@ impl Judge<'_> {
                 {
                     return Some(PROBATION);
                 }
-                NodeView::Barred
+                NodeView::Excluded
                     if from <= span.to && span.from <= to && met().any(|bout| touches(bout, BARRED)) =>
                 {
                     return Some("the node had refused the client, which was yet to dial it again");
