@@ -217,7 +217,7 @@ pub enum NodeView {
 #[serde(rename_all = "snake_case")]
 pub enum FailureReason {
     /// Others have it.
-    Held,
+    Contended,
     /// Too few nodes answered.
     NoQuorum,
     /// Too many nodes are on probation.

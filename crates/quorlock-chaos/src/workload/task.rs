@@ -86,7 +86,7 @@ impl Task {
         };
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
-            Err(AcquireError::Contended { .. }) => FailureReason::Held,
+            Err(AcquireError::Contended { .. }) => FailureReason::Contended,
             // A busy machine may keep the driver from its answer.
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
