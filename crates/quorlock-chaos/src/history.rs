@@ -223,7 +223,7 @@ pub enum FailureReason {
     /// Too many nodes are on probation.
     OnProbation,
     /// Too many nodes may not serve.
-    Barred,
+    NodesExcluded,
     /// It came too late to be of use.
     Expired,
 }

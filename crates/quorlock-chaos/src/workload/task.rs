@@ -90,7 +90,7 @@ impl Task {
             // A busy machine may keep the driver from its answer.
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
-            Err(AcquireError::NodesExcluded { .. }) => FailureReason::Barred,
+            Err(AcquireError::NodesExcluded { .. }) => FailureReason::NodesExcluded,
             Err(AcquireError::TooLate { .. }) => FailureReason::Expired,
             Err(error) => return Err(error.to_string()),
         };
