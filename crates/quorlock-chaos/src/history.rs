@@ -225,7 +225,7 @@ pub enum FailureReason {
     /// Too many nodes may not serve.
     NodesExcluded,
     /// It came too late to be of use.
-    Expired,
+    TooLate,
 }
 
 /// Everything that happened, in the order of time.

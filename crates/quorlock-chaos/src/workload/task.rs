@@ -91,7 +91,7 @@ impl Task {
             Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
             Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
             Err(AcquireError::NodesExcluded { .. }) => FailureReason::NodesExcluded,
-            Err(AcquireError::TooLate { .. }) => FailureReason::Expired,
+            Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
         self.teller.tell(EventKind::Refused { why });
