@@ -6,7 +6,7 @@
 //! in which a client falls silent, or which contradicts itself is no success.
 //!
 //! What clients believe tells nothing of a lock that stands on fewer nodes than it could: that is seen only when one more
-//! node fails. So the run looks at the nodes too, and the judge asks for [`Promise::Redundancy`].
+//! node fails. So the run looks at the nodes too, and the judge asks for [`Invariant::Redundancy`].
 
 mod exclusion;
 mod fencing;
@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{Expected, Figures, Promise, Shown, Verdict, Violation, counted, times};
+pub use verdict::{Expected, Figures, Invariant, Shown, Verdict, Violation, counted, times};
 
 pub(crate) use turn::{Grant, Turn, turns};
 pub(crate) use world::{Span, World};
@@ -51,18 +51,18 @@ pub fn judge(history: &History) -> Verdict {
 #[derive(Default)]
 pub(crate) struct Findings {
     violations: Vec<Violation>,
-    expected: BTreeMap<(Promise, String), Expected>,
+    expected: BTreeMap<(Invariant, String), Expected>,
     signals_late: Vec<u64>,
     recoveries: Vec<Span>,
     redundancy_judged: usize,
 }
 
 impl Findings {
-    fn broken(&mut self, promise: Promise, at: u64, events: Vec<usize>, words: String) {
+    fn broken(&mut self, promise: Invariant, at: u64, events: Vec<usize>, words: String) {
         self.violations.push(Violation { promise, at, words, events });
     }
 
-    fn excused(&mut self, promise: Promise, at: u64, events: Vec<usize>, because: String) {
+    fn excused(&mut self, promise: Invariant, at: u64, events: Vec<usize>, because: String) {
         let case = self.expected.entry((promise, because.clone()));
         case.or_insert(Expected { promise, count: 0, because, at, events }).count += 1;
     }
@@ -70,7 +70,7 @@ impl Findings {
     /// To one list or the other, by whether there is an excuse.
     fn found(
         &mut self,
-        promise: Promise,
+        promise: Invariant,
         at: u64,
         events: Vec<usize>,
         words: String,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 use crate::faults::{Act, Kind, NotBroken, Step};
 use crate::history::{Control, History};
-use crate::judge::{Promise, Verdict, judge};
+use crate::judge::{Invariant, Verdict, judge};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
 use halt::Halt;
@@ -125,7 +125,7 @@ pub fn run(
     };
     let unfenced = Control {
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
-        breaks: Promise::NoStaleWrite,
+        breaks: Invariant::NoStaleWrite,
     };
     let stops = kinds.contains(&Kind::ClientStop) || kinds.contains(&Kind::Block);
     // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
@@ -227,7 +227,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         lasting_holds: 0,
         are_patient: false,
         judges_redundancy: false,
-        controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
+        controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
         terms,
     };
     let plain = Terms { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };

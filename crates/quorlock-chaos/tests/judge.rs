@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{JUMP, WIPE, check, story};
 use quorlock_chaos::history::{Actor, Control, Effect, EventKind, FailureReason, Fault, History, LockKind};
-use quorlock_chaos::judge::{Promise, judge};
+use quorlock_chaos::judge::{Invariant, judge};
 
 #[test]
 fn a_good_run_holds_and_is_counted() {
@@ -36,7 +36,7 @@ fn a_history_survives_its_own_text() {
 fn two_at_once_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 399, 800, Some(11));
-    let verdict = check(&story, &[Promise::Exclusion], &[]);
+    let verdict = check(&story, &[Invariant::Exclusion], &[]);
     assert!(verdict.violations[0].words.contains("for 1.000 ms both believed in it"), "{verdict:?}");
 }
 
@@ -62,7 +62,7 @@ fn other_keys_and_other_readers_are_no_rivals() {
     story.kind(LockKind::Read).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&story, &[], &[]);
     story.kind(LockKind::Write).hold(3, 0, 250, 280, Some(12));
-    check(&story, &[Promise::Exclusion], &[]);
+    check(&story, &[Invariant::Exclusion], &[]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn one_permit_too_many_is_caught() {
     story.kind(LockKind::Permit { of: 2 }).hold(1, 0, 100, 400, Some(10)).hold(2, 0, 200, 300, Some(11));
     check(&story, &[], &[]);
     story.hold(3, 0, 250, 280, Some(12));
-    check(&story, &[Promise::Exclusion], &[]);
+    check(&story, &[Invariant::Exclusion], &[]);
 }
 
 #[test]
@@ -82,17 +82,17 @@ fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
         story.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
         story
     };
-    check(&overlap(), &[Promise::Exclusion], &[]);
+    check(&overlap(), &[Invariant::Exclusion], &[]);
     let mut off = overlap();
     off.settings.probation = false;
-    let verdict = check(&off, &[], &[Promise::Exclusion]);
+    let verdict = check(&off, &[], &[Invariant::Exclusion]);
     assert!(verdict.expected[0].because.contains("probation was off"), "{verdict:?}");
     // Fewer than the lock could spare are no excuse even then.
     let mut story = story();
     story.settings.probation = false;
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 300, 800, Some(11));
     story.fault(1, "wipe", &[0], 200, 201, &WIPE);
-    check(&story, &[Promise::Exclusion], &[]);
+    check(&story, &[Invariant::Exclusion], &[]);
 }
 
 #[test]
@@ -106,12 +106,12 @@ fn a_node_may_forget_at_any_time_until_it_is_healed() {
         story
     };
     // Client 1 asked at 90. The flush was told before that and may have been done after.
-    check(&overlap(85, 95), &[], &[Promise::Exclusion]);
-    check(&overlap(85, 90), &[], &[Promise::Exclusion]);
-    check(&overlap(80, 89), &[Promise::Exclusion], &[]);
+    check(&overlap(85, 95), &[], &[Invariant::Exclusion]);
+    check(&overlap(85, 90), &[], &[Invariant::Exclusion]);
+    check(&overlap(80, 89), &[Invariant::Exclusion], &[]);
     // And it was told before client 2 was granted the lock, or it is no reason.
-    check(&overlap(300, 400), &[], &[Promise::Exclusion]);
-    check(&overlap(301, 400), &[Promise::Exclusion], &[]);
+    check(&overlap(300, 400), &[], &[Invariant::Exclusion]);
+    check(&overlap(301, 400), &[Invariant::Exclusion], &[]);
 }
 
 #[test]
@@ -123,22 +123,22 @@ fn a_node_may_lose_its_counters_at_any_time_until_it_is_healed() {
         story.fault(1, "flush", &[0], 80, to, &WIPE);
         story
     };
-    check(&lost(110), &[], &[Promise::NumbersOrdered]);
-    check(&lost(89), &[Promise::NumbersOrdered], &[]);
+    check(&lost(110), &[], &[Invariant::NumbersOrdered]);
+    check(&lost(89), &[Invariant::NumbersOrdered], &[]);
 }
 
 #[test]
 fn the_same_number_twice_is_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 195, 400, Some(10));
-    check(&story, &[Promise::Exclusion, Promise::NumbersUnique], &[]);
+    check(&story, &[Invariant::Exclusion, Invariant::NumbersUnique], &[]);
 }
 
 #[test]
 fn numbers_out_of_order_are_caught_past_any_number_of_locks() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(20)).hold(2, 0, 300, 400, Some(30)).hold(1, 1, 500, 600, Some(25));
-    check(&story, &[Promise::NumbersOrdered], &[]);
+    check(&story, &[Invariant::NumbersOrdered], &[]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn who_waits_for_long_asks_when_its_attempt_begins() {
     let mut story = story();
     story.waits(2, 0, 50).hold(1, 0, 100, 200, Some(20));
     story.granted(2, 0, 300, 290 + 988, Some(19)).release(2, 0, 400);
-    check(&story, &[Promise::NumbersOrdered], &[]);
+    check(&story, &[Invariant::NumbersOrdered], &[]);
 }
 
 #[test]
@@ -175,8 +175,8 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
         story
     };
     check(&late(false, true), &[], &[]);
-    check(&late(true, true), &[Promise::NoStaleWrite], &[]);
-    let verdict = check(&late(true, false), &[], &[Promise::NoStaleWrite]);
+    check(&late(true, true), &[Invariant::NoStaleWrite], &[]);
+    let verdict = check(&late(true, false), &[], &[Invariant::NoStaleWrite]);
     assert!(verdict.expected[0].because.contains("asks for no number"));
     let verdict = check(&late(false, true), &[], &[]);
     assert_eq!(verdict.figures.writes_refused, 1);
@@ -186,25 +186,25 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
 fn a_store_that_takes_what_it_was_never_owed_is_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).write(1, 0, 150, 1, Some(99), true);
-    check(&story, &[Promise::WholeStory], &[]);
+    check(&story, &[Invariant::WholeStory], &[]);
 }
 
 #[test]
 fn valid_past_the_deadline_is_caught() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).look(1, 0, 1_079, 1_078).lost(1, 0, 1_080);
-    check(&story, &[Promise::OverAtDeadline], &[]);
+    check(&story, &[Invariant::OverAtDeadline], &[]);
 }
 
 #[test]
 fn what_was_lost_does_not_come_back() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).lost(1, 0, 500).look(1, 0, 600, 1_500).release(1, 0, 700);
-    check(&story, &[Promise::StaysLost], &[]);
+    check(&story, &[Invariant::StaysLost], &[]);
 
     let mut story = forge::story();
     story.take(1, 0, 100, Some(10)).invalid(1, 0, 500).look(1, 0, 600, 1_500).release(1, 0, 700);
-    check(&story, &[Promise::StaysLost], &[]);
+    check(&story, &[Invariant::StaysLost], &[]);
 }
 
 #[test]
@@ -213,19 +213,19 @@ fn a_deadline_without_drift_is_caught() {
     story.settings.drift_ppm = 10_000;
     // Asked at 95, granted at 100, and good until start + ttl − 2 ms.
     story.waits(1, 0, 95).granted(1, 0, 100, 95 + 1_000 - 2, Some(10)).release(1, 0, 200);
-    check(&story, &[Promise::DeadlineInTime], &[]);
+    check(&story, &[Invariant::DeadlineInTime], &[]);
 }
 
 #[test]
 fn a_loss_that_nobody_tells_is_caught() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&story, &[Promise::LossIsTold], &[]);
+    check(&story, &[Invariant::LossIsTold], &[]);
 
     // The signal of the next renewal, a second and more after the deadline at 1 078.
     let mut late = forge::story();
     late.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&late, &[Promise::LossIsTold], &[]);
+    check(&late, &[Invariant::LossIsTold], &[]);
 
     // A process that stands still hears nothing; the rest is told as a figure.
     let mut stopped = forge::story();
@@ -253,7 +253,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     };
     let verdict = check(&overslept(1), &[], &[]);
     assert_eq!(verdict.figures.latest_signal_ms, Some(4.0));
-    check(&overslept(2), &[Promise::LossIsTold], &[]);
+    check(&overslept(2), &[Invariant::LossIsTold], &[]);
 }
 
 #[test]
@@ -265,9 +265,9 @@ fn a_key_that_stays_is_caught() {
         story
     };
     check(&left(1_300, 100), &[], &[]);
-    check(&left(2_500, 100), &[Promise::KeysExpire], &[]);
-    check(&left(1_300, 1_001), &[Promise::KeysExpire], &[]);
-    check(&left(1_300, -1), &[Promise::KeysExpire], &[]);
+    check(&left(2_500, 100), &[Invariant::KeysExpire], &[]);
+    check(&left(1_300, 1_001), &[Invariant::KeysExpire], &[]);
+    check(&left(1_300, -1), &[Invariant::KeysExpire], &[]);
 
     // A node that was held up may have set it when it came back.
     let mut held_up = left(2_500, 100);
@@ -276,7 +276,7 @@ fn a_key_that_stays_is_caught() {
     // One whose clock was set back keeps its keys for longer.
     let mut set_back = left(2_500, 100);
     set_back.fault(1, "jump", &[0], 150, 2_900, &[Effect::Steps { micros: -1_000_000 }]);
-    check(&set_back, &[], &[Promise::KeysExpire]);
+    check(&set_back, &[], &[Invariant::KeysExpire]);
 }
 
 #[test]
@@ -287,14 +287,14 @@ fn waiting_for_ever_with_a_quorum_is_caught() {
         story.release(2, 0, 8_100).fault(1, "away", away, 250, 6_000, &[kind]);
         story
     };
-    let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Promise::Progress], &[]);
+    let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].words.contains("from 0.300 s"), "{verdict:?}");
     // Without a quorum there is nothing to be had; with nodes that were restarted, not before probation is over.
     let verdict = check(&stalled(&[0, 1, 2], Effect::Cut), &[], &[]);
     assert_eq!(verdict.slowest_recovery_ms, Some(2_000.0));
     check(&stalled(&[0, 1, 2], Effect::Down), &[], &[]);
     check(&stalled(&[0, 1, 2], Effect::Slow { ms: 400 }), &[], &[]);
-    check(&stalled(&[0, 1, 2], Effect::Slow { ms: 40 }), &[Promise::Progress], &[]);
+    check(&stalled(&[0, 1, 2], Effect::Slow { ms: 40 }), &[Invariant::Progress], &[]);
 }
 
 #[test]
@@ -306,11 +306,11 @@ fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have
         story.release(2, 0, 4_100).fault(1, "stale-key", nodes, 250, to, &[effect]);
         story
     };
-    let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Promise::Progress], &[]);
+    let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Invariant::Progress], &[]);
     assert!(verdict.violations[0].words.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
     // A ttl, a second, and what a busy machine needs.
     check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
-    check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Promise::Progress], &[]);
+    check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Invariant::Progress], &[]);
     check(&stalled(&[0, 1, 2], 5_000, Effect::Occupied), &[], &[]);
     check(&stalled(&[0, 1], 5_000, Effect::Cut), &[], &[]);
     let mut beside = stalled(&[0, 1], 5_000, Effect::Occupied);
@@ -332,8 +332,8 @@ fn probation_is_no_stall() {
         story
     };
     check(&stalled(true, Effect::Down), &[], &[]);
-    check(&stalled(false, Effect::Down), &[Promise::Progress], &[]);
-    check(&stalled(true, Effect::Cut), &[Promise::Progress], &[]);
+    check(&stalled(false, Effect::Down), &[Invariant::Progress], &[]);
+    check(&stalled(true, Effect::Cut), &[Invariant::Progress], &[]);
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_stall_counts_only_while_somebody_waits_and_nobody_holds() {
             EventKind::Refused { why: FailureReason::NoQuorum },
         );
     }
-    check(&story, &[Promise::Progress], &[]);
+    check(&story, &[Invariant::Progress], &[]);
 }
 
 #[test]
@@ -370,11 +370,11 @@ fn an_answer_that_does_not_come_is_caught() {
     let mut story = story();
     story.settings.recovery_ms = 60_000;
     story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).hold(1, 1, 14_000, 14_100, Some(11));
-    check(&story, &[Promise::Answers], &[]);
+    check(&story, &[Invariant::Answers], &[]);
 
     let mut story = forge::story();
     story.take(1, 0, 100, Some(10)).say(1, 0, 200, EventKind::Releasing).hold(2, 0, 2_000, 2_100, Some(11));
-    check(&story, &[Promise::Answers], &[]);
+    check(&story, &[Invariant::Answers], &[]);
 }
 
 #[test]
@@ -382,30 +382,30 @@ fn panics_and_unplanned_errors_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10));
     story.waits(2, 0, 300).say(2, 0, 310, EventKind::Panicked { words: "index out of bounds".into() });
-    check(&story, &[Promise::NoPanic], &[]);
+    check(&story, &[Invariant::NoPanic], &[]);
 
     let mut story = forge::story();
     story.hold(1, 0, 100, 200, Some(10));
     story.waits(2, 0, 300).say(2, 0, 310, EventKind::Errored { words: "the driver has ended".into() });
-    check(&story, &[Promise::NoSurprise], &[]);
+    check(&story, &[Invariant::NoSurprise], &[]);
 }
 
 #[test]
 fn a_story_with_gaps_is_caught() {
     // Nothing happened.
-    check(&story(), &[Promise::WholeStory], &[]);
+    check(&story(), &[Invariant::WholeStory], &[]);
     // A client falls silent (aborted, out of memory), and nobody has killed it.
     let mut silent = story();
     silent.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 300, 400, Some(11)).silent.push(2);
-    check(&silent, &[Promise::WholeStory], &[]);
+    check(&silent, &[Invariant::WholeStory], &[]);
     // Granted without asking.
     let mut unasked = story();
     unasked.hold(1, 0, 100, 200, Some(10)).granted(2, 0, 300, 1_000, Some(11));
-    check(&unasked, &[Promise::WholeStory], &[]);
+    check(&unasked, &[Invariant::WholeStory], &[]);
     // A guarded lock without a number.
     let mut unnumbered = story();
     unnumbered.hold(1, 0, 100, 200, None);
-    check(&unnumbered, &[Promise::WholeStory], &[]);
+    check(&unnumbered, &[Invariant::WholeStory], &[]);
     // Without settings nothing can be judged.
     let history = History::new(story().history().events()[1..].to_vec());
     assert!(!judge(&history).holds());
@@ -416,28 +416,28 @@ fn a_story_with_gaps_is_caught() {
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
     unmended.event(150, Actor::Run, EventKind::Fault(fault));
-    check(&unmended, &[Promise::WholeStory], &[]);
+    check(&unmended, &[Invariant::WholeStory], &[]);
     // Word of a fault that is over, or never was, would stretch what it excuses.
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
     stretched.event(150, Actor::Run, EventKind::FaultApplied { fault: 1 });
-    check(&stretched, &[Promise::WholeStory], &[]);
+    check(&stretched, &[Invariant::WholeStory], &[]);
     unknown.event(55, Actor::Run, EventKind::FaultEnding { fault: 2 });
-    check(&unknown, &[Promise::WholeStory], &[]);
+    check(&unknown, &[Invariant::WholeStory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
     let who = Actor::Client { process: 1, task: 0, attempt: 0 };
     forged.event(150, who, EventKind::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
-    check(&forged, &[Promise::WholeStory], &[]);
+    check(&forged, &[Invariant::WholeStory], &[]);
 }
 
 #[test]
 fn a_control_that_shows_nothing_is_told() {
     let mut story = story();
     story.settings.probation = false;
-    story.settings.controls = vec![Control { name: "probation off".into(), breaks: Promise::Exclusion }];
+    story.settings.controls = vec![Control { name: "probation off".into(), breaks: Invariant::Exclusion }];
     story.hold(1, 0, 100, 400, Some(10));
     story.fault(1, "wipe", &[0, 1, 2], 200, 201, &WIPE);
     let verdict = check(&story, &[], &[]);
@@ -445,7 +445,7 @@ fn a_control_that_shows_nothing_is_told() {
     assert!(verdict.to_string().contains("\"probation off\" SHOWED NOTHING"), "{verdict}");
 
     story.hold(2, 0, 300, 800, Some(11));
-    let verdict = check(&story, &[], &[Promise::Exclusion]);
+    let verdict = check(&story, &[], &[Invariant::Exclusion]);
     assert_eq!(verdict.idle_controls().count(), 0);
     assert_eq!(verdict.controls[0].count, 1);
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, FailureReason, Fault, History, LockKind, NodeView,
 };
-use quorlock_chaos::judge::{Promise, judge};
+use quorlock_chaos::judge::{Invariant, judge};
 use quorlock_chaos::timeline::{html, text};
 
 /// How a holder of the model parts with its lock.
@@ -61,7 +61,7 @@ proptest! {
         let (from, _) = spans[place.index(spans.len())];
         story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
         let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::Exclusion);
+        let found = verdict.violations.iter().any(|violation| violation.promise == Invariant::Exclusion);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 
@@ -71,7 +71,7 @@ proptest! {
         let (_, to) = spans[place.index(spans.len())];
         story.hold(1_000, 0, to + 13, to + 14, Some(0));
         let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Promise::NumbersOrdered);
+        let found = verdict.violations.iter().any(|violation| violation.promise == Invariant::NumbersOrdered);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 }

@@ -5,9 +5,9 @@ mod forge;
 
 use forge::{JUMP, Story, WIPE, check, story};
 use quorlock_chaos::history::{Effect, EventKind, NodeView};
-use quorlock_chaos::judge::{Promise, Verdict};
+use quorlock_chaos::judge::{Invariant, Verdict};
 
-const BROKEN: [Promise; 1] = [Promise::Redundancy];
+const BROKEN: [Invariant; 1] = [Invariant::Redundancy];
 const OURS: &str = "0badcafe";
 const THEIRS: &str = "deadbeef";
 /// The lock is held from 100 ms on until then. Two ttls and the slack are 3 s.
@@ -87,7 +87,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_judged() {
 
     // A run that should have had one is no test, and says so.
     story.settings.judges_redundancy = true;
-    let verdict = check(&story, &[Promise::WholeStory], &[]);
+    let verdict = check(&story, &[Invariant::WholeStory], &[]);
     assert!(verdict.violations[0].words.contains("redundancy was not tested"), "{verdict:?}");
 }
 
@@ -113,7 +113,7 @@ fn every_kind_of_fault_to_the_node_is_an_excuse_for_two_ttls() {
     for effect in effects {
         let mut story = gone(3_500);
         story.fault(1, "trouble", &[4], 3_400, 7_000, &[effect]);
-        let verdict = check(&story, &[], &[Promise::Redundancy]);
+        let verdict = check(&story, &[], &[Invariant::Redundancy]);
         assert!(because(&verdict).contains("a fault hit the node"), "{effect:?}: {verdict:?}");
         assert_eq!(verdict.expected[0].count, 1, "once for a lock and a node");
     }
@@ -135,7 +135,7 @@ fn a_pause_is_an_excuse_until_two_ttls_after_its_end() {
         story
     };
     // Two ttls and the slack are 3 s, and the lock is seen until 8 s.
-    check(&paused(4_910), &[], &[Promise::Redundancy]);
+    check(&paused(4_910), &[], &[Invariant::Redundancy]);
     check(&paused(4_600), &BROKEN, &[]);
 }
 
@@ -146,7 +146,7 @@ fn a_restart_is_an_excuse_until_its_probation_is_over_as_well() {
         story.fault(1, "kill", &[4], 900, to, &[Effect::Down]);
         story
     };
-    let verdict = check(&restarted(2_910), &[], &[Promise::Redundancy]);
+    let verdict = check(&restarted(2_910), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("a fault hit the node"), "{verdict:?}");
     check(&restarted(2_600), &BROKEN, &[]);
     // Where there is no probation there is no such excuse.
@@ -162,7 +162,7 @@ fn a_restart_is_an_excuse_until_its_probation_is_over_as_well() {
     // The node was met late, and its probation began then.
     let stand = NodeView::OnProbation { until: forge::BOOT + 4_950 * forge::MS };
     story.say(1, 0, 2_900, EventKind::NodeViewChanged { node: 4, view: stand });
-    let verdict = check(&story, &[], &[Promise::Redundancy]);
+    let verdict = check(&story, &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("probation"), "{verdict:?}");
 }
 
@@ -182,7 +182,7 @@ fn a_client_that_was_refused_is_excused_until_it_dials_again_but_not_for_ever() 
         story.say(1, 0, 120, EventKind::NodeViewChanged { node: 4, view: NodeView::Excluded });
         story
     };
-    let verdict = check(&refused(90), &[], &[Promise::Redundancy]);
+    let verdict = check(&refused(90), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("yet to dial it again"), "{verdict:?}");
     // It has.
     let mut story = refused(90);
@@ -210,7 +210,7 @@ fn a_node_of_which_nothing_was_seen_for_long_is_excused() {
         }
         story
     };
-    let verdict = check(&unseen(1_200), &[], &[Promise::Redundancy]);
+    let verdict = check(&unseen(1_200), &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("the machine had no time"), "{verdict:?}");
     // What is shorter than the slack of a second is no matter.
     check(&unseen(600), &BROKEN, &[]);
@@ -225,7 +225,7 @@ fn a_network_is_an_excuse_for_those_behind_it() {
         story
     };
     // Client 1 is on the odd one.
-    check(&cut(1), &[], &[Promise::Redundancy]);
+    check(&cut(1), &[], &[Invariant::Redundancy]);
     check(&cut(0), &BROKEN, &[]);
 }
 
@@ -243,7 +243,7 @@ fn a_node_where_a_key_stands_that_is_nobodys_is_excused_for_two_ttls() {
         story.fault(1, "stale-key", &[4], from, to, &[Effect::Occupied]);
         story
     };
-    check(&occupied(3_400, 7_000), &[], &[Promise::Redundancy]);
+    check(&occupied(3_400, 7_000), &[], &[Invariant::Redundancy]);
     // The lock has had its time to come to stand there.
     check(&occupied(50, 300), &BROKEN, &[]);
 }
@@ -252,7 +252,7 @@ fn a_node_where_a_key_stands_that_is_nobodys_is_excused_for_two_ttls() {
 fn a_client_that_stands_still_is_excused() {
     let mut story = gone(3_500);
     story.stop(1, 3_000, 3_600).stop(1, 5_500, 6_100);
-    let verdict = check(&story, &[], &[Promise::Redundancy]);
+    let verdict = check(&story, &[], &[Invariant::Redundancy]);
     assert!(because(&verdict).contains("the client stood still"), "{verdict:?}");
     // What is shorter is within the slack.
     let mut story = gone(3_500);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::Promise;
+use crate::judge::Invariant;
 
 /// The terms of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,5 +53,5 @@ pub struct Control {
     /// What is done, such as `probation off`.
     pub name: String,
     /// What should break.
-    pub breaks: Promise,
+    pub breaks: Invariant,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Promise, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, Span, Turn, World, clock, millis};
 use crate::history::LockKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
@@ -48,7 +48,7 @@ fn pair(
     events.extend(second.1.around(both.from));
     events.sort_unstable();
     let excuse = excuse(world, first.1, second.1, both.from);
-    findings.found(Promise::Exclusion, both.from, events, words, excuse);
+    findings.found(Invariant::Exclusion, both.from, events, words, excuse);
 }
 
 /// Why two locks could be held at once, if more nodes lied than the first could spare.
@@ -93,7 +93,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &Turn<'_>)], findings
     events.sort_unstable();
     let others = out.iter().filter(|(_, other)| !std::ptr::eq(*other, *turn));
     let excuse = others.into_iter().find_map(|(_, other)| excuse(world, other, turn, newest.from));
-    findings.found(Promise::Exclusion, newest.from, events, words, excuse);
+    findings.found(Invariant::Exclusion, newest.from, events, words, excuse);
 }
 
 impl Turn<'_> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Promise, Span, Turn, World, clock};
+use super::{Findings, Grant, Invariant, Span, Turn, World, clock};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
@@ -43,7 +43,7 @@ fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: 
             );
             let events = vec![first.grant.place, second.grant.place];
             let excuse = excuse(world, first, second);
-            findings.found(Promise::NumbersUnique, second.grant.at, events, words, excuse);
+            findings.found(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
         }
     }
 }
@@ -77,7 +77,7 @@ fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings:
             one.number,
         );
         let events = vec![earlier.grant.place, one.grant.place];
-        findings.found(Promise::NumbersOrdered, one.grant.at, events, words, excuse);
+        findings.found(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
     }
 }
 
@@ -125,7 +125,7 @@ fn writes(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} showed {store} another number than it was given", turn.name());
-                    findings.broken(Promise::WholeStory, event.at, vec![grant.place, *place], words);
+                    findings.broken(Invariant::WholeStory, event.at, vec![grant.place, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
                     place: *order,
@@ -177,7 +177,7 @@ fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Fi
                 ),
             };
             let events = vec![write.grant.place, before.grant.place, before.event, write.event];
-            findings.found(Promise::NoStaleWrite, write.at, events, words, excuse);
+            findings.found(Invariant::NoStaleWrite, write.at, events, words, excuse);
         }
         if write.grant.began >= before.grant.began {
             latest = Some(write);

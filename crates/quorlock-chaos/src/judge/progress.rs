@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
@@ -119,7 +119,7 @@ fn stalled(
         millis(usable.len()),
         world.settings.recovery_ms,
     );
-    findings.broken(Promise::Progress, usable.from + bound, events, words);
+    findings.broken(Invariant::Progress, usable.from + bound, events, words);
 }
 
 /// What stands on a minority of the nodes keeps nobody from a key that is free on a quorum. Its last holder may have died.
@@ -144,7 +144,7 @@ fn starved(
         clock(world, usable.from),
         millis(usable.len()),
     );
-    findings.broken(Promise::Progress, usable.from + bound_ms * MS, events, words);
+    findings.broken(Invariant::Progress, usable.from + bound_ms * MS, events, words);
 }
 
 /// How long it took from when something was mended, a quorum being there, to the grant that ended the stall.
@@ -176,7 +176,7 @@ fn answered(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
                 millis(took),
                 millis(allowed),
             );
-            findings.broken(Promise::Answers, span.from + allowed, turn.places.clone(), words);
+            findings.broken(Invariant::Answers, span.from + allowed, turn.places.clone(), words);
         }
     };
     // The last attempt may begin just before the wait is over.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::world::is_run;
-use super::{Findings, MS, Promise, Turn, World, clock};
+use super::{Findings, Invariant, MS, Turn, World, clock};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
@@ -15,10 +15,15 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
         let told = |words: &str| format!("{} at {}: {words}", named(event.actor), clock(world, event.at));
         match &event.kind {
             EventKind::Panicked { words } => {
-                findings.broken(Promise::NoPanic, event.at, vec![place], told(&format!("panicked: {words}")));
+                findings.broken(
+                    Invariant::NoPanic,
+                    event.at,
+                    vec![place],
+                    told(&format!("panicked: {words}")),
+                );
             }
             EventKind::Errored { words } => {
-                findings.broken(Promise::NoSurprise, event.at, vec![place], told(words));
+                findings.broken(Invariant::NoSurprise, event.at, vec![place], told(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 left(world, turns, place, event, (*node, key, *ttl_ms), findings);
@@ -27,7 +32,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
             _ => {}
         }
         if let Some(words) = seen.odd(world, event) {
-            findings.broken(Promise::WholeStory, event.at, vec![place], told(words));
+            findings.broken(Invariant::WholeStory, event.at, vec![place], told(words));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let teller = tellers.entry((process, task)).or_default();
@@ -37,21 +42,21 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
     for ((process, task), (last, finished)) in tellers {
         if !finished && world.killed(process).is_none() {
             let words = format!("client {process}.{task} fell silent, and nobody had killed it");
-            findings.broken(Promise::WholeStory, history.events()[last].at, vec![last], words);
+            findings.broken(Invariant::WholeStory, history.events()[last].at, vec![last], words);
         }
     }
     for bout in world.bouts.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
         // Who may break nodes for good has an excuse for everything that comes after.
         let words = format!("the fault {} [{}] was never mended", bout.fault.kind, bout.fault.id);
-        findings.broken(Promise::WholeStory, bout.span.from, Vec::new(), words);
+        findings.broken(Invariant::WholeStory, bout.span.from, Vec::new(), words);
     }
     if !over {
         let words = "the run did not tell that it was over".to_owned();
-        findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
     }
     if turns.iter().all(|turn| turn.grant.is_none()) {
         let words = "nobody was ever granted a lock, so nothing was tested".to_owned();
-        findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
     }
 }
 
@@ -137,7 +142,7 @@ fn left(
     let of_key = || turns.iter().filter(|turn| turn.keys.iter().any(|name| name == key));
     let Some(longest) = of_key().map(|turn| turn.ttl_ms).max() else {
         let words = format!("node {node} has the key {key}, which no client ever asked for");
-        findings.broken(Promise::WholeStory, event.at, vec![place], words);
+        findings.broken(Invariant::WholeStory, event.at, vec![place], words);
         return;
     };
     let ends =
@@ -161,7 +166,7 @@ fn left(
     );
     let slow = !endless && clock_held_back(world, node);
     let excuse = slow.then(|| "the node's clock was set back, or ran slow".to_owned());
-    findings.found(Promise::KeysExpire, event.at, vec![place], words, excuse);
+    findings.found(Invariant::KeysExpire, event.at, vec![place], words, excuse);
 }
 
 fn clock_held_back(world: &World<'_>, node: usize) -> bool {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
 use super::world::Bout;
-use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
 pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
@@ -36,7 +36,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
             "no lock was held for two ttls beside a node that was well, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
         );
-        findings.broken(Promise::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
     }
 }
 
@@ -90,14 +90,14 @@ impl Judge<'_> {
             let Some(because) = excuse else {
                 // Told once: it is missed at each moment from now on.
                 let (events, words) = self.told(lock, node, sample, span);
-                findings.broken(Promise::Redundancy, sample.at, events, words);
+                findings.broken(Invariant::Redundancy, sample.at, events, words);
                 return true;
             };
             excused.get_or_insert((sample, because));
         }
         if let Some((sample, because)) = excused {
             let (events, _) = self.told(lock, node, sample, seen);
-            findings.excused(Promise::Redundancy, sample.at, events, because.to_owned());
+            findings.excused(Invariant::Redundancy, sample.at, events, because.to_owned());
         }
         is_judged
     }

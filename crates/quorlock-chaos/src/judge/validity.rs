@@ -1,6 +1,6 @@
 //! What a single lock promises to its holder: an honest deadline, an end, and word of it.
 
-use super::{Findings, MS, Promise, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
 use crate::history::EventKind;
 
 pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
@@ -25,7 +25,7 @@ fn deadline(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
             millis(deadline - bound),
             turn.ttl_ms,
         );
-        findings.broken(Promise::DeadlineInTime, at, vec![grant.place], words);
+        findings.broken(Invariant::DeadlineInTime, at, vec![grant.place], words);
     }
 }
 
@@ -45,11 +45,11 @@ fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
                 };
                 if event.at >= *deadline {
                     let words = format!("{}, {:.3} ms past the deadline", who(), millis(event.at - deadline));
-                    findings.broken(Promise::OverAtDeadline, event.at, vec![*place], words);
+                    findings.broken(Invariant::OverAtDeadline, event.at, vec![*place], words);
                 }
                 if let Some((end, how)) = over {
                     let words = format!("{}, when it was {how}", who());
-                    findings.broken(Promise::StaysLost, event.at, vec![end, *place], words);
+                    findings.broken(Invariant::StaysLost, event.at, vec![end, *place], words);
                 }
             }
             EventKind::Looked { valid: false, .. } => over = over.or(Some((*place, "invalid already"))),
@@ -84,6 +84,6 @@ fn told(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
             millis(late),
         );
         let last = turn.places.last().copied().unwrap_or(grant.place);
-        findings.broken(Promise::LossIsTold, deadline, vec![grant.place, last], words);
+        findings.broken(Invariant::LossIsTold, deadline, vec![grant.place, last], words);
     }
 }

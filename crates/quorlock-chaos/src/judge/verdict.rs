@@ -39,7 +39,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which.
-    pub promise: Promise,
+    pub promise: Invariant,
     /// When, on the boot clock.
     pub at: u64,
     /// How, for people.
@@ -52,7 +52,7 @@ pub struct Violation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// Which.
-    pub promise: Promise,
+    pub promise: Invariant,
     /// How often.
     pub count: usize,
     /// Why it could not hold.
@@ -69,7 +69,7 @@ pub struct Shown {
     /// What was done.
     pub name: String,
     /// What should have broken.
-    pub breaks: Promise,
+    pub breaks: Invariant,
     /// How often it did. None at all: the run was no test of this.
     pub count: usize,
 }
@@ -77,7 +77,7 @@ pub struct Shown {
 /// What the lock promises, and what a run of it owes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Promise {
+pub enum Invariant {
     /// No two believe at once that they hold what excludes each other.
     Exclusion,
     /// No fencing number is given out twice.
@@ -159,7 +159,7 @@ impl Verdict {
     }
 
     pub(super) fn of_nothing(words: &str) -> Self {
-        let promise = Promise::WholeStory;
+        let promise = Invariant::WholeStory;
         Self {
             seed: 0,
             replay: String::new(),
@@ -216,7 +216,7 @@ pub fn times(count: usize) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
-impl Promise {
+impl Invariant {
     /// Its name in a report.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -240,7 +240,7 @@ impl Promise {
     }
 }
 
-impl fmt::Display for Promise {
+impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

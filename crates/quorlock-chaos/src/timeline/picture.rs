@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer};
 
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
-use crate::judge::{Promise, Span, Turn, Verdict, World, turns};
+use crate::judge::{Invariant, Span, Turn, Verdict, World, turns};
 
 /// All that is drawn.
 #[derive(Serialize)]
@@ -197,7 +197,7 @@ fn keys(world: &World<'_>, turns: &[Turn<'_>], verdict: &Verdict, words: &mut Wo
             holds.extend(turn.believed().map(|span| (span, turn)));
         }
     }
-    let broken = verdict.violations.iter().filter(|violation| violation.promise == Promise::Exclusion);
+    let broken = verdict.violations.iter().filter(|violation| violation.promise == Invariant::Exclusion);
     let broken: BTreeSet<u64> = broken.map(|violation| violation.at).collect();
     let lane = |(key, mut holds): (&str, Vec<(Span, &Turn<'_>)>)| {
         holds.sort_by_key(|(span, _)| span.from);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, Fault, History, KeySample, LockKind, Settings,
 };
-use quorlock_chaos::judge::{Promise, Verdict, judge};
+use quorlock_chaos::judge::{Invariant, Verdict, judge};
 
 pub const MS: u64 = 1_000_000;
 
@@ -19,12 +19,12 @@ pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
 
 /// Exactly these promises are broken, and exactly those were expected to break.
 #[track_caller]
-pub fn check(story: &Story, broken: &[Promise], expected: &[Promise]) -> Verdict {
+pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
     let verdict = judge(&story.history());
-    let mut found: Vec<Promise> = verdict.violations.iter().map(|violation| violation.promise).collect();
+    let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.promise).collect();
     found.dedup();
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
-    let excused: Vec<Promise> = verdict.expected.iter().map(|case| case.promise).collect();
+    let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.promise).collect();
     assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
     assert_eq!(verdict.holds(), broken.is_empty());
     verdict
