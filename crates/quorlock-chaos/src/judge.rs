@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{Expected, Figures, Invariant, Shown, Verdict, Violation, counted, times};
+pub use verdict::{ControlResult, Expected, Figures, Invariant, Verdict, Violation, counted, times};
 
 pub(crate) use turn::{Grant, Turn, turns};
 pub(crate) use world::{Span, World};
@@ -85,7 +85,7 @@ impl Findings {
     fn verdict(mut self, history: &History, world: &World<'_>, turns: &[Turn<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<Expected> = self.expected.into_values().collect();
-        let controls = world.settings.controls.iter().map(|control| Shown {
+        let controls = world.settings.controls.iter().map(|control| ControlResult {
             name: control.name.clone(),
             breaks: control.breaks,
             count: expected.iter().filter(|case| case.promise == control.breaks).map(|case| case.count).sum(),

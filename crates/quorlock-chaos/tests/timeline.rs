@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
-use quorlock_chaos::judge::{Invariant, Shown, judge};
+use quorlock_chaos::judge::{ControlResult, Invariant, judge};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
 /// Numbers that look random and are the same each time.
@@ -148,7 +148,7 @@ fn a_run_without_a_fault_does_not_look_good() {
 fn the_page_shows_what_each_control_came_to() {
     let history = minute().history();
     let mut verdict = judge(&history);
-    let shown = |name: &str, count| Shown { name: name.into(), breaks: Invariant::Exclusion, count };
+    let shown = |name: &str, count| ControlResult { name: name.into(), breaks: Invariant::Exclusion, count };
     let mut beside = verdict.clone();
     verdict.controls = vec![shown("here <b>", 3)];
     beside.controls = vec![shown("beside", 2), shown("idle", 0)];

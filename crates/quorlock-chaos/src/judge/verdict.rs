@@ -27,7 +27,7 @@ pub struct Verdict {
     /// Promises that broke by faults beyond what they are said to survive.
     pub expected: Vec<Expected>,
     /// The steps beyond the assumptions that were taken on purpose, and whether they showed anything.
-    pub controls: Vec<Shown>,
+    pub controls: Vec<ControlResult>,
     /// The longest time from when a fault was mended, with a quorum of nodes there, to the next grant of a key that was
     /// wanted and free. None if nobody ever had to wait.
     pub slowest_recovery_ms: Option<f64>,
@@ -65,7 +65,7 @@ pub struct Expected {
 
 /// What a deliberate step beyond the assumptions has shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct ControlResult {
     /// What was done.
     pub name: String,
     /// What should have broken.
@@ -154,7 +154,7 @@ impl Verdict {
     }
 
     /// The controls by which nothing broke, so that nothing is known of what they test.
-    pub fn idle_controls(&self) -> impl Iterator<Item = &Shown> {
+    pub fn idle_controls(&self) -> impl Iterator<Item = &ControlResult> {
         self.controls.iter().filter(|control| control.count == 0)
     }
 
@@ -195,7 +195,7 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
                 count => {
-                    let (Shown { name, breaks, .. }, times) = (control, times(count));
+                    let (ControlResult { name, breaks, .. }, times) = (control, times(count));
                     write!(f, "; the control \"{name}\" broke the promise \"{breaks}\" {times}")?;
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{Expected, Shown, Verdict, Violation, counted, times};
+use quorlock_chaos::judge::{ControlResult, Expected, Verdict, Violation, counted, times};
 use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
@@ -134,7 +134,7 @@ fn expected(outcome: &Outcome) -> impl Iterator<Item = &Expected> {
     verdicts(outcome).flat_map(|verdict| &verdict.expected)
 }
 
-fn controls(outcome: &Outcome) -> impl Iterator<Item = &Shown> {
+fn controls(outcome: &Outcome) -> impl Iterator<Item = &ControlResult> {
     verdicts(outcome).flat_map(|verdict| &verdict.controls)
 }
 
