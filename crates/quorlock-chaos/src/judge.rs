@@ -2,7 +2,7 @@
 //!
 //! Two things keep it honest. What a fault excuses is computed from the fault log and the lock's own claims, case
 //! by case (two holders at once are excused if, and only if, more of the nodes lied than that very lock could
-//! spare), and whatever is excused is listed as [`Expected`], never dropped. And a history in which nothing happened,
+//! spare), and whatever is excused is listed as [`ExcusedViolation`], never dropped. And a history in which nothing happened,
 //! in which a client falls silent, or which contradicts itself is no success.
 //!
 //! What clients believe tells nothing of a lock that stands on fewer nodes than it could: that is seen only when one more
@@ -21,7 +21,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-pub use verdict::{ControlResult, Expected, Figures, Invariant, Verdict, Violation, counted, times};
+pub use verdict::{ControlResult, ExcusedViolation, Figures, Invariant, Verdict, Violation, counted, times};
 
 pub(crate) use turn::{Grant, Turn, turns};
 pub(crate) use world::{Span, World};
@@ -51,7 +51,7 @@ pub fn judge(history: &History) -> Verdict {
 #[derive(Default)]
 pub(crate) struct Findings {
     violations: Vec<Violation>,
-    expected: BTreeMap<(Invariant, String), Expected>,
+    expected: BTreeMap<(Invariant, String), ExcusedViolation>,
     signals_late: Vec<u64>,
     recoveries: Vec<Span>,
     redundancy_judged: usize,
@@ -64,7 +64,7 @@ impl Findings {
 
     fn excused(&mut self, promise: Invariant, at: u64, events: Vec<usize>, because: String) {
         let case = self.expected.entry((promise, because.clone()));
-        case.or_insert(Expected { promise, count: 0, because, at, events }).count += 1;
+        case.or_insert(ExcusedViolation { promise, count: 0, because, at, events }).count += 1;
     }
 
     /// To one list or the other, by whether there is an excuse.
@@ -84,7 +84,7 @@ impl Findings {
 
     fn verdict(mut self, history: &History, world: &World<'_>, turns: &[Turn<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
-        let expected: Vec<Expected> = self.expected.into_values().collect();
+        let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {
             name: control.name.clone(),
             breaks: control.breaks,

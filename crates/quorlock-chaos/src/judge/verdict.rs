@@ -25,7 +25,7 @@ pub struct Verdict {
     /// Promises that were broken under faults that they are said to survive.
     pub violations: Vec<Violation>,
     /// Promises that broke by faults beyond what they are said to survive.
-    pub expected: Vec<Expected>,
+    pub expected: Vec<ExcusedViolation>,
     /// The steps beyond the assumptions that were taken on purpose, and whether they showed anything.
     pub controls: Vec<ControlResult>,
     /// The longest time from when a fault was mended, with a quorum of nodes there, to the next grant of a key that was
@@ -50,7 +50,7 @@ pub struct Violation {
 
 /// A promise that broke where it was not meant to hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Expected {
+pub struct ExcusedViolation {
     /// Which.
     pub promise: Invariant,
     /// How often.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{ControlResult, Expected, Verdict, Violation, counted, times};
+use quorlock_chaos::judge::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
 use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, Kind, Outcome};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ fn lines(outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let Expected { promise, count, because, .. } = case;
+        let ExcusedViolation { promise, count, because, .. } = case;
         let _ = writeln!(text, "  expected  the promise \"{promise}\" broke {}: {because}", times(*count));
     }
     for control in controls(outcome) {
@@ -130,7 +130,7 @@ fn violations(outcome: &Outcome) -> impl Iterator<Item = &Violation> {
     verdicts(outcome).flat_map(|verdict| &verdict.violations)
 }
 
-fn expected(outcome: &Outcome) -> impl Iterator<Item = &Expected> {
+fn expected(outcome: &Outcome) -> impl Iterator<Item = &ExcusedViolation> {
     verdicts(outcome).flat_map(|verdict| &verdict.expected)
 }
 
