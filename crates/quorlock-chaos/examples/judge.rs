@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         None => {
             println!("{verdict}");
             for violation in &verdict.violations {
-                println!("  {}", violation.words);
+                println!("  {}", violation.message);
             }
         }
     }

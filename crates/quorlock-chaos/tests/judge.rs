@@ -37,7 +37,7 @@ fn two_at_once_are_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).hold(2, 0, 399, 800, Some(11));
     let verdict = check(&story, &[Invariant::Exclusion], &[]);
-    assert!(verdict.violations[0].words.contains("for 1.000 ms both believed in it"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("for 1.000 ms both believed in it"), "{verdict:?}");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn waiting_for_ever_with_a_quorum_is_caught() {
         story
     };
     let verdict = check(&stalled(&[0, 1], Effect::Cut), &[Invariant::Progress], &[]);
-    assert!(verdict.violations[0].words.contains("from 0.300 s"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("from 0.300 s"), "{verdict:?}");
     // Without a quorum there is nothing to be had; with nodes that were restarted, not before probation is over.
     let verdict = check(&stalled(&[0, 1, 2], Effect::Cut), &[], &[]);
     assert_eq!(verdict.slowest_recovery_ms, Some(2_000.0));
@@ -307,7 +307,7 @@ fn waiting_for_a_key_that_is_free_on_a_quorum_is_caught_sooner_where_others_have
         story
     };
     let verdict = check(&stalled(&[0, 1], 5_000, Effect::Occupied), &[Invariant::Progress], &[]);
-    assert!(verdict.violations[0].words.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("from 0.300 s for 3700 ms"), "{verdict:?}");
     // A ttl, a second, and what a busy machine needs.
     check(&stalled(&[0, 1], 3_299, Effect::Occupied), &[], &[]);
     check(&stalled(&[0, 1], 3_301, Effect::Occupied), &[Invariant::Progress], &[]);

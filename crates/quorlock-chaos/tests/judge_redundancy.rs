@@ -57,11 +57,11 @@ fn a_key_that_is_missing_on_a_node_that_is_well_is_caught() {
         assert_eq!(verdict.figures.redundancy_judged, 1);
         // It is told once for a lock and a node.
         assert_eq!(verdict.violations.len(), 1);
-        assert!(verdict.violations[0].words.contains("node 4, up and well"), "{verdict:?}");
-        assert!(verdict.violations[0].words.contains("4 of 5 nodes had it"), "{verdict:?}");
+        assert!(verdict.violations[0].message.contains("node 4, up and well"), "{verdict:?}");
+        assert!(verdict.violations[0].message.contains("4 of 5 nodes had it"), "{verdict:?}");
     }
     let verdict = check(&gone(3_500), &BROKEN, &[]);
-    assert!(verdict.violations[0].words.contains("last seen there at 3.304 s"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("last seen there at 3.304 s"), "{verdict:?}");
     assert_eq!(verdict.violations[0].events.len(), 3);
 }
 
@@ -88,7 +88,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_judged() {
     // A run that should have had one is no test, and says so.
     story.settings.judges_redundancy = true;
     let verdict = check(&story, &[Invariant::WholeStory], &[]);
-    assert!(verdict.violations[0].words.contains("redundancy was not tested"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("redundancy was not tested"), "{verdict:?}");
 }
 
 #[test]
@@ -285,5 +285,5 @@ fn a_node_without_any_key_is_caught_also_where_nobody_knows_whose_the_others_are
     }
     let verdict = check(&story, &BROKEN, &[]);
     assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
-    assert!(verdict.violations[0].words.contains("node 2"), "{verdict:?}");
+    assert!(verdict.violations[0].message.contains("node 2"), "{verdict:?}");
 }

@@ -43,7 +43,7 @@ pub struct Violation {
     /// When, on the boot clock.
     pub at: u64,
     /// How, for people.
-    pub words: String,
+    pub message: String,
     /// The events that show it, as places in the history.
     pub events: Vec<usize>,
 }
@@ -166,7 +166,7 @@ impl Verdict {
             seconds: 0.0,
             acquisitions: 0,
             faults: BTreeMap::new(),
-            violations: vec![Violation { promise, at: 0, words: words.to_owned(), events: Vec::new() }],
+            violations: vec![Violation { promise, at: 0, message: words.to_owned(), events: Vec::new() }],
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,

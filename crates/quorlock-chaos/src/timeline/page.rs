@@ -182,7 +182,7 @@ fn violations(history: &History, verdict: &Verdict) -> String {
              <details{open}><summary>the events around it</summary><table>",
             jump(history, violation.at),
             violation.promise,
-            escaped(&violation.words),
+            escaped(&violation.message),
         );
         for line in around(history, violation) {
             let class = if line.is_evidence { " class=\"evidence\"" } else { "" };
