@@ -59,7 +59,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     fn broken(&mut self, promise: Invariant, at: u64, events: Vec<usize>, words: String) {
-        self.violations.push(Violation { promise, at, message: words, events });
+        self.violations.push(Violation { invariant: promise, at, message: words, events });
     }
 
     fn excused(&mut self, promise: Invariant, at: u64, events: Vec<usize>, because: String) {

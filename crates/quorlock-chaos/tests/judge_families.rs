@@ -61,7 +61,7 @@ proptest! {
         let (from, _) = spans[place.index(spans.len())];
         story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
         let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Invariant::Exclusion);
+        let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::Exclusion);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 
@@ -71,7 +71,7 @@ proptest! {
         let (_, to) = spans[place.index(spans.len())];
         story.hold(1_000, 0, to + 13, to + 14, Some(0));
         let verdict = judge(&story.history());
-        let found = verdict.violations.iter().any(|violation| violation.promise == Invariant::NumbersOrdered);
+        let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::NumbersOrdered);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
 }

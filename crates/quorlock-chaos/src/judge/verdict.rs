@@ -39,7 +39,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which.
-    pub promise: Invariant,
+    pub invariant: Invariant,
     /// When, on the boot clock.
     pub at: u64,
     /// How, for people.
@@ -166,7 +166,7 @@ impl Verdict {
             seconds: 0.0,
             acquisitions: 0,
             faults: BTreeMap::new(),
-            violations: vec![Violation { promise, at: 0, message: words.to_owned(), events: Vec::new() }],
+            violations: vec![Violation { invariant, at: 0, message: words.to_owned(), events: Vec::new() }],
             expected: Vec::new(),
             controls: Vec::new(),
             slowest_recovery_ms: None,
@@ -181,8 +181,8 @@ impl fmt::Display for Verdict {
         match self.violations.len() {
             0 if self.tested() => write!(f, "every promise held")?,
             0 => write!(f, "every promise held, with no fault to test one")?,
-            1 => write!(f, "1 PROMISE BROKEN ({})", self.violations[0].promise.name())?,
-            many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].promise.name())?,
+            1 => write!(f, "1 PROMISE BROKEN ({})", self.violations[0].invariant.name())?,
+            many => write!(f, "{many} PROMISES BROKEN (first: {})", self.violations[0].invariant.name())?,
         }
         let faults: usize = self.faults.values().sum();
         let [acquisitions, faults] =

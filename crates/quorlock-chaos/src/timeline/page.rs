@@ -181,7 +181,7 @@ fn violations(history: &History, verdict: &Verdict) -> String {
             "<li id=\"broken-{place}\">{} <b>{}</b> {}\
              <details{open}><summary>the events around it</summary><table>",
             jump(history, violation.at),
-            violation.promise,
+            violation.invariant,
             escaped(&violation.message),
         );
         for line in around(history, violation) {

@@ -197,7 +197,7 @@ fn keys(world: &World<'_>, turns: &[Turn<'_>], verdict: &Verdict, words: &mut Wo
             holds.extend(turn.believed().map(|span| (span, turn)));
         }
     }
-    let broken = verdict.violations.iter().filter(|violation| violation.promise == Invariant::Exclusion);
+    let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
     let broken: BTreeSet<u64> = broken.map(|violation| violation.at).collect();
     let lane = |(key, mut holds): (&str, Vec<(Span, &Turn<'_>)>)| {
         holds.sort_by_key(|(span, _)| span.from);

@@ -198,7 +198,7 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
     }
     for violation in verdict.violations.iter().take(SHOWN) {
         let at = seconds(violation.at);
-        let words = format!("\nBROKEN at {at:.3} s: {}: {}", violation.promise, violation.message);
+        let words = format!("\nBROKEN at {at:.3} s: {}: {}", violation.invariant, violation.message);
         wrapped(text, &words, columns, "  ");
         for line in around(history, violation) {
             let sign = if line.is_evidence { '>' } else { ' ' };

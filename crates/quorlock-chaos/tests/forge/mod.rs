@@ -21,7 +21,7 @@ pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
 #[track_caller]
 pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
     let verdict = judge(&story.history());
-    let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.promise).collect();
+    let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.invariant).collect();
     found.dedup();
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
     let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.promise).collect();

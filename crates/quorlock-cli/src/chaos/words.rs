@@ -68,7 +68,7 @@ fn lines(outcome: &Outcome) -> String {
     let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
     let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
     for violation in violations(outcome).take(SHOWN) {
-        let _ = writeln!(text, "  BROKEN    {}: {}", violation.promise, violation.message);
+        let _ = writeln!(text, "  BROKEN    {}: {}", violation.invariant, violation.message);
     }
     let more = violations(outcome).count().saturating_sub(SHOWN);
     if more > 0 {
