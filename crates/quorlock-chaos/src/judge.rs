@@ -64,7 +64,7 @@ impl Findings {
 
     fn excused(&mut self, promise: Invariant, at: u64, events: Vec<usize>, because: String) {
         let case = self.expected.entry((promise, because.clone()));
-        case.or_insert(ExcusedViolation { promise, count: 0, because, at, events }).count += 1;
+        case.or_insert(ExcusedViolation { invariant: promise, count: 0, because, at, events }).count += 1;
     }
 
     /// To one list or the other, by whether there is an excuse.
@@ -88,7 +88,11 @@ impl Findings {
         let controls = world.settings.controls.iter().map(|control| ControlResult {
             name: control.name.clone(),
             breaks: control.breaks,
-            count: expected.iter().filter(|case| case.promise == control.breaks).map(|case| case.count).sum(),
+            count: expected
+                .iter()
+                .filter(|case| case.invariant == control.breaks)
+                .map(|case| case.count)
+                .sum(),
         });
         let mut faults = BTreeMap::new();
         for bout in &world.bouts {

@@ -52,7 +52,7 @@ pub struct Violation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExcusedViolation {
     /// Which.
-    pub promise: Invariant,
+    pub invariant: Invariant,
     /// How often.
     pub count: usize,
     /// Why it could not hold.

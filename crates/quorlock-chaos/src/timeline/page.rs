@@ -143,7 +143,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             text,
             "<li class=\"expected\">{} <b>{}</b>, {}: {}</li>",
             jump(history, case.at),
-            case.promise,
+            case.invariant,
             times(case.count),
             escaped(&case.because)
         );

@@ -24,7 +24,7 @@ pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Ver
     let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.invariant).collect();
     found.dedup();
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
-    let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.promise).collect();
+    let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.invariant).collect();
     assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
     assert_eq!(verdict.holds(), broken.is_empty());
     verdict

@@ -75,7 +75,7 @@ fn lines(outcome: &Outcome) -> String {
         let _ = writeln!(text, "            and {more} more (--json lists all)");
     }
     for case in expected(outcome) {
-        let ExcusedViolation { promise, count, because, .. } = case;
+        let ExcusedViolation { invariant: promise, count, because, .. } = case;
         let _ = writeln!(text, "  expected  the promise \"{promise}\" broke {}: {because}", times(*count));
     }
     for control in controls(outcome) {
