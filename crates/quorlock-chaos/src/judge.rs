@@ -87,7 +87,7 @@ impl Findings {
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {
             name: control.name.clone(),
-            breaks: control.breaks,
+            invariant: control.breaks,
             count: expected
                 .iter()
                 .filter(|case| case.invariant == control.breaks)

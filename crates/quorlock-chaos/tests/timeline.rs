@@ -148,7 +148,8 @@ fn a_run_without_a_fault_does_not_look_good() {
 fn the_page_shows_what_each_control_came_to() {
     let history = minute().history();
     let mut verdict = judge(&history);
-    let shown = |name: &str, count| ControlResult { name: name.into(), breaks: Invariant::Exclusion, count };
+    let shown =
+        |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::Exclusion, count };
     let mut beside = verdict.clone();
     verdict.controls = vec![shown("here <b>", 3)];
     beside.controls = vec![shown("beside", 2), shown("idle", 0)];

@@ -69,7 +69,7 @@ pub struct ControlResult {
     /// What was done.
     pub name: String,
     /// What should have broken.
-    pub breaks: Invariant,
+    pub invariant: Invariant,
     /// How often it did. None at all: the run was no test of this.
     pub count: usize,
 }
@@ -195,7 +195,7 @@ impl fmt::Display for Verdict {
             match control.count {
                 0 => write!(f, "; the control \"{}\" SHOWED NOTHING", control.name)?,
                 count => {
-                    let (ControlResult { name, breaks, .. }, times) = (control, times(count));
+                    let (ControlResult { name, invariant: breaks, .. }, times) = (control, times(count));
                     write!(f, "; the control \"{name}\" broke the promise \"{breaks}\" {times}")?;
                 }
             }

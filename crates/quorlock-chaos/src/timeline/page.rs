@@ -149,7 +149,7 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
         );
     }
     for control in std::iter::once(&verdict).chain(beside).flat_map(|verdict| &verdict.controls) {
-        let (name, breaks) = (escaped(&control.name), control.breaks);
+        let (name, breaks) = (escaped(&control.name), control.invariant);
         let _ = match control.count {
             0 => write!(
                 text,

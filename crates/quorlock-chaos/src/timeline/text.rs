@@ -193,7 +193,8 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
         wrapped(text, &words, columns, "  ");
     }
     for control in verdict.idle_controls() {
-        let words = format!("\nno test: {} should have broken {}, and did not", control.name, control.breaks);
+        let words =
+            format!("\nno test: {} should have broken {}, and did not", control.name, control.invariant);
         wrapped(text, &words, columns, "  ");
     }
     for violation in verdict.violations.iter().take(SHOWN) {

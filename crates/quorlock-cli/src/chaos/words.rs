@@ -82,7 +82,7 @@ fn lines(outcome: &Outcome) -> String {
         let came = if control.count == 0 {
             "SHOWED NOTHING: it has tested nothing".to_owned()
         } else {
-            format!("broke the promise \"{}\" {}, as it should", control.breaks, times(control.count))
+            format!("broke the promise \"{}\" {}, as it should", control.invariant, times(control.count))
         };
         let _ = writeln!(text, "  control   {}: {came}", control.name);
     }
