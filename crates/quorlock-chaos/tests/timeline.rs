@@ -94,7 +94,7 @@ fn minute() -> Story {
 fn broken() -> Story {
     let mut story = minute();
     let held = judge(&story.history());
-    assert!(held.holds(), "{:#?}", held.violations);
+    assert!(held.passed(), "{:#?}", held.violations);
     story.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(41_100_000));
     story.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Invariant::NoStaleWrite }];
     story
@@ -104,7 +104,7 @@ fn broken() -> Story {
 fn the_page_needs_nothing_else_and_tells_what_broke() {
     let history = broken().history();
     let verdict = judge(&history);
-    assert!(!verdict.holds());
+    assert!(!verdict.passed());
     let page = html(&history, &verdict);
     // To look at: the page stays where tests leave their files.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline.html"), &page)
@@ -138,7 +138,7 @@ fn a_run_without_a_fault_does_not_look_good() {
     story.hold(1, 0, 100, 400, Some(10));
     let history = story.history();
     let verdict = judge(&history);
-    assert!(verdict.holds() && !verdict.tested());
+    assert!(verdict.passed() && !verdict.tested());
     let page = html(&history, &verdict);
     assert!(page.contains("with no fault to test one") && page.contains("class=\"bad\""));
     assert!(text(&history, &verdict, 80).contains("with no fault to test one"));
@@ -251,7 +251,7 @@ fn a_hundred_thousand_events_make_a_page_that_a_phone_can_load() {
     }
     let history = story.history();
     let verdict = judge(&history);
-    assert!(verdict.holds(), "{:#?}", verdict.violations.first());
+    assert!(verdict.passed(), "{:#?}", verdict.violations.first());
     let page = html(&history, &verdict);
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-long.html"), &page)
         .expect("a folder for tests");

@@ -124,7 +124,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
 /// Zero only if something was tested and every promise held, in the run itself and in its controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
-        () if !words::verdicts(outcome).all(Verdict::holds) => exit::BROKEN,
+        () if !words::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
         () if !outcome.verdict.tested() => UNTESTED,
         () => 0,
     }
@@ -203,7 +203,7 @@ mod tests {
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
         // Of nothing the judge says that nothing was tested.
         let bad = judge(&History::default());
-        assert!(!bad.holds());
+        assert!(!bad.passed());
         let mut good = bad.clone();
         good.violations.clear();
         let idle = good.clone();

@@ -142,7 +142,7 @@ impl Verdict {
     /// Whether every promise was kept. Controls that showed nothing are not broken promises; see
     /// [`idle_controls`](Self::idle_controls).
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub fn passed(&self) -> bool {
         self.violations.is_empty()
     }
 

@@ -13,7 +13,7 @@ pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) ->
     let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
     let parts = [
         ("{{title}}", escaped(&title(verdict))),
-        ("{{mood}}", if verdict.holds() && verdict.tested() { "good" } else { "bad" }.to_owned()),
+        ("{{mood}}", if verdict.passed() && verdict.tested() { "good" } else { "bad" }.to_owned()),
         ("{{verdict}}", escaped(&headline(verdict))),
         ("{{terms}}", escaped(&terms(history, verdict))),
         ("{{figures}}", figures(verdict)),

@@ -26,7 +26,7 @@ pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Ver
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
     let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.invariant).collect();
     assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
-    assert_eq!(verdict.holds(), broken.is_empty());
+    assert_eq!(verdict.passed(), broken.is_empty());
     verdict
 }
 

@@ -96,7 +96,7 @@ fn lines(outcome: &Outcome) -> String {
 pub(super) fn headline(outcome: &Outcome) -> String {
     let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
     match in_controls {
-        0 if outcome.verdict.holds() && !outcome.verdict.tested() => {
+        0 if outcome.verdict.passed() && !outcome.verdict.tested() => {
             format!("NOTHING WAS TESTED, for no fault came about: {}", outcome.verdict)
         }
         0 => outcome.verdict.to_string(),
