@@ -193,7 +193,7 @@ fn a_store_that_takes_what_it_was_never_owed_is_caught() {
 fn valid_past_the_deadline_is_caught() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).look(1, 0, 1_079, 1_078).lost(1, 0, 1_080);
-    check(&story, &[Invariant::OverAtDeadline], &[]);
+    check(&story, &[Invariant::InvalidAfterDeadline], &[]);
 }
 
 #[test]

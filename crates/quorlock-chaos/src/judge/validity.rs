@@ -45,7 +45,7 @@ fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
                 };
                 if event.at >= *deadline {
                     let words = format!("{}, {:.3} ms past the deadline", who(), millis(event.at - deadline));
-                    findings.broken(Invariant::OverAtDeadline, event.at, vec![*place], words);
+                    findings.broken(Invariant::InvalidAfterDeadline, event.at, vec![*place], words);
                 }
                 if let Some((end, how)) = over {
                     let words = format!("{}, when it was {how}", who());

@@ -87,7 +87,7 @@ pub enum Invariant {
     /// The guarded store takes nothing from a lock when a later lock has written.
     NoStaleWrite,
     /// No lock is valid past its deadline.
-    OverAtDeadline,
+    InvalidAfterDeadline,
     /// What was lost or released is never valid again.
     StaysLost,
     /// No deadline lies further ahead than the ttl less drift allows.
@@ -225,7 +225,7 @@ impl Invariant {
             Self::NumbersUnique => "numbers unique",
             Self::NumbersOrdered => "numbers ordered",
             Self::NoStaleWrite => "no stale write",
-            Self::OverAtDeadline => "over at the deadline",
+            Self::InvalidAfterDeadline => "over at the deadline",
             Self::StaysLost => "stays lost",
             Self::DeadlineInTime => "deadline in time",
             Self::LossIsTold => "loss is told",
