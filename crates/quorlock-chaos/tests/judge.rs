@@ -220,12 +220,12 @@ fn a_deadline_without_drift_is_caught() {
 fn a_loss_that_nobody_tells_is_caught() {
     let mut story = story();
     story.take(1, 0, 100, Some(10)).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&story, &[Invariant::LossIsTold], &[]);
+    check(&story, &[Invariant::LossSignalled], &[]);
 
     // The signal of the next renewal, a second and more after the deadline at 1 078.
     let mut late = forge::story();
     late.take(1, 0, 100, Some(10)).lost(1, 0, 2_100).hold(2, 0, 2_500, 2_600, Some(11));
-    check(&late, &[Invariant::LossIsTold], &[]);
+    check(&late, &[Invariant::LossSignalled], &[]);
 
     // A process that stands still hears nothing; the rest is told as a figure.
     let mut stopped = forge::story();
@@ -253,7 +253,7 @@ fn a_loss_that_nobody_tells_is_caught() {
     };
     let verdict = check(&overslept(1), &[], &[]);
     assert_eq!(verdict.figures.latest_signal_ms, Some(4.0));
-    check(&overslept(2), &[Invariant::LossIsTold], &[]);
+    check(&overslept(2), &[Invariant::LossSignalled], &[]);
 }
 
 #[test]

@@ -84,6 +84,6 @@ fn told(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
             millis(late),
         );
         let last = turn.places.last().copied().unwrap_or(grant.place);
-        findings.broken(Invariant::LossIsTold, deadline, vec![grant.place, last], words);
+        findings.broken(Invariant::LossSignalled, deadline, vec![grant.place, last], words);
     }
 }

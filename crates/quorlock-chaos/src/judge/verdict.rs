@@ -93,7 +93,7 @@ pub enum Invariant {
     /// No deadline lies further ahead than the ttl less drift allows.
     DeadlineInTime,
     /// Who loses a lock is told.
-    LossIsTold,
+    LossSignalled,
     /// No key stays longer than its ttl.
     KeysExpire,
     /// Nobody waits for ever while a quorum is up.
@@ -228,7 +228,7 @@ impl Invariant {
             Self::InvalidAfterDeadline => "over at the deadline",
             Self::StaysLost => "stays lost",
             Self::DeadlineInTime => "deadline in time",
-            Self::LossIsTold => "loss is told",
+            Self::LossSignalled => "loss is told",
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
             Self::Redundancy => "redundancy",
