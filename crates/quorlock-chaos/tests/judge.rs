@@ -370,11 +370,11 @@ fn an_answer_that_does_not_come_is_caught() {
     let mut story = story();
     story.settings.recovery_ms = 60_000;
     story.hold(1, 0, 100, 200, Some(10)).waits(2, 0, 300).hold(1, 1, 14_000, 14_100, Some(11));
-    check(&story, &[Invariant::Answers], &[]);
+    check(&story, &[Invariant::RepliesInTime], &[]);
 
     let mut story = forge::story();
     story.take(1, 0, 100, Some(10)).say(1, 0, 200, EventKind::Releasing).hold(2, 0, 2_000, 2_100, Some(11));
-    check(&story, &[Invariant::Answers], &[]);
+    check(&story, &[Invariant::RepliesInTime], &[]);
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn answered(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
                 millis(took),
                 millis(allowed),
             );
-            findings.broken(Invariant::Answers, span.from + allowed, turn.places.clone(), words);
+            findings.broken(Invariant::RepliesInTime, span.from + allowed, turn.places.clone(), words);
         }
     };
     // The last attempt may begin just before the wait is over.

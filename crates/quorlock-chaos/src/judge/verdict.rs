@@ -101,7 +101,7 @@ pub enum Invariant {
     /// A node that is up and well for two ttls holds the key of every live lock.
     Redundancy,
     /// An answer comes within the time that was set for it.
-    Answers,
+    RepliesInTime,
     /// Nothing panics.
     NoPanic,
     /// Nothing fails in a way that nobody has planned for.
@@ -232,7 +232,7 @@ impl Invariant {
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
             Self::Redundancy => "redundancy",
-            Self::Answers => "answers in time",
+            Self::RepliesInTime => "answers in time",
             Self::NoPanic => "no panic",
             Self::NoSurprise => "no surprise",
             Self::WholeStory => "the whole story",
