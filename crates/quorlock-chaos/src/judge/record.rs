@@ -23,7 +23,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
                 );
             }
             EventKind::Errored { words } => {
-                findings.broken(Invariant::NoSurprise, event.at, vec![place], told(words));
+                findings.broken(Invariant::NoUnexpectedError, event.at, vec![place], told(words));
             }
             EventKind::KeyLeft { node, key, ttl_ms } => {
                 left(world, turns, place, event, (*node, key, *ttl_ms), findings);

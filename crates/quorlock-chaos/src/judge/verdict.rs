@@ -105,7 +105,7 @@ pub enum Invariant {
     /// Nothing panics.
     NoPanic,
     /// Nothing fails in a way that nobody has planned for.
-    NoSurprise,
+    NoUnexpectedError,
     /// Everybody tells all of it, and it fits together.
     WholeStory,
 }
@@ -234,7 +234,7 @@ impl Invariant {
             Self::Redundancy => "redundancy",
             Self::RepliesInTime => "answers in time",
             Self::NoPanic => "no panic",
-            Self::NoSurprise => "no surprise",
+            Self::NoUnexpectedError => "no surprise",
             Self::WholeStory => "the whole story",
         }
     }
