@@ -186,7 +186,7 @@ fn a_stale_write_is_caught_and_a_refused_one_is_fine() {
 fn a_store_that_takes_what_it_was_never_owed_is_caught() {
     let mut story = story();
     story.hold(1, 0, 100, 200, Some(10)).write(1, 0, 150, 1, Some(99), true);
-    check(&story, &[Invariant::WholeStory], &[]);
+    check(&story, &[Invariant::CompleteHistory], &[]);
 }
 
 #[test]
@@ -393,19 +393,19 @@ fn panics_and_unplanned_errors_are_caught() {
 #[test]
 fn a_story_with_gaps_is_caught() {
     // Nothing happened.
-    check(&story(), &[Invariant::WholeStory], &[]);
+    check(&story(), &[Invariant::CompleteHistory], &[]);
     // A client falls silent (aborted, out of memory), and nobody has killed it.
     let mut silent = story();
     silent.hold(1, 0, 100, 200, Some(10)).hold(2, 0, 300, 400, Some(11)).silent.push(2);
-    check(&silent, &[Invariant::WholeStory], &[]);
+    check(&silent, &[Invariant::CompleteHistory], &[]);
     // Granted without asking.
     let mut unasked = story();
     unasked.hold(1, 0, 100, 200, Some(10)).granted(2, 0, 300, 1_000, Some(11));
-    check(&unasked, &[Invariant::WholeStory], &[]);
+    check(&unasked, &[Invariant::CompleteHistory], &[]);
     // A guarded lock without a number.
     let mut unnumbered = story();
     unnumbered.hold(1, 0, 100, 200, None);
-    check(&unnumbered, &[Invariant::WholeStory], &[]);
+    check(&unnumbered, &[Invariant::CompleteHistory], &[]);
     // Without settings nothing can be judged.
     let history = History::new(story().history().events()[1..].to_vec());
     assert!(!judge(&history).passed());
@@ -416,21 +416,21 @@ fn a_story_with_gaps_is_caught() {
     let fault =
         Fault { id: 1, kind: "cut".into(), nodes, side: None, processes, effects, detail: String::new() };
     unmended.event(150, Actor::Run, EventKind::Fault(fault));
-    check(&unmended, &[Invariant::WholeStory], &[]);
+    check(&unmended, &[Invariant::CompleteHistory], &[]);
     // Word of a fault that is over, or never was, would stretch what it excuses.
     let mut stretched = story();
     stretched.hold(1, 0, 100, 200, Some(10)).fault(1, "jump", &[0], 50, 60, &JUMP);
     let mut unknown = stretched.clone();
     stretched.event(150, Actor::Run, EventKind::FaultApplied { fault: 1 });
-    check(&stretched, &[Invariant::WholeStory], &[]);
+    check(&stretched, &[Invariant::CompleteHistory], &[]);
     unknown.event(55, Actor::Run, EventKind::FaultEnding { fault: 2 });
-    check(&unknown, &[Invariant::WholeStory], &[]);
+    check(&unknown, &[Invariant::CompleteHistory], &[]);
     // A client cannot tell of faults.
     let mut forged = story();
     forged.hold(1, 0, 100, 200, Some(10));
     let who = Actor::Client { process: 1, task: 0, attempt: 0 };
     forged.event(150, who, EventKind::KeyLeft { node: 0, key: "orders:42".into(), ttl_ms: 10 });
-    check(&forged, &[Invariant::WholeStory], &[]);
+    check(&forged, &[Invariant::CompleteHistory], &[]);
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_lock_that_is_not_held_for_two_ttls_cannot_be_judged() {
 
     // A run that should have had one is no test, and says so.
     story.settings.judges_redundancy = true;
-    let verdict = check(&story, &[Invariant::WholeStory], &[]);
+    let verdict = check(&story, &[Invariant::CompleteHistory], &[]);
     assert!(verdict.violations[0].message.contains("redundancy was not tested"), "{verdict:?}");
 }
 

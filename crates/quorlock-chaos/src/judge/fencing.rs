@@ -125,7 +125,7 @@ fn writes(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
             if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
                 if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
                     let words = format!("{} showed {store} another number than it was given", turn.name());
-                    findings.broken(Invariant::WholeStory, event.at, vec![grant.place, *place], words);
+                    findings.broken(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
                 }
                 stores.entry(store).or_default().push(Write {
                     place: *order,

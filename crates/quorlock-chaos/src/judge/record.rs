@@ -32,7 +32,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
             _ => {}
         }
         if let Some(words) = seen.odd(world, event) {
-            findings.broken(Invariant::WholeStory, event.at, vec![place], told(words));
+            findings.broken(Invariant::CompleteHistory, event.at, vec![place], told(words));
         }
         if let Actor::Client { process, task, .. } = event.actor {
             let teller = tellers.entry((process, task)).or_default();
@@ -42,21 +42,21 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
     for ((process, task), (last, finished)) in tellers {
         if !finished && world.killed(process).is_none() {
             let words = format!("client {process}.{task} fell silent, and nobody had killed it");
-            findings.broken(Invariant::WholeStory, history.events()[last].at, vec![last], words);
+            findings.broken(Invariant::CompleteHistory, history.events()[last].at, vec![last], words);
         }
     }
     for bout in world.bouts.iter().filter(|bout| !bout.healed && !bout.fault.nodes.is_empty()) {
         // Who may break nodes for good has an excuse for everything that comes after.
         let words = format!("the fault {} [{}] was never mended", bout.fault.kind, bout.fault.id);
-        findings.broken(Invariant::WholeStory, bout.span.from, Vec::new(), words);
+        findings.broken(Invariant::CompleteHistory, bout.span.from, Vec::new(), words);
     }
     if !over {
         let words = "the run did not tell that it was over".to_owned();
-        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
     if turns.iter().all(|turn| turn.grant.is_none()) {
         let words = "nobody was ever granted a lock, so nothing was tested".to_owned();
-        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 
@@ -142,7 +142,7 @@ fn left(
     let of_key = || turns.iter().filter(|turn| turn.keys.iter().any(|name| name == key));
     let Some(longest) = of_key().map(|turn| turn.ttl_ms).max() else {
         let words = format!("node {node} has the key {key}, which no client ever asked for");
-        findings.broken(Invariant::WholeStory, event.at, vec![place], words);
+        findings.broken(Invariant::CompleteHistory, event.at, vec![place], words);
         return;
     };
     let ends =

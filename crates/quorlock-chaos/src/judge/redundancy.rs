@@ -36,7 +36,7 @@ pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], fi
             "no lock was held for two ttls beside a node that was well, in a run of {:.0} s: redundancy was not tested",
             millis(world.to - world.from) / 1e3,
         );
-        findings.broken(Invariant::WholeStory, world.to, Vec::new(), words);
+        findings.broken(Invariant::CompleteHistory, world.to, Vec::new(), words);
     }
 }
 

@@ -107,7 +107,7 @@ pub enum Invariant {
     /// Nothing fails in a way that nobody has planned for.
     NoUnexpectedError,
     /// Everybody tells all of it, and it fits together.
-    WholeStory,
+    CompleteHistory,
 }
 
 /// What else was measured.
@@ -159,7 +159,7 @@ impl Verdict {
     }
 
     pub(super) fn of_nothing(words: &str) -> Self {
-        let promise = Invariant::WholeStory;
+        let promise = Invariant::CompleteHistory;
         Self {
             seed: 0,
             replay: String::new(),
@@ -235,7 +235,7 @@ impl Invariant {
             Self::RepliesInTime => "answers in time",
             Self::NoPanic => "no panic",
             Self::NoUnexpectedError => "no surprise",
-            Self::WholeStory => "the whole story",
+            Self::CompleteHistory => "the whole story",
         }
     }
 }
