@@ -213,7 +213,7 @@ fn a_deadline_without_drift_is_caught() {
     story.settings.drift_ppm = 10_000;
     // Asked at 95, granted at 100, and good until start + ttl − 2 ms.
     story.waits(1, 0, 95).granted(1, 0, 100, 95 + 1_000 - 2, Some(10)).release(1, 0, 200);
-    check(&story, &[Invariant::DeadlineInTime], &[]);
+    check(&story, &[Invariant::DeadlineWithinTtl], &[]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn deadline(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
             millis(deadline - bound),
             turn.ttl_ms,
         );
-        findings.broken(Invariant::DeadlineInTime, at, vec![grant.place], words);
+        findings.broken(Invariant::DeadlineWithinTtl, at, vec![grant.place], words);
     }
 }
 

@@ -91,7 +91,7 @@ pub enum Invariant {
     /// What was lost or released is never valid again.
     StaysLost,
     /// No deadline lies further ahead than the ttl less drift allows.
-    DeadlineInTime,
+    DeadlineWithinTtl,
     /// Who loses a lock is told.
     LossSignalled,
     /// No key stays longer than its ttl.
@@ -227,7 +227,7 @@ impl Invariant {
             Self::NoStaleWrite => "no stale write",
             Self::InvalidAfterDeadline => "over at the deadline",
             Self::StaysLost => "stays lost",
-            Self::DeadlineInTime => "deadline in time",
+            Self::DeadlineWithinTtl => "deadline in time",
             Self::LossSignalled => "loss is told",
             Self::KeysExpire => "keys expire",
             Self::Progress => "progress",
