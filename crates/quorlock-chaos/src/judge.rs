@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 pub use verdict::{ControlResult, ExcusedViolation, Figures, Invariant, Verdict, Violation, counted, times};
 
-pub(crate) use turn::{Grant, Turn, turns};
+pub(crate) use turn::{Grant, LockAttempt, turns};
 pub(crate) use world::{Span, World};
 
 use crate::history::History;
@@ -82,7 +82,7 @@ impl Findings {
         }
     }
 
-    fn verdict(mut self, history: &History, world: &World<'_>, turns: &[Turn<'_>]) -> Verdict {
+    fn verdict(mut self, history: &History, world: &World<'_>, turns: &[LockAttempt<'_>]) -> Verdict {
         self.violations.sort_by_key(|violation| violation.at);
         let expected: Vec<ExcusedViolation> = self.expected.into_values().collect();
         let controls = world.settings.controls.iter().map(|control| ControlResult {

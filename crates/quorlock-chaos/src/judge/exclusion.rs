@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, Span, World, clock, millis};
 use crate::history::LockKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
-    let mut holds: BTreeMap<&str, Vec<(Span, &Turn<'_>)>> = BTreeMap::new();
+pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+    let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for turn in turns {
         let Some(span) = turn.believed() else { continue };
         for key in turn.keys {
@@ -15,7 +15,7 @@ pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findin
     }
     for (key, mut holds) in holds {
         holds.sort_by_key(|(span, _)| span.from);
-        let mut current: Vec<(Span, &Turn<'_>)> = Vec::new();
+        let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
         for (span, turn) in holds {
             current.retain(|(earlier, _)| earlier.to > span.from);
             for (earlier, other) in current.iter().filter(|(_, other)| other.excludes(turn)) {
@@ -31,8 +31,8 @@ pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findin
 fn pair(
     world: &World<'_>,
     key: &str,
-    first: (Span, &Turn<'_>),
-    second: (Span, &Turn<'_>),
+    first: (Span, &LockAttempt<'_>),
+    second: (Span, &LockAttempt<'_>),
     findings: &mut Findings,
 ) {
     let Some(both) = first.0.and(second.0) else { return };
@@ -52,7 +52,7 @@ fn pair(
 }
 
 /// Why two locks could be held at once, if more nodes lied than the first could spare.
-fn excuse(world: &World<'_>, first: &Turn<'_>, second: &Turn<'_>, at: u64) -> Option<String> {
+fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, at: u64) -> Option<String> {
     let (grant, rival) = (first.grant.as_ref()?, second.grant.as_ref()?);
     let (_, deadline, margin) = *grant.terms.iter().rev().find(|(known, ..)| *known <= at)?;
     // Whatever happened before the first lock was last renewed on its nodes has been mended by that.
@@ -79,7 +79,7 @@ fn excuse(world: &World<'_>, first: &Turn<'_>, second: &Turn<'_>, at: u64) -> Op
 }
 
 /// More permits out than there are.
-fn permits(world: &World<'_>, key: &str, current: &[(Span, &Turn<'_>)], findings: &mut Findings) {
+fn permits(world: &World<'_>, key: &str, current: &[(Span, &LockAttempt<'_>)], findings: &mut Findings) {
     let Some((newest, turn)) = current.last() else { return };
     let LockKind::Permit { of } = turn.kind else { return };
     let out: Vec<_> =
@@ -96,7 +96,7 @@ fn permits(world: &World<'_>, key: &str, current: &[(Span, &Turn<'_>)], findings
     findings.found(Invariant::Exclusion, newest.from, events, words, excuse);
 }
 
-impl Turn<'_> {
+impl LockAttempt<'_> {
     /// Its grant, its last event before `at`, and its first after: what shows how it stood then.
     fn around(&self, at: u64) -> Vec<usize> {
         let before = self.events.iter().rposition(|event| event.at <= at);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Grant, Invariant, Span, Turn, World, clock};
+use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
     for turn in turns {
         let Some(grant) = &turn.grant else { continue };
@@ -24,7 +24,7 @@ pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findin
 #[derive(Clone, Copy)]
 struct Numbered<'a> {
     number: u64,
-    turn: &'a Turn<'a>,
+    turn: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
@@ -113,11 +113,11 @@ struct Write<'a> {
     nonce: Option<&'a str>,
     at: u64,
     event: usize,
-    by: &'a Turn<'a>,
+    by: &'a LockAttempt<'a>,
     grant: &'a Grant<'a>,
 }
 
-fn writes(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+fn writes(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
     let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
     for turn in turns {
         let Some(grant) = &turn.grant else { continue };

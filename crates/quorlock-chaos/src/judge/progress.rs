@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 
-pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
     let votes = world.quorum_votes();
     let present = world.quorum_present();
     let occupied = world.occupied();
@@ -20,8 +20,8 @@ pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findin
     }
 }
 
-fn by_key<'a, 'b>(turns: &'b [Turn<'a>]) -> BTreeMap<&'a str, Vec<&'b Turn<'a>>> {
-    let mut keys: BTreeMap<&str, Vec<&Turn<'_>>> = BTreeMap::new();
+fn by_key<'a, 'b>(turns: &'b [LockAttempt<'a>]) -> BTreeMap<&'a str, Vec<&'b LockAttempt<'a>>> {
+    let mut keys: BTreeMap<&str, Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for turn in turns {
         for key in turn.keys {
             keys.entry(key).or_default().push(turn);
@@ -31,7 +31,7 @@ fn by_key<'a, 'b>(turns: &'b [Turn<'a>]) -> BTreeMap<&'a str, Vec<&'b Turn<'a>>>
 }
 
 /// When the key was wanted, nobody believed to hold it, and nobody was granted it.
-fn stalls(world: &World<'_>, turns: &[&Turn<'_>]) -> Vec<Span> {
+fn stalls(world: &World<'_>, turns: &[&LockAttempt<'_>]) -> Vec<Span> {
     let mut wanted: Vec<Span> = turns.iter().flat_map(|turn| awake(world, turn)).collect();
     wanted.sort_by_key(|span| span.from);
     let mut holds: Vec<Span> = turns.iter().filter_map(|turn| turn.believed()).collect();
@@ -74,7 +74,7 @@ fn reach(spans: &[Span]) -> Vec<u64> {
 }
 
 /// While it waited, less the time in which its process stood still.
-fn awake(world: &World<'_>, turn: &Turn<'_>) -> Vec<Span> {
+fn awake(world: &World<'_>, turn: &LockAttempt<'_>) -> Vec<Span> {
     let waited = turn.waited(world);
     let mut spans = Vec::new();
     let mut from = waited.from;
@@ -105,7 +105,7 @@ fn stalled(
     key: &str,
     stall: Span,
     votes: &[Span],
-    turns: &[&Turn<'_>],
+    turns: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
     let bound = world.settings.recovery_ms * MS;
@@ -128,7 +128,7 @@ fn starved(
     key: &str,
     stall: Span,
     (votes, occupied): (&[Span], &[Span]),
-    turns: &[&Turn<'_>],
+    turns: &[&LockAttempt<'_>],
     findings: &mut Findings,
 ) {
     let Some(starvation_ms) = world.settings.starvation_ms else { return };
@@ -148,7 +148,13 @@ fn starved(
 }
 
 /// How long it took from when something was mended, a quorum being there, to the grant that ended the stall.
-fn recovered(world: &World<'_>, stall: Span, present: &[Span], turns: &[&Turn<'_>], findings: &mut Findings) {
+fn recovered(
+    world: &World<'_>,
+    stall: Span,
+    present: &[Span],
+    turns: &[&LockAttempt<'_>],
+    findings: &mut Findings,
+) {
     let granted = turns.iter().any(|turn| turn.grant.as_ref().is_some_and(|grant| grant.at == stall.to));
     if !granted {
         return;
@@ -162,7 +168,7 @@ fn recovered(world: &World<'_>, stall: Span, present: &[Span], turns: &[&Turn<'_
 }
 
 /// An acquire ends within its wait, and a release within the node time-out, and what a busy machine needs.
-fn answered(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
+fn answered(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
     let slack = world.settings.slack_ms * MS;
     let waited = turn.waited(world);
     let mut late = |what: &str, span: Span, allowed: u64| {

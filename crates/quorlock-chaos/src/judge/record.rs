@@ -4,10 +4,15 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::world::is_run;
-use super::{Findings, Invariant, MS, Turn, World, clock};
+use super::{Findings, Invariant, LockAttempt, MS, World, clock};
 use crate::history::{Actor, Effect, Event, EventKind, History};
 
-pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+pub(super) fn check(
+    history: &History,
+    world: &World<'_>,
+    turns: &[LockAttempt<'_>],
+    findings: &mut Findings,
+) {
     let mut tellers: BTreeMap<(u32, u32), (usize, bool)> = BTreeMap::new();
     let mut over = false;
     let mut seen = Seen::default();
@@ -133,7 +138,7 @@ impl Seen {
 /// time that somebody, or a node that was held up with commands unread, may have set it.
 fn left(
     world: &World<'_>,
-    turns: &[Turn<'_>],
+    turns: &[LockAttempt<'_>],
     place: usize,
     event: &Event,
     (node, key, ttl_ms): (usize, &str, i64),

@@ -10,10 +10,15 @@ use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
 use super::world::Bout;
-use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
-pub(super) fn check(history: &History, world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+pub(super) fn check(
+    history: &History,
+    world: &World<'_>,
+    turns: &[LockAttempt<'_>],
+    findings: &mut Findings,
+) {
     let samples = Samples::of(history, world);
     // Nobody looked: the history was told by others than a run of ours.
     if samples.is_empty() {
@@ -50,7 +55,7 @@ struct Judge<'a> {
 /// A key of a lock that was held long enough.
 #[derive(Clone, Copy)]
 struct Lock<'a> {
-    turn: &'a Turn<'a>,
+    turn: &'a LockAttempt<'a>,
     live: Span,
     key: &'a str,
     /// The hash of its token, where the nodes show it. A node without any key has not the lock's key, whosever it is.
@@ -66,7 +71,7 @@ impl Lock<'_> {
 
 impl Judge<'_> {
     /// How long a node must have been well to be judged.
-    fn window(&self, turn: &Turn<'_>) -> u64 {
+    fn window(&self, turn: &LockAttempt<'_>) -> u64 {
         2 * turn.ttl_ms * MS + self.slack()
     }
 

@@ -6,7 +6,7 @@ use super::{Span, World};
 use crate::history::{Actor, Event, EventKind, History, LockKind};
 
 /// One try for a lock, from asking to the end of what it was given.
-pub(crate) struct Turn<'a> {
+pub(crate) struct LockAttempt<'a> {
     pub(crate) process: u32,
     pub(crate) task: u32,
     pub(crate) keys: &'a [String],
@@ -46,14 +46,14 @@ pub(crate) struct Grant<'a> {
 }
 
 /// All tries of the history that begin as they should; [`record`](super::record) tells of the others.
-pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>> {
-    let mut turns: Vec<Turn<'a>> = Vec::new();
+pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
+    let mut turns: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {
         let Actor::Client { process, task, .. } = event.actor else { continue };
         if let EventKind::Waiting { keys, kind, ttl_ms, wait_ms } = &event.kind {
             open.entry(event.actor).or_insert(turns.len());
-            turns.push(Turn {
+            turns.push(LockAttempt {
                 process,
                 task,
                 keys,
@@ -79,7 +79,7 @@ pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<Turn<'a>
     turns
 }
 
-impl<'a> Turn<'a> {
+impl<'a> LockAttempt<'a> {
     fn add(&mut self, place: usize, event: &'a Event, world: &World<'_>) {
         let at = event.at;
         self.places.push(place);

@@ -1,9 +1,9 @@
 //! What a single lock promises to its holder: an honest deadline, an end, and word of it.
 
-use super::{Findings, Invariant, MS, Span, Turn, World, clock, millis};
+use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 use crate::history::EventKind;
 
-pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findings) {
+pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
     for turn in turns {
         deadline(world, turn, findings);
         looks(world, turn, findings);
@@ -12,7 +12,7 @@ pub(super) fn check(world: &World<'_>, turns: &[Turn<'_>], findings: &mut Findin
 }
 
 /// The deadline of a grant lies no further ahead than that of a lock whose request went out and came back at once.
-fn deadline(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
+fn deadline(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
     let Some(grant) = &turn.grant else { return };
     let Some((at, deadline, _)) = grant.terms.first().copied() else { return };
     let bound = at + world.validity(turn.ttl_ms);
@@ -30,7 +30,7 @@ fn deadline(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
 }
 
 /// No lock is valid past its deadline, nor once it was lost, invalid or given up.
-fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
+fn looks(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
     let mut over: Option<(usize, &str)> = None;
     for (event, place) in turn.events.iter().zip(&turn.places) {
         match &event.kind {
@@ -61,7 +61,7 @@ fn looks(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
 }
 
 /// Who still holds a lock at its deadline is told that it is lost, and soon if it can hear.
-fn told(world: &World<'_>, turn: &Turn<'_>, findings: &mut Findings) {
+fn told(world: &World<'_>, turn: &LockAttempt<'_>, findings: &mut Findings) {
     let (Some(grant), Some(deadline)) = (&turn.grant, turn.deadline()) else { return };
     let end = turn.releasing.into_iter().chain(turn.killed).min().unwrap_or(world.to);
     let until = turn.lost.unwrap_or(end);

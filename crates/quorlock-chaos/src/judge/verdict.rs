@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::turn::Turn;
+use super::turn::LockAttempt;
 use super::{Span, millis};
 use crate::history::{EventKind, History};
 
@@ -247,7 +247,7 @@ impl fmt::Display for Invariant {
 }
 
 impl Figures {
-    pub(super) fn of(history: &History, turns: &[Turn<'_>], signals_late: &[u64]) -> Self {
+    pub(super) fn of(history: &History, turns: &[LockAttempt<'_>], signals_late: &[u64]) -> Self {
         let mut waits: Vec<u64> =
             turns.iter().filter_map(|turn| Some(turn.grant.as_ref()?.at - turn.waiting)).collect();
         waits.sort_unstable();

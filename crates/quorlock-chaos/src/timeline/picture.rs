@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer};
 
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
-use crate::judge::{Invariant, Span, Turn, Verdict, World, turns};
+use crate::judge::{Invariant, LockAttempt, Span, Verdict, World, turns};
 
 /// All that is drawn.
 #[derive(Serialize)]
@@ -189,8 +189,8 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-fn keys(world: &World<'_>, turns: &[Turn<'_>], verdict: &Verdict, words: &mut Words) -> Vec<Lane> {
-    let mut holds: BTreeMap<&str, Vec<(Span, &Turn<'_>)>> = BTreeMap::new();
+fn keys(world: &World<'_>, turns: &[LockAttempt<'_>], verdict: &Verdict, words: &mut Words) -> Vec<Lane> {
+    let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for turn in turns {
         for key in turn.keys {
             let holds = holds.entry(key).or_default();
@@ -199,10 +199,10 @@ fn keys(world: &World<'_>, turns: &[Turn<'_>], verdict: &Verdict, words: &mut Wo
     }
     let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
     let broken: BTreeSet<u64> = broken.map(|violation| violation.at).collect();
-    let lane = |(key, mut holds): (&str, Vec<(Span, &Turn<'_>)>)| {
+    let lane = |(key, mut holds): (&str, Vec<(Span, &LockAttempt<'_>)>)| {
         holds.sort_by_key(|(span, _)| span.from);
         let mut lane = Lane { name: key.to_owned(), spans: Vec::new() };
-        let mut current: Vec<(Span, &Turn<'_>)> = Vec::new();
+        let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
         for (span, turn) in holds {
             let number = turn.grant.as_ref().and_then(|grant| grant.number);
             let number = number.map_or(String::new(), |number| format!(", number {number}"));
@@ -224,8 +224,8 @@ fn keys(world: &World<'_>, turns: &[Turn<'_>], verdict: &Verdict, words: &mut Wo
 
 /// A lane for each task. A process that was started in place of a killed one takes over its lane, so that a long run
 /// with many kills stays as high as it has tasks at a time.
-fn clients(world: &World<'_>, turns: &[Turn<'_>], words: &mut Words) -> Vec<Lane> {
-    let mut tasks: BTreeMap<(u32, u32), Vec<&Turn<'_>>> = BTreeMap::new();
+fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut Words) -> Vec<Lane> {
+    let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for turn in turns {
         tasks.entry((turn.process, turn.task)).or_default().push(turn);
     }
@@ -264,7 +264,7 @@ fn clients(world: &World<'_>, turns: &[Turn<'_>], words: &mut Words) -> Vec<Lane
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn task_turn(world: &World<'_>, turn: &Turn<'_>, words: &mut Words, spans: &mut Vec<Bar>) {
+fn task_turn(world: &World<'_>, turn: &LockAttempt<'_>, words: &mut Words, spans: &mut Vec<Bar>) {
     let name = turn.name();
     let keys = turn.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
