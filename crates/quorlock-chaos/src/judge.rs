@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 pub use verdict::{ControlResult, ExcusedViolation, Figures, Invariant, Verdict, Violation, counted, times};
 
-pub(crate) use turn::{Grant, LockAttempt, turns};
+pub(crate) use turn::{Grant, LockAttempt, lock_attempts};
 pub(crate) use world::{Span, World};
 
 use crate::history::History;
@@ -34,7 +34,7 @@ pub fn judge(history: &History) -> Verdict {
     let Some(world) = World::of(history) else {
         return Verdict::of_nothing("the history has no settings, so nothing can be judged");
     };
-    let turns = turns(history, &world);
+    let turns = lock_attempts(history, &world);
     let mut findings = Findings::default();
 
     record::check(history, &world, &turns, &mut findings);

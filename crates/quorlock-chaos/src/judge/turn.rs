@@ -46,7 +46,7 @@ pub(crate) struct Grant<'a> {
 }
 
 /// All tries of the history that begin as they should; [`record`](super::record) tells of the others.
-pub(crate) fn turns<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
+pub(crate) fn lock_attempts<'a>(history: &'a History, world: &World<'_>) -> Vec<LockAttempt<'a>> {
     let mut turns: Vec<LockAttempt<'a>> = Vec::new();
     let mut open: HashMap<Actor, usize> = HashMap::new();
     for (place, event) in history.events().iter().enumerate() {

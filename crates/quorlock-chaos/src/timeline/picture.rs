@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Serialize, Serializer};
 
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
-use crate::judge::{Invariant, LockAttempt, Span, Verdict, World, turns};
+use crate::judge::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
 
 /// All that is drawn.
 #[derive(Serialize)]
@@ -68,7 +68,7 @@ pub(super) enum State {
 impl Picture {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
         let world = World::of(history)?;
-        let turns = turns(history, &world);
+        let turns = lock_attempts(history, &world);
         let mut words = Words::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
         let granted = turns.iter().filter_map(|turn| Some((turn.grant.as_ref()?.at, turn.waiting)));
