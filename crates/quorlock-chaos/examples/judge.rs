@@ -6,12 +6,12 @@ use std::io;
 use std::process::ExitCode;
 
 use quorlock_chaos::history::History;
-use quorlock_chaos::judge::judge;
+use quorlock_chaos::judge::check;
 use quorlock_chaos::timeline::{html, text};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let history = History::read(io::stdin().lock())?;
-    let verdict = judge(&history);
+    let verdict = check(&history);
     match std::env::args_os().nth(1) {
         Some(json) if json == "--json" => {
             println!("{}", serde_json::to_string(&verdict)?);

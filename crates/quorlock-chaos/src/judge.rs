@@ -30,7 +30,7 @@ use crate::history::History;
 
 /// Judges what happened.
 #[must_use]
-pub fn judge(history: &History) -> Verdict {
+pub fn check(history: &History) -> Verdict {
     let Some(world) = World::of(history) else {
         return Verdict::of_nothing("the history has no settings, so nothing can be judged");
     };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 use crate::faults::{Act, Kind, NotBroken, Step};
 use crate::history::{Control, History};
-use crate::judge::{Invariant, Verdict, judge};
+use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
 use halt::Halt;
@@ -150,12 +150,12 @@ pub fn run(
         terms,
     };
     let history = main.run(&mut progress)?;
-    let verdict = judge(&history);
+    let verdict = check(&history);
     let mut controls = Vec::new();
     if config.controls {
         for stage in beyond(config, &setup, clocks.as_ref()) {
             let history = stage.run(&mut progress)?;
-            let verdict = judge(&history);
+            let verdict = check(&history);
             controls.push((history, verdict));
         }
     }

@@ -4,7 +4,7 @@ mod forge;
 
 use forge::{JUMP, WIPE, check, story};
 use quorlock_chaos::history::{Actor, Control, Effect, EventKind, FailureReason, Fault, History, LockKind};
-use quorlock_chaos::judge::{Invariant, judge};
+use quorlock_chaos::judge::{Invariant, check};
 
 #[test]
 fn a_good_run_holds_and_is_counted() {
@@ -408,7 +408,7 @@ fn a_story_with_gaps_is_caught() {
     check(&unnumbered, &[Invariant::CompleteHistory], &[]);
     // Without settings nothing can be judged.
     let history = History::new(story().history().events()[1..].to_vec());
-    assert!(!judge(&history).passed());
+    assert!(!check(&history).passed());
     // A node that stays broken would excuse everything after it.
     let mut unmended = story();
     unmended.hold(1, 0, 100, 200, Some(10));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, FailureReason, Fault, History, LockKind, NodeView,
 };
-use quorlock_chaos::judge::{Invariant, judge};
+use quorlock_chaos::judge::{Invariant, check};
 use quorlock_chaos::timeline::{html, text};
 
 /// How a holder of the model parts with its lock.
@@ -51,7 +51,7 @@ fn modelled(holds: &[(u64, u64, End, u64)]) -> (Story, Vec<(u64, u64)>) {
 proptest! {
     #[test]
     fn what_a_correct_lock_does_is_never_a_violation(holds in holds()) {
-        let verdict = judge(&modelled(&holds).0.history());
+        let verdict = check(&modelled(&holds).0.history());
         prop_assert!(verdict.passed() && verdict.expected.is_empty(), "{:#?}", verdict.violations);
     }
 
@@ -60,7 +60,7 @@ proptest! {
         let (mut story, spans) = modelled(&holds);
         let (from, _) = spans[place.index(spans.len())];
         story.hold(1_000, 0, from + 1, from + 2, Some(u64::MAX >> 12));
-        let verdict = judge(&story.history());
+        let verdict = check(&story.history());
         let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::Exclusion);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
@@ -70,7 +70,7 @@ proptest! {
         let (mut story, spans) = modelled(&holds);
         let (_, to) = spans[place.index(spans.len())];
         story.hold(1_000, 0, to + 13, to + 14, Some(0));
-        let verdict = judge(&story.history());
+        let verdict = check(&story.history());
         let found = verdict.violations.iter().any(|violation| violation.invariant == Invariant::NumbersOrdered);
         prop_assert!(found, "{:#?}", verdict.violations);
     }
@@ -158,7 +158,7 @@ proptest! {
     fn nonsense_is_judged_and_drawn_too(events in prop::collection::vec(nonsense(), 0..60), columns in 0..200_usize) {
         let settings = story().history().events()[0].clone();
         let history = History::new(std::iter::once(settings).chain(events).collect());
-        let verdict = judge(&history);
+        let verdict = check(&history);
         prop_assert!(!verdict.to_string().is_empty());
         prop_assert!(!text(&history, &verdict, columns).is_empty());
         prop_assert!(!html(&history, &verdict).contains("null</script>"));
@@ -175,7 +175,7 @@ fn a_hundred_thousand_events_are_judged_in_one_go() {
     for id in 0..500 {
         story.fault(id, "cut", &[id as usize % 5], id * 1_000, id * 1_000 + 900, &[Effect::Cut]);
     }
-    let verdict = judge(&story.history());
+    let verdict = check(&story.history());
     assert!(verdict.passed(), "{:#?}", verdict.violations.first());
     assert_eq!(verdict.acquisitions, 25_000);
     assert!(verdict.figures.events > 100_000);

@@ -151,13 +151,13 @@ fn names(kinds: &BTreeSet<Kind>) -> String {
 #[cfg(test)]
 mod tests {
     use quorlock_chaos::history::History;
-    use quorlock_chaos::judge::judge;
+    use quorlock_chaos::judge::check;
 
     use super::*;
 
     #[test]
     fn a_run_without_faults_is_told_as_such() {
-        let mut verdict = judge(&History::default());
+        let mut verdict = check(&History::default());
         assert!(words::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("cut".to_owned(), 1)].into();
         assert_eq!(words::faults(&verdict), "cut 1, kill 2");
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
-        let mut verdict = judge(&History::default());
+        let mut verdict = check(&History::default());
         assert!(words::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
         assert_eq!(words::judged(&verdict), "3 locks for redundancy");
@@ -185,7 +185,7 @@ mod tests {
             server: None,
             program: ("quorlock".into(), Vec::new()),
         };
-        let mut verdict = judge(&History::default());
+        let mut verdict = check(&History::default());
         verdict.faults = Kind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
         let outcome = Outcome {
             history: History::default(),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
         // Of nothing the judge says that nothing was tested.
-        let bad = judge(&History::default());
+        let bad = check(&History::default());
         assert!(!bad.passed());
         let mut good = bad.clone();
         good.violations.clear();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, Fault, History, KeySample, LockKind, Settings,
 };
-use quorlock_chaos::judge::{Invariant, Verdict, judge};
+use quorlock_chaos::judge::{Invariant, Verdict, check};
 
 pub const MS: u64 = 1_000_000;
 
@@ -20,7 +20,7 @@ pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
 /// Exactly these promises are broken, and exactly those were expected to break.
 #[track_caller]
 pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
-    let verdict = judge(&story.history());
+    let verdict = check(&story.history());
     let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.invariant).collect();
     found.dedup();
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
