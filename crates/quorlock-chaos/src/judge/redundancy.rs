@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::samples::{Sample, Samples};
-use super::world::Bout;
+use super::world::FaultWindow;
 use super::{Findings, Invariant, LockAttempt, MS, Span, World, clock, millis};
 use crate::history::{Actor, Event, EventKind, History, LockKind, NodeView};
 
@@ -114,7 +114,7 @@ impl Judge<'_> {
             let of_node = self.world.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node));
             of_node.filter(|bout| bout.fault.is_met_by(process) && bout.spoils())
         };
-        let touches = |bout: &Bout<'_>, after: u64| {
+        let touches = |bout: &FaultWindow<'_>, after: u64| {
             bout.span.from <= span.to && span.from <= bout.span.to.saturating_add(after)
         };
         if met().any(|bout| touches(bout, 0)) {

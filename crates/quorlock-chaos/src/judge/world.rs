@@ -13,7 +13,7 @@ pub(crate) struct Span {
 }
 
 /// A fault and how long it lasted.
-pub(crate) struct Bout<'a> {
+pub(crate) struct FaultWindow<'a> {
     pub(crate) fault: &'a Fault,
     /// Until it was healed, or the end of the run.
     pub(crate) span: Span,
@@ -29,7 +29,7 @@ pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) from: u64,
     pub(crate) to: u64,
-    pub(crate) bouts: Vec<Bout<'a>>,
+    pub(crate) bouts: Vec<FaultWindow<'a>>,
     /// When the machine had no time for a process, by process.
     kept_waiting: BTreeMap<u32, Vec<Span>>,
 }
@@ -56,14 +56,14 @@ impl<'a> World<'a> {
         let settings = history.settings()?;
         let events = history.events();
         let (from, to) = (events.first()?.at, events.last()?.at);
-        let mut bouts: Vec<Bout<'a>> = Vec::new();
+        let mut bouts: Vec<FaultWindow<'a>> = Vec::new();
         let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
         for Event { at, actor: who, kind: what } in events {
             match what {
                 // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
                 EventKind::Fault(fault) => {
                     let span = Span { from: *at, to };
-                    bouts.push(Bout { fault, span, healed: false, begun: to, mending: *at });
+                    bouts.push(FaultWindow { fault, span, healed: false, begun: to, mending: *at });
                 }
                 EventKind::FaultApplied { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
                 EventKind::FaultEnding { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
@@ -138,7 +138,7 @@ impl<'a> World<'a> {
     /// The nodes that may have forgotten what `what` says (of locks, of counters) within `span`: a fault is told before
     /// it is done and healed after that, and when in between it did its work, nobody knows.
     pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
-        let forgot = |bout: &&Bout<'_>| {
+        let forgot = |bout: &&FaultWindow<'_>| {
             let said = bout.fault.effects.iter();
             span.may_have(bout.span)
                 && said.clone().any(
@@ -174,7 +174,7 @@ impl<'a> World<'a> {
 
     /// The furthest that any node's clock may have been set back within `span`, in microseconds.
     pub(crate) fn setback(&self, span: Span) -> u64 {
-        let backs = self.bouts.iter().flat_map(Bout::steps).filter(|(when, _)| span.may_have(*when));
+        let backs = self.bouts.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
         backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
     }
 
@@ -214,7 +214,7 @@ impl<'a> World<'a> {
         spans
     }
 
-    fn quorum_spans(&self, out: impl Fn(&Bout<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
+    fn quorum_spans(&self, out: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
         let mut edges: Vec<(u64, i64, usize)> = Vec::new();
         for bout in &self.bouts {
             if let Some(span) = out(bout, self.settings) {
@@ -247,17 +247,17 @@ impl<'a> World<'a> {
         spans
     }
 
-    fn of_node(&self, node: usize) -> impl Iterator<Item = &Bout<'a>> {
+    fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
         self.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node))
     }
 
-    fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &Bout<'a>> {
-        let hit = move |bout: &&Bout<'_>| bout.fault.processes.contains(&process);
+    fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
+        let hit = move |bout: &&FaultWindow<'_>| bout.fault.processes.contains(&process);
         self.bouts.iter().filter(hit).filter(move |bout| bout.fault.effects.iter().any(has))
     }
 }
 
-impl Bout<'_> {
+impl FaultWindow<'_> {
     /// Whether the node, or a way to it, is not as it should be meanwhile. A clock that is off, and steadily so, is: only
     /// its speed matters.
     pub(crate) fn spoils(&self) -> bool {
@@ -334,7 +334,7 @@ impl Bout<'_> {
 }
 
 /// Has that fault's bout told what it is told.
-fn bout(bouts: &mut [Bout<'_>], fault: u64, told: impl FnOnce(&mut Bout<'_>)) {
+fn bout(bouts: &mut [FaultWindow<'_>], fault: u64, told: impl FnOnce(&mut FaultWindow<'_>)) {
     if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
         told(bout);
     }
