@@ -65,9 +65,13 @@ impl<'a> World<'a> {
                     let span = Span { from: *at, to };
                     bouts.push(FaultWindow { fault, span, healed: false, begun: to, mending: *at });
                 }
-                EventKind::FaultApplied { fault } => bout(&mut bouts, *fault, |bout| bout.begun = *at),
-                EventKind::FaultEnding { fault } => bout(&mut bouts, *fault, |bout| bout.mending = *at),
-                EventKind::FaultEnded { fault } => bout(&mut bouts, *fault, |bout| {
+                EventKind::FaultApplied { fault } => {
+                    fault_window(&mut bouts, *fault, |bout| bout.begun = *at)
+                }
+                EventKind::FaultEnding { fault } => {
+                    fault_window(&mut bouts, *fault, |bout| bout.mending = *at)
+                }
+                EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
                     bout.span.to = *at;
                     bout.begun = bout.begun.min(*at);
                     bout.healed = true;
@@ -334,7 +338,7 @@ impl FaultWindow<'_> {
 }
 
 /// Has that fault's bout told what it is told.
-fn bout(bouts: &mut [FaultWindow<'_>], fault: u64, told: impl FnOnce(&mut FaultWindow<'_>)) {
+fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, told: impl FnOnce(&mut FaultWindow<'_>)) {
     if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
         told(bout);
     }
