@@ -13,7 +13,7 @@ pub(crate) use nodes::{Nodes, NotBroken, Prepared};
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum FaultKind {
     /// SIGKILL, and a restart with all data.
     Kill,
     /// SIGKILL, and a restart without data.
@@ -72,7 +72,7 @@ pub struct UnknownFault {
     pub name: String,
 }
 
-impl Kind {
+impl FaultKind {
     /// All of them.
     pub const ALL: [Self; 24] = [
         Self::Kill,
@@ -208,14 +208,14 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
 fn names() -> String {
-    Kind::ALL.map(Kind::name).join(", ")
+    FaultKind::ALL.map(FaultKind::name).join(", ")
 }
 
 #[cfg(test)]
@@ -224,9 +224,9 @@ mod tests {
 
     #[test]
     fn a_list_names_faults_and_a_wrong_name_is_told_with_the_right_ones() {
-        assert_eq!(Kind::list("kill, pause"), Ok(BTreeSet::from([Kind::Kill, Kind::Pause])));
-        assert_eq!(Kind::list("kill,all").expect("names").len(), Kind::ALL.len());
-        let said = Kind::list("kill,earthquake").expect_err("not yet").to_string();
+        assert_eq!(FaultKind::list("kill, pause"), Ok(BTreeSet::from([FaultKind::Kill, FaultKind::Pause])));
+        assert_eq!(FaultKind::list("kill,all").expect("names").len(), FaultKind::ALL.len());
+        let said = FaultKind::list("kill,earthquake").expect_err("not yet").to_string();
         for part in ["\"earthquake\"", "all", "kill", "half-open", "client-stop"] {
             assert!(said.contains(part), "{part} is missing from: {said}");
         }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn no_two_have_one_name() {
-        let names: BTreeSet<_> = Kind::ALL.map(Kind::name).into();
-        assert_eq!(names.len(), Kind::ALL.len());
+        let names: BTreeSet<_> = FaultKind::ALL.map(FaultKind::name).into();
+        assert_eq!(names.len(), FaultKind::ALL.len());
     }
 }

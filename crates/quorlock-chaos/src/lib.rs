@@ -52,7 +52,7 @@ mod workload;
 pub use redis;
 
 pub use clock::{Clock, ClockLibrary, NoClock};
-pub use faults::{Kind, UnknownFault};
+pub use faults::{FaultKind, UnknownFault};
 pub use fleet::Fleet;
 pub use front::MovableAddress;
 pub use locate::{NoBinary, locate};

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::faults::{Act, Kind, NotBroken, Step};
+use crate::faults::{Act, FaultKind, NotBroken, Step};
 use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
@@ -33,7 +33,7 @@ pub struct Config {
     /// What the random numbers begin with: which faults, when, to which nodes, and what clients do.
     pub seed: u64,
     /// Which faults.
-    pub faults: BTreeSet<Kind>,
+    pub faults: BTreeSet<FaultKind>,
     /// Whether short runs are added in which something is done beyond what the lock promises to survive.
     pub controls: bool,
     /// The server binary, if not the one that is [found](crate::locate).
@@ -56,7 +56,7 @@ pub struct Outcome {
     /// The same of each control.
     pub controls: Vec<(History, Verdict)>,
     /// Faults that were asked for and cannot be had here, and why.
-    pub skipped: Vec<(Kind, String)>,
+    pub skipped: Vec<(FaultKind, String)>,
 }
 
 /// How far a run is.
@@ -102,7 +102,7 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
     let (clocks, mut skipped) = clocks(config, &mut kinds)?;
-    let is_short = |kind: &Kind| config.lasts < Duration::from_secs(kind.least_seconds());
+    let is_short = |kind: &FaultKind| config.lasts < Duration::from_secs(kind.least_seconds());
     skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
     kinds.retain(|kind| !is_short(kind));
     let mut setup = Setup::new();
@@ -111,7 +111,7 @@ pub fn run(
     }
     let terms = Terms {
         setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
-        drift_ppm: if kinds.contains(&Kind::Skew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
+        drift_ppm: if kinds.contains(&FaultKind::Skew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
         is_guarded: true,
     };
     let scope = Scope {
@@ -127,17 +127,17 @@ pub fn run(
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
         breaks: Invariant::NoStaleWrite,
     };
-    let stops = kinds.contains(&Kind::ClientStop) || kinds.contains(&Kind::Block);
+    let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::Block);
     // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
     // broken there are many keys for few tasks, which hold them for long and wait for long.
-    let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == Kind::StaleKey)
-        && kinds.contains(&Kind::StaleKey);
+    let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
+        && kinds.contains(&FaultKind::StaleKey);
     let main = Stage {
         config,
         name: "chaos",
         steps: plan(&scope),
         lasts: config.lasts,
-        drops: kinds.contains(&Kind::Drop),
+        drops: kinds.contains(&FaultKind::Drop),
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
@@ -163,10 +163,13 @@ pub fn run(
 }
 
 /// Kinds of faults that cannot be had here, or in so short a run, and why.
-type Skipped = Vec<(Kind, String)>;
+type Skipped = Vec<(FaultKind, String)>;
 
 /// Clocks that can be set, if they are wanted and can be had.
-fn clocks(config: &Config, kinds: &mut BTreeSet<Kind>) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
+fn clocks(
+    config: &Config,
+    kinds: &mut BTreeSet<FaultKind>,
+) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
     if !kinds.iter().any(|kind| kind.needs_clocks()) {
         return Ok((None, Vec::new()));
     }

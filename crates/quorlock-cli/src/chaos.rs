@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorlock_chaos::judge::{Verdict, counted};
-use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
+use quorlock_chaos::{Config, FaultKind, Outcome, Progress, RunError, run};
 
 use crate::about::about;
 use crate::args::ChaosArgs;
@@ -72,13 +72,14 @@ pub(crate) async fn client() -> Result<u8, Failure> {
 }
 
 fn config(args: &ChaosArgs) -> Result<Config, Failure> {
-    let faults =
-        Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, format!("--faults: {error}")))?;
+    let faults = FaultKind::list(&args.faults)
+        .map_err(|error| Failure::new(exit::USAGE, format!("--faults: {error}")))?;
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
     // Of all there are, those for which there is no time are skipped.
-    let is_short = |kind: &&Kind| args.seconds < kind.least_seconds() && faults.len() < Kind::ALL.len();
+    let is_short =
+        |kind: &&FaultKind| args.seconds < kind.least_seconds() && faults.len() < FaultKind::ALL.len();
     if let Some(kind) = faults.iter().find(is_short) {
         let words = format!("{kind} {}", kind.needs_time());
         return Err(Failure::new(exit::USAGE, words));
@@ -96,7 +97,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         clients: usize::from(args.clients),
         lasts: Duration::from_secs(args.seconds),
         seed,
-        controls: faults.len() == Kind::ALL.len(),
+        controls: faults.len() == FaultKind::ALL.len(),
         replay: words::replay(args, seed),
         about: about(),
         faults,
@@ -141,8 +142,8 @@ fn draw(bar: &mut Bar, progress: &Progress) {
 }
 
 /// The names of these, as they are typed.
-fn names(kinds: &BTreeSet<Kind>) -> String {
-    if kinds.len() == Kind::ALL.len() {
+fn names(kinds: &BTreeSet<FaultKind>) -> String {
+    if kinds.len() == FaultKind::ALL.len() {
         return "all".to_owned();
     }
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
@@ -181,17 +182,17 @@ mod tests {
             controls: false,
             replay: "quorlock chaos --nodes 5 --clients 8 --seconds 60 --seed 7".to_owned(),
             about: String::new(),
-            faults: Kind::ALL.into(),
+            faults: FaultKind::ALL.into(),
             server: None,
             program: ("quorlock".into(), Vec::new()),
         };
         let mut verdict = check(&History::default());
-        verdict.faults = Kind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
+        verdict.faults = FaultKind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
         let outcome = Outcome {
             history: History::default(),
             verdict,
             controls: Vec::new(),
-            skipped: vec![(Kind::StaleKey, Kind::StaleKey.needs_time())],
+            skipped: vec![(FaultKind::StaleKey, FaultKind::StaleKey.needs_time())],
         };
         let text = words::text(&config, &outcome, 40);
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Kind;
+use super::FaultKind;
 use crate::history::Effect;
 
 /// A fault, planned.
@@ -109,31 +109,31 @@ impl Sides {
 }
 
 impl Act {
-    pub(crate) const fn kind(self) -> Kind {
+    pub(crate) const fn kind(self) -> FaultKind {
         match self {
-            Self::Kill => Kind::Kill,
-            Self::Empty => Kind::Empty,
-            Self::Old { .. } => Kind::Old,
-            Self::Pause => Kind::Pause,
-            Self::ClientPause { .. } => Kind::ClientPause,
-            Self::Flush => Kind::Flush,
-            Self::Scripts => Kind::Scripts,
-            Self::Failover { .. } => Kind::Failover,
-            Self::Memory { .. } => Kind::Memory,
-            Self::Slow { .. } => Kind::Slow,
-            Self::Cut { .. } => Kind::Cut,
-            Self::OneWay { .. } => Kind::OneWay,
-            Self::Reset { .. } => Kind::Reset,
-            Self::HalfOpen { .. } => Kind::HalfOpen,
-            Self::Stall { .. } => Kind::Stall,
-            Self::Tear { .. } => Kind::Tear,
-            Self::StaleKey { .. } => Kind::StaleKey,
-            Self::Skew { .. } => Kind::Skew,
-            Self::Jump { .. } => Kind::Jump,
-            Self::Offset { .. } => Kind::ClockOffset,
-            Self::ClientStop { .. } => Kind::ClientStop,
-            Self::ClientKill { .. } => Kind::ClientKill,
-            Self::Block { .. } => Kind::Block,
+            Self::Kill => FaultKind::Kill,
+            Self::Empty => FaultKind::Empty,
+            Self::Old { .. } => FaultKind::Old,
+            Self::Pause => FaultKind::Pause,
+            Self::ClientPause { .. } => FaultKind::ClientPause,
+            Self::Flush => FaultKind::Flush,
+            Self::Scripts => FaultKind::Scripts,
+            Self::Failover { .. } => FaultKind::Failover,
+            Self::Memory { .. } => FaultKind::Memory,
+            Self::Slow { .. } => FaultKind::Slow,
+            Self::Cut { .. } => FaultKind::Cut,
+            Self::OneWay { .. } => FaultKind::OneWay,
+            Self::Reset { .. } => FaultKind::Reset,
+            Self::HalfOpen { .. } => FaultKind::HalfOpen,
+            Self::Stall { .. } => FaultKind::Stall,
+            Self::Tear { .. } => FaultKind::Tear,
+            Self::StaleKey { .. } => FaultKind::StaleKey,
+            Self::Skew { .. } => FaultKind::Skew,
+            Self::Jump { .. } => FaultKind::Jump,
+            Self::Offset { .. } => FaultKind::ClockOffset,
+            Self::ClientStop { .. } => FaultKind::ClientStop,
+            Self::ClientKill { .. } => FaultKind::ClientKill,
+            Self::Block { .. } => FaultKind::Block,
         }
     }
 

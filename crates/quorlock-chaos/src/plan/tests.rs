@@ -7,7 +7,7 @@ fn scope(seed: u64) -> Scope {
         seed,
         nodes: 5,
         quorum: 3,
-        kinds: Kind::ALL.into(),
+        kinds: FaultKind::ALL.into(),
         lasts: Duration::from_secs(120),
         ttl: Duration::from_secs(1),
         longest_ttl: Duration::from_secs(2),
@@ -24,9 +24,9 @@ fn the_same_seed_gives_the_same_plan_and_another_seed_another() {
 fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
     for seed in 0..50 {
         let steps = plan(&scope(seed));
-        let kinds: BTreeSet<Kind> = steps.iter().map(|step| step.act.kind()).collect();
+        let kinds: BTreeSet<FaultKind> = steps.iter().map(|step| step.act.kind()).collect();
         // Dropped futures are the clients' own doing.
-        assert_eq!(kinds.len(), Kind::ALL.len() - 1, "seed {seed}: {kinds:?}");
+        assert_eq!(kinds.len(), FaultKind::ALL.len() - 1, "seed {seed}: {kinds:?}");
         let of_nodes = steps.iter().filter(|step| !step.nodes.is_empty());
         let last = of_nodes.map(|step| step.at + step.lasts).max().expect("some");
         assert!(last <= Duration::from_millis(120_000 - 3500), "seed {seed}: {last:?}");
@@ -35,9 +35,9 @@ fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
 
 #[test]
 fn the_shortest_run_that_is_allowed_has_a_fault_whatever_kind_is_asked_for() {
-    for kind in Kind::ALL {
+    for kind in FaultKind::ALL {
         // There from the start, and the clients' own doing.
-        if kind.is_of_whole_run() || kind == Kind::Drop {
+        if kind.is_of_whole_run() || kind == FaultKind::Drop {
             continue;
         }
         let lasts = Duration::from_secs(kind.least_seconds());
@@ -72,7 +72,7 @@ fn a_part_of_a_node_is_broken_by_one_fault_at_a_time() {
 fn keys_that_are_nobodys_stand_on_a_minority() {
     for seed in 0..50 {
         let steps = plan(&scope(seed));
-        let stale: Vec<_> = steps.iter().filter(|step| step.act.kind() == Kind::StaleKey).collect();
+        let stale: Vec<_> = steps.iter().filter(|step| step.act.kind() == FaultKind::StaleKey).collect();
         assert!(!stale.is_empty() && stale.iter().all(|step| step.nodes.len() <= 2), "seed {seed}");
         let apart = stale.windows(2).all(|pair| pair[0].at + pair[0].lasts + BETWEEN <= pair[1].at);
         assert!(apart, "seed {seed}: {stale:?}");

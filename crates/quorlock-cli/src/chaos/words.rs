@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorlock_chaos::judge::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
 use quorlock_chaos::timeline::wrapped;
-use quorlock_chaos::{Config, Kind, Outcome};
+use quorlock_chaos::{Config, FaultKind, Outcome};
 use serde_json::{Value, json};
 
 use super::names;
@@ -18,7 +18,7 @@ pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
         args.nodes,
         args.clients,
         args.seconds,
-        Kind::list(&args.faults).map_or_else(|_| args.faults.clone(), |kinds| names(&kinds)),
+        FaultKind::list(&args.faults).map_or_else(|_| args.faults.clone(), |kinds| names(&kinds)),
     );
     if let Some(server) = &args.server {
         let _ = write!(line, " --server '{}'", server.display());
