@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::faults::{Act, FaultKind, Sides, Step};
+use crate::faults::{Act, FaultKind, PlannedFault, Sides};
 
 /// What a plan is made for.
 #[derive(Clone, Debug)]
@@ -44,11 +44,11 @@ struct Planner {
     unoccupied: Duration,
     /// By how much each clock has been made to go wrong, in microseconds.
     gained: Vec<i64>,
-    steps: Vec<Step>,
+    steps: Vec<PlannedFault>,
 }
 
 /// The faults of a run, by when they begin.
-pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
+pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
         chance: Chance::of_part(scope.seed, 1),
         whole: HashMap::new(),
@@ -84,7 +84,7 @@ impl Planner {
             self.gained[*node] = OFFSET_MICROS;
         }
         let act = Act::Offset { micros: OFFSET_MICROS };
-        self.steps.push(Step { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
+        self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
     }
 
     fn nodes(&mut self) {
@@ -119,7 +119,7 @@ impl Planner {
     }
 
     /// Notes from when on its nodes vote again.
-    fn doubt(&mut self, step: &Step) {
+    fn doubt(&mut self, step: &PlannedFault) {
         let kind = step.act.kind();
         let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.longest_ttl };
@@ -141,7 +141,7 @@ impl Planner {
                 FaultKind::Block => (Act::Block { draw }, self.millis(500, 2500)),
                 _ => (Act::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
             };
-            self.steps.push(Step { at, lasts, nodes: Vec::new(), act });
+            self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), act });
             at += self.millis(600, 1800);
         }
     }
@@ -162,7 +162,7 @@ impl Planner {
         self.chance.between(1, most) as usize
     }
 
-    fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<Step> {
+    fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<PlannedFault> {
         let (act, mut lasts) = self.act(kind);
         // A key that is nobody's must stand for long enough, so that who waits is seen waiting.
         if kind != FaultKind::StaleKey {
@@ -199,7 +199,7 @@ impl Planner {
         for node in &free {
             self.whole.extend(parts.iter().map(|part| ((*node, *part), until)));
         }
-        Some(Step { at, lasts, nodes: free, act })
+        Some(PlannedFault { at, lasts, nodes: free, act })
     }
 
     /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes

@@ -8,7 +8,7 @@ use crate::history::Effect;
 
 /// A fault, planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct PlannedFault {
     /// Since the beginning of the run.
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,

@@ -45,7 +45,7 @@ fn the_shortest_run_that_is_allowed_has_a_fault_whatever_kind_is_asked_for() {
             let short = Scope { kinds: [kind].into(), lasts, ..scope(seed) };
             let steps = plan(&short);
             assert!(!steps.is_empty(), "{kind}, seed {seed}");
-            let is_in_time = |step: &Step| {
+            let is_in_time = |step: &PlannedFault| {
                 step.nodes.is_empty() || step.at + step.lasts + Duration::from_millis(3500) <= lasts
             };
             assert!(steps.iter().all(is_in_time), "{kind}, seed {seed}: {steps:?}");

@@ -15,7 +15,7 @@ use super::crew::Crew;
 use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
-use crate::faults::{Act, Nodes, NotBroken, Prepared, Sides, Step};
+use crate::faults::{Act, Nodes, NotBroken, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{Order, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -25,7 +25,7 @@ pub(super) struct Stage<'a> {
     pub(super) config: &'a Config,
     pub(super) name: &'static str,
     /// By when they begin.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<PlannedFault>,
     pub(super) lasts: Duration,
     pub(super) drops: bool,
     /// Tasks of each client, and how many locks there are for all of them.
@@ -83,7 +83,7 @@ impl Stage<'_> {
         fs::create_dir(&stores).map_err(no_clients)?;
         let log = Arc::new(Log::default());
         log.tell(EventKind::Settings(self.settings(server)));
-        let tell = |step: &Step| {
+        let tell = |step: &PlannedFault| {
             let fault = log.fault(step.act, &step.nodes, &[]);
             log.tell(EventKind::FaultApplied { fault });
             fault
@@ -106,7 +106,7 @@ impl Stage<'_> {
     }
 
     /// What is broken before anybody is there.
-    fn lasting(&self) -> impl Iterator<Item = &Step> {
+    fn lasting(&self) -> impl Iterator<Item = &PlannedFault> {
         self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
     }
 
@@ -166,7 +166,7 @@ impl Scene<'_> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let done_in_time = |step: &&Step| !step.act.kind().is_of_whole_run();
+            let done_in_time = |step: &&PlannedFault| !step.act.kind().is_of_whole_run();
             let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
             let mut under_way = Vec::new();
             while past() < self.stage.lasts {
@@ -222,7 +222,7 @@ impl Scene<'_> {
         })
     }
 
-    fn perform(&self, step: &Step) {
+    fn perform(&self, step: &PlannedFault) {
         let done = match step.act {
             Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => self.trouble_client(step),
             _ => self.trouble_nodes(step),
@@ -232,8 +232,8 @@ impl Scene<'_> {
         }
     }
 
-    fn trouble_nodes(&self, step: &Step) -> Result<(), NotBroken> {
-        let Step { act, nodes, lasts, .. } = step;
+    fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), NotBroken> {
+        let PlannedFault { act, nodes, lasts, .. } = step;
         let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
@@ -252,7 +252,7 @@ impl Scene<'_> {
         outcome
     }
 
-    fn trouble_client(&self, step: &Step) -> Result<(), NotBroken> {
+    fn trouble_client(&self, step: &PlannedFault) -> Result<(), NotBroken> {
         // Nobody may hold or wait right now; if it stays so, there is nobody to trouble.
         let mut found = self.target(step.act);
         for _ in 0..TARGET_TRIES {
