@@ -7,7 +7,7 @@ mod stale;
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(crate) use act::{Act, PlannedFault, Sides};
+pub(crate) use act::{Injection, PlannedFault, Sides};
 pub(crate) use nodes::{Nodes, NotBroken, Prepared};
 
 /// A kind of fault.

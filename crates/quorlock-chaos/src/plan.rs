@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::faults::{Act, FaultKind, PlannedFault, Sides};
+use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
 
 /// What a plan is made for.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Planner {
         for node in &nodes {
             self.gained[*node] = OFFSET_MICROS;
         }
-        let act = Act::Offset { micros: OFFSET_MICROS };
+        let act = Injection::Offset { micros: OFFSET_MICROS };
         self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
     }
 
@@ -137,9 +137,9 @@ impl Planner {
         while !kinds.is_empty() && at < self.end() {
             let (draw, holds) = (self.chance.next(), self.chance.percent(60));
             let (act, lasts) = match self.draw(&kinds, &mut bag) {
-                FaultKind::ClientKill => (Act::ClientKill { draw, holds }, Duration::ZERO),
-                FaultKind::Block => (Act::Block { draw }, self.millis(500, 2500)),
-                _ => (Act::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
+                FaultKind::ClientKill => (Injection::ClientKill { draw, holds }, Duration::ZERO),
+                FaultKind::Block => (Injection::Block { draw }, self.millis(500, 2500)),
+                _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
             };
             self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), act });
             at += self.millis(600, 1800);
@@ -204,24 +204,24 @@ impl Planner {
 
     /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes
     /// forget, up to a bound.
-    fn bend(&mut self, act: Act, nodes: &[usize], lasts: Duration) -> Act {
+    fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
-        if let Act::Jump { micros } = act
+        if let Injection::Jump { micros } = act
             && gained.abs() >= MISSET_MICROS
         {
-            return Act::Jump { micros: -gained.signum() * micros.abs() };
+            return Injection::Jump { micros: -gained.signum() * micros.abs() };
         }
-        let Act::Skew { mut millionths } = act else { return act };
+        let Injection::Skew { mut millionths } = act else { return act };
         if gained.signum() == millionths.signum() {
             millionths = -millionths;
         }
         for node in nodes {
             self.gained[*node] += lasts.as_millis() as i64 * millionths / 1_000;
         }
-        Act::Skew { millionths }
+        Injection::Skew { millionths }
     }
 
-    fn act(&mut self, kind: FaultKind) -> (Act, Duration) {
+    fn act(&mut self, kind: FaultKind) -> (Injection, Duration) {
         let mut lasts = self.millis(300, 2200);
         let sides = match self.chance.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
@@ -230,35 +230,35 @@ impl Planner {
         let lag = self.millis(50, 400);
         let coin = self.chance.percent(50);
         let act = match kind {
-            FaultKind::Kill => Act::Kill,
-            FaultKind::Empty => Act::Empty,
-            FaultKind::Old => Act::Old { lag },
-            FaultKind::Pause => Act::Pause,
-            FaultKind::ClientPause => Act::ClientPause { writes_only: coin },
-            FaultKind::Flush => Act::Flush,
-            FaultKind::Scripts => Act::Scripts,
-            FaultKind::Failover => Act::Failover { lag },
-            FaultKind::Memory => Act::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
+            FaultKind::Kill => Injection::Kill,
+            FaultKind::Empty => Injection::Empty,
+            FaultKind::Old => Injection::Old { lag },
+            FaultKind::Pause => Injection::Pause,
+            FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
+            FaultKind::Flush => Injection::Flush,
+            FaultKind::Scripts => Injection::Scripts,
+            FaultKind::Failover => Injection::Failover { lag },
+            FaultKind::Memory => Injection::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Slow => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
-                Act::Slow { sides, delay, jitter: self.millis(1, 15) }
+                Injection::Slow { sides, delay, jitter: self.millis(1, 15) }
             }
-            FaultKind::Cut => Act::Cut { sides },
-            FaultKind::OneWay => Act::OneWay { sides, is_back: coin },
-            FaultKind::Reset => Act::Reset { sides },
-            FaultKind::HalfOpen => Act::HalfOpen { sides },
-            FaultKind::Stall => Act::Stall { sides },
-            FaultKind::Tear => Act::Tear { sides },
+            FaultKind::Cut => Injection::Cut { sides },
+            FaultKind::OneWay => Injection::OneWay { sides, is_back: coin },
+            FaultKind::Reset => Injection::Reset { sides },
+            FaultKind::HalfOpen => Injection::HalfOpen { sides },
+            FaultKind::Stall => Injection::Stall { sides },
+            FaultKind::Tear => Injection::Tear { sides },
             FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.
                 lasts = self.millis(3_500, 5_000);
-                Act::StaleKey { life: coin.then_some(lasts * 2) }
+                Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
-            FaultKind::Skew => Act::Skew { millionths: if coin { SKEW } else { -SKEW } },
+            FaultKind::Skew => Injection::Skew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
-                Act::Jump { micros: if coin { by } else { -by } }
+                Injection::Jump { micros: if coin { by } else { -by } }
             }
             FaultKind::ClockOffset
             | FaultKind::ClientStop

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::chance::Chance;
-use crate::faults::{Act, FaultKind, NotBroken, PlannedFault};
+use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
 use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
@@ -190,23 +190,24 @@ fn clocks(
 fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<Stage<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
     let mut chance = Chance::of_part(config.seed, 3);
-    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Act| {
+    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
         let step = |number: u64| {
             let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));
             PlannedFault { at, lasts: Duration::ZERO, nodes: every_node.clone(), act: act(number) }
         };
         (0..count).map(step).collect::<Vec<_>>()
     };
-    let forgetting = times(6, 800, |_| Act::Flush);
+    let forgetting = times(6, 800, |_| Injection::Flush);
     // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot; and
     // a holder that stands still hears of nothing, and need not: its lock would last until it is awake again.
-    let mut jumping = times(4, 2600, |_| Act::Jump { micros: 2_000_000 });
+    let mut jumping = times(4, 2600, |_| Injection::Jump { micros: 2_000_000 });
     let others: Vec<PlannedFault> = jumping
         .iter_mut()
         .flat_map(|jump| {
             jump.lasts = Duration::from_millis(900);
-            let stop = (0_u64, 500_u64, Act::ClientStop { draw: 0 });
-            let newcomers = [10, 20, 30].map(|after| (after, 0, Act::ClientKill { draw: 0, holds: false }));
+            let stop = (0_u64, 500_u64, Injection::ClientStop { draw: 0 });
+            let newcomers =
+                [10, 20, 30].map(|after| (after, 0, Injection::ClientKill { draw: 0, holds: false }));
             let prepared = |(after, lasts, act)| PlannedFault {
                 at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
                 lasts: Duration::from_millis(lasts),

@@ -14,12 +14,12 @@ pub(crate) struct PlannedFault {
     pub(crate) lasts: Duration,
     /// The nodes, all at once; none if it is done to a client.
     pub(crate) nodes: Vec<usize>,
-    pub(crate) act: Act,
+    pub(crate) act: Injection,
 }
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Injection {
     Kill,
     Empty,
     /// The copy is as old as that.
@@ -108,7 +108,7 @@ impl Sides {
     }
 }
 
-impl Act {
+impl Injection {
     pub(crate) const fn kind(self) -> FaultKind {
         match self {
             Self::Kill => FaultKind::Kill,
@@ -185,7 +185,7 @@ impl Act {
 }
 
 /// More of it, for people; often nothing.
-impl fmt::Display for Act {
+impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Old { lag } => write!(f, "data from {} ms before", lag.as_millis()),

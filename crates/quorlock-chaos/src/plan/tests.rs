@@ -85,13 +85,13 @@ fn no_clock_is_ever_wrong_by_half_a_probation() {
         let mut gained = [0_i64; 5];
         for step in plan(&scope(seed)) {
             for node in step.nodes {
-                if let Act::Skew { millionths } = step.act {
+                if let Injection::Skew { millionths } = step.act {
                     gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
                 }
-                if let Act::Offset { micros } = step.act {
+                if let Injection::Offset { micros } = step.act {
                     gained[node] += micros;
                 }
-                let jump = if let Act::Jump { micros } = step.act { micros } else { 0 };
+                let jump = if let Injection::Jump { micros } = step.act { micros } else { 0 };
                 // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
                 assert!((gained[node] + jump).abs() < 875_000, "seed {seed}: {gained:?}, {jump}");
             }

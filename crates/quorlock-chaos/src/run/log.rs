@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::faults::Act;
+use crate::faults::Injection;
 use crate::history::{Actor, Event, EventKind, Fault, History};
 
 /// What was told so far.
@@ -37,7 +37,7 @@ impl Log {
     }
 
     /// The run breaks something; gives back the number of the fault.
-    pub(super) fn fault(&self, act: Act, nodes: &[usize], processes: &[u32]) -> u64 {
+    pub(super) fn fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
         self.told().fault(Fault {
             id: 0,
             kind: act.kind().name().to_owned(),

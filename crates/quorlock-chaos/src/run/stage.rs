@@ -15,7 +15,7 @@ use super::crew::Crew;
 use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
-use crate::faults::{Act, Nodes, NotBroken, PlannedFault, Prepared, Sides};
+use crate::faults::{Injection, Nodes, NotBroken, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{Order, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
@@ -224,7 +224,9 @@ impl Scene<'_> {
 
     fn perform(&self, step: &PlannedFault) {
         let done = match step.act {
-            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => self.trouble_client(step),
+            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {
+                self.trouble_client(step)
+            }
             _ => self.trouble_nodes(step),
         };
         if let Err(error) = done {
@@ -265,14 +267,14 @@ impl Scene<'_> {
         let Some(process) = found else { return Ok(()) };
         let tell = || self.log.fault(step.act, &[], &[process]);
         match step.act {
-            Act::ClientKill { .. } => {
+            Injection::ClientKill { .. } => {
                 // Told when it is sure to be dead: what it may have said until then is true.
                 self.crew.signal(process, Signal::STOP)?;
                 tell();
                 self.crew.kill(process);
                 self.enlist()?;
             }
-            Act::Block { .. } => {
+            Injection::Block { .. } => {
                 let fault = tell();
                 self.crew.order(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.halt.sleep(step.lasts + BLOCK_SLACK);
@@ -291,12 +293,12 @@ impl Scene<'_> {
     }
 
     /// A client that holds a lock, or waits for one, as the fault wants it.
-    fn target(&self, act: Act) -> Option<u32> {
+    fn target(&self, act: Injection) -> Option<u32> {
         match act {
-            Act::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
-            Act::ClientStop { draw } | Act::ClientKill { draw, .. } | Act::Block { draw } => {
-                self.crew.seize(&self.log.holders(), draw)
-            }
+            Injection::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
+            Injection::ClientStop { draw }
+            | Injection::ClientKill { draw, .. }
+            | Injection::Block { draw } => self.crew.seize(&self.log.holders(), draw),
             _ => None,
         }
     }
