@@ -84,7 +84,7 @@ impl Planner {
             self.gained[*node] = OFFSET_MICROS;
         }
         let act = Injection::Offset { micros: OFFSET_MICROS };
-        self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
+        self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, injection: act });
     }
 
     fn nodes(&mut self) {
@@ -120,7 +120,7 @@ impl Planner {
 
     /// Notes from when on its nodes vote again.
     fn doubt(&mut self, step: &PlannedFault) {
-        let kind = step.act.kind();
+        let kind = step.injection.kind();
         let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.longest_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
@@ -141,7 +141,7 @@ impl Planner {
                 FaultKind::Block => (Injection::Block { draw }, self.millis(500, 2500)),
                 _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
             };
-            self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), act });
+            self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), injection: act });
             at += self.millis(600, 1800);
         }
     }
@@ -199,7 +199,7 @@ impl Planner {
         for node in &free {
             self.whole.extend(parts.iter().map(|part| ((*node, *part), until)));
         }
-        Some(PlannedFault { at, lasts, nodes: free, act })
+        Some(PlannedFault { at, lasts, nodes: free, injection: act })
     }
 
     /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes

@@ -193,7 +193,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
         let step = |number: u64| {
             let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));
-            PlannedFault { at, lasts: Duration::ZERO, nodes: every_node.clone(), act: act(number) }
+            PlannedFault { at, lasts: Duration::ZERO, nodes: every_node.clone(), injection: act(number) }
         };
         (0..count).map(step).collect::<Vec<_>>()
     };
@@ -212,7 +212,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
                 at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
                 lasts: Duration::from_millis(lasts),
                 nodes: Vec::new(),
-                act,
+                injection: act,
             };
             std::iter::once(stop).chain(newcomers).map(prepared).collect::<Vec<_>>()
         })

@@ -14,7 +14,7 @@ pub(crate) struct PlannedFault {
     pub(crate) lasts: Duration,
     /// The nodes, all at once; none if it is done to a client.
     pub(crate) nodes: Vec<usize>,
-    pub(crate) act: Injection,
+    pub(crate) injection: Injection,
 }
 
 /// What is done.

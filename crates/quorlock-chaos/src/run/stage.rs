@@ -71,7 +71,7 @@ impl Stage<'_> {
         let server = nodes.with(0, server_name)?;
         for step in self.lasting() {
             for node in &step.nodes {
-                nodes.begin(*node, step.act, step.lasts, &Prepared::Data(Data::Kept))?;
+                nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
             }
         }
         if self.terms.is_guarded {
@@ -84,7 +84,7 @@ impl Stage<'_> {
         let log = Arc::new(Log::default());
         log.tell(EventKind::Settings(self.settings(server)));
         let tell = |step: &PlannedFault| {
-            let fault = log.fault(step.act, &step.nodes, &[]);
+            let fault = log.fault(step.injection, &step.nodes, &[]);
             log.tell(EventKind::FaultApplied { fault });
             fault
         };
@@ -107,7 +107,7 @@ impl Stage<'_> {
 
     /// What is broken before anybody is there.
     fn lasting(&self) -> impl Iterator<Item = &PlannedFault> {
-        self.steps.iter().filter(|step| step.act.kind().is_of_whole_run())
+        self.steps.iter().filter(|step| step.injection.kind().is_of_whole_run())
     }
 
     fn settings(&self, server: String) -> Settings {
@@ -166,7 +166,7 @@ impl Scene<'_> {
         let from = history::now();
         let past = || Duration::from_nanos(history::now().saturating_sub(from));
         thread::scope(|scope| {
-            let done_in_time = |step: &&PlannedFault| !step.act.kind().is_of_whole_run();
+            let done_in_time = |step: &&PlannedFault| !step.injection.kind().is_of_whole_run();
             let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
             let mut under_way = Vec::new();
             while past() < self.stage.lasts {
@@ -223,19 +223,19 @@ impl Scene<'_> {
     }
 
     fn perform(&self, step: &PlannedFault) {
-        let done = match step.act {
+        let done = match step.injection {
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {
                 self.trouble_client(step)
             }
             _ => self.trouble_nodes(step),
         };
         if let Err(error) = done {
-            self.log.trouble(format!("{}: {error}", step.act.kind()));
+            self.log.trouble(format!("{}: {error}", step.injection.kind()));
         }
     }
 
     fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), NotBroken> {
-        let PlannedFault { act, nodes, lasts, .. } = step;
+        let PlannedFault { injection: act, nodes, lasts, .. } = step;
         let fault = self.log.fault(*act, nodes, &[]);
         let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
         let outcome = each(nodes, |node| {
@@ -256,17 +256,17 @@ impl Scene<'_> {
 
     fn trouble_client(&self, step: &PlannedFault) -> Result<(), NotBroken> {
         // Nobody may hold or wait right now; if it stays so, there is nobody to trouble.
-        let mut found = self.target(step.act);
+        let mut found = self.target(step.injection);
         for _ in 0..TARGET_TRIES {
             if found.is_some() {
                 break;
             }
             self.halt.sleep(TARGET_PAUSE);
-            found = self.target(step.act);
+            found = self.target(step.injection);
         }
         let Some(process) = found else { return Ok(()) };
-        let tell = || self.log.fault(step.act, &[], &[process]);
-        match step.act {
+        let tell = || self.log.fault(step.injection, &[], &[process]);
+        match step.injection {
             Injection::ClientKill { .. } => {
                 // Told when it is sure to be dead: what it may have said until then is true.
                 self.crew.signal(process, Signal::STOP)?;
