@@ -21,7 +21,7 @@ pub(crate) struct PlannedFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Injection {
     Kill,
-    Empty,
+    DataLoss,
     /// The copy is as old as that.
     Old {
         lag: Duration,
@@ -112,7 +112,7 @@ impl Injection {
     pub(crate) const fn kind(self) -> FaultKind {
         match self {
             Self::Kill => FaultKind::Kill,
-            Self::Empty => FaultKind::Empty,
+            Self::DataLoss => FaultKind::Empty,
             Self::Old { .. } => FaultKind::Old,
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
@@ -159,7 +159,7 @@ impl Injection {
         let forgets = Effect::Forgets { locks: true, counters: true };
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
-            Self::Empty | Self::Old { .. } => vec![Effect::Down, forgets],
+            Self::DataLoss | Self::Old { .. } => vec![Effect::Down, forgets],
             Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::Block { .. } => {
                 vec![Effect::Paused]
             }

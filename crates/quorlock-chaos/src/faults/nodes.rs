@@ -75,7 +75,7 @@ impl Nodes {
         let is_of_server = matches!(
             act,
             Injection::Kill
-                | Injection::Empty
+                | Injection::DataLoss
                 | Injection::Old { .. }
                 | Injection::Pause
                 | Injection::ClientPause { .. }
@@ -104,7 +104,7 @@ impl Nodes {
                 thread::sleep(lag);
                 Ok(Prepared::Spare(spare))
             }
-            Injection::Empty => Ok(Prepared::Data(Data::Empty)),
+            Injection::DataLoss => Ok(Prepared::Data(Data::Empty)),
             _ => Ok(Prepared::Data(Data::Kept)),
         }
     }
@@ -120,7 +120,7 @@ impl Nodes {
         let Node { server, proxy, .. } = &self.all[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
-            Injection::Kill | Injection::Empty | Injection::Old { .. } => lock(server).kill(),
+            Injection::Kill | Injection::DataLoss | Injection::Old { .. } => lock(server).kill(),
             Injection::Pause => lock(server).pause(),
             Injection::ClientPause { writes_only } => {
                 let millis = lasts.as_millis().to_string();
@@ -165,7 +165,7 @@ impl Nodes {
     pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), NotBroken> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
-            Injection::Kill | Injection::Empty | Injection::Old { .. } => {
+            Injection::Kill | Injection::DataLoss | Injection::Old { .. } => {
                 if let Prepared::Data(data) = prepared {
                     lock(server).restart(data)?;
                 }
