@@ -232,7 +232,7 @@ impl Planner {
         let act = match kind {
             FaultKind::Kill => Injection::Kill,
             FaultKind::Empty => Injection::DataLoss,
-            FaultKind::Old => Injection::Old { lag },
+            FaultKind::Old => Injection::StaleData { lag },
             FaultKind::Pause => Injection::Pause,
             FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
             FaultKind::Flush => Injection::Flush,

@@ -23,7 +23,7 @@ pub(crate) enum Injection {
     Kill,
     DataLoss,
     /// The copy is as old as that.
-    Old {
+    StaleData {
         lag: Duration,
     },
     Pause,
@@ -113,7 +113,7 @@ impl Injection {
         match self {
             Self::Kill => FaultKind::Kill,
             Self::DataLoss => FaultKind::Empty,
-            Self::Old { .. } => FaultKind::Old,
+            Self::StaleData { .. } => FaultKind::Old,
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
             Self::Flush => FaultKind::Flush,
@@ -159,7 +159,7 @@ impl Injection {
         let forgets = Effect::Forgets { locks: true, counters: true };
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
-            Self::DataLoss | Self::Old { .. } => vec![Effect::Down, forgets],
+            Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, forgets],
             Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::Block { .. } => {
                 vec![Effect::Paused]
             }
@@ -188,7 +188,7 @@ impl Injection {
 impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Old { lag } => write!(f, "data from {} ms before", lag.as_millis()),
+            Self::StaleData { lag } => write!(f, "data from {} ms before", lag.as_millis()),
             Self::ClientPause { writes_only: true } => f.write_str("writes only"),
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
             Self::Memory { policy } => f.write_str(policy),

@@ -76,7 +76,7 @@ impl Nodes {
             act,
             Injection::Kill
                 | Injection::DataLoss
-                | Injection::Old { .. }
+                | Injection::StaleData { .. }
                 | Injection::Pause
                 | Injection::ClientPause { .. }
                 | Injection::Flush
@@ -92,7 +92,7 @@ impl Nodes {
     pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, NotBroken> {
         let server = lock(&self.all[node].server);
         match act {
-            Injection::Old { lag } => {
+            Injection::StaleData { lag } => {
                 let snapshot = server.snapshot()?;
                 thread::sleep(lag);
                 Ok(Prepared::Data(Data::Old(snapshot)))
@@ -120,7 +120,7 @@ impl Nodes {
         let Node { server, proxy, .. } = &self.all[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
-            Injection::Kill | Injection::DataLoss | Injection::Old { .. } => lock(server).kill(),
+            Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => lock(server).kill(),
             Injection::Pause => lock(server).pause(),
             Injection::ClientPause { writes_only } => {
                 let millis = lasts.as_millis().to_string();
@@ -165,7 +165,7 @@ impl Nodes {
     pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), NotBroken> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
-            Injection::Kill | Injection::DataLoss | Injection::Old { .. } => {
+            Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {
                 if let Prepared::Data(data) = prepared {
                     lock(server).restart(data)?;
                 }
