@@ -236,7 +236,7 @@ impl Planner {
             FaultKind::Pause => Injection::Pause,
             FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
             FaultKind::Flush => Injection::Flush,
-            FaultKind::Scripts => Injection::Scripts,
+            FaultKind::Scripts => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
             FaultKind::Memory => Injection::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Slow => {

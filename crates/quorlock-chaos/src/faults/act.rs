@@ -31,7 +31,7 @@ pub(crate) enum Injection {
         writes_only: bool,
     },
     Flush,
-    Scripts,
+    ScriptFlush,
     /// The replica has heard nothing for so long.
     Failover {
         lag: Duration,
@@ -117,7 +117,7 @@ impl Injection {
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
             Self::Flush => FaultKind::Flush,
-            Self::Scripts => FaultKind::Scripts,
+            Self::ScriptFlush => FaultKind::Scripts,
             Self::Failover { .. } => FaultKind::Failover,
             Self::Memory { .. } => FaultKind::Memory,
             Self::Slow { .. } => FaultKind::Slow,
@@ -164,7 +164,7 @@ impl Injection {
                 vec![Effect::Paused]
             }
             Self::Flush => vec![forgets],
-            Self::Scripts => Vec::new(),
+            Self::ScriptFlush => Vec::new(),
             Self::Memory { policy: NO_EVICTION } => vec![Effect::Mute],
             Self::Failover { .. } | Self::Memory { .. } => vec![Effect::Mute, forgets],
             Self::Slow { delay, jitter, .. } => {

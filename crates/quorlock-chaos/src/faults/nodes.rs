@@ -80,7 +80,7 @@ impl Nodes {
                 | Injection::Pause
                 | Injection::ClientPause { .. }
                 | Injection::Flush
-                | Injection::Scripts
+                | Injection::ScriptFlush
                 | Injection::Failover { .. }
                 | Injection::Memory { .. }
                 | Injection::StaleKey { .. }
@@ -128,7 +128,7 @@ impl Nodes {
                 lock(server).command::<()>(&["CLIENT", "PAUSE", &millis, mode])?;
             }
             Injection::Flush => lock(server).wipe()?,
-            Injection::Scripts => lock(server).command::<()>(&["SCRIPT", "FLUSH"])?,
+            Injection::ScriptFlush => lock(server).command::<()>(&["SCRIPT", "FLUSH"])?,
             Injection::Failover { .. } => {
                 if let Prepared::Spare(spare) = prepared {
                     lock(server).demote(spare)?;
@@ -187,7 +187,7 @@ impl Nodes {
             Injection::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
             // These are over as soon as they are done, or never, or done to clients.
             Injection::Flush
-            | Injection::Scripts
+            | Injection::ScriptFlush
             | Injection::Reset { .. }
             | Injection::Tear { .. }
             | Injection::Offset { .. }
