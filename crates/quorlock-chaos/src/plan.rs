@@ -238,7 +238,7 @@ impl Planner {
             FaultKind::Flush => Injection::Flush,
             FaultKind::Scripts => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
-            FaultKind::Memory => Injection::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
+            FaultKind::Memory => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Slow => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };

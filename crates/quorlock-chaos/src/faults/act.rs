@@ -36,7 +36,7 @@ pub(crate) enum Injection {
     Failover {
         lag: Duration,
     },
-    Memory {
+    MemoryFull {
         policy: &'static str,
     },
     Slow {
@@ -119,7 +119,7 @@ impl Injection {
             Self::Flush => FaultKind::Flush,
             Self::ScriptFlush => FaultKind::Scripts,
             Self::Failover { .. } => FaultKind::Failover,
-            Self::Memory { .. } => FaultKind::Memory,
+            Self::MemoryFull { .. } => FaultKind::Memory,
             Self::Slow { .. } => FaultKind::Slow,
             Self::Cut { .. } => FaultKind::Cut,
             Self::OneWay { .. } => FaultKind::OneWay,
@@ -165,8 +165,8 @@ impl Injection {
             }
             Self::Flush => vec![forgets],
             Self::ScriptFlush => Vec::new(),
-            Self::Memory { policy: NO_EVICTION } => vec![Effect::Mute],
-            Self::Failover { .. } | Self::Memory { .. } => vec![Effect::Mute, forgets],
+            Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::Mute],
+            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::Mute, forgets],
             Self::Slow { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
@@ -191,7 +191,7 @@ impl fmt::Display for Injection {
             Self::StaleData { lag } => write!(f, "data from {} ms before", lag.as_millis()),
             Self::ClientPause { writes_only: true } => f.write_str("writes only"),
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
-            Self::Memory { policy } => f.write_str(policy),
+            Self::MemoryFull { policy } => f.write_str(policy),
             Self::Slow { sides, delay, jitter } => {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
                 write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)

@@ -82,7 +82,7 @@ impl Nodes {
                 | Injection::Flush
                 | Injection::ScriptFlush
                 | Injection::Failover { .. }
-                | Injection::Memory { .. }
+                | Injection::MemoryFull { .. }
                 | Injection::StaleKey { .. }
         );
         is_of_server.then(|| self.all[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
@@ -134,7 +134,7 @@ impl Nodes {
                     lock(server).demote(spare)?;
                 }
             }
-            Injection::Memory { policy } => limit(&lock(server), proxy, policy, "1")?,
+            Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
             Injection::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Injection::Cut { sides } => set(sides, LinkRules::CUT),
             Injection::OneWay { sides, is_back: false } => {
@@ -174,7 +174,7 @@ impl Nodes {
             // It ends by itself; this is answered when it has.
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
-            Injection::Memory { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
+            Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Slow { sides, .. }
             | Injection::Cut { sides }
             | Injection::OneWay { sides, .. }
