@@ -242,7 +242,7 @@ impl Planner {
             FaultKind::Slow => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
-                Injection::Slow { sides, delay, jitter: self.millis(1, 15) }
+                Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
             FaultKind::Cut => Injection::Cut { sides },
             FaultKind::OneWay => Injection::OneWay { sides, is_back: coin },

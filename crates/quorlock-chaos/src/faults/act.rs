@@ -39,7 +39,7 @@ pub(crate) enum Injection {
     MemoryFull {
         policy: &'static str,
     },
-    Slow {
+    Latency {
         sides: Sides,
         delay: Duration,
         jitter: Duration,
@@ -120,7 +120,7 @@ impl Injection {
             Self::ScriptFlush => FaultKind::Scripts,
             Self::Failover { .. } => FaultKind::Failover,
             Self::MemoryFull { .. } => FaultKind::Memory,
-            Self::Slow { .. } => FaultKind::Slow,
+            Self::Latency { .. } => FaultKind::Slow,
             Self::Cut { .. } => FaultKind::Cut,
             Self::OneWay { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
@@ -140,7 +140,7 @@ impl Injection {
     /// The one network that it hits, if it hits but one.
     pub(crate) const fn side(self) -> Option<u32> {
         match self {
-            Self::Slow { sides, .. }
+            Self::Latency { sides, .. }
             | Self::Cut { sides }
             | Self::OneWay { sides, .. }
             | Self::Reset { sides }
@@ -167,7 +167,7 @@ impl Injection {
             Self::ScriptFlush => Vec::new(),
             Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::Mute],
             Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::Mute, forgets],
-            Self::Slow { delay, jitter, .. } => {
+            Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
             Self::Cut { .. }
@@ -192,7 +192,7 @@ impl fmt::Display for Injection {
             Self::ClientPause { writes_only: true } => f.write_str("writes only"),
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
             Self::MemoryFull { policy } => f.write_str(policy),
-            Self::Slow { sides, delay, jitter } => {
+            Self::Latency { sides, delay, jitter } => {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
                 write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)
             }

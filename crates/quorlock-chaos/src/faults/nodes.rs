@@ -135,7 +135,7 @@ impl Nodes {
                 }
             }
             Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
-            Injection::Slow { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
+            Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Injection::Cut { sides } => set(sides, LinkRules::CUT),
             Injection::OneWay { sides, is_back: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
@@ -175,7 +175,7 @@ impl Nodes {
             Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
             Injection::Failover { .. } => lock(server).promote()?,
             Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
-            Injection::Slow { sides, .. }
+            Injection::Latency { sides, .. }
             | Injection::Cut { sides }
             | Injection::OneWay { sides, .. }
             | Injection::Stall { sides } => {
