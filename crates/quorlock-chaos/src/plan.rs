@@ -244,7 +244,7 @@ impl Planner {
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
-            FaultKind::Cut => Injection::Cut { sides },
+            FaultKind::Cut => Injection::Partition { sides },
             FaultKind::OneWay => Injection::OneWay { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },

@@ -44,7 +44,7 @@ pub(crate) enum Injection {
         delay: Duration,
         jitter: Duration,
     },
-    Cut {
+    Partition {
         sides: Sides,
     },
     OneWay {
@@ -121,7 +121,7 @@ impl Injection {
             Self::Failover { .. } => FaultKind::Failover,
             Self::MemoryFull { .. } => FaultKind::Memory,
             Self::Latency { .. } => FaultKind::Slow,
-            Self::Cut { .. } => FaultKind::Cut,
+            Self::Partition { .. } => FaultKind::Cut,
             Self::OneWay { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
@@ -141,7 +141,7 @@ impl Injection {
     pub(crate) const fn side(self) -> Option<u32> {
         match self {
             Self::Latency { sides, .. }
-            | Self::Cut { sides }
+            | Self::Partition { sides }
             | Self::OneWay { sides, .. }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
@@ -170,7 +170,7 @@ impl Injection {
             Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
-            Self::Cut { .. }
+            Self::Partition { .. }
             | Self::OneWay { .. }
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
@@ -198,7 +198,7 @@ impl fmt::Display for Injection {
             }
             Self::OneWay { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
             Self::OneWay { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
-            Self::Cut { sides }
+            Self::Partition { sides }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
             | Self::Stall { sides }

@@ -136,7 +136,7 @@ impl Nodes {
             }
             Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
-            Injection::Cut { sides } => set(sides, LinkRules::CUT),
+            Injection::Partition { sides } => set(sides, LinkRules::CUT),
             Injection::OneWay { sides, is_back: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
@@ -176,7 +176,7 @@ impl Nodes {
             Injection::Failover { .. } => lock(server).promote()?,
             Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Latency { sides, .. }
-            | Injection::Cut { sides }
+            | Injection::Partition { sides }
             | Injection::OneWay { sides, .. }
             | Injection::Stall { sides } => {
                 sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
