@@ -245,7 +245,7 @@ impl Planner {
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
             FaultKind::Cut => Injection::Partition { sides },
-            FaultKind::OneWay => Injection::OneWay { sides, is_back: coin },
+            FaultKind::OneWay => Injection::AsymmetricPartition { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
             FaultKind::Stall => Injection::Stall { sides },

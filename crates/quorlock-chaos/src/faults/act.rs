@@ -47,7 +47,7 @@ pub(crate) enum Injection {
     Partition {
         sides: Sides,
     },
-    OneWay {
+    AsymmetricPartition {
         sides: Sides,
         /// Whether it is the way back that is broken.
         is_back: bool,
@@ -122,7 +122,7 @@ impl Injection {
             Self::MemoryFull { .. } => FaultKind::Memory,
             Self::Latency { .. } => FaultKind::Slow,
             Self::Partition { .. } => FaultKind::Cut,
-            Self::OneWay { .. } => FaultKind::OneWay,
+            Self::AsymmetricPartition { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
             Self::Stall { .. } => FaultKind::Stall,
@@ -142,7 +142,7 @@ impl Injection {
         match self {
             Self::Latency { sides, .. }
             | Self::Partition { sides }
-            | Self::OneWay { sides, .. }
+            | Self::AsymmetricPartition { sides, .. }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
             | Self::Stall { sides }
@@ -171,7 +171,7 @@ impl Injection {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
             Self::Partition { .. }
-            | Self::OneWay { .. }
+            | Self::AsymmetricPartition { .. }
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
             | Self::Stall { .. }
@@ -196,8 +196,8 @@ impl fmt::Display for Injection {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
                 write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)
             }
-            Self::OneWay { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
-            Self::OneWay { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
+            Self::AsymmetricPartition { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
+            Self::AsymmetricPartition { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
             Self::Partition { sides }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }

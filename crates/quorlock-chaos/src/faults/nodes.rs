@@ -137,10 +137,10 @@ impl Nodes {
             Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
             Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
             Injection::Partition { sides } => set(sides, LinkRules::CUT),
-            Injection::OneWay { sides, is_back: false } => {
+            Injection::AsymmetricPartition { sides, is_back: false } => {
                 set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
-            Injection::OneWay { sides, is_back: true } => {
+            Injection::AsymmetricPartition { sides, is_back: true } => {
                 set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
             Injection::Stall { sides } => {
@@ -177,7 +177,7 @@ impl Nodes {
             Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
             Injection::Latency { sides, .. }
             | Injection::Partition { sides }
-            | Injection::OneWay { sides, .. }
+            | Injection::AsymmetricPartition { sides, .. }
             | Injection::Stall { sides } => {
                 sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
             }
