@@ -248,7 +248,7 @@ impl Planner {
             FaultKind::OneWay => Injection::AsymmetricPartition { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
-            FaultKind::Stall => Injection::Stall { sides },
+            FaultKind::Stall => Injection::NoRead { sides },
             FaultKind::Tear => Injection::Tear { sides },
             FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.

@@ -58,7 +58,7 @@ pub(crate) enum Injection {
     HalfOpen {
         sides: Sides,
     },
-    Stall {
+    NoRead {
         sides: Sides,
     },
     Tear {
@@ -125,7 +125,7 @@ impl Injection {
             Self::AsymmetricPartition { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
-            Self::Stall { .. } => FaultKind::Stall,
+            Self::NoRead { .. } => FaultKind::Stall,
             Self::Tear { .. } => FaultKind::Tear,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::Skew { .. } => FaultKind::Skew,
@@ -145,7 +145,7 @@ impl Injection {
             | Self::AsymmetricPartition { sides, .. }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
-            | Self::Stall { sides }
+            | Self::NoRead { sides }
             | Self::Tear { sides } => match sides {
                 Sides::One(side) => Some(side as u32),
                 Sides::Both => None,
@@ -174,7 +174,7 @@ impl Injection {
             | Self::AsymmetricPartition { .. }
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
-            | Self::Stall { .. }
+            | Self::NoRead { .. }
             | Self::Tear { .. } => vec![Effect::Cut],
             Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
@@ -201,7 +201,7 @@ impl fmt::Display for Injection {
             Self::Partition { sides }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
-            | Self::Stall { sides }
+            | Self::NoRead { sides }
             | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),

@@ -143,7 +143,7 @@ impl Nodes {
             Injection::AsymmetricPartition { sides, is_back: true } => {
                 set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN })
             }
-            Injection::Stall { sides } => {
+            Injection::NoRead { sides } => {
                 set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN })
             }
             Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
@@ -178,7 +178,7 @@ impl Nodes {
             Injection::Latency { sides, .. }
             | Injection::Partition { sides }
             | Injection::AsymmetricPartition { sides, .. }
-            | Injection::Stall { sides } => {
+            | Injection::NoRead { sides } => {
                 sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
             }
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
