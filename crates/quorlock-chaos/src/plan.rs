@@ -249,7 +249,7 @@ impl Planner {
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
             FaultKind::Stall => Injection::NoRead { sides },
-            FaultKind::Tear => Injection::Tear { sides },
+            FaultKind::Tear => Injection::Truncate { sides },
             FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.
                 lasts = self.millis(3_500, 5_000);

@@ -61,7 +61,7 @@ pub(crate) enum Injection {
     NoRead {
         sides: Sides,
     },
-    Tear {
+    Truncate {
         sides: Sides,
     },
     /// Under the names of locks that are free at that moment. With this life, or without end.
@@ -126,7 +126,7 @@ impl Injection {
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
             Self::NoRead { .. } => FaultKind::Stall,
-            Self::Tear { .. } => FaultKind::Tear,
+            Self::Truncate { .. } => FaultKind::Tear,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::Skew { .. } => FaultKind::Skew,
             Self::Jump { .. } => FaultKind::Jump,
@@ -146,7 +146,7 @@ impl Injection {
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
             | Self::NoRead { sides }
-            | Self::Tear { sides } => match sides {
+            | Self::Truncate { sides } => match sides {
                 Sides::One(side) => Some(side as u32),
                 Sides::Both => None,
             },
@@ -175,7 +175,7 @@ impl Injection {
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
             | Self::NoRead { .. }
-            | Self::Tear { .. } => vec![Effect::Cut],
+            | Self::Truncate { .. } => vec![Effect::Cut],
             Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::Jump { micros } => vec![Effect::Steps { micros }],
@@ -202,7 +202,7 @@ impl fmt::Display for Injection {
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
             | Self::NoRead { sides }
-            | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
+            | Self::Truncate { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),
             Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),

@@ -148,7 +148,7 @@ impl Nodes {
             }
             Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
-            Injection::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
+            Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
             Injection::Skew { millionths } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
@@ -189,7 +189,7 @@ impl Nodes {
             Injection::Flush
             | Injection::ScriptFlush
             | Injection::Reset { .. }
-            | Injection::Tear { .. }
+            | Injection::Truncate { .. }
             | Injection::Offset { .. }
             | Injection::ClientStop { .. }
             | Injection::ClientKill { .. }
