@@ -211,14 +211,14 @@ impl Planner {
         {
             return Injection::Jump { micros: -gained.signum() * micros.abs() };
         }
-        let Injection::Skew { mut millionths } = act else { return act };
+        let Injection::ClockSkew { mut millionths } = act else { return act };
         if gained.signum() == millionths.signum() {
             millionths = -millionths;
         }
         for node in nodes {
             self.gained[*node] += lasts.as_millis() as i64 * millionths / 1_000;
         }
-        Injection::Skew { millionths }
+        Injection::ClockSkew { millionths }
     }
 
     fn act(&mut self, kind: FaultKind) -> (Injection, Duration) {
@@ -255,7 +255,7 @@ impl Planner {
                 lasts = self.millis(3_500, 5_000);
                 Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
-            FaultKind::Skew => Injection::Skew { millionths: if coin { SKEW } else { -SKEW } },
+            FaultKind::Skew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
                 Injection::Jump { micros: if coin { by } else { -by } }

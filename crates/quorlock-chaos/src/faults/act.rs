@@ -68,7 +68,7 @@ pub(crate) enum Injection {
     StaleKey {
         life: Option<Duration>,
     },
-    Skew {
+    ClockSkew {
         millionths: i64,
     },
     Jump {
@@ -128,7 +128,7 @@ impl Injection {
             Self::NoRead { .. } => FaultKind::Stall,
             Self::Truncate { .. } => FaultKind::Tear,
             Self::StaleKey { .. } => FaultKind::StaleKey,
-            Self::Skew { .. } => FaultKind::Skew,
+            Self::ClockSkew { .. } => FaultKind::Skew,
             Self::Jump { .. } => FaultKind::Jump,
             Self::Offset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
@@ -177,7 +177,7 @@ impl Injection {
             | Self::NoRead { .. }
             | Self::Truncate { .. } => vec![Effect::Cut],
             Self::StaleKey { .. } => vec![Effect::Occupied],
-            Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
+            Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::Jump { micros } => vec![Effect::Steps { micros }],
             Self::Offset { micros } => vec![Effect::Offset { micros }],
         }
@@ -205,7 +205,7 @@ impl fmt::Display for Injection {
             | Self::Truncate { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),
-            Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),
+            Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
             Self::Jump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
             Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),

@@ -150,7 +150,7 @@ impl Nodes {
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
             Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
             Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
-            Injection::Skew { millionths } => {
+            Injection::ClockSkew { millionths } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
             }
             Injection::Jump { micros } | Injection::Offset { micros } => {
@@ -183,7 +183,7 @@ impl Nodes {
             }
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
-            Injection::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
+            Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
             Injection::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
             // These are over as soon as they are done, or never, or done to clients.
             Injection::Flush

@@ -86,7 +86,7 @@ fn no_clock_is_ever_wrong_by_half_a_probation() {
         let mut gained = [0_i64; 5];
         for step in plan(&scope(seed)) {
             for node in step.nodes {
-                if let Injection::Skew { millionths } = step.injection {
+                if let Injection::ClockSkew { millionths } = step.injection {
                     gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
                 }
                 if let Injection::Offset { micros } = step.injection {
