@@ -206,10 +206,10 @@ impl Planner {
     /// forget, up to a bound.
     fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
-        if let Injection::Jump { micros } = act
+        if let Injection::ClockJump { micros } = act
             && gained.abs() >= MISSET_MICROS
         {
-            return Injection::Jump { micros: -gained.signum() * micros.abs() };
+            return Injection::ClockJump { micros: -gained.signum() * micros.abs() };
         }
         let Injection::ClockSkew { mut millionths } = act else { return act };
         if gained.signum() == millionths.signum() {
@@ -258,7 +258,7 @@ impl Planner {
             FaultKind::Skew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
-                Injection::Jump { micros: if coin { by } else { -by } }
+                Injection::ClockJump { micros: if coin { by } else { -by } }
             }
             FaultKind::ClockOffset
             | FaultKind::ClientStop

@@ -200,7 +200,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     let forgetting = times(6, 800, |_| Injection::Flush);
     // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot; and
     // a holder that stands still hears of nothing, and need not: its lock would last until it is awake again.
-    let mut jumping = times(4, 2600, |_| Injection::Jump { micros: 2_000_000 });
+    let mut jumping = times(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
     let others: Vec<PlannedFault> = jumping
         .iter_mut()
         .flat_map(|jump| {

@@ -71,7 +71,7 @@ pub(crate) enum Injection {
     ClockSkew {
         millionths: i64,
     },
-    Jump {
+    ClockJump {
         micros: i64,
     },
     Offset {
@@ -129,7 +129,7 @@ impl Injection {
             Self::Truncate { .. } => FaultKind::Tear,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::ClockSkew { .. } => FaultKind::Skew,
-            Self::Jump { .. } => FaultKind::Jump,
+            Self::ClockJump { .. } => FaultKind::Jump,
             Self::Offset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
             Self::ClientKill { .. } => FaultKind::ClientKill,
@@ -178,7 +178,7 @@ impl Injection {
             | Self::Truncate { .. } => vec![Effect::Cut],
             Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
-            Self::Jump { micros } => vec![Effect::Steps { micros }],
+            Self::ClockJump { micros } => vec![Effect::Steps { micros }],
             Self::Offset { micros } => vec![Effect::Offset { micros }],
         }
     }
@@ -206,7 +206,7 @@ impl fmt::Display for Injection {
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),
             Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
-            Self::Jump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
+            Self::ClockJump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
             Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
             _ => Ok(()),

@@ -153,7 +153,7 @@ impl Nodes {
             Injection::ClockSkew { millionths } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
             }
-            Injection::Jump { micros } | Injection::Offset { micros } => {
+            Injection::ClockJump { micros } | Injection::Offset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
             }
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {}
@@ -184,7 +184,9 @@ impl Nodes {
             Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
             Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
             Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
-            Injection::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
+            Injection::ClockJump { micros } => {
+                lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?
+            }
             // These are over as soon as they are done, or never, or done to clients.
             Injection::Flush
             | Injection::ScriptFlush

@@ -92,7 +92,7 @@ fn no_clock_is_ever_wrong_by_half_a_probation() {
                 if let Injection::Offset { micros } = step.injection {
                     gained[node] += micros;
                 }
-                let jump = if let Injection::Jump { micros } = step.injection { micros } else { 0 };
+                let jump = if let Injection::ClockJump { micros } = step.injection { micros } else { 0 };
                 // DESIGN: (Q - tol) / 2, for a longest ttl of 2 s.
                 assert!((gained[node] + jump).abs() < 875_000, "seed {seed}: {gained:?}, {jump}");
             }
