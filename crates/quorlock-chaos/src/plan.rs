@@ -83,7 +83,7 @@ impl Planner {
         for node in &nodes {
             self.gained[*node] = OFFSET_MICROS;
         }
-        let act = Injection::Offset { micros: OFFSET_MICROS };
+        let act = Injection::ClockOffset { micros: OFFSET_MICROS };
         self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, injection: act });
     }
 

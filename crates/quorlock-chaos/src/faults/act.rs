@@ -74,7 +74,7 @@ pub(crate) enum Injection {
     ClockJump {
         micros: i64,
     },
-    Offset {
+    ClockOffset {
         micros: i64,
     },
     /// Which of the clients in question is drawn by this number.
@@ -130,7 +130,7 @@ impl Injection {
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::ClockSkew { .. } => FaultKind::Skew,
             Self::ClockJump { .. } => FaultKind::Jump,
-            Self::Offset { .. } => FaultKind::ClockOffset,
+            Self::ClockOffset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
             Self::ClientKill { .. } => FaultKind::ClientKill,
             Self::Block { .. } => FaultKind::Block,
@@ -179,7 +179,7 @@ impl Injection {
             Self::StaleKey { .. } => vec![Effect::Occupied],
             Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
             Self::ClockJump { micros } => vec![Effect::Steps { micros }],
-            Self::Offset { micros } => vec![Effect::Offset { micros }],
+            Self::ClockOffset { micros } => vec![Effect::Offset { micros }],
         }
     }
 }
@@ -206,7 +206,7 @@ impl fmt::Display for Injection {
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),
             Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
-            Self::ClockJump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
+            Self::ClockJump { micros } | Self::ClockOffset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
             Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
             _ => Ok(()),

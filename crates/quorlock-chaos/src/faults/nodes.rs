@@ -153,7 +153,7 @@ impl Nodes {
             Injection::ClockSkew { millionths } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
             }
-            Injection::ClockJump { micros } | Injection::Offset { micros } => {
+            Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
             }
             Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {}
@@ -192,7 +192,7 @@ impl Nodes {
             | Injection::ScriptFlush
             | Injection::Reset { .. }
             | Injection::Truncate { .. }
-            | Injection::Offset { .. }
+            | Injection::ClockOffset { .. }
             | Injection::ClientStop { .. }
             | Injection::ClientKill { .. }
             | Injection::Block { .. } => {}

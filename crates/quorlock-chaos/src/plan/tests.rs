@@ -89,7 +89,7 @@ fn no_clock_is_ever_wrong_by_half_a_probation() {
                 if let Injection::ClockSkew { millionths } = step.injection {
                     gained[node] += step.lasts.as_millis() as i64 * millionths / 1_000;
                 }
-                if let Injection::Offset { micros } = step.injection {
+                if let Injection::ClockOffset { micros } = step.injection {
                     gained[node] += micros;
                 }
                 let jump = if let Injection::ClockJump { micros } = step.injection { micros } else { 0 };
