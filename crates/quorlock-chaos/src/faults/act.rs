@@ -85,7 +85,7 @@ pub(crate) enum Injection {
         draw: u64,
         holds: bool,
     },
-    Block {
+    BlockRuntime {
         draw: u64,
     },
 }
@@ -133,7 +133,7 @@ impl Injection {
             Self::ClockOffset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
             Self::ClientKill { .. } => FaultKind::ClientKill,
-            Self::Block { .. } => FaultKind::Block,
+            Self::BlockRuntime { .. } => FaultKind::Block,
         }
     }
 
@@ -160,7 +160,7 @@ impl Injection {
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
             Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, forgets],
-            Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::Block { .. } => {
+            Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::BlockRuntime { .. } => {
                 vec![Effect::Paused]
             }
             Self::Flush => vec![forgets],

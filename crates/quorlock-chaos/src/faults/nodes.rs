@@ -156,7 +156,7 @@ impl Nodes {
             Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
             }
-            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {}
+            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {}
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Nodes {
             | Injection::ClockOffset { .. }
             | Injection::ClientStop { .. }
             | Injection::ClientKill { .. }
-            | Injection::Block { .. } => {}
+            | Injection::BlockRuntime { .. } => {}
         }
         Ok(())
     }

@@ -224,7 +224,7 @@ impl Scene<'_> {
 
     fn perform(&self, step: &PlannedFault) {
         let done = match step.injection {
-            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::Block { .. } => {
+            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
                 self.trouble_client(step)
             }
             _ => self.trouble_nodes(step),
@@ -274,7 +274,7 @@ impl Scene<'_> {
                 self.crew.kill(process);
                 self.enlist()?;
             }
-            Injection::Block { .. } => {
+            Injection::BlockRuntime { .. } => {
                 let fault = tell();
                 self.crew.order(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
                 self.halt.sleep(step.lasts + BLOCK_SLACK);
@@ -298,7 +298,7 @@ impl Scene<'_> {
             Injection::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
             Injection::ClientStop { draw }
             | Injection::ClientKill { draw, .. }
-            | Injection::Block { draw } => self.crew.seize(&self.log.holders(), draw),
+            | Injection::BlockRuntime { draw } => self.crew.seize(&self.log.holders(), draw),
             _ => None,
         }
     }
