@@ -17,7 +17,7 @@ pub enum FaultKind {
     /// SIGKILL, and a restart with all data.
     Kill,
     /// SIGKILL, and a restart without data.
-    Empty,
+    DataLoss,
     /// SIGKILL, and a restart with an old copy of the data.
     Old,
     /// SIGSTOP and SIGCONT.
@@ -76,7 +76,7 @@ impl FaultKind {
     /// All of them.
     pub const ALL: [Self; 24] = [
         Self::Kill,
-        Self::Empty,
+        Self::DataLoss,
         Self::Old,
         Self::Pause,
         Self::ClientPause,
@@ -134,7 +134,7 @@ impl FaultKind {
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
-            Self::Empty => ("empty", "a server is killed and comes back without data"),
+            Self::DataLoss => ("empty", "a server is killed and comes back without data"),
             Self::Old => ("old", "a server is killed and comes back with an old copy of its data"),
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {

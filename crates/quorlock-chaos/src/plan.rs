@@ -231,7 +231,7 @@ impl Planner {
         let coin = self.chance.percent(50);
         let act = match kind {
             FaultKind::Kill => Injection::Kill,
-            FaultKind::Empty => Injection::DataLoss,
+            FaultKind::DataLoss => Injection::DataLoss,
             FaultKind::Old => Injection::StaleData { lag },
             FaultKind::Pause => Injection::Pause,
             FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },

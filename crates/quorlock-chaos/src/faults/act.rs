@@ -112,7 +112,7 @@ impl Injection {
     pub(crate) const fn kind(self) -> FaultKind {
         match self {
             Self::Kill => FaultKind::Kill,
-            Self::DataLoss => FaultKind::Empty,
+            Self::DataLoss => FaultKind::DataLoss,
             Self::StaleData { .. } => FaultKind::Old,
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
