@@ -19,7 +19,7 @@ pub enum FaultKind {
     /// SIGKILL, and a restart without data.
     DataLoss,
     /// SIGKILL, and a restart with an old copy of the data.
-    Old,
+    StaleData,
     /// SIGSTOP and SIGCONT.
     Pause,
     /// `CLIENT PAUSE`.
@@ -77,7 +77,7 @@ impl FaultKind {
     pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::DataLoss,
-        Self::Old,
+        Self::StaleData,
         Self::Pause,
         Self::ClientPause,
         Self::Flush,
@@ -135,7 +135,7 @@ impl FaultKind {
         match self {
             Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
             Self::DataLoss => ("empty", "a server is killed and comes back without data"),
-            Self::Old => ("old", "a server is killed and comes back with an old copy of its data"),
+            Self::StaleData => ("old", "a server is killed and comes back with an old copy of its data"),
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
                 ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")

@@ -232,7 +232,7 @@ impl Planner {
         let act = match kind {
             FaultKind::Kill => Injection::Kill,
             FaultKind::DataLoss => Injection::DataLoss,
-            FaultKind::Old => Injection::StaleData { lag },
+            FaultKind::StaleData => Injection::StaleData { lag },
             FaultKind::Pause => Injection::Pause,
             FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
             FaultKind::Flush => Injection::Flush,

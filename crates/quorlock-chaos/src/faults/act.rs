@@ -113,7 +113,7 @@ impl Injection {
         match self {
             Self::Kill => FaultKind::Kill,
             Self::DataLoss => FaultKind::DataLoss,
-            Self::StaleData { .. } => FaultKind::Old,
+            Self::StaleData { .. } => FaultKind::StaleData,
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
             Self::Flush => FaultKind::Flush,
