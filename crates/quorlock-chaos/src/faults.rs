@@ -27,7 +27,7 @@ pub enum FaultKind {
     /// `FLUSHALL`.
     Flush,
     /// `SCRIPT FLUSH`.
-    Scripts,
+    ScriptFlush,
     /// A replica that lags takes the node's place.
     Failover,
     /// The memory is full.
@@ -81,7 +81,7 @@ impl FaultKind {
         Self::Pause,
         Self::ClientPause,
         Self::Flush,
-        Self::Scripts,
+        Self::ScriptFlush,
         Self::Failover,
         Self::Memory,
         Self::Slow,
@@ -141,7 +141,7 @@ impl FaultKind {
                 ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")
             }
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
-            Self::Scripts => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
+            Self::ScriptFlush => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
             Self::Memory => ("memory", "a server's memory is full, under each eviction policy"),
             Self::Slow => ("slow", "what passes is late, and not evenly so"),

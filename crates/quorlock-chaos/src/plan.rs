@@ -236,7 +236,7 @@ impl Planner {
             FaultKind::Pause => Injection::Pause,
             FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
             FaultKind::Flush => Injection::Flush,
-            FaultKind::Scripts => Injection::ScriptFlush,
+            FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
             FaultKind::Memory => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Slow => {
@@ -269,7 +269,7 @@ impl Planner {
             }
         };
         let is_at_once =
-            matches!(kind, FaultKind::Flush | FaultKind::Scripts | FaultKind::Reset | FaultKind::Tear);
+            matches!(kind, FaultKind::Flush | FaultKind::ScriptFlush | FaultKind::Reset | FaultKind::Tear);
         (act, if is_at_once { Duration::ZERO } else { lasts })
     }
 

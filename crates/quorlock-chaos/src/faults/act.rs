@@ -117,7 +117,7 @@ impl Injection {
             Self::Pause => FaultKind::Pause,
             Self::ClientPause { .. } => FaultKind::ClientPause,
             Self::Flush => FaultKind::Flush,
-            Self::ScriptFlush => FaultKind::Scripts,
+            Self::ScriptFlush => FaultKind::ScriptFlush,
             Self::Failover { .. } => FaultKind::Failover,
             Self::MemoryFull { .. } => FaultKind::Memory,
             Self::Latency { .. } => FaultKind::Slow,
