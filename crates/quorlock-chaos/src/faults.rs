@@ -31,7 +31,7 @@ pub enum FaultKind {
     /// A replica that lags takes the node's place.
     Failover,
     /// The memory is full.
-    Memory,
+    MemoryFull,
     /// A network that is slow, and not evenly so.
     Slow,
     /// A network in which nothing arrives.
@@ -83,7 +83,7 @@ impl FaultKind {
         Self::Flush,
         Self::ScriptFlush,
         Self::Failover,
-        Self::Memory,
+        Self::MemoryFull,
         Self::Slow,
         Self::Cut,
         Self::OneWay,
@@ -143,7 +143,7 @@ impl FaultKind {
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
             Self::ScriptFlush => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
-            Self::Memory => ("memory", "a server's memory is full, under each eviction policy"),
+            Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
             Self::Slow => ("slow", "what passes is late, and not evenly so"),
             Self::Cut => ("cut", "nothing arrives, from either end"),
             Self::OneWay => ("one-way", "nothing arrives, from one end"),

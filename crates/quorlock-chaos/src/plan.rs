@@ -238,7 +238,7 @@ impl Planner {
             FaultKind::Flush => Injection::Flush,
             FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
-            FaultKind::Memory => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
+            FaultKind::MemoryFull => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
             FaultKind::Slow => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
@@ -281,7 +281,7 @@ impl Planner {
 fn parts(kind: FaultKind) -> &'static [Part] {
     match kind {
         // Its clients are sent away by the proxy.
-        FaultKind::Memory => &[Part::Server, Part::Network],
+        FaultKind::MemoryFull => &[Part::Server, Part::Network],
         FaultKind::Slow
         | FaultKind::Cut
         | FaultKind::OneWay

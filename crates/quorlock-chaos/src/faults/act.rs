@@ -119,7 +119,7 @@ impl Injection {
             Self::Flush => FaultKind::Flush,
             Self::ScriptFlush => FaultKind::ScriptFlush,
             Self::Failover { .. } => FaultKind::Failover,
-            Self::MemoryFull { .. } => FaultKind::Memory,
+            Self::MemoryFull { .. } => FaultKind::MemoryFull,
             Self::Latency { .. } => FaultKind::Slow,
             Self::Partition { .. } => FaultKind::Cut,
             Self::AsymmetricPartition { .. } => FaultKind::OneWay,
