@@ -33,7 +33,7 @@ pub enum FaultKind {
     /// The memory is full.
     MemoryFull,
     /// A network that is slow, and not evenly so.
-    Slow,
+    Latency,
     /// A network in which nothing arrives.
     Cut,
     /// A network in which one direction works.
@@ -84,7 +84,7 @@ impl FaultKind {
         Self::ScriptFlush,
         Self::Failover,
         Self::MemoryFull,
-        Self::Slow,
+        Self::Latency,
         Self::Cut,
         Self::OneWay,
         Self::Reset,
@@ -144,7 +144,7 @@ impl FaultKind {
             Self::ScriptFlush => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
             Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
-            Self::Slow => ("slow", "what passes is late, and not evenly so"),
+            Self::Latency => ("slow", "what passes is late, and not evenly so"),
             Self::Cut => ("cut", "nothing arrives, from either end"),
             Self::OneWay => ("one-way", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),

@@ -239,7 +239,7 @@ impl Planner {
             FaultKind::ScriptFlush => Injection::ScriptFlush,
             FaultKind::Failover => Injection::Failover { lag },
             FaultKind::MemoryFull => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
-            FaultKind::Slow => {
+            FaultKind::Latency => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
@@ -282,7 +282,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
     match kind {
         // Its clients are sent away by the proxy.
         FaultKind::MemoryFull => &[Part::Server, Part::Network],
-        FaultKind::Slow
+        FaultKind::Latency
         | FaultKind::Cut
         | FaultKind::OneWay
         | FaultKind::Reset

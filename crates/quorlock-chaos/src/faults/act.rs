@@ -120,7 +120,7 @@ impl Injection {
             Self::ScriptFlush => FaultKind::ScriptFlush,
             Self::Failover { .. } => FaultKind::Failover,
             Self::MemoryFull { .. } => FaultKind::MemoryFull,
-            Self::Latency { .. } => FaultKind::Slow,
+            Self::Latency { .. } => FaultKind::Latency,
             Self::Partition { .. } => FaultKind::Cut,
             Self::AsymmetricPartition { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
