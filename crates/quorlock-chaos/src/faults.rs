@@ -35,7 +35,7 @@ pub enum FaultKind {
     /// A network that is slow, and not evenly so.
     Latency,
     /// A network in which nothing arrives.
-    Cut,
+    Partition,
     /// A network in which one direction works.
     OneWay,
     /// Connections are reset.
@@ -85,7 +85,7 @@ impl FaultKind {
         Self::Failover,
         Self::MemoryFull,
         Self::Latency,
-        Self::Cut,
+        Self::Partition,
         Self::OneWay,
         Self::Reset,
         Self::HalfOpen,
@@ -145,7 +145,7 @@ impl FaultKind {
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
             Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("slow", "what passes is late, and not evenly so"),
-            Self::Cut => ("cut", "nothing arrives, from either end"),
+            Self::Partition => ("cut", "nothing arrives, from either end"),
             Self::OneWay => ("one-way", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),

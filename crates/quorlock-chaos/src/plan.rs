@@ -244,7 +244,7 @@ impl Planner {
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
-            FaultKind::Cut => Injection::Partition { sides },
+            FaultKind::Partition => Injection::Partition { sides },
             FaultKind::OneWay => Injection::AsymmetricPartition { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
@@ -283,7 +283,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         // Its clients are sent away by the proxy.
         FaultKind::MemoryFull => &[Part::Server, Part::Network],
         FaultKind::Latency
-        | FaultKind::Cut
+        | FaultKind::Partition
         | FaultKind::OneWay
         | FaultKind::Reset
         | FaultKind::HalfOpen

@@ -121,7 +121,7 @@ impl Injection {
             Self::Failover { .. } => FaultKind::Failover,
             Self::MemoryFull { .. } => FaultKind::MemoryFull,
             Self::Latency { .. } => FaultKind::Latency,
-            Self::Partition { .. } => FaultKind::Cut,
+            Self::Partition { .. } => FaultKind::Partition,
             Self::AsymmetricPartition { .. } => FaultKind::OneWay,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
