@@ -37,7 +37,7 @@ pub enum FaultKind {
     /// A network in which nothing arrives.
     Partition,
     /// A network in which one direction works.
-    OneWay,
+    AsymmetricPartition,
     /// Connections are reset.
     Reset,
     /// Clients keep connections of which the server knows nothing.
@@ -86,7 +86,7 @@ impl FaultKind {
         Self::MemoryFull,
         Self::Latency,
         Self::Partition,
-        Self::OneWay,
+        Self::AsymmetricPartition,
         Self::Reset,
         Self::HalfOpen,
         Self::Stall,
@@ -146,7 +146,7 @@ impl FaultKind {
             Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
             Self::Latency => ("slow", "what passes is late, and not evenly so"),
             Self::Partition => ("cut", "nothing arrives, from either end"),
-            Self::OneWay => ("one-way", "nothing arrives, from one end"),
+            Self::AsymmetricPartition => ("one-way", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
             Self::Stall => ("stall", "nobody takes what clients send, until they can send no more"),

@@ -245,7 +245,7 @@ impl Planner {
                 Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
             FaultKind::Partition => Injection::Partition { sides },
-            FaultKind::OneWay => Injection::AsymmetricPartition { sides, is_back: coin },
+            FaultKind::AsymmetricPartition => Injection::AsymmetricPartition { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
             FaultKind::Stall => Injection::NoRead { sides },
@@ -284,7 +284,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         FaultKind::MemoryFull => &[Part::Server, Part::Network],
         FaultKind::Latency
         | FaultKind::Partition
-        | FaultKind::OneWay
+        | FaultKind::AsymmetricPartition
         | FaultKind::Reset
         | FaultKind::HalfOpen
         | FaultKind::Stall

@@ -122,7 +122,7 @@ impl Injection {
             Self::MemoryFull { .. } => FaultKind::MemoryFull,
             Self::Latency { .. } => FaultKind::Latency,
             Self::Partition { .. } => FaultKind::Partition,
-            Self::AsymmetricPartition { .. } => FaultKind::OneWay,
+            Self::AsymmetricPartition { .. } => FaultKind::AsymmetricPartition,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
             Self::NoRead { .. } => FaultKind::Stall,
