@@ -43,7 +43,7 @@ pub enum FaultKind {
     /// Clients keep connections of which the server knows nothing.
     HalfOpen,
     /// Nobody takes what clients send.
-    Stall,
+    NoRead,
     /// Connections end in the middle of a reply.
     Tear,
     /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
@@ -89,7 +89,7 @@ impl FaultKind {
         Self::AsymmetricPartition,
         Self::Reset,
         Self::HalfOpen,
-        Self::Stall,
+        Self::NoRead,
         Self::Tear,
         Self::StaleKey,
         Self::Skew,
@@ -149,7 +149,7 @@ impl FaultKind {
             Self::AsymmetricPartition => ("one-way", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
-            Self::Stall => ("stall", "nobody takes what clients send, until they can send no more"),
+            Self::NoRead => ("stall", "nobody takes what clients send, until they can send no more"),
             Self::Tear => ("tear", "connections end in the middle of a reply"),
             Self::StaleKey => (
                 "stale-key",

@@ -248,7 +248,7 @@ impl Planner {
             FaultKind::AsymmetricPartition => Injection::AsymmetricPartition { sides, is_back: coin },
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
-            FaultKind::Stall => Injection::NoRead { sides },
+            FaultKind::NoRead => Injection::NoRead { sides },
             FaultKind::Tear => Injection::Truncate { sides },
             FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.
@@ -287,7 +287,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         | FaultKind::AsymmetricPartition
         | FaultKind::Reset
         | FaultKind::HalfOpen
-        | FaultKind::Stall
+        | FaultKind::NoRead
         | FaultKind::Tear => &[Part::Network],
         FaultKind::Skew | FaultKind::Jump => &[Part::Clock],
         // It is no matter to what else is done to a clock.

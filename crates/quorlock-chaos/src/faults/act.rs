@@ -125,7 +125,7 @@ impl Injection {
             Self::AsymmetricPartition { .. } => FaultKind::AsymmetricPartition,
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
-            Self::NoRead { .. } => FaultKind::Stall,
+            Self::NoRead { .. } => FaultKind::NoRead,
             Self::Truncate { .. } => FaultKind::Tear,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::ClockSkew { .. } => FaultKind::Skew,
