@@ -45,7 +45,7 @@ pub enum FaultKind {
     /// Nobody takes what clients send.
     NoRead,
     /// Connections end in the middle of a reply.
-    Tear,
+    Truncate,
     /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
     StaleKey,
     /// A server's clock runs a tenth too fast or too slow.
@@ -90,7 +90,7 @@ impl FaultKind {
         Self::Reset,
         Self::HalfOpen,
         Self::NoRead,
-        Self::Tear,
+        Self::Truncate,
         Self::StaleKey,
         Self::Skew,
         Self::Jump,
@@ -150,7 +150,7 @@ impl FaultKind {
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
             Self::NoRead => ("stall", "nobody takes what clients send, until they can send no more"),
-            Self::Tear => ("tear", "connections end in the middle of a reply"),
+            Self::Truncate => ("tear", "connections end in the middle of a reply"),
             Self::StaleKey => (
                 "stale-key",
                 "keys that are nobody's stand where locks' keys would, on a minority of the servers",

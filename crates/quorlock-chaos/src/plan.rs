@@ -249,7 +249,7 @@ impl Planner {
             FaultKind::Reset => Injection::Reset { sides },
             FaultKind::HalfOpen => Injection::HalfOpen { sides },
             FaultKind::NoRead => Injection::NoRead { sides },
-            FaultKind::Tear => Injection::Truncate { sides },
+            FaultKind::Truncate => Injection::Truncate { sides },
             FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.
                 lasts = self.millis(3_500, 5_000);
@@ -268,8 +268,10 @@ impl Planner {
                 unreachable!("there from the start, or done to clients, and planned there")
             }
         };
-        let is_at_once =
-            matches!(kind, FaultKind::Flush | FaultKind::ScriptFlush | FaultKind::Reset | FaultKind::Tear);
+        let is_at_once = matches!(
+            kind,
+            FaultKind::Flush | FaultKind::ScriptFlush | FaultKind::Reset | FaultKind::Truncate
+        );
         (act, if is_at_once { Duration::ZERO } else { lasts })
     }
 
@@ -288,7 +290,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         | FaultKind::Reset
         | FaultKind::HalfOpen
         | FaultKind::NoRead
-        | FaultKind::Tear => &[Part::Network],
+        | FaultKind::Truncate => &[Part::Network],
         FaultKind::Skew | FaultKind::Jump => &[Part::Clock],
         // It is no matter to what else is done to a clock.
         FaultKind::ClockOffset => &[],

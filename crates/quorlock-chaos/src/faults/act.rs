@@ -126,7 +126,7 @@ impl Injection {
             Self::Reset { .. } => FaultKind::Reset,
             Self::HalfOpen { .. } => FaultKind::HalfOpen,
             Self::NoRead { .. } => FaultKind::NoRead,
-            Self::Truncate { .. } => FaultKind::Tear,
+            Self::Truncate { .. } => FaultKind::Truncate,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::ClockSkew { .. } => FaultKind::Skew,
             Self::ClockJump { .. } => FaultKind::Jump,
