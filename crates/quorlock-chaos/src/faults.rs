@@ -49,7 +49,7 @@ pub enum FaultKind {
     /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
     StaleKey,
     /// A server's clock runs a tenth too fast or too slow.
-    Skew,
+    ClockSkew,
     /// A server's clock is set.
     Jump,
     /// The clocks of all servers but one are behind, from the start.
@@ -92,7 +92,7 @@ impl FaultKind {
         Self::NoRead,
         Self::Truncate,
         Self::StaleKey,
-        Self::Skew,
+        Self::ClockSkew,
         Self::Jump,
         Self::ClockOffset,
         Self::ClientStop,
@@ -155,7 +155,7 @@ impl FaultKind {
                 "stale-key",
                 "keys that are nobody's stand where locks' keys would, on a minority of the servers",
             ),
-            Self::Skew => ("skew", "a server's clock runs 10 % too fast or too slow"),
+            Self::ClockSkew => ("skew", "a server's clock runs 10 % too fast or too slow"),
             Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
             Self::ClockOffset => {
                 ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
@@ -192,7 +192,7 @@ impl FaultKind {
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
     pub const fn needs_clocks(self) -> bool {
-        matches!(self, Self::Skew | Self::Jump | Self::ClockOffset)
+        matches!(self, Self::ClockSkew | Self::Jump | Self::ClockOffset)
     }
 
     /// Whether it is there from before the first client to the end, and not done at some time in between.

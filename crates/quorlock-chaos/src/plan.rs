@@ -255,7 +255,7 @@ impl Planner {
                 lasts = self.millis(3_500, 5_000);
                 Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
-            FaultKind::Skew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
+            FaultKind::ClockSkew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
             FaultKind::Jump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
                 Injection::ClockJump { micros: if coin { by } else { -by } }
@@ -291,7 +291,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         | FaultKind::HalfOpen
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Part::Network],
-        FaultKind::Skew | FaultKind::Jump => &[Part::Clock],
+        FaultKind::ClockSkew | FaultKind::Jump => &[Part::Clock],
         // It is no matter to what else is done to a clock.
         FaultKind::ClockOffset => &[],
         _ => &[Part::Server],

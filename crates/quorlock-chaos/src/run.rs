@@ -111,7 +111,7 @@ pub fn run(
     }
     let terms = Terms {
         setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
-        drift_ppm: if kinds.contains(&FaultKind::Skew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
+        drift_ppm: if kinds.contains(&FaultKind::ClockSkew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
         is_guarded: true,
     };
     let scope = Scope {

@@ -128,7 +128,7 @@ impl Injection {
             Self::NoRead { .. } => FaultKind::NoRead,
             Self::Truncate { .. } => FaultKind::Truncate,
             Self::StaleKey { .. } => FaultKind::StaleKey,
-            Self::ClockSkew { .. } => FaultKind::Skew,
+            Self::ClockSkew { .. } => FaultKind::ClockSkew,
             Self::ClockJump { .. } => FaultKind::Jump,
             Self::ClockOffset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
