@@ -51,7 +51,7 @@ pub enum FaultKind {
     /// A server's clock runs a tenth too fast or too slow.
     ClockSkew,
     /// A server's clock is set.
-    Jump,
+    ClockJump,
     /// The clocks of all servers but one are behind, from the start.
     ClockOffset,
     /// SIGSTOP of a client that holds a lock, until it is over.
@@ -93,7 +93,7 @@ impl FaultKind {
         Self::Truncate,
         Self::StaleKey,
         Self::ClockSkew,
-        Self::Jump,
+        Self::ClockJump,
         Self::ClockOffset,
         Self::ClientStop,
         Self::ClientKill,
@@ -156,7 +156,7 @@ impl FaultKind {
                 "keys that are nobody's stand where locks' keys would, on a minority of the servers",
             ),
             Self::ClockSkew => ("skew", "a server's clock runs 10 % too fast or too slow"),
-            Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClockJump => ("jump", "a server's clock is set ahead or back, and put right later"),
             Self::ClockOffset => {
                 ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
             }
@@ -192,7 +192,7 @@ impl FaultKind {
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
     pub const fn needs_clocks(self) -> bool {
-        matches!(self, Self::ClockSkew | Self::Jump | Self::ClockOffset)
+        matches!(self, Self::ClockSkew | Self::ClockJump | Self::ClockOffset)
     }
 
     /// Whether it is there from before the first client to the end, and not done at some time in between.

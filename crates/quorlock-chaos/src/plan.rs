@@ -107,7 +107,7 @@ impl Planner {
                     self.steps.push(step);
                 }
                 // Set clocks use up the margin: nothing else then.
-                if kind == FaultKind::Jump {
+                if kind == FaultKind::ClockJump {
                     break;
                 }
             }
@@ -172,7 +172,7 @@ impl Planner {
         let parts = parts(kind);
         let many = match kind {
             // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
-            FaultKind::Failover | FaultKind::Jump => 1,
+            FaultKind::Failover | FaultKind::ClockJump => 1,
             FaultKind::StaleKey => spare,
             _ => many,
         };
@@ -256,7 +256,7 @@ impl Planner {
                 Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
             FaultKind::ClockSkew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
-            FaultKind::Jump => {
+            FaultKind::ClockJump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
                 Injection::ClockJump { micros: if coin { by } else { -by } }
             }
@@ -291,7 +291,7 @@ fn parts(kind: FaultKind) -> &'static [Part] {
         | FaultKind::HalfOpen
         | FaultKind::NoRead
         | FaultKind::Truncate => &[Part::Network],
-        FaultKind::ClockSkew | FaultKind::Jump => &[Part::Clock],
+        FaultKind::ClockSkew | FaultKind::ClockJump => &[Part::Clock],
         // It is no matter to what else is done to a clock.
         FaultKind::ClockOffset => &[],
         _ => &[Part::Server],

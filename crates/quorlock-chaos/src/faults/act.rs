@@ -129,7 +129,7 @@ impl Injection {
             Self::Truncate { .. } => FaultKind::Truncate,
             Self::StaleKey { .. } => FaultKind::StaleKey,
             Self::ClockSkew { .. } => FaultKind::ClockSkew,
-            Self::ClockJump { .. } => FaultKind::Jump,
+            Self::ClockJump { .. } => FaultKind::ClockJump,
             Self::ClockOffset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
             Self::ClientKill { .. } => FaultKind::ClientKill,
