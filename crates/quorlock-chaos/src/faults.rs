@@ -59,7 +59,7 @@ pub enum FaultKind {
     /// SIGKILL of a client that holds a lock or waits for one; another takes its place.
     ClientKill,
     /// Futures are dropped at any point.
-    Drop,
+    Cancel,
     /// A client's runtime is blocked for seconds.
     Block,
 }
@@ -97,7 +97,7 @@ impl FaultKind {
         Self::ClockOffset,
         Self::ClientStop,
         Self::ClientKill,
-        Self::Drop,
+        Self::Cancel,
         Self::Block,
     ];
 
@@ -162,7 +162,9 @@ impl FaultKind {
             }
             Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
-            Self::Drop => ("drop", "clients drop the futures that acquire, extend and release, at any point"),
+            Self::Cancel => {
+                ("drop", "clients drop the futures that acquire, extend and release, at any point")
+            }
             Self::Block => ("block", "a client's runtime is blocked for seconds"),
         }
     }
@@ -204,7 +206,7 @@ impl FaultKind {
     /// Whether it is done to clients, and not to nodes.
     #[must_use]
     pub const fn is_of_clients(self) -> bool {
-        matches!(self, Self::ClientStop | Self::ClientKill | Self::Drop | Self::Block)
+        matches!(self, Self::ClientStop | Self::ClientKill | Self::Cancel | Self::Block)
     }
 }
 

@@ -130,7 +130,7 @@ impl Planner {
     }
 
     fn clients(&mut self) {
-        let is_done = |kind: &FaultKind| kind.is_of_clients() && *kind != FaultKind::Drop;
+        let is_done = |kind: &FaultKind| kind.is_of_clients() && *kind != FaultKind::Cancel;
         let kinds: Vec<FaultKind> = self.scope.kinds.iter().copied().filter(is_done).collect();
         let mut bag = Vec::new();
         let mut at = FIRST;
@@ -264,7 +264,7 @@ impl Planner {
             | FaultKind::ClientStop
             | FaultKind::ClientKill
             | FaultKind::Block
-            | FaultKind::Drop => {
+            | FaultKind::Cancel => {
                 unreachable!("there from the start, or done to clients, and planned there")
             }
         };

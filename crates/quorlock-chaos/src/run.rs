@@ -137,7 +137,7 @@ pub fn run(
         name: "chaos",
         steps: plan(&scope),
         lasts: config.lasts,
-        drops: kinds.contains(&FaultKind::Drop),
+        drops: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },

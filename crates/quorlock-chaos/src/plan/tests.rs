@@ -37,7 +37,7 @@ fn two_minutes_have_every_kind_of_fault_and_end_in_peace() {
 fn the_shortest_run_that_is_allowed_has_a_fault_whatever_kind_is_asked_for() {
     for kind in FaultKind::ALL {
         // There from the start, and the clients' own doing.
-        if kind.is_of_whole_run() || kind == FaultKind::Drop {
+        if kind.is_of_whole_run() || kind == FaultKind::Cancel {
             continue;
         }
         let lasts = Duration::from_secs(kind.least_seconds());
