@@ -61,7 +61,7 @@ pub enum FaultKind {
     /// Futures are dropped at any point.
     Cancel,
     /// A client's runtime is blocked for seconds.
-    Block,
+    BlockRuntime,
 }
 
 /// A name that is no fault's.
@@ -98,7 +98,7 @@ impl FaultKind {
         Self::ClientStop,
         Self::ClientKill,
         Self::Cancel,
-        Self::Block,
+        Self::BlockRuntime,
     ];
 
     /// The kinds named in a list such as `kill,pause`; all, if `all` is among them.
@@ -165,7 +165,7 @@ impl FaultKind {
             Self::Cancel => {
                 ("drop", "clients drop the futures that acquire, extend and release, at any point")
             }
-            Self::Block => ("block", "a client's runtime is blocked for seconds"),
+            Self::BlockRuntime => ("block", "a client's runtime is blocked for seconds"),
         }
     }
 
@@ -206,7 +206,7 @@ impl FaultKind {
     /// Whether it is done to clients, and not to nodes.
     #[must_use]
     pub const fn is_of_clients(self) -> bool {
-        matches!(self, Self::ClientStop | Self::ClientKill | Self::Cancel | Self::Block)
+        matches!(self, Self::ClientStop | Self::ClientKill | Self::Cancel | Self::BlockRuntime)
     }
 }
 

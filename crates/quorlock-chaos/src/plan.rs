@@ -138,7 +138,7 @@ impl Planner {
             let (draw, holds) = (self.chance.next(), self.chance.percent(60));
             let (act, lasts) = match self.draw(&kinds, &mut bag) {
                 FaultKind::ClientKill => (Injection::ClientKill { draw, holds }, Duration::ZERO),
-                FaultKind::Block => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
+                FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
                 _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
             };
             self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), injection: act });
@@ -263,7 +263,7 @@ impl Planner {
             FaultKind::ClockOffset
             | FaultKind::ClientStop
             | FaultKind::ClientKill
-            | FaultKind::Block
+            | FaultKind::BlockRuntime
             | FaultKind::Cancel => {
                 unreachable!("there from the start, or done to clients, and planned there")
             }

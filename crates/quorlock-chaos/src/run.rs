@@ -127,7 +127,7 @@ pub fn run(
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
         breaks: Invariant::NoStaleWrite,
     };
-    let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::Block);
+    let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
     // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
     // broken there are many keys for few tasks, which hold them for long and wait for long.
     let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)

@@ -133,7 +133,7 @@ impl Injection {
             Self::ClockOffset { .. } => FaultKind::ClockOffset,
             Self::ClientStop { .. } => FaultKind::ClientStop,
             Self::ClientKill { .. } => FaultKind::ClientKill,
-            Self::BlockRuntime { .. } => FaultKind::Block,
+            Self::BlockRuntime { .. } => FaultKind::BlockRuntime,
         }
     }
 
