@@ -2,11 +2,11 @@
 
 /// A small generator of random numbers (`SplitMix64`).
 #[derive(Clone, Debug)]
-pub(crate) struct Chance {
+pub(crate) struct SeededRng {
     state: u64,
 }
 
-impl Chance {
+impl SeededRng {
     pub(crate) const fn new(seed: u64) -> Self {
         Self { state: seed }
     }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_numbers_that_it_always_gave() {
-        let mut chance = Chance::new(0);
+        let mut chance = SeededRng::new(0);
         // The first numbers of the published reference implementation.
         assert_eq!(
             [chance.next(), chance.next(), chance.next()],
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_shuffle_loses_nothing_and_a_range_is_kept() {
-        let mut chance = Chance::new(7);
+        let mut chance = SeededRng::new(7);
         let mut all: Vec<u64> = (0..20).collect();
         chance.shuffle(&mut all);
         assert_ne!(all, (0..20).collect::<Vec<_>>());

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::chance::SeededRng;
 use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
 
 /// What a plan is made for.
@@ -35,7 +35,7 @@ enum Part {
 
 struct Planner {
     scope: Scope,
-    chance: Chance,
+    chance: SeededRng,
     /// From when on a part of a node is whole.
     whole: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
@@ -50,7 +50,7 @@ struct Planner {
 /// The faults of a run, by when they begin.
 pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
-        chance: Chance::of_part(scope.seed, 1),
+        chance: SeededRng::of_part(scope.seed, 1),
         whole: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
         unoccupied: Duration::ZERO,
@@ -60,7 +60,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     };
     planner.offsets();
     planner.nodes();
-    planner.chance = Chance::of_part(scope.seed, 2);
+    planner.chance = SeededRng::of_part(scope.seed, 2);
     planner.clients();
     planner.steps.sort_by_key(|step| step.at);
     planner.steps

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::chance::SeededRng;
 use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
 use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
@@ -189,7 +189,7 @@ fn clocks(
 /// Short runs in which promises must break, or they would test nothing.
 fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<Stage<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
-    let mut chance = Chance::of_part(config.seed, 3);
+    let mut chance = SeededRng::of_part(config.seed, 3);
     let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
         let step = |number: u64| {
             let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));

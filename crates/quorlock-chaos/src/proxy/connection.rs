@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{DirectionRule, Rules};
-use crate::chance::Chance;
+use crate::chance::SeededRng;
 
 /// A client, and what is to be done with it.
 pub(super) struct Connection {
@@ -55,7 +55,7 @@ impl Connection {
                 is_back,
                 rules: self.rules.clone(),
                 tears: self.first.tears,
-                chance: Chance::of_part(self.number, u64::from(is_back)),
+                chance: SeededRng::of_part(self.number, u64::from(is_back)),
                 queue: VecDeque::new(),
             };
             let both = async {
@@ -126,7 +126,7 @@ struct Pump<'a> {
     is_back: bool,
     rules: watch::Receiver<Rules>,
     tears: u64,
-    chance: Chance,
+    chance: SeededRng,
     /// What is on its way, and when it is to arrive.
     queue: VecDeque<(Instant, Vec<u8>)>,
 }

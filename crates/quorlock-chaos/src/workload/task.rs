@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Spec;
 use super::store::{Store, Stores};
 use super::teller::Teller;
-use crate::chance::Chance;
+use crate::chance::SeededRng;
 use crate::history::{self, EventKind, FailureReason, LockKind};
 
 pub(super) struct Task {
@@ -20,7 +20,7 @@ pub(super) struct Task {
     redlock: Redlock,
     stores: Arc<Stores>,
     teller: Teller,
-    chance: Chance,
+    chance: SeededRng,
     stop: CancellationToken,
 }
 
@@ -33,7 +33,7 @@ impl Task {
         stop: CancellationToken,
     ) -> Self {
         let teller = Teller::new(spec.process, number);
-        let chance = Chance::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
+        let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
         Self { spec, redlock, stores, teller, chance, stop }
     }
 
