@@ -17,7 +17,7 @@ use crate::watchdog::Watchdog;
 use crate::workload::{Order, Spec};
 
 /// All clients that live, and the next one's number.
-pub(super) struct Crew<'a> {
+pub(super) struct ClientPool<'a> {
     config: &'a Config,
     log: Arc<Log>,
     members: Mutex<Members>,
@@ -42,7 +42,7 @@ struct Member {
     _folder: TempDir,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> ClientPool<'a> {
     pub(super) fn new(config: &'a Config, log: Arc<Log>) -> Self {
         Self { config, log, members: Mutex::default() }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorlock::Redlock;
 use rustix::process::Signal;
 
-use super::crew::Crew;
+use super::crew::ClientPool;
 use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Halt, Progress, RunError};
@@ -54,7 +54,7 @@ pub(super) struct Terms {
 struct Scene<'a> {
     stage: &'a Stage<'a>,
     nodes: &'a Nodes,
-    crew: Crew<'a>,
+    crew: ClientPool<'a>,
     log: Arc<Log>,
     halt: Halt,
     stores: PathBuf,
@@ -89,7 +89,7 @@ impl Stage<'_> {
             fault
         };
         let lasting = self.lasting().map(tell).collect();
-        let crew = Crew::new(self.config, Arc::clone(&log));
+        let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
