@@ -19,7 +19,7 @@ use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
 use halt::Halt;
-use stage::{Stage, Terms};
+use stage::{RunSpec, Terms};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ pub fn run(
     // broken there are many keys for few tasks, which hold them for long and wait for long.
     let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
         && kinds.contains(&FaultKind::StaleKey);
-    let main = Stage {
+    let main = RunSpec {
         config,
         name: "chaos",
         steps: plan(&scope),
@@ -187,7 +187,7 @@ fn clocks(
 }
 
 /// Short runs in which promises must break, or they would test nothing.
-fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<Stage<'a>> {
+fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
     let mut chance = SeededRng::of_part(config.seed, 3);
     let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
@@ -219,7 +219,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         .collect();
     jumping.extend(others);
     jumping.sort_by_key(|step| step.at);
-    let stage = |name, steps, millis, control: &str, terms| Stage {
+    let stage = |name, steps, millis, control: &str, terms| RunSpec {
         config,
         name,
         steps,

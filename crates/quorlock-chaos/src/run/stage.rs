@@ -21,7 +21,7 @@ use crate::workload::{Order, Spec};
 use crate::{ClockLibrary, Data, Server, Setup};
 
 /// A run, set up.
-pub(super) struct Stage<'a> {
+pub(super) struct RunSpec<'a> {
     pub(super) config: &'a Config,
     pub(super) name: &'static str,
     /// By when they begin.
@@ -52,7 +52,7 @@ pub(super) struct Terms {
 
 /// Everything of a stage that is there while it runs.
 struct Scene<'a> {
-    stage: &'a Stage<'a>,
+    stage: &'a RunSpec<'a>,
     nodes: &'a Nodes,
     crew: ClientPool<'a>,
     log: Arc<Log>,
@@ -62,7 +62,7 @@ struct Scene<'a> {
     lasting: Vec<u64>,
 }
 
-impl Stage<'_> {
+impl RunSpec<'_> {
     pub(super) fn run(
         &self,
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
@@ -136,7 +136,7 @@ impl Stage<'_> {
 impl Scene<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
-        let Stage { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
+        let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
         self.crew.enlist(|process| Spec {
             process,
             seed: config.seed,
