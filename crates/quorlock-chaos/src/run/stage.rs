@@ -51,7 +51,7 @@ pub(super) struct Terms {
 }
 
 /// Everything of a stage that is there while it runs.
-struct Scene<'a> {
+struct RunState<'a> {
     stage: &'a RunSpec<'a>,
     nodes: &'a Nodes,
     crew: ClientPool<'a>,
@@ -90,7 +90,8 @@ impl RunSpec<'_> {
         };
         let lasting = self.lasting().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
-        let scene = Scene { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
+        let scene =
+            RunState { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
@@ -133,7 +134,7 @@ impl RunSpec<'_> {
     }
 }
 
-impl Scene<'_> {
+impl RunState<'_> {
     /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
     fn enlist(&self) -> std::io::Result<()> {
         let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
