@@ -40,11 +40,11 @@ pub(super) struct RunSpec<'a> {
     /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
     pub(super) judges_redundancy: bool,
     pub(super) controls: Vec<Control>,
-    pub(super) terms: Terms,
+    pub(super) terms: ServerSettings,
 }
 
 /// What servers and clients go by.
-pub(super) struct Terms {
+pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
     pub(super) is_guarded: bool,
