@@ -18,7 +18,7 @@ use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
-use halt::Halt;
+use halt::StopSignal;
 use stage::{RunSpec, ServerSettings};
 
 /// What to run.

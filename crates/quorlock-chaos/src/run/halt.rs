@@ -5,12 +5,12 @@ use std::time::Duration;
 
 /// Once it is called, nobody sleeps any more.
 #[derive(Debug, Default)]
-pub(super) struct Halt {
+pub(super) struct StopSignal {
     is_called: Mutex<bool>,
     told: Condvar,
 }
 
-impl Halt {
+impl StopSignal {
     pub(super) fn call(&self) {
         *self.is_called.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.told.notify_all();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorlock::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
-use super::halt::Halt;
+use super::halt::StopSignal;
 use super::log::Log;
 use crate::history::{self, EventKind, KeySample};
 
@@ -17,14 +17,14 @@ use crate::history::{self, EventKind, KeySample};
 ///
 /// A node that does not answer is not told of: what stands there then, nobody knows.
 pub(super) struct Sampler {
-    halt: Arc<Halt>,
+    halt: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sampler {
     /// Looks at these keys on each of these servers, from now on.
     pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<Log>) -> io::Result<Self> {
-        let halt = Arc::new(Halt::default());
+        let halt = Arc::new(StopSignal::default());
         let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {
             let (keys, log, halt) = (keys.to_vec(), Arc::clone(log), Arc::clone(&halt));
@@ -45,7 +45,7 @@ impl Drop for Sampler {
     }
 }
 
-fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &Halt) {
+fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &StopSignal) {
     let mut connection = None;
     while !halt.is_called() {
         let asked = history::now();

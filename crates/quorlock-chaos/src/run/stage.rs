@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use super::crew::ClientPool;
 use super::log::Log;
 use super::sampler::Sampler;
-use super::{Config, Halt, Progress, RunError};
+use super::{Config, Progress, RunError, StopSignal};
 use crate::faults::{Injection, Nodes, NotBroken, PlannedFault, Prepared, Sides};
 use crate::history::{self, Control, EventKind, History, Settings};
 use crate::workload::{Order, Spec};
@@ -56,7 +56,7 @@ struct RunState<'a> {
     nodes: &'a Nodes,
     crew: ClientPool<'a>,
     log: Arc<Log>,
-    halt: Halt,
+    halt: StopSignal,
     stores: PathBuf,
     /// The numbers of the faults that last from before the first client to the end.
     lasting: Vec<u64>,
@@ -91,7 +91,7 @@ impl RunSpec<'_> {
         let lasting = self.lasting().map(tell).collect();
         let crew = ClientPool::new(self.config, Arc::clone(&log));
         let scene =
-            RunState { stage: self, nodes: &nodes, crew, log, halt: Halt::default(), stores, lasting };
+            RunState { stage: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
         let keys: Vec<String> = scene.keys().collect();
         let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
         for _ in 0..self.config.clients {
