@@ -9,11 +9,11 @@ use crate::history::{Actor, Event, EventKind, Fault, History};
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    told: Mutex<Told>,
+    told: Mutex<Recorded>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Recorded {
     events: Vec<Event>,
     /// Process and task of those who hold a lock, and of those who wait for one.
     holding: HashSet<(u32, u32)>,
@@ -130,13 +130,13 @@ impl Log {
         History::new(std::mem::take(&mut self.told().events))
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Recorded> {
         // Nothing in here panics half-way.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Told {
+impl Recorded {
     /// Tells of this fault under the next number.
     fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
