@@ -20,7 +20,7 @@ pub(crate) use spec::{Order, Spec};
 use crate::history::{self, EventKind, NodeView};
 use store::Stores;
 use task::Task;
-use teller::Teller;
+use teller::EventWriter;
 
 /// A client process: reads what it is to do from its standard input, does it, and ends when the input does.
 ///
@@ -33,7 +33,7 @@ pub async fn client() -> Result<(), String> {
         return Err("a client of a chaos run is told what to do on its standard input".to_owned());
     };
     teller::tell_panics(spec.process);
-    tell_oversleeping(Teller::new(spec.process, 0));
+    tell_oversleeping(EventWriter::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;
     let stores = Arc::new(stores);
@@ -75,7 +75,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
         builder.plain()
     };
     let builder = if spec.has_thread { builder.dedicated_thread() } else { builder };
-    let teller = Teller::new(spec.process, 0);
+    let teller = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
         if let Some(what) = seen(&urls, event) {
@@ -102,7 +102,7 @@ fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
 
 /// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the
 /// runtime may stand still by our fault.
-fn tell_oversleeping(teller: Teller) {
+fn tell_oversleeping(teller: EventWriter) {
     thread::spawn(move || {
         loop {
             let before = history::now();

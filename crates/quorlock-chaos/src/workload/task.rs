@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Spec;
 use super::store::{Store, Stores};
-use super::teller::Teller;
+use super::teller::EventWriter;
 use crate::chance::SeededRng;
 use crate::history::{self, EventKind, FailureReason, LockKind};
 
@@ -19,7 +19,7 @@ pub(super) struct Task {
     spec: Arc<Spec>,
     redlock: Redlock,
     stores: Arc<Stores>,
-    teller: Teller,
+    teller: EventWriter,
     chance: SeededRng,
     stop: CancellationToken,
 }
@@ -32,7 +32,7 @@ impl Task {
         number: u32,
         stop: CancellationToken,
     ) -> Self {
-        let teller = Teller::new(spec.process, number);
+        let teller = EventWriter::new(spec.process, number);
         let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
         Self { spec, redlock, stores, teller, chance, stop }
     }

@@ -8,13 +8,13 @@ use crate::history::{self, Actor, Event, EventKind};
 
 /// A task's voice.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Teller {
+pub(super) struct EventWriter {
     process: u32,
     task: u32,
     turn: u32,
 }
 
-impl Teller {
+impl EventWriter {
     pub(super) const fn new(process: u32, task: u32) -> Self {
         Self { process, task, turn: 0 }
     }
@@ -44,7 +44,7 @@ impl Teller {
 pub(super) fn tell_panics(process: u32) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        Teller::new(process, 0).tell(EventKind::Panicked { words: panic.to_string() });
+        EventWriter::new(process, 0).tell(EventKind::Panicked { words: panic.to_string() });
         earlier(panic);
     }));
 }
