@@ -1,10 +1,10 @@
 //! What clients do: processes of their own, with several tasks each, that take locks on a few keys, work under them,
 //! and tell all of it, one line a time, on their standard output.
 
+mod event_writer;
 mod spec;
 mod store;
 mod task;
-mod teller;
 
 use std::io::{self, BufRead as _};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use spec::{Order, Spec};
 
 use crate::history::{self, EventKind, NodeView};
+use event_writer::EventWriter;
 use store::Stores;
 use task::Task;
-use teller::EventWriter;
 
 /// A client process: reads what it is to do from its standard input, does it, and ends when the input does.
 ///
@@ -32,7 +32,7 @@ pub async fn client() -> Result<(), String> {
     let Some(Order::Begin(spec)) = orders.recv().await else {
         return Err("a client of a chaos run is told what to do on its standard input".to_owned());
     };
-    teller::tell_panics(spec.process);
+    event_writer::tell_panics(spec.process);
     tell_oversleeping(EventWriter::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;

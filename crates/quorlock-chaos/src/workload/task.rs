@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Spec;
+use super::event_writer::EventWriter;
 use super::store::{Store, Stores};
-use super::teller::EventWriter;
 use crate::chance::SeededRng;
 use crate::history::{self, EventKind, FailureReason, LockKind};
 
