@@ -123,7 +123,7 @@ impl Task {
             left -= step;
             let is_lost = timeout(step, &mut lost).await.is_ok();
             if is_lost {
-                return self.mourn(guard, key, &stores).await;
+                return self.after_loss(guard, key, &stores).await;
             }
         }
         if self.look(guard) {
@@ -131,13 +131,13 @@ impl Task {
         }
         // The clock says that it is over. Then the signal must come too; the judge knows when it is late.
         if timeout(SIGNAL_PATIENCE, &mut lost).await.is_ok() {
-            return self.mourn(guard, key, &stores).await;
+            return self.after_loss(guard, key, &stores).await;
         }
         Ok(())
     }
 
     /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
-    async fn mourn(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
+    async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.teller.tell(EventKind::Lost { how: "the lost signal came".to_owned() });
         self.look(guard);
         if self.chance.percent(50) {
