@@ -45,7 +45,7 @@ impl Task {
                 break;
             }
             self.teller.next_turn();
-            if let Err(words) = self.turn().await {
+            if let Err(words) = self.attempt().await {
                 self.teller.tell(EventKind::Errored { words });
             }
         }
@@ -53,7 +53,7 @@ impl Task {
     }
 
     /// From asking to giving up. An error is one that nobody has planned for.
-    async fn turn(&mut self) -> Result<(), String> {
+    async fn attempt(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
         let wait_ms = *self.chance.pick(&self.spec.waits_ms);
         let is_renewed = self.chance.percent(85);
