@@ -112,7 +112,7 @@ impl Task {
         };
         let mut lost = pin!(guard.lost());
         while !left.is_zero() {
-            self.look(guard);
+            self.check_validity(guard);
             // A careful holder looks, and writes. It may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
@@ -126,7 +126,7 @@ impl Task {
                 return self.after_loss(guard, key, &stores).await;
             }
         }
-        if self.look(guard) {
+        if self.check_validity(guard) {
             return Ok(());
         }
         // The clock says that it is over. Then the signal must come too; the judge knows when it is late.
@@ -139,17 +139,17 @@ impl Task {
     /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
     async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
         self.teller.tell(EventKind::Lost { how: "the lost signal came".to_owned() });
-        self.look(guard);
+        self.check_validity(guard);
         if self.chance.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
             self.write(guard, key, stores, false).await?;
-            self.look(guard);
+            self.check_validity(guard);
         }
         Ok(())
     }
 
     /// Asks the lock whether it is valid. The time told is from before.
-    fn look(&self, guard: &Guard) -> bool {
+    fn check_validity(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
         let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
@@ -184,7 +184,7 @@ impl Task {
             return Err(error.to_string());
         }
         // Extended, unconfirmed, lost, or dropped half-way: this tells.
-        self.look(guard);
+        self.check_validity(guard);
         Ok(())
     }
 
