@@ -72,7 +72,7 @@ impl Task {
             margin: guard.spare_nodes(),
         });
         let outcome = self.hold(&guard, key).await;
-        self.give_up(guard).await.and(outcome)
+        self.release(guard).await.and(outcome)
     }
 
     /// None if it was refused, or walked away.
@@ -188,7 +188,7 @@ impl Task {
         Ok(())
     }
 
-    async fn give_up(&mut self, guard: Guard) -> Result<(), String> {
+    async fn release(&mut self, guard: Guard) -> Result<(), String> {
         self.teller.tell(EventKind::Releasing);
         if self.spec.drops && self.chance.percent(10) {
             drop(guard);
