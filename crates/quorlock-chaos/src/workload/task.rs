@@ -162,7 +162,7 @@ impl Task {
         let Some(token) = guard.fencing_token() else { return Ok(()) };
         let fenced = [(stores.fenced(key), true), (stores.unfenced(key), false)];
         for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both) {
-            let Some(answer) = store.write(token).await.map_err(|error| in_words(store, &error))? else {
+            let Some(answer) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
                 continue;
             };
             self.teller.tell(EventKind::Wrote {
@@ -229,7 +229,7 @@ async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output =
     }
 }
 
-fn in_words(store: &Store, error: &std::io::Error) -> String {
+fn message_of(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 
