@@ -69,7 +69,7 @@ impl Picture {
     pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
         let world = World::of(history)?;
         let turns = lock_attempts(history, &world);
-        let mut words = Words::default();
+        let mut words = StringTable::default();
         let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
         let granted = turns.iter().filter_map(|turn| Some((turn.grant.as_ref()?.at, turn.waiting)));
         let mut waits: Vec<_> = granted.map(|(at, since)| (micros(at), (at - since) / 1_000)).collect();
@@ -89,12 +89,12 @@ impl Picture {
 
 /// Each word once.
 #[derive(Default)]
-struct Words {
+struct StringTable {
     list: Vec<String>,
     places: BTreeMap<String, usize>,
 }
 
-impl Words {
+impl StringTable {
     fn place(&mut self, word: String) -> usize {
         if let Some(place) = self.places.get(&word) {
             return *place;
@@ -111,7 +111,7 @@ fn bar(world: &World<'_>, span: Span, state: State, process: u32, words: usize) 
     Bar { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, words }
 }
 
-fn nodes(history: &History, world: &World<'_>, words: &mut Words) -> Vec<Lane> {
+fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<Lane> {
     let mut lanes: Vec<Lane> = (0..world.settings.nodes)
         .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
         .collect();
@@ -189,7 +189,12 @@ fn merged(mut spans: Vec<Span>) -> Vec<Span> {
     merged
 }
 
-fn keys(world: &World<'_>, turns: &[LockAttempt<'_>], verdict: &Verdict, words: &mut Words) -> Vec<Lane> {
+fn keys(
+    world: &World<'_>,
+    turns: &[LockAttempt<'_>],
+    verdict: &Verdict,
+    words: &mut StringTable,
+) -> Vec<Lane> {
     let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
     for turn in turns {
         for key in turn.keys {
@@ -224,7 +229,7 @@ fn keys(world: &World<'_>, turns: &[LockAttempt<'_>], verdict: &Verdict, words: 
 
 /// A lane for each task. A process that was started in place of a killed one takes over its lane, so that a long run
 /// with many kills stays as high as it has tasks at a time.
-fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut Words) -> Vec<Lane> {
+fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut StringTable) -> Vec<Lane> {
     let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
     for turn in turns {
         tasks.entry((turn.process, turn.task)).or_default().push(turn);
@@ -264,7 +269,7 @@ fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut Words) -> V
     lanes.into_iter().map(|(lane, _)| lane).collect()
 }
 
-fn task_turn(world: &World<'_>, turn: &LockAttempt<'_>, words: &mut Words, spans: &mut Vec<Bar>) {
+fn task_turn(world: &World<'_>, turn: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Bar>) {
     let name = turn.name();
     let keys = turn.keys.join(" + ");
     let waits = words.place(format!("{name} waits for {keys}"));
