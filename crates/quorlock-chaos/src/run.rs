@@ -1,6 +1,6 @@
 //! A run: servers, clients, faults by plan, and what came of it.
 
-mod crew;
+mod client_pool;
 mod halt;
 mod log;
 mod sampler;

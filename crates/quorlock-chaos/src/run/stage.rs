@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorlock::Redlock;
 use rustix::process::Signal;
 
-use super::crew::ClientPool;
+use super::client_pool::ClientPool;
 use super::log::Log;
 use super::sampler::Sampler;
 use super::{Config, Progress, RunError, StopSignal};
