@@ -1,10 +1,10 @@
 //! A run: servers, clients, faults by plan, and what came of it.
 
 mod client_pool;
-mod halt;
 mod log;
 mod sampler;
 mod stage;
+mod stop_signal;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,8 +18,8 @@ use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
-use halt::StopSignal;
 use stage::{RunSpec, ServerSettings};
+use stop_signal::StopSignal;
 
 /// What to run.
 #[derive(Clone, Debug)]

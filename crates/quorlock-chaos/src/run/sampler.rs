@@ -9,8 +9,8 @@ use std::time::Duration;
 use quorlock::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
-use super::halt::StopSignal;
 use super::log::Log;
+use super::stop_signal::StopSignal;
 use crate::history::{self, EventKind, KeySample};
 
 /// A thread for each node that looks at the keys some times a second and tells what it saw. They end with this.
