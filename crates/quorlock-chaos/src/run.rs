@@ -2,8 +2,8 @@
 
 mod client_pool;
 mod log;
+mod run_spec;
 mod sampler;
-mod stage;
 mod stop_signal;
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::{ClockLibrary, Setup};
-use stage::{RunSpec, ServerSettings};
+use run_spec::{RunSpec, ServerSettings};
 use stop_signal::StopSignal;
 
 /// What to run.
@@ -120,8 +120,8 @@ pub fn run(
         quorum: config.nodes / 2 + 1,
         kinds: kinds.clone(),
         lasts: config.lasts,
-        ttl: stage::TTL,
-        longest_ttl: stage::LONGEST_TTL,
+        ttl: run_spec::TTL,
+        longest_ttl: run_spec::LONGEST_TTL,
     };
     let unfenced = Control {
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
@@ -174,7 +174,7 @@ fn clocks(
         return Ok((None, Vec::new()));
     }
     let why = match ClockLibrary::build() {
-        Ok(library) => match stage::has_clock(config, &library) {
+        Ok(library) => match run_spec::has_clock(config, &library) {
             Ok(true) => return Ok((Some(library), Vec::new())),
             Ok(false) => "this server does not load libraries".to_owned(),
             Err(error) => return Err(RunError::Servers(error.to_string())),
