@@ -3,9 +3,9 @@
 //! Both show the same picture: a lane for each node, each key and each client's task, and over them
 //! the violations, with the events around each.
 
+mod chart_data;
 mod narrative;
 mod page;
-mod picture;
 mod text;
 
 use crate::history::History;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::chart_data::Picture;
 use super::narrative::around;
-use super::picture::Picture;
 use super::text::text;
 use crate::history::{Effect, Event, EventKind, History};
 use crate::judge::{Verdict, counted, times};

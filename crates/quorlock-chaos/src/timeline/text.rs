@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::chart_data::{Bar, Lane, Picture, State};
 use super::narrative::around;
-use super::picture::{Bar, Lane, Picture, State};
 use crate::history::History;
 use crate::judge::{Verdict, times};
 
