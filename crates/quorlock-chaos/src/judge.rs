@@ -10,11 +10,11 @@
 
 mod exclusion;
 mod fencing;
+mod lock_attempt;
 mod progress;
 mod record;
 mod redundancy;
 mod samples;
-mod turn;
 mod validity;
 mod verdict;
 mod world;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 pub use verdict::{ControlResult, ExcusedViolation, Figures, Invariant, Verdict, Violation, counted, times};
 
-pub(crate) use turn::{Grant, LockAttempt, lock_attempts};
+pub(crate) use lock_attempt::{Grant, LockAttempt, lock_attempts};
 pub(crate) use world::{Span, World};
 
 use crate::history::History;

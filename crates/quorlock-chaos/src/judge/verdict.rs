@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::turn::LockAttempt;
+use super::lock_attempt::LockAttempt;
 use super::{Span, millis};
 use crate::history::{EventKind, History};
 
