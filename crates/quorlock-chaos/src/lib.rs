@@ -29,7 +29,6 @@
 //!
 //! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
 
-mod chance;
 mod clock;
 mod faults;
 mod fleet;
@@ -42,6 +41,7 @@ mod port;
 mod process;
 mod proxy;
 mod run;
+mod seeded_rng;
 mod server;
 mod setup;
 mod snapshot;

@@ -9,8 +9,8 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::chance::SeededRng;
 use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
+use crate::seeded_rng::SeededRng;
 
 /// What a plan is made for.
 #[derive(Clone, Debug)]

@@ -12,11 +12,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chance::SeededRng;
 use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
 use crate::history::{Control, History};
 use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
+use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};
 use run_spec::{RunSpec, ServerSettings};
 use stop_signal::StopSignal;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{DirectionRule, Rules};
-use crate::chance::SeededRng;
+use crate::seeded_rng::SeededRng;
 
 /// A client, and what is to be done with it.
 pub(super) struct Connection {

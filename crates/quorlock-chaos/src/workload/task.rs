@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::Spec;
 use super::event_writer::EventWriter;
 use super::store::{Store, Stores};
-use crate::chance::SeededRng;
 use crate::history::{self, EventKind, FailureReason, LockKind};
+use crate::seeded_rng::SeededRng;
 
 pub(super) struct Task {
     spec: Arc<Spec>,
