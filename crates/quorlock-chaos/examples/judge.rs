@@ -5,8 +5,8 @@
 use std::io;
 use std::process::ExitCode;
 
+use quorlock_chaos::checker::check;
 use quorlock_chaos::history::History;
-use quorlock_chaos::judge::check;
 use quorlock_chaos::timeline::{html, text};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {

@@ -29,11 +29,11 @@
 //!
 //! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
 
+pub mod checker;
 mod clock;
 mod faults;
 mod fleet;
 pub mod history;
-pub mod judge;
 mod locate;
 mod movable_address;
 mod plan;

@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::checker::{Invariant, Verdict, check};
 use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
 use crate::history::{Control, History};
-use crate::judge::{Invariant, Verdict, check};
 use crate::plan::{Scope, plan};
 use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};

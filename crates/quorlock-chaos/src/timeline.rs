@@ -8,8 +8,8 @@ mod narrative;
 mod page;
 mod text;
 
+use crate::checker::Verdict;
 use crate::history::History;
-use crate::judge::Verdict;
 pub use page::{escaped, filled};
 pub use text::wrapped;
 

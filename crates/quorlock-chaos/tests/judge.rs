@@ -3,8 +3,8 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
+use quorlock_chaos::checker::{Invariant, check};
 use quorlock_chaos::history::{Actor, Control, Effect, EventKind, FailureReason, Fault, History, LockKind};
-use quorlock_chaos::judge::{Invariant, check};
 
 #[test]
 fn a_good_run_holds_and_is_counted() {

@@ -3,8 +3,8 @@
 mod forge;
 
 use forge::{JUMP, WIPE, check, story};
+use quorlock_chaos::checker::Invariant;
 use quorlock_chaos::history::{Actor, Effect, EventKind, Fault};
-use quorlock_chaos::judge::Invariant;
 
 #[test]
 fn clocks_excuse_two_at_once_only_beyond_the_margin() {

@@ -4,10 +4,10 @@ mod forge;
 
 use forge::{BOOT, MS, Story, story};
 use proptest::prelude::*;
+use quorlock_chaos::checker::{Invariant, check};
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, FailureReason, Fault, History, LockKind, NodeView,
 };
-use quorlock_chaos::judge::{Invariant, check};
 use quorlock_chaos::timeline::{html, text};
 
 /// How a holder of the model parts with its lock.

@@ -4,8 +4,8 @@
 mod forge;
 
 use forge::{JUMP, Story, WIPE, check, story};
+use quorlock_chaos::checker::{Invariant, Verdict};
 use quorlock_chaos::history::{Effect, EventKind, NodeView};
-use quorlock_chaos::judge::{Invariant, Verdict};
 
 const BROKEN: [Invariant; 1] = [Invariant::Redundancy];
 const OURS: &str = "0badcafe";

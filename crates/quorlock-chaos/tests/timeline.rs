@@ -3,8 +3,8 @@
 mod forge;
 
 use forge::{BOOT, MS, Story, story};
+use quorlock_chaos::checker::{ControlResult, Invariant, check};
 use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
-use quorlock_chaos::judge::{ControlResult, Invariant, check};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
 /// Numbers that look random and are the same each time.

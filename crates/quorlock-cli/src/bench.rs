@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 use quorlock_chaos::{Data, Fleet};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};

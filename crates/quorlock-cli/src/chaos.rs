@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorlock_chaos::judge::{Verdict, counted};
+use quorlock_chaos::checker::{Verdict, counted};
 use quorlock_chaos::{Config, FaultKind, Outcome, Progress, RunError, run};
 
 use crate::about::about;
@@ -151,8 +151,8 @@ fn names(kinds: &BTreeSet<FaultKind>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quorlock_chaos::checker::check;
     use quorlock_chaos::history::History;
-    use quorlock_chaos::judge::check;
 
     use super::*;
 

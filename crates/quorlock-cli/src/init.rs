@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::{ExclusionReason, InitError, InitOutcome, NodeState, NodeStatus, ReplyFailure, Vote};
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::Invariant;
+use crate::checker::Invariant;
 
 /// The terms of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

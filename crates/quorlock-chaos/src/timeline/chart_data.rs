@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Serialize, Serializer};
 
+use crate::checker::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
 use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
-use crate::judge::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
 
 /// All that is drawn.
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! Events in words, and which of them lie around a violation.
 
+use crate::checker::Violation;
 use crate::history::{Actor, Event, EventKind, History};
-use crate::judge::Violation;
 
 /// A line of what happened around a violation.
 pub(super) struct Line {

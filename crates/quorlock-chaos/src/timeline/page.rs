@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::chart_data::Picture;
 use super::narrative::around;
 use super::text::text;
+use crate::checker::{Verdict, counted, times};
 use crate::history::{Effect, Event, EventKind, History};
-use crate::judge::{Verdict, counted, times};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::chart_data::{Bar, Lane, Picture, State};
 use super::narrative::around;
+use crate::checker::{Verdict, times};
 use crate::history::History;
-use crate::judge::{Verdict, times};
 
 pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
     let mut text = String::new();

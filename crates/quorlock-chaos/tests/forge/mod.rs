@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorlock_chaos::checker::{Invariant, Verdict, check};
 use quorlock_chaos::history::{
     Actor, Effect, Event, EventKind, Fault, History, KeySample, LockKind, Settings,
 };
-use quorlock_chaos::judge::{Invariant, Verdict, check};
 
 pub const MS: u64 = 1_000_000;
 

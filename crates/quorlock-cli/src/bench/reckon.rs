@@ -163,7 +163,7 @@ pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed
         ))
     });
     let [alone, together, down, back] = &tally.shares;
-    let tasks = quorlock_chaos::judge::counted(counted.setting.tasks, "task");
+    let tasks = quorlock_chaos::checker::counted(counted.setting.tasks, "task");
     let mut curves = vec![("acquire, alone".to_owned(), curve(&alone.acquire))];
     if counted.killed.is_some() {
         curves.push(("acquire, all nodes up".to_owned(), curve(&together.acquire)));

@@ -4,7 +4,7 @@ mod list;
 
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
 use super::figures::{Figures, Node, Stretch};

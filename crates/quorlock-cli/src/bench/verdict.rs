@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 
 use super::figures::{Figures, Killed, Node};
 use super::spread::words;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorlock_chaos::Outcome;
+use quorlock_chaos::checker::Verdict;
 use quorlock_chaos::history::History;
-use quorlock_chaos::judge::Verdict;
 use quorlock_chaos::timeline::{html_with_controls, text};
 
 use crate::args::ChaosArgs;

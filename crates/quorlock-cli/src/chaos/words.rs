@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
+use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
 use quorlock_chaos::timeline::wrapped;
 use quorlock_chaos::{Config, FaultKind, Outcome};
 use serde_json::{Value, json};
