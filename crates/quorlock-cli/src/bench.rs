@@ -1,6 +1,5 @@
 //! `quorlock bench`: what a lock costs on these nodes.
 
-mod figures;
 mod leftovers;
 mod live;
 mod load;
@@ -8,6 +7,7 @@ mod page;
 mod pause;
 mod probe;
 mod reckon;
+mod results;
 mod setting;
 mod spread;
 mod table;
@@ -31,8 +31,8 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
-use figures::{Counted, Figures};
 use live::{Live, Part, Watch};
+use results::{Counted, Figures};
 use setting::{Place, Setting};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {

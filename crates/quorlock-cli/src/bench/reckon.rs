@@ -2,10 +2,10 @@
 
 use quorlock::NodeStatus;
 
-use super::figures::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
 use super::live::{Part, Turn};
 use super::load::Loaded;
 use super::probe::Look;
+use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
 use super::spread::{Spread, curve, tenths, thousandths};
 use super::tally::{Share, Tally};
 

@@ -3,7 +3,7 @@
 use quorlock_chaos::timeline::wrapped;
 
 use super::{cells, mark, parts};
-use crate::bench::figures::Figures;
+use crate::bench::results::Figures;
 use crate::bench::spread::Spread;
 
 /// The times of each part.
@@ -55,7 +55,7 @@ const INDENT: &str = "    ";
 
 #[cfg(test)]
 mod tests {
-    use crate::bench::figures::{Figures, Node};
+    use crate::bench::results::{Figures, Node};
     use crate::bench::spread::Spread;
     use crate::bench::table::table;
 
