@@ -1,12 +1,12 @@
 //! `quorlock bench`: what a lock costs on these nodes.
 
+mod compute;
 mod leftovers;
 mod live;
 mod load;
 mod page;
 mod pause;
 mod probe;
-mod reckon;
 mod results;
 mod setting;
 mod spread;

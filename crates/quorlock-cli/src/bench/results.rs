@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
+use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
 use super::leftovers::Leftovers;
 use super::live::{Live, Part, Turn};
 use super::load::Loaded;
 use super::probe::Look;
-use super::reckon::{changes, contention, cost, killed, nodes, picture, throughput};
 use super::setting::Setting;
 use super::spread::{Spread, tenths, thousandths};
 use super::tally::Share;
