@@ -7,11 +7,11 @@ mod load;
 mod page;
 mod pause;
 mod probe;
+mod recorder;
 mod results;
 mod setting;
 mod spread;
 mod table;
-mod tally;
 mod verdict;
 
 use std::sync::Arc;

@@ -7,9 +7,9 @@ use super::leftovers::Leftovers;
 use super::live::{Live, Part, Turn};
 use super::load::Loaded;
 use super::probe::Look;
+use super::recorder::Share;
 use super::setting::Setting;
 use super::spread::{Spread, tenths, thousandths};
-use super::tally::Share;
 use super::verdict;
 use crate::about::{about, command_line};
 

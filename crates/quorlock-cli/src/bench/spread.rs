@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::tally::histogram;
+use super::recorder::histogram;
 
 /// The figures that are told of many times.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
