@@ -6,11 +6,11 @@ mod live;
 mod load;
 mod page;
 mod pause;
+mod percentiles;
 mod probe;
 mod recorder;
 mod results;
 mod setting;
-mod spread;
 mod table;
 mod verdict;
 

@@ -4,10 +4,10 @@ use quorlock::NodeStatus;
 
 use super::live::{Part, Turn};
 use super::load::Loaded;
+use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::Look;
 use super::recorder::{Share, Tally};
 use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
-use super::spread::{Spread, curve, tenths, thousandths};
 
 pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
     let times = |looks: &[Look], (from, to): (u64, u64)| {

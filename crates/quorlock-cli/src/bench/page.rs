@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use quorlock_chaos::timeline::{escaped, filled};
 use serde_json::json;
 
+use super::percentiles::words;
 use super::results::Figures;
-use super::spread::words;
 use super::table::{cells, contention, parts, table, tasks, terms, throughput};
 use super::verdict::which;
 

@@ -6,10 +6,10 @@ use super::compute::{changes, contention, cost, killed, nodes, picture, throughp
 use super::leftovers::Leftovers;
 use super::live::{Live, Part, Turn};
 use super::load::Loaded;
+use super::percentiles::{Spread, tenths, thousandths};
 use super::probe::Look;
 use super::recorder::Share;
 use super::setting::Setting;
-use super::spread::{Spread, tenths, thousandths};
 use super::verdict;
 use crate::about::{about, command_line};
 

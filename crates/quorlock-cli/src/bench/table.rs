@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use quorlock_chaos::checker::counted;
 use quorlock_chaos::timeline::wrapped;
 
+use super::percentiles::{Spread, words};
 use super::results::{Figures, Node, Stretch};
-use super::spread::{Spread, words};
 
 /// A table of times, one of nodes, what else is to be known, and the verdict last. A table for which there is no room is
 /// told as a list.

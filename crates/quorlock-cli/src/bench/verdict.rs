@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use quorlock_chaos::checker::counted;
 
+use super::percentiles::words;
 use super::results::{Figures, Killed, Node};
-use super::spread::words;
 
 /// In one line.
 pub(super) fn verdict(figures: &Figures) -> String {

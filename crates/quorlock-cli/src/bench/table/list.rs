@@ -3,8 +3,8 @@
 use quorlock_chaos::timeline::wrapped;
 
 use super::{cells, mark, parts};
+use crate::bench::percentiles::Spread;
 use crate::bench::results::Figures;
-use crate::bench::spread::Spread;
 
 /// The times of each part.
 pub(super) fn times(figures: &Figures, columns: usize) -> String {
@@ -55,8 +55,8 @@ const INDENT: &str = "    ";
 
 #[cfg(test)]
 mod tests {
+    use crate::bench::percentiles::Spread;
     use crate::bench::results::{Figures, Node};
-    use crate::bench::spread::Spread;
     use crate::bench::table::table;
 
     #[test]
