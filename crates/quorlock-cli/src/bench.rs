@@ -1,7 +1,7 @@
 //! `quorlock bench`: what a lock costs on these nodes.
 
 mod compute;
-mod leftovers;
+mod leak_check;
 mod live;
 mod load;
 mod page;
@@ -82,7 +82,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     if let Some(failure) = broke {
         return Err(failure);
     }
-    let mut left = leftovers::look(builder, &setting).await?;
+    let mut left = leak_check::look(builder, &setting).await?;
     left.add_unseen(&loaded.owed);
     let counted = Counted {
         setting: &setting,

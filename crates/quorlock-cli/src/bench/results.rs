@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
-use super::leftovers::Leftovers;
+use super::leak_check::Leftovers;
 use super::live::{Live, Part, Turn};
 use super::load::Loaded;
 use super::percentiles::{Spread, tenths, thousandths};
