@@ -1,5 +1,6 @@
 //! `quorlock bench`: what a lock costs on these nodes.
 
+mod bench_plan;
 mod compute;
 mod leak_check;
 mod live;
@@ -10,7 +11,6 @@ mod percentiles;
 mod probe;
 mod recorder;
 mod results;
-mod setting;
 mod table;
 mod verdict;
 
@@ -31,15 +31,15 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
+use bench_plan::{Place, Setting};
 use live::{Live, Part, Watch};
 use results::{Counted, Figures};
-use setting::{Place, Setting};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
-    let (setting, place) = setting::settle(&args).await?;
+    let (setting, place) = bench_plan::settle(&args).await?;
     let Place { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
     let (rounds, asked) = mpsc::channel(1);

@@ -6,7 +6,7 @@ use quorlock::{InspectError, KeyOwner, RedlockBuilder, Vote};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::setting::Setting;
+use super::bench_plan::Setting;
 use crate::exit::{self, Failure};
 
 /// What was found.

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep};
 
+use super::bench_plan::Setting;
 use super::live::{Live, Part, Watch};
 use super::pause::Pauses;
 use super::probe::Rounds;
 use super::recorder::{Cycle, Tally};
-use super::setting::Setting;
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::reaper::boot_nanos;

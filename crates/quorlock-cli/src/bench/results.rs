@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::bench_plan::Setting;
 use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
 use super::leak_check::Leftovers;
 use super::live::{Live, Part, Turn};
@@ -9,7 +10,6 @@ use super::load::Loaded;
 use super::percentiles::{Spread, tenths, thousandths};
 use super::probe::Look;
 use super::recorder::Share;
-use super::setting::Setting;
 use super::verdict;
 use crate::about::{about, command_line};
 
