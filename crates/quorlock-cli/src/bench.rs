@@ -2,10 +2,10 @@
 
 mod bench_plan;
 mod compute;
+mod html_report;
 mod leak_check;
 mod live;
 mod load;
-mod page;
 mod pause;
 mod percentiles;
 mod probe;
@@ -128,7 +128,7 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
     } else {
         print(&table::table(figures, room()));
     }
-    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &page::page(figures)))
+    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
 }
 
 fn code(figures: &Figures) -> u8 {
