@@ -11,7 +11,7 @@ mod percentiles;
 mod probe;
 mod recorder;
 mod results;
-mod table;
+mod text_report;
 mod verdict;
 
 use std::sync::Arc;
@@ -126,7 +126,7 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"));
     } else {
-        print(&table::table(figures, room()));
+        print(&text_report::table(figures, room()));
     }
     args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
 }

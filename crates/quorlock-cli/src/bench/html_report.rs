@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::percentiles::words;
 use super::results::Figures;
-use super::table::{cells, contention, parts, table, tasks, terms, throughput};
+use super::text_report::{cells, contention, parts, table, tasks, terms, throughput};
 use super::verdict::which;
 
 /// One page that holds all it needs: no network, one file to send around.

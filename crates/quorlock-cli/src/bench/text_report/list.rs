@@ -57,7 +57,7 @@ const INDENT: &str = "    ";
 mod tests {
     use crate::bench::percentiles::Spread;
     use crate::bench::results::{Figures, Node};
-    use crate::bench::table::table;
+    use crate::bench::text_report::table;
 
     #[test]
     fn no_line_is_wider_than_the_terminal_and_no_figure_is_left_out() {
