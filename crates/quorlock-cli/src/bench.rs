@@ -4,11 +4,11 @@ mod bench_plan;
 mod compute;
 mod html_report;
 mod leak_check;
-mod live;
 mod load;
 mod pause;
 mod percentiles;
 mod probe;
+mod progress_state;
 mod recorder;
 mod results;
 mod text_report;
@@ -32,7 +32,7 @@ use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
 use bench_plan::{Place, Setting};
-use live::{Live, Part, Watch};
+use progress_state::{Live, Part, Watch};
 use results::{Counted, Figures};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {

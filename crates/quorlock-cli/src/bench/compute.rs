@@ -2,10 +2,10 @@
 
 use quorlock::NodeStatus;
 
-use super::live::{Part, Turn};
 use super::load::Loaded;
 use super::percentiles::{Spread, curve, tenths, thousandths};
 use super::probe::Look;
+use super::progress_state::{Part, Turn};
 use super::recorder::{Share, Tally};
 use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
 

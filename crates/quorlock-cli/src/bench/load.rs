@@ -12,9 +12,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep};
 
 use super::bench_plan::Setting;
-use super::live::{Live, Part, Watch};
 use super::pause::Pauses;
 use super::probe::Rounds;
+use super::progress_state::{Live, Part, Watch};
 use super::recorder::{Cycle, Tally};
 use crate::exit::{self, Failure};
 use crate::nodes;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::bench_plan::Setting;
-use super::live::Live;
+use super::progress_state::Live;
 use crate::exit::{self, Failure};
 use crate::reaper::boot_nanos;
 

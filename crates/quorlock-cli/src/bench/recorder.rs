@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::live::Part;
+use super::progress_state::Part;
 
 /// One lock, from asking for it to having given it back, in nanoseconds of the boot clock.
 #[derive(Clone, Copy, Debug)]
