@@ -1,7 +1,7 @@
 //! `quorlock chaos`: real servers, real clients, real faults, and a judge.
 
+mod messages;
 mod report;
-mod words;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -98,7 +98,7 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         lasts: Duration::from_secs(args.seconds),
         seed,
         controls: faults.len() == FaultKind::ALL.len(),
-        replay: words::replay(args, seed),
+        replay: messages::replay(args, seed),
         about: about(),
         faults,
         server: args.server.clone(),
@@ -108,9 +108,9 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 
 fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
     let words = if args.json {
-        format!("{}\n", words::json(config, outcome))
+        format!("{}\n", messages::json(config, outcome))
     } else {
-        words::text(config, outcome, room())
+        messages::text(config, outcome, room())
     };
     // What took so long to find out is told even where a file cannot be written.
     print(&words);
@@ -125,7 +125,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
 /// Zero only if something was tested and every promise held, in the run itself and in its controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
-        () if !words::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
+        () if !messages::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
         () if !outcome.verdict.tested() => UNTESTED,
         () => 0,
     }
@@ -159,17 +159,17 @@ mod tests {
     #[test]
     fn a_run_without_faults_is_told_as_such() {
         let mut verdict = check(&History::default());
-        assert!(words::faults(&verdict).contains("nothing was tested"));
+        assert!(messages::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("cut".to_owned(), 1)].into();
-        assert_eq!(words::faults(&verdict), "cut 1, kill 2");
+        assert_eq!(messages::faults(&verdict), "cut 1, kill 2");
     }
 
     #[test]
     fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
         let mut verdict = check(&History::default());
-        assert!(words::judged(&verdict).starts_with("NO lock"));
+        assert!(messages::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
-        assert_eq!(words::judged(&verdict), "3 locks for redundancy");
+        assert_eq!(messages::judged(&verdict), "3 locks for redundancy");
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
             controls: Vec::new(),
             skipped: vec![(FaultKind::StaleKey, FaultKind::StaleKey.needs_time())],
         };
-        let text = words::text(&config, &outcome, 40);
+        let text = messages::text(&config, &outcome, 40);
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
         assert_eq!(wide, [format!("  again     {}", config.replay)], "{text}");
         assert!(text.lines().count() < 40, "{text}");
@@ -216,13 +216,13 @@ mod tests {
             skipped: Vec::new(),
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
-        assert!(words::headline(&outcome(&good, &good)).starts_with("every promise held"));
+        assert!(messages::headline(&outcome(&good, &good)).starts_with("every promise held"));
         assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
-        assert!(words::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
-        assert!(words::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
+        assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
         assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
         assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
-        assert!(words::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
+        assert!(messages::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
     }
 }
