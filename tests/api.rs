@@ -286,7 +286,7 @@ async fn a_lock_needs_a_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
+async fn the_max_ttl_lies_between_ten_milliseconds_and_an_hour() {
     for span in [Duration::from_millis(10), Duration::from_secs(3600)] {
         assert!(nodes(1).max_ttl(span).connect_lazy().is_ok(), "{span:?}");
     }
@@ -296,7 +296,7 @@ async fn the_longest_ttl_lies_between_ten_milliseconds_and_an_hour() {
 }
 
 #[tokio::test]
-async fn fences_are_kept_from_twice_the_longest_ttl_to_a_year() {
+async fn fences_are_kept_from_twice_the_max_ttl_to_a_year() {
     let day = Duration::from_secs(24 * 3600);
     assert!(nodes(1).fencing_retention(Duration::from_secs(60)).connect_lazy().is_ok());
     assert!(nodes(1).fencing_retention(366 * day).connect_lazy().is_ok());

@@ -37,7 +37,7 @@ IS_CONTROL = MODE == "control"
 def settings():
     return {
         "seed": SEED, "replay": f"scripts/strangers {SECONDS:g} {SEED}", "server": "", "nodes": COUNT,
-        "quorum": COUNT // 2 + 1, "longest_ttl_ms": LONGEST_TTL_S * 1_000, "drift_ppm": 10_000, "node_timeout_ms": 500,
+        "quorum": COUNT // 2 + 1, "max_ttl_ms": LONGEST_TTL_S * 1_000, "drift_ppm": 10_000, "reply_timeout_ms": 500,
         # Strangers know no fencing numbers, and no probation that would excuse a wait.
         "guarded": False, "probation": False, "recovery_ms": 10_000, "slack_ms": SLACK_MS, "controls": [],
     }
@@ -46,7 +46,7 @@ def settings():
 def spec(process, urls, stores):
     return {
         "process": process, "seed": SEED, "urls": urls, "tasks": 2, "keys": [LOCK], "ttl_ms": TTL_MS,
-        "longest_ttl_ms": LONGEST_TTL_S * 1_000, "node_timeout_ms": 500, "drift": 0.01, "is_guarded": IS_GUARDED,
+        "max_ttl_ms": LONGEST_TTL_S * 1_000, "reply_timeout_ms": 500, "drift": 0.01, "is_guarded": IS_GUARDED,
         "has_thread": False, "long_holds": 0, "drops": False, "stores": stores,
     }
 
@@ -124,7 +124,7 @@ def main():
     with open(history, "w") as out:
         out.writelines(json.dumps(event) + "\n" for event in events)
 
-    verdict = ask_judge(os.environ["JUDGE"], history)
+    verdict = ask_judge(os.environ["CHECKER"], history)
     report = Report(NAMES, events, verdict, values, seen, TTL_MS)
     if IS_CONTROL:
         overlaps = sum(finding["promise"] == "exclusion" for finding in report.violations)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use quorlock::{AcquireError, NodeState, NodeStatus, Redlock};
-use quorlock_chaos::{Data, Flow, Lane, Proxy, Server, Setup};
+use quorlock_chaos::{Data, DirectionRule, LinkRules, Proxy, Server, Setup};
 use tokio::time::{Instant, timeout};
 
 use crate::world::{Cluster, brief, client, eventually, is_up, secs, votes};
@@ -94,14 +94,15 @@ async fn a_reply_that_breaks_off_is_no_answer_and_leaves_no_key() {
 async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
     let world = World::of(3).await;
     // Commands arrive, so the node takes the lock, and nobody hears of it.
-    world.networks[1].set(0, Flow { there: Lane::Open, back: Lane::Held });
+    world.networks[1]
+        .set(0, LinkRules { to_server: DirectionRule::Forward, to_client: DirectionRule::HoldBack });
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
     eventually("the deaf one has it too", || async { crate::world::standing(&world.cluster, "k") == 3 })
         .await;
     guard.release().await.expect("two confirm");
     eventually("and gives it back", || async { crate::world::standing(&world.cluster, "k") == 0 }).await;
-    world.networks[1].set(0, Flow::OPEN);
+    world.networks[1].set(0, LinkRules::OPEN);
     eventually("it is heard again", || async { world.up().await == 3 }).await;
 }
 
@@ -109,7 +110,7 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
 async fn a_quorum_does_not_wait_for_a_slow_node() {
     let world = World::of(3).await;
     let delay = secs(2);
-    world.networks[2].set(0, Flow::slow(delay, Duration::ZERO));
+    world.networks[2].set(0, LinkRules::slow(delay, Duration::ZERO));
     let start = Instant::now();
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two are fast");
     // There and back again is twice the delay.
@@ -136,10 +137,10 @@ async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
     let world = World::of(3).await;
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("free");
     eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
-    world.networks[0].set(0, Flow::CUT);
+    world.networks[0].set(0, LinkRules::CUT);
     guard.release().await.expect("two others confirm");
     assert_eq!(crate::world::standing(&world.cluster, "k"), 1, "it could not be told");
-    world.networks[0].set(0, Flow::OPEN);
+    world.networks[0].set(0, LinkRules::OPEN);
     eventually("it is told now", || async { crate::world::count(&world.cluster) == 0 }).await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use quorlock::{AcquireError, Guard, Redlock};
-use quorlock_chaos::{Fleet, Flow, Proxy, Setup};
+use quorlock_chaos::{Fleet, LinkRules, Proxy, Setup};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -201,7 +201,7 @@ async fn who_cannot_reach_the_node_with_the_line_is_called_on_the_next() {
         eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
 
         let wall = Proxy::before(&fleet[place], 1).expect("a port");
-        wall.set(0, Flow::CUT);
+        wall.set(0, LinkRules::CUT);
         let mut urls = fleet.urls();
         urls[place] = wall.url(0);
         let other = builder(&fleet).nodes(urls).connect().await.expect("two of three");

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use quorlock::{Guard, Redlock, RedlockBuilder};
-use quorlock_chaos::{Data, Fleet, Front, Server, Setup, Snapshot};
+use quorlock_chaos::{Data, Fleet, MovableAddress, Server, Setup, Snapshot};
 use tokio::time::timeout;
 
 use crate::world::{bare, declare, eventually, secs};
@@ -18,7 +18,7 @@ const MAX_TTL: Duration = secs(3);
 struct World {
     fleet: Fleet,
     /// The address of node 1.
-    front: Front,
+    front: MovableAddress,
     /// Up all the time, and blank.
     blank: Server,
     /// Was a replica of node 1 until just before the lock was taken.
@@ -34,7 +34,7 @@ impl World {
         let (blank, lagging) = (server(), server());
         // First, because a server that gets its first replica takes a new replication id.
         lagging.demote(&fleet[1]).expect("a replica");
-        let front = Front::of(&fleet[1]).expect("a port");
+        let front = MovableAddress::of(&fleet[1]).expect("a port");
         let mut world =
             Self { old: fleet[1].snapshot().expect("read"), fleet, front, blank, lagging, is_plain };
         if !is_plain {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock::{Guard, Redlock, RedlockBuilder};
-use quorlock_chaos::{Data, Fleet, Flow, Proxy, Server, Setup};
+use quorlock_chaos::{Data, Fleet, LinkRules, Proxy, Server, Setup};
 use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
 
@@ -127,7 +127,7 @@ async fn loaded(is_cut: bool) -> Option<String> {
     let place = fleet.servers().iter().position(|server| has_line(server, "k")).expect("somewhere");
     let before = commands_meanwhile(&fleet).await;
     if is_cut {
-        walls[place].set(0, Flow::CUT);
+        walls[place].set(0, LinkRules::CUT);
     }
     fleet[place].command::<()>(&["DEL", "k"]).expect("deleted");
     // One who passes by, in vain.
@@ -221,7 +221,7 @@ async fn a_probation_begins_when_somebody_looks_once_and_goes() {
 }
 
 #[tokio::test]
-async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_somebody_only_looked() {
+async fn after_a_restart_of_all_nodes_and_the_max_ttl_locks_are_had_at_once_if_somebody_only_looked() {
     let mut cluster = brief(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &onlooker).await;
@@ -230,7 +230,7 @@ async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_
 
 /// The control to those above.
 #[tokio::test]
-async fn after_a_restart_of_all_nodes_and_the_longest_ttl_locks_are_had_at_once_if_a_locker_was_connected() {
+async fn after_a_restart_of_all_nodes_and_the_max_ttl_locks_are_had_at_once_if_a_locker_was_connected() {
     let mut cluster = brief(3, MAX_TTL);
     let locker = client(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Kept, &locker).await;

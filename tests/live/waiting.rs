@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorlock::Redlock;
-use quorlock_chaos::{Fleet, Flow, Proxy, Server};
+use quorlock_chaos::{Fleet, LinkRules, Proxy, Server};
 use tokio::time::{sleep, timeout};
 
 use crate::line::{LINE, calls, has_it, has_line, in_line, in_vain, waiting_in_line};
@@ -85,7 +85,7 @@ async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_t
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
         let waiter = in_vain(&fleet, &other).await;
-        walls[place].set(0, Flow::CUT);
+        walls[place].set(0, LinkRules::CUT);
         guard.release().await.expect("two of three confirm");
         let guard = timeout(secs(8), waiter).await.expect("long before the ttl").expect("no panic");
         guard.release().await.expect("two of three confirm");

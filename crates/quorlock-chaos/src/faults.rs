@@ -7,19 +7,19 @@ mod stale;
 use std::collections::BTreeSet;
 use std::fmt;
 
-pub(crate) use act::{Act, Sides, Step};
+pub(crate) use act::{Injection, PlannedFault, Sides};
 pub(crate) use nodes::{Nodes, NotBroken, Prepared};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum FaultKind {
     /// SIGKILL, and a restart with all data.
     Kill,
     /// SIGKILL, and a restart without data.
-    Empty,
+    DataLoss,
     /// SIGKILL, and a restart with an old copy of the data.
-    Old,
+    StaleData,
     /// SIGSTOP and SIGCONT.
     Pause,
     /// `CLIENT PAUSE`.
@@ -27,31 +27,31 @@ pub enum Kind {
     /// `FLUSHALL`.
     Flush,
     /// `SCRIPT FLUSH`.
-    Scripts,
+    ScriptFlush,
     /// A replica that lags takes the node's place.
     Failover,
     /// The memory is full.
-    Memory,
+    MemoryFull,
     /// A network that is slow, and not evenly so.
-    Slow,
+    Latency,
     /// A network in which nothing arrives.
-    Cut,
+    Partition,
     /// A network in which one direction works.
-    OneWay,
+    AsymmetricPartition,
     /// Connections are reset.
     Reset,
     /// Clients keep connections of which the server knows nothing.
     HalfOpen,
     /// Nobody takes what clients send.
-    Stall,
+    NoRead,
     /// Connections end in the middle of a reply.
-    Tear,
+    Truncate,
     /// Keys that are nobody's stand in the place of locks' keys, on a minority of the servers.
     StaleKey,
     /// A server's clock runs a tenth too fast or too slow.
-    Skew,
+    ClockSkew,
     /// A server's clock is set.
-    Jump,
+    ClockJump,
     /// The clocks of all servers but one are behind, from the start.
     ClockOffset,
     /// SIGSTOP of a client that holds a lock, until it is over.
@@ -59,9 +59,9 @@ pub enum Kind {
     /// SIGKILL of a client that holds a lock or waits for one; another takes its place.
     ClientKill,
     /// Futures are dropped at any point.
-    Drop,
+    Cancel,
     /// A client's runtime is blocked for seconds.
-    Block,
+    BlockRuntime,
 }
 
 /// A name that is no fault's.
@@ -72,33 +72,33 @@ pub struct UnknownFault {
     pub name: String,
 }
 
-impl Kind {
+impl FaultKind {
     /// All of them.
     pub const ALL: [Self; 24] = [
         Self::Kill,
-        Self::Empty,
-        Self::Old,
+        Self::DataLoss,
+        Self::StaleData,
         Self::Pause,
         Self::ClientPause,
         Self::Flush,
-        Self::Scripts,
+        Self::ScriptFlush,
         Self::Failover,
-        Self::Memory,
-        Self::Slow,
-        Self::Cut,
-        Self::OneWay,
+        Self::MemoryFull,
+        Self::Latency,
+        Self::Partition,
+        Self::AsymmetricPartition,
         Self::Reset,
         Self::HalfOpen,
-        Self::Stall,
-        Self::Tear,
+        Self::NoRead,
+        Self::Truncate,
         Self::StaleKey,
-        Self::Skew,
-        Self::Jump,
+        Self::ClockSkew,
+        Self::ClockJump,
         Self::ClockOffset,
         Self::ClientStop,
         Self::ClientKill,
-        Self::Drop,
-        Self::Block,
+        Self::Cancel,
+        Self::BlockRuntime,
     ];
 
     /// The kinds named in a list such as `kill,pause`; all, if `all` is among them.
@@ -134,36 +134,38 @@ impl Kind {
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
-            Self::Empty => ("empty", "a server is killed and comes back without data"),
-            Self::Old => ("old", "a server is killed and comes back with an old copy of its data"),
+            Self::DataLoss => ("empty", "a server is killed and comes back without data"),
+            Self::StaleData => ("old", "a server is killed and comes back with an old copy of its data"),
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
                 ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")
             }
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
-            Self::Scripts => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
+            Self::ScriptFlush => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
-            Self::Memory => ("memory", "a server's memory is full, under each eviction policy"),
-            Self::Slow => ("slow", "what passes is late, and not evenly so"),
-            Self::Cut => ("cut", "nothing arrives, from either end"),
-            Self::OneWay => ("one-way", "nothing arrives, from one end"),
+            Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
+            Self::Latency => ("slow", "what passes is late, and not evenly so"),
+            Self::Partition => ("cut", "nothing arrives, from either end"),
+            Self::AsymmetricPartition => ("one-way", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
-            Self::Stall => ("stall", "nobody takes what clients send, until they can send no more"),
-            Self::Tear => ("tear", "connections end in the middle of a reply"),
+            Self::NoRead => ("stall", "nobody takes what clients send, until they can send no more"),
+            Self::Truncate => ("tear", "connections end in the middle of a reply"),
             Self::StaleKey => (
                 "stale-key",
                 "keys that are nobody's stand where locks' keys would, on a minority of the servers",
             ),
-            Self::Skew => ("skew", "a server's clock runs 10 % too fast or too slow"),
-            Self::Jump => ("jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClockSkew => ("skew", "a server's clock runs 10 % too fast or too slow"),
+            Self::ClockJump => ("jump", "a server's clock is set ahead or back, and put right later"),
             Self::ClockOffset => {
                 ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
             }
             Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
-            Self::Drop => ("drop", "clients drop the futures that acquire, extend and release, at any point"),
-            Self::Block => ("block", "a client's runtime is blocked for seconds"),
+            Self::Cancel => {
+                ("drop", "clients drop the futures that acquire, extend and release, at any point")
+            }
+            Self::BlockRuntime => ("block", "a client's runtime is blocked for seconds"),
         }
     }
 
@@ -192,7 +194,7 @@ impl Kind {
     /// Whether it needs servers whose clocks can be set.
     #[must_use]
     pub const fn needs_clocks(self) -> bool {
-        matches!(self, Self::Skew | Self::Jump | Self::ClockOffset)
+        matches!(self, Self::ClockSkew | Self::ClockJump | Self::ClockOffset)
     }
 
     /// Whether it is there from before the first client to the end, and not done at some time in between.
@@ -204,18 +206,18 @@ impl Kind {
     /// Whether it is done to clients, and not to nodes.
     #[must_use]
     pub const fn is_of_clients(self) -> bool {
-        matches!(self, Self::ClientStop | Self::ClientKill | Self::Drop | Self::Block)
+        matches!(self, Self::ClientStop | Self::ClientKill | Self::Cancel | Self::BlockRuntime)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
 fn names() -> String {
-    Kind::ALL.map(Kind::name).join(", ")
+    FaultKind::ALL.map(FaultKind::name).join(", ")
 }
 
 #[cfg(test)]
@@ -224,9 +226,9 @@ mod tests {
 
     #[test]
     fn a_list_names_faults_and_a_wrong_name_is_told_with_the_right_ones() {
-        assert_eq!(Kind::list("kill, pause"), Ok(BTreeSet::from([Kind::Kill, Kind::Pause])));
-        assert_eq!(Kind::list("kill,all").expect("names").len(), Kind::ALL.len());
-        let said = Kind::list("kill,earthquake").expect_err("not yet").to_string();
+        assert_eq!(FaultKind::list("kill, pause"), Ok(BTreeSet::from([FaultKind::Kill, FaultKind::Pause])));
+        assert_eq!(FaultKind::list("kill,all").expect("names").len(), FaultKind::ALL.len());
+        let said = FaultKind::list("kill,earthquake").expect_err("not yet").to_string();
         for part in ["\"earthquake\"", "all", "kill", "half-open", "client-stop"] {
             assert!(said.contains(part), "{part} is missing from: {said}");
         }
@@ -234,7 +236,7 @@ mod tests {
 
     #[test]
     fn no_two_have_one_name() {
-        let names: BTreeSet<_> = Kind::ALL.map(Kind::name).into();
-        assert_eq!(names.len(), Kind::ALL.len());
+        let names: BTreeSet<_> = FaultKind::ALL.map(FaultKind::name).into();
+        assert_eq!(names.len(), FaultKind::ALL.len());
     }
 }

@@ -24,15 +24,15 @@ pub struct Event {
     /// Nanoseconds on the boot clock, as [`now`] reads them.
     pub at: u64,
     /// Who tells it.
-    pub who: Who,
+    pub actor: Actor,
     /// What happened.
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// Who tells of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Who {
+pub enum Actor {
     /// The run: whoever starts servers and clients, and breaks them.
     Run,
     /// A task of a client process.
@@ -41,32 +41,32 @@ pub enum Who {
         process: u32,
         /// Which of its tasks.
         task: u32,
-        /// The task's how-manieth try for a lock. Each begins with [`What::Waiting`]; what is said of a lock later (a
+        /// The task's how-manieth try for a lock. Each begins with [`EventKind::Waiting`]; what is said of a lock later (a
         /// lost signal that comes when the next try has begun) still carries the number of its own.
-        turn: u32,
+        attempt: u32,
     },
 }
 
 /// What happened. Times are nanoseconds of the boot clock where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// The run begins, on these terms. Its first event.
     Settings(Settings),
     /// The run is about to break something.
     Fault(Fault),
     /// It has done so on all nodes that it hits: what happens at once (a clock that is set) happened before this.
-    Begun {
+    FaultApplied {
         /// Which fault.
         fault: u64,
     },
     /// The run is about to mend that: what happens at once (a clock that is set right) happens after this.
-    Mending {
+    FaultEnding {
         /// Which fault.
         fault: u64,
     },
     /// The run has mended the fault of that number. Faults that pass by themselves (a flush) are healed at once.
-    Healed {
+    FaultEnded {
         /// Which fault.
         fault: u64,
     },
@@ -89,11 +89,11 @@ pub enum What {
         keys: BTreeMap<String, KeySample>,
     },
     /// How a client sees a node, told when that changes.
-    Seen {
+    NodeViewChanged {
         /// Which node.
         node: usize,
         /// How it stands.
-        stand: Stand,
+        view: NodeView,
     },
     /// A thread of the client that does nothing but sleep was woken so much too late: the machine had no time for the
     /// process.
@@ -106,7 +106,7 @@ pub enum What {
         /// The lock's keys, usually one.
         keys: Vec<String>,
         /// What kind of lock.
-        kind: Kind,
+        kind: LockKind,
         /// The lock's ttl.
         ttl_ms: u64,
         /// How long it is ready to wait.
@@ -147,7 +147,7 @@ pub enum What {
     /// It was not given the lock, for a reason that is part of the game.
     Refused {
         /// Which.
-        why: Why,
+        why: FailureReason,
     },
     /// It walked away: the future that acquires or releases was dropped.
     Abandoned,
@@ -181,7 +181,7 @@ pub enum What {
 /// What kind of lock a task asks for, as far as it matters who else may hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum LockKind {
     /// Nobody else.
     Mutex,
     /// Nobody else: the writer of a read/write lock.
@@ -198,7 +198,7 @@ pub enum Kind {
 /// How a client sees a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stand {
+pub enum NodeView {
     /// It votes.
     Up,
     /// It is not connected.
@@ -209,23 +209,23 @@ pub enum Stand {
         until: u64,
     },
     /// It may not serve.
-    Barred,
+    Excluded,
 }
 
 /// Why a lock was not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum FailureReason {
     /// Others have it.
-    Held,
+    Contended,
     /// Too few nodes answered.
     NoQuorum,
     /// Too many nodes are on probation.
     OnProbation,
     /// Too many nodes may not serve.
-    Barred,
+    NodesExcluded,
     /// It came too late to be of use.
-    Expired,
+    TooLate,
 }
 
 /// Everything that happened, in the order of time.
@@ -236,7 +236,7 @@ pub struct History {
 
 /// Why a history could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum BadHistory {
+pub enum ParseHistoryError {
     /// It could not be read at all.
     #[error("cannot read the history: {0}")]
     Io(#[from] io::Error),
@@ -255,8 +255,8 @@ pub enum BadHistory {
 impl Event {
     /// Something that happens right now.
     #[must_use]
-    pub fn now(who: Who, what: What) -> Self {
-        Self { at: now(), who, what }
+    pub fn now(actor: Actor, kind: EventKind) -> Self {
+        Self { at: now(), actor, kind }
     }
 
     /// The event as one line of JSON, without the line's end.
@@ -282,7 +282,7 @@ impl History {
     /// # Errors
     ///
     /// If it cannot be read, or a line is no event.
-    pub fn read(mut from: impl BufRead) -> Result<Self, BadHistory> {
+    pub fn read(mut from: impl BufRead) -> Result<Self, ParseHistoryError> {
         let mut events = Vec::new();
         let mut text = String::new();
         for line in 1.. {
@@ -290,7 +290,7 @@ impl History {
             from.read_line(&mut text)?;
             let Some(event) = text.strip_suffix('\n') else { break };
             let event = serde_json::from_str(event);
-            events.push(event.map_err(|why| BadHistory::Line { line, text: text.clone(), why })?);
+            events.push(event.map_err(|why| ParseHistoryError::Line { line, text: text.clone(), why })?);
         }
         Ok(Self::new(events))
     }
@@ -304,8 +304,8 @@ impl History {
     /// The run's settings, if it told them.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
-        self.events.iter().find_map(|event| match &event.what {
-            What::Settings(settings) => Some(settings),
+        self.events.iter().find_map(|event| match &event.kind {
+            EventKind::Settings(settings) => Some(settings),
             _ => None,
         })
     }

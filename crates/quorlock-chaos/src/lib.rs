@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] is one `redis-server` process of our own on a free loopback port, a [`Fleet`] is several of them
 //! started side by side. They can be killed, paused, brought back with their data, without it, or with what they
-//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`Front`] is an
+//! knew some time ago; they can be wiped, demoted and promoted, and have their databases swapped; a [`MovableAddress`] is an
 //! address that moves from one to another. Those are the faults that a lock over a quorum has to survive:
 //!
 //! ```
@@ -29,19 +29,19 @@
 //!
 //! It runs on Unix systems: it needs `/bin/sh`, and a server binary that [`locate`] finds.
 
-mod chance;
+pub mod checker;
 mod clock;
 mod faults;
 mod fleet;
-mod front;
 pub mod history;
-pub mod judge;
 mod locate;
+mod movable_address;
 mod plan;
 mod port;
 mod process;
 mod proxy;
 mod run;
+mod seeded_rng;
 mod server;
 mod setup;
 mod snapshot;
@@ -52,11 +52,11 @@ mod workload;
 pub use redis;
 
 pub use clock::{Clock, ClockLibrary, NoClock};
-pub use faults::{Kind, UnknownFault};
+pub use faults::{FaultKind, UnknownFault};
 pub use fleet::Fleet;
-pub use front::Front;
 pub use locate::{NoBinary, locate};
-pub use proxy::{Flow, Lane, Proxy};
+pub use movable_address::MovableAddress;
+pub use proxy::{DirectionRule, LinkRules, Proxy};
 pub use run::{Config, Outcome, Progress, RunError, run};
 pub use server::{Server, StartError};
 pub use setup::Setup;

@@ -9,8 +9,8 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use crate::chance::Chance;
-use crate::faults::{Act, Kind, Sides, Step};
+use crate::faults::{FaultKind, Injection, PlannedFault, Sides};
+use crate::seeded_rng::SeededRng;
 
 /// What a plan is made for.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Scope {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
     pub(crate) quorum: usize,
-    pub(crate) kinds: BTreeSet<Kind>,
+    pub(crate) kinds: BTreeSet<FaultKind>,
     /// The whole of the run.
     pub(crate) lasts: Duration,
     pub(crate) ttl: Duration,
@@ -35,7 +35,7 @@ enum Part {
 
 struct Planner {
     scope: Scope,
-    chance: Chance,
+    chance: SeededRng,
     /// From when on a part of a node is whole.
     whole: HashMap<(usize, Part), Duration>,
     /// From when on a node votes, as far as faults were planned: it may have forgotten, or so it seems.
@@ -44,13 +44,13 @@ struct Planner {
     unoccupied: Duration,
     /// By how much each clock has been made to go wrong, in microseconds.
     gained: Vec<i64>,
-    steps: Vec<Step>,
+    steps: Vec<PlannedFault>,
 }
 
 /// The faults of a run, by when they begin.
-pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
+pub(crate) fn plan(scope: &Scope) -> Vec<PlannedFault> {
     let mut planner = Planner {
-        chance: Chance::of_part(scope.seed, 1),
+        chance: SeededRng::of_part(scope.seed, 1),
         whole: HashMap::new(),
         votes: vec![Duration::ZERO; scope.nodes],
         unoccupied: Duration::ZERO,
@@ -60,7 +60,7 @@ pub(crate) fn plan(scope: &Scope) -> Vec<Step> {
     };
     planner.offsets();
     planner.nodes();
-    planner.chance = Chance::of_part(scope.seed, 2);
+    planner.chance = SeededRng::of_part(scope.seed, 2);
     planner.clients();
     planner.steps.sort_by_key(|step| step.at);
     planner.steps
@@ -75,7 +75,7 @@ impl Planner {
     /// Clocks that are off from the start: those of all nodes but one, so that clients may have a quorum of them answer
     /// before, or after, the one that is right.
     fn offsets(&mut self) {
-        if !self.scope.kinds.contains(&Kind::ClockOffset) {
+        if !self.scope.kinds.contains(&FaultKind::ClockOffset) {
             return;
         }
         let right = self.chance.between(0, self.scope.nodes as u64 - 1) as usize;
@@ -83,13 +83,13 @@ impl Planner {
         for node in &nodes {
             self.gained[*node] = OFFSET_MICROS;
         }
-        let act = Act::Offset { micros: OFFSET_MICROS };
-        self.steps.push(Step { at: Duration::ZERO, lasts: Duration::ZERO, nodes, act });
+        let act = Injection::ClockOffset { micros: OFFSET_MICROS };
+        self.steps.push(PlannedFault { at: Duration::ZERO, lasts: Duration::ZERO, nodes, injection: act });
     }
 
     fn nodes(&mut self) {
-        let is_done = |kind: &Kind| !kind.is_of_clients() && !kind.is_of_whole_run();
-        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(is_done).collect();
+        let is_done = |kind: &FaultKind| !kind.is_of_clients() && !kind.is_of_whole_run();
+        let kinds: Vec<FaultKind> = self.scope.kinds.iter().copied().filter(is_done).collect();
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
@@ -107,7 +107,7 @@ impl Planner {
                     self.steps.push(step);
                 }
                 // Set clocks use up the margin: nothing else then.
-                if kind == Kind::Jump {
+                if kind == FaultKind::ClockJump {
                     break;
                 }
             }
@@ -119,9 +119,9 @@ impl Planner {
     }
 
     /// Notes from when on its nodes vote again.
-    fn doubt(&mut self, step: &Step) {
-        let kind = step.act.kind();
-        let keeps_all = kind == Kind::StaleKey || parts(kind) == [Part::Network];
+    fn doubt(&mut self, step: &PlannedFault) {
+        let kind = step.injection.kind();
+        let keeps_all = kind == FaultKind::StaleKey || parts(kind) == [Part::Network];
         let probation = if keeps_all { Duration::ZERO } else { self.scope.max_ttl };
         let over = step.at + step.lasts + probation + BETWEEN / 2;
         for node in &step.nodes {
@@ -130,24 +130,24 @@ impl Planner {
     }
 
     fn clients(&mut self) {
-        let is_done = |kind: &Kind| kind.is_of_clients() && *kind != Kind::Drop;
-        let kinds: Vec<Kind> = self.scope.kinds.iter().copied().filter(is_done).collect();
+        let is_done = |kind: &FaultKind| kind.is_of_clients() && *kind != FaultKind::Cancel;
+        let kinds: Vec<FaultKind> = self.scope.kinds.iter().copied().filter(is_done).collect();
         let mut bag = Vec::new();
         let mut at = FIRST;
         while !kinds.is_empty() && at < self.end() {
             let (draw, holds) = (self.chance.next(), self.chance.percent(60));
             let (act, lasts) = match self.draw(&kinds, &mut bag) {
-                Kind::ClientKill => (Act::ClientKill { draw, holds }, Duration::ZERO),
-                Kind::Block => (Act::Block { draw }, self.millis(500, 2500)),
-                _ => (Act::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
+                FaultKind::ClientKill => (Injection::ClientKill { draw, holds }, Duration::ZERO),
+                FaultKind::BlockRuntime => (Injection::BlockRuntime { draw }, self.millis(500, 2500)),
+                _ => (Injection::ClientStop { draw }, self.scope.ttl + self.millis(100, 1500)),
             };
-            self.steps.push(Step { at, lasts, nodes: Vec::new(), act });
+            self.steps.push(PlannedFault { at, lasts, nodes: Vec::new(), injection: act });
             at += self.millis(600, 1800);
         }
     }
 
     /// Every kind has its turn before one comes again.
-    fn draw(&mut self, kinds: &[Kind], bag: &mut Vec<Kind>) -> Kind {
+    fn draw(&mut self, kinds: &[FaultKind], bag: &mut Vec<FaultKind>) -> FaultKind {
         if bag.is_empty() {
             bag.extend(kinds);
             self.chance.shuffle(bag);
@@ -162,18 +162,18 @@ impl Planner {
         self.chance.between(1, most) as usize
     }
 
-    fn step(&mut self, kind: Kind, at: Duration, many: usize) -> Option<Step> {
+    fn step(&mut self, kind: FaultKind, at: Duration, many: usize) -> Option<PlannedFault> {
         let (act, mut lasts) = self.act(kind);
         // A key that is nobody's must stand for long enough, so that who waits is seen waiting.
-        if kind != Kind::StaleKey {
+        if kind != FaultKind::StaleKey {
             lasts = lasts.min(self.end().saturating_sub(at).max(SHORTEST));
         }
         let spare = (self.scope.nodes - self.scope.quorum).max(1);
         let parts = parts(kind);
         let many = match kind {
             // One spare server stands in for one at a time; one clock is what the margin of a healthy cluster allows.
-            Kind::Failover | Kind::Jump => 1,
-            Kind::StaleKey => spare,
+            FaultKind::Failover | FaultKind::ClockJump => 1,
+            FaultKind::StaleKey => spare,
             _ => many,
         };
         // What is done before or after takes its time too.
@@ -188,7 +188,7 @@ impl Planner {
         if free.is_empty() || at + lasts > self.end() {
             return None;
         }
-        if kind == Kind::StaleKey {
+        if kind == FaultKind::StaleKey {
             // Where they stand on more nodes than may be missed, no lock can be had.
             if at < self.unoccupied {
                 return None;
@@ -199,29 +199,29 @@ impl Planner {
         for node in &free {
             self.whole.extend(parts.iter().map(|part| ((*node, *part), until)));
         }
-        Some(Step { at, lasts, nodes: free, act })
+        Some(PlannedFault { at, lasts, nodes: free, injection: act })
     }
 
     /// Clocks that are wrong are set right rather than further off, and made to run back where they were: the fencing numbers' order rests on them when nodes
     /// forget, up to a bound.
-    fn bend(&mut self, act: Act, nodes: &[usize], lasts: Duration) -> Act {
+    fn bend(&mut self, act: Injection, nodes: &[usize], lasts: Duration) -> Injection {
         let gained: i64 = nodes.iter().map(|node| self.gained[*node]).sum();
-        if let Act::Jump { micros } = act
+        if let Injection::ClockJump { micros } = act
             && gained.abs() >= MISSET_MICROS
         {
-            return Act::Jump { micros: -gained.signum() * micros.abs() };
+            return Injection::ClockJump { micros: -gained.signum() * micros.abs() };
         }
-        let Act::Skew { mut millionths } = act else { return act };
+        let Injection::ClockSkew { mut millionths } = act else { return act };
         if gained.signum() == millionths.signum() {
             millionths = -millionths;
         }
         for node in nodes {
             self.gained[*node] += lasts.as_millis() as i64 * millionths / 1_000;
         }
-        Act::Skew { millionths }
+        Injection::ClockSkew { millionths }
     }
 
-    fn act(&mut self, kind: Kind) -> (Act, Duration) {
+    fn act(&mut self, kind: FaultKind) -> (Injection, Duration) {
         let mut lasts = self.millis(300, 2200);
         let sides = match self.chance.between(0, 3) {
             side @ 0..=1 => Sides::One(side as usize),
@@ -230,41 +230,48 @@ impl Planner {
         let lag = self.millis(50, 400);
         let coin = self.chance.percent(50);
         let act = match kind {
-            Kind::Kill => Act::Kill,
-            Kind::Empty => Act::Empty,
-            Kind::Old => Act::Old { lag },
-            Kind::Pause => Act::Pause,
-            Kind::ClientPause => Act::ClientPause { writes_only: coin },
-            Kind::Flush => Act::Flush,
-            Kind::Scripts => Act::Scripts,
-            Kind::Failover => Act::Failover { lag },
-            Kind::Memory => Act::Memory { policy: self.chance.pick::<&str>(&POLICIES) },
-            Kind::Slow => {
+            FaultKind::Kill => Injection::Kill,
+            FaultKind::DataLoss => Injection::DataLoss,
+            FaultKind::StaleData => Injection::StaleData { lag },
+            FaultKind::Pause => Injection::Pause,
+            FaultKind::ClientPause => Injection::ClientPause { writes_only: coin },
+            FaultKind::Flush => Injection::Flush,
+            FaultKind::ScriptFlush => Injection::ScriptFlush,
+            FaultKind::Failover => Injection::Failover { lag },
+            FaultKind::MemoryFull => Injection::MemoryFull { policy: self.chance.pick::<&str>(&POLICIES) },
+            FaultKind::Latency => {
                 // Both directions together, well within the patience of an attempt or well out of it.
                 let delay = if coin { self.millis(1, 15) } else { self.millis(150, 400) };
-                Act::Slow { sides, delay, jitter: self.millis(1, 15) }
+                Injection::Latency { sides, delay, jitter: self.millis(1, 15) }
             }
-            Kind::Cut => Act::Cut { sides },
-            Kind::OneWay => Act::OneWay { sides, is_back: coin },
-            Kind::Reset => Act::Reset { sides },
-            Kind::HalfOpen => Act::HalfOpen { sides },
-            Kind::Stall => Act::Stall { sides },
-            Kind::Tear => Act::Tear { sides },
-            Kind::StaleKey => {
+            FaultKind::Partition => Injection::Partition { sides },
+            FaultKind::AsymmetricPartition => Injection::AsymmetricPartition { sides, is_back: coin },
+            FaultKind::Reset => Injection::Reset { sides },
+            FaultKind::HalfOpen => Injection::HalfOpen { sides },
+            FaultKind::NoRead => Injection::NoRead { sides },
+            FaultKind::Truncate => Injection::Truncate { sides },
+            FaultKind::StaleKey => {
                 // Long enough for who waits to be seen waiting.
                 lasts = self.millis(3_500, 5_000);
-                Act::StaleKey { life: coin.then_some(lasts * 2) }
+                Injection::StaleKey { life: coin.then_some(lasts * 2) }
             }
-            Kind::Skew => Act::Skew { millionths: if coin { SKEW } else { -SKEW } },
-            Kind::Jump => {
+            FaultKind::ClockSkew => Injection::ClockSkew { millionths: if coin { SKEW } else { -SKEW } },
+            FaultKind::ClockJump => {
                 let by = self.chance.between(300, 500) as i64 * 1_000;
-                Act::Jump { micros: if coin { by } else { -by } }
+                Injection::ClockJump { micros: if coin { by } else { -by } }
             }
-            Kind::ClockOffset | Kind::ClientStop | Kind::ClientKill | Kind::Block | Kind::Drop => {
+            FaultKind::ClockOffset
+            | FaultKind::ClientStop
+            | FaultKind::ClientKill
+            | FaultKind::BlockRuntime
+            | FaultKind::Cancel => {
                 unreachable!("there from the start, or done to clients, and planned there")
             }
         };
-        let is_at_once = matches!(kind, Kind::Flush | Kind::Scripts | Kind::Reset | Kind::Tear);
+        let is_at_once = matches!(
+            kind,
+            FaultKind::Flush | FaultKind::ScriptFlush | FaultKind::Reset | FaultKind::Truncate
+        );
         (act, if is_at_once { Duration::ZERO } else { lasts })
     }
 
@@ -273,16 +280,20 @@ impl Planner {
     }
 }
 
-fn parts(kind: Kind) -> &'static [Part] {
+fn parts(kind: FaultKind) -> &'static [Part] {
     match kind {
         // Its clients are sent away by the proxy.
-        Kind::Memory => &[Part::Server, Part::Network],
-        Kind::Slow | Kind::Cut | Kind::OneWay | Kind::Reset | Kind::HalfOpen | Kind::Stall | Kind::Tear => {
-            &[Part::Network]
-        }
-        Kind::Skew | Kind::Jump => &[Part::Clock],
+        FaultKind::MemoryFull => &[Part::Server, Part::Network],
+        FaultKind::Latency
+        | FaultKind::Partition
+        | FaultKind::AsymmetricPartition
+        | FaultKind::Reset
+        | FaultKind::HalfOpen
+        | FaultKind::NoRead
+        | FaultKind::Truncate => &[Part::Network],
+        FaultKind::ClockSkew | FaultKind::ClockJump => &[Part::Clock],
         // It is no matter to what else is done to a clock.
-        Kind::ClockOffset => &[],
+        FaultKind::ClockOffset => &[],
         _ => &[Part::Server],
     }
 }

@@ -32,36 +32,36 @@ struct Side {
 
 /// How a network treats what passes. Right after each other, changes may be seen as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct LinkRules {
     /// From clients to the server.
-    pub there: Lane,
+    pub to_server: DirectionRule,
     /// From the server to clients.
-    pub back: Lane,
+    pub to_client: DirectionRule,
 }
 
 /// How one direction treats what passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lane {
+pub enum DirectionRule {
     /// It is passed on.
     #[default]
-    Open,
+    Forward,
     /// It is passed on later, in its order.
-    Slow {
+    Delay {
         /// By so much at least.
         delay: Duration,
         /// And by up to so much more.
         jitter: Duration,
     },
     /// It is taken and kept, and passed on when the lane is open again: what TCP does where packets are lost.
-    Held,
+    HoldBack,
     /// It is not even taken, until the sender has no more room for it.
-    Unread,
+    NoRead,
 }
 
 /// What is done to connections: some lasting, some once, to those that there are.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rules {
-    flow: Flow,
+    flow: LinkRules,
     /// How many times so far.
     resets: u64,
     orphans: u64,
@@ -113,7 +113,7 @@ impl Proxy {
     }
 
     /// Makes the network of one side treat what passes like this, what waits included.
-    pub fn set(&self, side: usize, flow: Flow) {
+    pub fn set(&self, side: usize, flow: LinkRules) {
         self.sides[side].rules.send_modify(|rules| rules.flow = flow);
     }
 
@@ -154,15 +154,18 @@ async fn serve(listener: TcpListener, upstream: SocketAddr, rules: watch::Receiv
     }
 }
 
-impl Flow {
+impl LinkRules {
     /// Nothing is broken.
-    pub const OPEN: Self = Self { there: Lane::Open, back: Lane::Open };
+    pub const OPEN: Self = Self { to_server: DirectionRule::Forward, to_client: DirectionRule::Forward };
     /// Nothing arrives anywhere.
-    pub const CUT: Self = Self { there: Lane::Held, back: Lane::Held };
+    pub const CUT: Self = Self { to_server: DirectionRule::HoldBack, to_client: DirectionRule::HoldBack };
 
     /// Later, both ways.
     #[must_use]
     pub const fn slow(delay: Duration, jitter: Duration) -> Self {
-        Self { there: Lane::Slow { delay, jitter }, back: Lane::Slow { delay, jitter } }
+        Self {
+            to_server: DirectionRule::Delay { delay, jitter },
+            to_client: DirectionRule::Delay { delay, jitter },
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! A run: servers, clients, faults by plan, and what came of it.
 
-mod crew;
-mod halt;
+mod client_pool;
 mod log;
+mod run_spec;
 mod sampler;
-mod stage;
+mod stop_signal;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,14 +12,14 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::chance::Chance;
-use crate::faults::{Act, Kind, NotBroken, Step};
+use crate::checker::{Invariant, Verdict, check_history};
+use crate::faults::{FaultKind, Injection, NotBroken, PlannedFault};
 use crate::history::{Control, History};
-use crate::judge::{Promise, Verdict, judge};
 use crate::plan::{Scope, plan};
+use crate::seeded_rng::SeededRng;
 use crate::{ClockLibrary, Setup};
-use halt::Halt;
-use stage::{Stage, Terms};
+use run_spec::{RunSpec, ServerSettings};
+use stop_signal::StopSignal;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct Config {
     /// What the random numbers begin with: which faults, when, to which nodes, and what clients do.
     pub seed: u64,
     /// Which faults.
-    pub faults: BTreeSet<Kind>,
+    pub faults: BTreeSet<FaultKind>,
     /// Whether short runs are added in which something is done beyond what the lock promises to survive.
     pub controls: bool,
     /// The server binary, if not the one that is [found](crate::locate).
@@ -56,7 +56,7 @@ pub struct Outcome {
     /// The same of each control.
     pub controls: Vec<(History, Verdict)>,
     /// Faults that were asked for and cannot be had here, and why.
-    pub skipped: Vec<(Kind, String)>,
+    pub skipped: Vec<(FaultKind, String)>,
 }
 
 /// How far a run is.
@@ -102,16 +102,16 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let mut kinds = config.faults.clone();
     let (clocks, mut skipped) = clocks(config, &mut kinds)?;
-    let is_short = |kind: &Kind| config.lasts < Duration::from_secs(kind.least_seconds());
+    let is_short = |kind: &FaultKind| config.lasts < Duration::from_secs(kind.least_seconds());
     skipped.extend(kinds.iter().copied().filter(is_short).map(|kind| (kind, kind.needs_time())));
     kinds.retain(|kind| !is_short(kind));
     let mut setup = Setup::new();
     if let Some(binary) = &config.server {
         setup = setup.binary(binary);
     }
-    let terms = Terms {
+    let terms = ServerSettings {
         setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
-        drift_ppm: if kinds.contains(&Kind::Skew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
+        drift_ppm: if kinds.contains(&FaultKind::ClockSkew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
         is_guarded: true,
     };
     let scope = Scope {
@@ -120,24 +120,24 @@ pub fn run(
         quorum: config.nodes / 2 + 1,
         kinds: kinds.clone(),
         lasts: config.lasts,
-        ttl: stage::TTL,
-        max_ttl: stage::MAX_TTL,
+        ttl: run_spec::TTL,
+        max_ttl: run_spec::MAX_TTL,
     };
     let unfenced = Control {
         name: "a client stands still past its ttl, with a store that asks for no number".to_owned(),
-        breaks: Promise::NoStaleWrite,
+        breaks: Invariant::NoStaleWrite,
     };
-    let stops = kinds.contains(&Kind::ClientStop) || kinds.contains(&Kind::Block);
+    let stops = kinds.contains(&FaultKind::ClientStop) || kinds.contains(&FaultKind::BlockRuntime);
     // Who comes by and tries finds a key free that others wait for, and hides that they do so in vain. Where nothing else is
     // broken there are many keys for few tasks, which hold them for long and wait for long.
-    let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == Kind::StaleKey)
-        && kinds.contains(&Kind::StaleKey);
-    let main = Stage {
+    let is_sparse = kinds.iter().all(|kind| kind.is_of_clients() || *kind == FaultKind::StaleKey)
+        && kinds.contains(&FaultKind::StaleKey);
+    let main = RunSpec {
         config,
         name: "chaos",
         steps: plan(&scope),
         lasts: config.lasts,
-        drops: kinds.contains(&Kind::Drop),
+        drops: kinds.contains(&FaultKind::Cancel),
         // Few keys for many tasks, so that there is somebody waiting for each.
         tasks: 2,
         keys: if is_sparse { 40 } else { 5 },
@@ -150,12 +150,12 @@ pub fn run(
         terms,
     };
     let history = main.run(&mut progress)?;
-    let verdict = judge(&history);
+    let verdict = check_history(&history);
     let mut controls = Vec::new();
     if config.controls {
         for stage in beyond(config, &setup, clocks.as_ref()) {
             let history = stage.run(&mut progress)?;
-            let verdict = judge(&history);
+            let verdict = check_history(&history);
             controls.push((history, verdict));
         }
     }
@@ -163,15 +163,18 @@ pub fn run(
 }
 
 /// Kinds of faults that cannot be had here, or in so short a run, and why.
-type Skipped = Vec<(Kind, String)>;
+type Skipped = Vec<(FaultKind, String)>;
 
 /// Clocks that can be set, if they are wanted and can be had.
-fn clocks(config: &Config, kinds: &mut BTreeSet<Kind>) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
+fn clocks(
+    config: &Config,
+    kinds: &mut BTreeSet<FaultKind>,
+) -> Result<(Option<ClockLibrary>, Skipped), RunError> {
     if !kinds.iter().any(|kind| kind.needs_clocks()) {
         return Ok((None, Vec::new()));
     }
     let why = match ClockLibrary::build() {
-        Ok(library) => match stage::has_clock(config, &library) {
+        Ok(library) => match run_spec::has_clock(config, &library) {
             Ok(true) => return Ok((Some(library), Vec::new())),
             Ok(false) => "this server does not load libraries".to_owned(),
             Err(error) => return Err(RunError::Servers(error.to_string())),
@@ -184,38 +187,39 @@ fn clocks(config: &Config, kinds: &mut BTreeSet<Kind>) -> Result<(Option<ClockLi
 }
 
 /// Short runs in which promises must break, or they would test nothing.
-fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<Stage<'a>> {
+fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) -> Vec<RunSpec<'a>> {
     let every_node: Vec<usize> = (0..config.nodes).collect();
-    let mut chance = Chance::of_part(config.seed, 3);
-    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Act| {
+    let mut chance = SeededRng::of_part(config.seed, 3);
+    let mut times = |count: u64, every_ms: u64, act: fn(u64) -> Injection| {
         let step = |number: u64| {
             let at = Duration::from_millis(1000 + number * every_ms + chance.between(0, 300));
-            Step { at, lasts: Duration::ZERO, nodes: every_node.clone(), act: act(number) }
+            PlannedFault { at, lasts: Duration::ZERO, nodes: every_node.clone(), injection: act(number) }
         };
         (0..count).map(step).collect::<Vec<_>>()
     };
-    let forgetting = times(6, 800, |_| Act::Flush);
+    let forgetting = times(6, 800, |_| Injection::Flush);
     // Who knew the clocks before sees them jump as soon as it hears of them, and counts them out. A newcomer cannot; and
     // a holder that stands still hears of nothing, and need not: its lock would last until it is awake again.
-    let mut jumping = times(4, 2600, |_| Act::Jump { micros: 2_000_000 });
-    let others: Vec<Step> = jumping
+    let mut jumping = times(4, 2600, |_| Injection::ClockJump { micros: 2_000_000 });
+    let others: Vec<PlannedFault> = jumping
         .iter_mut()
         .flat_map(|jump| {
             jump.lasts = Duration::from_millis(900);
-            let stop = (0_u64, 500_u64, Act::ClientStop { draw: 0 });
-            let newcomers = [10, 20, 30].map(|after| (after, 0, Act::ClientKill { draw: 0, holds: false }));
-            let prepared = |(after, lasts, act)| Step {
+            let stop = (0_u64, 500_u64, Injection::ClientStop { draw: 0 });
+            let newcomers =
+                [10, 20, 30].map(|after| (after, 0, Injection::ClientKill { draw: 0, holds: false }));
+            let prepared = |(after, lasts, act)| PlannedFault {
                 at: jump.at.saturating_sub(Duration::from_millis(50 - after)),
                 lasts: Duration::from_millis(lasts),
                 nodes: Vec::new(),
-                act,
+                injection: act,
             };
             std::iter::once(stop).chain(newcomers).map(prepared).collect::<Vec<_>>()
         })
         .collect();
     jumping.extend(others);
     jumping.sort_by_key(|step| step.at);
-    let stage = |name, steps, millis, control: &str, terms| Stage {
+    let stage = |name, steps, millis, control: &str, terms| RunSpec {
         config,
         name,
         steps,
@@ -227,10 +231,10 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         lasting_holds: 0,
         are_patient: false,
         judges_redundancy: false,
-        controls: vec![Control { name: control.to_owned(), breaks: Promise::Exclusion }],
+        controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
         terms,
     };
-    let plain = Terms { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };
+    let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };
     let mut stages = vec![stage(
         "control: plain",
         forgetting,
@@ -240,7 +244,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     )];
     if let Some(clocks) = clocks {
         let setup = setup.clone().clocks(clocks);
-        let bent = Terms { setup, drift_ppm: DRIFT_PPM, is_guarded: true };
+        let bent = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_guarded: true };
         stages.push(stage(
             "control: clocks",
             jumping,

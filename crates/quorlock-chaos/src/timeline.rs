@@ -3,13 +3,13 @@
 //! Both show the same picture: a lane for each node, each key and each client's task, and over them
 //! the violations, with the events around each.
 
+mod chart_data;
+mod narrative;
 mod page;
-mod picture;
-mod telling;
 mod text;
 
+use crate::checker::Verdict;
 use crate::history::History;
-use crate::judge::Verdict;
 pub use page::{escaped, filled};
 pub use text::wrapped;
 

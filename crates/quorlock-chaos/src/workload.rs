@@ -1,10 +1,10 @@
 //! What clients do: processes of their own, with several tasks each, that take locks on a few keys, work under them,
 //! and tell all of it, one line a time, on their standard output.
 
+mod event_writer;
 mod spec;
 mod store;
 mod task;
-mod teller;
 
 use std::io::{self, BufRead as _};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use spec::{Order, Spec};
 
-use crate::history::{self, Stand, What};
+use crate::history::{self, EventKind, NodeView};
+use event_writer::EventWriter;
 use store::Stores;
 use task::Task;
-use teller::Teller;
 
 /// A client process: reads what it is to do from its standard input, does it, and ends when the input does.
 ///
@@ -32,8 +32,8 @@ pub async fn client() -> Result<(), String> {
     let Some(Order::Begin(spec)) = orders.recv().await else {
         return Err("a client of a chaos run is told what to do on its standard input".to_owned());
     };
-    teller::tell_panics(spec.process);
-    tell_oversleeping(Teller::new(spec.process, 0));
+    event_writer::tell_panics(spec.process);
+    tell_oversleeping(EventWriter::new(spec.process, 0));
     let spec = Arc::new(*spec);
     let stores = Stores::open(&spec.stores, &spec.keys).map_err(|error| format!("no stores: {error}"))?;
     let stores = Arc::new(stores);
@@ -67,15 +67,15 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
     let builder = Redlock::builder()
         .nodes(&spec.urls)
         .max_clock_drift(spec.drift)
-        .reply_timeout(Duration::from_millis(spec.node_timeout_ms))
+        .reply_timeout(Duration::from_millis(spec.reply_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));
     let builder = if spec.is_guarded {
-        builder.max_ttl(Duration::from_millis(spec.longest_ttl_ms))
+        builder.max_ttl(Duration::from_millis(spec.max_ttl_ms))
     } else {
         builder.plain()
     };
     let builder = if spec.has_thread { builder.dedicated_thread() } else { builder };
-    let teller = Teller::new(spec.process, 0);
+    let teller = EventWriter::new(spec.process, 0);
     let urls = spec.urls.clone();
     let observed = builder.observer(move |event: &Event<'_>| {
         if let Some(what) = seen(&urls, event) {
@@ -86,30 +86,30 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
 }
 
 /// How a node is seen, when that changes.
-fn seen(urls: &[String], event: &Event<'_>) -> Option<What> {
+fn seen(urls: &[String], event: &Event<'_>) -> Option<EventKind> {
     let (address, stand) = match event {
-        Event::NodeUp { node, .. } => (node, Stand::Up),
-        Event::NodeDown { node, .. } => (node, Stand::Down),
-        Event::NodeExcluded { node, .. } => (node, Stand::Barred),
+        Event::NodeUp { node, .. } => (node, NodeView::Up),
+        Event::NodeDown { node, .. } => (node, NodeView::Down),
+        Event::NodeExcluded { node, .. } => (node, NodeView::Excluded),
         Event::NodeOnProbation { node, remaining, .. } => {
-            (node, Stand::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
+            (node, NodeView::OnProbation { until: history::now() + remaining.as_nanos() as u64 })
         }
         _ => return None,
     };
     let node = urls.iter().position(|url| url.ends_with(address))?;
-    Some(What::Seen { node, stand })
+    Some(EventKind::NodeViewChanged { node, view: stand })
 }
 
 /// Tells when the machine had no time for this process, so that nobody is blamed for that. A thread of its own, for the
 /// runtime may stand still by our fault.
-fn tell_oversleeping(teller: Teller) {
+fn tell_oversleeping(teller: EventWriter) {
     thread::spawn(move || {
         loop {
             let before = history::now();
             thread::sleep(NAP);
             let late = Duration::from_nanos(history::now() - before).saturating_sub(NAP);
             if late >= OVERSLEPT {
-                teller.tell(What::Overslept { millis: late.as_millis() as u64 });
+                teller.tell(EventKind::Overslept { millis: late.as_millis() as u64 });
             }
         }
     });

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use quorlock_chaos::{Data, Fleet, Front, Server, Setup, StartError, redis};
+use quorlock_chaos::{Data, Fleet, MovableAddress, Server, Setup, StartError, redis};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
 #[test]
@@ -104,8 +104,8 @@ fn a_front_moves_from_one_server_to_another_and_breaks_its_connections() {
     let fleet = Fleet::start(2).expect("a fleet");
     keep(&fleet[0], "first");
     keep(&fleet[1], "second");
-    let mut front = Front::of(&fleet[0]).expect("a front");
-    let dial = |front: &Front| redis::Client::open(front.url())?.get_connection();
+    let mut front = MovableAddress::of(&fleet[0]).expect("a front");
+    let dial = |front: &MovableAddress| redis::Client::open(front.url())?.get_connection();
     let get = |connection: &mut redis::Connection| redis::cmd("GET").arg("key").query::<String>(connection);
     let mut before = dial(&front).expect("a connection");
     assert_eq!(get(&mut before).expect("an answer"), "first");

@@ -3,8 +3,8 @@
 mod forge;
 
 use forge::{BOOT, MS, Story, story};
-use quorlock_chaos::history::{Control, Effect, Stand, What, Why};
-use quorlock_chaos::judge::{Promise, Shown, judge};
+use quorlock_chaos::checker::{ControlResult, Invariant, check_history};
+use quorlock_chaos::history::{Control, Effect, EventKind, FailureReason, NodeView};
 use quorlock_chaos::timeline::{html, html_with_controls, text};
 
 /// Numbers that look random and are the same each time.
@@ -41,8 +41,13 @@ fn minute() -> Story {
         story.fault(id as u64, kind, nodes, *from, *to, effects);
         if matches!(effects[0], Effect::Down | Effect::Forgets { .. } | Effect::Runs { .. }) {
             let until = BOOT + (to + 2_050) * MS;
-            story.say(1, 0, to + 40, What::Seen { node: nodes[0], stand: Stand::OnProbation { until } });
-            story.say(1, 0, to + 2_060, What::Seen { node: nodes[0], stand: Stand::Up });
+            story.say(
+                1,
+                0,
+                to + 40,
+                EventKind::NodeViewChanged { node: nodes[0], view: NodeView::OnProbation { until } },
+            );
+            story.say(1, 0, to + 2_060, EventKind::NodeViewChanged { node: nodes[0], view: NodeView::Up });
         }
     }
     let (killed, stopped) = (5, 3);
@@ -58,7 +63,7 @@ fn minute() -> Story {
                     process,
                     turn,
                     at + 900,
-                    What::Refused { why: Why::NoQuorum },
+                    EventKind::Refused { why: FailureReason::NoQuorum },
                 );
                 at += 950;
                 continue;
@@ -88,18 +93,18 @@ fn minute() -> Story {
 /// The same with two holders at once at 40.1 s, where nothing excuses it.
 fn broken() -> Story {
     let mut story = minute();
-    let held = judge(&story.history());
-    assert!(held.holds(), "{:#?}", held.violations);
+    let held = check_history(&story.history());
+    assert!(held.passed(), "{:#?}", held.violations);
     story.key("orders:42").hold(12, 9_999, 40_100, 40_350, Some(41_100_000));
-    story.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Promise::NoStaleWrite }];
+    story.settings.controls = vec![Control { name: "clock jumps".into(), breaks: Invariant::NoStaleWrite }];
     story
 }
 
 #[test]
 fn the_page_needs_nothing_else_and_tells_what_broke() {
     let history = broken().history();
-    let verdict = judge(&history);
-    assert!(!verdict.holds());
+    let verdict = check_history(&history);
+    assert!(!verdict.passed());
     let page = html(&history, &verdict);
     // To look at: the page stays where tests leave their files.
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline.html"), &page)
@@ -118,7 +123,7 @@ fn the_page_needs_nothing_else_and_tells_what_broke() {
 #[test]
 fn a_good_run_looks_good() {
     let history = minute().history();
-    let verdict = judge(&history);
+    let verdict = check_history(&history);
     let page = html(&history, &verdict);
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-good.html"), &page)
         .expect("a folder for tests");
@@ -132,8 +137,8 @@ fn a_run_without_a_fault_does_not_look_good() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10));
     let history = story.history();
-    let verdict = judge(&history);
-    assert!(verdict.holds() && !verdict.tested());
+    let verdict = check_history(&history);
+    assert!(verdict.passed() && !verdict.tested());
     let page = html(&history, &verdict);
     assert!(page.contains("with no fault to test one") && page.contains("class=\"bad\""));
     assert!(text(&history, &verdict, 80).contains("with no fault to test one"));
@@ -142,8 +147,9 @@ fn a_run_without_a_fault_does_not_look_good() {
 #[test]
 fn the_page_shows_what_each_control_came_to() {
     let history = minute().history();
-    let mut verdict = judge(&history);
-    let shown = |name: &str, count| Shown { name: name.into(), breaks: Promise::Exclusion, count };
+    let mut verdict = check_history(&history);
+    let shown =
+        |name: &str, count| ControlResult { name: name.into(), invariant: Invariant::Exclusion, count };
     let mut beside = verdict.clone();
     verdict.controls = vec![shown("here <b>", 3)];
     beside.controls = vec![shown("beside", 2), shown("idle", 0)];
@@ -168,7 +174,7 @@ fn what_others_have_named_cannot_write_into_the_page() {
         Some(11),
     );
     let history = story.history();
-    let page = html(&history, &judge(&history));
+    let page = html(&history, &check_history(&history));
     assert!(!page.contains("</script><b"), "a key's name ended the script");
     assert!(!page.contains("<b onload"), "a key's name became an element");
     assert_eq!(page.matches("id=\"data\"").count(), 1);
@@ -177,7 +183,7 @@ fn what_others_have_named_cannot_write_into_the_page() {
 #[test]
 fn the_text_shows_each_lane_and_each_violation() {
     let history = broken().history();
-    let verdict = judge(&history);
+    let verdict = check_history(&history);
     let text = text(&history, &verdict, 120);
     let lane = |name: &str| {
         let found = text.lines().find(|line| line.trim_start().starts_with(name));
@@ -195,7 +201,7 @@ fn the_text_shows_each_lane_and_each_violation() {
 #[test]
 fn the_text_fits_into_its_columns() {
     let history = broken().history();
-    let verdict = judge(&history);
+    let verdict = check_history(&history);
     for columns in [40, 80, 120] {
         let text = text(&history, &verdict, columns);
         assert!(text.contains("BROKEN at 40."), "{text}");
@@ -213,7 +219,7 @@ fn a_fault_that_keeps_nobody_from_voting_is_drawn_too() {
     let mut story = story();
     story.hold(1, 0, 100, 400, Some(10)).fault(1, "scripts", &[2], 200, 210, &[]);
     let history = story.history();
-    let text = text(&history, &judge(&history), 80);
+    let text = text(&history, &check_history(&history), 80);
     let lane = text.lines().find(|line| line.trim_start().starts_with("node 2")).expect("a lane");
     assert!(lane.contains("-+") && lane.ends_with('-'), "{text}");
 }
@@ -224,14 +230,14 @@ fn processes_are_counted_as_they_were_started_and_replaced() {
     story.hold(1, 0, 100, 200, Some(10)).take(2, 0, 300, Some(11)).kill(2, 400);
     story.hold(3, 0, 1_400, 1_500, Some(12));
     let history = story.history();
-    let page = html(&history, &judge(&history));
+    let page = html(&history, &check_history(&history));
     assert!(page.contains("2 client processes (1 more for killed ones)"));
 }
 
 #[test]
 fn a_history_of_nothing_is_drawn_as_such() {
     let nothing = quorlock_chaos::history::History::default();
-    let verdict = judge(&nothing);
+    let verdict = check(&nothing);
     assert!(html(&nothing, &verdict).contains("1 promise broken"));
     assert!(text(&nothing, &verdict, 80).contains("1 PROMISE BROKEN"));
 }
@@ -244,8 +250,8 @@ fn a_hundred_thousand_events_make_a_page_that_a_phone_can_load() {
         story.hold(turn % 8, turn, from, from + 8, Some(u64::from(turn) + 1));
     }
     let history = story.history();
-    let verdict = judge(&history);
-    assert!(verdict.holds(), "{:#?}", verdict.violations.first());
+    let verdict = check_history(&history);
+    assert!(verdict.passed(), "{:#?}", verdict.violations.first());
     let page = html(&history, &verdict);
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-long.html"), &page)
         .expect("a folder for tests");

@@ -1,24 +1,24 @@
 //! `quorlock bench`: what a lock costs on these nodes.
 
-mod figures;
-mod leftovers;
-mod live;
+mod bench_plan;
+mod compute;
+mod html_report;
+mod leak_check;
 mod load;
-mod page;
 mod pause;
+mod percentiles;
 mod probe;
-mod reckon;
-mod setting;
-mod spread;
-mod table;
-mod tally;
+mod progress_state;
+mod recorder;
+mod results;
+mod text_report;
 mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 use quorlock_chaos::{Data, Fleet};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -31,15 +31,15 @@ use crate::reaper::boot_nanos;
 use crate::report_file;
 use crate::signals::handled::Handled;
 use crate::status::print;
-use figures::{Counted, Figures};
-use live::{Live, Part, Watch};
-use setting::{Place, Setting};
+use bench_plan::{Place, Setting};
+use progress_state::{Live, Part, Watch};
+use results::{Counted, Figures};
 
 pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     args.report.as_deref().map_or(Ok(()), |file| report_file::check("--report", file))?;
-    let (setting, place) = setting::settle(&args).await?;
+    let (setting, place) = bench_plan::settle(&args).await?;
     let Place { builder, urls, fleet } = place;
     let (live, watch) = (Arc::new(Live::default()), Arc::new(Watch::default()));
     let (rounds, asked) = mpsc::channel(1);
@@ -82,7 +82,7 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<u8, Failure> {
     if let Some(failure) = broke {
         return Err(failure);
     }
-    let mut left = leftovers::look(builder, &setting).await?;
+    let mut left = leak_check::look(builder, &setting).await?;
     left.add_unseen(&loaded.owed);
     let counted = Counted {
         setting: &setting,
@@ -126,9 +126,9 @@ fn tell(args: &BenchArgs, figures: &Figures) -> Result<(), Failure> {
         let json = json.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
         print(&format!("{json}\n"));
     } else {
-        print(&table::table(figures, room()));
+        print(&text_report::table(figures, room()));
     }
-    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &page::page(figures)))
+    args.report.as_deref().map_or(Ok(()), |file| report_file::write(file, &html_report::page(figures)))
 }
 
 fn code(figures: &Figures) -> u8 {

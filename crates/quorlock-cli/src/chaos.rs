@@ -1,7 +1,7 @@
 //! `quorlock chaos`: real servers, real clients, real faults, and a judge.
 
+mod messages;
 mod report;
-mod words;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quorlock_chaos::judge::{Verdict, counted};
-use quorlock_chaos::{Config, Kind, Outcome, Progress, RunError, run};
+use quorlock_chaos::checker::{Verdict, counted};
+use quorlock_chaos::{Config, FaultKind, Outcome, Progress, RunError, run};
 
 use crate::about::about;
 use crate::args::ChaosArgs;
@@ -24,7 +24,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let config = config(&args)?;
-    report::check(&args)?;
+    report::check_history(&args)?;
     let is_over = Arc::new(AtomicBool::new(false));
     let runs = {
         let (config, is_over) = (config.clone(), Arc::clone(&is_over));
@@ -72,13 +72,14 @@ pub(crate) async fn client() -> Result<u8, Failure> {
 }
 
 fn config(args: &ChaosArgs) -> Result<Config, Failure> {
-    let faults =
-        Kind::list(&args.faults).map_err(|error| Failure::new(exit::USAGE, format!("--faults: {error}")))?;
+    let faults = FaultKind::list(&args.faults)
+        .map_err(|error| Failure::new(exit::USAGE, format!("--faults: {error}")))?;
     if faults.is_empty() {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
     // Of all there are, those for which there is no time are skipped.
-    let is_short = |kind: &&Kind| args.seconds < kind.least_seconds() && faults.len() < Kind::ALL.len();
+    let is_short =
+        |kind: &&FaultKind| args.seconds < kind.least_seconds() && faults.len() < FaultKind::ALL.len();
     if let Some(kind) = faults.iter().find(is_short) {
         let words = format!("{kind} {}", kind.needs_time());
         return Err(Failure::new(exit::USAGE, words));
@@ -96,8 +97,8 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         clients: usize::from(args.clients),
         lasts: Duration::from_secs(args.seconds),
         seed,
-        controls: faults.len() == Kind::ALL.len(),
-        replay: words::replay(args, seed),
+        controls: faults.len() == FaultKind::ALL.len(),
+        replay: messages::replay(args, seed),
         about: about(),
         faults,
         server: args.server.clone(),
@@ -107,9 +108,9 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
 
 fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Failure> {
     let words = if args.json {
-        format!("{}\n", words::json(config, outcome))
+        format!("{}\n", messages::json(config, outcome))
     } else {
-        words::text(config, outcome, room())
+        messages::text(config, outcome, room())
     };
     // What took so long to find out is told even where a file cannot be written.
     print(&words);
@@ -124,7 +125,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
 /// Zero only if something was tested and every promise held, in the run itself and in its controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
-        () if !words::verdicts(outcome).all(Verdict::holds) => exit::BROKEN,
+        () if !messages::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
         () if !outcome.verdict.tested() => UNTESTED,
         () => 0,
     }
@@ -141,8 +142,8 @@ fn draw(bar: &mut Bar, progress: &Progress) {
 }
 
 /// The names of these, as they are typed.
-fn names(kinds: &BTreeSet<Kind>) -> String {
-    if kinds.len() == Kind::ALL.len() {
+fn names(kinds: &BTreeSet<FaultKind>) -> String {
+    if kinds.len() == FaultKind::ALL.len() {
         return "all".to_owned();
     }
     kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",")
@@ -150,25 +151,25 @@ fn names(kinds: &BTreeSet<Kind>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use quorlock_chaos::checker::check_history;
     use quorlock_chaos::history::History;
-    use quorlock_chaos::judge::judge;
 
     use super::*;
 
     #[test]
     fn a_run_without_faults_is_told_as_such() {
-        let mut verdict = judge(&History::default());
-        assert!(words::faults(&verdict).contains("nothing was tested"));
+        let mut verdict = check_history(&History::default());
+        assert!(messages::faults(&verdict).contains("nothing was tested"));
         verdict.faults = [("kill".to_owned(), 2), ("cut".to_owned(), 1)].into();
-        assert_eq!(words::faults(&verdict), "cut 1, kill 2");
+        assert_eq!(messages::faults(&verdict), "cut 1, kill 2");
     }
 
     #[test]
     fn a_run_without_a_lock_to_judge_for_redundancy_is_told_as_such() {
-        let mut verdict = judge(&History::default());
-        assert!(words::judged(&verdict).starts_with("NO lock"));
+        let mut verdict = check_history(&History::default());
+        assert!(messages::judged(&verdict).starts_with("NO lock"));
         verdict.figures.redundancy_judged = 3;
-        assert_eq!(words::judged(&verdict), "3 locks for redundancy");
+        assert_eq!(messages::judged(&verdict), "3 locks for redundancy");
     }
 
     #[test]
@@ -181,19 +182,19 @@ mod tests {
             controls: false,
             replay: "quorlock chaos --nodes 5 --clients 8 --seconds 60 --seed 7".to_owned(),
             about: String::new(),
-            faults: Kind::ALL.into(),
+            faults: FaultKind::ALL.into(),
             server: None,
             program: ("quorlock".into(), Vec::new()),
         };
-        let mut verdict = judge(&History::default());
-        verdict.faults = Kind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
+        let mut verdict = check_history(&History::default());
+        verdict.faults = FaultKind::ALL.map(|kind| (kind.name().to_owned(), 2)).into();
         let outcome = Outcome {
             history: History::default(),
             verdict,
             controls: Vec::new(),
-            skipped: vec![(Kind::StaleKey, Kind::StaleKey.needs_time())],
+            skipped: vec![(FaultKind::StaleKey, FaultKind::StaleKey.needs_time())],
         };
-        let text = words::text(&config, &outcome, 40);
+        let text = messages::text(&config, &outcome, 40);
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 40).collect();
         assert_eq!(wide, [format!("  again     {}", config.replay)], "{text}");
         assert!(text.lines().count() < 40, "{text}");
@@ -202,8 +203,8 @@ mod tests {
     #[test]
     fn what_breaks_in_a_control_and_should_not_is_no_success() {
         // Of nothing the judge says that nothing was tested.
-        let bad = judge(&History::default());
-        assert!(!bad.holds());
+        let bad = check_history(&History::default());
+        assert!(!bad.passed());
         let mut good = bad.clone();
         good.violations.clear();
         let idle = good.clone();
@@ -215,13 +216,13 @@ mod tests {
             skipped: Vec::new(),
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
-        assert!(words::headline(&outcome(&good, &good)).starts_with("every promise held"));
+        assert!(messages::headline(&outcome(&good, &good)).starts_with("every promise held"));
         assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
-        assert!(words::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
+        assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
-        assert!(words::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
+        assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
         assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
         assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
-        assert!(words::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
+        assert!(messages::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use quorlock::{ExclusionReason, InitError, InitOutcome, NodeState, NodeStatus, ReplyFailure, Vote};
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
@@ -39,7 +39,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     if args.json {
         let [longest, keep] = [max_ttl, fencing_retention].map(|span| span.as_millis() as u64);
         let all = json!({
-            "state": state, "quorum": quorum, "longest_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
+            "state": state, "quorum": quorum, "max_ttl_ms": longest, "keep_fences_ms": keep, "nodes": list,
         });
         print(&format!("{all}\n"));
     } else if failure.is_none() {

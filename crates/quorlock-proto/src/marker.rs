@@ -17,7 +17,7 @@ use crate::span::Span;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LockClusterConfig {
     quorum: Quorum,
-    longest_ttl_millis: u64,
+    max_ttl_millis: u64,
     retention_millis: u64,
 }
 
@@ -26,7 +26,7 @@ impl LockClusterConfig {
     /// [usual](usual_retention).
     #[must_use]
     pub fn new(quorum: Quorum, max_ttl: Duration) -> Self {
-        let charter = Self { quorum, longest_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };
+        let charter = Self { quorum, max_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };
         charter.with_retention(default_retention(max_ttl))
     }
 
@@ -46,7 +46,7 @@ impl LockClusterConfig {
     /// forgotten some is kept from voting.
     #[must_use]
     pub const fn max_ttl(&self) -> Duration {
-        Duration::from_millis(self.longest_ttl_millis)
+        Duration::from_millis(self.max_ttl_millis)
     }
 
     /// For how long nodes keep a fence after the last grant or renewal.
@@ -59,7 +59,7 @@ impl LockClusterConfig {
     /// left who does not know that it has lost the lock, and numbers go on from the clock.
     #[must_use]
     pub const fn forget_after(&self) -> Duration {
-        Duration::from_millis(self.longest_ttl_millis + TOLERANCE_MICROS / 1000)
+        Duration::from_millis(self.max_ttl_millis + TOLERANCE_MICROS / 1000)
     }
 }
 
@@ -188,12 +188,9 @@ impl Marker {
         let mut text = String::new();
         let (nodes, need) = (charter.quorum.nodes(), charter.quorum.needed());
         // Writing to a string cannot fail.
-        let LockClusterConfig { longest_ttl_millis, retention_millis, .. } = charter;
-        let _ = write!(
-            text,
-            "{VERSION} {:032x} {nodes} {need} {longest_ttl_millis} {retention_millis}",
-            cluster.0
-        );
+        let LockClusterConfig { max_ttl_millis, retention_millis, .. } = charter;
+        let _ =
+            write!(text, "{VERSION} {:032x} {nodes} {need} {max_ttl_millis} {retention_millis}", cluster.0);
         text.into()
     }
 
@@ -216,7 +213,7 @@ impl Marker {
     }
 
     fn after_probation(&self, micros: u64) -> u64 {
-        let probation = self.charter.longest_ttl_millis.saturating_mul(1000);
+        let probation = self.charter.max_ttl_millis.saturating_mul(1000);
         let probation = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
         if enabled(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
     }
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn fences_are_kept_for_twice_the_longest_ttl_at_the_least() {
+    fn fences_are_kept_for_twice_the_max_ttl_at_the_least() {
         let of = |longest_secs| default_retention(Duration::from_secs(longest_secs)).as_secs();
         assert_eq!((of(30), of(1800), of(1801), of(3600)), (3600, 3600, 3602, 7200));
         assert_eq!(min_retention(Duration::from_millis(10)), Duration::from_millis(1_010));

@@ -3,27 +3,27 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Kind;
+use super::FaultKind;
 use crate::history::Effect;
 
 /// A fault, planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct PlannedFault {
     /// Since the beginning of the run.
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,
     /// The nodes, all at once; none if it is done to a client.
     pub(crate) nodes: Vec<usize>,
-    pub(crate) act: Act,
+    pub(crate) injection: Injection,
 }
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Injection {
     Kill,
-    Empty,
+    DataLoss,
     /// The copy is as old as that.
-    Old {
+    StaleData {
         lag: Duration,
     },
     Pause,
@@ -31,23 +31,23 @@ pub(crate) enum Act {
         writes_only: bool,
     },
     Flush,
-    Scripts,
+    ScriptFlush,
     /// The replica has heard nothing for so long.
     Failover {
         lag: Duration,
     },
-    Memory {
+    MemoryFull {
         policy: &'static str,
     },
-    Slow {
+    Latency {
         sides: Sides,
         delay: Duration,
         jitter: Duration,
     },
-    Cut {
+    Partition {
         sides: Sides,
     },
-    OneWay {
+    AsymmetricPartition {
         sides: Sides,
         /// Whether it is the way back that is broken.
         is_back: bool,
@@ -58,23 +58,23 @@ pub(crate) enum Act {
     HalfOpen {
         sides: Sides,
     },
-    Stall {
+    NoRead {
         sides: Sides,
     },
-    Tear {
+    Truncate {
         sides: Sides,
     },
     /// Under the names of locks that are free at that moment. With this life, or without end.
     StaleKey {
         life: Option<Duration>,
     },
-    Skew {
+    ClockSkew {
         millionths: i64,
     },
-    Jump {
+    ClockJump {
         micros: i64,
     },
-    Offset {
+    ClockOffset {
         micros: i64,
     },
     /// Which of the clients in question is drawn by this number.
@@ -85,7 +85,7 @@ pub(crate) enum Act {
         draw: u64,
         holds: bool,
     },
-    Block {
+    BlockRuntime {
         draw: u64,
     },
 }
@@ -108,45 +108,45 @@ impl Sides {
     }
 }
 
-impl Act {
-    pub(crate) const fn kind(self) -> Kind {
+impl Injection {
+    pub(crate) const fn kind(self) -> FaultKind {
         match self {
-            Self::Kill => Kind::Kill,
-            Self::Empty => Kind::Empty,
-            Self::Old { .. } => Kind::Old,
-            Self::Pause => Kind::Pause,
-            Self::ClientPause { .. } => Kind::ClientPause,
-            Self::Flush => Kind::Flush,
-            Self::Scripts => Kind::Scripts,
-            Self::Failover { .. } => Kind::Failover,
-            Self::Memory { .. } => Kind::Memory,
-            Self::Slow { .. } => Kind::Slow,
-            Self::Cut { .. } => Kind::Cut,
-            Self::OneWay { .. } => Kind::OneWay,
-            Self::Reset { .. } => Kind::Reset,
-            Self::HalfOpen { .. } => Kind::HalfOpen,
-            Self::Stall { .. } => Kind::Stall,
-            Self::Tear { .. } => Kind::Tear,
-            Self::StaleKey { .. } => Kind::StaleKey,
-            Self::Skew { .. } => Kind::Skew,
-            Self::Jump { .. } => Kind::Jump,
-            Self::Offset { .. } => Kind::ClockOffset,
-            Self::ClientStop { .. } => Kind::ClientStop,
-            Self::ClientKill { .. } => Kind::ClientKill,
-            Self::Block { .. } => Kind::Block,
+            Self::Kill => FaultKind::Kill,
+            Self::DataLoss => FaultKind::DataLoss,
+            Self::StaleData { .. } => FaultKind::StaleData,
+            Self::Pause => FaultKind::Pause,
+            Self::ClientPause { .. } => FaultKind::ClientPause,
+            Self::Flush => FaultKind::Flush,
+            Self::ScriptFlush => FaultKind::ScriptFlush,
+            Self::Failover { .. } => FaultKind::Failover,
+            Self::MemoryFull { .. } => FaultKind::MemoryFull,
+            Self::Latency { .. } => FaultKind::Latency,
+            Self::Partition { .. } => FaultKind::Partition,
+            Self::AsymmetricPartition { .. } => FaultKind::AsymmetricPartition,
+            Self::Reset { .. } => FaultKind::Reset,
+            Self::HalfOpen { .. } => FaultKind::HalfOpen,
+            Self::NoRead { .. } => FaultKind::NoRead,
+            Self::Truncate { .. } => FaultKind::Truncate,
+            Self::StaleKey { .. } => FaultKind::StaleKey,
+            Self::ClockSkew { .. } => FaultKind::ClockSkew,
+            Self::ClockJump { .. } => FaultKind::ClockJump,
+            Self::ClockOffset { .. } => FaultKind::ClockOffset,
+            Self::ClientStop { .. } => FaultKind::ClientStop,
+            Self::ClientKill { .. } => FaultKind::ClientKill,
+            Self::BlockRuntime { .. } => FaultKind::BlockRuntime,
         }
     }
 
     /// The one network that it hits, if it hits but one.
     pub(crate) const fn side(self) -> Option<u32> {
         match self {
-            Self::Slow { sides, .. }
-            | Self::Cut { sides }
-            | Self::OneWay { sides, .. }
+            Self::Latency { sides, .. }
+            | Self::Partition { sides }
+            | Self::AsymmetricPartition { sides, .. }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
-            | Self::Stall { sides }
-            | Self::Tear { sides } => match sides {
+            | Self::NoRead { sides }
+            | Self::Truncate { sides } => match sides {
                 Sides::One(side) => Some(side as u32),
                 Sides::Both => None,
             },
@@ -159,54 +159,54 @@ impl Act {
         let forgets = Effect::Forgets { locks: true, counters: true };
         match self {
             Self::Kill | Self::ClientKill { .. } => vec![Effect::Down],
-            Self::Empty | Self::Old { .. } => vec![Effect::Down, forgets],
-            Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::Block { .. } => {
+            Self::DataLoss | Self::StaleData { .. } => vec![Effect::Down, forgets],
+            Self::Pause | Self::ClientPause { .. } | Self::ClientStop { .. } | Self::BlockRuntime { .. } => {
                 vec![Effect::Paused]
             }
             Self::Flush => vec![forgets],
-            Self::Scripts => Vec::new(),
-            Self::Memory { policy: NO_EVICTION } => vec![Effect::Mute],
-            Self::Failover { .. } | Self::Memory { .. } => vec![Effect::Mute, forgets],
-            Self::Slow { delay, jitter, .. } => {
+            Self::ScriptFlush => Vec::new(),
+            Self::MemoryFull { policy: NO_EVICTION } => vec![Effect::Mute],
+            Self::Failover { .. } | Self::MemoryFull { .. } => vec![Effect::Mute, forgets],
+            Self::Latency { delay, jitter, .. } => {
                 vec![Effect::Slow { ms: 2 * (delay + jitter).as_millis() as u64 }]
             }
-            Self::Cut { .. }
-            | Self::OneWay { .. }
+            Self::Partition { .. }
+            | Self::AsymmetricPartition { .. }
             | Self::Reset { .. }
             | Self::HalfOpen { .. }
-            | Self::Stall { .. }
-            | Self::Tear { .. } => vec![Effect::Cut],
+            | Self::NoRead { .. }
+            | Self::Truncate { .. } => vec![Effect::Cut],
             Self::StaleKey { .. } => vec![Effect::Occupied],
-            Self::Skew { millionths } => vec![Effect::Runs { ppm: millionths }],
-            Self::Jump { micros } => vec![Effect::Steps { micros }],
-            Self::Offset { micros } => vec![Effect::Offset { micros }],
+            Self::ClockSkew { millionths } => vec![Effect::Runs { ppm: millionths }],
+            Self::ClockJump { micros } => vec![Effect::Steps { micros }],
+            Self::ClockOffset { micros } => vec![Effect::Offset { micros }],
         }
     }
 }
 
 /// More of it, for people; often nothing.
-impl fmt::Display for Act {
+impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Old { lag } => write!(f, "data from {} ms before", lag.as_millis()),
+            Self::StaleData { lag } => write!(f, "data from {} ms before", lag.as_millis()),
             Self::ClientPause { writes_only: true } => f.write_str("writes only"),
             Self::Failover { lag } => write!(f, "to a replica {} ms behind", lag.as_millis()),
-            Self::Memory { policy } => f.write_str(policy),
-            Self::Slow { sides, delay, jitter } => {
+            Self::MemoryFull { policy } => f.write_str(policy),
+            Self::Latency { sides, delay, jitter } => {
                 let (delay, jitter) = (delay.as_millis(), jitter.as_millis());
                 write!(f, "{delay} to {} ms more in each direction{sides}", delay + jitter)
             }
-            Self::OneWay { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
-            Self::OneWay { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
-            Self::Cut { sides }
+            Self::AsymmetricPartition { sides, is_back: true } => write!(f, "replies do not arrive{sides}"),
+            Self::AsymmetricPartition { sides, is_back: false } => write!(f, "commands do not arrive{sides}"),
+            Self::Partition { sides }
             | Self::Reset { sides }
             | Self::HalfOpen { sides }
-            | Self::Stall { sides }
-            | Self::Tear { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
+            | Self::NoRead { sides }
+            | Self::Truncate { sides } => write!(f, "{}", sides.to_string().trim_start_matches(", ")),
             Self::StaleKey { life: Some(life) } => write!(f, "for {} ms", life.as_millis()),
             Self::StaleKey { life: None } => f.write_str("without a ttl"),
-            Self::Skew { millionths } => write!(f, "{:+} %", millionths / 10_000),
-            Self::Jump { micros } | Self::Offset { micros } => write!(f, "{:+} ms", micros / 1_000),
+            Self::ClockSkew { millionths } => write!(f, "{:+} %", millionths / 10_000),
+            Self::ClockJump { micros } | Self::ClockOffset { micros } => write!(f, "{:+} ms", micros / 1_000),
             Self::ClientKill { holds: true, .. } => f.write_str("a holder"),
             Self::ClientKill { holds: false, .. } => f.write_str("a waiter"),
             _ => Ok(()),

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::act::NO_EVICTION;
-use super::{Act, Sides, stale};
+use super::{Injection, Sides, stale};
 use crate::redis::RedisError;
-use crate::{Data, Fleet, Flow, Lane, Proxy, Server, Setup, StartError};
+use crate::{Data, DirectionRule, Fleet, LinkRules, Proxy, Server, Setup, StartError};
 
 /// The servers, their networks, and one more server that stands in as a replica.
 pub(crate) struct Nodes {
@@ -71,40 +71,40 @@ impl Nodes {
 
     /// Waits until no other fault has its hands on the server itself: restarts and replicas take what time they take,
     /// whatever the plan says. Of no matter to faults of networks and clocks.
-    pub(crate) fn occupy(&self, node: usize, act: Act) -> Option<MutexGuard<'_, ()>> {
+    pub(crate) fn occupy(&self, node: usize, act: Injection) -> Option<MutexGuard<'_, ()>> {
         let is_of_server = matches!(
             act,
-            Act::Kill
-                | Act::Empty
-                | Act::Old { .. }
-                | Act::Pause
-                | Act::ClientPause { .. }
-                | Act::Flush
-                | Act::Scripts
-                | Act::Failover { .. }
-                | Act::Memory { .. }
-                | Act::StaleKey { .. }
+            Injection::Kill
+                | Injection::DataLoss
+                | Injection::StaleData { .. }
+                | Injection::Pause
+                | Injection::ClientPause { .. }
+                | Injection::Flush
+                | Injection::ScriptFlush
+                | Injection::Failover { .. }
+                | Injection::MemoryFull { .. }
+                | Injection::StaleKey { .. }
         );
         is_of_server.then(|| self.all[node].fault.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What must be done before a fault begins, so that it can.
-    pub(crate) fn prepare(&self, node: usize, act: Act) -> Result<Prepared<'_>, NotBroken> {
+    pub(crate) fn prepare(&self, node: usize, act: Injection) -> Result<Prepared<'_>, NotBroken> {
         let server = lock(&self.all[node].server);
         match act {
-            Act::Old { lag } => {
+            Injection::StaleData { lag } => {
                 let snapshot = server.snapshot()?;
                 thread::sleep(lag);
                 Ok(Prepared::Data(Data::Old(snapshot)))
             }
-            Act::Failover { lag } => {
+            Injection::Failover { lag } => {
                 let spare = lock(&self.spare);
                 spare.demote(&server)?;
                 spare.promote()?;
                 thread::sleep(lag);
                 Ok(Prepared::Spare(spare))
             }
-            Act::Empty => Ok(Prepared::Data(Data::Empty)),
+            Injection::DataLoss => Ok(Prepared::Data(Data::Empty)),
             _ => Ok(Prepared::Data(Data::Kept)),
         }
     }
@@ -113,79 +113,89 @@ impl Nodes {
     pub(crate) fn begin(
         &self,
         node: usize,
-        act: Act,
+        act: Injection,
         lasts: Duration,
         prepared: &Prepared<'_>,
     ) -> Result<(), NotBroken> {
         let Node { server, proxy, .. } = &self.all[node];
         let set = |sides: Sides, flow| sides.each().for_each(|side| proxy.set(side, flow));
         match act {
-            Act::Kill | Act::Empty | Act::Old { .. } => lock(server).kill(),
-            Act::Pause => lock(server).pause(),
-            Act::ClientPause { writes_only } => {
+            Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => lock(server).kill(),
+            Injection::Pause => lock(server).pause(),
+            Injection::ClientPause { writes_only } => {
                 let millis = lasts.as_millis().to_string();
                 let mode = if writes_only { "WRITE" } else { "ALL" };
                 lock(server).command::<()>(&["CLIENT", "PAUSE", &millis, mode])?;
             }
-            Act::Flush => lock(server).wipe()?,
-            Act::Scripts => lock(server).command::<()>(&["SCRIPT", "FLUSH"])?,
-            Act::Failover { .. } => {
+            Injection::Flush => lock(server).wipe()?,
+            Injection::ScriptFlush => lock(server).command::<()>(&["SCRIPT", "FLUSH"])?,
+            Injection::Failover { .. } => {
                 if let Prepared::Spare(spare) = prepared {
                     lock(server).demote(spare)?;
                 }
             }
-            Act::Memory { policy } => limit(&lock(server), proxy, policy, "1")?,
-            Act::Slow { sides, delay, jitter } => set(sides, Flow::slow(delay, jitter)),
-            Act::Cut { sides } => set(sides, Flow::CUT),
-            Act::OneWay { sides, is_back: false } => set(sides, Flow { there: Lane::Held, ..Flow::OPEN }),
-            Act::OneWay { sides, is_back: true } => set(sides, Flow { back: Lane::Held, ..Flow::OPEN }),
-            Act::Stall { sides } => set(sides, Flow { there: Lane::Unread, ..Flow::OPEN }),
-            Act::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
-            Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
-            Act::Tear { sides } => sides.each().for_each(|side| proxy.tear(side)),
-            Act::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
-            Act::Skew { millionths } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?,
-            Act::Jump { micros } | Act::Offset { micros } => {
+            Injection::MemoryFull { policy } => limit(&lock(server), proxy, policy, "1")?,
+            Injection::Latency { sides, delay, jitter } => set(sides, LinkRules::slow(delay, jitter)),
+            Injection::Partition { sides } => set(sides, LinkRules::CUT),
+            Injection::AsymmetricPartition { sides, is_back: false } => {
+                set(sides, LinkRules { to_server: DirectionRule::HoldBack, ..LinkRules::OPEN })
+            }
+            Injection::AsymmetricPartition { sides, is_back: true } => {
+                set(sides, LinkRules { to_client: DirectionRule::HoldBack, ..LinkRules::OPEN })
+            }
+            Injection::NoRead { sides } => {
+                set(sides, LinkRules { to_server: DirectionRule::NoRead, ..LinkRules::OPEN })
+            }
+            Injection::Reset { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.orphan(side)),
+            Injection::Truncate { sides } => sides.each().for_each(|side| proxy.tear(side)),
+            Injection::StaleKey { life } => stale::set(&lock(server), &self.keys, life)?,
+            Injection::ClockSkew { millionths } => {
+                lock(server).clock().ok_or(NotBroken::NoClock)?.run(millionths)?
+            }
+            Injection::ClockJump { micros } | Injection::ClockOffset { micros } => {
                 lock(server).clock().ok_or(NotBroken::NoClock)?.step(micros)?;
             }
-            Act::ClientStop { .. } | Act::ClientKill { .. } | Act::Block { .. } => {}
+            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {}
         }
         Ok(())
     }
 
     /// Mends it.
-    pub(crate) fn heal(&self, node: usize, act: Act, prepared: Prepared<'_>) -> Result<(), NotBroken> {
+    pub(crate) fn heal(&self, node: usize, act: Injection, prepared: Prepared<'_>) -> Result<(), NotBroken> {
         let Node { server, proxy, .. } = &self.all[node];
         match act {
-            Act::Kill | Act::Empty | Act::Old { .. } => {
+            Injection::Kill | Injection::DataLoss | Injection::StaleData { .. } => {
                 if let Prepared::Data(data) = prepared {
                     lock(server).restart(data)?;
                 }
             }
-            Act::Pause => lock(server).resume(),
+            Injection::Pause => lock(server).resume(),
             // It ends by itself; this is answered when it has.
-            Act::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
-            Act::Failover { .. } => lock(server).promote()?,
-            Act::Memory { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
-            Act::Slow { sides, .. }
-            | Act::Cut { sides }
-            | Act::OneWay { sides, .. }
-            | Act::Stall { sides } => {
-                sides.each().for_each(|side| proxy.set(side, Flow::OPEN));
+            Injection::ClientPause { .. } => lock(server).command::<()>(&["PING"])?,
+            Injection::Failover { .. } => lock(server).promote()?,
+            Injection::MemoryFull { .. } => limit(&lock(server), proxy, NO_EVICTION, "0")?,
+            Injection::Latency { sides, .. }
+            | Injection::Partition { sides }
+            | Injection::AsymmetricPartition { sides, .. }
+            | Injection::NoRead { sides } => {
+                sides.each().for_each(|side| proxy.set(side, LinkRules::OPEN));
             }
-            Act::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
-            Act::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
-            Act::Skew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
-            Act::Jump { micros } => lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?,
+            Injection::HalfOpen { sides } => sides.each().for_each(|side| proxy.reset(side)),
+            Injection::StaleKey { .. } => stale::remove(&lock(server), &self.keys)?,
+            Injection::ClockSkew { .. } => lock(server).clock().ok_or(NotBroken::NoClock)?.run(0)?,
+            Injection::ClockJump { micros } => {
+                lock(server).clock().ok_or(NotBroken::NoClock)?.step(-micros)?
+            }
             // These are over as soon as they are done, or never, or done to clients.
-            Act::Flush
-            | Act::Scripts
-            | Act::Reset { .. }
-            | Act::Tear { .. }
-            | Act::Offset { .. }
-            | Act::ClientStop { .. }
-            | Act::ClientKill { .. }
-            | Act::Block { .. } => {}
+            Injection::Flush
+            | Injection::ScriptFlush
+            | Injection::Reset { .. }
+            | Injection::Truncate { .. }
+            | Injection::ClockOffset { .. }
+            | Injection::ClientStop { .. }
+            | Injection::ClientKill { .. }
+            | Injection::BlockRuntime { .. } => {}
         }
         Ok(())
     }
@@ -201,12 +211,12 @@ pub(crate) enum Prepared<'a> {
 /// An administrator who changes the policy under running clients breaks what the cluster agreed on; that is no
 /// fault that a lock could survive.
 fn limit(server: &Server, proxy: &Proxy, policy: &str, bytes: &str) -> Result<(), NotBroken> {
-    (0..proxy.sides()).for_each(|side| proxy.set(side, Flow::CUT));
+    (0..proxy.sides()).for_each(|side| proxy.set(side, LinkRules::CUT));
     let set = |option, value| server.command::<()>(&["CONFIG", "SET", option, value]);
     let outcome = set("maxmemory-policy", policy).and_then(|()| set("maxmemory", bytes));
     for side in 0..proxy.sides() {
         proxy.reset(side);
-        proxy.set(side, Flow::OPEN);
+        proxy.set(side, LinkRules::OPEN);
     }
     Ok(outcome?)
 }

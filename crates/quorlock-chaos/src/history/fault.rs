@@ -7,7 +7,7 @@ use crate::faults::Sides;
 /// Something that the run broke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Its number, for [`What::Healed`](super::What::Healed).
+    /// Its number, for [`EventKind::FaultEnded`](super::EventKind::FaultEnded).
     pub id: u64,
     /// What it is called, such as `kill`.
     pub kind: String,

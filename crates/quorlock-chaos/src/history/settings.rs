@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::judge::Promise;
+use crate::checker::Invariant;
 
 /// The terms of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,11 +21,11 @@ pub struct Settings {
     /// How many of them make a quorum.
     pub quorum: usize,
     /// The longest ttl of a lock, which is also how long probation lasts.
-    pub longest_ttl_ms: u64,
+    pub max_ttl_ms: u64,
     /// The drift that clients allow for, in millionths.
     pub drift_ppm: u32,
     /// How long clients wait for a node.
-    pub node_timeout_ms: u64,
+    pub reply_timeout_ms: u64,
     /// Whether locks are guarded: marker, probation, fencing numbers. Plain otherwise.
     pub guarded: bool,
     /// Whether a node that may have forgotten is kept from voting. Off only as a control.
@@ -53,5 +53,5 @@ pub struct Control {
     /// What is done, such as `probation off`.
     pub name: String,
     /// What should break.
-    pub breaks: Promise,
+    pub breaks: Invariant,
 }

@@ -12,8 +12,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Lane, Rules};
-use crate::chance::Chance;
+use super::{DirectionRule, Rules};
+use crate::seeded_rng::SeededRng;
 
 /// A client, and what is to be done with it.
 pub(super) struct Connection {
@@ -55,7 +55,7 @@ impl Connection {
                 is_back,
                 rules: self.rules.clone(),
                 tears: self.first.tears,
-                chance: Chance::of_part(self.number, u64::from(is_back)),
+                chance: SeededRng::of_part(self.number, u64::from(is_back)),
                 queue: VecDeque::new(),
             };
             let both = async {
@@ -126,7 +126,7 @@ struct Pump<'a> {
     is_back: bool,
     rules: watch::Receiver<Rules>,
     tears: u64,
-    chance: Chance,
+    chance: SeededRng,
     /// What is on its way, and when it is to arrive.
     queue: VecDeque<(Instant, Vec<u8>)>,
 }
@@ -140,12 +140,12 @@ impl Pump<'_> {
             if !is_open && self.queue.is_empty() {
                 return self.to.shutdown().await;
             }
-            let reads = is_open && lane != Lane::Unread && self.queue.len() < LONGEST_QUEUE;
+            let reads = is_open && lane != DirectionRule::NoRead && self.queue.len() < LONGEST_QUEUE;
             let due = match lane {
-                Lane::Held | Lane::Unread => None,
+                DirectionRule::HoldBack | DirectionRule::NoRead => None,
                 // What was slow is not, once the lane is open.
-                Lane::Open => self.queue.front().map(|_| Instant::now()),
-                Lane::Slow { .. } => self.queue.front().map(|(due, _)| *due),
+                DirectionRule::Forward => self.queue.front().map(|_| Instant::now()),
+                DirectionRule::Delay { .. } => self.queue.front().map(|(due, _)| *due),
             };
             tokio::select! {
                 changed = self.rules.changed() => {
@@ -167,9 +167,9 @@ impl Pump<'_> {
         }
     }
 
-    fn look(&mut self) -> (Lane, u64) {
+    fn look(&mut self) -> (DirectionRule, u64) {
         let rules = self.rules.borrow_and_update();
-        (if self.is_back { rules.flow.back } else { rules.flow.there }, rules.tears)
+        (if self.is_back { rules.flow.to_client } else { rules.flow.to_server }, rules.tears)
     }
 
     async fn pass(&mut self, bytes: &[u8], tears: u64) -> io::Result<()> {
@@ -181,9 +181,9 @@ impl Pump<'_> {
     }
 
     /// When what is read now is to arrive: not before what was read earlier.
-    fn due(&mut self, lane: Lane) -> Instant {
+    fn due(&mut self, lane: DirectionRule) -> Instant {
         let now = Instant::now();
-        let Lane::Slow { delay, jitter } = lane else { return now };
+        let DirectionRule::Delay { delay, jitter } = lane else { return now };
         let jitter = Duration::from_micros(self.chance.between(0, jitter.as_micros() as u64));
         let earliest = self.queue.back().map_or(now, |(due, _)| *due);
         (now + delay + jitter).max(earliest)

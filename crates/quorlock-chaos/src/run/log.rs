@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::faults::Act;
-use crate::history::{Event, Fault, History, What, Who};
+use crate::faults::Injection;
+use crate::history::{Actor, Event, EventKind, Fault, History};
 
 /// What was told so far.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    told: Mutex<Told>,
+    told: Mutex<Recorded>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Recorded {
     events: Vec<Event>,
     /// Process and task of those who hold a lock, and of those who wait for one.
     holding: HashSet<(u32, u32)>,
@@ -27,17 +27,17 @@ struct Told {
 
 impl Log {
     /// The run tells something, now.
-    pub(super) fn tell(&self, what: What) {
-        self.told().events.push(Event::now(Who::Run, what));
+    pub(super) fn tell(&self, what: EventKind) {
+        self.told().events.push(Event::now(Actor::Run, what));
     }
 
     /// Something went wrong that the run had not planned for.
     pub(super) fn trouble(&self, words: String) {
-        self.tell(What::Errored { words });
+        self.tell(EventKind::Errored { words });
     }
 
     /// The run breaks something; gives back the number of the fault.
-    pub(super) fn fault(&self, act: Act, nodes: &[usize], processes: &[u32]) -> u64 {
+    pub(super) fn fault(&self, act: Injection, nodes: &[usize], processes: &[u32]) -> u64 {
         self.told().fault(Fault {
             id: 0,
             kind: act.kind().name().to_owned(),
@@ -50,22 +50,22 @@ impl Log {
     }
 
     pub(super) fn healed(&self, fault: u64) {
-        self.tell(What::Healed { fault });
+        self.tell(EventKind::FaultEnded { fault });
     }
 
     /// A client told this.
     pub(super) fn hear(&self, event: Event) {
         let mut told = self.told();
-        if let Who::Client { process, task, .. } = event.who {
+        if let Actor::Client { process, task, .. } = event.actor {
             let who = (process, task);
-            match &event.what {
-                What::Waiting { .. } => _ = told.waiting.insert(who),
-                What::Granted { .. } => {
+            match &event.kind {
+                EventKind::Waiting { .. } => _ = told.waiting.insert(who),
+                EventKind::Granted { .. } => {
                     told.acquisitions += 1;
                     told.waiting.remove(&who);
                     told.holding.insert(who);
                 }
-                What::Abandoned if !told.is_ending => {
+                EventKind::Abandoned if !told.is_ending => {
                     told.forget(who);
                     // It is the client's doing, and the run's fault: it asked for it.
                     let fault = told.fault(Fault {
@@ -77,13 +77,13 @@ impl Log {
                         effects: Vec::new(),
                         detail: String::new(),
                     });
-                    told.events.push(Event::now(Who::Run, What::Healed { fault }));
+                    told.events.push(Event::now(Actor::Run, EventKind::FaultEnded { fault }));
                 }
-                What::Refused { .. }
-                | What::Abandoned
-                | What::Lost { .. }
-                | What::Releasing
-                | What::Finished => {
+                EventKind::Refused { .. }
+                | EventKind::Abandoned
+                | EventKind::Lost { .. }
+                | EventKind::Releasing
+                | EventKind::Finished => {
                     told.forget(who);
                 }
                 _ => {}
@@ -130,13 +130,13 @@ impl Log {
         History::new(std::mem::take(&mut self.told().events))
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, Recorded> {
         // Nothing in here panics half-way.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Told {
+impl Recorded {
     /// Tells of this fault under the next number.
     fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
@@ -144,7 +144,7 @@ impl Told {
         if fault.kind != DROP {
             self.last_fault.clone_from(&fault.kind);
         }
-        self.events.push(Event::now(Who::Run, What::Fault(Fault { id, ..fault })));
+        self.events.push(Event::now(Actor::Run, EventKind::Fault(Fault { id, ..fault })));
         id
     }
 

@@ -9,22 +9,22 @@ use std::time::Duration;
 use quorlock::OwnerHash;
 use redis::{Client, Connection, RedisResult};
 
-use super::halt::Halt;
 use super::log::Log;
-use crate::history::{self, KeySample, What};
+use super::stop_signal::StopSignal;
+use crate::history::{self, EventKind, KeySample};
 
 /// A thread for each node that looks at the keys some times a second and tells what it saw. They end with this.
 ///
 /// A node that does not answer is not told of: what stands there then, nobody knows.
 pub(super) struct Sampler {
-    halt: Arc<Halt>,
+    halt: Arc<StopSignal>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sampler {
     /// Looks at these keys on each of these servers, from now on.
     pub(super) fn start(urls: Vec<String>, keys: &[String], log: &Arc<Log>) -> io::Result<Self> {
-        let halt = Arc::new(Halt::default());
+        let halt = Arc::new(StopSignal::default());
         let mut sampler = Self { halt: Arc::clone(&halt), threads: Vec::new() };
         for (node, url) in urls.into_iter().enumerate() {
             let (keys, log, halt) = (keys.to_vec(), Arc::clone(log), Arc::clone(&halt));
@@ -45,12 +45,12 @@ impl Drop for Sampler {
     }
 }
 
-fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &Halt) {
+fn watch(node: usize, url: &str, keys: &[String], log: &Log, halt: &StopSignal) {
     let mut connection = None;
     while !halt.is_called() {
         let asked = history::now();
         match sample(&mut connection, url, keys) {
-            Ok(keys) => log.tell(What::Sampled { node, asked, keys }),
+            Ok(keys) => log.tell(EventKind::Sampled { node, asked, keys }),
             // It is down, stands still, or loads its data. A late answer must not be taken for the next one's.
             Err(_) => connection = None,
         }

@@ -2,18 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::picture::Picture;
-use super::telling::around;
+use super::chart_data::Picture;
+use super::narrative::around;
 use super::text::text;
-use crate::history::{Effect, Event, History, What};
-use crate::judge::{Verdict, counted, times};
+use crate::checker::{Verdict, counted, times};
+use crate::history::{Effect, Event, EventKind, History};
 
 pub(super) fn page(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String {
     let data = Picture::of(history, verdict).map(|picture| serde_json::to_string(&picture));
     let data = data.and_then(Result::ok).unwrap_or_else(|| "null".to_owned());
     let parts = [
         ("{{title}}", escaped(&title(verdict))),
-        ("{{mood}}", if verdict.holds() && verdict.tested() { "good" } else { "bad" }.to_owned()),
+        ("{{mood}}", if verdict.passed() && verdict.tested() { "good" } else { "bad" }.to_owned()),
         ("{{verdict}}", escaped(&headline(verdict))),
         ("{{terms}}", escaped(&terms(history, verdict))),
         ("{{figures}}", figures(verdict)),
@@ -61,8 +61,8 @@ fn title(verdict: &Verdict) -> String {
 
 fn terms(history: &History, verdict: &Verdict) -> String {
     let Some(settings) = history.settings() else { return "no settings were told".to_owned() };
-    let is_killed = |event: &&Event| match &event.what {
-        What::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
+    let is_killed = |event: &&Event| match &event.kind {
+        EventKind::Fault(fault) => !fault.processes.is_empty() && fault.effects.contains(&Effect::Down),
         _ => false,
     };
     let killed = history.events().iter().filter(is_killed).count();
@@ -77,7 +77,7 @@ fn terms(history: &History, verdict: &Verdict) -> String {
         settings.quorum,
         verdict.seconds,
         if settings.guarded { "guarded" } else { "plain" },
-        settings.longest_ttl_ms,
+        settings.max_ttl_ms,
         f64::from(settings.drift_ppm) / 1e4,
         settings.seed,
     )
@@ -143,13 +143,13 @@ fn controls(history: &History, verdict: &Verdict, beside: &[&Verdict]) -> String
             text,
             "<li class=\"expected\">{} <b>{}</b>, {}: {}</li>",
             jump(history, case.at),
-            case.promise,
+            case.invariant,
             times(case.count),
             escaped(&case.because)
         );
     }
     for control in std::iter::once(&verdict).chain(beside).flat_map(|verdict| &verdict.controls) {
-        let (name, breaks) = (escaped(&control.name), control.breaks);
+        let (name, breaks) = (escaped(&control.name), control.invariant);
         let _ = match control.count {
             0 => write!(
                 text,
@@ -181,8 +181,8 @@ fn violations(history: &History, verdict: &Verdict) -> String {
             "<li id=\"broken-{place}\">{} <b>{}</b> {}\
              <details{open}><summary>the events around it</summary><table>",
             jump(history, violation.at),
-            violation.promise,
-            escaped(&violation.words),
+            violation.invariant,
+            escaped(&violation.message),
         );
         for line in around(history, violation) {
             let class = if line.is_evidence { " class=\"evidence\"" } else { "" };

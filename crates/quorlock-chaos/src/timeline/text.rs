@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::picture::{Bar, Lane, Picture, State};
-use super::telling::around;
+use super::chart_data::{Bar, Lane, Picture, State};
+use super::narrative::around;
+use crate::checker::{Verdict, times};
 use crate::history::History;
-use crate::judge::{Verdict, times};
 
 pub(super) fn text(history: &History, verdict: &Verdict, columns: usize) -> String {
     let mut text = String::new();
@@ -189,16 +189,17 @@ fn told(text: &mut String, history: &History, verdict: &Verdict, columns: usize)
     let began = history.events().first().map_or(0, |event| event.at);
     let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
     for case in &verdict.expected {
-        let words = format!("\nexpected: {} ({}): {}", case.promise, times(case.count), case.because);
+        let words = format!("\nexpected: {} ({}): {}", case.invariant, times(case.count), case.because);
         wrapped(text, &words, columns, "  ");
     }
     for control in verdict.idle_controls() {
-        let words = format!("\nno test: {} should have broken {}, and did not", control.name, control.breaks);
+        let words =
+            format!("\nno test: {} should have broken {}, and did not", control.name, control.invariant);
         wrapped(text, &words, columns, "  ");
     }
     for violation in verdict.violations.iter().take(SHOWN) {
         let at = seconds(violation.at);
-        let words = format!("\nBROKEN at {at:.3} s: {}: {}", violation.promise, violation.words);
+        let words = format!("\nBROKEN at {at:.3} s: {}: {}", violation.invariant, violation.message);
         wrapped(text, &words, columns, "  ");
         for line in around(history, violation) {
             let sign = if line.is_evidence { '>' } else { ' ' };

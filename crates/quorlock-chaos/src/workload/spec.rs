@@ -29,8 +29,8 @@ pub(crate) struct Spec {
     /// The locks that there are.
     pub(crate) keys: Vec<String>,
     pub(crate) ttl_ms: u64,
-    pub(crate) longest_ttl_ms: u64,
-    pub(crate) node_timeout_ms: u64,
+    pub(crate) max_ttl_ms: u64,
+    pub(crate) reply_timeout_ms: u64,
     pub(crate) drift: f64,
     pub(crate) is_guarded: bool,
     /// Whether its locks are renewed on a thread of their own.

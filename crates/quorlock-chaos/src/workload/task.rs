@@ -10,17 +10,17 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Spec;
+use super::event_writer::EventWriter;
 use super::store::{Store, Stores};
-use super::teller::Teller;
-use crate::chance::Chance;
-use crate::history::{self, Kind, What, Why};
+use crate::history::{self, EventKind, FailureReason, LockKind};
+use crate::seeded_rng::SeededRng;
 
 pub(super) struct Task {
     spec: Arc<Spec>,
     redlock: Redlock,
     stores: Arc<Stores>,
-    teller: Teller,
-    chance: Chance,
+    teller: EventWriter,
+    chance: SeededRng,
     stop: CancellationToken,
 }
 
@@ -32,8 +32,8 @@ impl Task {
         number: u32,
         stop: CancellationToken,
     ) -> Self {
-        let teller = Teller::new(spec.process, number);
-        let chance = Chance::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
+        let teller = EventWriter::new(spec.process, number);
+        let chance = SeededRng::of_part(spec.seed, (u64::from(spec.process) << 16) + u64::from(number));
         Self { spec, redlock, stores, teller, chance, stop }
     }
 
@@ -45,15 +45,15 @@ impl Task {
                 break;
             }
             self.teller.next_turn();
-            if let Err(words) = self.turn().await {
-                self.teller.tell(What::Errored { words });
+            if let Err(words) = self.attempt().await {
+                self.teller.tell(EventKind::Errored { words });
             }
         }
-        self.teller.tell(What::Finished);
+        self.teller.tell(EventKind::Finished);
     }
 
     /// From asking to giving up. An error is one that nobody has planned for.
-    async fn turn(&mut self) -> Result<(), String> {
+    async fn attempt(&mut self) -> Result<(), String> {
         let key = self.chance.between(0, self.spec.keys.len() as u64 - 1) as usize;
         let wait_ms = *self.chance.pick(&self.spec.waits_ms);
         let is_renewed = self.chance.percent(85);
@@ -61,18 +61,18 @@ impl Task {
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
         let mutex = mutex.wait(Duration::from_millis(wait_ms));
-        self.teller.tell(What::Waiting { keys: vec![name], kind: Kind::Mutex, ttl_ms, wait_ms });
+        self.teller.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();
         let token = guard.fencing_token();
-        self.teller.tell(What::Granted {
+        self.teller.tell(EventKind::Granted {
             deadline,
             number: token.map(|token| token.number),
             nonce: token.map(|token| format!("{:032x}", token.nonce)),
             margin: guard.spare_nodes(),
         });
         let outcome = self.hold(&guard, key).await;
-        self.give_up(guard).await.and(outcome)
+        self.release(guard).await.and(outcome)
     }
 
     /// None if it was refused, or walked away.
@@ -81,20 +81,20 @@ impl Task {
         let stop = self.stop.clone();
         let acquired = stop.run_until_cancelled(until_dropped(patience, mutex.acquire())).await.flatten();
         let Some(acquired) = acquired else {
-            self.teller.tell(What::Abandoned);
+            self.teller.tell(EventKind::Abandoned);
             return Ok(None);
         };
         let why = match acquired {
             Ok(guard) => return Ok(Some(guard)),
-            Err(AcquireError::Contended { .. }) => Why::Held,
+            Err(AcquireError::Contended { .. }) => FailureReason::Contended,
             // A busy machine may keep the driver from its answer.
-            Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => Why::NoQuorum,
-            Err(AcquireError::OnProbation { .. }) => Why::OnProbation,
-            Err(AcquireError::NodesExcluded { .. }) => Why::Barred,
-            Err(AcquireError::TooLate { .. }) => Why::Expired,
+            Err(AcquireError::NoQuorum { .. } | AcquireError::NoDriver { .. }) => FailureReason::NoQuorum,
+            Err(AcquireError::OnProbation { .. }) => FailureReason::OnProbation,
+            Err(AcquireError::NodesExcluded { .. }) => FailureReason::NodesExcluded,
+            Err(AcquireError::TooLate { .. }) => FailureReason::TooLate,
             Err(error) => return Err(error.to_string()),
         };
-        self.teller.tell(What::Refused { why });
+        self.teller.tell(EventKind::Refused { why });
         Ok(None)
     }
 
@@ -112,7 +112,7 @@ impl Task {
         };
         let mut lost = pin!(guard.lost());
         while !left.is_zero() {
-            self.look(guard);
+            self.check_validity(guard);
             // A careful holder looks, and writes. It may be stopped in between for any time.
             sleep(self.millis(0, 15)).await;
             self.write(guard, key, &stores, true).await?;
@@ -123,37 +123,37 @@ impl Task {
             left -= step;
             let is_lost = timeout(step, &mut lost).await.is_ok();
             if is_lost {
-                return self.mourn(guard, key, &stores).await;
+                return self.after_loss(guard, key, &stores).await;
             }
         }
-        if self.look(guard) {
+        if self.check_validity(guard) {
             return Ok(());
         }
         // The clock says that it is over. Then the signal must come too; the judge knows when it is late.
         if timeout(SIGNAL_PATIENCE, &mut lost).await.is_ok() {
-            return self.mourn(guard, key, &stores).await;
+            return self.after_loss(guard, key, &stores).await;
         }
         Ok(())
     }
 
     /// The lock was lost. Some notice late: what they write then only a store that looks at tokens can refuse.
-    async fn mourn(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
-        self.teller.tell(What::Lost { how: "the lost signal came".to_owned() });
-        self.look(guard);
+    async fn after_loss(&mut self, guard: &Guard, key: usize, stores: &Stores) -> Result<(), String> {
+        self.teller.tell(EventKind::Lost { how: "the lost signal came".to_owned() });
+        self.check_validity(guard);
         if self.chance.percent(50) {
             sleep(self.millis(0, self.spec.ttl_ms)).await;
             self.write(guard, key, stores, false).await?;
-            self.look(guard);
+            self.check_validity(guard);
         }
         Ok(())
     }
 
     /// Asks the lock whether it is valid. The time told is from before.
-    fn look(&self, guard: &Guard) -> bool {
+    fn check_validity(&self, guard: &Guard) -> bool {
         let at = history::now();
         let valid = guard.is_valid();
         let (deadline, margin) = (guard.deadline().boot_nanos(), guard.spare_nodes());
-        self.teller.tell_of(at, What::Looked { valid, deadline, margin });
+        self.teller.tell_of(at, EventKind::Looked { valid, deadline, margin });
         valid
     }
 
@@ -162,10 +162,10 @@ impl Task {
         let Some(token) = guard.fencing_token() else { return Ok(()) };
         let fenced = [(stores.fenced(key), true), (stores.unfenced(key), false)];
         for (store, is_fenced) in fenced.into_iter().filter(|(_, is_fenced)| *is_fenced || both) {
-            let Some(answer) = store.write(token).await.map_err(|error| in_words(store, &error))? else {
+            let Some(answer) = store.write(token).await.map_err(|error| message_of(store, &error))? else {
                 continue;
             };
-            self.teller.tell(What::Wrote {
+            self.teller.tell(EventKind::Wrote {
                 store: store.name.clone(),
                 place: answer.place,
                 number: is_fenced.then_some(token.number),
@@ -184,15 +184,15 @@ impl Task {
             return Err(error.to_string());
         }
         // Extended, unconfirmed, lost, or dropped half-way: this tells.
-        self.look(guard);
+        self.check_validity(guard);
         Ok(())
     }
 
-    async fn give_up(&mut self, guard: Guard) -> Result<(), String> {
-        self.teller.tell(What::Releasing);
+    async fn release(&mut self, guard: Guard) -> Result<(), String> {
+        self.teller.tell(EventKind::Releasing);
         if self.spec.drops && self.chance.percent(10) {
             drop(guard);
-            self.teller.tell(What::Abandoned);
+            self.teller.tell(EventKind::Abandoned);
             return Ok(());
         }
         let patience = self.patience(8, 0, 3);
@@ -201,11 +201,11 @@ impl Task {
             Some(Err(ReleaseError::NoQuorum { .. } | ReleaseError::NoDriver { .. })) => false,
             Some(Err(error)) => return Err(error.to_string()),
             None => {
-                self.teller.tell(What::Abandoned);
+                self.teller.tell(EventKind::Abandoned);
                 return Ok(());
             }
         };
-        self.teller.tell(What::Released { confirmed });
+        self.teller.tell(EventKind::Released { confirmed });
         Ok(())
     }
 
@@ -229,7 +229,7 @@ async fn until_dropped<T>(patience: Option<Duration>, work: impl Future<Output =
     }
 }
 
-fn in_words(store: &Store, error: &std::io::Error) -> String {
+fn message_of(store: &Store, error: &std::io::Error) -> String {
     format!("the store {}: {error}", store.name)
 }
 

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorlock_chaos::history::{Effect, Event, Fault, History, KeySample, Kind, Settings, What, Who};
-use quorlock_chaos::judge::{Promise, Verdict, judge};
+use quorlock_chaos::checker::{Invariant, Verdict, check_history};
+use quorlock_chaos::history::{
+    Actor, Effect, Event, EventKind, Fault, History, KeySample, LockKind, Settings,
+};
 
 pub const MS: u64 = 1_000_000;
 
@@ -17,14 +19,14 @@ pub const WIPE: [Effect; 1] = [Effect::Forgets { locks: true, counters: true }];
 
 /// Exactly these promises are broken, and exactly those were expected to break.
 #[track_caller]
-pub fn check(story: &Story, broken: &[Promise], expected: &[Promise]) -> Verdict {
-    let verdict = judge(&story.history());
-    let mut found: Vec<Promise> = verdict.violations.iter().map(|violation| violation.promise).collect();
+pub fn check(story: &Story, broken: &[Invariant], expected: &[Invariant]) -> Verdict {
+    let verdict = check_history(&story.history());
+    let mut found: Vec<Invariant> = verdict.violations.iter().map(|violation| violation.invariant).collect();
     found.dedup();
     assert_eq!(found, broken, "violations: {:#?}", verdict.violations);
-    let excused: Vec<Promise> = verdict.expected.iter().map(|case| case.promise).collect();
+    let excused: Vec<Invariant> = verdict.expected.iter().map(|case| case.invariant).collect();
     assert_eq!(excused, expected, "expected: {:#?}", verdict.expected);
-    assert_eq!(verdict.holds(), broken.is_empty());
+    assert_eq!(verdict.passed(), broken.is_empty());
     verdict
 }
 
@@ -40,7 +42,7 @@ pub struct Story {
     pub side: Option<u32>,
     events: Vec<Event>,
     key: String,
-    kind: Kind,
+    kind: LockKind,
     task: u32,
     killed: BTreeSet<u32>,
     next_fault: u64,
@@ -56,9 +58,9 @@ pub fn story() -> Story {
             server: "Redis 7.0.15".to_owned(),
             nodes: 5,
             quorum: 3,
-            longest_ttl_ms: 2_000,
+            max_ttl_ms: 2_000,
             drift_ppm: 10_000,
-            node_timeout_ms: 500,
+            reply_timeout_ms: 500,
             guarded: true,
             probation: true,
             recovery_ms: 3_000,
@@ -72,7 +74,7 @@ pub fn story() -> Story {
         side: None,
         events: Vec::new(),
         key: "orders:42".to_owned(),
-        kind: Kind::Mutex,
+        kind: LockKind::Mutex,
         task: 0,
         killed: BTreeSet::new(),
         next_fault: 1_000_000,
@@ -90,23 +92,27 @@ impl Story {
         self
     }
 
-    pub fn kind(&mut self, kind: Kind) -> &mut Self {
+    pub fn kind(&mut self, kind: LockKind) -> &mut Self {
         self.kind = kind;
         self
     }
 
-    pub fn event(&mut self, at: u64, who: Who, what: What) -> &mut Self {
-        self.events.push(Event { at: BOOT + at * MS, who, what });
+    pub fn event(&mut self, at: u64, who: Actor, what: EventKind) -> &mut Self {
+        self.events.push(Event { at: BOOT + at * MS, actor: who, kind: what });
         self
     }
 
-    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: What) -> &mut Self {
-        self.event(at, Who::Client { process, task: self.task, turn }, what)
+    pub fn say(&mut self, process: u32, turn: u32, at: u64, what: EventKind) -> &mut Self {
+        self.event(at, Actor::Client { process, task: self.task, attempt: turn }, what)
     }
 
     pub fn waits(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        let what =
-            What::Waiting { keys: vec![self.key.clone()], kind: self.kind, ttl_ms: 1_000, wait_ms: 10_000 };
+        let what = EventKind::Waiting {
+            keys: vec![self.key.clone()],
+            kind: self.kind,
+            ttl_ms: 1_000,
+            wait_ms: 10_000,
+        };
         self.say(process, turn, at, what)
     }
 
@@ -120,7 +126,7 @@ impl Story {
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, turn));
         let deadline = BOOT + deadline * MS;
-        self.say(process, turn, at, What::Granted { deadline, number, nonce, margin: self.margin })
+        self.say(process, turn, at, EventKind::Granted { deadline, number, nonce, margin: self.margin })
     }
 
     /// Waits from 10 ms before, is granted at `at`, and has asked 10 ms before that as well.
@@ -148,20 +154,20 @@ impl Story {
 
     pub fn look(&mut self, process: u32, turn: u32, at: u64, deadline: u64) -> &mut Self {
         let (valid, margin) = (true, self.margin);
-        self.say(process, turn, at, What::Looked { valid, deadline: BOOT + deadline * MS, margin })
+        self.say(process, turn, at, EventKind::Looked { valid, deadline: BOOT + deadline * MS, margin })
     }
 
     pub fn invalid(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
+        self.say(process, turn, at, EventKind::Looked { valid: false, deadline: BOOT + at * MS, margin: 0 })
     }
 
     pub fn lost(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Lost { how: "no renewal got through".to_owned() })
+        self.say(process, turn, at, EventKind::Lost { how: "no renewal got through".to_owned() })
     }
 
     pub fn release(&mut self, process: u32, turn: u32, at: u64) -> &mut Self {
-        self.say(process, turn, at, What::Releasing);
-        self.say(process, turn, at + 1, What::Released { confirmed: true })
+        self.say(process, turn, at, EventKind::Releasing);
+        self.say(process, turn, at + 1, EventKind::Released { confirmed: true })
     }
 
     pub fn write(
@@ -174,7 +180,7 @@ impl Story {
         accepted: bool,
     ) -> &mut Self {
         let nonce = number.map(|_| nonce(process, turn));
-        let what = What::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
+        let what = EventKind::Wrote { store: "ledger".to_owned(), place, number, nonce, accepted };
         self.say(process, turn, at, what)
     }
 
@@ -210,15 +216,15 @@ impl Story {
             effects: effects.to_vec(),
             detail: String::new(),
         };
-        self.event(begins.0, Who::Run, What::Fault(fault)).event(
+        self.event(begins.0, Actor::Run, EventKind::Fault(fault)).event(
             begins.1,
-            Who::Run,
-            What::Begun { fault: id },
+            Actor::Run,
+            EventKind::FaultApplied { fault: id },
         );
-        self.event(mends.0, Who::Run, What::Mending { fault: id }).event(
+        self.event(mends.0, Actor::Run, EventKind::FaultEnding { fault: id }).event(
             mends.1,
-            Who::Run,
-            What::Healed { fault: id },
+            Actor::Run,
+            EventKind::FaultEnded { fault: id },
         )
     }
 
@@ -228,7 +234,7 @@ impl Story {
         let (nodes, processes, effects) = (Vec::new(), vec![process], vec![effect]);
         let fault =
             Fault { id, kind: kind.to_owned(), nodes, side: None, processes, effects, detail: String::new() };
-        self.event(from, Who::Run, What::Fault(fault));
+        self.event(from, Actor::Run, EventKind::Fault(fault));
         id
     }
 
@@ -240,39 +246,40 @@ impl Story {
 
     pub fn stop(&mut self, process: u32, from: u64, to: u64) -> &mut Self {
         let fault = self.on_client("stop client", process, from, Effect::Paused);
-        self.event(to, Who::Run, What::Healed { fault })
+        self.event(to, Actor::Run, EventKind::FaultEnded { fault })
     }
 
     pub fn key_left(&mut self, at: u64, ttl_ms: i64) -> &mut Self {
         let key = self.key.clone();
-        self.event(at, Who::Run, What::KeyLeft { node: 0, key, ttl_ms })
+        self.event(at, Actor::Run, EventKind::KeyLeft { node: 0, key, ttl_ms })
     }
 
     /// The run looks at a node, which takes 2 ms, and sees the key: whose it is, and its fence.
     pub fn sample(&mut self, node: usize, at: u64, owner: Option<&str>, fence: Option<u64>) -> &mut Self {
         let seen = KeySample { owner: owner.map(str::to_owned), fence };
         let keys = BTreeMap::from([(self.key.clone(), seen)]);
-        self.event(at, Who::Run, What::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
+        self.event(at, Actor::Run, EventKind::Sampled { node, asked: BOOT + (at - 2) * MS, keys })
     }
 
     pub fn history(&self) -> History {
-        let mut events = vec![Event { at: BOOT, who: Who::Run, what: What::Settings(self.settings.clone()) }];
+        let mut events =
+            vec![Event { at: BOOT, actor: Actor::Run, kind: EventKind::Settings(self.settings.clone()) }];
         events.extend(self.events.iter().cloned());
         let end = events.iter().map(|event| event.at).max().unwrap_or(BOOT) + MS;
         let clients: BTreeSet<(u32, u32)> = events
             .iter()
-            .filter_map(|event| match event.who {
-                Who::Client { process, task, .. } => Some((process, task)),
-                Who::Run => None,
+            .filter_map(|event| match event.actor {
+                Actor::Client { process, task, .. } => Some((process, task)),
+                Actor::Run => None,
             })
             .collect();
         for (process, task) in clients {
             if !self.silent.contains(&process) && !self.killed.contains(&process) {
-                let who = Who::Client { process, task, turn: u32::MAX };
-                events.push(Event { at: end, who, what: What::Finished });
+                let who = Actor::Client { process, task, attempt: u32::MAX };
+                events.push(Event { at: end, actor: who, kind: EventKind::Finished });
             }
         }
-        events.push(Event { at: end, who: Who::Run, what: What::Finished });
+        events.push(Event { at: end, actor: Actor::Run, kind: EventKind::Finished });
         History::new(events)
     }
 }

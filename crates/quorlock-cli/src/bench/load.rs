@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, sleep};
 
-use super::live::{Live, Part, Watch};
+use super::bench_plan::Setting;
 use super::pause::Pauses;
 use super::probe::Rounds;
-use super::setting::Setting;
-use super::tally::{Cycle, Tally};
+use super::progress_state::{Live, Part, Watch};
+use super::recorder::{Cycle, Tally};
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::reaper::boot_nanos;

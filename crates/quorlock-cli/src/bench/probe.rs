@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::live::Live;
-use super::setting::Setting;
+use super::bench_plan::Setting;
+use super::progress_state::Live;
 use crate::exit::{self, Failure};
 use crate::reaper::boot_nanos;
 

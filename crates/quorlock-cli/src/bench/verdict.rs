@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use quorlock_chaos::judge::counted;
+use quorlock_chaos::checker::counted;
 
-use super::figures::{Figures, Killed, Node};
-use super::spread::words;
+use super::percentiles::words;
+use super::results::{Figures, Killed, Node};
 
 /// In one line.
 pub(super) fn verdict(figures: &Figures) -> String {
@@ -84,7 +84,7 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
 
 /// What the death of a node did.
 fn death(killed: &Killed) -> String {
-    let p50 = |part: &super::figures::Stretch| part.acquire.map(|spread| spread.p50_us);
+    let p50 = |part: &super::results::Stretch| part.acquire.map(|spread| spread.p50_us);
     let text = match p50(&killed.before).zip(p50(&killed.down)) {
         Some((before, down)) => format!(
             "while {} was dead, a lock cost {} ({:.2} times as much as before), {} at the most",
@@ -151,7 +151,7 @@ const DISK: f64 = 1.25;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figures::{Change, Cost};
+    use crate::bench::results::{Change, Cost};
 
     fn of(trip: f64, write: f64) -> Figures {
         let cost = Cost {

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorlock_chaos::Outcome;
+use quorlock_chaos::checker::Verdict;
 use quorlock_chaos::history::History;
-use quorlock_chaos::judge::Verdict;
 use quorlock_chaos::timeline::{html_with_controls, text};
 
 use crate::args::ChaosArgs;
@@ -32,7 +32,7 @@ pub(super) fn check(args: &ChaosArgs) -> Result<(), Failure> {
 pub(super) fn write(args: &ChaosArgs, outcome: &Outcome) -> Result<Vec<PathBuf>, Failure> {
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     if let Some(report) = &args.report {
-        let broken = outcome.controls.iter().enumerate().filter(|(_, (_, verdict))| !verdict.holds());
+        let broken = outcome.controls.iter().enumerate().filter(|(_, (_, verdict))| !verdict.passed());
         let broken = broken
             .map(|(place, (history, verdict))| (of_control(report, place + 1), history, verdict, &[][..]));
         let beside: Vec<&Verdict> = outcome.controls.iter().map(|(_, verdict)| verdict).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use quorlock_chaos::{Flow, Lane, Proxy};
+use quorlock_chaos::{DirectionRule, LinkRules, Proxy};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -225,8 +225,8 @@ fn tasks_that_want_one_name_take_turns() {
 fn a_slow_node_is_named() {
     let world = World::of(3);
     let proxy = Proxy::before(&world.fleet[1], 1).expect("a proxy");
-    let slow = Lane::Slow { delay: Duration::from_millis(150), jitter: Duration::ZERO };
-    proxy.set(0, Flow { there: slow, back: Lane::Open });
+    let slow = DirectionRule::Delay { delay: Duration::from_millis(150), jitter: Duration::ZERO };
+    proxy.set(0, LinkRules { to_server: slow, to_client: DirectionRule::Forward });
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
     let mut command = world.quorlock(&[
         "bench",

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt as _;
 
-use quorlock_chaos::history::{History, What};
+use quorlock_chaos::history::{EventKind, History};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -37,16 +37,17 @@ fn a_short_run_holds_and_tells_so_in_json() {
     // The judge goes by when a fault was done, not only by when it was meant to be.
     let events = BufReader::new(File::open(events).expect("a history"));
     let history = History::read(events).expect("every line is an event");
-    let told = |is: &dyn Fn(&What) -> bool| history.events().iter().filter(|event| is(&event.what)).count();
-    let on_nodes = told(&|what| matches!(what, What::Fault(fault) if !fault.nodes.is_empty()));
+    let told =
+        |is: &dyn Fn(&EventKind) -> bool| history.events().iter().filter(|event| is(&event.kind)).count();
+    let on_nodes = told(&|what| matches!(what, EventKind::Fault(fault) if !fault.nodes.is_empty()));
     assert!(on_nodes > 0, "{history:?}");
-    assert_eq!(told(&|what| matches!(what, What::Begun { .. })), on_nodes);
-    assert_eq!(told(&|what| matches!(what, What::Mending { .. })), on_nodes);
+    assert_eq!(told(&|what| matches!(what, EventKind::FaultApplied { .. })), on_nodes);
+    assert_eq!(told(&|what| matches!(what, EventKind::FaultEnding { .. })), on_nodes);
 
     // And by what stands on the nodes, whoever cannot reach them.
     for wanted in 0..5 {
         let seen = told(&|what| {
-            matches!(what, What::Sampled { node, keys, .. }
+            matches!(what, EventKind::Sampled { node, keys, .. }
                 if *node == wanted && keys.values().any(|key| key.owner.is_some() && key.fence.is_some()))
         });
         assert!(seen > 5, "node {wanted}: {seen}");

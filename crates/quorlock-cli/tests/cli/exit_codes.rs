@@ -119,7 +119,7 @@ fn a_wrong_password_ends_the_waiting_at_once() {
 #[test]
 fn everything_may_stand_in_a_file_and_the_environment_wins_over_it() {
     let world = World::of(3);
-    let file = format!("nodes = {:?}\nkey_prefix = 'file:'\nnode_timeout = '400ms'\n", world.fleet.urls());
+    let file = format!("nodes = {:?}\nkey_prefix = 'file:'\nreply_timeout = '400ms'\n", world.fleet.urls());
     fs::write(world.file("conf.toml"), file).expect("a file");
     let show = "touch held; while [ ! -e done ]; do sleep 0.02; done";
     let mut command = quorlock(&["run", "a", "--config", "conf.toml", "--", "sh", "-c", show]);

@@ -31,7 +31,7 @@ fn it_speaks_json() {
     let world = World::undeclared(3, Some("20s"));
     let fresh = json(&world.end(&["init", "--json", "--quorum", "3"]).out);
     assert_eq!((&fresh["state"], &fresh["quorum"]), (&Value::from("fresh"), &Value::from(3)), "{fresh}");
-    assert_eq!(fresh["longest_ttl_ms"], 20_000, "{fresh}");
+    assert_eq!(fresh["max_ttl_ms"], 20_000, "{fresh}");
     assert_eq!(fresh["keep_fences_ms"], 3_600_000, "{fresh}");
     assert_eq!(
         (&fresh["nodes"][2]["state"], &fresh["nodes"][2]["votes"]),

@@ -84,7 +84,7 @@ fn a_file_names_others_from_its_own_folder_and_is_told_by_line_and_field() {
         let mut command = quorlock(&["status", "a", "--config", "sub/conf.toml"]);
         end(command.current_dir(world.file("")).envs(variables.iter().copied()))
     };
-    file(&format!("nodes = '{url},'\npassword_file = 'secret'\nnode_timeout = 1\n"));
+    file(&format!("nodes = '{url},'\npassword_file = 'secret'\nreply_timeout = 1\n"));
     fs::write(world.file("sub/secret"), "right\n").expect("a file");
     assert_eq!(look(&[]).code, Some(0), "{:?}", look(&[]));
     assert_eq!(look(&[("QUORLOCK_PASSWORD", "wrong")]).code, Some(77), "the environment beats the file");

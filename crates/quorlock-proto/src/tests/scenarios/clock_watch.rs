@@ -142,7 +142,7 @@ fn clocks_within_the_drift_are_never_told_of() {
 }
 
 #[test]
-fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_longest_ttl() {
+fn a_node_whose_clock_jumped_is_out_of_the_count_for_the_max_ttl() {
     let mut world = seen(3, None);
     world.set_clock(1, 5_000);
     glance(&mut world, ALICE);

@@ -102,7 +102,7 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
 }
 
 #[test]
-fn a_survey_settles_at_the_node_timeout() {
+fn a_survey_settles_at_the_reply_timeout() {
     let mut world = World::new(3);
     world.servers[1].hangs = true;
     world.survey(BOB, RequestKind::Inspect);

@@ -60,7 +60,7 @@ fn a_node_that_was_promoted_with_old_data_is_found_out_by_the_next_look() {
 }
 
 #[test]
-fn a_node_that_forgot_is_taken_back_after_the_longest_ttl() {
+fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     let (mut world, lock, _) = held_by_two();
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
@@ -187,7 +187,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
 }
 
 #[test]
-fn nodes_are_looked_at_every_quarter_of_the_longest_ttl() {
+fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
     let mut world = World::guarded(3);
     for _ in 0..4 {
         world.sleep(LOOK - Duration::from_nanos(1));

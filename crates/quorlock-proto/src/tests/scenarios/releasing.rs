@@ -38,7 +38,7 @@ fn not_there_and_not_ours_confirm_a_release_too() {
 }
 
 #[test]
-fn a_release_without_answers_is_told_at_the_node_timeout_and_still_owed() {
+fn a_release_without_answers_is_told_at_the_reply_timeout_and_still_owed() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);

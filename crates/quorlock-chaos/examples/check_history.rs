@@ -1,0 +1,30 @@
+//! Judges a history read from standard input. Exit code 0 if every promise held. With an argument, that file becomes
+//! the page to look at; with `-`, the picture is drawn in letters; with `--json`, the verdict is said as JSON, and the
+//! exit code is left to who reads it.
+
+use std::io;
+use std::process::ExitCode;
+
+use quorlock_chaos::checker::check_history;
+use quorlock_chaos::history::History;
+use quorlock_chaos::timeline::{html, text};
+
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let history = History::read(io::stdin().lock())?;
+    let verdict = check_history(&history);
+    match std::env::args_os().nth(1) {
+        Some(json) if json == "--json" => {
+            println!("{}", serde_json::to_string(&verdict)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(letters) if letters == "-" => print!("{}", text(&history, &verdict, 80)),
+        Some(page) => std::fs::write(page, html(&history, &verdict))?,
+        None => {
+            println!("{verdict}");
+            for violation in &verdict.violations {
+                println!("  {}", violation.message);
+            }
+        }
+    }
+    Ok(if verdict.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,189 @@
+//! Fencing numbers: no two the same, in the order of the locks, and no stale write gets through.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, Grant, Invariant, LockAttempt, Span, World, clock};
+use crate::history::EventKind;
+
+pub(super) fn check(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+    let mut numbers: BTreeMap<&str, Vec<Numbered<'_>>> = BTreeMap::new();
+    for turn in turns {
+        let Some(grant) = &turn.grant else { continue };
+        let Some(number) = grant.number else { continue };
+        for key in turn.keys {
+            numbers.entry(key).or_default().push(Numbered { number, turn, grant });
+        }
+    }
+    for (key, mut numbers) in numbers {
+        unique(world, key, &mut numbers, findings);
+        ordered(world, key, &mut numbers, findings);
+    }
+    writes(world, turns, findings);
+}
+
+#[derive(Clone, Copy)]
+struct Numbered<'a> {
+    number: u64,
+    turn: &'a LockAttempt<'a>,
+    grant: &'a Grant<'a>,
+}
+
+fn unique(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: &mut Findings) {
+    numbers.sort_by_key(|one| (one.number, one.grant.at));
+    for pair in numbers.windows(2) {
+        let [first, second] = [pair[0], pair[1]];
+        if first.number == second.number {
+            let words = format!(
+                "{key}: number {} was given to {} at {} and to {} at {}",
+                first.number,
+                first.turn.name(),
+                clock(world, first.grant.at),
+                second.turn.name(),
+                clock(world, second.grant.at),
+            );
+            let events = vec![first.grant.place, second.grant.place];
+            let excuse = excuse(world, first, second);
+            findings.found(Invariant::NumbersUnique, second.grant.at, events, words, excuse);
+        }
+    }
+}
+
+/// Who asked after another was granted has the larger number.
+fn ordered(world: &World<'_>, key: &str, numbers: &mut [Numbered<'_>], findings: &mut Findings) {
+    let mut granted: Vec<Numbered<'_>> = numbers.to_vec();
+    granted.sort_by_key(|one| one.grant.at);
+    numbers.sort_by_key(|one| one.grant.began);
+    let mut known = 0;
+    let mut largest = 0;
+    for one in numbers.iter() {
+        while known < granted.len() && granted[known].grant.at < one.grant.began {
+            largest = largest.max(granted[known].number);
+            known += 1;
+        }
+        if one.number >= largest {
+            continue;
+        }
+        // Each of the earlier ones with a larger number needs an excuse of its own.
+        let earlier = granted[..known].iter().filter(|earlier| earlier.number > one.number);
+        let cases = earlier.map(|earlier| (earlier, excuse(world, *earlier, *one)));
+        let Some((earlier, excuse)) = cases.min_by_key(|(_, excuse)| excuse.is_some()) else { continue };
+        let words = format!(
+            "{key}: {} was granted number {} at {}; {} asked after that, at {}, and was given {}",
+            earlier.turn.name(),
+            earlier.number,
+            clock(world, earlier.grant.at),
+            one.turn.name(),
+            clock(world, one.grant.began),
+            one.number,
+        );
+        let events = vec![earlier.grant.place, one.grant.place];
+        findings.found(Invariant::NumbersOrdered, one.grant.at, events, words, excuse);
+    }
+}
+
+/// Why the numbers of two locks could be out of order. DESIGN: order "holds if fewer than 2q − N nodes lost their
+/// counter, or node clocks are wrong by less than (Q − tol)/2 and were not set back by more than the idle time".
+fn excuse(world: &World<'_>, first: Numbered<'_>, second: Numbered<'_>) -> Option<String> {
+    let span = Span { from: first.grant.began, to: second.grant.at };
+    let forgetters = world.forgetters(span, |_, counters| counters);
+    if forgetters.len() < world.shared() {
+        return None;
+    }
+    if !world.settings.probation {
+        return Some("nodes forgot their counters, and probation was off".into());
+    }
+    let bound_micros = (world.max_ttl() / 1_000).saturating_sub(TOLERANCE_MICROS) / 2;
+    if world.clock_error(second.grant.at) >= bound_micros {
+        return Some(
+            "nodes forgot their counters, and clocks were wrong by more than half the probation".into(),
+        );
+    }
+    let idle_since = first.turn.believed().map_or(first.grant.at, |believed| believed.to);
+    let idle_micros = second.grant.at.saturating_sub(idle_since) / 1_000;
+    let back = world.setback(span) > idle_micros;
+    back.then(|| {
+        "nodes forgot their counters, and clocks were set back by more than the lock was idle".into()
+    })
+}
+
+/// A write that a store took, and where the history tells of it.
+struct Write<'a> {
+    place: u64,
+    number: Option<u64>,
+    nonce: Option<&'a str>,
+    at: u64,
+    event: usize,
+    by: &'a LockAttempt<'a>,
+    grant: &'a Grant<'a>,
+}
+
+fn writes(world: &World<'_>, turns: &[LockAttempt<'_>], findings: &mut Findings) {
+    let mut stores: BTreeMap<&str, Vec<Write<'_>>> = BTreeMap::new();
+    for turn in turns {
+        let Some(grant) = &turn.grant else { continue };
+        for (event, place) in turn.events.iter().zip(&turn.places) {
+            if let EventKind::Wrote { store, place: order, number, nonce, accepted: true } = &event.kind {
+                if number.is_some() && (*number, nonce.as_deref()) != (grant.number, grant.nonce) {
+                    let words = format!("{} showed {store} another number than it was given", turn.name());
+                    findings.broken(Invariant::CompleteHistory, event.at, vec![grant.place, *place], words);
+                }
+                stores.entry(store).or_default().push(Write {
+                    place: *order,
+                    number: *number,
+                    nonce: nonce.as_deref(),
+                    at: event.at,
+                    event: *place,
+                    by: turn,
+                    grant,
+                });
+            }
+        }
+    }
+    for (store, mut writes) in stores {
+        writes.sort_by_key(|write| write.place);
+        stale(world, store, &writes, findings);
+    }
+}
+
+/// In the order in which the store did them: each is by the lock of the one before, or by a later one.
+fn stale(world: &World<'_>, store: &str, writes: &[Write<'_>], findings: &mut Findings) {
+    let mut latest: Option<&Write<'_>> = None;
+    for write in writes {
+        let Some(before) = latest else {
+            latest = Some(write);
+            continue;
+        };
+        let later_lock = before.grant.began > write.grant.at;
+        let smaller = write.number < before.number
+            || (write.number.is_some() && write.number == before.number && write.nonce != before.nonce);
+        if later_lock || smaller {
+            let shown = |write: &Write<'_>| {
+                write.number.map_or("no number".into(), |number| format!("number {number}"))
+            };
+            let words = format!(
+                "the store {store} took a write of {} ({}) at {}, after one of {} ({}), whose lock came later",
+                write.by.name(),
+                shown(write),
+                clock(world, write.at),
+                before.by.name(),
+                shown(before),
+            );
+            let excuse = match (write.number, before.number) {
+                (None, _) | (_, None) => Some("the store asks for no number".into()),
+                (Some(number), Some(other)) => excuse(
+                    world,
+                    Numbered { number, turn: write.by, grant: write.grant },
+                    Numbered { number: other, turn: before.by, grant: before.grant },
+                ),
+            };
+            let events = vec![write.grant.place, before.grant.place, before.event, write.event];
+            findings.found(Invariant::NoStaleWrite, write.at, events, words, excuse);
+        }
+        if write.grant.began >= before.grant.began {
+            latest = Some(write);
+        }
+    }
+}
+
+/// How much a node's clock may be behind the client that reads it: DESIGN's tol, 250 ms.
+const TOLERANCE_MICROS: u64 = 250_000;

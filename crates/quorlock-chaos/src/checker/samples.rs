@@ -1,0 +1,93 @@
+//! What the run saw of the locks' keys on each node.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Span, World};
+use crate::history::{EventKind, History, KeySample};
+
+/// All that was seen, by node, in the order of time.
+pub(super) struct Samples<'a> {
+    nodes: Vec<Vec<Sample<'a>>>,
+}
+
+/// What was seen of a node at some moment between `asked` and `at`.
+#[derive(Clone, Copy)]
+pub(super) struct Sample<'a> {
+    /// Its place in the history.
+    pub(super) place: usize,
+    pub(super) asked: u64,
+    pub(super) at: u64,
+    keys: &'a BTreeMap<String, KeySample>,
+}
+
+impl<'a> Samples<'a> {
+    pub(super) fn of(history: &'a History, world: &World<'_>) -> Self {
+        let mut nodes: Vec<Vec<Sample<'a>>> = vec![Vec::new(); world.settings.nodes];
+        for (place, event) in history.events().iter().enumerate() {
+            if let EventKind::Sampled { node, asked, keys } = &event.kind
+                && let Some(samples) = nodes.get_mut(*node)
+            {
+                samples.push(Sample { place, asked: *asked, at: event.at, keys });
+            }
+        }
+        Self { nodes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.iter().all(Vec::is_empty)
+    }
+
+    /// Those of a node that were asked for and answered within `span`.
+    pub(super) fn within(&self, node: usize, span: Span) -> &[Sample<'a>] {
+        let samples = &self.nodes[node];
+        let from = samples.partition_point(|sample| sample.asked < span.from);
+        let to = samples.partition_point(|sample| sample.at <= span.to).max(from);
+        &samples[from..to]
+    }
+
+    /// The longest time within `span` for which nothing was seen of a node.
+    pub(super) fn blind(&self, node: usize, span: Span) -> u64 {
+        let seen = self.within(node, span).iter().map(|sample| sample.at);
+        let edges: Vec<u64> = std::iter::once(span.from).chain(seen).chain([span.to]).collect();
+        edges.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
+    }
+
+    /// Whose lock this is that is held all through `span`: the owner whose value stood on a quorum of the nodes at one
+    /// moment of it.
+    ///
+    /// A client cannot tell its own token, and need not. While its lock is held, the lock's token stands on a quorum, so
+    /// that no other can: two quorums share a node, and a node has one value under a key. What is seen of different
+    /// nodes was not seen at one moment, though. So a value counts on a node from when it was seen there until it was
+    /// seen again, by the next sample.
+    pub(super) fn owner(&self, key: &str, span: Span, quorum: usize) -> Option<&'a str> {
+        let mut edges: Vec<(u64, i64, &'a str)> = Vec::new();
+        for node in 0..self.nodes.len() {
+            for pair in self.within(node, span).windows(2) {
+                if let (Some(owner), Some(then)) = (pair[0].owner(key), pair[1].owner(key))
+                    && owner == then
+                {
+                    edges.extend([(pair[0].at, 1, owner), (pair[1].asked, -1, owner)]);
+                }
+            }
+        }
+        // Ends before beginnings: at one and the same moment nobody can have seen both.
+        edges.sort_unstable();
+        let mut standing: HashMap<&str, i64> = HashMap::new();
+        edges.into_iter().find_map(|(_, change, owner)| {
+            let nodes = standing.entry(owner).or_default();
+            *nodes += change;
+            (*nodes >= quorum as i64).then_some(owner)
+        })
+    }
+}
+
+impl<'a> Sample<'a> {
+    /// Whose key it was, as a short hash; none if there was no key.
+    pub(super) fn owner(&self, key: &str) -> Option<&'a str> {
+        self.keys.get(key)?.owner.as_deref()
+    }
+
+    pub(super) fn fence(&self, key: &str) -> Option<u64> {
+        self.keys.get(key)?.fence
+    }
+}

@@ -1,0 +1,350 @@
+//! What was broken, when: the fault log, made to be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::MS;
+use crate::history::{Actor, Effect, Event, EventKind, Fault, History, Settings};
+
+/// A stretch of time, its end not included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+/// A fault and how long it lasted.
+pub(crate) struct FaultWindow<'a> {
+    pub(crate) fault: &'a Fault,
+    /// Until it was healed, or the end of the run.
+    pub(crate) span: Span,
+    pub(crate) healed: bool,
+    /// By when all of it was done.
+    begun: u64,
+    /// From when on it was being mended.
+    mending: u64,
+}
+
+/// The run's terms and faults.
+pub(crate) struct World<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) bouts: Vec<FaultWindow<'a>>,
+    /// When the machine had no time for a process, by process.
+    kept_waiting: BTreeMap<u32, Vec<Span>>,
+}
+
+impl Span {
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+
+    /// The part that both have.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
+        (both.from < both.to).then_some(both)
+    }
+
+    /// Whether something that took no time and happened at some moment of `other` may have happened within this.
+    fn may_have(self, other: Self) -> bool {
+        other.from <= self.to && self.from <= other.to
+    }
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn of(history: &'a History) -> Option<Self> {
+        let settings = history.settings()?;
+        let events = history.events();
+        let (from, to) = (events.first()?.at, events.last()?.at);
+        let mut bouts: Vec<FaultWindow<'a>> = Vec::new();
+        let mut kept_waiting: BTreeMap<u32, Vec<Span>> = BTreeMap::new();
+        for Event { at, actor: who, kind: what } in events {
+            match what {
+                // As long as nothing more is said of it, it may be done, and mended, at any time from now on.
+                EventKind::Fault(fault) => {
+                    let span = Span { from: *at, to };
+                    bouts.push(FaultWindow { fault, span, healed: false, begun: to, mending: *at });
+                }
+                EventKind::FaultApplied { fault } => {
+                    fault_window(&mut bouts, *fault, |bout| bout.begun = *at)
+                }
+                EventKind::FaultEnding { fault } => {
+                    fault_window(&mut bouts, *fault, |bout| bout.mending = *at)
+                }
+                EventKind::FaultEnded { fault } => fault_window(&mut bouts, *fault, |bout| {
+                    bout.span.to = *at;
+                    bout.begun = bout.begun.min(*at);
+                    bout.healed = true;
+                }),
+                EventKind::Overslept { millis } => {
+                    if let Actor::Client { process, .. } = who {
+                        let span = Span { from: at.saturating_sub(millis * MS), to: *at };
+                        kept_waiting.entry(*process).or_default().push(span);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(Self { settings, from, to, bouts, kept_waiting })
+    }
+
+    /// How long probation lasts, in nanoseconds.
+    pub(crate) fn max_ttl(&self) -> u64 {
+        self.settings.max_ttl_ms * MS
+    }
+
+    /// How long a node casts no vote when it may have forgotten, in nanoseconds.
+    pub(crate) fn probation(&self) -> u64 {
+        if self.settings.guarded && self.settings.probation { self.max_ttl() } else { 0 }
+    }
+
+    /// How far ahead the deadline of a fresh lock may lie. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".
+    pub(crate) fn validity(&self, ttl_ms: u64) -> u64 {
+        let ttl = ttl_ms * MS;
+        let drift = ttl / 1_000_000 * u64::from(self.settings.drift_ppm);
+        ttl.saturating_sub(drift).saturating_sub(2 * MS)
+    }
+
+    /// The least number of nodes that any two quorums share.
+    pub(crate) fn shared(&self) -> usize {
+        (2 * self.settings.quorum).saturating_sub(self.settings.nodes)
+    }
+
+    /// When that process was killed, if it was.
+    pub(crate) fn killed(&self, process: u32) -> Option<u64> {
+        let down = self.of_process(process, |effect| matches!(effect, Effect::Down));
+        down.map(|bout| bout.span.from).min()
+    }
+
+    /// When that process stood still within `span`, because it was stopped or because the machine had no time for it:
+    /// in order, and apart from each other.
+    pub(crate) fn stops(&self, process: u32, span: Span) -> Vec<Span> {
+        let stopped =
+            self.of_process(process, |effect| matches!(effect, Effect::Paused)).map(|bout| bout.span);
+        let waited = self.kept_waiting.get(&process).into_iter().flatten().copied();
+        let mut stops: Vec<Span> = stopped.chain(waited).filter_map(|stop| stop.and(span)).collect();
+        stops.sort_by_key(|stop| stop.from);
+        stops.dedup_by(|next, last| {
+            let meets = next.from <= last.to;
+            if meets {
+                last.to = last.to.max(next.to);
+            }
+            meets
+        });
+        stops
+    }
+
+    /// How long that process stood still within `span`.
+    pub(crate) fn stood_still(&self, process: u32, span: Span) -> u64 {
+        self.stops(process, span).iter().map(Span::len).sum()
+    }
+
+    /// The nodes that may have forgotten what `what` says (of locks, of counters) within `span`: a fault is told before
+    /// it is done and healed after that, and when in between it did its work, nobody knows.
+    pub(crate) fn forgetters(&self, span: Span, what: fn(bool, bool) -> bool) -> BTreeSet<usize> {
+        let forgot = |bout: &&FaultWindow<'_>| {
+            let said = bout.fault.effects.iter();
+            span.may_have(bout.span)
+                && said.clone().any(
+                    |effect| matches!(effect, Effect::Forgets { locks, counters } if what(*locks, *counters)),
+                )
+        };
+        self.bouts.iter().filter(forgot).flat_map(|bout| bout.fault.nodes.iter().copied()).collect()
+    }
+
+    /// The nodes whose clocks may have gained more within `span` than the deadline of a lock of `ttl_ms` leaves room for, so
+    /// that its key may be gone there while it is believed in.
+    pub(crate) fn leapers(&self, span: Span, ttl_ms: u64) -> BTreeSet<usize> {
+        let room = ttl_ms * MS - self.validity(ttl_ms);
+        let node_gained = |node: &usize| {
+            let gains = self.of_node(*node).map(|bout| bout.gain(span, ttl_ms * MS));
+            gains.sum::<u64>() > room
+        };
+        (0..self.settings.nodes).filter(node_gained).collect()
+    }
+
+    /// The furthest that any node's clock was off until `at`, in microseconds.
+    pub(crate) fn clock_error(&self, at: u64) -> u64 {
+        let error = |node: usize, at: u64| {
+            self.of_node(node).map(|bout| bout.offset_micros(at)).sum::<i64>().unsigned_abs()
+        };
+        let until =
+            || self.bouts.iter().flat_map(|bout| [bout.span.from, bout.span.to]).filter(|then| *then <= at);
+        let errors = (0..self.settings.nodes).flat_map(|node| {
+            until().chain([at]).flat_map(move |then| [error(node, then), error(node, then.saturating_sub(1))])
+        });
+        errors.max().unwrap_or(0)
+    }
+
+    /// The furthest that any node's clock may have been set back within `span`, in microseconds.
+    pub(crate) fn setback(&self, span: Span) -> u64 {
+        let backs = self.bouts.iter().flat_map(FaultWindow::steps).filter(|(when, _)| span.may_have(*when));
+        backs.map(|(_, micros)| (-micros).max(0).unsigned_abs()).max().unwrap_or(0)
+    }
+
+    /// When a quorum of nodes could be reached.
+    pub(crate) fn quorum_present(&self) -> Vec<Span> {
+        self.quorum_spans(|bout, settings| {
+            (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
+        })
+    }
+
+    /// When a quorum of nodes was there and voted: those that may have forgotten, or whose clock was touched, do not
+    /// until the longest ttl has passed.
+    pub(crate) fn quorum_votes(&self) -> Vec<Span> {
+        let probation = self.probation();
+        self.quorum_spans(|bout, settings| {
+            let Span { from, to } = bout.span;
+            if bout.is_doubtful(settings) {
+                Some(Span { from, to: to.saturating_add(probation) })
+            } else {
+                (bout.is_away(settings) || bout.is_occupied()).then_some(bout.span)
+            }
+        })
+    }
+
+    /// When keys that are nobody's stood on some node: in order, and apart from each other.
+    pub(crate) fn occupied(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> =
+            self.bouts.iter().filter(|bout| bout.is_occupied()).map(|bout| bout.span).collect();
+        spans.sort_by_key(|span| span.from);
+        spans.dedup_by(|next, last| {
+            let meets = next.from <= last.to;
+            if meets {
+                last.to = last.to.max(next.to);
+            }
+            meets
+        });
+        spans
+    }
+
+    fn quorum_spans(&self, out: impl Fn(&FaultWindow<'_>, &Settings) -> Option<Span>) -> Vec<Span> {
+        let mut edges: Vec<(u64, i64, usize)> = Vec::new();
+        for bout in &self.bouts {
+            if let Some(span) = out(bout, self.settings) {
+                for node in bout.fault.nodes.iter().copied() {
+                    edges.push((span.from, 1, node));
+                    edges.push((span.to, -1, node));
+                }
+            }
+        }
+        // Ends before beginnings would show a quorum between two faults that touch; nobody could use it.
+        edges.sort_by_key(|(at, change, _)| (*at, -change));
+        let mut out = vec![0_i64; self.settings.nodes];
+        let mut spans = Vec::new();
+        let mut since = Some(self.from);
+        for (at, change, node) in edges {
+            let Some(faults) = out.get_mut(node) else { continue };
+            *faults += change;
+            let there = out.iter().filter(|faults| **faults == 0).count() >= self.settings.quorum;
+            match since {
+                Some(from) if !there => {
+                    spans.push(Span { from, to: at });
+                    since = None;
+                }
+                None if there => since = Some(at),
+                _ => {}
+            }
+        }
+        spans.extend(since.map(|from| Span { from, to: self.to }));
+        spans.retain(|span| span.from < span.to);
+        spans
+    }
+
+    fn of_node(&self, node: usize) -> impl Iterator<Item = &FaultWindow<'a>> {
+        self.bouts.iter().filter(move |bout| bout.fault.nodes.contains(&node))
+    }
+
+    fn of_process(&self, process: u32, has: fn(&Effect) -> bool) -> impl Iterator<Item = &FaultWindow<'a>> {
+        let hit = move |bout: &&FaultWindow<'_>| bout.fault.processes.contains(&process);
+        self.bouts.iter().filter(hit).filter(move |bout| bout.fault.effects.iter().any(has))
+    }
+}
+
+impl FaultWindow<'_> {
+    /// Whether the node, or a way to it, is not as it should be meanwhile. A clock that is off, and steadily so, is: only
+    /// its speed matters.
+    pub(crate) fn spoils(&self) -> bool {
+        !self.fault.effects.iter().all(|effect| matches!(effect, Effect::Offset { .. }))
+    }
+
+    /// Whether the node is of no use to anybody meanwhile.
+    pub(crate) fn is_away(&self, settings: &Settings) -> bool {
+        self.fault.effects.iter().any(|effect| match effect {
+            Effect::Down | Effect::Paused | Effect::Cut | Effect::Mute => true,
+            // Later than clients wait, or so nearly so that a busy machine does the rest.
+            Effect::Slow { ms } => *ms * 2 >= settings.reply_timeout_ms,
+            Effect::Forgets { .. }
+            | Effect::Occupied
+            | Effect::Steps { .. }
+            | Effect::Offset { .. }
+            | Effect::Runs { .. } => false,
+        })
+    }
+
+    /// Whether the node is there, and grants no lock.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.fault.effects.contains(&Effect::Occupied)
+    }
+
+    /// Whether the node does not vote for a while even when it is healed.
+    pub(crate) fn is_doubtful(&self, settings: &Settings) -> bool {
+        self.fault.effects.iter().any(|effect| match effect {
+            Effect::Down | Effect::Forgets { .. } | Effect::Steps { .. } => true,
+            Effect::Runs { ppm } => ppm.unsigned_abs() > u64::from(settings.drift_ppm),
+            _ => false,
+        })
+    }
+
+    /// When the clock was set, at some moment of a span, and by how many microseconds: between the word of it and the
+    /// word that it was done lies the deed, and on a busy machine much else.
+    fn steps(&self) -> impl Iterator<Item = (Span, i64)> {
+        let there = Span { from: self.span.from, to: self.begun };
+        let back = self.healed.then_some(Span { from: self.mending, to: self.span.to });
+        self.fault.effects.iter().flat_map(move |effect| {
+            let micros = if let Effect::Steps { micros } = effect { *micros } else { 0 };
+            [Some((there, micros)), back.map(|when| (when, -micros))].into_iter().flatten()
+        })
+    }
+
+    /// How many nanoseconds the node's clock may have gained by this within `span`, as far as it mattered to a key that lives
+    /// for `ttl`.
+    fn gain(&self, span: Span, ttl: u64) -> u64 {
+        let steps = self.steps().filter(|(when, _)| span.may_have(*when));
+        let set = steps.map(|(_, micros)| micros.max(0).unsigned_abs() * 1_000).sum::<u64>();
+        let run = self.fault.effects.iter().filter_map(|effect| match effect {
+            Effect::Runs { ppm } => {
+                let time = self.span.and(span)?.len().min(ttl);
+                Some(time / 1_000_000 * ppm.max(&0).unsigned_abs())
+            }
+            _ => None,
+        });
+        set + run.sum::<u64>()
+    }
+
+    /// By how much this has the clock off at `at`. A clock that ran at another speed stays off when it is healed.
+    fn offset_micros(&self, at: u64) -> i64 {
+        let past = Span { from: self.span.from, to: self.span.to.min(at) }.len() as i64;
+        let offset = |effect: &Effect| match effect {
+            Effect::Steps { micros } if self.span.from <= at && (at < self.span.to || !self.healed) => {
+                *micros
+            }
+            Effect::Offset { micros } if self.span.from <= at => *micros,
+            Effect::Runs { ppm } => past / 1_000 * ppm / 1_000_000,
+            _ => 0,
+        };
+        self.fault.effects.iter().map(offset).sum()
+    }
+}
+
+/// Has that fault's bout told what it is told.
+fn fault_window(bouts: &mut [FaultWindow<'_>], fault: u64, told: impl FnOnce(&mut FaultWindow<'_>)) {
+    if let Some(bout) = bouts.iter_mut().find(|bout| bout.fault.id == fault && !bout.healed) {
+        told(bout);
+    }
+}
+
+/// Whether an event is one of the run's own.
+pub(crate) fn is_run(event: &Event) -> bool {
+    event.actor == Actor::Run
+}

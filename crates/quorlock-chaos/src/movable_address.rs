@@ -1,0 +1,107 @@
+//! An address that can be moved from one server to another.
+
+use std::io;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::Server;
+
+/// A loopback port that passes connections on to a server, and can be [moved](Self::move_to) to another: what a virtual
+/// IP, a name in the DNS or a load balancer does when it is pointed at a stand-in, which may have been up for weeks.
+///
+/// Connections to it end with a move and when it is dropped, as their server's do when it goes. Other than with a
+/// [`Proxy`](crate::Proxy), which hears of its orders a moment later, that is over when the call returns: nothing sent
+/// afterwards comes to the server before.
+#[derive(Debug)]
+pub struct MovableAddress {
+    port: u16,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The port of the server behind; none once the front is gone.
+    upstream: Option<u16>,
+    /// Both ends of what is being passed on.
+    streams: Vec<TcpStream>,
+}
+
+impl MovableAddress {
+    /// An address in front of this server.
+    ///
+    /// # Errors
+    /// If the system has no port for it.
+    pub fn of(server: &Server) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let shared = Arc::new(Mutex::new(Shared { upstream: Some(server.port()), streams: Vec::new() }));
+        let theirs = Arc::clone(&shared);
+        thread::Builder::new().name("front".to_owned()).spawn(move || accept(&listener, &theirs))?;
+        Ok(Self { port, shared })
+    }
+
+    /// Points the address at another server. Connections made so far break.
+    pub fn move_to(&mut self, server: &Server) {
+        self.turn(Some(server.port()));
+    }
+
+    /// The URL to dial. It has no password: that is for the URLs of the servers behind.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn turn(&self, upstream: Option<u16>) {
+        let mut shared = lock(&self.shared);
+        shared.upstream = upstream;
+        for stream in shared.streams.drain(..) {
+            // Fails only for a connection that has ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for MovableAddress {
+    fn drop(&mut self) {
+        self.turn(None);
+        // The one who accepts looks up and finds that it is over. If this cannot be dialed, nobody accepts any more.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Mutex<Shared>) {
+    for client in listener.incoming() {
+        let mut shared = lock(shared);
+        let Some(upstream) = shared.upstream else { return };
+        // Whatever fails here, the client sees a connection that ends, as with a server that is not there.
+        let Ok(client) = client else { continue };
+        let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, upstream));
+        let Ok(server) = TcpStream::connect(upstream) else { continue };
+        if let Ok(ends) = pass_on(&client, &server) {
+            shared.streams.extend(ends);
+        }
+    }
+}
+
+/// Passes bytes both ways until one end closes; gives back both ends to close.
+fn pass_on(client: &TcpStream, server: &TcpStream) -> io::Result<[TcpStream; 2]> {
+    for stream in [client, server] {
+        stream.set_nodelay(true)?;
+    }
+    for (from, to) in [(client, server), (server, client)] {
+        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+        thread::Builder::new().name("front".to_owned()).spawn(move || {
+            // However it ends, both ends hear of it.
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+        })?;
+    }
+    Ok([client.try_clone()?, server.try_clone()?])
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // Nothing in here panics half-way.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

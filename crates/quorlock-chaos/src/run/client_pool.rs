@@ -1,0 +1,204 @@
+//! The client processes of a run.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::Config;
+use super::log::Log;
+use crate::history::Event;
+use crate::watchdog::Watchdog;
+use crate::workload::{Order, Spec};
+
+/// All clients that live, and the next one's number.
+pub(super) struct ClientPool<'a> {
+    config: &'a Config,
+    log: Arc<Log>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    next: u32,
+    alive: Vec<Member>,
+}
+
+/// A process, who listens to it, and who ends it if we cannot.
+struct Member {
+    process: u32,
+    child: Child,
+    orders: Option<ChildStdin>,
+    listener: Option<JoinHandle<()>>,
+    watchdog: Watchdog,
+    /// Something is being done to it; nothing else is, meanwhile.
+    is_busy: bool,
+    /// Empty: what the watchdog removes.
+    _folder: TempDir,
+}
+
+impl<'a> ClientPool<'a> {
+    pub(super) fn new(config: &'a Config, log: Arc<Log>) -> Self {
+        Self { config, log, members: Mutex::default() }
+    }
+
+    /// Starts one more, with the number that is next.
+    pub(super) fn enlist(&self, spec: impl FnOnce(u32) -> Spec) -> io::Result<()> {
+        let mut members = self.members();
+        let process = members.next;
+        members.next += 1;
+        let member = self.start(&spec(process))?;
+        members.alive.push(member);
+        Ok(())
+    }
+
+    fn start(&self, spec: &Spec) -> io::Result<Member> {
+        let folder = tempfile::Builder::new().prefix("quorlock-client-").tempdir()?;
+        let mut watchdog = Watchdog::over(folder.path())?;
+        let (program, args) = &self.config.program;
+        let mut command = Command::new(program);
+        // Ctrl-C goes to the terminal's process group; we end our clients ourselves.
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut child = command.spawn()?;
+        // Should we die right here, it reads the end of its input instead of its orders, and ends.
+        watchdog.watch(child.id())?;
+        let orders = child.stdin.take();
+        let log = Arc::clone(&self.log);
+        let out = child.stdout.take();
+        let process = spec.process;
+        let listener = thread::Builder::new().name(format!("client {process}"));
+        let listener = listener.spawn(move || out.map_or((), |out| listen(out, &log, process)))?;
+        let mut member = Member {
+            process,
+            child,
+            orders,
+            listener: Some(listener),
+            watchdog,
+            is_busy: false,
+            _folder: folder,
+        };
+        member.tell(&Order::Begin(Box::new(spec.clone())))?;
+        Ok(member)
+    }
+
+    /// One of these processes, drawn by a number, to do something to; none if all of them are busy or gone.
+    pub(super) fn seize(&self, among: &[u32], draw: u64) -> Option<u32> {
+        let mut members = self.members();
+        let free = |member: &&mut Member| among.contains(&member.process) && !member.is_busy;
+        let mut free: Vec<&mut Member> = members.alive.iter_mut().filter(free).collect();
+        let chosen = (draw % free.len().max(1) as u64) as usize;
+        let member = free.get_mut(chosen)?;
+        member.is_busy = true;
+        Some(member.process)
+    }
+
+    pub(super) fn let_go(&self, process: u32) {
+        self.with(process, |member| member.is_busy = false);
+    }
+
+    /// Stops it in its tracks, or lets it go on.
+    pub(super) fn signal(&self, process: u32, signal: Signal) -> io::Result<()> {
+        let sent = self.with(process, |member| kill_process(Pid::from_child(&member.child), signal));
+        Ok(sent.unwrap_or(Ok(()))?)
+    }
+
+    pub(super) fn order(&self, process: u32, order: &Order) -> io::Result<()> {
+        self.with(process, |member| member.tell(order)).unwrap_or(Ok(()))
+    }
+
+    /// Kills it; returns when all that it said has been heard.
+    pub(super) fn kill(&self, process: u32) {
+        let member = {
+            let mut members = self.members();
+            let place = members.alive.iter().position(|member| member.process == process);
+            place.map(|place| members.alive.remove(place))
+        };
+        drop(member);
+        self.log.gone(process);
+    }
+
+    /// Tells all to come to an end, and waits for it; gives back those that did not in time, killed by then.
+    pub(super) fn dismiss(&self, patience: Duration) -> io::Result<Vec<(u32, String)>> {
+        let mut members = std::mem::take(&mut self.members().alive);
+        for member in &mut members {
+            member.orders = None;
+        }
+        let mut left = patience;
+        while !left.is_zero() {
+            let mut is_over = true;
+            for member in &mut members {
+                is_over &= member.child.try_wait()?.is_some();
+            }
+            if is_over {
+                break;
+            }
+            thread::sleep(LOOK);
+            left = left.saturating_sub(LOOK);
+        }
+        let mut bad = Vec::new();
+        for member in &mut members {
+            match member.child.try_wait()? {
+                None => bad.push((member.process, format!("has not ended within {patience:?}"))),
+                Some(status) if !status.success() => {
+                    bad.push((member.process, format!("ended with {status}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(bad)
+    }
+
+    fn with<T>(&self, process: u32, ask: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        self.members().alive.iter_mut().find(|member| member.process == process).map(ask)
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    fn tell(&mut self, order: &Order) -> io::Result<()> {
+        let line = serde_json::to_string(order)? + "\n";
+        self.orders.as_mut().map_or(Ok(()), |orders| orders.write_all(line.as_bytes()))
+    }
+}
+
+impl Drop for Member {
+    /// However it ends, nothing of it is left, and all that it said has been heard.
+    fn drop(&mut self) {
+        // Fails only for a process that has ended by itself.
+        let _ = self.child.kill();
+        self.watchdog.forget();
+        let _ = self.child.wait();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+fn listen(out: ChildStdout, log: &Log, process: u32) {
+    let mut out = BufReader::new(out);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match out.read_line(&mut line) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return log.trouble(format!("client {process} cannot be heard: {error}")),
+        }
+        // A last line without an end: it was killed in the middle of it.
+        let Some(text) = line.strip_suffix('\n') else { return };
+        match serde_json::from_str::<Event>(text) {
+            Ok(event) => log.hear(event),
+            Err(error) => log.trouble(format!("client {process} said what is no event ({error}): {text}")),
+        }
+    }
+}
+
+const LOOK: Duration = Duration::from_millis(10);

@@ -1,0 +1,401 @@
+//! One run from the first server to the last event: the main one, or a control.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::Duration;
+
+use quorlock::Redlock;
+use rustix::process::Signal;
+
+use super::client_pool::ClientPool;
+use super::log::Log;
+use super::sampler::Sampler;
+use super::{Config, Progress, RunError, StopSignal};
+use crate::faults::{Injection, Nodes, NotBroken, PlannedFault, Prepared, Sides};
+use crate::history::{self, Control, EventKind, History, Settings};
+use crate::workload::{Order, Spec};
+use crate::{ClockLibrary, Data, Server, Setup};
+
+/// A run, set up.
+pub(super) struct RunSpec<'a> {
+    pub(super) config: &'a Config,
+    pub(super) name: &'static str,
+    /// By when they begin.
+    pub(super) steps: Vec<PlannedFault>,
+    pub(super) lasts: Duration,
+    pub(super) drops: bool,
+    /// Tasks of each client, and how many locks there are for all of them.
+    pub(super) tasks: u32,
+    pub(super) keys: usize,
+    /// How many, out of a hundred of the others, are held for longer than their ttl.
+    pub(super) long_holds: u64,
+    /// How many locks, out of a hundred, are held for some three ttls and more.
+    pub(super) lasting_holds: u64,
+    /// Whether clients always wait for long. One that gives up tries once more before, and so has what it waited for.
+    pub(super) are_patient: bool,
+    /// Whether some lock must be held for long enough, beside a node that is well, to be judged for redundancy.
+    pub(super) judges_redundancy: bool,
+    pub(super) controls: Vec<Control>,
+    pub(super) terms: ServerSettings,
+}
+
+/// What servers and clients go by.
+pub(super) struct ServerSettings {
+    pub(super) setup: Setup,
+    pub(super) drift_ppm: u32,
+    pub(super) is_guarded: bool,
+}
+
+/// Everything of a stage that is there while it runs.
+struct RunState<'a> {
+    stage: &'a RunSpec<'a>,
+    nodes: &'a Nodes,
+    crew: ClientPool<'a>,
+    log: Arc<Log>,
+    halt: StopSignal,
+    stores: PathBuf,
+    /// The numbers of the faults that last from before the first client to the end.
+    lasting: Vec<u64>,
+}
+
+impl RunSpec<'_> {
+    pub(super) fn run(
+        &self,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<History, RunError> {
+        let nodes = Nodes::start(self.config.nodes, &self.terms.setup, self.keys().collect())?;
+        let server = nodes.with(0, server_name)?;
+        for step in self.lasting() {
+            for node in &step.nodes {
+                nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
+            }
+        }
+        if self.terms.is_guarded {
+            declare(nodes.direct_urls())?;
+        }
+        let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
+        // In a server's folder, because that goes whatever becomes of us.
+        let stores = nodes.with(0, |server| server.dir().join("stores"));
+        fs::create_dir(&stores).map_err(no_clients)?;
+        let log = Arc::new(Log::default());
+        log.tell(EventKind::Settings(self.settings(server)));
+        let tell = |step: &PlannedFault| {
+            let fault = log.fault(step.injection, &step.nodes, &[]);
+            log.tell(EventKind::FaultApplied { fault });
+            fault
+        };
+        let lasting = self.lasting().map(tell).collect();
+        let crew = ClientPool::new(self.config, Arc::clone(&log));
+        let scene =
+            RunState { stage: self, nodes: &nodes, crew, log, halt: StopSignal::default(), stores, lasting };
+        let keys: Vec<String> = scene.keys().collect();
+        let sampler = Sampler::start(nodes.direct_urls(), &keys, &scene.log).map_err(no_clients)?;
+        for _ in 0..self.config.clients {
+            scene.enlist().map_err(no_clients)?;
+        }
+        scene.play(progress)?;
+        scene.settle(sampler, progress)?.map_err(no_clients)?;
+        Ok(scene.log.history())
+    }
+
+    fn keys(&self) -> impl Iterator<Item = String> {
+        (0..self.keys).map(|key| format!("chaos:{key}"))
+    }
+
+    /// What is broken before anybody is there.
+    fn lasting(&self) -> impl Iterator<Item = &PlannedFault> {
+        self.steps.iter().filter(|step| step.injection.kind().is_of_whole_run())
+    }
+
+    fn settings(&self, server: String) -> Settings {
+        let millis = |span: Duration| span.as_millis() as u64;
+        Settings {
+            seed: self.config.seed,
+            replay: self.config.replay.clone(),
+            about: self.config.about.clone(),
+            server,
+            nodes: self.config.nodes,
+            quorum: self.config.nodes / 2 + 1,
+            max_ttl_ms: millis(MAX_TTL),
+            drift_ppm: self.terms.drift_ppm,
+            reply_timeout_ms: millis(REPLY_TIMEOUT),
+            guarded: self.terms.is_guarded,
+            probation: self.terms.is_guarded,
+            recovery_ms: millis(MAX_TTL + RECOVERY),
+            starvation_ms: Some(millis(STARVATION)),
+            slack_ms: millis(SLACK),
+            judges_redundancy: self.judges_redundancy,
+            controls: self.controls.clone(),
+        }
+    }
+}
+
+impl RunState<'_> {
+    /// Starts a client. Every second one is on the other side of the network; every third renews on a thread of its own.
+    fn enlist(&self) -> std::io::Result<()> {
+        let RunSpec { config, terms, drops, tasks, long_holds, lasting_holds, are_patient, .. } = self.stage;
+        self.crew.enlist(|process| Spec {
+            process,
+            seed: config.seed,
+            urls: self.nodes.urls(process as usize % Sides::COUNT),
+            tasks: *tasks,
+            keys: self.keys().collect(),
+            ttl_ms: TTL.as_millis() as u64,
+            max_ttl_ms: MAX_TTL.as_millis() as u64,
+            reply_timeout_ms: REPLY_TIMEOUT.as_millis() as u64,
+            drift: f64::from(terms.drift_ppm) / 1e6,
+            is_guarded: terms.is_guarded,
+            has_thread: process % 3 == 0,
+            long_holds: *long_holds,
+            lasting_holds: *lasting_holds,
+            drops: *drops,
+            waits_ms: if *are_patient { LONG_WAITS_MS.into() } else { WAITS_MS.into() },
+            stores: self.stores.clone(),
+        })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = String> {
+        self.stage.keys()
+    }
+
+    /// Does what is planned, each fault on a thread of its own, so that they overlap.
+    fn play(&self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), RunError> {
+        let from = history::now();
+        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        thread::scope(|scope| {
+            let done_in_time = |step: &&PlannedFault| !step.injection.kind().is_of_whole_run();
+            let mut steps = self.stage.steps.iter().filter(done_in_time).peekable();
+            let mut under_way = Vec::new();
+            while past() < self.stage.lasts {
+                while let Some(step) = steps.next_if(|step| step.at <= past()) {
+                    under_way.push(scope.spawn(move || self.perform(step)));
+                }
+                let next = steps.peek().map_or(LOOK, |step| step.at.saturating_sub(past()).min(LOOK));
+                self.halt.sleep(next.max(Duration::from_millis(1)));
+                self.show(self.stage.name, past(), self.stage.lasts, progress)?;
+            }
+            let from = history::now();
+            let past = || Duration::from_nanos(history::now().saturating_sub(from));
+            while under_way.iter().any(|fault| !fault.is_finished()) {
+                self.halt.sleep(LOOK);
+                self.show("mending", past(), Duration::ZERO, progress)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Tells how far it is, and ends everything if that is wanted.
+    fn show(
+        &self,
+        stage: &'static str,
+        past: Duration,
+        of: Duration,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<(), RunError> {
+        let (faults, last_fault) = self.log.faults();
+        let now = Progress { stage, past, of, acquisitions: self.log.acquisitions(), faults, last_fault };
+        if progress(&now).is_break() {
+            self.halt.call();
+            return Err(RunError::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Lets everybody come to an end, which takes some seconds, and shows that.
+    fn settle(
+        &self,
+        sampler: Sampler,
+        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<std::io::Result<()>, RunError> {
+        let from = history::now();
+        let past = || Duration::from_nanos(history::now().saturating_sub(from));
+        thread::scope(|scope| {
+            let ending = scope.spawn(|| self.end(sampler));
+            while !ending.is_finished() {
+                thread::sleep(LOOK);
+                self.show("settling", past(), Duration::ZERO, progress)?;
+            }
+            Ok(ending.join().expect("no panic"))
+        })
+    }
+
+    fn perform(&self, step: &PlannedFault) {
+        let done = match step.injection {
+            Injection::ClientStop { .. } | Injection::ClientKill { .. } | Injection::BlockRuntime { .. } => {
+                self.trouble_client(step)
+            }
+            _ => self.trouble_nodes(step),
+        };
+        if let Err(error) = done {
+            self.log.trouble(format!("{}: {error}", step.injection.kind()));
+        }
+    }
+
+    fn trouble_nodes(&self, step: &PlannedFault) -> Result<(), NotBroken> {
+        let PlannedFault { injection: act, nodes, lasts, .. } = step;
+        let fault = self.log.fault(*act, nodes, &[]);
+        let (left_to_begin, mending) = (AtomicUsize::new(nodes.len()), Once::new());
+        let outcome = each(nodes, |node| {
+            let _alone = self.nodes.occupy(node, *act);
+            let prepared = self.nodes.prepare(node, *act)?;
+            self.nodes.begin(node, *act, *lasts, &prepared)?;
+            if left_to_begin.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.log.tell(EventKind::FaultApplied { fault });
+            }
+            self.halt.sleep(*lasts);
+            // It is told before the first node is mended: the others wait for that.
+            mending.call_once(|| self.log.tell(EventKind::FaultEnding { fault }));
+            self.nodes.heal(node, *act, prepared)
+        });
+        self.log.healed(fault);
+        outcome
+    }
+
+    fn trouble_client(&self, step: &PlannedFault) -> Result<(), NotBroken> {
+        // Nobody may hold or wait right now; if it stays so, there is nobody to trouble.
+        let mut found = self.target(step.injection);
+        for _ in 0..TARGET_TRIES {
+            if found.is_some() {
+                break;
+            }
+            self.halt.sleep(TARGET_PAUSE);
+            found = self.target(step.injection);
+        }
+        let Some(process) = found else { return Ok(()) };
+        let tell = || self.log.fault(step.injection, &[], &[process]);
+        match step.injection {
+            Injection::ClientKill { .. } => {
+                // Told when it is sure to be dead: what it may have said until then is true.
+                self.crew.signal(process, Signal::STOP)?;
+                tell();
+                self.crew.kill(process);
+                self.enlist()?;
+            }
+            Injection::BlockRuntime { .. } => {
+                let fault = tell();
+                self.crew.order(process, &Order::Block { millis: step.lasts.as_millis() as u64 })?;
+                self.halt.sleep(step.lasts + BLOCK_SLACK);
+                self.log.healed(fault);
+            }
+            _ => {
+                let fault = tell();
+                self.crew.signal(process, Signal::STOP)?;
+                self.halt.sleep(step.lasts);
+                self.crew.signal(process, Signal::CONT)?;
+                self.log.healed(fault);
+            }
+        }
+        self.crew.let_go(process);
+        Ok(())
+    }
+
+    /// A client that holds a lock, or waits for one, as the fault wants it.
+    fn target(&self, act: Injection) -> Option<u32> {
+        match act {
+            Injection::ClientKill { draw, holds: false } => self.crew.seize(&self.log.waiters(), draw),
+            Injection::ClientStop { draw }
+            | Injection::ClientKill { draw, .. }
+            | Injection::BlockRuntime { draw } => self.crew.seize(&self.log.holders(), draw),
+            _ => None,
+        }
+    }
+
+    /// Everybody comes to an end; what is then left on the nodes is told.
+    fn end(&self, sampler: Sampler) -> std::io::Result<()> {
+        self.log.end_begins();
+        for (process, words) in self.crew.dismiss(FAREWELL)? {
+            self.log.trouble(format!("client {process} {words}"));
+        }
+        drop(sampler);
+        // Whoever was killed had a lock for a ttl at most.
+        thread::sleep(TTL + SLACK);
+        for node in 0..self.nodes.count() {
+            for key in self.keys() {
+                match self.nodes.with(node, |server| server.command::<i64>(&["PTTL", &key])) {
+                    Ok(-2) => {}
+                    Ok(ttl_ms) => self.log.tell(EventKind::KeyLeft { node, key, ttl_ms }),
+                    Err(error) => {
+                        self.log.trouble(format!("node {node} does not answer at the end: {error}"));
+                    }
+                }
+            }
+        }
+        for fault in self.lasting.iter().copied() {
+            self.log.tell(EventKind::FaultEnding { fault });
+            self.log.healed(fault);
+        }
+        self.log.tell(EventKind::Finished);
+        Ok(())
+    }
+}
+
+/// Does something to each of these nodes at once; the first error, if there is one.
+fn each(nodes: &[usize], work: impl Fn(usize) -> Result<(), NotBroken> + Sync) -> Result<(), NotBroken> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = nodes.iter().map(|node| scope.spawn(|| work(*node))).collect();
+        // All of them are waited for before the first error is given back.
+        let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        outcomes.into_iter().collect()
+    })
+}
+
+/// Says of new servers that they are new.
+fn declare(urls: Vec<String>) -> Result<(), RunError> {
+    let failed = |error: &dyn std::error::Error| RunError::Servers(error.to_string());
+    let declared = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let builder = Redlock::builder().nodes(urls).max_ttl(MAX_TTL).dial_timeout(DIAL_PATIENCE);
+        runtime.map(|runtime| runtime.block_on(builder.init(false)))
+    });
+    match declared.join().expect("no panic") {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// What it calls itself.
+fn server_name(server: &Server) -> Result<String, NotBroken> {
+    let info: String = server.command(&["INFO", "server"])?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+    let valkey = field("valkey_version:").map(|version| format!("Valkey {version}"));
+    Ok(valkey.unwrap_or_else(|| format!("Redis {}", field("redis_version:").unwrap_or("of no version"))))
+}
+
+/// Whether the server's clock can really be set by this library.
+pub(super) fn has_clock(config: &Config, library: &ClockLibrary) -> Result<bool, NotBroken> {
+    let mut setup = Setup::new().clocks(library);
+    if let Some(binary) = &config.server {
+        setup = setup.binary(binary);
+    }
+    let server = Server::start(&setup)?;
+    let seconds = || server.command::<(i64, i64)>(&["TIME"]).map(|(seconds, _)| seconds);
+    let before = seconds()?;
+    server.clock().ok_or(NotBroken::NoClock)?.step(1_000_000_000)?;
+    Ok(seconds()? - before > 900)
+}
+
+/// How long a lock lives; and how long a node is on probation.
+pub(super) const TTL: Duration = Duration::from_secs(1);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(2);
+const WAITS_MS: [u64; 4] = [200, 1000, 3000, 8000];
+const LONG_WAITS_MS: [u64; 2] = [5000, 8000];
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+/// Beyond the longest ttl, for a busy machine.
+const RECOVERY: Duration = Duration::from_millis(2500);
+/// Beyond a lock's ttl.
+const STARVATION: Duration = Duration::from_secs(1);
+const SLACK: Duration = Duration::from_millis(600);
+/// A third of a second.
+const TARGET_TRIES: u32 = 60;
+const TARGET_PAUSE: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(100);
+/// An order takes its time to be read.
+const BLOCK_SLACK: Duration = Duration::from_millis(50);
+/// For clients that have to come to an end.
+const FAREWELL: Duration = Duration::from_secs(15);
+const DIAL_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,312 @@
+//! What is drawn, before it is drawn: lanes of spans, in microseconds since the run began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde::{Serialize, Serializer};
+
+use crate::checker::{Invariant, LockAttempt, Span, Verdict, World, lock_attempts};
+use crate::history::{Actor, Effect, Event, EventKind, Fault, History, NodeView};
+
+/// All that is drawn.
+#[derive(Serialize)]
+pub(super) struct Picture {
+    /// How long the run took.
+    pub(super) to: u64,
+    pub(super) nodes: Vec<Lane>,
+    pub(super) keys: Vec<Lane>,
+    pub(super) clients: Vec<Lane>,
+    /// When there was no quorum.
+    pub(super) outages: Vec<(u64, u64)>,
+    /// When each lock was granted, and how long it was waited for.
+    pub(super) waits: Vec<(u64, u64)>,
+    /// When promises were broken.
+    pub(super) broken: Vec<u64>,
+    /// Words that spans refer to by their place.
+    pub(super) words: Vec<String>,
+}
+
+/// One line of the picture.
+#[derive(Serialize)]
+pub(super) struct Lane {
+    pub(super) name: String,
+    pub(super) spans: Vec<Bar>,
+}
+
+/// A stretch of a lane.
+#[derive(Clone, Copy)]
+pub(super) struct Bar {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) state: State,
+    /// Whose it is: a process. Zero for nodes.
+    pub(super) process: u32,
+    /// A place among the words.
+    pub(super) words: usize,
+}
+
+/// What a stretch shows. The order is that of importance, where there is room for one only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    Waiting,
+    Holding,
+    /// Something was done to it that keeps nobody from voting.
+    Touched,
+    Probation,
+    Slow,
+    Clock,
+    Mute,
+    Cut,
+    Paused,
+    Down,
+    Forgot,
+    Lost,
+    ClashExpected,
+    Clash,
+}
+
+impl Picture {
+    pub(super) fn of(history: &History, verdict: &Verdict) -> Option<Self> {
+        let world = World::of(history)?;
+        let turns = lock_attempts(history, &world);
+        let mut words = StringTable::default();
+        let micros = |at: u64| at.saturating_sub(world.from) / 1_000;
+        let granted = turns.iter().filter_map(|turn| Some((turn.grant.as_ref()?.at, turn.waiting)));
+        let mut waits: Vec<_> = granted.map(|(at, since)| (micros(at), (at - since) / 1_000)).collect();
+        waits.sort_unstable();
+        Some(Self {
+            to: micros(world.to).max(1),
+            nodes: nodes(history, &world, &mut words),
+            keys: keys(&world, &turns, verdict, &mut words),
+            clients: clients(&world, &turns, &mut words),
+            outages: outages(&world),
+            waits,
+            broken: verdict.violations.iter().map(|violation| micros(violation.at)).collect(),
+            words: words.list,
+        })
+    }
+}
+
+/// Each word once.
+#[derive(Default)]
+struct StringTable {
+    list: Vec<String>,
+    places: BTreeMap<String, usize>,
+}
+
+impl StringTable {
+    fn place(&mut self, word: String) -> usize {
+        if let Some(place) = self.places.get(&word) {
+            return *place;
+        }
+        let place = self.list.len();
+        self.list.push(word.clone());
+        self.places.insert(word, place);
+        place
+    }
+}
+
+fn bar(world: &World<'_>, span: Span, state: State, process: u32, words: usize) -> Bar {
+    let micros = |at: u64| at.clamp(world.from, world.to) - world.from;
+    Bar { from: micros(span.from) / 1_000, to: micros(span.to).div_ceil(1_000), state, process, words }
+}
+
+fn nodes(history: &History, world: &World<'_>, words: &mut StringTable) -> Vec<Lane> {
+    let mut lanes: Vec<Lane> = (0..world.settings.nodes)
+        .map(|node| Lane { name: format!("node {node}"), spans: Vec::new() })
+        .collect();
+    for bout in &world.bouts {
+        let said = words.place(told(bout.fault));
+        for node in &bout.fault.nodes {
+            let Some(lane) = lanes.get_mut(*node) else { continue };
+            let effects = bout.fault.effects.iter().map(|effect| state(*effect));
+            let touched = bout.fault.effects.is_empty().then_some(State::Touched);
+            let shown = effects.chain(touched).map(|state| bar(world, bout.span, state, 0, said));
+            lane.spans.extend(shown);
+        }
+    }
+    let said = words.place("probation: it may have forgotten, and does not vote".to_owned());
+    for (node, span) in probations(history, world) {
+        if let Some(lane) = lanes.get_mut(node) {
+            lane.spans.push(bar(world, span, State::Probation, 0, said));
+        }
+    }
+    lanes
+}
+
+fn state(effect: Effect) -> State {
+    match effect {
+        Effect::Down => State::Down,
+        Effect::Paused => State::Paused,
+        Effect::Cut => State::Cut,
+        Effect::Slow { .. } => State::Slow,
+        Effect::Mute => State::Mute,
+        Effect::Forgets { .. } => State::Forgot,
+        Effect::Offset { .. } | Effect::Occupied => State::Touched,
+        Effect::Steps { .. } | Effect::Runs { .. } => State::Clock,
+    }
+}
+
+fn told(fault: &Fault) -> String {
+    if fault.detail.is_empty() { fault.kind.clone() } else { format!("{}: {}", fault.kind, fault.detail) }
+}
+
+/// When some client had a node on probation: what it said last of it holds until it says something else, or until the
+/// time that it named.
+fn probations(history: &History, world: &World<'_>) -> Vec<(usize, Span)> {
+    let mut open: BTreeMap<(usize, u32), Span> = BTreeMap::new();
+    let mut spans: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
+    for Event { at, actor: who, kind: what } in history.events() {
+        let (Actor::Client { process, .. }, EventKind::NodeViewChanged { node, view: stand }) = (who, what)
+        else {
+            continue;
+        };
+        if let Some(span) = open.remove(&(*node, *process)) {
+            spans.entry(*node).or_default().push(Span { from: span.from, to: span.to.min(*at) });
+        }
+        if let NodeView::OnProbation { until } = stand {
+            open.insert((*node, *process), Span { from: *at, to: (*until).min(world.to) });
+        }
+    }
+    for ((node, _), span) in open {
+        spans.entry(node).or_default().push(span);
+    }
+    let merged =
+        spans.into_iter().flat_map(|(node, spans)| merged(spans).into_iter().map(move |span| (node, span)));
+    merged.collect()
+}
+
+fn merged(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.retain(|span| span.from < span.to);
+    spans.sort_by_key(|span| span.from);
+    let mut merged: Vec<Span> = Vec::new();
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+fn keys(
+    world: &World<'_>,
+    turns: &[LockAttempt<'_>],
+    verdict: &Verdict,
+    words: &mut StringTable,
+) -> Vec<Lane> {
+    let mut holds: BTreeMap<&str, Vec<(Span, &LockAttempt<'_>)>> = BTreeMap::new();
+    for turn in turns {
+        for key in turn.keys {
+            let holds = holds.entry(key).or_default();
+            holds.extend(turn.believed().map(|span| (span, turn)));
+        }
+    }
+    let broken = verdict.violations.iter().filter(|violation| violation.invariant == Invariant::Exclusion);
+    let broken: BTreeSet<u64> = broken.map(|violation| violation.at).collect();
+    let lane = |(key, mut holds): (&str, Vec<(Span, &LockAttempt<'_>)>)| {
+        holds.sort_by_key(|(span, _)| span.from);
+        let mut lane = Lane { name: key.to_owned(), spans: Vec::new() };
+        let mut current: Vec<(Span, &LockAttempt<'_>)> = Vec::new();
+        for (span, turn) in holds {
+            let number = turn.grant.as_ref().and_then(|grant| grant.number);
+            let number = number.map_or(String::new(), |number| format!(", number {number}"));
+            let said = words.place(format!("held by {}{number}", turn.name()));
+            lane.spans.push(bar(world, span, State::Holding, turn.process, said));
+            current.retain(|(other, _)| other.to > span.from);
+            for (other, rival) in current.iter().filter(|(_, rival)| rival.excludes(turn)) {
+                let Some(both) = other.and(span) else { continue };
+                let state = if broken.contains(&both.from) { State::Clash } else { State::ClashExpected };
+                let said = words.place(format!("{} and {} at once", rival.name(), turn.name()));
+                lane.spans.push(bar(world, both, state, 0, said));
+            }
+            current.push((span, turn));
+        }
+        lane
+    };
+    holds.into_iter().map(lane).collect()
+}
+
+/// A lane for each task. A process that was started in place of a killed one takes over its lane, so that a long run
+/// with many kills stays as high as it has tasks at a time.
+fn clients(world: &World<'_>, turns: &[LockAttempt<'_>], words: &mut StringTable) -> Vec<Lane> {
+    let mut tasks: BTreeMap<(u32, u32), Vec<&LockAttempt<'_>>> = BTreeMap::new();
+    for turn in turns {
+        tasks.entry((turn.process, turn.task)).or_default().push(turn);
+    }
+    let mut lanes: Vec<(Lane, u64)> = Vec::new();
+    for ((process, task), turns) in tasks {
+        let begun = turns[0].waiting;
+        let killed = world.killed(process);
+        let over = killed.unwrap_or(u64::MAX);
+        let free = lanes.iter().position(|(_, until)| *until <= begun);
+        let place = free.unwrap_or_else(|| {
+            lanes.push((Lane { name: format!("client {process}.{task}"), spans: Vec::new() }, 0));
+            lanes.len() - 1
+        });
+        if free.is_some() {
+            // First and last: with many in between the name would have no room.
+            let name = &mut lanes[place].0.name;
+            name.truncate(name.find(" →").unwrap_or(name.len()));
+            let _ = write!(name, " → {process}.{task}");
+        }
+        lanes[place].1 = over;
+        let spans = &mut lanes[place].0.spans;
+        for turn in &turns {
+            task_turn(world, turn, words, spans);
+        }
+        let stops = world.bouts.iter().filter(|bout| bout.fault.processes.contains(&process));
+        for bout in stops.filter(|bout| bout.span.from < over || Some(bout.span.from) == killed) {
+            let said = words.place(format!("client {process}: {}", told(bout.fault)));
+            for effect in &bout.fault.effects {
+                // The dead stay dead; their lane goes on with whoever comes after them.
+                let to = if *effect == Effect::Down { bout.span.from + 150_000_000 } else { bout.span.to };
+                let span = Span { from: bout.span.from, to };
+                spans.push(bar(world, span, state(*effect), process, said));
+            }
+        }
+    }
+    lanes.into_iter().map(|(lane, _)| lane).collect()
+}
+
+fn task_turn(world: &World<'_>, turn: &LockAttempt<'_>, words: &mut StringTable, spans: &mut Vec<Bar>) {
+    let name = turn.name();
+    let keys = turn.keys.join(" + ");
+    let waits = words.place(format!("{name} waits for {keys}"));
+    spans.push(bar(world, turn.waited(world), State::Waiting, turn.process, waits));
+    let Some(held) = turn.believed() else { return };
+    let number = turn.grant.as_ref().and_then(|grant| grant.number);
+    let number = number.map_or(String::new(), |number| format!(", number {number}"));
+    let holds = words.place(format!("{name} holds {keys}{number}"));
+    spans.push(bar(world, held, State::Holding, turn.process, holds));
+    if let Some(lost) = turn.lost {
+        let lost_for_good = words.place(format!("{name} has lost {keys}"));
+        let to = turn.releasing.unwrap_or(lost).max(lost + 1_000_000);
+        let span = Span { from: lost.min(held.to), to };
+        spans.push(bar(world, span, State::Lost, turn.process, lost_for_good));
+    }
+}
+
+/// The times between those in which a quorum could be reached.
+fn outages(world: &World<'_>) -> Vec<(u64, u64)> {
+    let mut outages = Vec::new();
+    let mut from = world.from;
+    for there in world.quorum_present() {
+        outages.push(Span { from, to: there.from });
+        from = there.to;
+    }
+    outages.push(Span { from, to: world.to });
+    outages.retain(|span| span.from < span.to);
+    outages
+        .iter()
+        .map(|span| ((span.from - world.from) / 1_000, (span.to - world.from).div_ceil(1_000)))
+        .collect()
+}
+
+/// As a list, for there are many: from, length, state, process, words.
+impl Serialize for Bar {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.from, self.to - self.from.min(self.to), self.state as u8, self.process, self.words)
+            .serialize(to)
+    }
+}

@@ -1,0 +1,50 @@
+//! Who tells of what happens: one line of JSON on the standard output.
+
+use std::io::{self, Write as _};
+use std::panic;
+use std::process;
+
+use crate::history::{self, Actor, Event, EventKind};
+
+/// A task's voice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventWriter {
+    process: u32,
+    task: u32,
+    turn: u32,
+}
+
+impl EventWriter {
+    pub(super) const fn new(process: u32, task: u32) -> Self {
+        Self { process, task, turn: 0 }
+    }
+
+    /// From now on it tells of the next try for a lock.
+    pub(super) const fn next_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    pub(super) fn tell(&self, what: EventKind) {
+        self.tell_of(history::now(), what);
+    }
+
+    /// Of something that happened then.
+    pub(super) fn tell_of(&self, at: u64, what: EventKind) {
+        let who = Actor::Client { process: self.process, task: self.task, attempt: self.turn };
+        let line = Event { at, actor: who, kind: what }.line() + "\n";
+        let mut out = io::stdout().lock();
+        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
+            // Nobody listens any more: the run is gone, and we are of no use.
+            process::exit(1);
+        }
+    }
+}
+
+/// Makes every panic an event too.
+pub(super) fn tell_panics(process: u32) {
+    let earlier = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        EventWriter::new(process, 0).tell(EventKind::Panicked { words: panic.to_string() });
+        earlier(panic);
+    }));
+}

@@ -1,0 +1,235 @@
+//! From what was counted to the figures, one by one.
+
+use quorlock::NodeStatus;
+
+use super::load::Loaded;
+use super::percentiles::{Spread, curve, tenths, thousandths};
+use super::probe::Look;
+use super::progress_state::{Part, Turn};
+use super::recorder::{Share, Tally};
+use super::results::{Change, Contention, Cost, Counted, Killed, Node, Picture, Stretch, Throughput, Times};
+
+pub(super) fn nodes(counted: &Counted<'_>, alone: (u64, u64), load: (u64, u64)) -> Vec<Node> {
+    let times = |looks: &[Look], (from, to): (u64, u64)| {
+        let within = || looks.iter().filter(move |look| (from..to).contains(&look.at));
+        Times {
+            round_trip: Spread::of_list(within().filter_map(|look| look.round_trip)),
+            write: Spread::of_list(within().filter_map(|look| look.write)),
+        }
+    };
+    let node = |(status, looks): (&NodeStatus, &Vec<Look>)| Node {
+        address: status.address.clone(),
+        server: status.server.clone(),
+        votes: status.is_voting(),
+        rank: None,
+        alone: times(looks, alone),
+        load: times(looks, load),
+        looks: looks.len(),
+        unanswered: looks.iter().filter(|look| look.round_trip.is_none()).count(),
+    };
+    let mut nodes: Vec<Node> = counted.loaded.nodes.iter().zip(counted.looks).map(node).collect();
+    let mut order: Vec<(usize, f64)> =
+        nodes.iter().enumerate().filter_map(|(place, node)| Some((place, node.round_trip()?))).collect();
+    order.sort_by(|one, other| one.1.total_cmp(&other.1));
+    for (rank, (place, _)) in order.into_iter().enumerate() {
+        nodes[place].rank = Some(rank + 1);
+    }
+    nodes
+}
+
+pub(super) fn cost(counted: &Counted<'_>, alone: &Stretch, nodes: &[Node]) -> Cost {
+    let quorum = counted.setting.quorum;
+    let from_to = counted.live.span(Part::Alone).unwrap_or_default();
+    let voting: Vec<&[Look]> = (counted.loaded.nodes.iter().zip(counted.looks))
+        .filter_map(|(node, looks)| node.is_voting().then_some(looks.as_slice()))
+        .collect();
+    let nth = |time: fn(&Look) -> Option<u64>| {
+        let times = nth_of_rounds(&voting, quorum, from_to, time);
+        Spread::of_list(times).map(|spread| spread.p50_us).filter(|us| *us > 0.0)
+    };
+    let acquire = alone.acquire.map(|spread| spread.p50_us);
+    let (trip, write) = (nth(|look| look.round_trip), nth(|look| look.write));
+    // One dead among the fastest: the next one's answer is waited for instead.
+    let mut each: Vec<f64> = nodes.iter().filter(|node| node.votes).filter_map(Node::round_trip).collect();
+    each.sort_by(f64::total_cmp);
+    let more = each.get(quorum).map(|next| next - each[quorum - 1]);
+    Cost {
+        acquire_us: acquire,
+        release_us: alone.release.map(|spread| spread.p50_us),
+        round_trip_us: trip,
+        acquire_above_round_trip_us: acquire.zip(trip).map(|(acquire, trip)| tenths(acquire - trip)),
+        acquire_per_round_trip: acquire.zip(trip).map(|(acquire, trip)| thousandths(acquire / trip)),
+        write_us: write,
+        acquire_per_write: acquire.zip(write).map(|(acquire, write)| thousandths(acquire / write)),
+        acquire_without_one_us: acquire.zip(more).map(|(acquire, more)| tenths(acquire + more)),
+    }
+}
+
+/// For each round of looks in this span the time of the q-th fastest node; no round in which fewer had an answer.
+fn nth_of_rounds(
+    nodes: &[&[Look]],
+    quorum: usize,
+    (from, to): (u64, u64),
+    time: fn(&Look) -> Option<u64>,
+) -> Vec<u64> {
+    let rounds = nodes.iter().map(|looks| looks.len()).min().unwrap_or(0);
+    let nth = |round: usize| {
+        let looks = nodes.iter().map(|looks| &looks[round]).filter(|look| (from..to).contains(&look.at));
+        let mut times: Vec<u64> = looks.filter_map(time).collect();
+        times.sort_unstable();
+        times.get(quorum - 1).copied()
+    };
+    (0..rounds).filter_map(nth).collect()
+}
+
+pub(super) fn throughput(loaded: &Loaded, load: &Stretch) -> Throughput {
+    let Tally { by_task, unserved, .. } = &loaded.tally;
+    let each = |all: f64| (load.locks > 0).then(|| thousandths(all / load.locks as f64));
+    let (fewest, most) =
+        (by_task.iter().copied().min().unwrap_or(0), by_task.iter().copied().max().unwrap_or(0));
+    Throughput {
+        locks_per_second: load.locks_per_second.unwrap_or_default(),
+        client_cpu_us_per_lock: each(loaded.cpu.as_secs_f64() * 1e6),
+        commands_per_lock: each(loaded.answers as f64),
+        fewest,
+        most,
+        most_per_fewest: (fewest > 0).then(|| thousandths(most as f64 / fewest as f64)),
+        waiting_at_the_end: unserved.len(),
+        longest_waiting_us: unserved.iter().copied().max().unwrap_or(0) as f64 / 1e3,
+    }
+}
+
+pub(super) fn contention(all: &Share, load: &Stretch, keys: usize) -> Contention {
+    let time = load.seconds * keys as f64;
+    let each = |all: f64| if time > 0.0 { thousandths(all / time) } else { 0.0 };
+    Contention {
+        held_share: each(all.held_nanos as f64 / 1e9),
+        held: Spread::of(&all.held),
+        hand_over: Spread::of(&all.gap),
+        hand_overs_per_second: each(all.gap.len() as f64),
+    }
+}
+
+pub(super) fn killed(counted: &Counted<'_>, place: usize) -> Killed {
+    let shares = &counted.loaded.tally.shares;
+    let stretch =
+        |part: Part| Stretch::of(&shares[part.index()], counted.live.span(part).unwrap_or_default());
+    let node = &counted.loaded.nodes[place].address;
+    // The last that was heard of it since it was started again: up, or up and on probation until then.
+    let back = counted.live.begun(Part::Back).unwrap_or(u64::MAX);
+    let end = counted.live.span(Part::Back).map_or(0, |span| span.1);
+    let votes = counted.turns.iter().filter(|turn| &turn.node == node && turn.at >= back);
+    let votes = votes.map(|turn| turn.at + turn.silent_nanos).max().filter(|at| *at <= end);
+    Killed {
+        node: node.clone(),
+        before: stretch(Part::Together),
+        down: stretch(Part::Down),
+        back: stretch(Part::Back),
+        votes_after_seconds: votes.map(|at| thousandths((at - back) as f64 / 1e9)),
+    }
+}
+
+/// What changed at the nodes after the start, but for what was done to the one that was killed.
+pub(super) fn changes(counted: &Counted<'_>) -> Vec<Change> {
+    let began = counted.live.begun(Part::Alone).unwrap_or(u64::MAX);
+    let end = Part::ALL.iter().filter_map(|part| Some(counted.live.span(*part)?.1)).max().unwrap_or(0);
+    let killed = counted.killed.map(|place| counted.loaded.nodes[place].address.as_str());
+    let within = counted.turns.iter().filter(|turn| (began..end).contains(&turn.at));
+    let others = within.filter(|turn| Some(turn.node.as_str()) != killed);
+    let change = |turn: &Turn| Change {
+        seconds: thousandths((turn.at - began) as f64 / 1e9),
+        node: turn.node.clone(),
+        what: turn.what,
+    };
+    others.map(change).collect()
+}
+
+pub(super) fn picture(counted: &Counted<'_>, all: &Share, killed: Option<&Killed>) -> Picture {
+    let Some((began, load)) = counted.live.begun(Part::Alone).zip(counted.live.begun(Part::Together)) else {
+        return Picture::default();
+    };
+    let tally = &counted.loaded.tally;
+    let end = Part::ALL.iter().filter_map(|part| Some(counted.live.span(*part)?.1)).max().unwrap_or(began);
+    let seconds = |at: u64| at.saturating_sub(began) as f64 / 1e9;
+    let slices = tally.slices.iter().enumerate().filter_map(|(place, slice)| {
+        let spread = Spread::of(&slice.acquire)?;
+        let middle = (place as f64 + 0.5) * tally.slice_seconds();
+        Some((
+            middle,
+            spread.p50_us,
+            spread.p99_us,
+            spread.max_us,
+            spread.count as f64 / tally.slice_seconds(),
+        ))
+    });
+    let [alone, together, down, back] = &tally.shares;
+    let tasks = quorlock_chaos::checker::counted(counted.setting.tasks, "task");
+    let mut curves = vec![("acquire, alone".to_owned(), curve(&alone.acquire))];
+    if counted.killed.is_some() {
+        curves.push(("acquire, all nodes up".to_owned(), curve(&together.acquire)));
+        curves.push(("acquire, one dead".to_owned(), curve(&down.acquire)));
+        curves.push(("acquire, it is back".to_owned(), curve(&back.acquire)));
+    } else {
+        curves.push((format!("acquire, {tasks}"), curve(&all.acquire)));
+        curves.push(("release, alone".to_owned(), curve(&alone.release)));
+        curves.push((format!("release, {tasks}"), curve(&all.release)));
+    }
+    curves.retain(|(_, points)| !points.is_empty());
+    let slice = tally.slice_seconds();
+    let nodes = counted.looks.iter().map(|looks| medians(looks, began, slice)).collect();
+    let killed = killed.zip(counted.live.span(Part::Down)).map(|(killed, (from, to))| {
+        let votes = killed.votes_after_seconds.map(|after| seconds(to) + after);
+        (seconds(from), seconds(to), killed.node.clone(), votes)
+    });
+    Picture {
+        seconds: seconds(end),
+        alone_seconds: seconds(load),
+        slices: slices.collect(),
+        curves,
+        nodes,
+        killed,
+    }
+}
+
+/// The median of each slice, at its middle; a slice in which no look was answered breaks the line.
+fn medians(looks: &[Look], began: u64, slice: f64) -> Vec<(f64, Option<f64>)> {
+    let place = |look: &Look| (look.at.saturating_sub(began) as f64 / 1e9 / slice) as usize;
+    let looks: Vec<&Look> = looks.iter().filter(|look| look.at >= began).collect();
+    let groups = looks.chunk_by(|one, other| place(one) == place(other));
+    groups
+        .map(|group| {
+            let spread = Spread::of_list(group.iter().filter_map(|look| look.round_trip));
+            ((place(group[0]) as f64 + 0.5) * slice, spread.map(|spread| spread.p50_us))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(trips: [Option<u64>; 3]) -> Vec<Look> {
+        let look = |(round, round_trip)| Look { at: 100 * (round as u64 + 1), round_trip, write: None };
+        trips.into_iter().enumerate().map(look).collect()
+    }
+
+    #[test]
+    fn each_round_counts_by_its_own_q_th_fastest() {
+        let nodes = [
+            looks([Some(5), Some(9), Some(1)]),
+            looks([Some(7), None, Some(1)]),
+            looks([Some(90), Some(8), Some(1)]),
+        ];
+        let nodes = nodes.each_ref().map(Vec::as_slice);
+        let times = |quorum, span| nth_of_rounds(&nodes, quorum, span, |look| look.round_trip);
+        assert_eq!(times(2, (0, 250)), [7, 9], "the third round is out of the span");
+        assert_eq!(times(3, (0, 1_000)), [90, 1], "the second had two answers only");
+        assert!(nth_of_rounds(&nodes, 2, (0, 1_000), |look| look.write).is_empty());
+    }
+
+    #[test]
+    fn a_slice_without_an_answer_breaks_the_line() {
+        let looks = looks([Some(4_000), None, Some(6_000)]);
+        assert_eq!(medians(&looks, 100, 1e-7), [(5e-8, Some(4.0)), (1.5e-7, None), (2.5e-7, Some(6.0))]);
+    }
+}

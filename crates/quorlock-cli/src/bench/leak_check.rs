@@ -1,0 +1,105 @@
+//! Whether anything of ours is left on the nodes; and what is remembered of our names is forgotten.
+
+use std::time::Duration;
+
+use quorlock::{InspectError, KeyOwner, RedlockBuilder, Vote};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::bench_plan::Setting;
+use crate::exit::{self, Failure};
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Leftovers {
+    /// Our keys that are still there, each with its node.
+    pub(super) keys: Vec<String>,
+    /// Nodes that could not be asked.
+    pub(super) unasked: Vec<String>,
+    /// Fencing numbers of our names on each node.
+    pub(super) fences: usize,
+    /// Within how many seconds these are gone.
+    pub(super) fences_expire_in_seconds: u64,
+}
+
+impl Leftovers {
+    /// Adds keys that may be left on nodes that could not be asked. What the others have is known.
+    pub(super) fn add_unseen(&mut self, owed: &[(String, Option<String>)]) {
+        let unseen = owed.iter().filter_map(|(key, node)| match node {
+            Some(node) => self.unasked.contains(node).then(|| format!("{key} on {node} (not known)")),
+            None => (!self.unasked.is_empty()).then(|| format!("{key} (not known)")),
+        });
+        let unseen: Vec<String> = unseen.collect();
+        self.keys.extend(unseen);
+    }
+
+    /// Whether anything is, and how much, in a few words.
+    pub(super) fn in_short(&self) -> String {
+        match self.keys.len() {
+            0 if self.unasked.is_empty() => "no key of ours is left".to_owned(),
+            0 => {
+                format!("no key of ours is left, as far as is known (not asked: {})", self.unasked.join(", "))
+            }
+            1 => "1 key of ours is left, until it expires".to_owned(),
+            many => format!("{many} keys of ours are left, until they expire"),
+        }
+    }
+}
+
+/// Asks every node for every name that was used.
+pub(super) async fn look(builder: RedlockBuilder, setting: &Setting) -> Result<Leftovers, Failure> {
+    let redlock = builder.read_only().connect_lazy()?;
+    redlock.node_status().await;
+    let names = (0..setting.keys).map(|key| setting.name(key)).chain([format!("{}:probe", setting.prefix)]);
+    let mut asking = JoinSet::new();
+    for name in names {
+        let redlock = redlock.clone();
+        asking.spawn(async move {
+            let seen = redlock.inspect(&name).await?;
+            // Plain clients have nothing to forget. What is left is told by the look.
+            let _ = redlock.forget(&name).await;
+            Ok::<_, InspectError>((name, seen))
+        });
+    }
+    let mut found = Leftovers {
+        fences: setting.max_ttl.map_or(0, |_| setting.keys),
+        fences_expire_in_seconds: setting.max_ttl.map_or(0, |longest| longest.as_secs() + 1),
+        ..Leftovers::default()
+    };
+    while let Some(asked) = asking.join_next().await {
+        let asked = asked.map_err(|error| Failure::new(exit::SOFTWARE, error.to_string()))?;
+        let (name, seen) = asked?;
+        for sight in seen.nodes {
+            match sight.reply {
+                Vote::Inspected(it) if it.holder == KeyOwner::Unheld => {}
+                Vote::Inspected(_) => found.keys.push(format!("{name} on {}", sight.node)),
+                _ if found.unasked.contains(&sight.node) => {}
+                _ => found.unasked.push(sight.node),
+            }
+        }
+    }
+    found.keys.sort_unstable();
+    found.unasked.sort_unstable();
+    let _ = redlock.shutdown(DRAIN).await;
+    Ok(found)
+}
+
+const DRAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_was_asked_for_is_known_and_told_once() {
+        let mut left = Leftovers { unasked: vec!["h:2".to_owned()], ..Leftovers::default() };
+        assert_eq!(left.in_short(), "no key of ours is left, as far as is known (not asked: h:2)");
+        let owed = |node: &str| ("a".to_owned(), Some(node.to_owned()));
+        left.add_unseen(&[owed("h:1"), owed("h:2")]);
+        assert_eq!(left.keys, ["a on h:2 (not known)"]);
+        assert_eq!(left.in_short(), "1 key of ours is left, until it expires");
+        let mut all_asked = Leftovers::default();
+        all_asked.add_unseen(&[owed("h:1"), ("a".to_owned(), None)]);
+        assert_eq!(all_asked.in_short(), "no key of ours is left");
+    }
+}

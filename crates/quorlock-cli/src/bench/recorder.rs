@@ -1,0 +1,169 @@
+//! What was counted: each lock that was taken and given back, by part of the run and over time.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::progress_state::Part;
+
+/// One lock, from asking for it to having given it back, in nanoseconds of the boot clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cycle {
+    pub(super) task: usize,
+    pub(super) key: usize,
+    pub(super) asked: u64,
+    pub(super) held: u64,
+    /// When giving it back began.
+    pub(super) freed: u64,
+    pub(super) done: u64,
+    pub(super) was_lost: bool,
+    /// Whether a quorum confirmed that it was given back.
+    pub(super) is_confirmed: bool,
+}
+
+/// Everything of one part of the run.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    pub(super) acquire: Histogram<u64>,
+    pub(super) release: Histogram<u64>,
+    pub(super) held: Histogram<u64>,
+    /// From giving a key back to the next who has it.
+    pub(super) gap: Histogram<u64>,
+    pub(super) held_nanos: u64,
+    pub(super) lost: u64,
+    pub(super) unconfirmed: u64,
+}
+
+/// A moment of the run.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    pub(super) acquire: Histogram<u64>,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) shares: [Share; 4],
+    pub(super) slices: Vec<Slice>,
+    /// Locks of each task, but for the part in which one was alone.
+    pub(super) by_task: Vec<u64>,
+    /// How long those who had nothing at the end had waited.
+    pub(super) unserved: Vec<u64>,
+    /// When each key was given back last.
+    freed: Vec<u64>,
+    began: u64,
+    slice: u64,
+}
+
+impl Tally {
+    pub(super) fn new(tasks: usize, keys: usize, began: u64, whole: Duration) -> Self {
+        Self {
+            shares: std::array::from_fn(|_| Share::new()),
+            slices: vec![Slice { acquire: histogram(2) }; SLICES],
+            by_task: vec![0; tasks],
+            unserved: Vec::new(),
+            freed: vec![0; keys],
+            began,
+            slice: (whole.as_nanos() as u64 / SLICES as u64).max(1),
+        }
+    }
+
+    /// How long a slice is.
+    pub(super) fn slice_seconds(&self) -> f64 {
+        self.slice as f64 / 1e9
+    }
+
+    pub(super) fn record(&mut self, part: Part, cycle: Cycle) {
+        let share = &mut self.shares[part.index()];
+        share.acquire.saturating_record(cycle.held - cycle.asked);
+        share.release.saturating_record(cycle.done - cycle.freed);
+        share.held.saturating_record(cycle.freed - cycle.held);
+        share.held_nanos += cycle.freed - cycle.held;
+        share.lost += u64::from(cycle.was_lost);
+        share.unconfirmed += u64::from(!cycle.is_confirmed);
+        if part != Part::Alone {
+            self.by_task[cycle.task] += 1;
+            let before = std::mem::replace(&mut self.freed[cycle.key], cycle.freed);
+            // Only where somebody was waiting when it became free.
+            if before > cycle.asked {
+                share.gap.saturating_record(cycle.held.saturating_sub(before));
+            }
+        }
+        let place = (cycle.held.saturating_sub(self.began) / self.slice) as usize;
+        if let Some(slice) = self.slices.get_mut(place) {
+            slice.acquire.saturating_record(cycle.held - cycle.asked);
+        }
+    }
+}
+
+impl Share {
+    pub(super) fn new() -> Self {
+        Self {
+            acquire: histogram(3),
+            release: histogram(3),
+            held: histogram(3),
+            gap: histogram(3),
+            held_nanos: 0,
+            lost: 0,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Both.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.acquire += &other.acquire;
+        self.release += &other.release;
+        self.held += &other.held;
+        self.gap += &other.gap;
+        self.held_nanos += other.held_nanos;
+        self.lost += other.lost;
+        self.unconfirmed += other.unconfirmed;
+        self
+    }
+}
+
+/// One of nanoseconds. Of a fixed size, so that counting never stops to make room; what is longer counts as two hours.
+pub(super) fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, digits).expect("one to five digits are what a histogram can have")
+}
+
+const LONGEST: u64 = 2 * 3600 * 1_000_000_000;
+/// Into how many slices the run is cut.
+const SLICES: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cycle(task: usize, asked: u64, held: u64, freed: u64) -> Cycle {
+        Cycle { task, key: 0, asked, held, freed, done: freed + 5, was_lost: false, is_confirmed: true }
+    }
+
+    #[test]
+    fn a_gap_is_counted_only_where_somebody_waited() {
+        let mut tally = Tally::new(2, 1, 1_000, Duration::from_micros(10));
+        tally.record(Part::Together, cycle(0, 1_000, 1_100, 1_200));
+        // Asked while it was held, and had it 40 after it was given back.
+        tally.record(Part::Together, cycle(1, 1_050, 1_240, 1_300));
+        // Asked when nobody had it.
+        tally.record(Part::Together, cycle(0, 5_000, 5_050, 5_100));
+        let share = &tally.shares[Part::Together.index()];
+        assert_eq!((share.gap.len(), share.gap.max()), (1, 40));
+        assert_eq!((share.held_nanos, tally.by_task), (100 + 60 + 50, vec![2, 1]));
+    }
+
+    #[test]
+    fn what_one_task_does_alone_is_kept_apart() {
+        let mut tally = Tally::new(2, 2, 1_000, Duration::from_micros(10));
+        tally.record(Part::Alone, cycle(0, 1_000, 1_100, 1_200));
+        tally.record(Part::Down, cycle(1, 3_000, 3_300, 3_400));
+        assert_eq!(tally.by_task, [0, 1]);
+        let lens = tally.shares.each_ref().map(|share| share.acquire.len());
+        assert_eq!(lens, [1, 0, 1, 0]);
+        let both = tally.shares[0].clone().and(&tally.shares[2]);
+        assert_eq!((both.acquire.len(), both.acquire.max()), (2, 300));
+        let filled: Vec<usize> =
+            (0..SLICES).filter(|place| !tally.slices[*place].acquire.is_empty()).collect();
+        assert_eq!(filled, [1, 23], "slices of a tenth of a microsecond");
+    }
+}

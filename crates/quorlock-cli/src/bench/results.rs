@@ -1,0 +1,243 @@
+//! What it comes to: from what was counted to the figures that are told.
+
+use serde::Serialize;
+
+use super::bench_plan::Setting;
+use super::compute::{changes, contention, cost, killed, nodes, picture, throughput};
+use super::leak_check::Leftovers;
+use super::load::Loaded;
+use super::percentiles::{Spread, tenths, thousandths};
+use super::probe::Look;
+use super::progress_state::{Live, Part, Turn};
+use super::recorder::Share;
+use super::verdict;
+use crate::about::{about, command_line};
+
+/// All that is told.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Figures {
+    pub(super) verdict: String,
+    /// What else is to be known, in words.
+    pub(super) notes: Vec<String>,
+    /// When and where it was, and what was typed.
+    pub(super) about: String,
+    pub(super) command: String,
+    /// Whether somebody ended it early.
+    pub(super) interrupted: bool,
+    pub(super) quorum: usize,
+    pub(super) mode: &'static str,
+    pub(super) tasks: usize,
+    pub(super) keys: usize,
+    pub(super) hold_us: f64,
+    pub(super) ttl_ms: u64,
+    pub(super) max_ttl_ms: Option<u64>,
+    pub(super) cost: Cost,
+    pub(super) alone: Stretch,
+    pub(super) load: Stretch,
+    /// The three parts of the load, where a node was killed.
+    pub(super) killed: Option<Killed>,
+    pub(super) throughput: Throughput,
+    pub(super) contention: Option<Contention>,
+    pub(super) nodes: Vec<Node>,
+    /// What changed at the nodes by itself.
+    pub(super) changes: Vec<Change>,
+    pub(super) left: Leftovers,
+    pub(super) lost: u64,
+    pub(super) unconfirmed_releases: u64,
+    /// Attempts that found no quorum, or too late.
+    pub(super) failed_attempts: u64,
+    /// Of this run's own making, for the page.
+    #[serde(skip)]
+    pub(super) picture: Picture,
+}
+
+/// What one lock costs, with nothing else going on, beside what the nodes take. None where no lock or no look was had.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Cost {
+    pub(super) acquire_us: Option<f64>,
+    pub(super) release_us: Option<f64>,
+    /// Of the q-th fastest node: how long until q have answered.
+    pub(super) round_trip_us: Option<f64>,
+    pub(super) acquire_above_round_trip_us: Option<f64>,
+    pub(super) acquire_per_round_trip: Option<f64>,
+    /// How long until q have written.
+    pub(super) write_us: Option<f64>,
+    pub(super) acquire_per_write: Option<f64>,
+    /// About what it would cost if one of the q fastest nodes were dead.
+    pub(super) acquire_without_one_us: Option<f64>,
+}
+
+/// A part of the run.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Stretch {
+    pub(super) seconds: f64,
+    pub(super) locks: u64,
+    /// Of one task alone it says nothing, for it takes turns with looks at the nodes.
+    pub(super) locks_per_second: Option<f64>,
+    pub(super) acquire: Option<Spread>,
+    pub(super) release: Option<Spread>,
+}
+
+/// What a dead node does.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Killed {
+    pub(super) node: String,
+    pub(super) before: Stretch,
+    pub(super) down: Stretch,
+    pub(super) back: Stretch,
+    /// How long after it was started again it was counted again; none if not by the end.
+    pub(super) votes_after_seconds: Option<f64>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Throughput {
+    pub(super) locks_per_second: f64,
+    pub(super) client_cpu_us_per_lock: Option<f64>,
+    /// Over all nodes together.
+    pub(super) commands_per_lock: Option<f64>,
+    /// Locks of the task that had fewest, and of the one that had most.
+    pub(super) fewest: u64,
+    pub(super) most: u64,
+    pub(super) most_per_fewest: Option<f64>,
+    /// Tasks that were waiting when it ended, and the longest of them for how long.
+    pub(super) waiting_at_the_end: usize,
+    pub(super) longest_waiting_us: f64,
+}
+
+/// Where tasks wait for each other.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Contention {
+    /// The share of the time in which a key was held.
+    pub(super) held_share: f64,
+    pub(super) held: Option<Spread>,
+    /// From giving a key back to the next task's having it.
+    pub(super) hand_over: Option<Spread>,
+    /// Of each key.
+    pub(super) hand_overs_per_second: f64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Node {
+    #[serde(rename = "node")]
+    pub(super) address: String,
+    pub(super) server: String,
+    pub(super) votes: bool,
+    /// 1 is the fastest. None without an answer.
+    pub(super) rank: Option<usize>,
+    pub(super) alone: Times,
+    pub(super) load: Times,
+    pub(super) looks: usize,
+    pub(super) unanswered: usize,
+}
+
+/// A node went, came, or must not vote for a while.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Change {
+    /// Since the beginning.
+    pub(super) seconds: f64,
+    pub(super) node: String,
+    pub(super) what: &'static str,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Times {
+    pub(super) round_trip: Option<Spread>,
+    pub(super) write: Option<Spread>,
+}
+
+/// What is drawn.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Picture {
+    pub(super) seconds: f64,
+    pub(super) alone_seconds: f64,
+    /// Middle of the slice, p50, p99, the longest, and locks a second.
+    pub(super) slices: Vec<(f64, f64, f64, f64, f64)>,
+    pub(super) curves: Vec<(String, Vec<(f64, f64)>)>,
+    /// For each node the time and the median round trip; none where there was no answer.
+    pub(super) nodes: Vec<Vec<(f64, Option<f64>)>>,
+    /// When a node was killed and started again, which, and when it counted again, if it did.
+    pub(super) killed: Option<(f64, f64, String, Option<f64>)>,
+}
+
+/// All that was counted.
+pub(super) struct Counted<'a> {
+    pub(super) setting: &'a Setting,
+    pub(super) live: &'a Live,
+    pub(super) loaded: &'a Loaded,
+    pub(super) looks: &'a [Vec<Look>],
+    pub(super) turns: Vec<Turn>,
+    /// The one that was killed, if one was.
+    pub(super) killed: Option<usize>,
+    pub(super) failed: u64,
+    pub(super) left: Leftovers,
+    pub(super) is_interrupted: bool,
+}
+
+impl Figures {
+    pub(super) fn of(counted: &Counted<'_>) -> Self {
+        let Counted { setting, live, loaded, .. } = counted;
+        let shares = &loaded.tally.shares;
+        let [_, together, down, back] = shares;
+        let all = together.clone().and(down).and(back);
+        let span = |part| live.span(part).unwrap_or_default();
+        let load_span = (span(Part::Together).0, span(Part::Back).1.max(span(Part::Together).1));
+        let nodes = nodes(counted, span(Part::Alone), load_span);
+        let alone = Stretch {
+            locks_per_second: None,
+            ..Stretch::of(&shares[Part::Alone.index()], span(Part::Alone))
+        };
+        let load = Stretch::of(&all, load_span);
+        let mut figures = Self {
+            verdict: String::new(),
+            notes: Vec::new(),
+            about: about(),
+            command: command_line(std::env::args_os()),
+            interrupted: counted.is_interrupted,
+            quorum: setting.quorum,
+            mode: if setting.max_ttl.is_some() { "guarded" } else { "plain" },
+            tasks: setting.tasks,
+            keys: setting.keys,
+            hold_us: setting.hold.as_secs_f64() * 1e6,
+            ttl_ms: setting.ttl.as_millis() as u64,
+            max_ttl_ms: setting.max_ttl.map(|longest| longest.as_millis() as u64),
+            cost: cost(counted, &alone, &nodes),
+            throughput: throughput(loaded, &load),
+            contention: setting.is_contended().then(|| contention(&all, &load, setting.keys)),
+            killed: counted.killed.map(|node| killed(counted, node)),
+            lost: shares.iter().map(|share| share.lost).sum(),
+            unconfirmed_releases: shares.iter().map(|share| share.unconfirmed).sum(),
+            failed_attempts: counted.failed,
+            picture: Picture::default(),
+            changes: changes(counted),
+            left: counted.left.clone(),
+            alone,
+            load,
+            nodes,
+        };
+        figures.picture = picture(counted, &all, figures.killed.as_ref());
+        figures.verdict = verdict::verdict(&figures);
+        figures.notes = verdict::notes(&figures);
+        figures
+    }
+}
+
+impl Stretch {
+    pub(super) fn of(share: &Share, (from, to): (u64, u64)) -> Self {
+        let seconds = thousandths(to.saturating_sub(from) as f64 / 1e9);
+        let locks = share.acquire.len();
+        Self {
+            seconds,
+            locks,
+            locks_per_second: (seconds > 0.0).then(|| tenths(locks as f64 / seconds)),
+            acquire: Spread::of(&share.acquire),
+            release: Spread::of(&share.release),
+        }
+    }
+}
+
+impl Node {
+    /// Its median with nothing else going on, in microseconds.
+    pub(super) fn round_trip(&self) -> Option<f64> {
+        self.alone.round_trip.map(|spread| spread.p50_us)
+    }
+}

@@ -1,0 +1,197 @@
+//! The figures for a terminal.
+
+mod list;
+
+use std::fmt::Write as _;
+
+use quorlock_chaos::checker::counted;
+use quorlock_chaos::timeline::wrapped;
+
+use super::percentiles::{Spread, words};
+use super::results::{Figures, Node, Stretch};
+
+/// A table of times, one of nodes, what else is to be known, and the verdict last. A table for which there is no room is
+/// told as a list.
+pub(super) fn table(figures: &Figures, columns: usize) -> String {
+    let mut text = String::new();
+    wrapped(&mut text, &terms(figures), columns, "  ");
+    text.push('\n');
+    let has_room = |table: &String| table.lines().all(|line| line.chars().count() <= columns);
+    let drawn = Some(times(figures)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::times(figures, columns)));
+    text.push('\n');
+    wrapped(&mut text, &throughput(figures), columns, "  ");
+    if let Some(contention) = contention(figures) {
+        wrapped(&mut text, &contention, columns, "  ");
+    }
+    text.push('\n');
+    let drawn = Some(nodes(figures)).filter(has_room);
+    text.push_str(&drawn.unwrap_or_else(|| list::nodes(figures, columns)));
+    text.push('\n');
+    for note in &figures.notes {
+        wrapped(&mut text, &format!("· {note}"), columns, "  ");
+    }
+    wrapped(&mut text, &figures.verdict, columns, "  ");
+    text
+}
+
+/// On what it was measured.
+pub(super) fn terms(figures: &Figures) -> String {
+    let mut servers: Vec<&str> = figures.nodes.iter().map(|node| node.server.as_str()).collect();
+    servers.retain(|server| !server.is_empty());
+    servers.dedup();
+    let hold = if figures.hold_us > 0.0 {
+        format!("each held for {}", words(figures.hold_us))
+    } else {
+        "given back at once".to_owned()
+    };
+    format!(
+        "{} ({}), a quorum of {}, {} locks of {}; one task alone for {:.1} s, then {} on {} for {:.1} s; {hold}",
+        counted(figures.nodes.len(), "node"),
+        servers.join(", "),
+        figures.quorum,
+        figures.mode,
+        words(figures.ttl_ms as f64 * 1e3),
+        figures.alone.seconds,
+        tasks(figures),
+        counted(figures.keys, "name"),
+        figures.load.seconds,
+    )
+}
+
+/// How many tasks, in words.
+pub(super) fn tasks(figures: &Figures) -> String {
+    counted(figures.tasks, "task")
+}
+
+/// The parts of the run, each with its name.
+pub(super) fn parts(figures: &Figures) -> Vec<(String, &Stretch)> {
+    let tasks = tasks(figures);
+    let mut parts = vec![("alone".to_owned(), &figures.alone)];
+    match &figures.killed {
+        None => parts.push((tasks, &figures.load)),
+        Some(killed) => {
+            parts.push((format!("{tasks}, before"), &killed.before));
+            parts.push((format!("{tasks}, one dead"), &killed.down));
+            parts.push((format!("{tasks}, it is back"), &killed.back));
+        }
+    }
+    parts
+}
+
+/// The figures of a spread, in words.
+pub(super) fn cells(spread: Option<Spread>) -> [String; 5] {
+    let Some(it) = spread else { return std::array::from_fn(|_| "-".to_owned()) };
+    [it.p50_us, it.p90_us, it.p99_us, it.p999_us, it.max_us].map(words)
+}
+
+fn times(figures: &Figures) -> String {
+    let mut text = String::new();
+    let parts = parts(figures);
+    let width = parts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let mut line = |name: &str, what: &str, cells: [String; 5], rate: &str| {
+        let cells = cells.map(|cell| format!("{cell:>9}")).join(" ");
+        let line = format!("{name:width$}  {what:7}  {cells}  {rate:>9}");
+        let _ = writeln!(text, "{}", line.trim_end());
+    };
+    line("", "", ["p50", "p90", "p99", "p99.9", "max"].map(ToOwned::to_owned), "locks/s");
+    for (name, part) in parts {
+        line(
+            &name,
+            "acquire",
+            cells(part.acquire),
+            &part.locks_per_second.map_or("-".to_owned(), |rate| format!("{rate:.0}")),
+        );
+        line("", "release", cells(part.release), "");
+    }
+    text
+}
+
+/// What all tasks together did.
+pub(super) fn throughput(figures: &Figures) -> String {
+    let it = &figures.throughput;
+    if figures.load.locks == 0 {
+        return format!("{} together took no lock", tasks(figures));
+    }
+    let mut text = format!("{:.0} locks a second", it.locks_per_second);
+    if let Some((cpu, commands)) = it.client_cpu_us_per_lock.zip(it.commands_per_lock) {
+        let _ = write!(text, ", each with {cpu:.0} µs of this processor and {commands:.1} Redis commands");
+    }
+    if figures.tasks > 1 {
+        let _ = match it.most_per_fewest {
+            Some(times) => {
+                write!(text, "; each task had {} to {} (as 1 to {times:.2})", it.fewest, it.most)
+            }
+            None => write!(text, "; some task had none, and another {}", it.most),
+        };
+    }
+    if it.longest_waiting_us > LONG_WAIT_US {
+        let _ = write!(
+            text,
+            "; waiting at the end: {}, the longest for {}",
+            counted(it.waiting_at_the_end, "task"),
+            words(it.longest_waiting_us)
+        );
+    }
+    text
+}
+
+/// What waiting for each other did.
+pub(super) fn contention(figures: &Figures) -> Option<String> {
+    let it = figures.contention.as_ref()?;
+    let mut text = format!(
+        "each name was held {:.0} % of the time, and handed over {:.0} times a second",
+        it.held_share * 100.0,
+        it.hand_overs_per_second
+    );
+    if let Some((gap, held)) = it.hand_over.zip(it.held) {
+        let _ = write!(
+            text,
+            ", which took {} (p99 {}); held for {}",
+            words(gap.p50_us),
+            words(gap.p99_us),
+            words(held.p50_us)
+        );
+    }
+    Some(text)
+}
+
+fn nodes(figures: &Figures) -> String {
+    let mut text = String::new();
+    let width = figures.nodes.iter().map(|node| node.address.len()).max().unwrap_or(0).max(4);
+    let _ = writeln!(
+        text,
+        "{:width$}  {:>21}   {:>21}   {:>21}   {:>8}",
+        "", "round trip, alone", "with all tasks", "plain write, alone", "no"
+    );
+    let _ = writeln!(
+        text,
+        "{:width$}  {:>10} {:>10}   {:>10} {:>10}   {:>10} {:>10}   {:>8}",
+        "node", "p50", "p99", "p50", "p99", "p50", "p99", "answer"
+    );
+    for node in &figures.nodes {
+        let pair = |spread: Option<Spread>| {
+            let [half, _, most, ..] = cells(spread);
+            format!("{half:>10} {most:>10}")
+        };
+        let mark = mark(figures, node);
+        let _ = writeln!(
+            text,
+            "{:width$}  {}   {}   {}   {:>8}{mark}",
+            node.address,
+            pair(node.alone.round_trip),
+            pair(node.load.round_trip),
+            pair(node.alone.write),
+            node.unanswered,
+        );
+    }
+    text
+}
+
+/// Which node a lock waits for.
+fn mark(figures: &Figures, node: &Node) -> &'static str {
+    if node.rank == Some(figures.quorum) && figures.nodes.len() > 1 { " ← the quorum's last" } else { "" }
+}
+
+/// A wait that is worth telling.
+const LONG_WAIT_US: f64 = 1e6;

@@ -1,0 +1,141 @@
+//! What a run of `quorlock chaos` says at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use quorlock_chaos::checker::{ControlResult, ExcusedViolation, Verdict, Violation, counted, times};
+use quorlock_chaos::timeline::wrapped;
+use quorlock_chaos::{Config, FaultKind, Outcome};
+use serde_json::{Value, json};
+
+use super::names;
+use crate::args::ChaosArgs;
+
+/// The command that does the same again.
+pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
+    let mut line = format!(
+        "quorlock chaos --nodes {} --clients {} --seconds {} --seed {seed} --faults {}",
+        args.nodes,
+        args.clients,
+        args.seconds,
+        FaultKind::list(&args.faults).map_or_else(|_| args.faults.clone(), |kinds| names(&kinds)),
+    );
+    if let Some(server) = &args.server {
+        let _ = write!(line, " --server '{}'", server.display());
+    }
+    line
+}
+
+/// One object.
+pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
+    let verdict = &outcome.verdict;
+    let skipped: BTreeMap<&str, &str> =
+        outcome.skipped.iter().map(|(kind, why)| (kind.name(), why.as_str())).collect();
+    json!({
+        "seed": config.seed,
+        "seconds": verdict.seconds,
+        "nodes": config.nodes,
+        "clients": config.clients,
+        "server": outcome.history.settings().map(|settings| &settings.server),
+        "tested": verdict.tested(),
+        "holds": violations(outcome).next().is_none(),
+        "acquisitions": verdict.acquisitions,
+        "faults": verdict.faults,
+        "violations": violations(outcome).collect::<Vec<_>>(),
+        "expected": expected(outcome).collect::<Vec<_>>(),
+        "controls": controls(outcome).collect::<Vec<_>>(),
+        "skipped": skipped,
+        "slowest_recovery_ms": verdict.slowest_recovery_ms,
+        "figures": verdict.figures,
+        "replay": config.replay,
+        "about": config.about,
+    })
+}
+
+/// For people: the verdict first, what is to be known besides, and how to have it again. That alone may be wider than the
+/// terminal, for it is to be copied.
+pub(super) fn text(config: &Config, outcome: &Outcome, columns: usize) -> String {
+    let mut text = String::new();
+    for line in lines(outcome).lines() {
+        wrapped(&mut text, line, columns, if line.starts_with(' ') { "            " } else { "  " });
+    }
+    let _ = writeln!(text, "  again     {}", config.replay);
+    text
+}
+
+fn lines(outcome: &Outcome) -> String {
+    let mut text = format!("{}\n", headline(outcome));
+    let _ = writeln!(text, "  faults    {}", faults(&outcome.verdict));
+    let _ = writeln!(text, "  judged    {}", judged(&outcome.verdict));
+    for violation in violations(outcome).take(SHOWN) {
+        let _ = writeln!(text, "  BROKEN    {}: {}", violation.invariant, violation.message);
+    }
+    let more = violations(outcome).count().saturating_sub(SHOWN);
+    if more > 0 {
+        let _ = writeln!(text, "            and {more} more (--json lists all)");
+    }
+    for case in expected(outcome) {
+        let ExcusedViolation { invariant: promise, count, because, .. } = case;
+        let _ = writeln!(text, "  expected  the promise \"{promise}\" broke {}: {because}", times(*count));
+    }
+    for control in controls(outcome) {
+        let came = if control.count == 0 {
+            "SHOWED NOTHING: it has tested nothing".to_owned()
+        } else {
+            format!("broke the promise \"{}\" {}, as it should", control.invariant, times(control.count))
+        };
+        let _ = writeln!(text, "  control   {}: {came}", control.name);
+    }
+    for (kind, why) in &outcome.skipped {
+        let _ = writeln!(text, "  skipped   {kind}: {why}");
+    }
+    text
+}
+
+/// The verdict in one line: that of the run itself, unless something broke in a control that should not.
+pub(super) fn headline(outcome: &Outcome) -> String {
+    let in_controls: usize = outcome.controls.iter().map(|(_, verdict)| verdict.violations.len()).sum();
+    match in_controls {
+        0 if outcome.verdict.passed() && !outcome.verdict.tested() => {
+            format!("NOTHING WAS TESTED, for no fault came about: {}", outcome.verdict)
+        }
+        0 => outcome.verdict.to_string(),
+        1 => format!("1 PROMISE BROKEN in a control; before that: {}", outcome.verdict),
+        many => format!("{many} PROMISES BROKEN in controls; before that: {}", outcome.verdict),
+    }
+}
+
+/// How often each was done.
+pub(super) fn faults(verdict: &Verdict) -> String {
+    if verdict.faults.is_empty() {
+        return "NONE, so nothing was tested".to_owned();
+    }
+    let faults: Vec<String> = verdict.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    faults.join(", ")
+}
+
+/// How many locks were held for long enough to tell whether they had lost a node for good.
+pub(super) fn judged(verdict: &Verdict) -> String {
+    match verdict.figures.redundancy_judged {
+        0 => "NO lock for redundancy: none was held for two ttls beside a node that was well".to_owned(),
+        some => format!("{} for redundancy", counted(some, "lock")),
+    }
+}
+
+pub(super) fn verdicts(outcome: &Outcome) -> impl Iterator<Item = &Verdict> {
+    std::iter::once(&outcome.verdict).chain(outcome.controls.iter().map(|(_, verdict)| verdict))
+}
+
+fn violations(outcome: &Outcome) -> impl Iterator<Item = &Violation> {
+    verdicts(outcome).flat_map(|verdict| &verdict.violations)
+}
+
+fn expected(outcome: &Outcome) -> impl Iterator<Item = &ExcusedViolation> {
+    verdicts(outcome).flat_map(|verdict| &verdict.expected)
+}
+
+fn controls(outcome: &Outcome) -> impl Iterator<Item = &ControlResult> {
+    verdicts(outcome).flat_map(|verdict| &verdict.controls)
+}
+
+const SHOWN: usize = 10;
