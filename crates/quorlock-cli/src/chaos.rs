@@ -24,7 +24,7 @@ pub(crate) async fn chaos(args: ChaosArgs) -> Result<u8, Failure> {
     let mut signals =
         Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
     let config = config(&args)?;
-    report::check_history(&args)?;
+    report::check(&args)?;
     let is_over = Arc::new(AtomicBool::new(false));
     let runs = {
         let (config, is_over) = (config.clone(), Arc::clone(&is_over));
