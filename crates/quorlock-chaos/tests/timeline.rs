@@ -237,7 +237,7 @@ fn processes_are_counted_as_they_were_started_and_replaced() {
 #[test]
 fn a_history_of_nothing_is_drawn_as_such() {
     let nothing = quorlock_chaos::history::History::default();
-    let verdict = check(&nothing);
+    let verdict = check_history(&nothing);
     assert!(html(&nothing, &verdict).contains("1 promise broken"));
     assert!(text(&nothing, &verdict, 80).contains("1 PROMISE BROKEN"));
 }
