@@ -18,8 +18,8 @@ def now():
 
 
 def tell(what):
-    who = {"client": {"process": int(env["PROCESS"]), "task": 0, "turn": turn}}
-    print(json.dumps({"at": now(), "who": who, "what": what}), flush=True)
+    who = {"client": {"process": int(env["PROCESS"]), "task": 0, "attempt": turn}}
+    print(json.dumps({"at": now(), "actor": who, "kind": what}), flush=True)
 
 
 def frees(lock):
@@ -47,7 +47,7 @@ while now() < until:
             tell("releasing")
             tell({"released": {"confirmed": frees(lock)}})
         else:
-            tell({"refused": {"why": "held"}})
+            tell({"refused": {"why": "contended"}})
     except (PotteryError, RedisError) as error:
         tell({"errored": {"words": repr(error)}})
     time.sleep(random.random() * 0.04)

@@ -24,13 +24,13 @@ def ask_judge(judge, history):
 
 
 def client(event):
-    who = event["who"]
+    who = event["actor"]
     return who["client"] if who != "run" else None
 
 
 def kind(event):
     """What happened, in a word."""
-    return event["what"] if isinstance(event["what"], str) else next(iter(event["what"]))
+    return event["kind"] if isinstance(event["kind"], str) else next(iter(event["kind"]))
 
 
 class Report:
@@ -63,8 +63,8 @@ class Report:
             if not client(event) or (name := self.names[client(event)["process"]]) == OURS:
                 continue
             if kind(event) == "errored":
-                own[name, event["what"]["errored"]["words"]] += 1
-            elif kind(event) == "granted" and event["what"]["granted"]["deadline"] <= event["at"]:
+                own[name, event["kind"]["errored"]["words"]] += 1
+            elif kind(event) == "granted" and event["kind"]["granted"]["deadline"] <= event["at"]:
                 own[name, "was given the lock when it was over"] += 1
         return violations, own
 
@@ -73,10 +73,10 @@ class Report:
         begun = {}
         for event in self.events:
             if kind(event) == "fault":
-                fault = event["what"]["fault"]
+                fault = event["kind"]["fault"]
                 begun[fault["id"]] = fault["nodes"][0], event["at"]
-            elif kind(event) == "healed":
-                yield *begun[event["what"]["healed"]["fault"]], event["at"]
+            elif kind(event) == "fault_ended":
+                yield *begun[event["kind"]["fault_ended"]["fault"]], event["at"]
 
     def longest_wait_ms(self, name):
         """From when it first wanted the lock, after the last time, to when it was granted."""

@@ -94,7 +94,7 @@ def hold(urls, breaker, stores, errors):
 
 def play(place):
     """What happened, as a history; besides, what the watch has seen, whose values are known, and who failed."""
-    events = [{"at": now(), "who": "run", "what": {"settings": settings()}}]
+    events = [{"at": now(), "actor": "run", "kind": {"settings": settings()}}]
     with tempfile.TemporaryDirectory() as stores, Servers(os.environ["FLEET"]) as servers:
         if IS_GUARDED:
             # Nobody has to wait for servers that are known to be new.
@@ -109,7 +109,7 @@ def play(place):
             watch.end()
         time.sleep((TTL_MS + SLACK_MS) / 1_000)
         events += breaker.events + keys_left(servers.urls, LOCK)
-    events.append({"at": now(), "who": "run", "what": "finished"})
+    events.append({"at": now(), "actor": "run", "kind": "finished"})
     values = {}
     for name, lines in zip(NAMES, told):
         values |= {line["value"]: name for line in lines if "value" in line}

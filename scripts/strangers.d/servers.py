@@ -85,12 +85,12 @@ class Breaker(threading.Thread):
             time.sleep(lasts)
             for fault, act, server in broken:
                 self.servers.does(MENDED_BY[act], server)
-                self.tells({"healed": {"fault": fault}})
+                self.tells({"fault_ended": {"fault": fault}})
             bout += 1
             time.sleep(CALM_S)
 
     def tells(self, what):
-        self.events.append({"at": now(), "who": "run", "what": what})
+        self.events.append({"at": now(), "actor": "run", "kind": what})
 
     def end(self):
         self.join()

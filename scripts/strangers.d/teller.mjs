@@ -24,9 +24,9 @@ export const mine = (value) => {
 export async function work(take) {
   let turn = 0;
   const tell = (what, at = now()) => {
-    const who = { client: { process: Number(PROCESS), task: 0, turn } };
+    const who = { client: { process: Number(PROCESS), task: 0, attempt: turn } };
     // JSON has no big integers: the time goes in by hand.
-    console.log(`{"at":${at},"who":${JSON.stringify(who)},"what":${what}}`);
+    console.log(`{"at":${at},"actor":${JSON.stringify(who)},"kind":${what}}`);
   };
   const until = now() + BigInt(Math.round(Number(SECONDS) * 1e9));
   while (now() < until) {
@@ -40,7 +40,7 @@ export async function work(take) {
         tell('"releasing"');
         tell(JSON.stringify({ released: { confirmed: await held.free() } }));
       } else {
-        tell('{"refused":{"why":"held"}}');
+        tell('{"refused":{"why":"contended"}}');
       }
     } catch (error) {
       tell(JSON.stringify({ errored: { words: String(error) } }));

@@ -77,5 +77,5 @@ def keys_left(urls, key):
             ttl_ms = server.asks("PTTL", key)
         if ttl_ms != -2:
             left = {"node": node, "key": key, "ttl_ms": ttl_ms}
-            events.append({"at": now(), "who": "run", "what": {"key_left": left}})
+            events.append({"at": now(), "actor": "run", "kind": {"key_left": left}})
     return events

@@ -134,38 +134,40 @@ impl FaultKind {
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Kill => ("kill", "a server is killed (SIGKILL) and comes back with its data"),
-            Self::DataLoss => ("empty", "a server is killed and comes back without data"),
-            Self::StaleData => ("old", "a server is killed and comes back with an old copy of its data"),
+            Self::DataLoss => ("data-loss", "a server is killed and comes back without data"),
+            Self::StaleData => {
+                ("stale-data", "a server is killed and comes back with an old copy of its data")
+            }
             Self::Pause => ("pause", "a server stands still (SIGSTOP, SIGCONT)"),
             Self::ClientPause => {
                 ("client-pause", "a server puts off all commands, or all writes (CLIENT PAUSE)")
             }
             Self::Flush => ("flush", "a server's data are deleted (FLUSHALL)"),
-            Self::ScriptFlush => ("scripts", "a server forgets the scripts (SCRIPT FLUSH)"),
+            Self::ScriptFlush => ("script-flush", "a server forgets the scripts (SCRIPT FLUSH)"),
             Self::Failover => ("failover", "a replica that lags takes a server's place"),
-            Self::MemoryFull => ("memory", "a server's memory is full, under each eviction policy"),
-            Self::Latency => ("slow", "what passes is late, and not evenly so"),
-            Self::Partition => ("cut", "nothing arrives, from either end"),
-            Self::AsymmetricPartition => ("one-way", "nothing arrives, from one end"),
+            Self::MemoryFull => ("memory-full", "a server's memory is full, under each eviction policy"),
+            Self::Latency => ("latency", "what passes is late, and not evenly so"),
+            Self::Partition => ("partition", "nothing arrives, from either end"),
+            Self::AsymmetricPartition => ("asymmetric-partition", "nothing arrives, from one end"),
             Self::Reset => ("reset", "connections are reset"),
             Self::HalfOpen => ("half-open", "clients keep connections of which the server knows nothing"),
-            Self::NoRead => ("stall", "nobody takes what clients send, until they can send no more"),
-            Self::Truncate => ("tear", "connections end in the middle of a reply"),
+            Self::NoRead => ("no-read", "nobody takes what clients send, until they can send no more"),
+            Self::Truncate => ("truncate", "connections end in the middle of a reply"),
             Self::StaleKey => (
                 "stale-key",
                 "keys that are nobody's stand where locks' keys would, on a minority of the servers",
             ),
-            Self::ClockSkew => ("skew", "a server's clock runs 10 % too fast or too slow"),
-            Self::ClockJump => ("jump", "a server's clock is set ahead or back, and put right later"),
+            Self::ClockSkew => ("clock-skew", "a server's clock runs 10 % too fast or too slow"),
+            Self::ClockJump => ("clock-jump", "a server's clock is set ahead or back, and put right later"),
             Self::ClockOffset => {
                 ("clock-offset", "all servers' clocks but one are behind, steadily, from the start")
             }
             Self::ClientStop => ("client-stop", "a client that holds a lock stands still past its ttl"),
             Self::ClientKill => ("client-kill", "a client that holds a lock, or waits for one, is killed"),
             Self::Cancel => {
-                ("drop", "clients drop the futures that acquire, extend and release, at any point")
+                ("cancel", "clients drop the futures that acquire, extend and release, at any point")
             }
-            Self::BlockRuntime => ("block", "a client's runtime is blocked for seconds"),
+            Self::BlockRuntime => ("block-runtime", "a client's runtime is blocked for seconds"),
         }
     }
 
@@ -188,7 +190,7 @@ impl FaultKind {
             }
             _ => "",
         };
-        format!("needs at least --seconds {}{why}", self.least_seconds())
+        format!("needs at least --duration {}s{why}", self.least_seconds())
     }
 
     /// Whether it needs servers whose clocks can be set.

@@ -143,7 +143,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         (0..4_u32, 0..2_u32, 0..3_u32).prop_map(|(process, task, turn)| Actor::Client {
             process,
             task,
-            attempt
+            attempt: turn
         })
     ];
     (0..20_000_u64, who, what).prop_map(|(at, who, what)| Event {
@@ -158,7 +158,7 @@ proptest! {
     fn nonsense_is_judged_and_drawn_too(events in prop::collection::vec(nonsense(), 0..60), columns in 0..200_usize) {
         let settings = story().history().events()[0].clone();
         let history = History::new(std::iter::once(settings).chain(events).collect());
-        let verdict = check(&history);
+        let verdict = check_history(&history);
         prop_assert!(!verdict.to_string().is_empty());
         prop_assert!(!text(&history, &verdict, columns).is_empty());
         prop_assert!(!html(&history, &verdict).contains("null</script>"));

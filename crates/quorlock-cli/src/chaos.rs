@@ -78,8 +78,9 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
         return Err(Failure::new(exit::USAGE, "no faults were named; `--faults all` means all"));
     }
     // Of all there are, those for which there is no time are skipped.
-    let is_short =
-        |kind: &&FaultKind| args.seconds < kind.least_seconds() && faults.len() < FaultKind::ALL.len();
+    let is_short = |kind: &&FaultKind| {
+        args.duration < Duration::from_secs(kind.least_seconds()) && faults.len() < FaultKind::ALL.len()
+    };
     if let Some(kind) = faults.iter().find(is_short) {
         let words = format!("{kind} {}", kind.needs_time());
         return Err(Failure::new(exit::USAGE, words));
@@ -93,9 +94,9 @@ fn config(args: &ChaosArgs) -> Result<Config, Failure> {
     // Any number will do, as long as it is told.
     let seed = args.seed.unwrap_or_else(|| boot_nanos() % 1_000_000);
     Ok(Config {
-        nodes: usize::from(args.nodes),
+        nodes: usize::from(args.servers),
         clients: usize::from(args.clients),
-        lasts: Duration::from_secs(args.seconds),
+        lasts: args.duration,
         seed,
         controls: faults.len() == FaultKind::ALL.len(),
         replay: messages::replay(args, seed),
@@ -160,7 +161,7 @@ mod tests {
     fn a_run_without_faults_is_told_as_such() {
         let mut verdict = check_history(&History::default());
         assert!(messages::faults(&verdict).contains("nothing was tested"));
-        verdict.faults = [("kill".to_owned(), 2), ("cut".to_owned(), 1)].into();
+        verdict.faults = [("kill".to_owned(), 2), ("partition".to_owned(), 1)].into();
         assert_eq!(messages::faults(&verdict), "cut 1, kill 2");
     }
 
@@ -180,7 +181,7 @@ mod tests {
             lasts: Duration::from_secs(60),
             seed: 7,
             controls: false,
-            replay: "quorlock chaos --nodes 5 --clients 8 --seconds 60 --seed 7".to_owned(),
+            replay: "quorlock chaos --servers 5 --clients 8 --duration 1m --seed 7".to_owned(),
             about: String::new(),
             faults: FaultKind::ALL.into(),
             server: None,

@@ -70,7 +70,7 @@ impl Log {
                     // It is the client's doing, and the run's fault: it asked for it.
                     let fault = told.fault(Fault {
                         id: 0,
-                        kind: DROP.to_owned(),
+                        kind: CANCEL.to_owned(),
                         nodes: Vec::new(),
                         side: None,
                         processes: vec![process],
@@ -141,7 +141,7 @@ impl Recorded {
     fn fault(&mut self, fault: Fault) -> u64 {
         let id = self.faults;
         self.faults += 1;
-        if fault.kind != DROP {
+        if fault.kind != CANCEL {
             self.last_fault.clone_from(&fault.kind);
         }
         self.events.push(Event::now(Actor::Run, EventKind::Fault(Fault { id, ..fault })));
@@ -162,4 +162,4 @@ fn once(who: &HashSet<(u32, u32)>) -> Vec<u32> {
 }
 
 /// What clients do by themselves, which is nothing to show while they run.
-const DROP: &str = "drop";
+const CANCEL: &str = "cancel";

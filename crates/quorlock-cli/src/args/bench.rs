@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::NodeArgs;
-use crate::config::values::span;
+use crate::config::values::{span, span_within};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = BENCH_HELP)]
@@ -21,9 +21,9 @@ pub(crate) struct BenchArgs {
     /// How long each lock is held.
     #[arg(long, default_value = "0s", value_name = "DUR", value_parser = span)]
     pub(crate) hold: Duration,
-    /// For how long to measure: a fifth of it one task alone, then all.
-    #[arg(short, long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
+    /// How long to measure, 1s to 1h: a fifth of it one task alone, then all.
+    #[arg(short, long, default_value = "10s", value_name = "DUR", value_parser = duration)]
+    pub(crate) duration: Duration,
     /// The ttl of the locks. [default: 10s, or the longest ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
@@ -39,6 +39,10 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) nodes: NodeArgs,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    span_within(text, "1s", "1h")
 }
 
 const BENCH_HELP: &str = "\

@@ -1,19 +1,22 @@
 //! What can be typed behind `chaos`.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::values::span_within;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = CHAOS_HELP)]
 pub(crate) struct ChaosArgs {
     /// How many servers to start: 3 to 9.
-    #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
-    pub(crate) nodes: u8,
+    #[arg(short = 'n', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
+    pub(crate) servers: u8,
     /// How many client processes fight for the locks: 2 to 64, of two tasks each.
     #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
     pub(crate) clients: u8,
-    /// For how long: at least 5, of which the last 3.5 are for recovery. Controls come on top.
-    #[arg(short, long, default_value_t = 60, value_name = "N", value_parser = clap::value_parser!(u64).range(5..=86400))]
-    pub(crate) seconds: u64,
+    /// How long the run takes: 5s to 24h, of which the last 3.5 s are for recovery. Negative controls come on top.
+    #[arg(short, long, default_value = "60s", value_name = "DUR", value_parser = duration)]
+    pub(crate) duration: Duration,
     /// What the random numbers begin with: the same seed makes the same faults at the same times, and the same clients.
     /// How they meet is the machine's, so a replay is close and not exact. [default: another each time]
     #[arg(long, value_name = "S")]
@@ -37,6 +40,10 @@ pub(crate) struct ChaosArgs {
     pub(crate) server: Option<PathBuf>,
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    span_within(text, "5s", "24h")
+}
+
 const CHAOS_HELP: &str = "\
 Starts servers of its own on this machine, each behind a proxy of its own, and
 clients that take locks on a few names, work under them, and tell every step on
@@ -47,32 +54,32 @@ told, no key left, nobody waiting for long while a quorum is up, and every live
 lock's key on each node that has been up and well for two ttls.
 
 Faults:
-  kill          a server is killed (SIGKILL) and comes back with its data
-  empty         a server is killed and comes back without data
-  old           a server is killed and comes back with an old copy of its data
-  pause         a server stands still (SIGSTOP, SIGCONT)
-  client-pause  a server puts off all commands, or all writes (CLIENT PAUSE)
-  flush         a server's data are deleted (FLUSHALL)
-  scripts       a server forgets the scripts (SCRIPT FLUSH)
-  failover      a replica that lags takes a server's place
-  memory        a server's memory is full, under each eviction policy
-  slow          what passes is late, and not evenly so
-  cut           nothing arrives, from either end
-  one-way       nothing arrives, from one end
-  reset         connections are reset
-  half-open     clients keep connections of which the server knows nothing
-  stall         nobody takes what clients send, until they can send no more
-  tear          connections end in the middle of a reply
-  stale-key     keys that are nobody's stand where locks' keys would, on a minority of the
-                servers (needs --seconds 11)
-  skew          a server's clock runs 10 % too fast or too slow
-  jump          a server's clock is set ahead or back, and put right later
-  clock-offset  all servers' clocks but one are behind, steadily, from the start
-  client-stop   a client that holds a lock stands still past its ttl
-  client-kill   a client that holds a lock, or waits for one, is killed
-  drop          clients drop the futures that acquire, extend and release, at any point
-  block         a client's runtime is blocked for seconds
-  all           all of these, and controls
+  kill                  a server is killed (SIGKILL) and comes back with its data
+  data-loss             a server is killed and comes back without data
+  stale-data            a server is killed and comes back with an old copy of its data
+  pause                 a server stops (SIGSTOP) and continues (SIGCONT)
+  client-pause          a server delays all commands, or all writes (CLIENT PAUSE)
+  flush                 a server's data are deleted (FLUSHALL)
+  script-flush          a server drops the scripts (SCRIPT FLUSH)
+  failover              a replica that lags takes a server's place
+  memory-full           a server's memory is full, under each eviction policy
+  latency               bytes arrive late, by delays that vary
+  partition             nothing arrives, in either direction
+  asymmetric-partition  nothing arrives, in one direction
+  reset                 connections are reset
+  half-open             clients keep connections that the server does not know
+  no-read               the server reads nothing, until clients can send no more
+  truncate              connections end in the middle of a reply
+  stale-key             a foreign value is stored under locks' keys, on a minority of
+                        the servers (needs --duration 11s)
+  clock-skew            a server's clock runs 10 % too fast or too slow
+  clock-jump            a server's clock is set forward or back, and corrected later
+  clock-offset          all servers' clocks but one are behind, from the start
+  client-stop           a client that holds a lock is stopped for longer than its ttl
+  client-kill           a client that holds a lock, or waits for one, is killed
+  cancel                futures that acquire, extend and release are dropped midway
+  block-runtime         a client's runtime is blocked for seconds
+  all                   all of these, and negative controls
 
 Controls are short runs in which something is done that no lock of this kind
 survives: plain locks whose nodes forget, clocks that all jump at once, a store
@@ -94,6 +101,6 @@ Exit codes:
 
 Examples:
   quorlock chaos
-  quorlock chaos --seconds 300 --seed 7 --report out.html
-  quorlock chaos --seconds 20 --faults kill,cut --report -
-  quorlock chaos --faults kill,pause --nodes 3 --json";
+  quorlock chaos --duration 5m --seed 7 --report out.html
+  quorlock chaos --duration 20s --faults kill,partition --report -
+  quorlock chaos --faults kill,pause --servers 3 --json";

@@ -58,7 +58,7 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
     let usage = |words: &str| Err(Failure::new(exit::USAGE, words));
     let tasks = usize::from(args.tasks);
     let keys = args.keys.map_or(tasks, usize::from);
-    let whole = Duration::from_secs(args.seconds);
+    let whole = args.duration;
     let (alone, load) = (whole / 5, whole * 4 / 5);
     if keys > tasks {
         return usage("more --keys than --tasks: each task locks one name, so the others would stand unused");
@@ -83,9 +83,9 @@ pub(super) async fn settle(args: &BenchArgs) -> Result<(Setting, Place), Failure
                 "--kill-one takes a node from the quorum, and none can be spared: take more with --dev",
             );
         }
-        if args.seconds < 3 {
+        if args.duration < Duration::from_secs(3) {
             return usage(
-                "--kill-one needs --seconds 3 or more: a part before, one without the node, one after",
+                "--kill-one needs --duration 3s or more: a part before, one without the node, one after",
             );
         }
     }

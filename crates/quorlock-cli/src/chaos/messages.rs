@@ -14,10 +14,10 @@ use crate::args::ChaosArgs;
 /// The command that does the same again.
 pub(super) fn replay(args: &ChaosArgs, seed: u64) -> String {
     let mut line = format!(
-        "quorlock chaos --nodes {} --clients {} --seconds {} --seed {seed} --faults {}",
-        args.nodes,
+        "quorlock chaos --servers {} --clients {} --duration {} --seed {seed} --faults {}",
+        args.servers,
         args.clients,
-        args.seconds,
+        humantime::format_duration(args.duration),
         FaultKind::list(&args.faults).map_or_else(|_| args.faults.clone(), |kinds| names(&kinds)),
     );
     if let Some(server) = &args.server {
@@ -38,7 +38,7 @@ pub(super) fn json(config: &Config, outcome: &Outcome) -> Value {
         "clients": config.clients,
         "server": outcome.history.settings().map(|settings| &settings.server),
         "tested": verdict.tested(),
-        "holds": violations(outcome).next().is_none(),
+        "passed": violations(outcome).next().is_none(),
         "acquisitions": verdict.acquisitions,
         "faults": verdict.faults,
         "violations": violations(outcome).collect::<Vec<_>>(),

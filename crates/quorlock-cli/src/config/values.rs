@@ -40,6 +40,13 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     })
 }
 
+/// A span of time between these, both included.
+pub(crate) fn span_within(text: &str, least: &str, most: &str) -> Result<Duration, String> {
+    let value = span(text)?;
+    let [from, to] = [least, most].map(|bound| span(bound).unwrap_or_default());
+    if (from..=to).contains(&value) { Ok(value) } else { Err(format!("out of range: {least} to {most}")) }
+}
+
 /// A share of one.
 pub(crate) fn share(text: &str) -> Result<f64, &'static str> {
     text.trim().parse().map_err(|_| SHARE)

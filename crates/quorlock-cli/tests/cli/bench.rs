@@ -37,7 +37,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
         "bench",
         "--dev",
         "3",
-        "--seconds",
+        "--duration",
         "1",
         "--tasks",
         "4",
@@ -85,7 +85,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
         assert!(words.as_str().is_some_and(|words| page.contains(words)), "{words}");
     }
     let command = told["command"].as_str().expect("text");
-    assert!(command.starts_with("quorlock bench --dev 3 --seconds 1 --tasks 4"), "{command}");
+    assert!(command.starts_with("quorlock bench --dev 3 --duration 1s --tasks 4"), "{command}");
     assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
 }
 
@@ -94,11 +94,11 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
     let world = World::of(3);
     world.take("a");
     let before = keys(&world);
-    let plain = world.end(&["bench", "--seconds", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
+    let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert_eq!(keys(&world), before, "plain locks leave nothing at all");
     let guarded =
-        world.end(&["bench", "--seconds", "1", "--tasks", "3", "--hold", HOLD, "--key-prefix", "mine:"]);
+        world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--key-prefix", "mine:"]);
     assert_eq!(guarded.code, Some(0), "{guarded:?}");
     let more: Vec<String> = keys(&world).difference(&before).cloned().collect();
     assert_eq!(more.len(), 3, "a number for each name: {more:?}");
@@ -124,7 +124,7 @@ fn a_node_of_its_own_is_killed_and_comes_back() {
         "bench",
         "--dev",
         "3",
-        "--seconds",
+        "--duration",
         "3",
         "--tasks",
         "4",
@@ -153,16 +153,16 @@ fn what_cannot_work_is_told_before_anything_is_started() {
     for (args, word) in [
         (&["--kill-one"][..], "never killed"),
         (&["--dev", "2", "--kill-one"], "none can be spared"),
-        (&["--dev", "3", "--kill-one", "--seconds", "2"], "--seconds 3"),
+        (&["--dev", "3", "--kill-one", "--duration", "2"], "--duration 3s"),
         (&["--dev", "3", "--nodes", "redis://127.0.0.1:1"], "leave out --nodes"),
         (&["--dev", "10"], "1..=9"),
         (&["--tasks", "2", "--keys", "3"], "more --keys than --tasks"),
         (&["--tasks", "0"], "1..=1024"),
-        (&["--seconds", "0"], "1..=3600"),
+        (&["--duration", "0"], "1s to 1h"),
         (&["--hold", "1 apple"], "--hold: expected a number and a unit"),
         (&["--hold", "8s"], "take a shorter one"),
-        (&["--ttl", "31s", "--seconds", "1"], "longest"),
-        (&["--ttl", "1ms", "--seconds", "1"], "ttl"),
+        (&["--ttl", "31s", "--duration", "1"], "longest"),
+        (&["--ttl", "1ms", "--duration", "1"], "ttl"),
     ] {
         let end = world.end(&[&["bench"], args].concat());
         assert_eq!(end.code, Some(64), "{args:?}: {end:?}");
@@ -178,7 +178,7 @@ fn what_cannot_work_is_told_before_anything_is_started() {
 #[test]
 fn nodes_that_are_no_cluster_yet_are_not_made_one() {
     let world = World::undeclared(3, None);
-    let end = world.end(&["bench", "--seconds", "1"]);
+    let end = world.end(&["bench", "--duration", "1"]);
     assert_eq!(end.code, Some(69), "{end:?}");
     assert!(end.err.contains("quorlock init"), "{end:?}");
     assert_eq!(keys(&world), BTreeSet::new());
@@ -188,7 +188,7 @@ fn nodes_that_are_no_cluster_yet_are_not_made_one() {
 fn a_node_that_is_down_is_told_and_not_waited_for() {
     let mut world = World::of(3);
     world.fleet[2].kill();
-    let end = world.end(&["bench", "--seconds", "1", "--tasks", "2", "--hold", HOLD, "--json"]);
+    let end = world.end(&["bench", "--duration", "1", "--tasks", "2", "--hold", HOLD, "--json"]);
     assert_eq!(end.code, Some(0), "{end:?}");
     let told = json(&end);
     let dead = &told["nodes"][2];
@@ -205,7 +205,7 @@ fn a_node_that_is_down_is_told_and_not_waited_for() {
 #[test]
 fn tasks_that_want_one_name_take_turns() {
     let world = World::of(3);
-    let args = ["bench", "--seconds", "2", "--tasks", "4", "--keys", "1", "--hold", "500us", "--json"];
+    let args = ["bench", "--duration", "2", "--tasks", "4", "--keys", "1", "--hold", "500us", "--json"];
     let end = world.end(&args);
     assert_eq!(end.code, Some(0), "{end:?}");
     let told = json(&end);
@@ -230,7 +230,7 @@ fn a_slow_node_is_named() {
     let urls = [world.fleet[0].url(), proxy.url(0), world.fleet[2].url()].join(",");
     let mut command = world.quorlock(&[
         "bench",
-        "--seconds",
+        "--duration",
         "5",
         "--tasks",
         "2",
@@ -253,7 +253,7 @@ fn a_slow_node_is_named() {
 #[test]
 fn what_is_ended_early_gives_its_locks_back() {
     let world = World::of(3);
-    let run = world.quorlock(&["bench", "--seconds", "60", "--hold", "100ms"]).spawn().expect("a process");
+    let run = world.quorlock(&["bench", "--duration", "60", "--hold", "100ms"]).spawn().expect("a process");
     until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench:")));
     send(&run, Signal::INT);
     let end = end_of(run);
@@ -272,7 +272,7 @@ fn keys_that_an_interrupted_run_leaves_are_told_and_are_no_mere_interruption() {
         let name = keys(&world).into_iter().find(|key| key.starts_with("quorlock-bench:"))?;
         world.fleet[0].command::<Option<String>>(&["GET", &name]).expect("an answer")
     };
-    let args = ["bench", "--seconds", "60", "--tasks", "2", "--hold", "3s", "--ttl", "25s"];
+    let args = ["bench", "--duration", "60", "--tasks", "2", "--hold", "3s", "--ttl", "25s"];
     let run = world.quorlock(&args).spawn().expect("a process");
     // What is held for no time comes before what is measured.
     until("it holds a lock for a while", || {
@@ -299,7 +299,7 @@ fn what_was_measured_until_it_was_interrupted_is_told() {
     for (seconds, is_alone) in [("60", true), ("5", false)] {
         let page = world.file("page.html");
         let mut command =
-            world.quorlock(&["bench", "--seconds", seconds, "--tasks", "2", "--hold", HOLD, "--json"]);
+            world.quorlock(&["bench", "--duration", seconds, "--tasks", "2", "--hold", HOLD, "--json"]);
         let run = command.arg("--report").arg(&page).spawn().expect("a process");
         // A fifth of the time one task is alone, with the first name.
         let name = if is_alone { ":0" } else { ":1" };
@@ -316,7 +316,7 @@ fn what_was_measured_until_it_was_interrupted_is_told() {
         assert!(std::fs::read_to_string(&page).is_ok_and(|page| page.contains("A lock here costs")));
     }
     let run = world
-        .quorlock(&["bench", "--seconds", "60", "--tasks", "2", "--hold", HOLD])
+        .quorlock(&["bench", "--duration", "60", "--tasks", "2", "--hold", HOLD])
         .spawn()
         .expect("a process");
     until("it holds locks", || keys(&world).iter().any(|key| key.starts_with("quorlock-bench")));
@@ -332,14 +332,14 @@ fn what_was_measured_until_it_was_interrupted_is_told() {
 fn a_report_that_cannot_be_written_is_told_before_and_loses_no_figures() {
     let folder = tempfile::tempdir().expect("a folder");
     let nowhere = folder.path().join("nowhere/x.html");
-    let before = end(quorlock(&["bench", "--dev", "1", "--seconds", "60", "--report"]).arg(&nowhere));
+    let before = end(quorlock(&["bench", "--dev", "1", "--duration", "60", "--report"]).arg(&nowhere));
     assert_eq!(before.code, Some(64), "{before:?}");
     assert!(before.err.contains("nowhere/x.html"), "{before:?}");
     // It goes while the measuring is on.
     let there = folder.path().join("there");
     std::fs::create_dir(&there).expect("a folder");
     let mut command =
-        quorlock(&["bench", "--dev", "1", "--seconds", "1", "--tasks", "1", "--hold", HOLD, "--json"]);
+        quorlock(&["bench", "--dev", "1", "--duration", "1", "--tasks", "1", "--hold", HOLD, "--json"]);
     let run = command.arg("--report").arg(there.join("x.html")).spawn().expect("a process");
     until("its server is started", || !children_of(run.id()).is_empty());
     std::fs::remove_dir(&there).expect("it was empty");
@@ -351,7 +351,7 @@ fn a_report_that_cannot_be_written_is_told_before_and_loses_no_figures() {
 #[test]
 fn no_line_of_the_table_ends_in_blanks() {
     let table =
-        end(&mut quorlock(&["bench", "--dev", "1", "--seconds", "1", "--tasks", "2", "--hold", HOLD]));
+        end(&mut quorlock(&["bench", "--dev", "1", "--duration", "1", "--tasks", "2", "--hold", HOLD]));
     assert_eq!(table.code, Some(0), "{table:?}");
     assert!(table.out.lines().all(|line| line.trim_end() == line), "{}", table.out);
 }

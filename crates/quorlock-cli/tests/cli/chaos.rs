@@ -14,7 +14,7 @@ use crate::world::{End, end, is_alive, quorlock, send, until, wait};
 fn a_short_run_holds_and_tells_so_in_json() {
     let folder = tempfile::tempdir().expect("a folder");
     let [report, events] = ["out.html", "out.jsonl"].map(|name| folder.path().join(name));
-    let mut run = quorlock(&["chaos", "--seconds", "10", "--seed", "7", "--faults", FAULTS, "--json"]);
+    let mut run = quorlock(&["chaos", "--duration", "10", "--seed", "7", "--faults", FAULTS, "--json"]);
     let end = end(run.arg("--report").arg(&report).arg("--history").arg(&events));
     let told: Value = serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"));
     assert_eq!(told["violations"], Value::Array(Vec::new()), "{end:?}");
@@ -23,11 +23,11 @@ fn a_short_run_holds_and_tells_so_in_json() {
     assert!(told["seconds"].as_f64().expect("a number") >= 10.0);
     assert!(told["acquisitions"].as_u64().expect("a number") > 20, "{told}");
     let faults = told["faults"].as_object().expect("by kind");
-    for kind in ["kill", "pause", "cut", "client-stop", "client-kill"] {
+    for kind in ["kill", "pause", "partition", "client-stop", "client-kill"] {
         assert!(faults.get(kind).and_then(Value::as_u64) > Some(0), "no {kind}: {told}");
     }
     assert!(told["expected"].is_array() && told.get("slowest_recovery_ms").is_some(), "{told}");
-    let replay = "quorlock chaos --nodes 5 --clients 8 --seconds 10 --seed 7 --faults ";
+    let replay = "quorlock chaos --servers 5 --clients 8 --duration 10s --seed 7 --faults ";
     assert!(told["replay"].as_str().expect("text").starts_with(replay), "{told}");
     let page = std::fs::read_to_string(report).expect("a page");
     assert!(page.contains("<svg"), "{}", page.len());
@@ -65,11 +65,11 @@ fn a_run_in_which_nothing_was_broken_says_that_nothing_was_tested() {
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
     let shortest = |faults: &'static str, more: &'static [&'static str]| {
         let (args, path) =
-            ([&["chaos", "--seconds", "5", "--seed", "3", "--faults", faults], more].concat(), path.clone());
+            ([&["chaos", "--duration", "5", "--seed", "3", "--faults", faults], more].concat(), path.clone());
         std::thread::spawn(move || end(quorlock(&args).env("PATH", path)))
     };
     let some = shortest("kill", &["--json"]);
-    let (none, in_json) = (shortest("jump", &[]), shortest("jump", &["--json"]));
+    let (none, in_json) = (shortest("clock-jump", &[]), shortest("clock-jump", &["--json"]));
     let [some, none, in_json] = [some, none, in_json].map(|run| run.join().expect("an end"));
     let told = |end: &End| -> Value {
         serde_json::from_str(&end.out).unwrap_or_else(|_| panic!("no JSON: {end:?}"))
@@ -88,7 +88,8 @@ fn what_cannot_work_is_told_before_anything_is_started() {
     for part in ["earthquake", "half-open", "client-stop", "all"] {
         assert!(wrong.err.contains(part), "{part} is missing from: {}", wrong.err);
     }
-    for args in [["--nodes", "2"], ["--clients", "1"], ["--seconds", "1"], ["--seed", "x"], ["--faults", ","]]
+    for args in
+        [["--servers", "2"], ["--clients", "1"], ["--duration", "1"], ["--seed", "x"], ["--faults", ","]]
     {
         let wrong = end(&mut quorlock(&[["chaos"].as_slice(), &args].concat()));
         assert_eq!(wrong.code, Some(64), "{args:?}: {wrong:?}");
@@ -101,8 +102,8 @@ fn what_cannot_work_is_told_before_anything_is_started() {
         assert!(wrong.err.contains("nowhere/out"), "{option}: {}", wrong.err);
     }
     for faults in ["stale-key", "kill,stale-key"] {
-        let short = end(&mut quorlock(&["chaos", "--seconds", "10", "--faults", faults]));
-        let words = "stale-key needs at least --seconds 11: the keys stand for up to 5 s";
+        let short = end(&mut quorlock(&["chaos", "--duration", "10", "--faults", faults]));
+        let words = "stale-key needs at least --duration 11s: the keys stand for up to 5 s";
         assert!(short.code == Some(64) && short.err.contains(words), "{short:?}");
     }
     let both = end(&mut quorlock(&["chaos", "--json", "--report", "-"]));
@@ -117,7 +118,7 @@ fn what_cannot_work_is_told_before_anything_is_started() {
 fn nothing_outlives_a_run_that_is_ended_early() {
     for signal in [Signal::INT, Signal::KILL] {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut run = quorlock(&["chaos", "--seconds", "60", "--faults", "pause,client-stop,jump"])
+        let mut run = quorlock(&["chaos", "--duration", "60", "--faults", "pause,client-stop,clock-jump"])
             .env("TMPDIR", folder.path())
             .spawn()
             .expect("a process");
@@ -147,4 +148,4 @@ pub(crate) fn children_of(parent: u32) -> Vec<Pid> {
     children
 }
 
-const FAULTS: &str = "kill,pause,cut,client-stop,client-kill";
+const FAULTS: &str = "kill,pause,partition,client-stop,client-kill";

@@ -100,7 +100,7 @@ fn no_server_outlives_a_dev_that_is_killed() {
 #[test]
 fn without_a_server_to_start_it_says_how_to_get_one() {
     let end = end(quorlock(&["dev", "--", "true"]).env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
-    let mut chaos = quorlock(&["chaos", "--seconds", "5"]);
+    let mut chaos = quorlock(&["chaos", "--duration", "5"]);
     let chaos = crate::world::end(chaos.env("QUORLOCK_REDIS_SERVER", "/no/such/server"));
     assert!(chaos.code == Some(78) && !chaos.err.contains("/no/such"), "{chaos:?}");
     assert_eq!(end.code, Some(78), "{end:?}");

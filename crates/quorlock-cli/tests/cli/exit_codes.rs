@@ -185,7 +185,7 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
         (&["doctor"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (&["init"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (
-            &["bench", "--seconds", "1", "--tasks", "1"],
+            &["bench", "--duration", "1", "--tasks", "1"],
             &["--hold", "--ttl", "--reply-timeout", "--dial-timeout"],
             &[],
         ),

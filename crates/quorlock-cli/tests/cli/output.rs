@@ -33,9 +33,9 @@ fn what_cannot_be_written_is_an_error_for_every_command() {
         &["forget", "--json", "a"],
         &["doctor"],
         &["doctor", "--json"],
-        &["bench", "--seconds", "1", "--tasks", "1"],
-        &["bench", "--seconds", "1", "--tasks", "1", "--json"],
-        &["chaos", "--seconds", "5", "--nodes", "3", "--clients", "2", "--faults", "pause", "--json"],
+        &["bench", "--duration", "1", "--tasks", "1"],
+        &["bench", "--duration", "1", "--tasks", "1", "--json"],
+        &["chaos", "--duration", "5", "--servers", "3", "--clients", "2", "--faults", "pause", "--json"],
     ] {
         let end = end_on_a_full_disk(&mut world.quorlock(args));
         assert_eq!(end.code, Some(74), "{args:?}: {end:?}");

@@ -92,7 +92,7 @@ fn a_server_that_repeats_the_login_does_not_give_it_away() {
         &["init"],
         &["break", "--yes", "x"],
         &["forget", "x"],
-        &["bench", "--seconds", "1"],
+        &["bench", "--duration", "1"],
     ] {
         for level in ["off", "trace"] {
             let end = end(quorlock(args).env("QUORLOCK_NODES", &nodes).env("RUST_LOG", level));

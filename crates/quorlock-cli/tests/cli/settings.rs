@@ -30,7 +30,7 @@ fn a_variable_that_is_set_to_nothing_is_not_set_for_any_command() {
         (&["break", "--yes", "a"], 0),
         (&["forget", "a"], 0),
         (&["doctor"], 0),
-        (&["bench", "--seconds", "1", "--tasks", "1"], 0),
+        (&["bench", "--duration", "1", "--tasks", "1"], 0),
         (&["dev", "-q", "-n", "1", "--", "true"], 0),
     ] {
         let mut all = world.quorlock(args);
@@ -127,7 +127,7 @@ fn what_is_set_for_other_nodes_does_not_meet_those_of_dev() {
     let program = env!("CARGO_BIN_EXE_quorlock");
     for args in [
         &["dev", "-q", "-n", "1", "--", program, "run", "a", "--", "true"][..],
-        &["bench", "--dev", "1", "--seconds", "1", "--tasks", "1"],
+        &["bench", "--dev", "1", "--duration", "1", "--tasks", "1"],
     ] {
         let end = end(quorlock(args).envs(ELSEWHERE));
         assert_eq!(end.code, Some(0), "{end:?}");

@@ -67,8 +67,8 @@ impl Teller {
     }
 
     fn tell(&self, what: &str) {
-        let who = format!(r#"{{"client":{{"process":{},"task":0,"turn":{}}}}}"#, self.process, self.turn);
-        println!(r#"{{"at":{},"who":{who},"what":{what}}}"#, now());
+        let who = format!(r#"{{"client":{{"process":{},"task":0,"attempt":{}}}}}"#, self.process, self.turn);
+        println!(r#"{{"at":{},"actor":{who},"kind":{what}}}"#, now());
     }
 }
 
