@@ -83,7 +83,7 @@ async fn no_client_and_no_lock_shows_a_password() {
 fn check_refused(builder: RedlockBuilder, words: &[&str]) {
     let checked = builder.check();
     match builder.connect_lazy() {
-        Err(ConnectError::Invalid(invalid)) => {
+        Err(ConnectError::InvalidInput(invalid)) => {
             check_words(&invalid, words);
             // What is about no option shows when the client is made.
             assert_eq!(checked.err(), invalid.option().map(|_| invalid), "a check finds the same");
@@ -395,7 +395,7 @@ async fn every_span_of_a_client_is_worked_with_or_refused_in_words() {
                         // Some are refused once more where they meet others.
                         let _ = set(builder, span).connect_timeout(Duration::from_millis(20)).connect().await;
                     }
-                    Err(ConnectError::Invalid(invalid)) => {
+                    Err(ConnectError::InvalidInput(invalid)) => {
                         assert!(invalid.to_string().contains("take"), "{invalid}");
                     }
                     Err(other) => panic!("{span:?}: {other}"),

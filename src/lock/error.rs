@@ -82,7 +82,7 @@ impl From<InvalidQuorum> for InvalidInput {
 pub enum ConnectError {
     /// An option or a URL cannot work.
     #[error(transparent)]
-    Invalid(#[from] InvalidInput),
+    InvalidInput(#[from] InvalidInput),
     /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
     #[error("no quorum of nodes is ready: {}", standing(nodes))]
     NoQuorum {

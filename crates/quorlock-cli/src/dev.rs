@@ -23,7 +23,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
     // Nobody has to wait for servers that are known to be new.
     let declared = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).init(false).await;
     declared.map_err(|error| {
-        let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
+        let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
     })?;
     let words = if args.command.is_empty() { vec![shell()] } else { args.command };

@@ -46,7 +46,7 @@ impl From<ConnectError> for Failure {
         let code = match &error {
             ConnectError::NoQuorum { .. } => NO_QUORUM,
             ConnectError::NodesExcluded { .. } => REFUSED,
-            ConnectError::Invalid(_) | ConnectError::InvalidNodeList { .. } => CONFIG,
+            ConnectError::InvalidInput(_) | ConnectError::InvalidNodeList { .. } => CONFIG,
             _ => SOFTWARE,
         };
         Self::new(code, error.to_string())

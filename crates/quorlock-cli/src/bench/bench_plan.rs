@@ -142,7 +142,7 @@ async fn of_its_own(
     } else {
         let declared = builder.clone().init(false).await;
         declared.map_err(|error| {
-            let is_invalid = matches!(error, InitError::Connect(ConnectError::Invalid(_)));
+            let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
             Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
         })?;
     }
