@@ -255,11 +255,11 @@ fn client() -> Redlock {
 /// Taking it is refused, saying all of these words, before anybody waits for a node.
 async fn check_mutex_refused(mutex: Mutex, words: &[&str]) {
     match mutex.clone().acquire().await {
-        Err(AcquireError::Invalid(invalid)) => check_words(&invalid, words),
+        Err(AcquireError::InvalidInput(invalid)) => check_words(&invalid, words),
         other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
     }
     match mutex.try_acquire().await {
-        Err(AcquireError::Invalid(invalid)) => check_words(&invalid, words),
+        Err(AcquireError::InvalidInput(invalid)) => check_words(&invalid, words),
         other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
     }
 }
@@ -273,7 +273,7 @@ async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
         }
     }
     match redlock.mutex(name).run(|_| async {}).await {
-        Err(RunError::Acquire(AcquireError::Invalid(invalid))) => check_words(&invalid, words),
+        Err(RunError::Acquire(AcquireError::InvalidInput(invalid))) => check_words(&invalid, words),
         other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
     }
 }

@@ -200,7 +200,7 @@ pub enum AcquireError {
     },
     /// The name or an option cannot work.
     #[error(transparent)]
-    Invalid(#[from] InvalidInput),
+    InvalidInput(#[from] InvalidInput),
     /// The client's driver does not answer. If it goes on, it undoes the attempt.
     #[error("{}: {reason}", lock(key))]
     NoDriver {

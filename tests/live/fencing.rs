@@ -281,7 +281,7 @@ async fn a_floor_is_heeded_told_of_and_bounded() {
     guard.release().await.expect("released");
     assert_eq!(*heard.lock().expect("whole"), [largest]);
     let refused = redlock.mutex("k").min_fencing_number(largest + 1).acquire().await.expect_err("too far");
-    assert!(matches!(&refused, AcquireError::Invalid(_)), "{refused:?}");
+    assert!(matches!(&refused, AcquireError::InvalidInput(_)), "{refused:?}");
     assert!(refused.to_string().contains(&largest.to_string()), "{refused}");
 
     let fleet = plain(3);

@@ -121,7 +121,7 @@ async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
     let fleet = brief(3, secs(5));
     let redlock = client(&fleet).await;
     let refused = redlock.mutex("k").ttl(millis(5001)).acquire().await.expect_err("too long");
-    assert!(matches!(refused, AcquireError::Invalid(_)), "{refused:?}");
+    assert!(matches!(refused, AcquireError::InvalidInput(_)), "{refused:?}");
     assert!(refused.to_string().contains("5.001s") && refused.to_string().contains("(5s)"), "{refused}");
     let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("just so");
     let refused = guard.extend(millis(5001)).await.expect_err("too long");

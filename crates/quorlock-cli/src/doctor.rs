@@ -32,7 +32,7 @@ pub(crate) async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
         }
         // Another doctor is at it.
         Ok(None) => Ok(()),
-        Err(error @ AcquireError::Invalid(_)) => return Err(error.into()),
+        Err(error @ AcquireError::InvalidInput(_)) => return Err(error.into()),
         Err(error) => Err(Broken::Acquire(error.to_string())),
     };
     let probe = redlock.inspect(&args.probe).await?;

@@ -61,7 +61,7 @@ impl From<AcquireError> for Failure {
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,
             AcquireError::NodesExcluded { .. } => REFUSED,
-            AcquireError::Invalid(_) => USAGE,
+            AcquireError::InvalidInput(_) => USAGE,
             _ => SOFTWARE,
         };
         Self::new(code, error.to_string())

@@ -22,7 +22,7 @@ impl AcquireError {
             | Self::TooLate { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
+            Self::InvalidInput(invalid) => invalid.key(),
         }
     }
 }
