@@ -237,7 +237,7 @@ pub enum ExtendError {
     },
     /// The ttl cannot work. The lock stands until the deadline it had.
     #[error(transparent)]
-    Invalid(#[from] InvalidInput),
+    InvalidInput(#[from] InvalidInput),
     /// The client's driver does not answer. The lock stands until the deadline it had, unless this is the child of a fork,
     /// whose parent has it.
     #[error("{}: {reason}", lock(key))]

@@ -56,7 +56,7 @@ async fn an_extension_moves_the_deadline_and_never_shortens_it() {
     assert_eq!(same, far);
     let pttl: i64 = fleet[0].command(&["PTTL", "k"]).expect("asked");
     assert!(pttl > 55_000, "{pttl}");
-    assert!(matches!(guard.extend(millis(1)).await, Err(ExtendError::Invalid(_))));
+    assert!(matches!(guard.extend(millis(1)).await, Err(ExtendError::InvalidInput(_))));
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn a_ttl_above_the_longest_is_refused_to_begin_with_and_to_extend() {
     assert!(refused.to_string().contains("5.001s") && refused.to_string().contains("(5s)"), "{refused}");
     let guard = redlock.mutex("k").ttl(secs(5)).acquire().await.expect("just so");
     let refused = guard.extend(millis(5001)).await.expect_err("too long");
-    assert!(matches!(refused, ExtendError::Invalid(_)), "{refused:?}");
+    assert!(matches!(refused, ExtendError::InvalidInput(_)), "{refused:?}");
     assert!(guard.is_valid(), "nothing has changed");
     guard.extend(secs(5)).await.expect("extended");
 }

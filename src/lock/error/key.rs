@@ -36,7 +36,7 @@ impl ExtendError {
             | Self::NoQuorum { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
+            Self::InvalidInput(invalid) => invalid.key(),
         }
     }
 }

@@ -180,7 +180,7 @@ impl Task {
         let patience = self.patience(10, 0, 3);
         let ttl = Duration::from_millis(self.spec.ttl_ms);
         let extended = until_dropped(patience, guard.extend(ttl)).await;
-        if let Some(Err(error @ (ExtendError::Invalid(_) | ExtendError::Closed { .. }))) = extended {
+        if let Some(Err(error @ (ExtendError::InvalidInput(_) | ExtendError::Closed { .. }))) = extended {
             return Err(error.to_string());
         }
         // Extended, unconfirmed, lost, or dropped half-way: this tells.
