@@ -233,7 +233,7 @@ pub enum ExtendError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// The ttl cannot work. The lock stands until the deadline it had.
     #[error(transparent)]

@@ -127,7 +127,7 @@ impl Guard {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(ExtendOutcome::NoQuorum(votes)) => {
-                Err(ExtendError::NoQuorum { key: key.shared(), report: self.client.report(votes) })
+                Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.report(votes) })
             }
             Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),
             Err(why) => Err(ExtendError::unanswered(why, key)),
