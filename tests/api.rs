@@ -268,7 +268,7 @@ async fn check_name_refused(redlock: &Redlock, name: &str, words: &[&str]) {
     check_mutex_refused(redlock.mutex(name), words).await;
     for refusal in [redlock.inspect(name).await.err(), redlock.force_release(name).await.err()] {
         match refusal {
-            Some(InspectError::Invalid(invalid)) => check_words(&invalid, words),
+            Some(InspectError::InvalidInput(invalid)) => check_words(&invalid, words),
             other => panic!("expected a refusal that says {words:?}, and not {other:?}"),
         }
     }

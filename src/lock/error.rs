@@ -292,7 +292,7 @@ pub enum ReleaseError {
 pub enum InspectError {
     /// The name cannot work.
     #[error(transparent)]
-    Invalid(#[from] InvalidInput),
+    InvalidInput(#[from] InvalidInput),
     /// The client's driver does not answer.
     #[error("{}: {reason}", lock(key))]
     NoDriver {

@@ -70,7 +70,7 @@ impl From<AcquireError> for Failure {
 
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
-        let code = if matches!(error, InspectError::Invalid(_)) { USAGE } else { SOFTWARE };
+        let code = if matches!(error, InspectError::InvalidInput(_)) { USAGE } else { SOFTWARE };
         Self::new(code, error.to_string())
     }
 }

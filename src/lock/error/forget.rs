@@ -62,7 +62,7 @@ fn how_to_go_on(report: &NodeReplies) -> &'static str {
 impl From<InspectError> for ForgetError {
     fn from(error: InspectError) -> Self {
         match error {
-            InspectError::Invalid(invalid) => Self::Invalid(invalid),
+            InspectError::InvalidInput(invalid) => Self::Invalid(invalid),
             InspectError::NoDriver { key, reason } => Self::NoDriver { key, reason },
             InspectError::Closed { key } => Self::Closed { key },
         }

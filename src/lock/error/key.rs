@@ -57,7 +57,7 @@ impl InspectError {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::NoDriver { key, .. } | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
+            Self::InvalidInput(invalid) => invalid.key(),
         }
     }
 }
