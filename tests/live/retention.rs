@@ -68,10 +68,13 @@ async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
         other => panic!("{other:?} with one node of three"),
     }
     let bad = redlock.forget("").await;
-    assert!(matches!(bad, Err(ForgetError::Invalid(_))), "{bad:?}");
+    assert!(matches!(bad, Err(ForgetError::InvalidInput(_))), "{bad:?}");
     let servers = plain(1);
     let bad = client(&servers).await.forget("k").await;
-    assert!(matches!(&bad, Err(ForgetError::Invalid(bad)) if bad.to_string().contains("plain")), "{bad:?}");
+    assert!(
+        matches!(&bad, Err(ForgetError::InvalidInput(bad)) if bad.to_string().contains("plain")),
+        "{bad:?}"
+    );
 }
 
 /// A fence that is in the way of every lock of its name, because it holds no number of ours.

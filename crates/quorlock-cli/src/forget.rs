@@ -26,7 +26,9 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
                 let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
-            Err(error @ ForgetError::Invalid(_)) => return Err(Failure::new(exit::USAGE, error.to_string())),
+            Err(error @ ForgetError::InvalidInput(_)) => {
+                return Err(Failure::new(exit::USAGE, error.to_string()));
+            }
             Err(error) => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
         };
         if args.json {

@@ -13,7 +13,7 @@ use quorlock_proto::vote::Vote;
 pub enum ForgetError {
     /// The name cannot be a lock's, or the client is plain and knows no numbers.
     #[error(transparent)]
-    Invalid(#[from] InvalidInput),
+    InvalidInput(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
     #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.report))]
     Held {
@@ -62,7 +62,7 @@ fn how_to_go_on(report: &NodeReplies) -> &'static str {
 impl From<InspectError> for ForgetError {
     fn from(error: InspectError) -> Self {
         match error {
-            InspectError::InvalidInput(invalid) => Self::Invalid(invalid),
+            InspectError::InvalidInput(invalid) => Self::InvalidInput(invalid),
             InspectError::NoDriver { key, reason } => Self::NoDriver { key, reason },
             InspectError::Closed { key } => Self::Closed { key },
         }

@@ -71,7 +71,7 @@ impl ForgetError {
             | Self::NoQuorum { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),
-            Self::Invalid(invalid) => invalid.key(),
+            Self::InvalidInput(invalid) => invalid.key(),
         }
     }
 }
