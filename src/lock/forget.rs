@@ -20,7 +20,7 @@ impl Redlock {
     ///
     /// # Errors
     ///
-    /// [`Held`](ForgetError::Held) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
+    /// [`Held`](ForgetError::HeldByOthers) if a node shows a key of this name, [`NoQuorum`](ForgetError::NoQuorum) if fewer than a
     /// quorum of nodes answered, [`InvalidInput`](ForgetError::InvalidInput) for a bad name and for a plain client,
     /// [`Closed`](ForgetError::Closed), [`NoDriver`](ForgetError::NoDriver).
     ///
@@ -51,7 +51,7 @@ impl Redlock {
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::NotHeld)).count();
         let report = self.report(votes);
         match () {
-            () if is_held => Err(ForgetError::Held { key, report }),
+            () if is_held => Err(ForgetError::HeldByOthers { key, report }),
             () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, report }),
             () => Ok(report),
         }

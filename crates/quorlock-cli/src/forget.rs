@@ -19,7 +19,9 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         let forgotten = redlock.forget(name).await;
         let (outcome, report, why) = match &forgotten {
             Ok(report) => ("forgotten", report, None),
-            Err(error @ ForgetError::Held { report, .. }) => ("held", report, Some((exit::HELD, error))),
+            Err(error @ ForgetError::HeldByOthers { report, .. }) => {
+                ("held", report, Some((exit::HELD, error)))
+            }
             Err(error @ ForgetError::NoQuorum { report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
                 let votes = report.nodes().iter().map(|it| &it.vote);

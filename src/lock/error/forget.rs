@@ -16,7 +16,7 @@ pub enum ForgetError {
     InvalidInput(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
     #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.report))]
-    Held {
+    HeldByOthers {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.

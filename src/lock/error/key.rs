@@ -67,7 +67,7 @@ impl ForgetError {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         match self {
-            Self::Held { key, .. }
+            Self::HeldByOthers { key, .. }
             | Self::NoQuorum { key, .. }
             | Self::NoDriver { key, .. }
             | Self::Closed { key } => Some(key),
