@@ -51,8 +51,8 @@ impl Redlock {
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::NotHeld)).count();
         let report = self.report(votes);
         match () {
-            () if is_held => Err(ForgetError::HeldByOthers { key, report }),
-            () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, report }),
+            () if is_held => Err(ForgetError::HeldByOthers { key, replies: report }),
+            () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, replies: report }),
             () => Ok(report),
         }
     }

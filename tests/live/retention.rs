@@ -66,7 +66,7 @@ async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
     drop(redlock.mutex("k").acquire().await.expect("free"));
     (0..2).for_each(|node| servers[node].kill());
     match redlock.forget("k").await {
-        Err(ForgetError::NoQuorum { report, .. }) => assert_eq!(report.nodes().len(), 3),
+        Err(ForgetError::NoQuorum { replies, .. }) => assert_eq!(report.nodes().len(), 3),
         other => panic!("{other:?} with one node of three"),
     }
     let bad = redlock.forget("").await;

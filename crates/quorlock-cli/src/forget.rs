@@ -19,10 +19,10 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         let forgotten = redlock.forget(name).await;
         let (outcome, report, why) = match &forgotten {
             Ok(report) => ("forgotten", report, None),
-            Err(error @ ForgetError::HeldByOthers { report, .. }) => {
+            Err(error @ ForgetError::HeldByOthers { replies: report, .. }) => {
                 ("held", report, Some((exit::HELD, error)))
             }
-            Err(error @ ForgetError::NoQuorum { report, .. }) => {
+            Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
                 let votes = report.nodes().iter().map(|it| &it.vote);
                 let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);

@@ -15,20 +15,20 @@ pub enum ForgetError {
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.report))]
+    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.replies))]
     HeldByOthers {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
-    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), how_to_go_on(.report))]
+    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), how_to_go_on(.replies))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,
         /// What each node said.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// The client's driver does not run, or not in this process.
     #[error("{}: {reason}", lock(.key))]
