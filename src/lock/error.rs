@@ -266,7 +266,7 @@ pub enum ReleaseError {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
         /// Whether the lock was lost before this.
         was_lost: bool,
     },

@@ -171,7 +171,7 @@ impl Guard {
         if is_confirmed {
             Ok(ReleaseOutcome { nodes: report, was_lost })
         } else {
-            Err(ReleaseError::NoQuorum { key: key.shared(), report, was_lost })
+            Err(ReleaseError::NoQuorum { key: key.shared(), replies: report, was_lost })
         }
     }
 
