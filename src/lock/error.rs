@@ -136,7 +136,7 @@ pub enum InitError {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
         /// What each node answered: [`Granted`](crate::Vote::Granted) where it remembers the new cluster.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// Some node remembers another cluster, or other terms. Declaring it fresh would void the locks of its clients:
     /// stop them first, then use force.

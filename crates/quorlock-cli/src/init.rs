@@ -58,7 +58,7 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
             let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
-        InitError::Rejected { nodes, report } => {
+        InitError::Rejected { nodes, replies: report } => {
             let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote)));
             let lines = lines.collect::<Vec<_>>().concat();
             let words = format!(
