@@ -26,12 +26,12 @@ pub use unanswered::NoDriver;
 pub struct InvalidInput {
     key: Option<Arc<str>>,
     option: Option<&'static str>,
-    words: String,
+    message: String,
 }
 
 impl InvalidInput {
     pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { key: None, option: None, words: words.into() }
+        Self { key: None, option: None, message: words.into() }
     }
 
     /// The same, of this option of the builder.
@@ -58,7 +58,7 @@ impl fmt::Display for InvalidInput {
         if let Some(key) = &self.key {
             write!(f, "{}: ", lock(key))?;
         }
-        f.write_str(&self.words)
+        f.write_str(&self.message)
     }
 }
 
