@@ -102,7 +102,7 @@ pub enum ConnectError {
         /// Its address.
         node: String,
         /// Why.
-        why: String,
+        reason: String,
     },
     /// The driver does not run, although it was started.
     #[error("{0}")]

@@ -21,7 +21,7 @@ fn markers(fleet: &Fleet) -> Vec<Option<String>> {
 /// Connecting fails because a node is somebody else's, in all of these words.
 async fn check_misplaced(builder: RedlockBuilder, words: &[&str]) {
     let refused = builder.connect().await;
-    let Err(ConnectError::InvalidNodeList { why, .. }) = refused else {
+    let Err(ConnectError::InvalidNodeList { reason: why, .. }) = refused else {
         panic!("expected Misplaced, got {refused:?}")
     };
     for word in words {

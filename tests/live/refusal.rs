@@ -15,7 +15,7 @@ async fn one_server_under_two_urls_is_refused() {
     let twin = format!("redis://localhost:{}", fleet[0].port());
     let urls = [fleet[0].url(), fleet[1].url(), twin];
     let refused = Redlock::builder().nodes(urls).connect().await;
-    let Err(ConnectError::InvalidNodeList { why, .. }) = refused else {
+    let Err(ConnectError::InvalidNodeList { reason, .. }) = refused else {
         panic!("expected Misplaced, got {refused:?}")
     };
     assert!(why.contains("same server"), "{why}");

@@ -73,7 +73,10 @@ fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
             | ExclusionReason::ClusterMismatch(_)),
         ) = &node.state
         {
-            return Err(ConnectError::InvalidNodeList { node: node.address.clone(), why: bar.to_string() });
+            return Err(ConnectError::InvalidNodeList {
+                node: node.address.clone(),
+                reason: bar.to_string(),
+            });
         }
     }
     Ok(())
