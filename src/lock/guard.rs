@@ -169,7 +169,7 @@ impl Guard {
         let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
         let report = client.report(votes);
         if is_confirmed {
-            Ok(ReleaseOutcome { nodes: report, was_lost })
+            Ok(ReleaseOutcome { replies: report, was_lost })
         } else {
             Err(ReleaseError::NoQuorum { key: key.shared(), replies: report, was_lost })
         }

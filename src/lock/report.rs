@@ -27,7 +27,7 @@ pub struct NodeReplyEntry {
 pub struct ReleaseOutcome {
     /// What each node had answered when a quorum had confirmed: `Granted` where our key was deleted, `NotHeld`
     /// where it was not there, `HeldByOther` where another's key is, `Unknown` where the release is still on its way.
-    pub nodes: NodeReplies,
+    pub replies: NodeReplies,
     /// Whether the lock was lost before this: its deadline had passed, or the answers show that no quorum of nodes can
     /// have had our key any more, because others had taken or deleted it.
     pub was_lost: bool,

@@ -49,7 +49,7 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
                 if is_lost {
                     let expected =
                         if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
-                    assert!(report.nodes.nodes().iter().any(|it| it.vote == expected), "{report:?}");
+                    assert!(report.replies.nodes().iter().any(|it| it.vote == expected), "{report:?}");
                 }
                 on_all::<()>(&cluster, &["DEL", "k"], count);
             }
