@@ -19,7 +19,7 @@ pub struct NodeReplyEntry {
     /// The node's address, without user or password.
     pub node: Arc<str>,
     /// What it answered, or why it did not.
-    pub vote: Vote,
+    pub reply: Vote,
 }
 
 /// How a release went.
@@ -35,7 +35,7 @@ pub struct ReleaseOutcome {
 
 impl NodeReplies {
     pub(super) fn new(names: &[Arc<str>], votes: Vec<Vote>) -> Self {
-        let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReplyEntry { node, vote });
+        let nodes = names.iter().cloned().zip(votes).map(|(node, vote)| NodeReplyEntry { node, reply: vote });
         Self { nodes: nodes.collect() }
     }
 
@@ -57,6 +57,6 @@ impl fmt::Display for NodeReplies {
         if self.nodes.is_empty() {
             return f.write_str("another task of this client has it or waits for it");
         }
-        f.write_str(&grouped(self.nodes.iter().map(|it| (&*it.node, it.vote.to_string()))))
+        f.write_str(&grouped(self.nodes.iter().map(|it| (&*it.node, it.reply.to_string()))))
     }
 }

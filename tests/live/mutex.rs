@@ -33,7 +33,7 @@ async fn who_comes_second_is_told_for_how_long() {
         panic!("expected `Held` with a time, got {refused:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
-    assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::HeldByOther { .. })).count() >= 2);
+    assert!(report.nodes().iter().filter(|it| matches!(it.reply, Vote::HeldByOther { .. })).count() >= 2);
     assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     guard.release().await.expect("released");
@@ -122,7 +122,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());
     assert!(seen.nodes.iter().all(|sight| other(&sight.reply)), "{seen:?}");
     let broken = redlock.force_release("k").await.expect("asked");
-    assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted));
+    assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted));
     assert!(redlock.mutex("k").try_acquire().await.expect("free now").is_some());
 }
 

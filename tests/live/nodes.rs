@@ -64,7 +64,7 @@ async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_wh
         let AcquireError::NoQuorum { report, .. } = refused else {
             panic!("expected NoQuorum, got {refused:?}")
         };
-        assert!(report.nodes().iter().filter(|it| matches!(it.vote, Vote::Unknown(_))).count() >= 3);
+        assert!(report.nodes().iter().filter(|it| matches!(it.reply, Vote::Unknown(_))).count() >= 3);
 
         let waiting = tokio::spawn({
             let redlock = redlock.clone();
@@ -122,7 +122,7 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
     let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
     assert!(
-        report.nodes().iter().all(|it| matches!(&it.vote, Vote::Unknown(ReplyFailure::Disconnected(_)))),
+        report.nodes().iter().all(|it| matches!(&it.reply, Vote::Unknown(ReplyFailure::Disconnected(_)))),
         "{report}"
     );
 }

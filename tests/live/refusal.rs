@@ -120,7 +120,7 @@ async fn check_rights(fleet: Cluster, rights: &str) {
         report
             .nodes()
             .iter()
-            .any(|it| matches!(&it.vote, Vote::Excluded(ExclusionReason::PermissionDenied(_)))),
+            .any(|it| matches!(&it.reply, Vote::Excluded(ExclusionReason::PermissionDenied(_)))),
         "{report}"
     );
 
@@ -154,7 +154,7 @@ async fn full_memory_is_no_vote_now_and_a_release_still_works() {
             panic!("expected NoQuorum, got {refused:?}")
         };
         let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(words)) if words.contains("OOM"));
-        assert!(report.nodes().iter().any(|it| full(&it.vote)), "{report}");
+        assert!(report.nodes().iter().any(|it| full(&it.reply)), "{report}");
         guard.release().await.expect("deleting needs no room");
     }
 }

@@ -54,7 +54,7 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
     redlock.forget("order:1").await.expect("it is free again");
     eventually("no node knows the name", || async { fences(&fleet) == [0; 3] }).await;
     let report = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
-    assert_eq!(report.nodes().iter().filter(|it| it.vote == quorlock::Vote::NotHeld).count(), 3);
+    assert_eq!(report.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
     let guard = lock().acquire().await.expect("free");
     assert!(guard.fencing_token().expect("guarded").number > first, "and ever after");
 }

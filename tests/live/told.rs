@@ -49,7 +49,7 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
                 if is_lost {
                     let expected =
                         if is_stolen { Vote::HeldByOther { remaining: None } } else { Vote::NotHeld };
-                    assert!(report.replies.nodes().iter().any(|it| it.vote == expected), "{report:?}");
+                    assert!(report.replies.nodes().iter().any(|it| it.reply == expected), "{report:?}");
                 }
                 on_all::<()>(&cluster, &["DEL", "k"], count);
             }
@@ -100,7 +100,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         let ttl = millis(900);
         let guard = holder.mutex("k").ttl(ttl).acquire().await.expect("free");
         let report = operator.force_release("k").await.expect("an answer");
-        assert!(report.nodes().iter().all(|it| it.vote == Vote::Granted), "{report:?}");
+        assert!(report.nodes().iter().all(|it| it.reply == Vote::Granted), "{report:?}");
         timeout(ttl, guard.lost()).await.expect("at its next renewal, and not at the deadline");
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
@@ -148,16 +148,16 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         first.release().await.expect("confirmed");
         let missing = operator.force_release_of("k", mark).await.expect("an answer");
-        assert!(missing.nodes().iter().all(|it| it.vote == Vote::NotHeld), "{missing:?}");
+        assert!(missing.nodes().iter().all(|it| it.reply == Vote::NotHeld), "{missing:?}");
         // Another has it by the time that the break comes.
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
         eventually("it stands everywhere", || async { standing(&cluster, "k") == 5 }).await;
         let spared = operator.force_release_of("k", mark).await.expect("an answer");
-        assert!(spared.nodes().iter().all(|it| matches!(it.vote, Vote::HeldByOther { .. })), "{spared:?}");
+        assert!(spared.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })), "{spared:?}");
         assert!(standing(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         let broken = operator.force_release_of("k", mark).await.expect("an answer");
-        assert!(broken.nodes().iter().all(|it| it.vote == Vote::Granted), "{broken:?}");
+        assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted), "{broken:?}");
         assert_eq!(standing(&cluster, "k"), 0);
     }
 }

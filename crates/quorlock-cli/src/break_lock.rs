@@ -30,7 +30,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     };
     // What slow nodes have not answered yet must still be written before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
-    let count = |is: fn(&Vote) -> bool| report.nodes().iter().filter(|it| is(&it.vote)).count();
+    let count = |is: fn(&Vote) -> bool| report.nodes().iter().filter(|it| is(&it.reply)).count();
     let broken = Broken {
         name: &args.name,
         holder: if_holder,
@@ -46,7 +46,7 @@ pub(crate) async fn break_lock(BreakArgs { yes, if_holder, lock: args }: BreakAr
     if args.json {
         print(&json_of(&broken, &report, outcome.as_ref().err()));
     } else {
-        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, words_of(&it.vote)));
+        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, words_of(&it.reply)));
         print(&lines.collect::<Vec<_>>().concat());
         if let Ok(words) = &outcome {
             print(&format!("{words}\n"));
@@ -134,7 +134,7 @@ impl Broken<'_> {
     }
 
     fn too_few(&self, need: usize, words: &str, stand: &[NodeStatus], report: &NodeReplies) -> Failure {
-        let code = exit::of_too_few(stand, report.nodes().iter().map(|it| &it.vote), need);
+        let code = exit::of_too_few(stand, report.nodes().iter().map(|it| &it.reply), need);
         let way = if code == exit::NO_QUORUM {
             "break it again when the others are back"
         } else {
@@ -164,7 +164,7 @@ fn words_of(vote: &Vote) -> String {
 
 fn json_of(broken: &Broken<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
-        .map(|it| json!({ "node": &*it.node, "answer": words_of(&it.vote), "deleted": it.vote == Vote::Granted }))
+        .map(|it| json!({ "node": &*it.node, "answer": words_of(&it.reply), "deleted": it.reply == Vote::Granted }))
         .collect();
     let outcome = match failure {
         None if broken.freed > 0 => "broken",

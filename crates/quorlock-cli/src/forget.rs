@@ -24,7 +24,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             }
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
-                let votes = report.nodes().iter().map(|it| &it.vote);
+                let votes = report.nodes().iter().map(|it| &it.reply);
                 let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
@@ -50,7 +50,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
 }
 
 fn done(report: &NodeReplies) -> usize {
-    report.nodes().iter().filter(|it| has_forgotten(&it.vote)).count()
+    report.nodes().iter().filter(|it| has_forgotten(&it.reply)).count()
 }
 
 /// Or will have, within the longest ttl.
@@ -62,8 +62,8 @@ const fn has_forgotten(vote: &Vote) -> bool {
 fn json_of(name: &str, outcome: &str, report: &NodeReplies) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| {
-            let is_forgotten = has_forgotten(&it.vote);
-            json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.vote.to_string() })
+            let is_forgotten = has_forgotten(&it.reply);
+            json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.reply.to_string() })
         })
         .collect();
     format!("{}\n", json!({ "name": name, "outcome": outcome, "nodes": nodes }))

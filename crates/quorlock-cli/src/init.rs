@@ -59,17 +59,17 @@ fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
             ("not-blank", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
         }
         InitError::Rejected { nodes, replies: report } => {
-            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.vote)));
+            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.reply)));
             let lines = lines.collect::<Vec<_>>().concat();
             let words = format!(
                 "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
                  with --force, if it then says that not all nodes are blank"
             );
-            let is_refused = report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_)));
+            let is_refused = report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_)));
             let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
             let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
                 let mut fields = nodes::json_of(node);
-                let refusal = (it.vote != Vote::Granted).then(|| answer_of(&it.vote));
+                let refusal = (it.reply != Vote::Granted).then(|| answer_of(&it.reply));
                 fields.insert("refusal".to_owned(), json!(refusal));
                 fields
             });

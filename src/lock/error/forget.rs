@@ -47,7 +47,7 @@ pub enum ForgetError {
 }
 
 fn how_to_free(report: &NodeReplies) -> &'static str {
-    if report.nodes().iter().any(|it| it.vote == (Vote::HeldByOther { remaining: None })) {
+    if report.nodes().iter().any(|it| it.reply == (Vote::HeldByOther { remaining: None })) {
         "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
     } else {
         "release it first, or wait until it has run out"
@@ -56,7 +56,7 @@ fn how_to_free(report: &NodeReplies) -> &'static str {
 
 /// Trying again does not help where nodes refuse us.
 fn how_to_go_on(report: &NodeReplies) -> &'static str {
-    if report.nodes().iter().any(|it| matches!(it.vote, Vote::Excluded(_))) { "" } else { "; try again" }
+    if report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_))) { "" } else { "; try again" }
 }
 
 impl From<InspectError> for ForgetError {
