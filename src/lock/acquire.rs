@@ -386,7 +386,7 @@ impl Drop for CancelOnDrop {
 }
 
 fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> AcquireError {
-    let (key, report) = (claim.key.shared(), client.report(refusal.votes));
+    let (key, report) = (claim.key.shared(), client.replies(refusal.votes));
     match refusal.why {
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, report },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },

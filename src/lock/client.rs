@@ -142,7 +142,7 @@ impl Redlock {
         Limits { key_prefix, max_ttl: *max_ttl, drift: *drift, reply_timeout: *reply_timeout }
     }
 
-    pub(super) fn report(&self, votes: Vec<Vote>) -> NodeReplies {
+    pub(super) fn replies(&self, votes: Vec<Vote>) -> NodeReplies {
         NodeReplies::new(&self.shared.names, votes)
     }
 }

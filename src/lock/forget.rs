@@ -49,7 +49,7 @@ impl Redlock {
         let votes = self.survey(RequestKind::Forget, name.as_ref()).await?.votes;
         let is_held = votes.iter().any(|vote| matches!(vote, Vote::HeldByOther { .. }));
         let forgot = votes.iter().filter(|vote| matches!(vote, Vote::Granted | Vote::NotHeld)).count();
-        let report = self.report(votes);
+        let report = self.replies(votes);
         match () {
             () if is_held => Err(ForgetError::HeldByOthers { key, replies: report }),
             () if !self.shared.quorum.is_met(forgot) => Err(ForgetError::NoQuorum { key, replies: report }),

@@ -127,7 +127,7 @@ impl Guard {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.
             Ok(ExtendOutcome::Renewed(deadline)) if self.is_valid() => Ok(deadline),
             Ok(ExtendOutcome::NoQuorum(votes)) => {
-                Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.report(votes) })
+                Err(ExtendError::NoQuorum { key: key.shared(), replies: self.client.replies(votes) })
             }
             Ok(ExtendOutcome::Renewed(_) | ExtendOutcome::Lost) => Err(lost()),
             Err(why) => Err(ExtendError::unanswered(why, key)),
@@ -167,7 +167,7 @@ impl Guard {
         let gone = votes.iter().zip(&voting).filter(|it| is_gone(*it)).count();
         let was_lost = has_passed || shared.quorum.is_met(gone);
         let is_confirmed = shared.quorum.is_met(count(Vote::confirms_release));
-        let report = client.report(votes);
+        let report = client.replies(votes);
         if is_confirmed {
             Ok(ReleaseOutcome { replies: report, was_lost })
         } else {

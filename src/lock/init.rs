@@ -48,7 +48,7 @@ impl RedlockBuilder {
             Ok(InitResult::NotBlank) => Err(InitError::AlreadyInitialized { nodes }),
             Ok(InitResult::Unreachable) => Err(InitError::Unreachable { nodes: client.known() }),
             Ok(InitResult::Rejected(votes)) => {
-                Err(InitError::Rejected { nodes: client.known(), replies: client.report(votes) })
+                Err(InitError::Rejected { nodes: client.known(), replies: client.replies(votes) })
             }
             Err(NoAnswer::Closed) => Err(ConnectError::Closed.into()),
             Err(NoAnswer::NoDriver(why)) => Err(ConnectError::NoDriver(why).into()),

@@ -126,7 +126,7 @@ impl Redlock {
         let SurveyResult { votes, .. } = self.survey(RequestKind::ForceRelease, name.as_ref()).await?;
         // Not before all nodes have answered: the break would delete the keys of a waiter that is called too soon.
         self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
-        Ok(self.report(votes))
+        Ok(self.replies(votes))
     }
 
     /// [Breaks](Self::force_release) the lock of one holder, and of no later one: each node deletes the key only if its owner's
@@ -163,7 +163,7 @@ impl Redlock {
         if votes.contains(&Vote::Granted) {
             self.shared.orders.send(DriverCommand::NotifyNext { key: self.key(&Key::new(name.as_ref()))? });
         }
-        Ok(self.report(votes))
+        Ok(self.replies(votes))
     }
 
     pub(super) async fn survey(&self, phase: RequestKind, name: &str) -> Result<SurveyResult, InspectError> {
