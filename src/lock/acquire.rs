@@ -255,7 +255,7 @@ impl<'a> QueueWait<'a> {
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let order = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
-        shared.ask(span, order).await.ok()
+        shared.call(span, order).await.ok()
     }
 }
 
@@ -329,7 +329,7 @@ async fn attempt(
     let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
     let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
-    let answer = client.shared.ask(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
+    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
     match answer {
         Err(why) => {
             // A driver that goes on one day undoes it.

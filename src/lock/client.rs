@@ -150,7 +150,7 @@ impl Redlock {
 impl Shared {
     /// Sends an order that answers, and waits for the answer: for this span, if there is one, and a little longer. The
     /// driver keeps to it by itself, if it runs.
-    pub(super) async fn ask<T>(
+    pub(super) async fn call<T>(
         &self,
         span: Option<Duration>,
         order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,

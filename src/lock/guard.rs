@@ -121,7 +121,7 @@ impl Guard {
         }
         let id = self.id;
         match shared
-            .ask(Some(terms.attempt_timeout()), |reply| DriverCommand::Extend { id, terms, reply })
+            .call(Some(terms.attempt_timeout()), |reply| DriverCommand::Extend { id, terms, reply })
             .await
         {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.

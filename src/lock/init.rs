@@ -41,7 +41,7 @@ impl RedlockBuilder {
         // Each node is looked at and written to, and its connection given up if it owes an answer for too long.
         let span = Some(client.shared.one_dial() + client.shared.reply_timeout * 16);
         let answer =
-            client.shared.ask(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
+            client.shared.call(span, |reply| DriverCommand::Initialize { id, is_forced: force, reply }).await;
         match answer {
             Ok(InitResult::Fresh) => Ok(InitOutcome::Initialized),
             Ok(InitResult::Already) => Ok(InitOutcome::AlreadyInitialized),

@@ -173,6 +173,6 @@ impl Redlock {
         self.ready().await;
         let (id, asked) = (self.shared.orders.id(), key.clone());
         let order = |reply| DriverCommand::Survey { id, phase, key: asked, reply };
-        self.shared.ask(Some(self.shared.reply_timeout), order).await.map_err(of)
+        self.shared.call(Some(self.shared.reply_timeout), order).await.map_err(of)
     }
 }

@@ -24,7 +24,7 @@ impl Redlock {
         let deadline = now().plus(limit);
         // A driver that has ended already has nothing left.
         let span = Some(limit.saturating_add(CLOSE_SLACK));
-        let left = match self.shared.ask(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
+        let left = match self.shared.call(span, |reply| DriverCommand::Shutdown { deadline, reply }).await {
             Ok(left) => left,
             Err(NoAnswer::Closed) => return Ok(()),
             Err(NoAnswer::NoDriver(why)) => {
