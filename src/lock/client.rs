@@ -155,11 +155,11 @@ impl Shared {
         span: Option<Duration>,
         order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
     ) -> Result<T, NoAnswer> {
-        self.ask_by(span, |reply| self.orders.send(order(reply))).await
+        self.call_by(span, |reply| self.orders.send(order(reply))).await
     }
 
     /// The same, where the order is sent by others.
-    pub(super) async fn ask_by<T>(
+    pub(super) async fn call_by<T>(
         &self,
         span: Option<Duration>,
         send: impl FnOnce(oneshot::Sender<T>),

@@ -153,7 +153,7 @@ impl Guard {
         let (client, key) = (self.client.clone(), self.view.hold.key().clone());
         let shared = &client.shared;
         let span = debug_span!("release", key = key.as_str());
-        let release = shared.ask_by(Some(shared.reply_timeout), |reply| self.give_up(Some(reply)));
+        let release = shared.call_by(Some(shared.reply_timeout), |reply| self.give_up(Some(reply)));
         let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum without our key may have given the lock to another. A node that casts no vote has not; one that never
