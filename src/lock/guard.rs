@@ -153,7 +153,7 @@ impl Guard {
         let (client, key) = (self.client.clone(), self.view.hold.key().clone());
         let shared = &client.shared;
         let span = debug_span!("release", key = key.as_str());
-        let release = shared.call_by(Some(shared.reply_timeout), |reply| self.give_up(Some(reply)));
+        let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
         let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();
         // A quorum without our key may have given the lock to another. A node that casts no vote has not; one that never
@@ -176,7 +176,7 @@ impl Guard {
     }
 
     /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
-    fn give_up(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
+    fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
         let hold = &self.view.hold;
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
         let Some(has_turn) = hold.mark_released() else { return };
@@ -197,7 +197,7 @@ impl Deref for Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.give_up(None);
+        self.end(None);
     }
 }
 
