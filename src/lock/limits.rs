@@ -47,7 +47,7 @@ impl Limits<'_> {
     }
 
     /// The terms of a lock with this ttl, or with the usual one.
-    pub(super) fn terms(
+    pub(super) fn lease_params(
         self,
         ttl: Option<Duration>,
         patience: Option<Duration>,

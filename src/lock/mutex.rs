@@ -203,7 +203,7 @@ impl Mutex {
 
     fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let limits = self.client.limits();
-        let terms = limits.terms(self.ttl, self.attempt_timeout)?;
+        let terms = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_floor(self.min_fencing_number)?;
         if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(InvalidInput::new(format!(

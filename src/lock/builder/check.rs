@@ -86,7 +86,7 @@ impl RedlockBuilder {
             reply_timeout: self.reply_timeout,
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
-        let terms = limits.terms(ttl, None).map(drop);
+        let terms = limits.lease_params(ttl, None).map(drop);
         terms.and_then(|()| limits.check_floor(floor)).map_err(|bad| bad.about(&key))
     }
 
