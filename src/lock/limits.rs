@@ -76,7 +76,7 @@ impl Limits<'_> {
         }
     }
 
-    pub(super) fn check_floor(self, floor: u64) -> Result<(), InvalidInput> {
+    pub(super) fn check_min_fencing_number(self, floor: u64) -> Result<(), InvalidInput> {
         if floor > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
                 "a plain client takes no fencing numbers, so a floor would be of no effect",

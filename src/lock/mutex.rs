@@ -204,7 +204,7 @@ impl Mutex {
     fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let limits = self.client.limits();
         let terms = limits.lease_params(self.ttl, self.attempt_timeout)?;
-        limits.check_floor(self.min_fencing_number)?;
+        limits.check_min_fencing_number(self.min_fencing_number)?;
         if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(InvalidInput::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",

@@ -87,7 +87,7 @@ impl RedlockBuilder {
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
         let terms = limits.lease_params(ttl, None).map(drop);
-        terms.and_then(|()| limits.check_floor(floor)).map_err(|bad| bad.about(&key))
+        terms.and_then(|()| limits.check_min_fencing_number(floor)).map_err(|bad| bad.about(&key))
     }
 
     /// What is to make connections safe must have an effect.
