@@ -25,7 +25,7 @@ use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
-    let (claim, tenure) = mutex.claim(true)?;
+    let (claim, tenure) = mutex.checked_spec(true)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
         let limit = WaitLimit::of(mutex.wait);
@@ -90,7 +90,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
 
 /// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
-    let (claim, tenure) = mutex.claim(false)?;
+    let (claim, tenure) = mutex.checked_spec(false)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
         let client = &mutex.client;

@@ -196,7 +196,7 @@ impl Mutex {
     }
 
     /// Checks everything once; `want_holder_ttl` attempts ask a refusing node for how long.
-    pub(super) fn claim(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
+    pub(super) fn checked_spec(&self, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let key = self.client.key(&self.name)?;
         self.lock_spec(key.clone(), curious).map_err(|bad| bad.about(&key))
     }
