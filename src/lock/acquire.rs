@@ -11,7 +11,7 @@ use super::error::{AcquireError, NoAnswer};
 use super::guard::Guard;
 use super::mutex::{Mutex, Wait};
 use super::queue::Admission;
-use super::report::NodeReplies;
+use super::replies::NodeReplies;
 use crate::driver::timer::{Elapsed, sleep, timeout};
 use crate::driver::{DriverCommand, SharedLease, jitter, now};
 use quorlock_proto::attempt::{AttemptFailure, FailureReason};

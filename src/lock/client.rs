@@ -12,7 +12,7 @@ use super::error::{InvalidInput, NoAnswer, NoDriver};
 use super::limits::Limits;
 use super::mutex::Mutex;
 use super::queue::LocalQueue;
-use super::report::NodeReplies;
+use super::replies::NodeReplies;
 use crate::driver::timer::timeout;
 use crate::driver::{CommandSender, NodeState, NodeStatus, NodeStatusList, process};
 use quorlock_proto::lease_params::Drift;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::grouped::standing;
-use super::report::NodeReplies;
+use super::replies::NodeReplies;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;
 use key::lock;

@@ -2,7 +2,7 @@
 
 use super::client::Redlock;
 use super::error::{ForgetError, InvalidInput};
-use super::report::NodeReplies;
+use super::replies::NodeReplies;
 use quorlock_proto::request::{Key, RequestKind};
 use quorlock_proto::vote::Vote;
 

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug_span};
 use super::client::Redlock;
 use super::error::{ExtendError, InvalidInput, NoAnswer, ReleaseError};
 use super::queue::Admission;
-use super::report::ReleaseOutcome;
+use super::replies::ReleaseOutcome;
 use crate::driver::timer::{Alarm, sleep};
 use crate::driver::{DriverCommand, ExtendOutcome, NodeStatus, SharedLease};
 use quorlock_proto::coordinator::OperationId;

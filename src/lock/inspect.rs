@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::client::Redlock;
 use super::error::{InspectError, NoAnswer};
-use super::report::NodeReplies;
+use super::replies::NodeReplies;
 use crate::driver::{DriverCommand, NodeStatus, SurveyResult};
 use quorlock_proto::request::{Key, OwnerHash, RequestKind};
 use quorlock_proto::vote::{KeyOwner, Vote};

@@ -12,7 +12,7 @@ mod inspect;
 mod limits;
 mod mutex;
 mod queue;
-mod report;
+mod replies;
 mod shutdown;
 
 pub use builder::RedlockBuilder;
@@ -25,4 +25,4 @@ pub use guard::{Guard, LockView, LostSignal};
 pub use init::InitOutcome;
 pub use inspect::{Inspection, NodeInspection};
 pub use mutex::Mutex;
-pub use report::{NodeReplies, NodeReplyEntry, ReleaseOutcome};
+pub use replies::{NodeReplies, NodeReplyEntry, ReleaseOutcome};

@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use super::client::Redlock;
 use super::error::{AcquireError, InvalidInput, ReleaseError, RunError};
 use super::guard::{Guard, LockView};
-use super::report::ReleaseOutcome;
+use super::replies::ReleaseOutcome;
 use quorlock_proto::lease::RenewalPolicy;
 use quorlock_proto::request::{Key, LockSpec};
 use quorlock_proto::span::Span;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::key::lock;
 use super::{InspectError, InvalidInput, NoDriver};
-use crate::lock::report::NodeReplies;
+use crate::lock::replies::NodeReplies;
 use quorlock_proto::vote::Vote;
 
 /// Why a name was not forgotten.
