@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grouped::standing;
+use super::grouping::standing;
 use super::replies::NodeReplies;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;

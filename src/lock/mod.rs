@@ -5,7 +5,7 @@ mod builder;
 mod client;
 mod error;
 mod forget;
-mod grouped;
+mod grouping;
 mod guard;
 mod init;
 mod inspect;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::grouped::grouped;
+use super::grouping::grouped;
 use quorlock_proto::vote::Vote;
 
 /// What each node answered, in the order of the client's list.
