@@ -51,7 +51,7 @@ async fn live(instance: usize, redlock: Redlock, journal: Journal) -> Result<(),
 async fn run_once(instance: usize, tick: u32, redlock: &Redlock, journal: &Journal) -> Result<(), Error> {
     // `try_acquire` would do as well: when several instances ask in the same instant and split the nodes between them,
     // they try again once or twice. A short wait makes it certain that one of them has the lock.
-    let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait(SHORT_WAIT);
+    let lock = redlock.mutex("nightly-report").ttl(Duration::from_secs(5)).wait_timeout(SHORT_WAIT);
     let guard = match lock.acquire().await {
         Ok(guard) => guard,
         Err(AcquireError::Contended { .. }) => {

@@ -419,7 +419,7 @@ async fn every_span_of_a_lock_is_worked_with_or_refused_in_words() {
             }
         }
         for wait in SPANS {
-            let acquire = redlock.mutex("a").wait(wait).acquire();
+            let acquire = redlock.mutex("a").wait_timeout(wait).acquire();
             let within = tokio::time::timeout(Duration::from_millis(400), acquire).await;
             assert_eq!(within.is_err(), wait > Duration::from_secs(1), "{wait:?}: {within:?}");
         }

@@ -28,7 +28,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     let (claim, tenure) = mutex.checked_spec(true)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
-        let limit = WaitLimit::of(mutex.wait);
+        let limit = WaitLimit::of(mutex.wait_limit);
         let client = &mutex.client;
         is_here(client, &claim)?;
         // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
@@ -55,7 +55,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
             let claim =
                 LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..claim.clone() };
-            let tried = match mutex.wait {
+            let tried = match mutex.wait_limit {
                 Wait::No => attempt_past_splits(client, &claim, tenure).await?,
                 Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
             };
@@ -270,7 +270,7 @@ async fn admission(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Resu
     };
     turn.ok_or_else(|| {
         let key = claim.key.shared();
-        AcquireError::Contended { key, retry_after: None, report: NodeReplies::empty() }
+        AcquireError::Contended { key, retry_after: None, replies: NodeReplies::empty() }
     })
 }
 
@@ -386,13 +386,13 @@ impl Drop for CancelOnDrop {
 }
 
 fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> AcquireError {
-    let (key, report) = (claim.key.shared(), client.replies(refusal.votes));
+    let (key, replies) = (claim.key.shared(), client.replies(refusal.votes));
     match refusal.why {
-        FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, report },
-        FailureReason::NoQuorum => AcquireError::NoQuorum { key, report },
-        FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, report },
-        FailureReason::NodesExcluded => AcquireError::NodesExcluded { key, report },
-        FailureReason::TooLate => AcquireError::TooLate { key, report },
+        FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
+        FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },
+        FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, replies },
+        FailureReason::NodesExcluded => AcquireError::NodesExcluded { key, replies },
+        FailureReason::TooLate => AcquireError::TooLate { key, replies },
     }
 }
 

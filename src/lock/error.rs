@@ -97,7 +97,7 @@ pub enum ConnectError {
     },
     /// A node may not be in the list at all: one server under two URLs, a member of a Redis Cluster, or of another
     /// cluster of locks.
-    #[error("{node} may not be in the list: {why}")]
+    #[error("{node} may not be in the list: {reason}")]
     InvalidNodeList {
         /// Its address.
         node: String,
@@ -131,7 +131,7 @@ pub enum InitError {
     },
     /// Some node would not be told of its cluster, as one that refuses writes; or others told it something else meanwhile.
     /// Declare again when it takes writes: what was begun is finished then (with force, if some of it was done).
-    #[error("a cluster is declared on all its nodes, and not all would be told: {report}")]
+    #[error("a cluster is declared on all its nodes, and not all would be told: {replies}")]
     Rejected {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -152,7 +152,7 @@ pub enum InitError {
 #[non_exhaustive]
 pub enum AcquireError {
     /// Others have it.
-    #[error("{}: held by others: {report}", lock(key))]
+    #[error("{}: held by others: {replies}", lock(key))]
     Contended {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
@@ -160,43 +160,43 @@ pub enum AcquireError {
         /// their holder renews or releases them.
         retry_after: Option<Duration>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// Too few nodes answered.
-    #[error("{}: no quorum of nodes answered: {report}", lock(key))]
+    #[error("{}: no quorum of nodes answered: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// Enough nodes are there, but too many of them may have forgotten locks, or have a clock that jumped. They vote
     /// again when it cannot matter any more. A cluster that is new can be declared so: [`RedlockBuilder::init`](super::RedlockBuilder::init),
     /// `quorlock init`.
-    #[error("{}: too many nodes are on probation: {report}", lock(key))]
+    #[error("{}: too many nodes are on probation: {replies}", lock(key))]
     OnProbation {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// When enough of them vote again.
         retry_after: Option<Duration>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("{}: too many nodes refuse to serve: {report}", lock(key))]
+    #[error("{}: too many nodes refuse to serve: {replies}", lock(key))]
     NodesExcluded {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// The grants came too late to be worth anything: the ttl is too short for this network.
-    #[error("{}: granted too late to be of use: {report}", lock(key))]
+    #[error("{}: granted too late to be of use: {replies}", lock(key))]
     TooLate {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
         /// What each node answered.
-        report: NodeReplies,
+        replies: NodeReplies,
     },
     /// The name or an option cannot work.
     #[error(transparent)]
@@ -228,7 +228,7 @@ pub enum ExtendError {
         key: Arc<str>,
     },
     /// Too few nodes answered. The lock stands until the deadline it had.
-    #[error("{}: no quorum of nodes answered, so the deadline stays: {report}", lock(key))]
+    #[error("{}: no quorum of nodes answered, so the deadline stays: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,
@@ -261,7 +261,7 @@ pub enum ExtendError {
 pub enum ReleaseError {
     /// Fewer than a quorum confirmed in time. The rest is still owed to the nodes and goes on in the background;
     /// at worst the keys stand until they expire.
-    #[error("{}: too few nodes confirmed the release: {report}", lock(key))]
+    #[error("{}: too few nodes confirmed the release: {replies}", lock(key))]
     NoQuorum {
         /// The lock's key on the nodes: prefix and name.
         key: Arc<str>,

@@ -30,7 +30,7 @@ pub struct Mutex {
     name: Key,
     ttl: Option<Duration>,
     min_fencing_number: u64,
-    pub(super) wait: Wait,
+    pub(super) wait_limit: Wait,
     attempt_timeout: Option<Duration>,
     tenure: RenewalPolicy,
 }
@@ -50,7 +50,7 @@ impl Mutex {
             name: Key::new(name),
             ttl: None,
             min_fencing_number: 0,
-            wait: Wait::Forever,
+            wait_limit: Wait::Forever,
             attempt_timeout: None,
             tenure: RenewalPolicy { auto_renew: true, max_hold_time: None },
         }
@@ -76,15 +76,15 @@ impl Mutex {
 
     /// How long [`acquire`](Self::acquire) keeps trying; unrelated to the ttl. Reaching the nodes counts as waiting
     /// too, but no wait is too short for one dial of each node. Zero tries once. Defaults to waiting for ever.
-    pub const fn wait(mut self, wait: Duration) -> Self {
-        self.wait = if wait.is_zero() { Wait::No } else { Wait::For(wait) };
+    pub const fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.wait_limit = if timeout.is_zero() { Wait::No } else { Wait::For(timeout) };
         self
     }
 
     /// Makes [`acquire`](Self::acquire) try once, in the sense of [`try_acquire`](Self::try_acquire). Defaults to waiting for
     /// ever.
     pub const fn no_wait(mut self) -> Self {
-        self.wait = Wait::No;
+        self.wait_limit = Wait::No;
         self
     }
 
@@ -108,7 +108,7 @@ impl Mutex {
         self
     }
 
-    /// Takes the lock, waiting for it as long as [`wait`](Self::wait) says.
+    /// Takes the lock, waiting for it as long as [`wait_timeout`](Self::wait_timeout) says.
     ///
     /// Tasks of one client are served first come, first served. Processes stand in a wait queue on one of the nodes, and the
     /// release of the lock notifies the first of them. What stands on a minority of the nodes, that one among them, may
@@ -130,7 +130,7 @@ impl Mutex {
     }
 
     /// Tries to take the lock, once: `None` if others have it, or if another task of this client has it or waits
-    /// for it. Of the [`wait`](Self::wait) nothing is used. Where connections have just broken, as idle ones do when the
+    /// for it. Of the [`wait_timeout`](Self::wait_timeout) nothing is used. Where connections have just broken, as idle ones do when the
     /// servers close them, it waits for the next dial of these nodes, within its [`attempt_timeout`](Self::attempt_timeout).
     ///
     /// Several clients that try at the same instant may split the nodes, so that none of them gets a quorum. So a try that

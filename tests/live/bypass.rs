@@ -37,7 +37,7 @@ impl World {
     async fn hold(&self) -> Guard {
         let holder = self.clients([0, 1]).connect().await.expect("two of three");
         let mutex = holder.mutex("k").ttl(MAX_TTL).auto_renew(false);
-        let guard = mutex.wait(secs(20)).acquire().await.expect("two of three");
+        let guard = mutex.wait_timeout(secs(20)).acquire().await.expect("two of three");
         assert_eq!(guard.spare_nodes(), 0);
         guard
     }

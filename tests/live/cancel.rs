@@ -52,7 +52,7 @@ async fn one_task(task: u64, redlock: Redlock, others: Redlock) {
             }
             1 => {
                 let wait = millis(1 + random % 20);
-                let refused = others.mutex("taken").ttl(secs(60)).wait(wait).acquire().await;
+                let refused = others.mutex("taken").ttl(secs(60)).wait_timeout(wait).acquire().await;
                 assert!(
                     matches!(refused, Err(AcquireError::Contended { .. } | AcquireError::NoQuorum { .. })),
                     "{refused:?}"

@@ -75,7 +75,7 @@ async fn a_majority_is_killed_and_the_lock_is_lost_in_time_and_to_be_had_again()
         cluster[node].restart(Data::Kept).expect("back");
     }
     // They may have forgotten, and vote again after the longest ttl.
-    let again = redlock.mutex("k").wait(secs(20)).acquire().await.expect("a quorum is back");
+    let again = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("a quorum is back");
     again.release().await.expect("released");
 }
 
@@ -151,7 +151,8 @@ async fn connections_of_which_the_server_knows_nothing_are_given_up() {
         network.orphan(0);
     }
     // Nobody refuses, nobody answers; a client that only waited would wait for ever.
-    let guard = world.redlock.mutex("k").ttl(MAX_TTL).wait(secs(20)).acquire().await.expect("dialed anew");
+    let guard =
+        world.redlock.mutex("k").ttl(MAX_TTL).wait_timeout(secs(20)).acquire().await.expect("dialed anew");
     guard.release().await.expect("released");
     eventually("all are dialed anew", || async { world.up().await == 3 }).await;
 }

@@ -198,7 +198,7 @@ fn fences(fleet: &Cluster, key: &str) -> Vec<Option<u64>> {
 
 /// Takes and gives back; by then every node has the number.
 async fn take(redlock: &Redlock, fleet: &Cluster, key: &str) -> u64 {
-    let guard = redlock.mutex(key).wait(secs(20)).acquire().await.expect("free");
+    let guard = redlock.mutex(key).wait_timeout(secs(20)).acquire().await.expect("free");
     let number = number(&guard);
     eventually("every node that votes has the number", || async {
         let voting = redlock.node_status().await.iter().filter(|it| votes(it)).count();

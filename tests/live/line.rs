@@ -104,7 +104,7 @@ async fn whoever_gives_up_waiting_leaves_no_place_behind() {
     waiter.abort();
     eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
     assert_eq!(standing(&fleet, "k"), 3, "the lock is where it was");
-    let refused = other.mutex("k").wait(millis(300)).acquire().await;
+    let refused = other.mutex("k").wait_timeout(millis(300)).acquire().await;
     assert!(refused.is_err());
     eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
     guard.release().await.expect("released");

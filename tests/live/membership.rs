@@ -35,14 +35,14 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
     let redlock = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
     eventually("all have met", || async { redlock.node_status().await.iter().all(is_up) }).await;
     let refused = redlock.mutex("k").no_wait().acquire().await.expect_err("nobody votes yet");
-    let AcquireError::OnProbation { retry_after: Some(retry_after), report, .. } = &refused else {
+    let AcquireError::OnProbation { retry_after: Some(retry_after), replies, .. } = &refused else {
         panic!("expected OnProbation, got {refused:?}")
     };
     assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
     let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { doubt: ProbationReason::NewNode, .. });
-    assert!(report.nodes().iter().all(|it| is_new(&it.reply)), "{report}");
+    assert!(replies.nodes().iter().all(|it| is_new(&it.reply)), "{replies}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");
-    let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("it ends");
+    let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("it ends");
     guard.release().await.expect("released");
     // Who comes later finds a cluster like any other.
     let later = over(fleet.urls()).max_ttl(secs(2)).connect().await.expect("all are up");
@@ -56,7 +56,7 @@ async fn clients_that_first_meet_blank_nodes_at_once_make_one_cluster() {
         (0..8).map(|_| tokio::spawn(over(fleet.urls()).max_ttl(secs(1)).connect())).collect();
     for client in clients {
         let redlock = client.await.expect("no panic").expect("all are up");
-        let guard = redlock.mutex("k").wait(secs(20)).acquire().await.expect("they agree");
+        let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("they agree");
         guard.release().await.expect("released");
         eventually("all vote", || async { redlock.node_status().await.iter().all(votes) }).await;
     }
@@ -178,7 +178,7 @@ async fn rights_that_guarding_needs_are_named() {
             server.command::<()>(&line).expect("made");
         }
         let refused = builder(&fleet).username("locker").password("pw").connect_lazy().expect("built");
-        let refused = refused.mutex("k").wait(secs(20)).acquire().await.expect_err(change);
+        let refused = refused.mutex("k").wait_timeout(secs(20)).acquire().await.expect_err(change);
         assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{change}: {refused:?}");
         let said = refused.to_string();
         assert!(said.contains("permission missing") && said.contains(words), "{change}: {said}");

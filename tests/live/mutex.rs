@@ -15,8 +15,8 @@ async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
         eventually("the slower nodes hold it too", || async { standing(&fleet, "orders:42") == nodes }).await;
         let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
         eventually("the margin tells", || async { guard.spare_nodes() == best }).await;
-        let report = guard.release().await.expect("a quorum confirms");
-        assert!(!report.was_lost);
+        let replies = guard.release().await.expect("a quorum confirms");
+        assert!(!replies.was_lost);
         redlock.shutdown(secs(5)).await.expect("nothing is left");
         assert_eq!(count(&fleet), 0);
     }
@@ -29,11 +29,11 @@ async fn who_comes_second_is_told_for_how_long() {
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
     eventually("it stands everywhere", || async { standing(&fleet, "k") == 3 }).await;
     let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
-    let AcquireError::Contended { retry_after: Some(retry_after), report, .. } = refused else {
+    let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = refused else {
         panic!("expected `Held` with a time, got {refused:?}");
     };
     assert!(retry_after > secs(25) && retry_after <= secs(30), "{retry_after:?}");
-    assert!(report.nodes().iter().filter(|it| matches!(it.reply, Vote::HeldByOther { .. })).count() >= 2);
+    assert!(replies.nodes().iter().filter(|it| matches!(it.reply, Vote::HeldByOther { .. })).count() >= 2);
     assert!(second.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     assert!(first.mutex("k").try_acquire().await.expect("held is no error here").is_none());
     guard.release().await.expect("released");
@@ -45,7 +45,7 @@ async fn waiting_ends_when_the_lock_is_free_or_the_wait_is_over() {
     let fleet = fleet(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").acquire().await.expect("free");
-    let refused = second.mutex("k").wait(millis(200)).acquire().await;
+    let refused = second.mutex("k").wait_timeout(millis(200)).acquire().await;
     assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
     let waiting = tokio::spawn(async move { second.mutex("k").acquire().await });
     guard.release().await.expect("released");
@@ -116,7 +116,7 @@ async fn a_key_of_another_type_is_held_and_can_be_broken() {
     for server in fleet.servers() {
         server.command::<()>(&["HSET", "k", "field", "value"]).expect("set");
     }
-    let refused = redlock.mutex("k").wait(millis(150)).acquire().await.expect_err("held");
+    let refused = redlock.mutex("k").wait_timeout(millis(150)).acquire().await.expect_err("held");
     assert!(matches!(refused, AcquireError::Contended { retry_after: None, .. }), "{refused:?}");
     let seen = redlock.inspect("k").await.expect("asked");
     let other = |vote: &Vote| matches!(vote, Vote::Inspected(it) if it.holder == KeyOwner::NotALock && it.remaining.is_none());

@@ -59,12 +59,12 @@ async fn without_a_quorum_the_wait_ends_with_the_right_error_and_work_goes_on_wh
         let redlock = client(&fleet).await;
         fleet.servers_mut()[..3].iter_mut().for_each(fault);
         let began = Instant::now();
-        let refused = redlock.mutex("k").wait(secs(1)).acquire().await.expect_err("two of five");
+        let refused = redlock.mutex("k").wait_timeout(secs(1)).acquire().await.expect_err("two of five");
         assert!(began.elapsed() < secs(5), "{:?}", began.elapsed());
-        let AcquireError::NoQuorum { report, .. } = refused else {
+        let AcquireError::NoQuorum { replies, .. } = refused else {
             panic!("expected NoQuorum, got {refused:?}")
         };
-        assert!(report.nodes().iter().filter(|it| matches!(it.reply, Vote::Unknown(_))).count() >= 3);
+        assert!(replies.nodes().iter().filter(|it| matches!(it.reply, Vote::Unknown(_))).count() >= 3);
 
         let waiting = tokio::spawn({
             let redlock = redlock.clone();
@@ -90,7 +90,7 @@ async fn all_nodes_restarted_one_by_one_are_found_again() {
         let redlock = client(&fleet).await;
         for node in 0..3 {
             fleet[node].restart(Data::Kept).expect("back");
-            let guard = redlock.mutex("k").wait(secs(10)).acquire().await.expect("a quorum stands");
+            let guard = redlock.mutex("k").wait_timeout(secs(10)).acquire().await.expect("a quorum stands");
             guard.release().await.expect("confirmed");
             eventually("it votes again", || async { redlock.node_status().await.iter().all(votes) }).await;
         }
@@ -120,10 +120,12 @@ async fn a_lazy_client_needs_no_node_to_begin_and_tells_the_truth_at_the_first_a
     fleet.servers_mut().iter_mut().for_each(Server::kill);
     let redlock = builder(&fleet).connect_lazy().expect("built");
     let refused = redlock.mutex("k").try_acquire().await.expect_err("nobody is there");
-    let AcquireError::NoQuorum { report, .. } = refused else { panic!("expected NoQuorum, got {refused:?}") };
+    let AcquireError::NoQuorum { replies, .. } = refused else {
+        panic!("expected NoQuorum, got {refused:?}")
+    };
     assert!(
-        report.nodes().iter().all(|it| matches!(&it.reply, Vote::Unknown(ReplyFailure::Disconnected(_)))),
-        "{report}"
+        replies.nodes().iter().all(|it| matches!(&it.reply, Vote::Unknown(ReplyFailure::Disconnected(_)))),
+        "{replies}"
     );
 }
 

@@ -27,7 +27,7 @@ async fn check_barred(builder: RedlockBuilder, words: &[&str]) {
 /// Locks are taken, renewed and released there, and nothing stays.
 async fn check_locks(builder: RedlockBuilder, real: &Server) {
     let redlock = builder.connect().await.expect("let in");
-    let guard = redlock.mutex("k").wait(secs(5)).acquire().await.expect("free");
+    let guard = redlock.mutex("k").wait_timeout(secs(5)).acquire().await.expect("free");
     guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
     assert!(!real.command::<bool>(&["EXISTS", "k"]).expect("asked"));
@@ -97,7 +97,8 @@ async fn a_server_without_a_command_that_locks_need_is_barred_and_the_command_is
 async fn a_command_that_is_missing_once_the_lock_is_asked_for_is_no_outage_either() {
     let server = Server::start(&renamed("SET")).expect("started");
     let redlock = over(&server.url()).plain().connect().await.expect("nobody has asked for it yet");
-    let refused = redlock.mutex("k").wait(secs(5)).acquire().await.expect_err("waiting does not help");
+    let refused =
+        redlock.mutex("k").wait_timeout(secs(5)).acquire().await.expect_err("waiting does not help");
     assert!(matches!(refused, AcquireError::NodesExcluded { .. }), "{refused:?}");
     assert!(refused.to_string().contains("unknown command"), "{refused}");
 }

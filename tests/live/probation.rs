@@ -138,7 +138,7 @@ fn a_plain_lock_has_two_holders_when_a_node_forgets() {
         let (_holder, guard) = world.hold().await;
         assert!(rival.mutex("k").try_acquire().await.expect("a quorum answers").is_none(), "{name}");
         fault(&mut world);
-        let second = rival.mutex("k").wait(secs(20)).acquire().await.expect("nobody remembers");
+        let second = rival.mutex("k").wait_timeout(secs(20)).acquire().await.expect("nobody remembers");
         assert!(guard.is_valid() && second.is_valid(), "{name}: the fault does not bite");
     });
 }

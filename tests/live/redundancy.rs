@@ -172,7 +172,7 @@ async fn keys_stand_on_every_node_though_thousands_are_taken_at_once() {
     let redlock = connected(clients(&fleet, ttl)).await;
     let taking: JoinSet<Guard> = (0..count)
         .map(|name| {
-            let mutex = redlock.mutex(format!("k{name}")).ttl(ttl).wait(secs(20));
+            let mutex = redlock.mutex(format!("k{name}")).ttl(ttl).wait_timeout(secs(20));
             async { mutex.acquire().await.expect("free") }
         })
         .collect();

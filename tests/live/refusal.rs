@@ -18,7 +18,7 @@ async fn one_server_under_two_urls_is_refused() {
     let Err(ConnectError::InvalidNodeList { reason, .. }) = refused else {
         panic!("expected Misplaced, got {refused:?}")
     };
-    assert!(why.contains("same server"), "{why}");
+    assert!(reason.contains("same server"), "{reason}");
 }
 
 #[tokio::test]
@@ -113,15 +113,15 @@ async fn check_rights(fleet: Cluster, rights: &str) {
     guard.extend(secs(20)).await.expect("renewed");
     guard.release().await.expect("released");
     let refused = redlock.mutex("other").acquire().await.expect_err("not its keys");
-    let AcquireError::NodesExcluded { report, .. } = refused else {
+    let AcquireError::NodesExcluded { replies, .. } = refused else {
         panic!("expected Refused, got {refused:?}")
     };
     assert!(
-        report
+        replies
             .nodes()
             .iter()
             .any(|it| matches!(&it.reply, Vote::Excluded(ExclusionReason::PermissionDenied(_)))),
-        "{report}"
+        "{replies}"
     );
 
     for server in fleet.servers() {
@@ -150,11 +150,11 @@ async fn full_memory_is_no_vote_now_and_a_release_still_works() {
             server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
         }
         let refused = redlock.mutex("other").no_wait().acquire().await.expect_err("no room");
-        let AcquireError::NoQuorum { report, .. } = refused else {
+        let AcquireError::NoQuorum { replies, .. } = refused else {
             panic!("expected NoQuorum, got {refused:?}")
         };
         let full = |vote: &Vote| matches!(vote, Vote::Unknown(ReplyFailure::TransientError(words)) if words.contains("OOM"));
-        assert!(report.nodes().iter().any(|it| full(&it.reply)), "{report}");
+        assert!(replies.nodes().iter().any(|it| full(&it.reply)), "{replies}");
         guard.release().await.expect("deleting needs no room");
     }
 }

@@ -53,8 +53,8 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
     guard.release().await.expect("released");
     redlock.forget("order:1").await.expect("it is free again");
     eventually("no node knows the name", || async { fences(&fleet) == [0; 3] }).await;
-    let report = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
-    assert_eq!(report.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
+    let replies = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
+    assert_eq!(replies.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
     let guard = lock().acquire().await.expect("free");
     assert!(guard.fencing_token().expect("guarded").number > first, "and ever after");
 }
@@ -66,7 +66,7 @@ async fn a_name_is_not_forgotten_without_a_quorum_nor_by_a_plain_client() {
     drop(redlock.mutex("k").acquire().await.expect("free"));
     (0..2).for_each(|node| servers[node].kill());
     match redlock.forget("k").await {
-        Err(ForgetError::NoQuorum { replies, .. }) => assert_eq!(report.nodes().len(), 3),
+        Err(ForgetError::NoQuorum { replies, .. }) => assert_eq!(replies.nodes().len(), 3),
         other => panic!("{other:?} with one node of three"),
     }
     let bad = redlock.forget("").await;

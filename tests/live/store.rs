@@ -78,7 +78,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
     signal("STOP", holder.id());
 
     // It would renew its lock for ever, so who gets the lock knows that it stands still.
-    let guard = redlock.mutex("account").wait(secs(20)).acquire().await.expect("after its ttl");
+    let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("after its ttl");
     let token = guard.fencing_token().expect("guarded");
     let mut stores = [true, false].map(|is_fenced| Store::new(folder.path(), is_fenced));
     for store in &mut stores {
@@ -120,7 +120,7 @@ async fn hold_and_write(nodes: &str) {
     fs::write(folder.join("unfenced-said"), format!("{also:?}")).expect("written");
     // Who was refused takes the lock anew and does its work again.
     drop(guard);
-    let guard = redlock.mutex("account").wait(secs(20)).acquire().await.expect("free");
+    let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("free");
     let value = fenced.read();
     fenced.write(value + 1, guard.fencing_token().expect("guarded")).expect("the latest holder");
     guard.release().await.expect("released");

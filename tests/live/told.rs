@@ -252,8 +252,9 @@ async fn the_shortest_wait_has_time_for_one_dial() {
     let cluster = fleet(3);
     for wait in [millis(0), millis(1), std::time::Duration::from_nanos(1)] {
         let fresh = || builder(&cluster).connect_lazy().expect("a client");
-        let guard = fresh().mutex("k").wait(wait).acquire().await.expect("all nodes are up, and it is free");
-        let refused = fresh().mutex("k").wait(wait).acquire().await;
+        let guard =
+            fresh().mutex("k").wait_timeout(wait).acquire().await.expect("all nodes are up, and it is free");
+        let refused = fresh().mutex("k").wait_timeout(wait).acquire().await;
         assert!(matches!(refused, Err(AcquireError::Contended { .. })), "{refused:?}");
         guard.release().await.expect("confirmed");
     }

@@ -109,7 +109,7 @@ fn every_call_ends(place: Place) {
     in_time(&format!("some call in {place:?}"), move || {
         let calls = async move {
             let begun = Instant::now();
-            let wait = redlock.mutex("k").ttl(secs(4)).wait(millis(300)).acquire().await;
+            let wait = redlock.mutex("k").ttl(secs(4)).wait_timeout(millis(300)).acquire().await;
             assert!(
                 matches!(wait, Err(AcquireError::NoDriver { reason: NoDriver::Stalled, .. })),
                 "{wait:?}"
@@ -196,7 +196,7 @@ async fn a_locks_life(builder: RedlockBuilder) {
     assert!(tried.is_none());
     let other = builder.connect().await.expect("all nodes are up");
     let began = Instant::now();
-    let waited = other.mutex("k").wait(millis(200)).acquire().await;
+    let waited = other.mutex("k").wait_timeout(millis(200)).acquire().await;
     assert!(matches!(waited, Err(AcquireError::Contended { .. })), "{waited:?}");
     assert!(began.elapsed() >= millis(200));
     assert!(redlock.inspect("k").await.expect("an answer").holder().is_some());
@@ -263,7 +263,7 @@ fn in_child(redlock: &Redlock, guard: &Guard) {
     let began = Instant::now();
     let forked = |reason: NoDriver| reason == NoDriver::Forked;
     block_on(async {
-        let held = redlock.mutex("k").wait(secs(5)).acquire().await;
+        let held = redlock.mutex("k").wait_timeout(secs(5)).acquire().await;
         assert!(matches!(&held, Err(AcquireError::NoDriver { reason, .. }) if forked(*reason)), "{held:?}");
         assert!(held.expect_err("forked").to_string().contains("after the fork"));
         let held = redlock.mutex("k").acquire().await;

@@ -137,7 +137,7 @@ async fn tasks_of_one_process_do_not_keep_a_lock_among_themselves_that_does_not_
     guard.release().await.expect("a quorum confirms");
     has_it(waiter).await.release().await.expect("a quorum confirms");
     for _ in 0..20 {
-        let wants = other.mutex("k").wait(secs(10)).acquire();
+        let wants = other.mutex("k").wait_timeout(secs(10)).acquire();
         wants.await.expect("its turn comes").release().await.expect("a quorum confirms");
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -191,7 +191,7 @@ async fn of_those_who_give_up_when_they_are_called_nothing_is_left() {
         for round in 0..200_u64 {
             let name = format!("{round}");
             let guard = one.mutex(&name).acquire().await.expect("free");
-            let gives_up = hasty.mutex(&name).wait(millis(15));
+            let gives_up = hasty.mutex(&name).wait_timeout(millis(15));
             let first = tokio::spawn(async move { drop(gives_up.acquire().await) });
             sleep(Duration::from_micros(13_500 + 15 * round)).await;
             drop(guard);

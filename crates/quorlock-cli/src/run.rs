@@ -156,7 +156,7 @@ async fn take(
     not_around(redlock, &args.name, tries_once, &mut teller).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
-        Some(left) => mutex.wait(left),
+        Some(left) => mutex.wait_timeout(left),
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());

@@ -15,7 +15,7 @@ pub enum ForgetError {
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
     /// A node shows a key of this name: the lock is held, or something is left of it.
-    #[error("{}: not forgotten, for it is held: {report}; {}", lock(.key), how_to_free(.replies))]
+    #[error("{}: not forgotten, for it is held: {replies}; {}", lock(.key), how_to_free(.replies))]
     HeldByOthers {
         /// The lock's key on the nodes.
         key: Arc<str>,
@@ -23,7 +23,7 @@ pub enum ForgetError {
         replies: NodeReplies,
     },
     /// Too few nodes forgot it: they did not answer, or refuse us. Those that did have forgotten it; forget it again later.
-    #[error("{}: not forgotten on a quorum of nodes: {report}{}", lock(.key), how_to_go_on(.replies))]
+    #[error("{}: not forgotten on a quorum of nodes: {replies}{}", lock(.key), how_to_go_on(.replies))]
     NoQuorum {
         /// The lock's key on the nodes.
         key: Arc<str>,

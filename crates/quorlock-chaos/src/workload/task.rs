@@ -60,7 +60,7 @@ impl Task {
         let ttl_ms = self.spec.ttl_ms;
         let name = self.spec.keys[key].clone();
         let mutex = self.redlock.mutex(&name).ttl(Duration::from_millis(ttl_ms)).auto_renew(is_renewed);
-        let mutex = mutex.wait(Duration::from_millis(wait_ms));
+        let mutex = mutex.wait_timeout(Duration::from_millis(wait_ms));
         self.teller.tell(EventKind::Waiting { keys: vec![name], kind: LockKind::Mutex, ttl_ms, wait_ms });
         let Some(guard) = self.acquire(mutex).await? else { return Ok(()) };
         let deadline = guard.deadline().boot_nanos();

@@ -73,7 +73,7 @@ async fn measure(
     check(&nodes, setting)?;
     // The first ones are slower than all after them (pages that are not in memory yet) and count for nothing.
     for _ in 0..WARM_UP {
-        let lock = redlock.mutex(setting.name(0)).ttl(setting.ttl).wait(FIRST_WAIT);
+        let lock = redlock.mutex(setting.name(0)).ttl(setting.ttl).wait_timeout(FIRST_WAIT);
         lock.acquire()
             .await?
             .release()
