@@ -315,14 +315,14 @@ async fn fences_are_kept_from_twice_the_max_ttl_to_a_year() {
 }
 
 #[tokio::test]
-async fn a_guarded_ttl_is_no_longer_than_the_longest() {
+async fn a_fenced_ttl_is_no_longer_than_the_longest() {
     let redlock = nodes(3).max_ttl(Duration::from_secs(4)).connect_lazy().expect("nobody is reached");
     let mutex = redlock.mutex("a").ttl(Duration::from_millis(4001));
     check_mutex_refused(mutex, &["4.001s", "longest", "4s", "quorlock init"]).await;
 }
 
 #[tokio::test]
-async fn a_floor_leaves_room_and_needs_a_guarded_client() {
+async fn a_floor_leaves_room_and_needs_a_fenced_client() {
     let largest: u64 = (1 << 53) - (1 << 40);
     check_mutex_refused(
         client().mutex("a").min_fencing_number(largest + 1),

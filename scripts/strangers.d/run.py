@@ -29,7 +29,7 @@ SEED = int(os.environ["SEED"])
 STRANGERS = [line.split("\t") for line in os.environ["STRANGERS"].splitlines()]
 NAMES = [OURS, OURS] + [name for name, _ in STRANGERS]
 MODE = os.environ["MODE"]
-IS_GUARDED = MODE == "guarded"
+IS_GUARDED = MODE == "fenced"
 # A stranger then goes by another key, and says that it is the lock's: if the judge minds nothing, it minds nothing.
 IS_CONTROL = MODE == "control"
 
@@ -39,14 +39,14 @@ def settings():
         "seed": SEED, "replay": f"scripts/strangers {SECONDS:g} {SEED}", "server": "", "nodes": COUNT,
         "quorum": COUNT // 2 + 1, "max_ttl_ms": LONGEST_TTL_S * 1_000, "drift_ppm": 10_000, "reply_timeout_ms": 500,
         # Strangers know no fencing numbers, and no probation that would excuse a wait.
-        "guarded": False, "probation": False, "recovery_ms": 10_000, "slack_ms": SLACK_MS, "controls": [],
+        "fenced": False, "probation": False, "recovery_ms": 10_000, "slack_ms": SLACK_MS, "controls": [],
     }
 
 
 def spec(process, urls, stores):
     return {
         "process": process, "seed": SEED, "urls": urls, "tasks": 2, "keys": [LOCK], "ttl_ms": TTL_MS,
-        "max_ttl_ms": LONGEST_TTL_S * 1_000, "reply_timeout_ms": 500, "drift": 0.01, "is_guarded": IS_GUARDED,
+        "max_ttl_ms": LONGEST_TTL_S * 1_000, "reply_timeout_ms": 500, "drift": 0.01, "is_fenced": IS_GUARDED,
         "has_thread": False, "long_holds": 0, "drops": False, "stores": stores,
     }
 

@@ -9,7 +9,7 @@ import time
 COUNT = 5
 # How long something is broken, in seconds: from less to more than the ttl.
 LASTS = (0.2, 2.0)
-# For our guarded clients, a server that was restarted is on probation so long.
+# For our fenced clients, a server that was restarted is on probation so long.
 LONGEST_TTL_S = 2
 # From one fault to the next, so that there is a quorum in between for those who wait out a probation.
 CALM_S = LONGEST_TTL_S + 1

@@ -166,7 +166,7 @@ impl Link {
     pub(super) fn connected(&mut self, profile: &ServerInfo) {
         self.failures = 0;
         self.status.is_returning = false;
-        // A guarded client hears in the same turn what the node's memory is worth.
+        // A fenced client hears in the same turn what the node's memory is worth.
         self.status.state = if profile.look.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
         self.node_weight_seed = fairness::node_weight_seed(&profile.run_id);

@@ -25,7 +25,7 @@ pub(crate) struct SharedLease {
     state: AtomicU8,
     /// The process that has it. In the child of a fork its copy is not renewed.
     process: u32,
-    /// What to hand to the guarded resource; nothing in plain mode.
+    /// What to hand to the protected resource; nothing in plain mode.
     token: Option<PackedToken>,
     mark_released: Mutex<OnEnd>,
 }

@@ -133,7 +133,7 @@ impl RedlockBuilder {
 
     /// Does without fencing tokens and probation: literally `SET NX PX` and the textbook's release. For the last
     /// microsecond, or where rules forbid scripts and keys of our own. A node that forgot its data then votes at once,
-    /// for every client: plain clients void the probation for the guarded ones too. Defaults to guarded.
+    /// for every client: plain clients void the probation for the fenced ones too. Defaults to fenced.
     pub const fn plain(mut self) -> Self {
         self.is_plain = true;
         self
@@ -170,7 +170,7 @@ impl RedlockBuilder {
         self
     }
 
-    pub(super) const fn guarded(mut self) -> Self {
+    pub(super) const fn fenced(mut self) -> Self {
         self.is_plain = false;
         self
     }
@@ -251,7 +251,7 @@ impl RedlockBuilder {
         let settings = Settings {
             connect_timeout: self.dial_timeout,
             client_name: self.client_name,
-            is_guarded: !self.is_plain,
+            is_fenced: !self.is_plain,
             #[cfg(feature = "tls-rustls")]
             tls: if addresses.iter().any(Address::uses_tls) {
                 Some(Tls::new(&self.tls).map_err(|bad| InvalidInput::new(bad.to_string()).of(bad.option))?)

@@ -221,7 +221,7 @@ impl LockView {
         self.hold.remaining()
     }
 
-    /// What to hand to the guarded resource, so that it can refuse the writes of a holder that was paused and has lost
+    /// What to hand to the protected resource, so that it can refuse the writes of a holder that was paused and has lost
     /// the lock since. Larger than that of every earlier holder; it stays the same through renewals. `None` in plain
     /// mode.
     #[must_use]

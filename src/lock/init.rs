@@ -35,7 +35,7 @@ impl RedlockBuilder {
     ///
     /// Dropping the future may leave some nodes declared; declare again, then with force.
     pub async fn init(self, force: bool) -> Result<InitOutcome, InitError> {
-        let client = self.guarded().read_only().connect_lazy()?;
+        let client = self.fenced().read_only().connect_lazy()?;
         let nodes = client.node_status().await;
         let id = client.shared.orders.id();
         // Each node is looked at and written to, and its connection given up if it owes an answer for too long.

@@ -23,7 +23,7 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) client_name: String,
     /// Whether nodes are asked what they remember.
-    pub(crate) is_guarded: bool,
+    pub(crate) is_fenced: bool,
     #[cfg(feature = "tls-rustls")]
     /// Only where an address needs it: reading the system's authorities takes time.
     pub(crate) tls: Option<super::tls::Tls>,

@@ -237,7 +237,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     }
     // All sections at once: 6.2 cannot be asked for two of them.
     steps.push((Step::Info, cmd("INFO")));
-    for text in script::texts(settings.is_guarded) {
+    for text in script::texts(settings.is_fenced) {
         let mut load = cmd("SCRIPT");
         load.arg("LOAD").arg(*text);
         steps.push((Step::Script, load));
@@ -245,7 +245,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     let [run, by_hash] = script::trials();
     steps.push((Step::Run, run));
     steps.push((Step::Hash, by_hash));
-    if settings.is_guarded {
+    if settings.is_fenced {
         steps.push((Step::Look, script::first_look()));
     }
     steps

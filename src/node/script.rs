@@ -220,8 +220,8 @@ pub(super) fn first_look() -> Cmd {
 pub(super) const QUEUE_TEXTS: &[&str] = &[RELEASE_NOTIFY_TEXT, ENQUEUE_TEXT, DEQUEUE_TEXT];
 
 /// Every script, to be loaded in the handshake.
-pub(super) fn texts(is_guarded: bool) -> &'static [&'static str] {
-    if is_guarded {
+pub(super) fn texts(is_fenced: bool) -> &'static [&'static str] {
+    if is_fenced {
         &[
             RELEASE_TEXT,
             INSPECT_TEXT,

@@ -185,7 +185,7 @@ fn boot_nanos() -> u64 {
 }
 
 fn number(guard: &Guard) -> u64 {
-    guard.fencing_token().expect("guarded").number
+    guard.fencing_token().expect("fenced").number
 }
 
 const NAME: &str = "fencing::five_thousand_numbers_of_six_processes_never_repeat_and_keep_their_order";
@@ -253,7 +253,7 @@ async fn a_number_stays_through_renewals_and_a_retaken_node_is_told_it() {
     let fleet = brief(3, secs(2));
     let redlock = client(&fleet).await;
     let guard = redlock.mutex("k").ttl(millis(600)).acquire().await.expect("free");
-    let token = guard.fencing_token().expect("guarded");
+    let token = guard.fencing_token().expect("fenced");
     eventually("all three have it", || async { fences(&fleet, "k") == [Some(token.number); 3] }).await;
     for server in &fleet.servers()[..2] {
         server.command::<()>(&["DEL", "quorlock:fence:k"]).expect("deleted");

@@ -125,7 +125,7 @@ async fn flushed_scripts_are_no_trouble() {
     check_flushed(plain(3), false).await;
 }
 
-async fn check_flushed(fleet: Cluster, is_guarded: bool) {
+async fn check_flushed(fleet: Cluster, is_fenced: bool) {
     let redlock = client(&fleet).await;
     let flush = || {
         for server in fleet.servers() {
@@ -142,7 +142,7 @@ async fn check_flushed(fleet: Cluster, is_guarded: bool) {
     assert!(redlock.inspect("k").await.expect("asked").is_free());
     flush();
     let guard = redlock.mutex("k").no_wait().acquire().await.expect("granted all the same");
-    assert_eq!(guard.fencing_token().is_some(), is_guarded);
+    assert_eq!(guard.fencing_token().is_some(), is_fenced);
     drop(guard);
     redlock.shutdown(secs(5)).await.expect("nothing is left");
     assert_eq!(count(&fleet), 0);
@@ -236,7 +236,7 @@ async fn a_driver_that_ends_tells_its_guards() {
 
 #[tokio::test]
 async fn a_held_lock_survives_a_minority_that_comes_and_goes() {
-    // A guarded node that was restarted has the lock again when its probation is over, so its rounds take longer.
+    // A fenced node that was restarted has the lock again when its probation is over, so its rounds take longer.
     for (mut fleet, rounds) in [(brief(5, millis(1500)), 2), (plain(5), 3)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(millis(1500)).acquire().await.expect("free");

@@ -1,4 +1,4 @@
-//! Nodes that forget: guarded, they cast no vote until what they forgot is over; plain, they let a second holder in.
+//! Nodes that forget: fenced, they cast no vote until what they forgot is over; plain, they let a second holder in.
 //!
 //! One story, told for every way to forget. A cluster of three; the holder cannot reach node 2, so it has its lock on
 //! the nodes 0 and 1. Then node 1 forgets. Everybody else reaches the nodes 1 and 2, which are a quorum.
@@ -144,7 +144,7 @@ fn a_plain_lock_has_two_holders_when_a_node_forgets() {
 }
 
 #[test]
-fn a_guarded_lock_has_one_holder_when_a_node_forgets() {
+fn a_fenced_lock_has_one_holder_when_a_node_forgets() {
     tell_all(async |name, fault| {
         for _ in 0..5 {
             if one_holder(name, fault).await {

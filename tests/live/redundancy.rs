@@ -207,7 +207,7 @@ async fn a_key_that_a_node_lost_is_back_within_two_ttls_though_others_try_in_vai
         }
         if is_back().as_ref() != Some(&owner) {
             let fence: String = fleet[node].command(&["GET", "quorlock:fence:k"]).expect("up");
-            let number = guard.fencing_token().expect("guarded");
+            let number = guard.fencing_token().expect("fenced");
             faults.push(format!("node {node}: not back after two ttls; its fence {fence}, ours {number}"));
             break;
         }

@@ -38,7 +38,7 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
     let redlock = client(&fleet).await;
     let lock = || redlock.mutex("order:1").ttl(Duration::from_millis(300));
     let guard = lock().acquire().await.expect("free");
-    let first = guard.fencing_token().expect("guarded").number;
+    let first = guard.fencing_token().expect("fenced").number;
     match redlock.forget("order:1").await {
         Err(error @ ForgetError::HeldByOthers { .. }) => {
             assert!(error.to_string().contains("order:1"), "{error}")
@@ -49,14 +49,14 @@ async fn a_name_is_forgotten_as_soon_as_the_nodes_clocks_have_passed_its_number(
     assert_eq!(fences(&fleet), [1; 3], "what is held is not forgotten");
     redlock.forget("order:1").await.expect("it is free");
     let guard = lock().acquire().await.expect("free");
-    assert!(guard.fencing_token().expect("guarded").number > first, "numbers go on at once");
+    assert!(guard.fencing_token().expect("fenced").number > first, "numbers go on at once");
     guard.release().await.expect("released");
     redlock.forget("order:1").await.expect("it is free again");
     eventually("no node knows the name", || async { fences(&fleet) == [0; 3] }).await;
     let replies = redlock.forget("order:1").await.expect("what is forgotten may be forgotten");
     assert_eq!(replies.nodes().iter().filter(|it| it.reply == quorlock::Vote::NotHeld).count(), 3);
     let guard = lock().acquire().await.expect("free");
-    assert!(guard.fencing_token().expect("guarded").number > first, "and ever after");
+    assert!(guard.fencing_token().expect("fenced").number > first, "and ever after");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn fences_that_fill_a_nodes_memory_are_warned_of_before_it_is_full() {
     servers[0].command::<()>(&["EVAL", fill, "0"]).expect("there is room");
     let redlock = connect().connect().await.expect("it is up");
     let many = status(&redlock).await;
-    let fences = many.fences.expect("a guarded client knows");
+    let fences = many.fences.expect("a fenced client knows");
     assert!((45_000..=62_000).contains(&fences.count) && fences.memory == Some(20 << 20), "{fences:?}");
     assert!(many.warnings.iter().any(|words| words.contains("fencing numbers take")), "{:?}", many.warnings);
     assert!(heard.lock().expect("whole").iter().any(|words| words.contains("quorlock forget")));
@@ -171,7 +171,7 @@ async fn a_broken_lock_stays_broken_when_its_name_is_forgotten() {
     let (redlock, operator) = (client(&servers).await, client(&servers).await);
     let guard = redlock.mutex("k").ttl(secs(1)).acquire().await.expect("free");
     // Older than what a name must be to be forgotten at once: the longest ttl and 250 ms.
-    let number = guard.fencing_token().expect("guarded").number;
+    let number = guard.fencing_token().expect("fenced").number;
     let is_old = || async { servers.servers().iter().all(|server| micros(server) > number + 1_250_000) };
     eventually("its number is old", is_old).await;
     assert!(guard.is_valid(), "it is renewed");
@@ -198,7 +198,7 @@ async fn a_clock_that_was_far_ahead_once_makes_no_name_last() {
         let lock = redlock.mutex("order:1").ttl(secs(1));
         async move {
             let guard = lock.acquire().await.expect("free");
-            let number = guard.fencing_token().expect("guarded").number;
+            let number = guard.fencing_token().expect("fenced").number;
             guard.release().await.expect("released");
             assert!(number > last, "{number} after {last}");
             number

@@ -79,7 +79,7 @@ async fn a_store_that_looks_at_tokens_refuses_a_holder_that_was_stopped_and_anot
 
     // It would renew its lock for ever, so who gets the lock knows that it stands still.
     let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("after its ttl");
-    let token = guard.fencing_token().expect("guarded");
+    let token = guard.fencing_token().expect("fenced");
     let mut stores = [true, false].map(|is_fenced| Store::new(folder.path(), is_fenced));
     for store in &mut stores {
         let value = store.read();
@@ -104,7 +104,7 @@ async fn hold_and_write(nodes: &str) {
     let redlock = Redlock::builder().nodes(nodes.split(',')).max_ttl(MAX_TTL);
     let redlock = redlock.connect().await.expect("up");
     let guard = redlock.mutex("account").acquire().await.expect("free");
-    let token = guard.fencing_token().expect("guarded");
+    let token = guard.fencing_token().expect("fenced");
     let mut stores = [true, false].map(|is_fenced| Store::new(&folder, is_fenced));
     let values = stores.each_mut().map(Store::read);
     assert!(guard.is_valid(), "the last look");
@@ -122,7 +122,7 @@ async fn hold_and_write(nodes: &str) {
     drop(guard);
     let guard = redlock.mutex("account").wait_timeout(secs(20)).acquire().await.expect("free");
     let value = fenced.read();
-    fenced.write(value + 1, guard.fencing_token().expect("guarded")).expect("the latest holder");
+    fenced.write(value + 1, guard.fencing_token().expect("fenced")).expect("the latest holder");
     guard.release().await.expect("released");
 }
 

@@ -107,9 +107,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::TakenByOthers]);
         assert_eq!(standing(&cluster, "k"), 0, "nobody has taken it again");
         let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
-        assert!(
-            next.fencing_token().expect("guarded").number > guard.fencing_token().expect("guarded").number
-        );
+        assert!(next.fencing_token().expect("fenced").number > guard.fencing_token().expect("fenced").number);
     }
 }
 

@@ -15,13 +15,13 @@ pub(crate) struct Cluster {
     max_ttl: Option<Duration>,
 }
 
-/// Guarded, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
+/// Fenced, declared fresh. Locks may live for long here, and so may probation: who restarts a node of it does not
 /// want its vote back.
 pub(crate) fn fleet(nodes: usize) -> Cluster {
     brief(nodes, secs(60))
 }
 
-/// Guarded, declared fresh, for stories in which probation must end.
+/// Fenced, declared fresh, for stories in which probation must end.
 pub(crate) fn brief(nodes: usize, max_ttl: Duration) -> Cluster {
     let cluster = Cluster { fleet: bare(nodes), max_ttl: Some(max_ttl) };
     declare(builder(&cluster));

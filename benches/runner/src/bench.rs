@@ -102,7 +102,7 @@ impl Bench {
         for server in self.fleet.servers() {
             keys.extend(server.command::<Vec<String>>(&["KEYS", "*bench:*"])?);
         }
-        // The numbers that guarded mode keeps stay, on purpose.
+        // The numbers that fenced mode keeps stay, on purpose.
         keys.retain(|key| !key.starts_with("quorlock:"));
         for peer in peers {
             let mark = format!("bench:{}:", slug(&peer.name));

@@ -16,7 +16,7 @@ pub struct Ours<const IS_PLAIN: bool>(Redlock);
 pub type Plain = Ours<true>;
 
 /// By default.
-pub type Guarded = Ours<false>;
+pub type Fenced = Ours<false>;
 
 impl<const IS_PLAIN: bool> Contender for Ours<IS_PLAIN> {
     type Lock = Guard;

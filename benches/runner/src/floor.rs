@@ -16,11 +16,11 @@ use crate::Outcome;
 use crate::worker::{Job, Request, answer};
 use node::{Node, Vote};
 
-/// Which work it does: `SET NX PX` as plain mode, or the very script of guarded mode. The release is the same.
+/// Which work it does: `SET NX PX` as plain mode, or the very script of fenced mode. The release is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Plain,
-    Guarded,
+    Fenced,
 }
 
 struct Floor {
@@ -57,7 +57,7 @@ impl Floor {
             let marker: Option<String> = cmd("GET").arg(MARKER).query(&mut setup)?;
             let badge = match mode {
                 Mode::Plain => Vec::new(),
-                Mode::Guarded => badge(&marker.ok_or("a node without a marker")?)?,
+                Mode::Fenced => badge(&marker.ok_or("a node without a marker")?)?,
             };
             nodes.push(Node::dial(url, badge)?);
         }
@@ -102,7 +102,7 @@ impl Floor {
                 let words = ["SET", &self.key, &self.token, "NX", "PX", TTL_MILLIS];
                 pack(&mut self.common, words.len(), &words);
             }
-            Mode::Guarded => {
+            Mode::Fenced => {
                 let hint = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_micros().to_string();
                 let fence = format!("{FENCE_PREFIX}{}", self.key);
                 let words = [
@@ -123,7 +123,7 @@ impl Floor {
                 pack(&mut self.common, words.len() + 3, &words);
             }
         }
-        if self.ask(self.mode == Mode::Guarded)? { Ok(()) } else { Err("no quorum for a free key".into()) }
+        if self.ask(self.mode == Mode::Fenced)? { Ok(()) } else { Err("no quorum for a free key".into()) }
     }
 
     fn release(&mut self) -> Outcome<()> {
@@ -234,7 +234,7 @@ mod tests {
         let builder = Redlock::builder().nodes(fleet.urls()).dial_timeout(Duration::from_secs(20));
         assert_eq!(builder.init(false).await.expect("all are up and blank"), InitOutcome::Initialized);
         let job = Job { name: "floor".to_owned(), threads: Threads::One, urls: fleet.urls() };
-        for mode in [Mode::Plain, Mode::Guarded] {
+        for mode in [Mode::Plain, Mode::Fenced] {
             let mut floor = Floor::connect(&job, mode).expect("all are up");
             floor.acquire().expect("free");
             let is_held =

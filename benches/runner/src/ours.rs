@@ -2,22 +2,22 @@
 
 use crate::bench::Serve;
 use crate::by_hand::ByHand;
-use crate::contenders::{Guarded, Plain};
+use crate::contenders::{Fenced, Plain};
 use crate::floor::{self, Mode};
 use crate::worker::serve;
 use crate::{Outcome, Part, Peer};
 
 pub const QUORLOCK: &str = "quorlock";
-pub const GUARDED: &str = "quorlock guarded";
+pub const GUARDED: &str = "quorlock fenced";
 pub const FLOOR: &str = "floor";
-pub const GUARDED_FLOOR: &str = "floor guarded";
+pub const GUARDED_FLOOR: &str = "floor fenced";
 pub const BY_HAND: &str = "redis crate by hand";
 
 pub const WORKERS: [(&str, Serve); 5] = [
     (QUORLOCK, serve::<Plain>),
-    (GUARDED, serve::<Guarded>),
+    (GUARDED, serve::<Fenced>),
     (FLOOR, |job| floor::serve(job, Mode::Plain)),
-    (GUARDED_FLOOR, |job| floor::serve(job, Mode::Guarded)),
+    (GUARDED_FLOOR, |job| floor::serve(job, Mode::Fenced)),
     (BY_HAND, serve::<ByHand>),
 ];
 

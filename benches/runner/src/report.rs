@@ -142,7 +142,7 @@ impl Report<'_> {
                 ("release p50 (µs)", &|name| cell(&book.series(&release, name))),
             ],
         );
-        self.line("\nGuarded mode is held against a floor that sends the very same scripts.");
+        self.line("\nFenced mode is held against a floor that sends the very same scripts.");
     }
 
     fn nodes(&mut self) {

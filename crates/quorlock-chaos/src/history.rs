@@ -151,7 +151,7 @@ pub enum EventKind {
     },
     /// It walked away: the future that acquires or releases was dropped.
     Abandoned,
-    /// It wrote to the guarded store, which answered.
+    /// It wrote to the protected store, which answered.
     Wrote {
         /// Which store.
         store: String,

@@ -112,7 +112,7 @@ pub fn run(
     let terms = ServerSettings {
         setup: clocks.as_ref().map_or(setup.clone(), |clocks| setup.clone().clocks(clocks)),
         drift_ppm: if kinds.contains(&FaultKind::ClockSkew) { SKEWED_DRIFT_PPM } else { DRIFT_PPM },
-        is_guarded: true,
+        is_fenced: true,
     };
     let scope = Scope {
         seed: config.seed,
@@ -234,7 +234,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
         controls: vec![Control { name: control.to_owned(), breaks: Invariant::Exclusion }],
         terms,
     };
-    let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_guarded: false };
+    let plain = ServerSettings { setup: setup.clone(), drift_ppm: DRIFT_PPM, is_fenced: false };
     let mut stages = vec![stage(
         "control: plain",
         forgetting,
@@ -244,7 +244,7 @@ fn beyond<'a>(config: &'a Config, setup: &Setup, clocks: Option<&ClockLibrary>) 
     )];
     if let Some(clocks) = clocks {
         let setup = setup.clone().clocks(clocks);
-        let bent = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_guarded: true };
+        let bent = ServerSettings { setup, drift_ppm: DRIFT_PPM, is_fenced: true };
         stages.push(stage(
             "control: clocks",
             jumping,

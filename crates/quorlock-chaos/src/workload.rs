@@ -69,7 +69,7 @@ fn connect(spec: &Spec) -> Result<Redlock, String> {
         .max_clock_drift(spec.drift)
         .reply_timeout(Duration::from_millis(spec.reply_timeout_ms))
         .client_name(format!("chaos-{}", spec.process));
-    let builder = if spec.is_guarded {
+    let builder = if spec.is_fenced {
         builder.max_ttl(Duration::from_millis(spec.max_ttl_ms))
     } else {
         builder.plain()

@@ -99,7 +99,7 @@ fn nodes_that_forget_excuse_nothing_while_there_is_probation() {
 fn a_node_may_forget_at_any_time_until_it_is_healed() {
     let overlap = |from: u64, to: u64| {
         let mut story = story();
-        story.settings.guarded = false;
+        story.settings.fenced = false;
         story.settings.probation = false;
         story.hold(1, 0, 100, 400, None).hold(2, 0, 300, 800, None);
         story.fault(1, "flush", &[0, 1, 2], from, to, &WIPE);
@@ -402,7 +402,7 @@ fn a_story_with_gaps_is_caught() {
     let mut unasked = story();
     unasked.hold(1, 0, 100, 200, Some(10)).granted(2, 0, 300, 1_000, Some(11));
     check(&unasked, &[Invariant::CompleteHistory], &[]);
-    // A guarded lock without a number.
+    // A fenced lock without a number.
     let mut unnumbered = story();
     unnumbered.hold(1, 0, 100, 200, None);
     check(&unnumbered, &[Invariant::CompleteHistory], &[]);

@@ -77,7 +77,7 @@ pub(crate) struct RunArgs {
     /// so that none has it, they try again once or twice, within some 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
-    /// Ask for a fencing token above this number: the largest that the guarded resource has seen, if it refuses ours
+    /// Ask for a fencing token above this number: the largest that the protected resource has seen, if it refuses ours
     /// because the nodes have forgotten theirs.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) min_fencing_number: u64,

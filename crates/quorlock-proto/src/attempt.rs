@@ -18,7 +18,7 @@ use crate::vote::{ReplyFailure, Vote};
 /// One try to take a lock.
 ///
 /// It is born with its first questions to send. It settles as soon as q grants are in, or q is out of reach, or its
-/// patience is over. Guarded, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
+/// patience is over. Fenced, the grants bring numbers, of which the largest is ours once q nodes have it as their fence:
 /// at once if their clocks agree, else after a second round. When it fails, is too late or is abandoned, it asks for the
 /// undo: a release on every node that did not plainly refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ enum State {
 }
 
 impl Attempt {
-    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is guarded if it comes with a
+    /// A new attempt; `token` must be fresh, and `now` read before anything is sent. It is fenced if it comes with a
     /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
     #[must_use]
     pub fn new(
@@ -350,7 +350,7 @@ impl Attempt {
     fn lose(&mut self, why: FailureReason) {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
-        // A guarded refusal has told for how long.
+        // A fenced refusal has told for how long.
         let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
         self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;

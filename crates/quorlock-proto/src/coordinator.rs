@@ -70,7 +70,7 @@ impl Coordinator {
         }
     }
 
-    /// The same board, guarded: with fencing numbers, and no vote of a node that may have forgotten.
+    /// The same board, fenced: with fencing numbers, and no vote of a node that may have forgotten.
     #[must_use]
     pub fn fenced(quorum: Quorum, limits: Limits, members: Membership) -> Self {
         Self { members: Some(Box::new(members)), ..Self::new(quorum, limits) }

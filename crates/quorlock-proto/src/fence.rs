@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::time::DualTimestamp;
 
-/// A number that only grows from one holder of a lock to the next, to hand to the guarded resource.
+/// A number that only grows from one holder of a lock to the next, to hand to the protected resource.
 ///
 /// The rule for a resource: keep the token of the last write that was accepted, and [accept](Self::supersedes) a write
 /// only if its number is larger, or the number *and* the nonce are the same. In SQL:

@@ -1,4 +1,4 @@
-//! The guarded resource: one table, and the one UPDATE that makes it safe.
+//! The protected resource: one table, and the one UPDATE that makes it safe.
 
 use std::env;
 use std::str::FromStr;

@@ -40,7 +40,7 @@ async fn work(
 ) -> Outcome<bool> {
     let lock = redlock.mutex(format!("account:{}", rule.name())).ttl(TTL).wait(WAIT);
     let guard = lock.acquire().await?;
-    let token = guard.fencing_token().ok_or("a guarded client's lock has a fencing token")?;
+    let token = guard.fencing_token().ok_or("a fenced client's lock has a fencing token")?;
     let account = bank.account(rule).await?;
     let mut balance = account.balance;
     println!("  {name}: has the lock with number {}, reads {balance}", token.number);

@@ -60,13 +60,13 @@ fn excuse(world: &World<'_>, first: &LockAttempt<'_>, second: &LockAttempt<'_>, 
     let span = Span { from: renewed.min(rival.began), to: at };
     let leapers = world.leapers(span, first.ttl_ms.max(second.ttl_ms));
     let forgetters = world.forgetters(span, |locks, _| locks);
-    let guarded = world.settings.guarded && world.settings.probation;
+    let fenced = world.settings.fenced && world.settings.probation;
 
-    let (liars, because) = if guarded && leapers.is_empty() {
+    let (liars, because) = if fenced && leapers.is_empty() {
         // Probation answers for every node that forgot.
         return None;
     } else if leapers.is_empty() {
-        let why = if world.settings.guarded { "probation was off" } else { "plain locks know no probation" };
+        let why = if world.settings.fenced { "probation was off" } else { "plain locks know no probation" };
         (forgetters, format!("nodes forgot locks, and {why}"))
     } else {
         (

@@ -108,8 +108,8 @@ impl Seen {
             EventKind::Granted { number, .. } => {
                 let twice = (!self.granted.insert(who)).then_some("granted twice in one turn");
                 twice
-                    .or((world.settings.guarded && number.is_none())
-                        .then_some("a guarded lock without a number"))
+                    .or((world.settings.fenced && number.is_none())
+                        .then_some("a fenced lock without a number"))
             }
             EventKind::Looked { .. }
             | EventKind::Lost { .. }

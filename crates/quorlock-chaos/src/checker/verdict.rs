@@ -84,7 +84,7 @@ pub enum Invariant {
     NumbersUnique,
     /// Who asks after another was granted has the larger number.
     NumbersOrdered,
-    /// The guarded store takes nothing from a lock when a later lock has written.
+    /// The protected store takes nothing from a lock when a later lock has written.
     NoStaleWrite,
     /// No lock is valid past its deadline.
     InvalidAfterDeadline,
@@ -121,7 +121,7 @@ pub struct Figures {
     pub refused: usize,
     /// Locks that were lost.
     pub lost: usize,
-    /// Writes that the guarded stores took.
+    /// Writes that the protected stores took.
     pub writes: usize,
     /// Writes that they refused.
     pub writes_refused: usize,

@@ -95,7 +95,7 @@ impl<'a> World<'a> {
 
     /// How long a node casts no vote when it may have forgotten, in nanoseconds.
     pub(crate) fn probation(&self) -> u64 {
-        if self.settings.guarded && self.settings.probation { self.max_ttl() } else { 0 }
+        if self.settings.fenced && self.settings.probation { self.max_ttl() } else { 0 }
     }
 
     /// How far ahead the deadline of a fresh lock may lie. DESIGN: "deadline = start + ttl·(1 − ρ) − 2 ms".

@@ -26,8 +26,8 @@ pub struct Settings {
     pub drift_ppm: u32,
     /// How long clients wait for a node.
     pub reply_timeout_ms: u64,
-    /// Whether locks are guarded: marker, probation, fencing numbers. Plain otherwise.
-    pub guarded: bool,
+    /// Whether locks are fenced: marker, probation, fencing numbers. Plain otherwise.
+    pub fenced: bool,
     /// Whether a node that may have forgotten is kept from voting. Off only as a control.
     pub probation: bool,
     /// Within what time a key must be granted again that is wanted and not held, once a quorum of nodes votes: the

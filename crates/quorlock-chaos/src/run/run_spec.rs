@@ -47,7 +47,7 @@ pub(super) struct RunSpec<'a> {
 pub(super) struct ServerSettings {
     pub(super) setup: Setup,
     pub(super) drift_ppm: u32,
-    pub(super) is_guarded: bool,
+    pub(super) is_fenced: bool,
 }
 
 /// Everything of a stage that is there while it runs.
@@ -74,7 +74,7 @@ impl RunSpec<'_> {
                 nodes.begin(*node, step.injection, step.lasts, &Prepared::Data(Data::Kept))?;
             }
         }
-        if self.terms.is_guarded {
+        if self.terms.is_fenced {
             declare(nodes.direct_urls())?;
         }
         let no_clients = |error: std::io::Error| RunError::Clients(error.to_string());
@@ -123,8 +123,8 @@ impl RunSpec<'_> {
             max_ttl_ms: millis(MAX_TTL),
             drift_ppm: self.terms.drift_ppm,
             reply_timeout_ms: millis(REPLY_TIMEOUT),
-            guarded: self.terms.is_guarded,
-            probation: self.terms.is_guarded,
+            fenced: self.terms.is_fenced,
+            probation: self.terms.is_fenced,
             recovery_ms: millis(MAX_TTL + RECOVERY),
             starvation_ms: Some(millis(STARVATION)),
             slack_ms: millis(SLACK),
@@ -148,7 +148,7 @@ impl RunState<'_> {
             max_ttl_ms: MAX_TTL.as_millis() as u64,
             reply_timeout_ms: REPLY_TIMEOUT.as_millis() as u64,
             drift: f64::from(terms.drift_ppm) / 1e6,
-            is_guarded: terms.is_guarded,
+            is_fenced: terms.is_fenced,
             has_thread: process % 3 == 0,
             long_holds: *long_holds,
             lasting_holds: *lasting_holds,

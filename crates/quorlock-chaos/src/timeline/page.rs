@@ -76,7 +76,7 @@ fn terms(history: &History, verdict: &Verdict) -> String {
         settings.server,
         settings.quorum,
         verdict.seconds,
-        if settings.guarded { "guarded" } else { "plain" },
+        if settings.fenced { "fenced" } else { "plain" },
         settings.max_ttl_ms,
         f64::from(settings.drift_ppm) / 1e4,
         settings.seed,

@@ -32,7 +32,7 @@ pub(crate) struct Spec {
     pub(crate) max_ttl_ms: u64,
     pub(crate) reply_timeout_ms: u64,
     pub(crate) drift: f64,
-    pub(crate) is_guarded: bool,
+    pub(crate) is_fenced: bool,
     /// Whether its locks are renewed on a thread of their own.
     pub(crate) has_thread: bool,
     /// How many, out of a hundred of the others, it holds for longer than their ttl.
@@ -44,6 +44,6 @@ pub(crate) struct Spec {
     pub(crate) drops: bool,
     /// How long it may wait for a lock, in milliseconds, one as likely as the other.
     pub(crate) waits_ms: Vec<u64>,
-    /// The folder of the guarded stores.
+    /// The folder of the protected stores.
     pub(crate) stores: PathBuf,
 }

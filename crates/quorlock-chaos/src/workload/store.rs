@@ -1,4 +1,4 @@
-//! The guarded resource: a file that keeps the largest fencing token it has seen and refuses smaller ones, and, as a
+//! The protected resource: a file that keeps the largest fencing token it has seen and refuses smaller ones, and, as a
 //! control, one that does not look.
 
 use std::fs::{File, OpenOptions, TryLockError};

@@ -61,7 +61,7 @@ pub fn story() -> Story {
             max_ttl_ms: 2_000,
             drift_ppm: 10_000,
             reply_timeout_ms: 500,
-            guarded: true,
+            fenced: true,
             probation: true,
             recovery_ms: 3_000,
             starvation_ms: Some(1_000),

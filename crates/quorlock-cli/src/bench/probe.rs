@@ -56,7 +56,7 @@ pub(super) fn run(
         .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
     runtime.block_on(async {
         let probes = urls.iter().enumerate().map(|(place, url)| {
-            // A plain client shares no name with a guarded one, so it voids no probation.
+            // A plain client shares no name with a fenced one, so it voids no probation.
             let builder = builder.clone().nodes([url]).quorum(1).plain().client_name("quorlock-bench-probe");
             let name = format!("{}:probe", setting.prefix);
             Ok(Probe { place, client: builder.connect_lazy()?, name, ttl: setting.ttl })

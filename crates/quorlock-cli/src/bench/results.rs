@@ -194,7 +194,7 @@ impl Figures {
             command: command_line(std::env::args_os()),
             interrupted: counted.is_interrupted,
             quorum: setting.quorum,
-            mode: if setting.max_ttl.is_some() { "guarded" } else { "plain" },
+            mode: if setting.max_ttl.is_some() { "fenced" } else { "plain" },
             tasks: setting.tasks,
             keys: setting.keys,
             hold_us: setting.hold.as_secs_f64() * 1e6,

@@ -58,10 +58,9 @@ pub(super) fn notes(figures: &Figures) -> Vec<String> {
         (None, None) => {}
     }
     let writes = cost.write_us.zip(cost.round_trip_us).is_some_and(|(write, trip)| write > trip * DISK);
-    if writes && figures.mode == "guarded" && cost.acquire_per_write.is_some_and(|times| times > DISK) {
-        notes.push(
-            "a guarded lock writes a fencing number too: --plain shows what that costs here".to_owned(),
-        );
+    if writes && figures.mode == "fenced" && cost.acquire_per_write.is_some_and(|times| times > DISK) {
+        notes
+            .push("a fenced lock writes a fencing number too: --plain shows what that costs here".to_owned());
     }
     let told = figures.changes.iter().take(SHOWN);
     notes.extend(told.map(|it| format!("{} {} after {:.1} s", it.node, it.what, it.seconds)));
@@ -164,7 +163,7 @@ mod tests {
             ..Cost::default()
         };
         let nodes = (0..5).map(|_| Node::default()).collect();
-        Figures { quorum: 3, mode: "guarded", nodes, cost, ..Figures::default() }
+        Figures { quorum: 3, mode: "fenced", nodes, cost, ..Figures::default() }
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
     assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
     assert_eq!(told["verdict"].as_str().map(|it| it.starts_with("a lock here costs ")), Some(true), "{told}");
     assert_eq!((&told["quorum"], &told["tasks"], &told["keys"]), (&2.into(), &4.into(), &4.into()));
-    assert_eq!(told["mode"], "guarded");
+    assert_eq!(told["mode"], "fenced");
     for part in ["alone", "load"] {
         assert!(is_spread(&told[part]["acquire"]) && is_spread(&told[part]["release"]), "{told}");
         assert_eq!(told[part]["locks"], told[part]["acquire"]["count"], "{told}");
@@ -97,9 +97,9 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
     let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert_eq!(keys(&world), before, "plain locks leave nothing at all");
-    let guarded =
+    let fenced =
         world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--key-prefix", "mine:"]);
-    assert_eq!(guarded.code, Some(0), "{guarded:?}");
+    assert_eq!(fenced.code, Some(0), "{fenced:?}");
     let more: Vec<String> = keys(&world).difference(&before).cloned().collect();
     assert_eq!(more.len(), 3, "a number for each name: {more:?}");
     assert!(more.iter().all(|key| key.starts_with("quorlock:fence:mine:quorlock-bench:")), "{more:?}");
@@ -109,9 +109,9 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
             assert!((-2..=31_000).contains(&left) && left != -1, "{key} stays for {left} ms");
         }
     }
-    assert!(guarded.out.contains("no key of ours is left"), "{guarded:?}");
-    assert!(guarded.out.contains("fencing numbers of 3 names are, and expire within 31 s"), "{guarded:?}");
-    let verdict = guarded.out.lines().last().expect("a line");
+    assert!(fenced.out.contains("no key of ours is left"), "{fenced:?}");
+    assert!(fenced.out.contains("fencing numbers of 3 names are, and expire within 31 s"), "{fenced:?}");
+    let verdict = fenced.out.lines().last().expect("a line");
     assert!(
         verdict.starts_with("a lock here costs ") && verdict.contains("the second-fastest node"),
         "{verdict}"

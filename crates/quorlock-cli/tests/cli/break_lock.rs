@@ -44,8 +44,8 @@ fn breaking_a_plain_lock_says_that_its_holder_must_be_stopped() {
     let nothing = world.end(&["break", "a", "--yes", "--plain"]);
     assert_eq!((nothing.code, nothing.err.as_str()), (Some(0), ""));
     world.take("a");
-    let guarded = world.end(&["break", "a", "--yes"]);
-    assert_eq!((guarded.code, guarded.err.as_str()), (Some(0), ""));
+    let fenced = world.end(&["break", "a", "--yes"]);
+    assert_eq!((fenced.code, fenced.err.as_str()), (Some(0), ""));
     let help = world.end(&["break", "--help"]);
     assert!(help.out.contains("--plain") && help.out.contains("stop the holder first"), "{help:?}");
 }

@@ -63,14 +63,14 @@ fn a_plain_run_has_none_and_passes_on_nobody_elses() {
         assert_eq!((shown.code, shown.out.as_str()), (Some(0), "/\n"), "{options:?} {setting:?}: {shown:?}");
     }
     assert!(world.markers().iter().all(Option::is_none), "plain clients leave no marker");
-    // The environment wins over the file: this one is guarded, and meets nodes that nobody declared.
-    let guarded = plain(&["--config", "conf.toml"], Some("false"));
-    assert_eq!((guarded.code, guarded.out.as_str()), (Some(69), ""), "{guarded:?}");
+    // The environment wins over the file: this one is fenced, and meets nodes that nobody declared.
+    let fenced = plain(&["--config", "conf.toml"], Some("false"));
+    assert_eq!((fenced.code, fenced.out.as_str()), (Some(69), ""), "{fenced:?}");
     assert_eq!(plain(&[], Some("perhaps")).code, Some(78), "what is set is configuration");
 }
 
 #[test]
-fn a_guarded_run_gives_its_own_and_not_what_it_was_given() {
+fn a_fenced_run_gives_its_own_and_not_what_it_was_given() {
     let world = World::of(3);
     let mut command = world.quorlock(&[&["run", "a"], &SHOW[..]].concat());
     let shown = end(command.env("QUORLOCK_FENCING_TOKEN", "7").env("QUORLOCK_FENCING_NONCE", "8"));

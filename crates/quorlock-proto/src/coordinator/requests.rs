@@ -187,8 +187,8 @@ pub(super) fn lease_request(lease: &Lease, phase: RequestKind, ttl: Duration) ->
     Request { phase, key: lease.key().clone(), token: lease.token(), ttl, fence: lease.fence() }
 }
 
-pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_guarded: bool) -> Request {
-    let fence = (is_guarded && phase.is_force_release()).then_some(Fence::Next);
+pub(super) fn survey_request(survey: &Survey, phase: RequestKind, is_fenced: bool) -> Request {
+    let fence = (is_fenced && phase.is_force_release()).then_some(Fence::Next);
     Request { phase, key: survey.key().clone(), token: OwnerToken::new(0), ttl: survey.span(), fence }
 }
 

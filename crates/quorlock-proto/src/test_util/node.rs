@@ -245,8 +245,8 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
-        let guarded = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
-        self.scripts.extend(all.into_iter().chain(guarded));
+        let fenced = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
+        self.scripts.extend(all.into_iter().chain(fenced));
     }
 
     /// `SCRIPT FLUSH`.
@@ -421,24 +421,24 @@ impl Node {
     }
 
     /// The script `break`.
-    pub fn break_open(&mut self, key: &Key, is_guarded: bool, nanos: u64) -> Vote {
+    pub fn break_open(&mut self, key: &Key, is_fenced: bool, nanos: u64) -> Vote {
         let (slot, now) = (Slot::Fence(key.clone()), self.micros(nanos));
         let number = match self.data.get(&slot) {
             None => Some(0.0),
             Some(entry) => entry.value.as_deref().and_then(number_in),
         };
         let number = number.filter(|number| number % 1.0 == 0.0 && *number < LAST_NUMBER as f64);
-        if let Some(number) = number.filter(|_| is_guarded) {
+        if let Some(number) = number.filter(|_| is_fenced) {
             self.keep(slot, (number as u64 + 1).max(now), now);
         }
         if self.data.remove(&Slot::Lock(key.clone())).is_some() { Vote::Granted } else { Vote::NotHeld }
     }
 
     /// The same with one owner's hash.
-    fn break_of(&mut self, key: &Key, mark: OwnerHash, is_guarded: bool, nanos: u64) -> Vote {
+    fn break_of(&mut self, key: &Key, mark: OwnerHash, is_fenced: bool, nanos: u64) -> Vote {
         match self.data.get(&Slot::Lock(key.clone())).map(owner) {
             None => Vote::NotHeld,
-            Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_guarded, nanos),
+            Some(holder) if holder == KeyOwner::Owner(mark) => self.break_open(key, is_fenced, nanos),
             Some(_) => Vote::HeldByOther { remaining: None },
         }
     }
@@ -665,8 +665,8 @@ fn told(fence: f64) -> u64 {
     fence.min(LAST_NUMBER as f64) as u64
 }
 
-const fn script_of(phase: RequestKind, is_guarded: bool) -> Option<Script> {
-    match (phase, is_guarded) {
+const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
+    match (phase, is_fenced) {
         (RequestKind::ReadMarker, _) => Some(Script::Look),
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),

@@ -100,7 +100,7 @@ fn sights() -> impl Strategy<Value = Sight> {
     )
 }
 
-fn guarded_votes() -> impl Strategy<Value = Vote> {
+fn fenced_votes() -> impl Strategy<Value = Vote> {
     let remaining = prop_oneof![9 => 0_u64..40_000, 1 => any::<u64>()].prop_map(Duration::from_millis);
     prop_oneof![
         5 => votes(),
@@ -128,7 +128,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => node.clone().prop_map(Input::Up),
         1 => node.clone().prop_map(Input::Down),
         1 => node.clone().prop_map(Input::Barred),
-        20 => (node.clone(), guarded_votes()).prop_map(|(node, vote)| Input::Reply(node, vote)),
+        20 => (node.clone(), fenced_votes()).prop_map(|(node, vote)| Input::Reply(node, vote)),
         3 => (node.clone(), any::<u64>()).prop_map(|(node, micros)| Input::Clock(node, micros)),
         5 => (node, looks()).prop_map(|(node, look)| Input::Look(node, look)),
         6 => (0_u64..4_000_000_000, 0_u64..8_000_000_000).prop_map(|(boot, wall)| Input::Wake { boot, wall }),
@@ -154,14 +154,14 @@ proptest! {
     #[test]
     fn no_order_of_inputs_makes_a_board_panic_or_wake_without_end(
         nodes in 1_usize..=5,
-        is_guarded in any::<bool>(),
+        is_fenced in any::<bool>(),
         founds in prop::bool::weighted(0.8),
         inputs in inputs(),
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let charter = LockClusterConfig::new(quorum, MAX_TTL);
-        let mut board = if is_guarded {
+        let mut board = if is_fenced {
             Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
             Coordinator::new(quorum, limits)

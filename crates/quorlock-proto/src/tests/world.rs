@@ -25,7 +25,7 @@ pub(crate) const BOB: usize = 1;
 pub(crate) const KEY: &str = "orders:42";
 
 pub(crate) const TTL: Duration = Duration::from_secs(10);
-/// Of the guarded worlds.
+/// Of the fenced worlds.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const REDIAL_AFTER: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ pub(crate) struct Client {
     /// What it was told of clocks.
     pub(crate) oddities: Vec<(usize, ClockAnomaly)>,
     /// Whether its board asks nodes what they remember.
-    is_guarded: bool,
+    is_fenced: bool,
     wall_ahead: i64,
     /// Neither woken nor given answers.
     pub(crate) is_paused: bool,
@@ -122,11 +122,11 @@ impl World {
     }
 
     /// Two clients with fencing and probation, all connected to these many nodes, which were declared fresh.
-    pub(crate) fn guarded(nodes: usize) -> Self {
-        Self::guarded_with(nodes, None, 2)
+    pub(crate) fn fenced(nodes: usize) -> Self {
+        Self::fenced_with(nodes, None, 2)
     }
 
-    pub(crate) fn guarded_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
+    pub(crate) fn fenced_with(nodes: usize, need: Option<usize>, clients: usize) -> Self {
         let mut world = Self::unconnected(nodes, need, clients, Some(MAX_TTL));
         world.declare();
         world.connect_all();
@@ -134,7 +134,7 @@ impl World {
         world
     }
 
-    /// Nodes that nobody has met and that remember nothing; guarded, if a longest ttl is given.
+    /// Nodes that nobody has met and that remember nothing; fenced, if a longest ttl is given.
     pub(crate) fn unconnected(
         nodes: usize,
         need: Option<usize>,
@@ -152,7 +152,7 @@ impl World {
                 }
                 None => Coordinator::new(quorum, limits),
             },
-            is_guarded: max_ttl.is_some(),
+            is_fenced: max_ttl.is_some(),
             wires: (0..nodes).map(|_| Wire::default()).collect(),
             news: Vec::new(),
             holds: BTreeMap::new(),
@@ -352,7 +352,7 @@ impl World {
         wire.is_up = true;
         // The handshake loads the scripts, and asks what the node remembers.
         self.servers[node].node.load_scripts();
-        if self.clients[who].is_guarded {
+        if self.clients[who].is_fenced {
             let look = self.servers[node].node.look(None, self.nanos);
             self.clients[who].board.on_connected(NodeId(node as u8), look, now, now);
         }
@@ -500,7 +500,7 @@ impl World {
 
     /// The fencing number of a lock that was won.
     pub(crate) fn number(&self, who: usize, id: OperationId) -> u64 {
-        self.clients[who].holds[&id].number.expect("a guarded lock")
+        self.clients[who].holds[&id].number.expect("a fenced lock")
     }
 
     /// The fence of the key on this node, if there is one.

@@ -76,7 +76,7 @@ impl World {
     /// Runs the case with processes of this program.
     pub(crate) fn run(&self, program: &str, way: Way, case: Case) -> Outcome<Figures> {
         let urls = self.urls(case.round_trip);
-        if way == Way::Guarded {
+        if way == Way::Fenced {
             // A cluster that is declared votes at once.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(quorlock::Redlock::builder().nodes(self.fleet.urls()).init(false))?;
@@ -124,7 +124,7 @@ impl World {
         let mut figures = figures(case, told, commands)?;
         for server in self.fleet.servers() {
             let names: Vec<String> = server.command(&["KEYS", "*"])?;
-            // What a guarded cluster remembers on purpose.
+            // What a fenced cluster remembers on purpose.
             let is_memory = |name: &&String| {
                 ["quorlock:node", "quorlock:clock", "quorlock:high"].contains(&name.as_str()) || name.starts_with("quorlock:fence:")
             };
@@ -138,7 +138,7 @@ impl World {
     fn commands(&self, way: Way) -> Outcome<i64> {
         let sent: &[&str] = match way {
             // Everything it sends while it contends is a script; its scripts set.
-            Way::Guarded => &["evalsha", "eval"],
+            Way::Fenced => &["evalsha", "eval"],
             Way::Plain | Way::Rslock(_) => &["evalsha", "eval", "set"],
         };
         let mut count: i64 = 0;

@@ -10,7 +10,7 @@ use rslock::{LockGuard, LockManager};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Plain,
-    Guarded,
+    Fenced,
     /// rslock with a retry delay of so many milliseconds at most.
     Rslock(u64),
 }
@@ -26,12 +26,12 @@ pub(crate) enum Lock {
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Guarded, Self::Rslock(2), Self::Rslock(20)];
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Fenced, Self::Rslock(2), Self::Rslock(20)];
 
     pub(crate) fn name(self) -> String {
         match self {
             Self::Plain => "quorlock, plain".to_owned(),
-            Self::Guarded => "quorlock, guarded".to_owned(),
+            Self::Fenced => "quorlock, fenced".to_owned(),
             Self::Rslock(delay) => format!("rslock, {delay} ms"),
         }
     }
@@ -41,13 +41,13 @@ impl Way {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Plain | Self::Guarded)
+        matches!(self, Self::Plain | Self::Fenced)
     }
 
     pub(crate) async fn connect(self, urls: &[String]) -> Outcome<Client> {
         Ok(match self {
             Self::Plain => Client::Quorlock(Redlock::builder().nodes(urls).plain().connect().await?),
-            Self::Guarded => Client::Quorlock(Redlock::builder().nodes(urls).connect().await?),
+            Self::Fenced => Client::Quorlock(Redlock::builder().nodes(urls).connect().await?),
             Self::Rslock(delay) => {
                 let mut manager = LockManager::from_clients(by_hand::clients(urls)?);
                 manager.set_retry(u32::MAX, Duration::from_millis(delay));

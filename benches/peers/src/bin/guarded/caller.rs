@@ -1,4 +1,4 @@
-//! What a caller sees, guarded and plain, each on five servers of its own.
+//! What a caller sees, fenced and plain, each on five servers of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,18 +15,18 @@ use crate::table::{Goal, Table};
 
 /// The servers of each mode.
 pub(crate) struct Caller<'a> {
-    pub(crate) guarded: &'a Fleet,
+    pub(crate) fenced: &'a Fleet,
     pub(crate) plain: &'a Fleet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    Guarded,
+    Fenced,
     Plain,
 }
 
 impl Mode {
-    pub(crate) const BOTH: [Self; 2] = [Self::Guarded, Self::Plain];
+    pub(crate) const BOTH: [Self; 2] = [Self::Fenced, Self::Plain];
 }
 
 /// How many locks were taken, and how many of them in one round.
@@ -89,11 +89,11 @@ impl Caller<'_> {
                 }
             }
         }
-        let both = |[guarded, plain]: [Vec<f64>; 2]| (median(guarded), Some(median(plain)));
-        let (guarded, plain) = both(acquires);
-        table.put(&format!("acquire p50, one task, {threads} (us)"), Goal::AtMost(1.4), guarded, plain);
-        let (guarded, plain) = both(totals);
-        table.put(&format!("acquire + release p50, one task, {threads} (us)"), Goal::None, guarded, plain);
+        let both = |[fenced, plain]: [Vec<f64>; 2]| (median(fenced), Some(median(plain)));
+        let (fenced, plain) = both(acquires);
+        table.put(&format!("acquire p50, one task, {threads} (us)"), Goal::AtMost(1.4), fenced, plain);
+        let (fenced, plain) = both(totals);
+        table.put(&format!("acquire + release p50, one task, {threads} (us)"), Goal::None, fenced, plain);
         put_work(table, &format!("one task, {threads}"), work, [f64::from(TURNS) * TURN as f64; 2]);
         let name = format!("share taken in one round, one task, one name, {threads}");
         table.put(&name, Goal::None, share(&clients), None);
@@ -114,9 +114,9 @@ impl Caller<'_> {
                 done[*mode as usize] += rush.done;
             }
         }
-        let [guarded, plain] = per_second;
+        let [fenced, plain] = per_second;
         let name = "acquire + release per second, 64 tasks, a name each";
-        table.put(name, Goal::AtLeast(0.4), guarded, Some(plain));
+        table.put(name, Goal::AtLeast(0.4), fenced, Some(plain));
         put_work(table, "64 tasks, a name each", work, done);
         let name = "share taken in one round, 64 tasks, a name each";
         table.put(name, Goal::None, share(&clients), None);
@@ -125,19 +125,19 @@ impl Caller<'_> {
 
     /// Names that no node has heard of.
     pub(crate) async fn fresh_names(&self, table: &mut Table) -> Outcome<()> {
-        let (client, rounds) = self.connect(Mode::Guarded).await?;
+        let (client, rounds) = self.connect(Mode::Fenced).await?;
         for _ in 0..FRESH_NAMES {
             let name = format!("bench:fresh:{:032x}", rand::random::<u128>());
             client.mutex(name).acquire().await?.release().await?;
         }
-        let share = share(&[(Mode::Guarded, client, rounds)]);
+        let share = share(&[(Mode::Fenced, client, rounds)]);
         table.put("share taken in one round, one task, fresh names", Goal::None, share, None);
         Ok(())
     }
 
     /// Six clients, as of six processes, and one name.
     pub(crate) async fn contended(&self, table: &mut Table) -> Outcome<()> {
-        let clients = self.connect_all([Mode::Guarded; 6]).await?;
+        let clients = self.connect_all([Mode::Fenced; 6]).await?;
         let contenders = clients.iter().map(|(_, client, _)| (client.clone(), "bench:wanted".to_owned()));
         let per_second = rush(contenders, SPAN).await?.per_second;
         let name = "share taken in one round, 6 clients, one name";
@@ -157,7 +157,7 @@ impl Caller<'_> {
 
     fn fleet(&self, mode: Mode) -> &Fleet {
         match mode {
-            Mode::Guarded => self.guarded,
+            Mode::Fenced => self.fenced,
             Mode::Plain => self.plain,
         }
     }
@@ -185,18 +185,18 @@ impl Caller<'_> {
 fn put_work(table: &mut Table, title: &str, work: [Work; 2], done: [f64; 2]) {
     let mut put = |whose: &str, figure: fn(&Work) -> f64| {
         let name = format!("processor time of {whose} for one acquire + release, {title} (us)");
-        let [guarded, plain] = [0, 1].map(|mode| figure(&work[mode]) / done[mode]);
-        table.put(&name, Goal::None, guarded, Some(plain));
+        let [fenced, plain] = [0, 1].map(|mode| figure(&work[mode]) / done[mode]);
+        table.put(&name, Goal::None, fenced, Some(plain));
     };
     put("the caller", |work| work.caller);
     put("all five servers", |work| work.servers);
 }
 
-/// How many of all the guarded locks were taken in one round.
+/// How many of all the fenced locks were taken in one round.
 fn share(clients: &[Counted]) -> f64 {
     let sum = |count: fn(&Rounds) -> &AtomicU64| -> f64 {
-        let guarded = clients.iter().filter(|(mode, ..)| *mode == Mode::Guarded);
-        guarded.map(|(.., rounds)| count(rounds).load(Ordering::Relaxed)).sum::<u64>() as f64
+        let fenced = clients.iter().filter(|(mode, ..)| *mode == Mode::Fenced);
+        fenced.map(|(.., rounds)| count(rounds).load(Ordering::Relaxed)).sum::<u64>() as f64
     };
     sum(|rounds| &rounds.one) / sum(|rounds| &rounds.all)
 }

@@ -1,6 +1,6 @@
-//! What guarded mode costs: the servers' time, the caller's time, and in how many rounds a lock is taken.
+//! What fenced mode costs: the servers' time, the caller's time, and in how many rounds a lock is taken.
 //!
-//! Everything is measured in every round, where guarded mode and its reference take turns; a ratio is the median of the
+//! Everything is measured in every round, where fenced mode and its reference take turns; a ratio is the median of the
 //! rounds' own ratios. `--quick` runs 3 rounds instead of 11.
 
 mod caller;
@@ -29,20 +29,20 @@ fn main() -> Outcome<()> {
     let (begin, before) = (Instant::now(), load());
     let runtime = all_threads()?;
     let mut table = Table::default();
-    let (guarded, alone, plain) = (start(5)?, start(1)?, start(5)?);
+    let (fenced, alone, plain) = (start(5)?, start(1)?, start(5)?);
     // A new cluster, declared once: its nodes vote at once.
-    for fleet in [&guarded, &alone] {
+    for fleet in [&fenced, &alone] {
         runtime.block_on(quorlock::Redlock::builder().nodes(fleet.urls()).init(false))?;
     }
     let servers = [
         ("one node", runtime.block_on(Servers::connect(&alone))?),
-        ("five nodes", runtime.block_on(Servers::connect(&guarded))?),
+        ("five nodes", runtime.block_on(Servers::connect(&fenced))?),
     ];
-    let caller = Caller { guarded: &guarded, plain: &plain };
+    let caller = Caller { fenced: &fenced, plain: &plain };
 
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, load {}", round + 1, load());
-        let order = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Guarded] };
+        let order = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Fenced] };
         for (nodes, servers) in &servers {
             for sending in Sending::ALL {
                 runtime.block_on(servers.measure(&mut table, nodes, sending, order))?;
@@ -55,7 +55,7 @@ fn main() -> Outcome<()> {
         runtime.block_on(caller.fresh_names(&mut table))?;
         runtime.block_on(caller.contended(&mut table))?;
     }
-    println!("Machine: {}. No append-only file.", machine(&guarded)?);
+    println!("Machine: {}. No append-only file.", machine(&fenced)?);
     println!(
         "{rounds} rounds in {:.0} s; load average {before} before, {} after.\n",
         begin.elapsed().as_secs_f64(),

@@ -19,7 +19,7 @@ use crate::table::{Goal, Table};
 /// The servers, with both clients connected.
 pub(crate) struct Servers<'a> {
     fleet: &'a Fleet,
-    guarded: Redlock,
+    fenced: Redlock,
     bare: ByHand,
 }
 
@@ -50,8 +50,8 @@ struct Cost {
 
 impl<'a> Servers<'a> {
     pub(crate) async fn connect(fleet: &'a Fleet) -> Outcome<Self> {
-        let guarded = Redlock::builder().nodes(fleet.urls()).connect().await?;
-        Ok(Self { fleet, guarded, bare: ByHand::connect(&fleet.urls()).await? })
+        let fenced = Redlock::builder().nodes(fleet.urls()).connect().await?;
+        Ok(Self { fleet, fenced, bare: ByHand::connect(&fleet.urls()).await? })
     }
 
     pub(crate) async fn measure(
@@ -61,11 +61,11 @@ impl<'a> Servers<'a> {
         sending: Sending,
         order: [Mode; 2],
     ) -> Outcome<()> {
-        let (mut guarded, mut bare) = (Cost::default(), Cost::default());
+        let (mut fenced, mut bare) = (Cost::default(), Cost::default());
         for batch in 0..=BATCHES {
             for mode in order {
                 let (sum, cost) = match mode {
-                    Mode::Guarded => (&mut guarded, self.guarded(sending).await?),
+                    Mode::Fenced => (&mut fenced, self.fenced(sending).await?),
                     Mode::Plain => (&mut bare, self.bare(sending).await?),
                 };
                 // The first one is to warm up, and gives every name its fence.
@@ -80,7 +80,7 @@ impl<'a> Servers<'a> {
         let answers = acquisitions * self.fleet.len() as f64;
         let mut put = |name: &str, goal, figure: &dyn Fn(&Cost) -> f64| {
             let name = format!("{name}, {nodes}, {}", sending.name);
-            table.put(&name, goal, figure(&guarded), Some(figure(&bare)));
+            table.put(&name, goal, figure(&fenced), Some(figure(&bare)));
         };
         put("server time per node and acquisition (us)", sending.goal, &|cost| cost.server_micros / answers);
         put("EVALSHA calls per node and acquisition", Goal::None, &|cost| cost.calls / answers);
@@ -90,17 +90,17 @@ impl<'a> Servers<'a> {
         Ok(())
     }
 
-    async fn guarded(&self, sending: Sending) -> Outcome<Cost> {
+    async fn fenced(&self, sending: Sending) -> Outcome<Cost> {
         // Nothing but acquisitions: no renewal comes in between.
         let acquire = async |name| {
-            let lock = self.guarded.mutex(name).ttl(TTL).auto_renew(false);
+            let lock = self.fenced.mutex(name).ttl(TTL).auto_renew(false);
             Ok(lock.acquire().await?)
         };
         let release = async |guard: Guard| {
             guard.release().await?;
             Ok(())
         };
-        self.batch("guarded", sending, acquire, release).await
+        self.batch("fenced", sending, acquire, release).await
     }
 
     async fn bare(&self, sending: Sending) -> Outcome<Cost> {

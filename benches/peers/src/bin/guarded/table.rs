@@ -12,12 +12,12 @@ pub(crate) struct Table {
 struct Row {
     name: String,
     goal: Goal,
-    guarded: Vec<f64>,
-    /// What guarded mode is compared with; empty if with nothing.
+    fenced: Vec<f64>,
+    /// What fenced mode is compared with; empty if with nothing.
     reference: Vec<f64>,
 }
 
-/// What guarded / reference is to be.
+/// What fenced / reference is to be.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtMost(f64),
@@ -27,29 +27,29 @@ pub(crate) enum Goal {
 
 impl Table {
     /// A round's pair of figures.
-    pub(crate) fn put(&mut self, name: &str, goal: Goal, guarded: f64, reference: Option<f64>) {
+    pub(crate) fn put(&mut self, name: &str, goal: Goal, fenced: f64, reference: Option<f64>) {
         let row = self.row(name, goal);
-        row.guarded.push(guarded);
+        row.fenced.push(fenced);
         row.reference.extend(reference);
     }
 
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = String::from(
-            "| median of the rounds (lowest-highest) | guarded | reference | guarded / reference | goal | reached |\n\
+            "| median of the rounds (lowest-highest) | fenced | reference | fenced / reference | goal | reached |\n\
              |---|--:|--:|--:|--:|---|\n",
         );
         for row in &self.rows {
             let ratios: Vec<f64> = row
-                .guarded
+                .fenced
                 .iter()
                 .zip(&row.reference)
-                .map(|(guarded, reference)| guarded / reference)
+                .map(|(fenced, reference)| fenced / reference)
                 .collect();
             let (goal, reached) = row.goal.judge(median(ratios.clone()));
-            let (guarded, reference) = (cell(&row.guarded), cell(&row.reference));
+            let (fenced, reference) = (cell(&row.fenced), cell(&row.reference));
             let _ = writeln!(
                 text,
-                "| {} | {guarded} | {reference} | {} | {goal} | {reached} |",
+                "| {} | {fenced} | {reference} | {} | {goal} | {reached} |",
                 row.name,
                 cell(&ratios)
             );
@@ -59,7 +59,7 @@ impl Table {
 
     fn row(&mut self, name: &str, goal: Goal) -> &mut Row {
         let place = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
-            self.rows.push(Row { name: name.to_owned(), goal, guarded: Vec::new(), reference: Vec::new() });
+            self.rows.push(Row { name: name.to_owned(), goal, fenced: Vec::new(), reference: Vec::new() });
             self.rows.len() - 1
         });
         &mut self.rows[place]

@@ -12,7 +12,7 @@ promises![
     a_fence_past_our_number_outranks_a_raise,
     a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same,
     a_raise_leaves_the_keys_life_as_it_is,
-    a_guarded_renewal_lengthens_and_never_shortens,
+    a_fenced_renewal_lengthens_and_never_shortens,
     what_is_not_ours_is_not_held,
     a_key_that_has_run_out_is_not_held,
     a_fence_of_another_type_holds_nothing,
@@ -104,7 +104,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     }
 }
 
-fn a_guarded_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
+fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
     for (before, after) in lives {
         node.set_lock(OURS, before);

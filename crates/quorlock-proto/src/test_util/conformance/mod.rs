@@ -119,12 +119,12 @@ impl dyn Subject + '_ {
         vote
     }
 
-    /// Breaks the lock as a guarded client does.
+    /// Breaks the lock as a fenced client does.
     fn break_open(&mut self) -> Vote {
         self.ask(&question(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
-    /// Puts a guarded question in our name, to a node that remembers what it should.
+    /// Puts a fenced question in our name, to a node that remembers what it should.
     fn ballot(&mut self, phase: RequestKind, fence: Fence) -> Vote {
         self.timed(phase, fence).0
     }

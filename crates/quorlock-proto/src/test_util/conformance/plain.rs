@@ -243,7 +243,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
 fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
     let theirs = RequestKind::BreakOf(THEIRS.hash());
     for fence in [Some(Fence::Next), None] {
-        let is_guarded = fence.is_some();
+        let is_fenced = fence.is_some();
         let ask = question(theirs, fence);
         node.reset();
         node.set_fence(7);
@@ -264,7 +264,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         assert_eq!(node.stands(Place::Lock), None);
         let fence = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
         let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
-        assert!(if is_guarded { fence >= before } else { fence == 7 }, "guarded: {is_guarded}, {fence}");
+        assert!(if is_fenced { fence >= before } else { fence == 7 }, "fenced: {is_fenced}, {fence}");
     }
 }
 

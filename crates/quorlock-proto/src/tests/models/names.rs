@@ -138,7 +138,7 @@ fn compare(name: &str, whole: Bounds) {
 fn lean_models_hand_out_as_many_locks_and_no_others() {
     compare("fencing, next numbers", Bounds::fencing(3, &[1, 1], Numbers::Next(1)));
     compare("plain", Bounds::timed(&[1, 1], 2, 2));
-    compare("guarded", probation(1, 1, 0));
+    compare("fenced", probation(1, 1, 0));
     compare("extension", renewal(1, &[1], 0));
 }
 
@@ -147,6 +147,6 @@ fn short_forms_leave_out_only_names() {
     check("lean fencing, 2 nodes, any numbers", Bounds::lean(2, &[1, 1], Numbers::Any));
     check("lean fencing, two numbers", Bounds::lean(3, &[1, 1], Numbers::Next(2)));
     check("plain", Bounds::timed(&[1, 1], 1, 1));
-    check("guarded", probation(1, 1, 0));
+    check("fenced", probation(1, 1, 0));
     check("extension", renewal(1, &[1], 0));
 }

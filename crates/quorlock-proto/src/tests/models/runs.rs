@@ -12,7 +12,7 @@ pub(crate) const fn renewal(ttl: u8, extend_to: &'static [u8], horizon: u8) -> B
     Bounds { extensions: 1, extend_to, ..Bounds::timed_lean(&[1, 1], ttl, horizon) }
 }
 
-/// Guarded locks on nodes that forget.
+/// Fenced locks on nodes that forget.
 pub(crate) const fn probation(forgets: u8, ttl: u8, horizon: u8) -> Bounds {
     Bounds {
         forgets,
@@ -24,7 +24,7 @@ pub(crate) const fn probation(forgets: u8, ttl: u8, horizon: u8) -> Bounds {
 }
 
 /// The same, extended once.
-const fn guarded_renewal(forgets: u8, ttl: u8, extend_to: &'static [u8], horizon: u8) -> Bounds {
+const fn fenced_renewal(forgets: u8, ttl: u8, extend_to: &'static [u8], horizon: u8) -> Bounds {
     Bounds { extensions: 1, extend_to, ..probation(forgets, ttl, horizon) }
 }
 
@@ -150,13 +150,13 @@ fn at_most_one_lock_is_valid() {
 fn a_lock_that_is_extended_was_never_away() {
     let short: &[Run] = &[
         ("extension, ttl 1, 2 ticks", renewal(1, &[1], 2), 830_928),
-        ("guarded extension, ttl 1, 1 tick", guarded_renewal(0, 1, &[1], 1), 584_127),
-        ("guarded extension, ttl 2, 2 ticks", guarded_renewal(0, 2, &[2], 2), 4_735_545),
+        ("fenced extension, ttl 1, 1 tick", fenced_renewal(0, 1, &[1], 1), 584_127),
+        ("fenced extension, ttl 2, 2 ticks", fenced_renewal(0, 2, &[2], 2), 4_735_545),
     ];
     let long: &[Run] = &[
         ("extension, ttl 2, 2 ticks", renewal(2, &[2], 2), 1_759_761),
-        ("guarded extension, ttl 1, 1 tick, 1 forgets", guarded_renewal(1, 1, &[1], 1), 5_092_849),
-        ("guarded extension, ttl 2, 2 ticks, 1 forgets", guarded_renewal(1, 2, &[2], 2), 33_861_026),
+        ("fenced extension, ttl 1, 1 tick, 1 forgets", fenced_renewal(1, 1, &[1], 1), 5_092_849),
+        ("fenced extension, ttl 2, 2 ticks, 1 forgets", fenced_renewal(1, 2, &[2], 2), 33_861_026),
         ("extension, ttl 2, 3 ticks", renewal(2, &[2], 3), 7_823_137),
         ("extension, ttl 2, shorter and longer, 2 ticks", renewal(2, &[1, 3], 2), 4_795_183),
     ];
@@ -165,10 +165,10 @@ fn a_lock_that_is_extended_was_never_away() {
 
 #[test]
 fn nodes_that_forgot_wait_until_it_cannot_matter() {
-    let short: &[Run] = &[("guarded, ttl 1, 2 ticks, 1 forgets", probation(1, 1, 2), 906_614)];
+    let short: &[Run] = &[("fenced, ttl 1, 2 ticks, 1 forgets", probation(1, 1, 2), 906_614)];
     let long: &[Run] = &[
-        ("guarded, ttl 1, 2 ticks, 2 forget", probation(2, 1, 2), 3_672_947),
-        ("guarded, ttl 2, 3 ticks, 1 forgets", probation(1, 2, 3), 2_993_510),
+        ("fenced, ttl 1, 2 ticks, 2 forget", probation(2, 1, 2), 3_672_947),
+        ("fenced, ttl 2, 3 ticks, 1 forgets", probation(1, 2, 3), 2_993_510),
     ];
     explore(short, long, &[Sight::Changed, Sight::Doubted, Sight::VotesAgain, Sight::TwoRounds]);
 }
@@ -187,8 +187,8 @@ fn more_than_a_majority_may_forget() {
 /// A lock on two of three nodes, whose question to the third is under way still; there, a rival's vain attempt has left
 /// a larger number. Extended so often, beside another rival.
 const fn outranked(forgets: u8, extensions: u8, horizon: u8) -> Bounds {
-    let guarded = probation(forgets, 2, horizon);
-    Bounds { attempts: &[1, 1, 1], extensions, extend_to: &[2], begins: Begins::OutrankedOnOne, ..guarded }
+    let fenced = probation(forgets, 2, horizon);
+    Bounds { attempts: &[1, 1, 1], extensions, extend_to: &[2], begins: Begins::OutrankedOnOne, ..fenced }
 }
 
 #[test]

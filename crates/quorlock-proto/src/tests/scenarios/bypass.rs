@@ -18,7 +18,7 @@ fn comes_afresh(world: &mut World, ahead_millis: i64) {
 
 /// Node 1 restarts while its clock is behind by two minutes; Alice, who knew it, meets it.
 fn restarted_behind() -> World {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.set_clock(1, -120_000);
     world.connect(ALICE, 1);
@@ -43,7 +43,7 @@ fn a_clock_that_is_set_right_after_a_restart_ends_no_probation() {
 fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
     // Ours is behind by a little, behind by so much that one of the two is wrong, ahead.
     for (ahead_millis, most) in [(-900, ms(1_000)), (-3_600_000, ms(100)), (3_600_000, ms(100))] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         world.restart(1, Data::new());
         world.connect(ALICE, 1);
         world.drive();
@@ -58,7 +58,7 @@ fn a_writers_clock_only_lengthens_a_probation_and_by_no_more_than_its_length() {
 #[test]
 fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
     for ahead_millis in [-900, -3_600_000, 3_600_000] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         comes_afresh(&mut world, ahead_millis);
         assert!((0..3).all(|node| is_voting(&world, BOB, node)), "{ahead_millis} ms");
     }
@@ -66,7 +66,7 @@ fn a_declared_node_votes_for_all_at_once_whatever_their_clocks_show() {
 
 #[test]
 fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
     assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
@@ -80,7 +80,7 @@ fn what_a_node_evicted_is_not_forgotten_with_the_count_of_it() {
 
 #[test]
 fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.drive();
@@ -94,7 +94,7 @@ fn who_comes_right_after_a_probation_leaves_the_node_to_holders_first() {
 #[test]
 fn a_probation_begins_with_whoever_looks_first() {
     for kept in [false, true] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let before = if kept { data(&world, 1) } else { Data::new() };
         (0..3).for_each(|node| world.cut(ALICE, node));
         (0..3).for_each(|node| world.cut(BOB, node));

@@ -15,7 +15,7 @@ const BY_HAND: Wish = Wish { ttl: TTL, curious: false, auto_renew: false, floor:
 
 /// Nodes whose clocks Alice has seen once, just now.
 fn seen(nodes: usize, need: Option<usize>) -> World {
-    let mut world = World::guarded_with(nodes, need, 2);
+    let mut world = World::fenced_with(nodes, need, 2);
     world.live(ms(10_000));
     glance(&mut world, ALICE);
     world
@@ -68,7 +68,7 @@ fn a_jump_is_told_only_past_the_drift_and_the_slack() {
 #[test]
 fn answers_that_were_long_on_their_way_prove_nothing() {
     for late_first in [true, false] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         world.live(ms(10_000));
         for turn in 0..6 {
             let lock = world.acquire_as(ALICE, BY_HAND);
@@ -104,7 +104,7 @@ fn a_jump_is_told_however_long_its_answer_was_on_its_way() {
 
 #[test]
 fn a_clock_that_stands_still_is_told_as_a_jump_back() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.hold(ALICE);
     world.set_haste(1, -1_000_000);
     world.live(ms(3_500));
@@ -116,7 +116,7 @@ fn a_clock_that_stands_still_is_told_as_a_jump_back() {
 #[test]
 fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
     for haste in [10_400, -10_400] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         world.set_haste(1, haste);
         world.live(ms(65_000));
@@ -133,7 +133,7 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
 #[test]
 fn clocks_within_the_drift_are_never_told_of() {
     for haste in [9_900, -9_900] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         world.hold(ALICE);
         (0..3).for_each(|node| world.set_haste(node, haste));
         world.live(ms(120_000));

@@ -128,7 +128,7 @@ fn declared_nodes_vote_at_once() {
 
 #[test]
 fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
     world.live(LOOK);
     // They may have held locks under the old one.
@@ -139,7 +139,7 @@ fn who_had_another_marker_before_a_declaration_was_forced_waits_by_its_own_clock
 
 #[test]
 fn nodes_that_are_a_cluster_are_declared_only_by_force() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let before = marker(&world, 0);
     assert_eq!(world.declare_as(ALICE, 7, false), Some(InitResult::Already));
     assert_eq!(marker(&world, 0), before);
@@ -183,7 +183,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
 #[test]
 fn a_declaration_that_nodes_reject_tells_what_each_said() {
     for is_forced in [false, true] {
-        let mut world = if is_forced { World::guarded(3) } else { blank(3, 1) };
+        let mut world = if is_forced { World::fenced(3) } else { blank(3, 1) };
         if !is_forced {
             let quorum = world.quorum();
             is_on_terms(&mut world, ALICE, quorum, MAX_TTL, false);
@@ -201,7 +201,7 @@ fn a_declaration_that_nodes_reject_tells_what_each_said() {
 
 #[test]
 fn a_declaration_waits_for_what_nodes_are_being_asked() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     assert_eq!(world.wire(ALICE, 1), [RequestKind::ReadMarker], "it is being taken back");
@@ -209,7 +209,7 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
     let ids: Vec<_> = (0..3).filter_map(|node| marker(&world, node)).map(|marker| marker.cluster).collect();
     assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.sleep(LOOK);
     assert_eq!(world.wire(ALICE, 0), [RequestKind::ReadMarker], "just asked, as now and then");
     assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Fresh));
@@ -217,7 +217,7 @@ fn a_declaration_waits_for_what_nodes_are_being_asked() {
 
 #[test]
 fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let client = |world: &mut World, up: &[usize]| {
         for node in up {
             world.connect(BOB, *node);
@@ -236,7 +236,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
     assert!(marker(&world, 1).is_some(), "two of three say so");
 
     // Where a quorum is all nodes, all others are enough.
-    let mut world = World::guarded(2);
+    let mut world = World::fenced(2);
     world.flush(1);
     is_on_terms(&mut world, BOB, Quorum::new(2, None).expect("two"), MAX_TTL, true);
     (0..2).for_each(|node| world.cut(BOB, node));
@@ -247,7 +247,7 @@ fn a_node_is_taken_back_only_if_enough_others_say_where_it_belongs() {
 
 #[test]
 fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     (0..3).for_each(|node| world.cut(BOB, node));
     let quorum = world.quorum();
     is_on_terms(&mut world, BOB, quorum, MAX_TTL, true);
@@ -269,7 +269,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
 /// Two lists that share one node: there, two quorums need not meet.
 #[test]
 fn two_clusters_never_share_a_node() {
-    let mut theirs = World::guarded(3);
+    let mut theirs = World::fenced(3);
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
@@ -286,7 +286,7 @@ fn two_clusters_never_share_a_node() {
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
     // The other two are a cluster of their own, and the shared node is in the way of nobody.
-    let mut ours = World::guarded(3);
+    let mut ours = World::fenced(3);
     ours.servers[0].node = theirs.servers[0].node.clone();
     let text = format!(
         "{} a:b 1 1 0",
@@ -305,7 +305,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
     let five = Quorum::new(5, None).expect("a quorum");
     let four = Quorum::new(5, Some(4)).expect("a quorum");
     for (quorum, max_ttl) in [(four, MAX_TTL), (five, MAX_TTL * 2)] {
-        let mut world = World::guarded(5);
+        let mut world = World::fenced(5);
         let before = marker(&world, 0);
         (0..5).for_each(|node| world.cut(BOB, node));
         is_on_terms(&mut world, BOB, quorum, max_ttl, true);
@@ -321,7 +321,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
 #[test]
 fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
     for text in ["hello", "quorlock2", "quorlock1 00 3 2 30000 a:b 1", "quorlock3 00 3 2 30000 a:b 1 1"] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
         world.live(LOOK);
         assert!(matches!(bar(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
@@ -333,7 +333,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
 
 #[test]
 fn a_node_that_evicts_does_not_vote_until_it_stops() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
     assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
@@ -355,7 +355,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
 
 #[test]
 fn a_cluster_is_not_declared_while_a_node_is_away() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let before: Vec<_> = (0..3).map(|node| marker(&world, node)).collect();
     world.cut(ALICE, 2);
     assert_eq!(world.declare_as(ALICE, 7, true), Some(InitResult::Unreachable));
@@ -393,7 +393,7 @@ fn by_memory_alone_only_those_are_taken_back_who_were_known() {
 /// Two memories of one set of nodes: neither writes where the other has begun.
 #[test]
 fn memory_gives_way_to_a_node_that_says_otherwise() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     (0..3).for_each(|node| world.restart(node, Data::new()));
     let identity = Marker::identity(ClusterId::new(9), LockClusterConfig::new(world.quorum(), MAX_TTL));
     let other = format!("{identity} {} 1 1 0", world.servers[0].node.incarnation().as_str());

@@ -43,7 +43,7 @@ fn fence() -> Slot {
 /// The number and the rounds of the lock that was won last.
 pub(super) fn won(world: &mut World, who: usize) -> Option<(u64, u8)> {
     world.news(who).into_iter().find_map(|news| match news {
-        OperationEvent::Won { number, rounds, .. } => Some((number.expect("a guarded lock"), rounds)),
+        OperationEvent::Won { number, rounds, .. } => Some((number.expect("a fenced lock"), rounds)),
         _ => None,
     })
 }
@@ -61,7 +61,7 @@ pub(super) fn take(world: &mut World, who: usize, wish: Wish) -> (u64, u8) {
 
 #[test]
 fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh_name() {
-    let mut world = World::guarded(5);
+    let mut world = World::fenced(5);
     world.sleep(ms(1));
     let micros = world.now(ALICE).wall_nanos() / 1000;
     assert!((0..5).all(|node| world.fence(node).is_none()), "the name is fresh");
@@ -71,7 +71,7 @@ fn with_clocks_that_agree_one_round_gives_the_time_as_the_number_also_to_a_fresh
 
 #[test]
 fn two_locks_in_the_same_microsecond_have_two_numbers_in_one_round_each() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let mut last = 0;
     for who in [ALICE, ALICE, BOB, ALICE, BOB] {
         let (number, rounds) = take(&mut world, who, Wish::default());
@@ -95,7 +95,7 @@ fn where_clocks_differ_a_second_round_makes_the_largest_number_that_of_a_quorum(
 
 #[test]
 fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fence() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     let number = world.number(ALICE, lock);
     set_fence(&mut world, 0, number - 3);
@@ -112,7 +112,7 @@ fn a_renewal_counts_only_where_no_larger_number_was_given_and_makes_ours_the_fen
 
 #[test]
 fn a_lock_that_a_quorum_has_gone_past_is_lost() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     let number = world.number(ALICE, lock);
     (0..2).for_each(|node| set_fence(&mut world, node, number + 5));
@@ -126,7 +126,7 @@ fn a_lock_that_a_quorum_has_gone_past_is_lost() {
 
 #[test]
 fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     world.wipe(2);
     forget_fence(&mut world, 2);
@@ -138,7 +138,7 @@ fn a_node_where_the_key_went_missing_is_retaken_with_our_number() {
 
 #[test]
 fn a_node_that_gave_a_larger_number_is_not_retaken() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     let past_us = world.number(ALICE, lock) + 5;
     world.wipe(2);
@@ -195,7 +195,7 @@ fn numbers_grow_past_nodes_that_lost_theirs() {
 #[test]
 fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
     for floor in [HOUR_MICROS, 10 * 365 * 24 * HOUR_MICROS] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let floor = world.now(ALICE).wall_nanos() / 1000 + floor;
         let first = take(&mut world, ALICE, Wish { floor, ..Wish::default() });
         assert_eq!(first, (floor + 1, 1));
@@ -210,7 +210,7 @@ fn a_floor_far_ahead_is_passed_and_stays_passed_in_one_round_each() {
 
 #[test]
 fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_nothing() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let first = take(&mut world, ALICE, Wish { floor: MAX_MIN_FENCING_NUMBER, ..Wish::default() });
     assert_eq!(first, (MAX_MIN_FENCING_NUMBER + 1, 1));
     assert_eq!(take(&mut world, BOB, Wish::default()), (MAX_MIN_FENCING_NUMBER + 2, 1));
@@ -232,7 +232,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
 
 #[test]
 fn numbers_grow_across_clients_whose_clocks_are_an_hour_off() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.sleep(ms(10));
     world.set_wall(ALICE, -3_600_000);
     world.set_wall(BOB, 3_600_000);

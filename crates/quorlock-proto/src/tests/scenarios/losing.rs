@@ -24,7 +24,7 @@ fn passes_on(world: &mut World, nodes: impl Iterator<Item = usize>) {
 #[test]
 fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
     for (nodes, lost) in [(3, 3), (3, 2), (5, 5), (5, 3)] {
-        let mut world = World::guarded(nodes);
+        let mut world = World::fenced(nodes);
         let lock = world.hold(ALICE);
         passes_on(&mut world, 0..lost);
         renew(&mut world);
@@ -35,7 +35,7 @@ fn a_lock_that_another_had_meanwhile_is_told_lost_at_the_next_renewal() {
 
 #[test]
 fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
-    let mut world = World::guarded(5);
+    let mut world = World::fenced(5);
     let lock = world.hold(ALICE);
     passes_on(&mut world, 0..5);
     world.sleep(TTL / 3 + ms(1));
@@ -52,7 +52,7 @@ fn it_is_told_by_the_last_answer_that_proves_it_and_by_none_before() {
 #[test]
 fn what_vain_rivals_left_on_a_minority_is_no_loss() {
     for nodes in [3, 5] {
-        let mut world = World::guarded(nodes);
+        let mut world = World::fenced(nodes);
         let lock = world.hold(ALICE);
         for _ in 0..3 {
             (0..(nodes - 1) / 2).for_each(|node| world.wipe(node));
@@ -68,7 +68,7 @@ fn what_vain_rivals_left_on_a_minority_is_no_loss() {
 
 #[test]
 fn silent_nodes_prove_nothing() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     world.wipe(0);
     world.pass(ms(1));
@@ -86,7 +86,7 @@ fn silent_nodes_prove_nothing() {
 #[test]
 fn a_number_that_cannot_be_gone_past_is_larger_too() {
     for fence in ["9007199254740991", "1e300"] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         for node in 0..2 {
             world.wipe(node);
@@ -101,7 +101,7 @@ fn a_number_that_cannot_be_gone_past_is_larger_too() {
 #[test]
 fn a_broken_lock_is_told_lost_and_stays_free() {
     for nodes in [1, 2, 3, 5] {
-        let mut world = World::guarded(nodes);
+        let mut world = World::fenced(nodes);
         let lock = world.hold(ALICE);
         world.survey(BOB, RequestKind::ForceRelease);
         world.drive();
@@ -118,7 +118,7 @@ fn a_broken_lock_is_told_lost_and_stays_free() {
 #[test]
 fn a_break_that_reached_only_a_minority_leaves_the_lock_unharmed() {
     for nodes in [3, 5] {
-        let mut world = World::guarded(nodes);
+        let mut world = World::fenced(nodes);
         let lock = world.hold(ALICE);
         let minority = (nodes - 1) / 2;
         (minority..nodes).for_each(|node| world.cut(BOB, node));

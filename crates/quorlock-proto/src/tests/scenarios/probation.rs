@@ -12,7 +12,7 @@ use crate::vote::{ProbationReason, ReplyFailure, Vote};
 
 /// Alice holds the lock on the first two of three nodes, and the second of them is about to forget.
 fn held_by_two() -> (World, OperationId, Data) {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let before = data(&world, 1);
     world.cut(ALICE, 2);
     let lock = world.hold(ALICE);
@@ -81,7 +81,7 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
 
 #[test]
 fn a_vote_that_says_changed_counts_for_nothing_and_is_followed_by_a_look_at_once() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.flush(1);
     world.acquire(BOB);
     world.step(BOB, 1);
@@ -108,7 +108,7 @@ fn a_renewal_does_not_count_a_node_that_forgot() {
 
 #[test]
 fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     world.connect(ALICE, 1);
     world.drive();
@@ -132,7 +132,7 @@ fn who_saw_a_node_change_waits_by_its_own_clock_whatever_the_nodes_clock_says() 
 
 #[test]
 fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     // Its clock is behind by a moment, so its probation, just over, is not. No jump can be told from so little.
     world.set_clock(1, -15);
     let lock = world.acquire(ALICE);
@@ -149,7 +149,7 @@ fn a_node_on_probation_says_so_itself_to_who_does_not_know() {
 #[test]
 fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_length() {
     for asks_first in [false, true] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let before = marker(&world, 1).expect("a marker").since_micros;
         world.set_clock(1, -3_600_000);
         if asks_first {
@@ -169,7 +169,7 @@ fn a_clock_that_was_set_back_behind_the_marker_begins_a_probation_of_the_usual_l
 
 #[test]
 fn two_clients_that_take_a_node_back_at_once_agree() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     (0..2).for_each(|who| world.connect(who, 1));
     assert_eq!(
@@ -188,7 +188,7 @@ fn two_clients_that_take_a_node_back_at_once_agree() {
 
 #[test]
 fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     for _ in 0..4 {
         world.sleep(LOOK - Duration::from_nanos(1));
         assert!(world.is_nothing_sent(ALICE));
@@ -200,7 +200,7 @@ fn nodes_are_looked_at_every_quarter_of_the_max_ttl() {
 
 #[test]
 fn a_look_that_is_not_known_goes_out_as_text() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.flush_scripts(1);
     world.sleep(LOOK);
     world.step(ALICE, 1);
@@ -221,7 +221,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
 
 #[test]
 fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.sleep(LOOK);
     world.servers[1].excuses.push_back(Vote::Unknown(ReplyFailure::TransientError("BUSY".into())));
     world.drive();
@@ -232,7 +232,7 @@ fn a_look_that_gets_no_answer_of_use_is_asked_again_and_changes_nothing() {
 
 #[test]
 fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
-    let mut world = World::guarded_with(5, None, 2);
+    let mut world = World::fenced_with(5, None, 2);
     for (node, pause) in [(0, 4_000), (1, 5_000), (2, 0)] {
         world.restart(node, Data::new());
         (0..2).for_each(|who| world.connect(who, node));
@@ -248,8 +248,8 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
 }
 
 #[test]
-fn after_a_flush_of_scripts_a_guarded_grant_goes_out_as_text() {
-    let mut world = World::guarded(3);
+fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
+    let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
@@ -262,7 +262,7 @@ fn after_a_flush_of_scripts_a_guarded_grant_goes_out_as_text() {
 
 #[test]
 fn a_grant_is_never_sent_as_text_behind_its_undo() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     (0..3).for_each(|node| world.flush_scripts(node));
     let lock = world.acquire(ALICE);
     world.abandon(ALICE, lock);
@@ -275,7 +275,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 
     // A straggler of a lock that was won does without: the next renewal takes that node.
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.flush_scripts(2);
     world.acquire(ALICE);
     world.step(ALICE, 0);
@@ -288,7 +288,7 @@ fn a_grant_is_never_sent_as_text_behind_its_undo() {
 
 #[test]
 fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.hold_as(ALICE, Wish { ttl: ms(1_000), auto_renew: false, ..Wish::default() });
     world.live(LOOK - ms(1_000));
     world.sleep(ms(1_000));
@@ -309,7 +309,7 @@ fn a_vote_that_was_under_way_when_its_node_was_found_out_does_not_count() {
 /// Out of memory, or unable to save: such a server answers a look, and refuses to be told anything.
 #[test]
 fn a_node_that_refuses_to_be_told_is_not_told_again_and_again() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.restart(1, Data::new());
     let refusal = || Vote::Unknown(ReplyFailure::TransientError("OOM command not allowed".into()));
     world.servers[1].excuses.extend((0..50).map(|_| refusal()));

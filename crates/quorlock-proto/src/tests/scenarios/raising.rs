@@ -297,7 +297,7 @@ fn a_raise_that_finds_the_key_gone_takes_its_node_from_the_lock() {
 /// Her clock is behind, so her wish would be too small, but for the number she was given last.
 #[test]
 fn the_next_wish_is_above_the_last_number_whatever_our_clock_says() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.set_wall(ALICE, -10_000);
     world.cut(ALICE, 2);
     let lock = world.hold(ALICE);

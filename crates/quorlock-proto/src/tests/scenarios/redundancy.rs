@@ -78,7 +78,7 @@ fn a_grant_that_only_was_late_counts_like_any_other() {
 #[test]
 fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
     for node in 0..3 {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         world.wipe(node);
         world.pass(ms(1));
@@ -96,7 +96,7 @@ fn a_key_that_went_missing_is_taken_again_past_rivals_who_came_to_nothing() {
 
 #[test]
 fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
-    let mut world = World::guarded(5);
+    let mut world = World::fenced(5);
     let lock = world.hold(ALICE);
     world.wipe(4);
     for _ in 0..40 {
@@ -109,7 +109,7 @@ fn a_rival_who_keeps_on_trying_cannot_keep_a_node_from_the_holder() {
 #[test]
 fn what_a_later_holder_was_given_is_not_gone_past() {
     // Two keys are lost at once, which no lock of three survives; whoever comes next is given the lock.
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold_as(ALICE, Wish::default());
     (1..3).for_each(|node| world.wipe(node));
     world.pass(ms(1));
@@ -126,7 +126,7 @@ fn what_a_later_holder_was_given_is_not_gone_past() {
 fn a_larger_number_told_by_a_late_grant_is_not_taken_for_nobodys_after_another_had_the_lock() {
     // Alice has nodes 0 and 1; her question to 2 is under way. Her key on 1 is lost, Bob has the lock and gives it
     // back, and only then does her question reach node 2.
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.sleep(ms(1));
     let lock = world.acquire(ALICE);
     (0..2).for_each(|node| assert!(world.step(ALICE, node)));
@@ -167,7 +167,7 @@ fn clocks_that_differ_cost_no_node() {
 #[test]
 fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
     for node in 0..3 {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         let data = world.servers[node].node.data().clone();
         world.restart(node, data);
@@ -185,7 +185,7 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
 
 #[test]
 fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_end() {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     let lock = world.hold(ALICE);
     world.wipe(2);
     world.sleep(TTL / 3 + ms(1));
@@ -257,7 +257,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
 /// not `cleared`, on all three without any.
 fn held(cleared: bool) -> (World, u64) {
     if !cleared {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         let lock = world.hold(ALICE);
         return (world, lock);
     }
@@ -292,7 +292,7 @@ fn a_renewal_that_reveals_a_jump_does_not_count_under_a_larger_number_either() {
 #[test]
 fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
     for with_vain_rival in [false, true] {
-        let mut world = World::guarded(3);
+        let mut world = World::fenced(3);
         world.live(ms(100));
         let lock = world.acquire(ALICE);
         world.cut_after(ALICE, 2, 1);
@@ -328,7 +328,7 @@ fn a_node_that_was_cleared_is_not_cleared_for_what_it_tells_later() {
 
 #[test]
 fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
-    let mut world = World::guarded(5);
+    let mut world = World::fenced(5);
     let lock = world.hold(ALICE);
     world.cut(ALICE, 4);
     world.live(TTL);

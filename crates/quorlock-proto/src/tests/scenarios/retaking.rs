@@ -10,7 +10,7 @@ use crate::tests::world::{ALICE, BOB, Wish, World, ms};
 /// Alice has a lock of three seconds on nodes 0 and 2, and node 1 is back; her first renewal finds no key there, and it
 /// is taken again at once. The answer to that is under way.
 fn retaken_and_unheard() -> (World, u64) {
-    let mut world = World::guarded(3);
+    let mut world = World::fenced(3);
     world.cut(ALICE, 1);
     let lock = world.hold_as(ALICE, Wish { ttl: ms(3_000), ..Wish::default() });
     world.connect(ALICE, 1);

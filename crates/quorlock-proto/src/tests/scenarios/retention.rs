@@ -158,7 +158,7 @@ fn a_number_of_a_node_two_hours_ahead_is_kept_until_clocks_have_passed_it() {
 
 #[test]
 fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
-    let mut world = World::guarded(NODES);
+    let mut world = World::fenced(NODES);
     world.live(ms(31_000));
     let before = world.servers[0].node.micros(world.now(ALICE).boot_nanos());
     world.set_clock(0, -2 * 3_600_000);
@@ -170,7 +170,7 @@ fn a_clock_that_is_set_back_far_begins_where_it_had_come() {
     );
     assert_eq!(marker(&world, 1).map(|marker| marker.base_micros), Some(0));
     // Less than half of what fences are kept for is none of its business.
-    let mut world = World::guarded(NODES);
+    let mut world = World::fenced(NODES);
     world.pass(HOUR);
     begin_anew(&mut world, NODES);
     world.set_clock(0, -1_000_000);
@@ -272,7 +272,7 @@ fn a_clock_that_was_far_ahead_once_makes_nothing_last() {
 
 #[test]
 fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten() {
-    let mut world = World::guarded(NODES);
+    let mut world = World::fenced(NODES);
     let lock = world.hold_as(ALICE, Wish { ttl: MAX_TTL, ..Wish::default() });
     world.live(MAX_TTL * 2);
     world.news(ALICE);

@@ -7,7 +7,7 @@ use crate::tests::world::{ALICE, BOB, MAX_TTL, World};
 /// tells is the node's replication id, and that comes with the looks.
 #[test]
 fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
-    let mut world = World::guarded(1);
+    let mut world = World::fenced(1);
     let copy = world.servers[0].node.data().clone();
     world.hold(ALICE);
     world.servers[0].node.change_role(copy);

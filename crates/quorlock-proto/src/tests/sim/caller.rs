@@ -101,8 +101,8 @@ impl Sim<'_> {
         let tenure = RenewalPolicy { auto_renew, max_hold_time: max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
-        let (life, is_guarded) = (peer.life, peer.is_guarded);
-        let record = Record::new(who, life, key, token, self.nanos, is_guarded);
+        let (life, is_fenced) = (peer.life, peer.is_fenced);
+        let record = Record::new(who, life, key, token, self.nanos, is_fenced);
         self.oracle.records.push(Record { ttls: (ttl, ttl), auto_renew, ..record });
         self.tally.attempts += 1;
         tell!(self, "client {who} tries key {key} for {ttl:?} as lock {id}");

@@ -136,7 +136,7 @@ impl Sim<'_> {
     /// are over.
     fn watch_cluster(&mut self) {
         let is_time = self.nanos >= self.calm_at + 3 * self.plan.longest_nanos();
-        if self.plan.guarded == 0 || self.tally.declared > 0 || !is_time {
+        if self.plan.fenced == 0 || self.tally.declared > 0 || !is_time {
             return;
         }
         if !self.is_cluster_lost() {
@@ -147,7 +147,7 @@ impl Sim<'_> {
             return;
         }
         let who =
-            (0..self.peers.len()).find(|who| self.peers[*who].is_guarded && !self.peers[*who].is_stranger);
+            (0..self.peers.len()).find(|who| self.peers[*who].is_fenced && !self.peers[*who].is_stranger);
         let Some(who) = who else { return };
         tell!(self, "nobody can say which cluster it is: client {who} declares a new one");
         self.oracle.declarations += 1;

@@ -173,7 +173,7 @@ impl<'a> Sim<'a> {
     pub(super) fn run(&mut self) {
         self.tally.histories = 1;
         tell!(self, "{:?}", self.plan);
-        if self.plan.is_declared && self.plan.guarded != 0 {
+        if self.plan.is_declared && self.plan.fenced != 0 {
             let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
             for site in &mut self.sites {
                 let backdate = self.plan.max_ttl;

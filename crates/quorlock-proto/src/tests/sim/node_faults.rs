@@ -59,7 +59,7 @@ impl Sim<'_> {
         self.set_node_clock(node, by);
         let since = self.sites[node].clock_behind_since;
         let is_early = self.nanos < since + self.plan.least_probation();
-        if self.plan.is_all_guarded() && is_early && self.oracle.hurt_since(node, since).is_none() {
+        if self.plan.is_all_fenced() && is_early && self.oracle.hurt_since(node, since).is_none() {
             // No key was laid there since. Only those who go by its clock alone take its probation to be over, and only
             // where the clock of the client that marked it was wrong too, or theirs is.
             if !self.do_walls_agree() {

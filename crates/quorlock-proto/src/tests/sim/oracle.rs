@@ -69,7 +69,7 @@ pub(super) struct Record {
     pub(super) key: usize,
     pub(super) token: OwnerToken,
     pub(super) start: u64,
-    pub(super) is_guarded: bool,
+    pub(super) is_fenced: bool,
     /// The shortest and the longest ttl that was asked for.
     pub(super) ttls: (Duration, Duration),
     pub(super) auto_renew: bool,
@@ -111,7 +111,7 @@ impl Record {
         key: usize,
         token: OwnerToken,
         start: u64,
-        is_guarded: bool,
+        is_fenced: bool,
     ) -> Self {
         Self {
             who,
@@ -119,7 +119,7 @@ impl Record {
             key,
             token,
             start,
-            is_guarded,
+            is_fenced,
             ttls: (Duration::MAX, Duration::ZERO),
             auto_renew: false,
             marks: [Mark::default(); 5],

@@ -72,7 +72,7 @@ pub(super) struct Peer {
     pub(super) has_stood: bool,
     pub(super) haste: i64,
     pub(super) tasks: Vec<Task>,
-    pub(super) is_guarded: bool,
+    pub(super) is_fenced: bool,
     pub(super) is_stranger: bool,
 }
 
@@ -172,7 +172,7 @@ impl Peer {
             has_stood: false,
             haste,
             tasks: Vec::new(),
-            is_guarded: plan.is_guarded(who),
+            is_fenced: plan.is_fenced(who),
             is_stranger,
         };
         peer.begin_anew(plan);
@@ -181,7 +181,7 @@ impl Peer {
 
     /// A new process, which knows nothing.
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
-        self.board = if self.is_guarded {
+        self.board = if self.is_fenced {
             let longest = if self.is_stranger { plan.max_ttl * 2 } else { plan.max_ttl };
             let charter =
                 LockClusterConfig::new(plan.quorum, longest).with_retention(plan.charter().retention());
@@ -192,7 +192,7 @@ impl Peer {
         };
         self.wires.fill(None);
         self.known_since.fill(u64::MAX);
-        self.votes.fill(!self.is_guarded);
+        self.votes.fill(!self.is_fenced);
         self.wakes_at = None;
         self.tasks = (0..plan.keys).map(|_| Task::default()).collect();
     }

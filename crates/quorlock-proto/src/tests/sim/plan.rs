@@ -189,8 +189,8 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// One or two.
     pub(super) keys: usize,
-    /// As bits, which of the clients are guarded.
-    pub(super) guarded: u32,
+    /// As bits, which of the clients are fenced.
+    pub(super) fenced: u32,
     /// The last client thinks of the cluster otherwise than the rest.
     pub(super) has_stranger: bool,
     /// Whether somebody declared the cluster; otherwise the clients found it.
@@ -233,7 +233,7 @@ impl Plan {
         let need = if need < nodes && chance.permille(profile.super_majority) { need + 1 } else { need };
         let clients = chance.between(profile.clients.0, profile.clients.1) as usize;
         let everybody = (1 << clients) - 1;
-        let guarded = match chance.below(1000) {
+        let fenced = match chance.below(1000) {
             it if it < profile.plain => 0,
             it if it < profile.plain + profile.mixed => everybody & chance.draw() as u32,
             _ => everybody,
@@ -256,8 +256,8 @@ impl Plan {
             quorum: Quorum::new(nodes, Some(need)).expect("a quorum that works"),
             clients,
             keys: if chance.permille(200) { 2 } else { 1 },
-            guarded,
-            has_stranger: is_declared && guarded == everybody && clients > 2 && chance.permille(60),
+            fenced,
+            has_stranger: is_declared && fenced == everybody && clients > 2 && chance.permille(60),
             is_declared,
             max_ttl: ms(max_ttl),
             least_ttl: ms(chance.pick(&[60, 150, 400])),
@@ -294,12 +294,12 @@ impl Plan {
         if self.has_clock_offsets { chance.pick(&[0, -1_000, 1_000, 3_600_000]) * 1_000_000 } else { 0 }
     }
 
-    pub(super) const fn is_guarded(&self, who: usize) -> bool {
-        self.guarded & 1 << who != 0
+    pub(super) const fn is_fenced(&self, who: usize) -> bool {
+        self.fenced & 1 << who != 0
     }
 
-    pub(super) const fn is_all_guarded(&self) -> bool {
-        self.guarded == (1 << self.clients) - 1
+    pub(super) const fn is_all_fenced(&self) -> bool {
+        self.fenced == (1 << self.clients) - 1
     }
 
     /// How much the clocks of nodes may run fast, in millionths.

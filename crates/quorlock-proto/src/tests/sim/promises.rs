@@ -55,7 +55,7 @@ impl Sim<'_> {
             let votes_after = record.confirmed.iter().all(|node| record.marks[node.index()].voted_at > at);
             let is_later = self.oracle.records[other as usize].number > record.number;
             // Fences keep a node from such a vote, whatever clocks do. Before that it may well have given one.
-            let is_fenced = self.plan.is_all_guarded() && votes_after && is_later;
+            let is_fenced = self.plan.is_all_fenced() && votes_after && is_later;
             let forgot = self.oracle.amnesty(start, None, &self.plan).or_else(|| self.forgotten(start));
             let excuse = if is_fenced { forgot } else { excuse.or_else(|| self.excuse(id, other)) };
             let words = format!("lock {id} was renewed, and somebody else had it meanwhile");
@@ -204,7 +204,7 @@ impl Sim<'_> {
                 |by: &Record| self.oracle.misled_by_clock_since(node, since, by.marks[node].known_since);
             let misled = misled(first).or_else(|| misled(second));
             let hurt = self.oracle.hurt_since(node, since).or(misled);
-            let forgot = !self.plan.is_all_guarded() && self.oracle.changed_at[node] >= since;
+            let forgot = !self.plan.is_all_fenced() && self.oracle.changed_at[node] >= since;
             why = Some(hurt.or(forgot.then_some(Cause::Forgot))?);
         }
         why
@@ -281,7 +281,7 @@ impl Sim<'_> {
 
     fn check_members(&mut self, id: OperationId) {
         let record = &self.oracle.records[id as usize];
-        if !record.is_guarded {
+        if !record.is_fenced {
             return;
         }
         let window = self.plan.look_window();

@@ -87,7 +87,7 @@ impl Sim<'_> {
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
-            let is_second = conn.looked_while_evicting && !is_ghost && peer.is_guarded && !peer.is_stranger;
+            let is_second = conn.looked_while_evicting && !is_ghost && peer.is_fenced && !peer.is_stranger;
             self.sites[node].eviction_was_recorded |= evicts && is_second;
             conn.looked_while_evicting = evicts;
             // From then on it is on probation for that.
@@ -190,7 +190,7 @@ impl Sim<'_> {
                 conn.state = Way::Up;
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
-                if peer.is_guarded {
+                if peer.is_fenced {
                     peer.board.on_connected(id, look, asked, now);
                 }
                 peer.board.on_up(id, now);
