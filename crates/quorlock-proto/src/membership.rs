@@ -32,7 +32,7 @@ pub struct Membership {
     /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
     /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
     founds: bool,
-    seats: Vec<Member>,
+    members: Vec<Member>,
     /// The cluster that a quorum of the nodes belonged to last.
     cluster: Option<ClusterId>,
     declaring: Option<PendingInit>,
@@ -110,21 +110,21 @@ impl Membership {
     /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
     #[must_use]
     pub fn new(charter: LockClusterConfig, drift: Drift, founds: bool) -> Self {
-        let seats = vec![Member::default(); charter.quorum().nodes()];
-        Self { charter, drift, founds, seats, cluster: None, declaring: None, declared: None }
+        let members = vec![Member::default(); charter.quorum().nodes()];
+        Self { charter, drift, founds, members, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, now: DualTimestamp) -> Option<MemberStep> {
         for node in self.charter.quorum().all().iter() {
-            let seat = &mut self.seats[node.index()];
-            if seat.needs_read(now) {
-                return Some(MemberStep::Look(node, seat.begin_read(now)));
+            let member = &mut self.members[node.index()];
+            if member.needs_read(now) {
+                return Some(MemberStep::Look(node, member.begin_read(now)));
             }
-            if seat.opens(now) {
+            if member.opens(now) {
                 return Some(MemberStep::Opened(node));
             }
-            if let Some(standing) = seat.change(now) {
+            if let Some(standing) = member.change(now) {
                 return Some(MemberStep::Changed(node, standing));
             }
         }
@@ -135,18 +135,18 @@ impl Membership {
     /// When to [`poll`](Self::poll) again, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<DualTimestamp> {
-        self.seats.iter().filter_map(Member::wake_at).reduce(DualTimestamp::earlier)
+        self.members.iter().filter_map(Member::wake_at).reduce(DualTimestamp::earlier)
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.
     pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: DualTimestamp) {
-        self.seats[node.index()].is_up = true;
+        self.members[node.index()].is_up = true;
         self.on_marker_reading(node, Ok(look), now);
     }
 
     /// The node is not connected any more. What it was is remembered. Poll next.
     pub fn on_down(&mut self, node: NodeId) {
-        self.seats[node.index()].leave();
+        self.members[node.index()].leave();
         self.end_init(InitResult::Unreachable);
     }
 
@@ -156,7 +156,7 @@ impl Membership {
         let pause = self.charter.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(READ_RETRY) };
-        self.seats[node.index()].record_reading(look, now, now.plus(pause));
+        self.members[node.index()].record_reading(look, now, now.plus(pause));
         if has_told {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
             self.evaluate(now);
@@ -166,17 +166,17 @@ impl Membership {
 
     /// A vote said that the node is not what we know. Poll next.
     pub fn on_changed(&mut self, node: NodeId, now: DualTimestamp) {
-        self.seats[node.index()].invalidate(now);
+        self.members[node.index()].invalidate(now);
     }
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
     pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: DualTimestamp) {
-        let (seat, longest) = (&mut self.seats[node.index()], self.charter.max_ttl());
+        let (member, longest) = (&mut self.members[node.index()], self.charter.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
-            seat.invalidate(now);
+            member.invalidate(now);
         } else {
-            seat.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
+            member.start_probation(now.plus(remaining), ProbationReason::PossibleDataLoss, longest);
         }
     }
 
@@ -189,10 +189,10 @@ impl Membership {
         now: DualTimestamp,
     ) -> Option<ClockAnomaly> {
         let span = self.charter.max_ttl();
-        let seat = &mut self.seats[node.index()];
-        let found = seat.clock.watch(asked, now, micros, self.drift, span)?;
+        let member = &mut self.members[node.index()];
+        let found = member.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, ClockAnomaly::Jumped { .. }) {
-            seat.start_probation(now.plus(span), ProbationReason::ClockJump, span);
+            member.start_probation(now.plus(span), ProbationReason::ClockJump, span);
         }
         Some(found)
     }
@@ -200,7 +200,7 @@ impl Membership {
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
     pub fn on_first_clock(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
         let (drift, span) = (self.drift, self.charter.max_ttl());
-        let clock = &mut self.seats[node.index()].clock;
+        let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {
             // A single reading shows nothing.
             let _ = clock.watch(asked, now, micros, drift, span);
@@ -225,16 +225,16 @@ impl Membership {
         now: DualTimestamp,
         until: fn(&ProbationState) -> DualTimestamp,
     ) -> Option<Vote> {
-        let seat = &self.seats[node.index()];
-        match &seat.verdict {
-            Eligibility::Member(_) => match &seat.probation {
+        let member = &self.members[node.index()];
+        match &member.verdict {
+            Eligibility::Member(_) => match &member.probation {
                 Some(it) if !now.is_due(until(it)) => {
                     Some(Vote::OnProbation { remaining: until(it).since(now), doubt: it.doubt })
                 }
                 _ => None,
             },
-            Eligibility::Undecided | Eligibility::NeedsMarker(_) if seat.refusal.is_some() => {
-                seat.refusal.clone()
+            Eligibility::Undecided | Eligibility::NeedsMarker(_) if member.refusal.is_some() => {
+                member.refusal.clone()
             }
             Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
@@ -245,13 +245,13 @@ impl Membership {
     /// Whether the node votes, as far as was told of it last.
     #[must_use]
     pub fn is_voting(&self, node: NodeId) -> bool {
-        self.seats[node.index()].is_voting()
+        self.members[node.index()].is_voting()
     }
 
     /// What the node is expected to remember, for the scripts to compare; `None` while it may not vote.
     #[must_use]
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
-        match &self.seats[node.index()].verdict {
+        match &self.members[node.index()].verdict {
             Eligibility::Member(badge) => Some(badge),
             Eligibility::Undecided | Eligibility::NeedsMarker(_) | Eligibility::Barred(_) => None,
         }
@@ -260,11 +260,13 @@ impl Membership {
     /// Makes the nodes a new cluster that votes at once. Without force only if all are blank. Says `InitResult` in its
     /// time. Poll next.
     pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
-        if self.declaring.is_some() || !self.seats.iter().all(|seat| seat.is_up && seat.look.is_some()) {
+        if self.declaring.is_some()
+            || !self.members.iter().all(|member| member.is_up && member.look.is_some())
+        {
             self.declared = Some((of, InitResult::Unreachable));
             return;
         }
-        let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.seats.len()];
+        let answers = vec![Vote::Unknown(ReplyFailure::Timeout); self.members.len()];
         self.declaring = Some(PendingInit { of, cluster, is_forced, waiting: None, answers });
         self.begin_init();
     }
@@ -272,7 +274,7 @@ impl Membership {
     /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
     /// there is to replace.
     fn begin_init(&mut self) {
-        let is_settled = !self.seats.iter().any(Member::is_being_asked);
+        let is_settled = !self.members.iter().any(Member::is_being_asked);
         let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
         if !is_settled {
             return;
@@ -283,8 +285,8 @@ impl Membership {
             return;
         }
         let identity = Marker::identity(cluster, self.charter);
-        for seat in &mut self.seats {
-            seat.write(identity.clone(), self.charter.max_ttl());
+        for member in &mut self.members {
+            member.write(identity.clone(), self.charter.max_ttl());
         }
         if let Some(declaring) = &mut self.declaring {
             declaring.waiting = Some(self.charter.quorum().all());
@@ -307,7 +309,7 @@ impl Membership {
     }
 
     fn reads(&self) -> impl Iterator<Item = &MarkerReading> {
-        self.seats.iter().filter_map(|seat| seat.look.as_ref())
+        self.members.iter().filter_map(|member| member.look.as_ref())
     }
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
@@ -347,14 +349,14 @@ impl Membership {
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
         let founders = ClusterId::of_founders(self.reads().map(|look| &look.incarnation));
-        let is_founded_by = |seat: &Member| match &seat.look {
-            Some(MarkerReading { marker: None, .. }) => seat.is_up,
+        let is_founded_by = |member: &Member| match &member.look {
+            Some(MarkerReading { marker: None, .. }) => member.is_up,
             Some(MarkerReading { marker: Some(text), .. }) => {
-                seat.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
+                member.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
             }
             None => false,
         };
-        if self.founds && self.seats.iter().all(is_founded_by) {
+        if self.founds && self.members.iter().all(is_founded_by) {
             return Some((founders, Source::Founding));
         }
         // So many have forgotten at once that too few are left to say. We know what they were.
@@ -364,37 +366,37 @@ impl Membership {
 
     /// How many nodes that are connected carry this cluster's id.
     fn vouchers_up(&self, cluster: ClusterId) -> usize {
-        let marker = |seat: &Member| Marker::parse(seat.look.as_ref()?.marker.as_deref()?);
-        let is_there = |seat: &Member| seat.is_up || enabled(Mutant::AbsentNodesVouch);
+        let marker = |member: &Member| Marker::parse(member.look.as_ref()?.marker.as_deref()?);
+        let is_there = |member: &Member| member.is_up || enabled(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
-        let carries = |seat: &&Member| is_there(seat) && marker(seat).is_some_and(is_of_it);
-        self.seats.iter().filter(carries).count()
+        let carries = |member: &&Member| is_there(member) && marker(member).is_some_and(is_of_it);
+        self.members.iter().filter(carries).count()
     }
 
     /// Decides anew who votes.
     fn evaluate(&mut self, now: DualTimestamp) {
         let in_force = self.current_cluster();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
-        let all_looked = self.seats.iter().all(|seat| seat.look.is_some());
+        let all_looked = self.members.iter().all(|member| member.look.is_some());
         let charter = self.charter;
         let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
-        for seat in &mut self.seats {
-            let verdict = match &seat.look {
+        for member in &mut self.members {
+            let verdict = match &member.look {
                 None => Eligibility::Undecided,
                 Some(look) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
                     let is_vouched_for =
-                        carriers >= min_vouchers(charter.quorum()) || carriers > 0 && seat.was_member();
+                        carriers >= min_vouchers(charter.quorum()) || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::Founding => true,
                         Source::Nodes => look.marker.is_some() || is_vouched_for,
-                        Source::Memory => seat.was_member() && (look.marker.is_some() || is_vouched_for),
+                        Source::Memory => member.was_member() && (look.marker.is_some() || is_vouched_for),
                     });
                     verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
                 }
             };
-            seat.decide(verdict, charter.max_ttl(), now);
+            member.decide(verdict, charter.max_ttl(), now);
         }
     }
 }
