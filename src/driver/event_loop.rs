@@ -270,7 +270,7 @@ impl Driver {
                     self.read_marker(node, write.as_ref(), as_text);
                 }
                 Action::VotingStatus(node, standing) => self.set_voting_status(node, &standing, now),
-                Action::ClockAnomaly(node, oddity) => self.on_clock_anomaly(node, oddity),
+                Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
                 Action::Notify(id, news) => {
                     if matches!(news, OperationEvent::Declared(_)) {

@@ -51,15 +51,16 @@ impl ClockMonitor {
         span: Duration,
     ) -> Option<ClockAnomaly> {
         let reading = Reading { sent, received, micros };
-        let oddity = [self.last, self.anchor].into_iter().flatten().find_map(|old| jump(old, reading, drift));
-        let oddity = oddity.or_else(|| self.drifts(reading, drift));
-        let is_jump = matches!(oddity, Some(ClockAnomaly::Jumped { .. }));
+        let anomaly =
+            [self.last, self.anchor].into_iter().flatten().find_map(|old| jump(old, reading, drift));
+        let anomaly = anomaly.or_else(|| self.drifts(reading, drift));
+        let is_jump = matches!(anomaly, Some(ClockAnomaly::Jumped { .. }));
         if is_jump || self.anchor.is_none_or(|old| received.since(old.received) >= span) {
             self.anchor = Some(reading);
             self.has_warned = false;
         }
         self.last = Some(reading);
-        oddity
+        anomaly
     }
 
     /// Told once for each anchor.

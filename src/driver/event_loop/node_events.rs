@@ -167,9 +167,9 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
-    pub(super) fn on_clock_anomaly(&mut self, node: NodeId, oddity: ClockAnomaly) {
+    pub(super) fn on_clock_anomaly(&mut self, node: NodeId, anomaly: ClockAnomaly) {
         let node = &*self.links[node.index()].status.address;
-        self.events.emit(&match oddity {
+        self.events.emit(&match anomaly {
             ClockAnomaly::Jumped { by_micros } => Event::ClockJumped { node, by_micros },
             ClockAnomaly::Drifts { millionths } => Event::ClockDriftExceeded { node, drift_ppm: millionths },
         });

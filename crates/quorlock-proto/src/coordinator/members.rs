@@ -53,12 +53,12 @@ impl Coordinator {
             return;
         };
         let members = self.members.as_mut();
-        let Some(oddity) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
+        let Some(anomaly) = members.and_then(|members| members.on_clock(node, sent, micros, now)) else {
             return;
         };
-        self.actions.push_back(Action::ClockAnomaly(node, oddity));
+        self.actions.push_back(Action::ClockAnomaly(node, anomaly));
         let worth = self.members.as_ref().and_then(|members| members.implicit_vote(node, now));
-        if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (oddity, worth) {
+        if let (ClockAnomaly::Jumped { .. }, Some(worth)) = (anomaly, worth) {
             let machines: Vec<OperationId> = self.running.keys().copied().collect();
             for id in machines {
                 match self.running.get_mut(&id).map(|entry| &mut entry.machine) {

@@ -620,7 +620,9 @@ impl World {
                     self.clients[who].standings[node.index()] = Some(standing);
                     self.clients[who].changes += 1;
                 }
-                Action::ClockAnomaly(node, oddity) => self.clients[who].oddities.push((node.index(), oddity)),
+                Action::ClockAnomaly(node, anomaly) => {
+                    self.clients[who].oddities.push((node.index(), anomaly))
+                }
                 Action::Redial(node) => {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());

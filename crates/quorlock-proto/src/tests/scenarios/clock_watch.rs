@@ -32,7 +32,7 @@ fn glance(world: &mut World, who: usize) {
 }
 
 fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
-    let told = world.clients[who].oddities.iter().filter_map(|(node, oddity)| match oddity {
+    let told = world.clients[who].oddities.iter().filter_map(|(node, anomaly)| match anomaly {
         ClockAnomaly::Jumped { by_micros } => Some((*node, *by_micros)),
         ClockAnomaly::Drifts { .. } => None,
     });
@@ -122,8 +122,8 @@ fn a_clock_that_creeps_is_warned_of_once_in_a_while_and_goes_on_voting() {
         world.live(ms(65_000));
         let told: Vec<_> = world.clients[ALICE].oddities.clone();
         assert!((2..=3).contains(&told.len()), "once in the longest ttl: {told:?}");
-        for (node, oddity) in told {
-            let ClockAnomaly::Drifts { millionths } = oddity else { panic!("{oddity:?}") };
+        for (node, anomaly) in told {
+            let ClockAnomaly::Drifts { millionths } = anomaly else { panic!("{anomaly:?}") };
             assert_eq!((node, millionths.signum()), (1, haste.signum()), "{millionths}");
         }
         assert!(!is_out(&world, ALICE, 1) && world.is_valid(ALICE, lock) && world.has(1, lock));

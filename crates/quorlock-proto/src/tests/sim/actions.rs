@@ -39,8 +39,8 @@ impl Sim<'_> {
                     self.note_trouble_between(who, node.index(), self.nanos);
                     tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
                 }
-                Action::ClockAnomaly(node, oddity) => {
-                    tell!(self, "client {who} sees node {}: {oddity:?}", node.0)
+                Action::ClockAnomaly(node, anomaly) => {
+                    tell!(self, "client {who} sees node {}: {anomaly:?}", node.0)
                 }
                 Action::Redial(node) => {
                     // The board has let go of it already.
