@@ -57,13 +57,13 @@ fn join(client: TcpStream, port: u16, delay: Duration) -> io::Result<()> {
     for stream in [&client, &node] {
         stream.set_nodelay(true)?;
     }
-    lane(client.try_clone()?, node.try_clone()?, delay);
-    lane(node, client, delay);
+    pipeline(client.try_clone()?, node.try_clone()?, delay);
+    pipeline(node, client, delay);
     Ok(())
 }
 
 /// One direction: who reads says when it is due, and who writes waits until then.
-fn lane(mut from: TcpStream, to: TcpStream, delay: Duration) {
+fn pipeline(mut from: TcpStream, to: TcpStream, delay: Duration) {
     let (sent, to_come) = channel();
     thread::spawn(move || {
         loop {

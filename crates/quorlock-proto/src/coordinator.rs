@@ -37,7 +37,7 @@ pub type OperationId = u64;
 pub struct Coordinator {
     quorum: Quorum,
     limits: Limits,
-    lanes: Vec<NodePipeline>,
+    pipelines: Vec<NodePipeline>,
     /// Boxed: the map keeps room for more than it has.
     running: BTreeMap<OperationId, Box<OperationEntry>>,
     /// How many of them are leases.
@@ -59,7 +59,7 @@ impl Coordinator {
         Self {
             quorum,
             limits,
-            lanes: vec![NodePipeline::new(); quorum.nodes()],
+            pipelines: vec![NodePipeline::new(); quorum.nodes()],
             running: BTreeMap::new(),
             leases: 0,
             alarms: BTreeSet::new(),
@@ -98,7 +98,7 @@ impl Coordinator {
             Fence::hint(now, last_seen, claim.min_fencing_number)
         });
         let quorum = self.current_quorum();
-        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, tenure })), now);
     }
@@ -116,7 +116,7 @@ impl Coordinator {
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `LostSignal`. False, and nothing told, if
     /// it is not held.
     pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: DualTimestamp) -> bool {
-        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
@@ -147,7 +147,7 @@ impl Coordinator {
 
     /// Asks every node about a key. Tells `SurveyResult`.
     pub fn survey(&mut self, id: OperationId, phase: RequestKind, key: Key, now: DualTimestamp) {
-        let voters = voters(&self.lanes, None, self.limits);
+        let voters = voters(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
@@ -161,7 +161,7 @@ impl Coordinator {
 
     /// The node is connected. What is owed to it goes out first.
     pub fn on_up(&mut self, node: NodeId, now: DualTimestamp) {
-        self.lanes[node.index()].link = LinkState::Up;
+        self.pipelines[node.index()].link = LinkState::Up;
         self.send_pending_releases(node, now);
     }
 
@@ -179,7 +179,7 @@ impl Coordinator {
     /// What the node's next answer will be an answer to; `None` if it owes none.
     #[must_use]
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
-        self.lanes[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
+        self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             ExpectedReply::Vote { phase, .. } => phase,
             ExpectedReply::Look { .. } => RequestKind::ReadMarker,
             ExpectedReply::Undo(_) => RequestKind::Release,
@@ -193,7 +193,7 @@ impl Coordinator {
         vote: Vote,
         now: DualTimestamp,
     ) -> Option<(OperationId, RequestKind)> {
-        let awaiting = &mut self.lanes[node.index()].awaiting;
+        let awaiting = &mut self.pipelines[node.index()].awaiting;
         let answered = awaiting.pop_front()?;
         shrink_if_empty(awaiting);
         match answered.pending {
@@ -221,15 +221,17 @@ impl Coordinator {
     /// The time asked for may have come.
     pub fn on_wake(&mut self, now: DualTimestamp) {
         for node in self.quorum.all().iter() {
-            let lane = &mut self.lanes[node.index()];
+            let pipeline = &mut self.pipelines[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while lane.pending.front().is_some_and(|undo| undo.until.is_due(now)) {
-                lane.pending.pop_front();
+            while pipeline.pending.front().is_some_and(|undo| undo.until.is_due(now)) {
+                pipeline.pending.pop_front();
             }
-            if lane.link == LinkState::Up && lane.has_pending_release_for(now, self.limits.redial_after) {
+            if pipeline.link == LinkState::Up
+                && pipeline.has_pending_release_for(now, self.limits.redial_after)
+            {
                 self.actions.push_back(Action::Redial(node));
                 self.on_down(node, "did not answer for too long".into(), now);
-            } else if lane.retry_at.is_some_and(|retry| now.is_due(retry)) {
+            } else if pipeline.retry_at.is_some_and(|retry| now.is_due(retry)) {
                 self.send_pending_releases(node, now);
             }
         }
@@ -250,11 +252,11 @@ impl Coordinator {
     pub fn next_wake(&self) -> Option<u64> {
         let mut wake = self.alarms.first().map_or(u64::MAX, |(due, _)| due.nanos());
         let redial_after = self.limits.redial_after.as_nanos() as u64;
-        for lane in self.lanes.iter().filter(|lane| matches!(lane.link, LinkState::Up)) {
-            if let Some(oldest) = lane.awaiting.front() {
+        for pipeline in self.pipelines.iter().filter(|pipeline| matches!(pipeline.link, LinkState::Up)) {
+            if let Some(oldest) = pipeline.awaiting.front() {
                 wake = wake.min(oldest.sent.boot_nanos().saturating_add(redial_after));
             }
-            if let Some(retry) = lane.retry_at {
+            if let Some(retry) = pipeline.retry_at {
                 wake = wake.min(retry.boot_nanos());
             }
         }
@@ -286,10 +288,9 @@ impl Coordinator {
 
     /// Every undo not known done, node by node.
     pub fn pending_releases(&self) -> impl Iterator<Item = (NodeId, &Key)> {
-        self.quorum
-            .all()
-            .iter()
-            .flat_map(|node| self.lanes[node.index()].pending_releases().map(move |undo| (node, &undo.key)))
+        self.quorum.all().iter().flat_map(|node| {
+            self.pipelines[node.index()].pending_releases().map(move |undo| (node, &undo.key))
+        })
     }
 
     /// Whether a machine of ours works under this key with the token of this mark.
@@ -314,7 +315,7 @@ impl Coordinator {
     /// The key that this node's next answer is about.
     #[must_use]
     pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
-        match &self.lanes[node.index()].awaiting.front()?.pending {
+        match &self.pipelines[node.index()].awaiting.front()?.pending {
             ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
                 Operation::Attempt(bid) => Some(&bid.attempt.claim().key),
@@ -331,7 +332,7 @@ impl Coordinator {
     }
 
     fn wake(&mut self, id: OperationId, now: DualTimestamp) {
-        let voters = voters(&self.lanes, self.members.as_deref(), self.limits);
+        let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
         let Some(entry) = self.running.get_mut(&id) else { return };
         let due = std::mem::replace(&mut entry.alarm, BootTime::NEVER);
         self.alarms.remove(&(due, id));
@@ -398,26 +399,26 @@ impl Coordinator {
 
 /// Who can be asked, and who need not be.
 struct Voters<'a> {
-    lanes: &'a [NodePipeline],
+    pipelines: &'a [NodePipeline],
     members: Option<&'a Membership>,
     reply_timeout: Duration,
 }
 
 impl Voters<'_> {
     fn implicit_vote(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.lanes[node.index()].implicit_vote(now, self.reply_timeout);
+        let absence = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote(node, now)))
     }
 
     fn implicit_vote_for_holders(&self, node: NodeId, now: DualTimestamp) -> Option<Vote> {
-        let absence = self.lanes[node.index()].implicit_vote(now, self.reply_timeout);
+        let absence = self.pipelines[node.index()].implicit_vote(now, self.reply_timeout);
         absence.or_else(|| self.members.and_then(|members| members.implicit_vote_for_holders(node, now)))
     }
 }
 
 /// Takes the parts, so that a machine can be changed meanwhile.
-fn voters<'a>(lanes: &'a [NodePipeline], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
-    Voters { lanes, members, reply_timeout: limits.reply_timeout }
+fn voters<'a>(pipelines: &'a [NodePipeline], members: Option<&'a Membership>, limits: Limits) -> Voters<'a> {
+    Voters { pipelines, members, reply_timeout: limits.reply_timeout }
 }
 
 const WALL_GAIN_NANOS: u64 = 1_000_000;

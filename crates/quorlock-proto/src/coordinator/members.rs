@@ -33,7 +33,7 @@ impl Coordinator {
 
     /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
-        let Some(awaiting) = self.lanes[node.index()].awaiting.pop_front() else { return };
+        let Some(awaiting) = self.pipelines[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
             (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
@@ -49,7 +49,7 @@ impl Coordinator {
 
     /// The node's clock, as the answer that is due next told it. To be called before that answer is handed in.
     pub fn on_clock(&mut self, node: NodeId, micros: u64, now: DualTimestamp) {
-        let Some(sent) = self.lanes[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
+        let Some(sent) = self.pipelines[node.index()].awaiting.front().map(|awaiting| awaiting.sent) else {
             return;
         };
         let members = self.members.as_mut();
@@ -167,16 +167,16 @@ impl Coordinator {
     /// Always the one that was agreed on, but for a known mistake.
     pub(super) fn current_quorum(&self) -> Quorum {
         if enabled(Mutant::QuorumOfConnected) {
-            return self
-                .quorum
-                .of_connected(self.lanes.iter().filter(|lane| lane.link == LinkState::Up).count());
+            return self.quorum.of_connected(
+                self.pipelines.iter().filter(|pipeline| pipeline.link == LinkState::Up).count(),
+            );
         }
         self.quorum
     }
 
     fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
         let pending = ExpectedReply::Look { write: write.clone(), as_text };
-        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }
 }

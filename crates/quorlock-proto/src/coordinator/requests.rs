@@ -17,7 +17,7 @@ impl Coordinator {
     /// Whether any node owes an answer.
     #[must_use]
     pub fn has_in_flight(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.awaiting.is_empty())
+        self.pipelines.iter().any(|pipeline| !pipeline.awaiting.is_empty())
     }
 
     /// Puts a question to these nodes. For one that went away meanwhile its machine hears so at once: an answer that
@@ -34,20 +34,20 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Vote { of, phase, round };
-            self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
-            if let Some(vote) = self.lanes[node.index()].implicit_vote(now, self.limits.reply_timeout) {
+            if let Some(vote) = self.pipelines[node.index()].implicit_vote(now, self.limits.reply_timeout) {
                 self.deliver_vote(of, node, phase, round, vote, now);
             }
         }
     }
 
     fn up_of(&self, nodes: NodeSet) -> NodeSet {
-        nodes.iter().filter(|node| matches!(self.lanes[node.index()].link, LinkState::Up)).collect()
+        nodes.iter().filter(|node| matches!(self.pipelines[node.index()].link, LinkState::Up)).collect()
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
@@ -55,16 +55,16 @@ impl Coordinator {
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Undo(undo.clone());
-            self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+            self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
             self.actions.push_back(Action::Send { ask: release_of(undo), nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
-            let lane = &mut self.lanes[node.index()];
-            lane.pending.push_back(undo.clone());
+            let pipeline = &mut self.pipelines[node.index()];
+            pipeline.pending.push_back(undo.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
-            if let Some(vote) = lane.implicit_vote(now, self.limits.reply_timeout)
+            if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
                     self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
             {
@@ -82,16 +82,16 @@ impl Coordinator {
     ) {
         let ask = release_of(&undo);
         let nodes = [node].into_iter().collect();
-        self.lanes[node.index()]
+        self.pipelines[node.index()]
             .awaiting
             .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(undo) });
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
-        let lane = &mut self.lanes[node.index()];
-        lane.retry_at = None;
-        for undo in std::mem::take(&mut lane.pending) {
+        let pipeline = &mut self.pipelines[node.index()];
+        pipeline.retry_at = None;
+        for undo in std::mem::take(&mut pipeline.pending) {
             if !undo.until.is_due(now) {
                 self.send_pending_release(node, undo, false, now);
             }
@@ -117,23 +117,23 @@ impl Coordinator {
             _ => return false,
         };
         let pending = ExpectedReply::Vote { of: id, phase, round };
-        self.lanes[node.index()].awaiting.push_back(InFlight { sent: now, pending });
+        self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
 
     pub(super) fn disconnect(&mut self, node: NodeId, link: LinkState, now: DualTimestamp) {
-        let lane = &mut self.lanes[node.index()];
-        lane.link = link;
-        lane.retry_at = None;
+        let pipeline = &mut self.pipelines[node.index()];
+        pipeline.link = link;
+        pipeline.retry_at = None;
         let mut orphans = Vec::new();
-        for awaiting in std::mem::take(&mut lane.awaiting) {
+        for awaiting in std::mem::take(&mut pipeline.awaiting) {
             match awaiting.pending {
                 ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Look { .. } => {}
                 ExpectedReply::Undo(undo) => {
                     orphans.push((undo.of, RequestKind::Release, 0));
-                    lane.pending.push_back(undo);
+                    pipeline.pending.push_back(undo);
                 }
             }
         }
@@ -164,9 +164,9 @@ impl Coordinator {
                 let pause =
                     if matches!(vote, Vote::Excluded(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
-                let lane = &mut self.lanes[node.index()];
-                lane.pending.push_back(undo);
-                lane.retry_at = Some(lane.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
+                let pipeline = &mut self.pipelines[node.index()];
+                pipeline.pending.push_back(undo);
+                pipeline.retry_at = Some(pipeline.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
         self.deliver(of, node, RequestKind::Release, 0, vote, now);

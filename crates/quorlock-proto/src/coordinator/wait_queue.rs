@@ -34,7 +34,7 @@ impl Coordinator {
         asked: (RequestKind, Key, Duration),
         now: DualTimestamp,
     ) {
-        let voters = voters(&self.lanes, None, self.limits);
+        let voters = voters(&self.pipelines, None, self.limits);
         let settle_by = now.plus(self.limits.reply_timeout);
         let survey =
             Survey::of_one(node, asked, self.quorum, |node| voters.implicit_vote(node, now), settle_by);
@@ -51,6 +51,6 @@ impl Coordinator {
     /// Whether the node would answer.
     #[must_use]
     pub fn answers(&self, node: NodeId, now: DualTimestamp) -> bool {
-        voters(&self.lanes, None, self.limits).implicit_vote(node, now).is_none()
+        voters(&self.pipelines, None, self.limits).implicit_vote(node, now).is_none()
     }
 }
