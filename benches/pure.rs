@@ -20,7 +20,7 @@ use quorlock_proto::vote::Vote;
 
 /// A board with five nodes that are there, and a clock that is told.
 struct World {
-    board: Coordinator,
+    coordinator: Coordinator,
     terms: LeaseParams,
     key: Key,
     now: DualTimestamp,
@@ -36,9 +36,9 @@ impl World {
         let terms = LeaseParams::new(Duration::from_secs(10), drift, None, limits.reply_timeout)
             .expect("usual terms");
         let now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
-        let mut board = Coordinator::new(quorum, limits);
-        quorum.all().iter().for_each(|node| board.on_up(node, now));
-        Self { board, terms, key: Key::new("orders:42"), now, tokens: 0 }
+        let mut coordinator = Coordinator::new(quorum, limits);
+        quorum.all().iter().for_each(|node| coordinator.on_up(node, now));
+        Self { coordinator, terms, key: Key::new("orders:42"), now, tokens: 0 }
     }
 
     /// Takes the lock, with every node's answer, and releases it in the same way.
@@ -51,34 +51,34 @@ impl World {
             min_fencing_number: 0,
         };
         let tenure = RenewalPolicy { auto_renew: true, max_hold_time: None };
-        self.board.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
+        self.coordinator.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Won { .. })), "a free lock is won");
-        assert!(self.board.release(id, self.now), "it is held");
+        assert!(self.coordinator.release(id, self.now), "it is held");
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Released(_))), "all answered");
     }
 
     /// Does what the board asks for, until there is nothing more; whether it said what was expected.
     fn answer_all(&mut self, is_expected: impl Fn(&OperationEvent) -> bool) -> bool {
         let mut was_said = false;
-        while let Some(action) = self.board.poll() {
+        while let Some(action) = self.coordinator.poll() {
             match action {
                 Action::Send { ask, nodes, .. } => {
                     for node in nodes.iter() {
                         let vote =
                             if ask.phase == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
-                        self.board.on_reply(node, vote, self.now);
+                        self.coordinator.on_reply(node, vote, self.now);
                     }
                 }
                 Action::Notify(_, news) => was_said |= is_expected(&news),
                 _ => {}
             }
         }
-        self.board.on_wake(self.now);
+        self.coordinator.on_wake(self.now);
         was_said
     }
 }
 
-fn board(criterion: &mut Criterion) {
+fn coordinator(criterion: &mut Criterion) {
     let mut world = World::new();
     let mut id = 0;
     criterion.bench_function("board: acquire and release, five nodes", |bencher| {
@@ -103,5 +103,5 @@ fn replies(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(pure, board, replies);
+criterion_group!(pure, coordinator, replies);
 criterion_main!(pure);

@@ -91,7 +91,7 @@ impl PendingCalls {
     pub(super) fn handle_command(
         &mut self,
         order: DriverCommand,
-        board: &mut Coordinator,
+        coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
         match order {
@@ -108,11 +108,11 @@ impl PendingCalls {
                         number: claim.min_fencing_number,
                     });
                 }
-                board.acquire(id, claim, tenure, entropy::token(), now);
+                coordinator.acquire(id, claim, tenure, entropy::token(), now);
             }
-            DriverCommand::Cancel(id) => self.cancel(id, board, now),
+            DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, terms, reply } => {
-                if board.extend(id, terms, now) && self.leases.contains_key(&id) {
+                if coordinator.extend(id, terms, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
                 } else {
                     let _ = reply.send(ExtendOutcome::Lost);
@@ -124,26 +124,26 @@ impl PendingCalls {
                     self.calls
                         .insert(id, PendingCall::new(keeper.0.key().clone(), ReplyTo::Releasing(reply)));
                     if keeps_turn {
-                        board.release_to_next(id, now);
+                        coordinator.release_to_next(id, now);
                     } else {
-                        board.release(id, now);
+                        coordinator.release(id, now);
                     }
                 }
             }
             DriverCommand::Survey { id, phase, key, reply } => {
                 self.calls.insert(id, PendingCall::new(key.clone(), ReplyTo::Surveying(reply)));
-                board.survey(id, phase, key, now);
+                coordinator.survey(id, phase, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
                 self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Declaring(reply)));
-                board.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
+                coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
             DriverCommand::Enqueue { .. }
             | DriverCommand::NotifyNext { .. }
             | DriverCommand::Dequeue { .. } => {}
             DriverCommand::Shutdown { deadline, reply } => {
-                self.begin_shutdown(deadline, board, now);
+                self.begin_shutdown(deadline, coordinator, now);
                 if let Some(closing) = &mut self.shutdown {
                     closing.replies.push(reply);
                 }
@@ -164,7 +164,7 @@ impl PendingCalls {
     pub(super) fn begin_shutdown(
         &mut self,
         deadline: DualTimestamp,
-        board: &mut Coordinator,
+        coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
         if let Some(closing) = &mut self.shutdown {
@@ -177,7 +177,7 @@ impl PendingCalls {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            self.cancel(id, board, now);
+            self.cancel(id, coordinator, now);
         }
     }
 
@@ -186,23 +186,24 @@ impl PendingCalls {
     }
 
     /// Whether a shutdown has nothing left to wait for.
-    pub(super) fn is_shutdown_done(&self, board: &Coordinator, now: DualTimestamp) -> bool {
+    pub(super) fn is_shutdown_done(&self, coordinator: &Coordinator, now: DualTimestamp) -> bool {
         self.shutdown.as_ref().is_some_and(|closing| {
-            now.is_due(closing.deadline) || (!board.is_busy() && board.pending_releases().next().is_none())
+            now.is_due(closing.deadline)
+                || (!coordinator.is_busy() && coordinator.pending_releases().next().is_none())
         })
     }
 
     /// The last word: tells those who asked for the shutdown what is left.
-    pub(super) fn finish_shutdown(self, board: &Coordinator) {
+    pub(super) fn finish_shutdown(self, coordinator: &Coordinator) {
         // Not of those that were given up, and whose release came too late.
         for LeaseEntry(hold) in self.leases.values().filter(|keeper| keeper.0.mark_lost()) {
             self.events.emit(&Event::Lost { key: hold.key().as_str(), reason: LossReason::ClientClosed });
         }
         for reply in self.shutdown.into_iter().flat_map(|closing| closing.replies) {
-            let undone = board.pending_releases().map(|(node, key)| (node, key.clone())).collect();
+            let undone = coordinator.pending_releases().map(|(node, key)| (node, key.clone())).collect();
             let _ = reply.send(ShutdownRemainder {
                 pending_releases: undone,
-                held_keys: board.held_keys().cloned().collect(),
+                held_keys: coordinator.held_keys().cloned().collect(),
             });
         }
     }
@@ -211,11 +212,11 @@ impl PendingCalls {
         &mut self,
         id: OperationId,
         news: OperationEvent,
-        board: &mut Coordinator,
+        coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
         match news {
-            OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, board),
+            OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
             OperationEvent::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
                 if let ReplyTo::Declaring(reply) = record.caller {
@@ -250,11 +251,11 @@ impl PendingCalls {
                 self.yield_policy.on_answered();
                 if reply.send(Ok(Arc::clone(&hold))).is_err() {
                     // The caller walked away in the very moment of success.
-                    return self.cancel(id, board, now);
+                    return self.cancel(id, coordinator, now);
                 }
                 let (nodes, remaining) = (confirmed.len(), now.until(deadline));
                 let key = hold.key().as_str();
-                if let Some(mark) = board.owner_hash(id) {
+                if let Some(mark) = coordinator.owner_hash(id) {
                     self.events.emit(&Event::Acquired { key, nodes, remaining, number, rounds, owner: mark });
                 }
             }
@@ -263,7 +264,7 @@ impl PendingCalls {
             | OperationEvent::Renewed(_)
             | OperationEvent::Unconfirmed(_)
             | OperationEvent::Lost(_) => {
-                self.notify_holder(id, news, board, now);
+                self.notify_holder(id, news, coordinator, now);
             }
         }
     }
@@ -272,7 +273,7 @@ impl PendingCalls {
         &mut self,
         id: OperationId,
         news: OperationEvent,
-        board: &mut Coordinator,
+        coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
         let Some(LeaseEntry(hold)) = self.leases.get(&id) else { return };
@@ -314,11 +315,11 @@ impl PendingCalls {
         if hold.is_lost() {
             // The holder's own look at the clock saw the deadline pass before the answers came. Its word stands:
             // nothing brings the lock back.
-            board.expire(id, now);
+            coordinator.expire(id, now);
         }
     }
 
-    fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, board: &Coordinator) {
+    fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, coordinator: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
         if let ReplyTo::Standing(node, reply) = caller {
             // Whoever waited for it may have left.
@@ -327,7 +328,7 @@ impl PendingCalls {
         }
         let is_ours = |vote: &Vote| match vote {
             Vote::Inspected(sighting) => match sighting.holder {
-                KeyOwner::Owner(mark) => board.is_ours(&key, mark),
+                KeyOwner::Owner(mark) => coordinator.is_ours(&key, mark),
                 _ => false,
             },
             _ => false,
@@ -338,10 +339,10 @@ impl PendingCalls {
         }
     }
 
-    fn cancel(&mut self, id: OperationId, board: &mut Coordinator, now: DualTimestamp) {
+    fn cancel(&mut self, id: OperationId, coordinator: &mut Coordinator, now: DualTimestamp) {
         self.calls.remove(&id);
         self.leases.remove(&id);
         self.renewals.remove(&id);
-        board.abandon(id, now);
+        coordinator.abandon(id, now);
     }
 }

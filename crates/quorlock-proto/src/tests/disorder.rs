@@ -161,7 +161,7 @@ proptest! {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
         let charter = LockClusterConfig::new(quorum, MAX_TTL);
-        let mut board = if is_fenced {
+        let mut coordinator = if is_fenced {
             Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
         } else {
             Coordinator::new(quorum, limits)
@@ -180,50 +180,50 @@ proptest! {
                     ids += 1;
                     let claim = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
                     let tenure = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
-                    board.acquire(ids, claim, tenure, token(ids), now);
+                    coordinator.acquire(ids, claim, tenure, token(ids), now);
                 }
-                Input::Abandon(id) => board.abandon(id, now),
-                Input::Extend(id, ttl) => { board.extend(id, terms(ms(ttl)), now); }
-                Input::Forfeit(id) => board.expire(id, now),
-                Input::Release(id) => { board.release(id, now); }
+                Input::Abandon(id) => coordinator.abandon(id, now),
+                Input::Extend(id, ttl) => { coordinator.extend(id, terms(ms(ttl)), now); }
+                Input::Forfeit(id) => coordinator.expire(id, now),
+                Input::Release(id) => { coordinator.release(id, now); }
                 Input::Survey(phase) => {
                     ids += 1;
-                    board.survey(ids, phase, Key::new("k"), now);
+                    coordinator.survey(ids, phase, Key::new("k"), now);
                 }
                 Input::Declare { cluster, is_forced } => {
                     ids += 1;
-                    board.initialize(ids, ClusterId::new(cluster), is_forced, now);
+                    coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
-                    board.on_connected(place(node), sight.look(charter), now, now);
-                    board.on_up(place(node), now);
+                    coordinator.on_connected(place(node), sight.look(charter), now, now);
+                    coordinator.on_up(place(node), now);
                 }
-                Input::Up(node) => board.on_up(place(node), now),
-                Input::Down(node) => board.on_down(place(node), "gone".into(), now),
-                Input::Barred(node) => board.on_excluded(place(node), ExclusionReason::Replica, now),
+                Input::Up(node) => coordinator.on_up(place(node), now),
+                Input::Down(node) => coordinator.on_down(place(node), "gone".into(), now),
+                Input::Barred(node) => coordinator.on_excluded(place(node), ExclusionReason::Replica, now),
                 Input::Reply(node, vote) => {
-                    let expected = board.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
-                    let asked = board.on_reply(place(node), vote, now);
+                    let expected = coordinator.expects(place(node)).filter(|phase| *phase != RequestKind::ReadMarker);
+                    let asked = coordinator.on_reply(place(node), vote, now);
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }
-                Input::Clock(node, micros) => board.on_clock(place(node), micros, now),
+                Input::Clock(node, micros) => coordinator.on_clock(place(node), micros, now),
                 Input::Look(node, look) => {
-                    board.on_marker_reading(place(node), look.map(|sight| sight.look(charter)), now);
+                    coordinator.on_marker_reading(place(node), look.map(|sight| sight.look(charter)), now);
                 }
                 Input::Wake { boot, wall } => {
                     // The wall clock goes either way, the boot clock only on.
                     let wall = (now.wall_nanos() + wall).saturating_sub(4_000_000_000);
                     now = DualTimestamp::new(now.boot_nanos() + boot, wall);
-                    board.on_wake(now);
-                    prop_assert!(board.next_wake().is_none_or(|at| at > now.boot_nanos()));
+                    coordinator.on_wake(now);
+                    prop_assert!(coordinator.next_wake().is_none_or(|at| at > now.boot_nanos()));
                 }
-                Input::Poll => while board.poll().is_some() {},
+                Input::Poll => while coordinator.poll().is_some() {},
             }
             for node in away.iter() {
-                prop_assert_eq!(board.expects(node), None, "an answer of a node that is away");
+                prop_assert_eq!(coordinator.expects(node), None, "an answer of a node that is away");
             }
         }
-        prop_assert_eq!(board.clone(), board);
+        prop_assert_eq!(coordinator.clone(), coordinator);
     }
 
     /// Whoever votes was seen with a marker of ours, written by that very server on those very data; and who was seen

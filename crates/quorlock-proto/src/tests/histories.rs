@@ -288,8 +288,8 @@ proptest! {
         prop_assert_eq!(history.world.keys(), 0);
         for (who, client) in history.world.clients.iter().enumerate() {
             prop_assert_eq!(history.world.undone(who), 0, "client {} owes", who);
-            prop_assert!(!client.board.is_busy(), "client {} is at something", who);
-            prop_assert_eq!(client.board.next_wake(), None);
+            prop_assert!(!client.coordinator.is_busy(), "client {} is at something", who);
+            prop_assert_eq!(client.coordinator.next_wake(), None);
         }
     }
 

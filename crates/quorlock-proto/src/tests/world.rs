@@ -61,7 +61,7 @@ pub(crate) struct Server {
 
 /// One process with a board.
 pub(crate) struct Client {
-    pub(crate) board: Coordinator,
+    pub(crate) coordinator: Coordinator,
     wires: Vec<Wire>,
     news: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, Hold>,
@@ -144,7 +144,7 @@ impl World {
         let quorum = Quorum::new(nodes, need).expect("a quorum that works");
         let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
         let client = || Client {
-            board: match max_ttl {
+            coordinator: match max_ttl {
                 Some(max_ttl) => {
                     let drift = Drift::new(0.01).expect("a usual drift");
                     let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, true);
@@ -214,7 +214,7 @@ impl World {
         for wakes in 0.. {
             assert!(wakes < 100_000, "somebody wants to be woken without end");
             let awake = self.clients.iter().filter(|client| !client.is_paused);
-            let Some(next) = awake.filter_map(|client| client.board.next_wake()).min() else { break };
+            let Some(next) = awake.filter_map(|client| client.coordinator.next_wake()).min() else { break };
             if next > until {
                 break;
             }
@@ -248,7 +248,7 @@ impl World {
 
     pub(crate) fn wake(&mut self, who: usize) {
         let now = self.now(who);
-        self.clients[who].board.on_wake(now);
+        self.clients[who].coordinator.on_wake(now);
         self.act(who);
     }
 
@@ -276,7 +276,7 @@ impl World {
             min_fencing_number: wish.floor,
         };
         let tenure = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
-        self.clients[who].board.acquire(id, claim, tenure, token(id), now);
+        self.clients[who].coordinator.acquire(id, claim, tenure, token(id), now);
         self.act(who);
         id
     }
@@ -299,7 +299,7 @@ impl World {
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
             hold.is_over = true;
         }
-        self.clients[who].board.abandon(id, now);
+        self.clients[who].coordinator.abandon(id, now);
         self.act(who);
     }
 
@@ -308,14 +308,14 @@ impl World {
         if let Some(hold) = self.clients[who].holds.get_mut(&id) {
             hold.is_over = true;
         }
-        let is_known = self.clients[who].board.release(id, now);
+        let is_known = self.clients[who].coordinator.release(id, now);
         self.act(who);
         is_known
     }
 
     pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
         let now = self.now(who);
-        let is_held = self.clients[who].board.extend(id, terms(ttl), now);
+        let is_held = self.clients[who].coordinator.extend(id, terms(ttl), now);
         self.act(who);
         is_held
     }
@@ -323,7 +323,7 @@ impl World {
     pub(crate) fn survey(&mut self, who: usize, phase: RequestKind) -> OperationId {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        self.clients[who].board.survey(id, phase, Key::new(KEY), now);
+        self.clients[who].coordinator.survey(id, phase, Key::new(KEY), now);
         self.act(who);
         id
     }
@@ -332,7 +332,7 @@ impl World {
     pub(crate) fn declare_as(&mut self, who: usize, cluster: u128, is_forced: bool) -> Option<InitResult> {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        self.clients[who].board.initialize(id, ClusterId::new(cluster), is_forced, now);
+        self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.act(who);
         self.drive();
         self.news(who).into_iter().find_map(|news| match news {
@@ -354,9 +354,9 @@ impl World {
         self.servers[node].node.load_scripts();
         if self.clients[who].is_fenced {
             let look = self.servers[node].node.look(None, self.nanos);
-            self.clients[who].board.on_connected(NodeId(node as u8), look, now, now);
+            self.clients[who].coordinator.on_connected(NodeId(node as u8), look, now, now);
         }
-        self.clients[who].board.on_up(NodeId(node as u8), now);
+        self.clients[who].coordinator.on_up(NodeId(node as u8), now);
         self.act(who);
     }
 
@@ -370,14 +370,14 @@ impl World {
         let sent = self.unplug(who, node);
         self.servers[node].ghosts.push_back(sent.into_iter().take(ghosts).collect());
         let now = self.now(who);
-        self.clients[who].board.on_down(NodeId(node as u8), "cut".into(), now);
+        self.clients[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
         self.act(who);
     }
 
     pub(crate) fn bar(&mut self, who: usize, node: usize, bar: ExclusionReason) {
         self.unplug(who, node);
         let now = self.now(who);
-        self.clients[who].board.on_excluded(NodeId(node as u8), bar, now);
+        self.clients[who].coordinator.on_excluded(NodeId(node as u8), bar, now);
         self.act(who);
     }
 
@@ -405,14 +405,17 @@ impl World {
     pub(crate) fn answer(&mut self, who: usize, node: usize) -> bool {
         let Some(answer) = self.clients[who].wires[node].answers.pop_front() else { return false };
         let now = self.now(who);
-        let (board, node) = (&mut self.clients[who].board, NodeId(node as u8));
+        let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
-            Answer::Look(look) => board.on_marker_reading(node, look, now),
+            Answer::Look(look) => coordinator.on_marker_reading(node, look, now),
             Answer::Vote(vote, clock) => {
                 if let Some(micros) = clock {
-                    board.on_clock(node, micros, now);
+                    coordinator.on_clock(node, micros, now);
                 }
-                assert!(board.on_reply(node, vote, now).is_some(), "an answer to nothing that was asked");
+                assert!(
+                    coordinator.on_reply(node, vote, now).is_some(),
+                    "an answer to nothing that was asked"
+                );
             }
         }
         self.act(who);
@@ -531,7 +534,7 @@ impl World {
 
     /// How many undos are not known done, over all nodes.
     pub(crate) fn undone(&self, who: usize) -> usize {
-        self.clients[who].board.pending_releases().count()
+        self.clients[who].coordinator.pending_releases().count()
     }
 
     // Meddling.
@@ -589,14 +592,14 @@ impl World {
     }
 
     fn act(&mut self, who: usize) {
-        while let Some(action) = self.clients[who].board.poll() {
+        while let Some(action) = self.clients[who].coordinator.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => {
                     for node in nodes.iter() {
                         let wire = &self.clients[who].wires[node.index()];
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
-                            let badge = self.clients[who].board.expected_marker(node).cloned();
+                            let badge = self.clients[who].coordinator.expected_marker(node).cloned();
                             let command = Command { ask: ask.clone(), as_text, badge, write: None };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }

@@ -172,7 +172,7 @@ fn an_attempt_abandoned_before_any_answer_leaves_nothing() {
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
     assert_eq!(world.news(ALICE), [], "nobody is there to be told");
-    assert!(!world.clients[ALICE].board.is_busy());
+    assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn an_attempt_abandoned_just_as_it_won_leaves_nothing() {
     world.abandon(ALICE, lock);
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
-    assert!(!world.clients[ALICE].board.is_busy());
+    assert!(!world.clients[ALICE].coordinator.is_busy());
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_node_that_went_away_is_not_asked_for_how_long_and_owes_no_answer_when_it_is
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: Some(TTL) }]
     );
     world.connect(BOB, 0);
-    assert_eq!(world.clients[BOB].board.expects(NodeId(0)), None, "answers must fit their questions");
+    assert_eq!(world.clients[BOB].coordinator.expects(NodeId(0)), None, "answers must fit their questions");
 }
 
 #[test]

@@ -118,8 +118,8 @@ fn a_holder_told_by_its_own_clock_gives_up_for_good() {
     let mut world = World::new(3);
     let lock = world.hold(ALICE);
     let now = world.now(ALICE);
-    world.clients[ALICE].board.expire(lock, now);
-    world.clients[ALICE].board.expire(lock, now);
+    world.clients[ALICE].coordinator.expire(lock, now);
+    world.clients[ALICE].coordinator.expire(lock, now);
     world.wake(ALICE);
     assert_eq!(world.news(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     assert!(!world.extend(ALICE, lock, TTL));

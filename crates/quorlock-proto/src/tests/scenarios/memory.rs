@@ -65,7 +65,7 @@ pub(super) fn is_on_terms(world: &mut World, who: usize, quorum: Quorum, max_ttl
     let drift = Drift::new(0.01).expect("a usual drift");
     let members = Membership::new(LockClusterConfig::new(quorum, max_ttl), drift, founds);
     let limits = Limits { reply_timeout: REPLY_TIMEOUT, redial_after: REDIAL_AFTER };
-    world.clients[who].board = Coordinator::fenced(quorum, limits, members);
+    world.clients[who].coordinator = Coordinator::fenced(quorum, limits, members);
 }
 
 pub(super) fn connect(world: &mut World, who: usize) {

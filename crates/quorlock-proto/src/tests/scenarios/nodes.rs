@@ -96,9 +96,9 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     assert_eq!(holders[0], Some((ours, Some(TTL))));
     assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
     let key = crate::request::Key::new(crate::tests::world::KEY);
-    assert!(world.clients[ALICE].board.is_ours(&key, token(lock).hash()));
-    assert!(!world.clients[BOB].board.is_ours(&key, token(lock).hash()));
-    assert!(!world.clients[BOB].board.is_busy());
+    assert!(world.clients[ALICE].coordinator.is_ours(&key, token(lock).hash()));
+    assert!(!world.clients[BOB].coordinator.is_ours(&key, token(lock).hash()));
+    assert!(!world.clients[BOB].coordinator.is_busy());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_survey_settles_at_the_reply_timeout() {
     world.sleep(Duration::from_nanos(1));
     let votes = surveyed(&mut world, BOB).expect("nobody waits for longer");
     assert_eq!(votes[1], Vote::Unknown(ReplyFailure::Timeout));
-    assert!(!world.clients[BOB].board.is_busy());
+    assert!(!world.clients[BOB].coordinator.is_busy());
 }
 
 #[test]

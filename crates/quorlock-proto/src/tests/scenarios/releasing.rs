@@ -100,9 +100,9 @@ fn a_lost_lock_is_kept_until_it_is_let_go() {
     let lock = world.hold(ALICE);
     world.servers.iter_mut().for_each(|server| server.hangs = true);
     world.sleep(TRUSTED);
-    assert_eq!(world.clients[ALICE].board.held_keys().count(), 1);
+    assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 1);
     world.release(ALICE, lock);
-    assert_eq!(world.clients[ALICE].board.held_keys().count(), 0);
+    assert_eq!(world.clients[ALICE].coordinator.held_keys().count(), 0);
 }
 
 #[test]
@@ -127,7 +127,9 @@ fn a_release_stops_the_renewals() {
     world.drive();
     world.sleep(TTL);
     assert!(world.is_nothing_sent(ALICE));
-    assert!(!world.clients[ALICE].board.is_busy() && world.clients[ALICE].board.next_wake().is_none());
+    assert!(
+        !world.clients[ALICE].coordinator.is_busy() && world.clients[ALICE].coordinator.next_wake().is_none()
+    );
 }
 
 #[test]

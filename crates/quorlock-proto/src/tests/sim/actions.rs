@@ -11,13 +11,13 @@ use crate::test_util::node::Command;
 
 impl Sim<'_> {
     pub(super) fn act(&mut self, who: usize) {
-        while let Some(action) = self.peers[who].board.poll() {
+        while let Some(action) = self.peers[who].coordinator.poll() {
             match action {
                 Action::Send { ask, nodes, as_text } => {
                     for node in nodes.iter() {
                         let peer = &self.peers[who];
                         let Some(place) = peer.wires[node.index()] else { continue };
-                        let badge = peer.board.expected_marker(node).cloned();
+                        let badge = peer.coordinator.expected_marker(node).cloned();
                         let command = Command { ask: ask.clone(), as_text, badge, write: None };
                         self.send(place, Message::Command(command));
                         if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {
@@ -113,8 +113,8 @@ impl Sim<'_> {
 
     fn set_alarm(&mut self, who: usize) {
         let peer = &self.peers[who];
-        let look = peer.board.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
-        let Some(due) = [peer.board.next_wake(), look].into_iter().flatten().min() else { return };
+        let look = peer.coordinator.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
+        let Some(due) = [peer.coordinator.next_wake(), look].into_iter().flatten().min() else { return };
         let at = peer.clocks.when(due).max(self.nanos) + self.plan.timer_late;
         if peer.wakes_at.is_none_or(|other| at < other) {
             let life = peer.life;

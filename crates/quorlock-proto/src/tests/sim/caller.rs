@@ -109,7 +109,7 @@ impl Sim<'_> {
         let now = self.now(who);
         self.peers[who].tasks[key].state = State::Trying(id);
         self.peers[who].tasks[key].step += 1;
-        self.peers[who].board.acquire(id, claim, tenure, token, now);
+        self.peers[who].coordinator.acquire(id, claim, tenure, token, now);
         // Some do not wait for the outcome.
         if self.stage == Stage::Storm && self.chance.permille(80) {
             let later = self.chance.below(terms.attempt_timeout().as_nanos() as u64);
@@ -135,11 +135,11 @@ impl Sim<'_> {
             self.tally.extensions += 1;
             let (least, most) = self.oracle.records[id as usize].ttls;
             self.oracle.records[id as usize].ttls = (least.min(ttl), most.max(ttl));
-            self.peers[who].board.extend(id, terms.expect("terms that work"), now);
+            self.peers[who].coordinator.extend(id, terms.expect("terms that work"), now);
             self.act(who);
         } else if self.chance.permille(100) && !self.is_valid(id) {
             let now = self.now(who);
-            self.peers[who].board.expire(id, now);
+            self.peers[who].coordinator.expire(id, now);
             self.act(who);
         }
         let later = self.chance.below(until - self.nanos + 10_000_000) + 1_000_000;
@@ -156,7 +156,7 @@ impl Sim<'_> {
         self.peers[who].tasks[key].state = State::Idle;
         self.leave_line(who, key);
         if walks_away {
-            self.peers[who].board.abandon(id, now);
+            self.peers[who].coordinator.abandon(id, now);
         } else {
             self.give_up(who, key, id);
         }
@@ -168,16 +168,17 @@ impl Sim<'_> {
     /// As `src/driver/drive/lines.rs` does it: also where the lock does not stand, those in line hear of it.
     fn give_up(&mut self, who: usize, key: usize, id: OperationId) {
         let (now, name) = (self.now(who), self.keys[key].clone());
-        let board = &self.peers[who].board;
+        let coordinator = &self.peers[who].coordinator;
         let places = self.places_of(who, &name);
-        let beyond: NodeSet = board.touched(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
+        let beyond: NodeSet =
+            coordinator.touched(id).map_or(NodeSet::EMPTY, |touched| places.without(touched));
         // Where nobody stands in line there is nobody to hear of it.
         let beyond = if self.plan.waiters > 0 { beyond } else { NodeSet::EMPTY };
-        let beyond: NodeSet = beyond.iter().filter(|node| board.answers(*node, now)).collect();
-        self.peers[who].board.release(id, now);
+        let beyond: NodeSet = beyond.iter().filter(|node| coordinator.answers(*node, now)).collect();
+        self.peers[who].coordinator.release(id, now);
         for node in beyond.iter() {
             let survey = self.survey();
-            self.peers[who].board.enqueue(
+            self.peers[who].coordinator.enqueue(
                 survey,
                 node,
                 (RequestKind::ReleaseAndNotify, name.clone(), Duration::ZERO),

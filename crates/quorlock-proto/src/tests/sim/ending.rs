@@ -73,7 +73,8 @@ impl Sim<'_> {
             }
             Stage::Still if self.is_quiet() => self.look_around(),
             Stage::Still if self.nanos >= self.stage_until => {
-                let owed: usize = self.peers.iter().map(|peer| peer.board.pending_releases().count()).sum();
+                let owed: usize =
+                    self.peers.iter().map(|peer| peer.coordinator.pending_releases().count()).sum();
                 let words = format!("nobody wants anything, and somebody is still at it ({owed} undos owed)");
                 self.violate(Invariant::Clean, &words);
             }
@@ -152,7 +153,7 @@ impl Sim<'_> {
         tell!(self, "nobody can say which cluster it is: client {who} declares a new one");
         self.oracle.declarations += 1;
         let now = self.now(who);
-        self.peers[who].board.initialize(u64::MAX, ClusterId::new(0xc2), true, now);
+        self.peers[who].coordinator.initialize(u64::MAX, ClusterId::new(0xc2), true, now);
         self.act(who);
     }
 
@@ -192,8 +193,8 @@ impl Sim<'_> {
     /// Whether nothing is under way but looks, nothing owed, and nobody at anything.
     fn is_quiet(&self) -> bool {
         let boards = self.peers.iter().all(|peer| {
-            let board = &peer.board;
-            !board.is_busy() && board.pending_releases().next().is_none()
+            let coordinator = &peer.coordinator;
+            !coordinator.is_busy() && coordinator.pending_releases().next().is_none()
         });
         boards && self.conns.iter().all(|conn| conn.state != Way::Cut || conn.to_node.is_empty())
     }

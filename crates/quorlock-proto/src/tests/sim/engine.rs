@@ -270,7 +270,7 @@ impl<'a> Sim<'a> {
 
     pub(super) fn wake(&mut self, who: usize) {
         let now = self.now(who);
-        self.peers[who].board.on_wake(now);
+        self.peers[who].coordinator.on_wake(now);
         self.act(who);
     }
 

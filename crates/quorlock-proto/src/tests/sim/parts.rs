@@ -46,7 +46,7 @@ pub(super) struct Site {
 /// A client's process and the machine it runs on.
 #[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub(super) struct Peer {
-    pub(super) board: Coordinator,
+    pub(super) coordinator: Coordinator,
     /// Which process.
     pub(super) life: u32,
     pub(super) is_dead: bool,
@@ -153,7 +153,7 @@ impl Peer {
         let nodes = plan.quorum.nodes();
         let is_stranger = plan.has_stranger && who == plan.clients - 1;
         let mut peer = Self {
-            board: Coordinator::new(plan.quorum, plan.limits),
+            coordinator: Coordinator::new(plan.quorum, plan.limits),
             life: 0,
             is_dead: false,
             clocks,
@@ -181,7 +181,7 @@ impl Peer {
 
     /// A new process, which knows nothing.
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
-        self.board = if self.is_fenced {
+        self.coordinator = if self.is_fenced {
             let longest = if self.is_stranger { plan.max_ttl * 2 } else { plan.max_ttl };
             let charter =
                 LockClusterConfig::new(plan.quorum, longest).with_retention(plan.charter().retention());

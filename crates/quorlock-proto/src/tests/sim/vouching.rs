@@ -13,7 +13,7 @@ impl Sim<'_> {
         let peer = &mut self.peers[who];
         for (node, since) in peer.known_since.iter_mut().enumerate().filter(|(_, since)| **since == u64::MAX)
         {
-            if peer.board.expected_marker(NodeId(node as u8)).is_some() {
+            if peer.coordinator.expected_marker(NodeId(node as u8)).is_some() {
                 *since = self.nanos;
             }
         }

@@ -125,8 +125,8 @@ impl Sim<'_> {
     fn stand(&mut self, who: usize, key: usize) {
         let (now, name) = (self.now(who), self.keys[key].clone());
         self.peers[who].tasks[key].wait.share.on_enqueued();
-        let board = &self.peers[who].board;
-        let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
+        let coordinator = &self.peers[who].coordinator;
+        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.answers(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
         let is_aside = self.peers[who].tasks[key].wait.trust.is_aside();
         let Some(node) = next.filter(|_| is_aside).or(first) else {
@@ -137,7 +137,7 @@ impl Sim<'_> {
         wait.survey = Some(id);
         let waited = Duration::from_nanos(self.nanos - wait.since);
         self.peers[who].tasks[key].state = State::Waiting(Then::Hear);
-        self.peers[who].board.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
+        self.peers[who].coordinator.enqueue(id, node, (RequestKind::Enqueue, name, waited), now);
         self.act(who);
     }
 
@@ -230,13 +230,13 @@ impl Sim<'_> {
 
     fn leave(&mut self, who: usize, key: usize, node: Option<NodeId>) {
         let (now, name) = (self.now(who), self.keys[key].clone());
-        let board = &self.peers[who].board;
-        let answering = self.line_keepers(who).filter(|(node, _)| board.answers(*node, now));
+        let coordinator = &self.peers[who].coordinator;
+        let answering = self.line_keepers(who).filter(|(node, _)| coordinator.answers(*node, now));
         let places = node
             .map_or_else(|| fairness::rendezvous_nodes(name.as_str(), answering), |node| [Some(node), None]);
         for node in places.into_iter().flatten() {
             let id = self.survey();
-            self.peers[who].board.enqueue(
+            self.peers[who].coordinator.enqueue(
                 id,
                 node,
                 (RequestKind::Dequeue, name.clone(), Duration::ZERO),

@@ -191,25 +191,25 @@ impl Sim<'_> {
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_fenced {
-                    peer.board.on_connected(id, look, asked, now);
+                    peer.coordinator.on_connected(id, look, asked, now);
                 }
-                peer.board.on_up(id, now);
+                peer.coordinator.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
             }
             Reply::Replica => {
                 self.drop_wire(who, node);
-                self.peers[who].board.on_excluded(id, ExclusionReason::Replica, now);
+                self.peers[who].coordinator.on_excluded(id, ExclusionReason::Replica, now);
             }
             Reply::NobodyThere => {
                 self.drop_wire(who, node);
-                self.peers[who].board.on_down(id, "nobody there".into(), now);
+                self.peers[who].coordinator.on_down(id, "nobody there".into(), now);
             }
             Reply::Call { key, has_others, is_found } => {
                 self.be_called(who, node, key, (has_others, is_found));
             }
             Reply::Answer(Answer::Look(look)) => {
                 let is_stale = matches!(&look, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
-                peer.board.on_marker_reading(id, look, now);
+                peer.coordinator.on_marker_reading(id, look, now);
                 if is_stale {
                     self.act(who);
                     self.hang_up(who, node, "a replica");
@@ -222,11 +222,11 @@ impl Sim<'_> {
 
     fn hear_vote(&mut self, who: usize, node: usize, vote: Vote, clock: Option<u64>) {
         let (now, id) = (self.now(who), NodeId(node as u8));
-        let board = &mut self.peers[who].board;
+        let coordinator = &mut self.peers[who].coordinator;
         let vote = match vote {
             Vote::Unknown(Failing::TransientError(_)) if self.profile.slip == Some(Slip::ErrorIsVote) => {
-                let is_numbered =
-                    board.expects(id) == Some(RequestKind::Acquire) && board.expected_marker(id).is_some();
+                let is_numbered = coordinator.expects(id) == Some(RequestKind::Acquire)
+                    && coordinator.expected_marker(id).is_some();
                 let micros = now.wall_nanos() / 1000;
                 if is_numbered { Vote::Fenced(micros) } else { Vote::Granted }
             }
@@ -235,9 +235,9 @@ impl Sim<'_> {
         let is_stale =
             matches!(&vote, Vote::Unknown(Failing::TransientError(words)) if &**words == "READONLY");
         if let Some(micros) = clock {
-            board.on_clock(id, micros, now);
+            coordinator.on_clock(id, micros, now);
         }
-        board.on_reply(id, vote, now);
+        coordinator.on_reply(id, vote, now);
         if is_stale {
             self.act(who);
             self.hang_up(who, node, "a replica");
@@ -251,7 +251,7 @@ impl Sim<'_> {
             self.sever(place, 0);
             self.drop_wire(who, node);
             let now = self.now(who);
-            self.peers[who].board.on_down(NodeId(node as u8), why.into(), now);
+            self.peers[who].coordinator.on_down(NodeId(node as u8), why.into(), now);
             self.act(who);
         }
     }
@@ -280,7 +280,7 @@ impl Sim<'_> {
         }
         self.drop_wire(who, node);
         let now = self.now(who);
-        self.peers[who].board.on_down(NodeId(node as u8), "cut".into(), now);
+        self.peers[who].coordinator.on_down(NodeId(node as u8), "cut".into(), now);
         tell!(self, "client {who} sees that its connection to node {node} is gone");
         self.act(who);
     }
