@@ -68,7 +68,7 @@ pub(crate) struct Options {
     /// Which nodes may vote; nothing in plain mode.
     pub(crate) members: Option<Membership>,
     /// What all clients of the nodes agree on.
-    pub(crate) charter: LockClusterConfig,
+    pub(crate) config: LockClusterConfig,
 }
 
 impl Driver {
@@ -78,7 +78,7 @@ impl Driver {
         inbox: CommandReceiver,
         listener: Box<dyn QueueListener>,
     ) -> (Self, watch::Receiver<NodeStatusList>) {
-        let Options { quorum, reply_timeout, addresses, settings, events, members, charter } = options;
+        let Options { quorum, reply_timeout, addresses, settings, events, members, config } = options;
         let CommandReceiver { commands: orders, ids } = inbox;
         let waiter = entropy::token();
         let settings = Arc::new(settings);
@@ -97,7 +97,7 @@ impl Driver {
             events,
             status: view,
             is_status_dirty: false,
-            encoder: RequestEncoder::new(charter, waiter),
+            encoder: RequestEncoder::new(config, waiter),
             unsent: NodeSet::EMPTY,
             listener,
             ids,

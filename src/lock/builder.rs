@@ -269,10 +269,10 @@ impl RedlockBuilder {
         let (orders, inbox) = CommandSender::channel();
         let max_ttl = (!self.is_plain).then_some(self.max_ttl);
         let fencing_retention = self.fencing_retention.unwrap_or_else(|| default_retention(self.max_ttl));
-        let charter = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
-        let members = max_ttl.map(|_| Membership::new(charter, drift, founds));
+        let config = LockClusterConfig::new(quorum, self.max_ttl).with_retention(fencing_retention);
+        let members = max_ttl.map(|_| Membership::new(config, drift, founds));
         let (queue, ear) = LocalQueue::new(orders.clone());
-        let options = Options { quorum, reply_timeout, addresses, settings, events, members, charter };
+        let options = Options { quorum, reply_timeout, addresses, settings, events, members, config };
         let launch = move || Driver::new(options, inbox, Box::new(ear));
         let view = if self.dedicated_thread { on_thread(launch)? } else { on_runtime(launch)? };
         let shared = Shared {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, Subject, charter};
+use quorlock_proto::test_util::conformance::{self as suite, KEY, Place, Stands, Subject, config};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
@@ -36,11 +36,7 @@ fn a_real_server_keeps_every_promise() {
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    suite::check(&mut Real {
-        server,
-        connection,
-        packer: RequestEncoder::new(charter(), OwnerToken::new(7)),
-    });
+    suite::check(&mut Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) });
 }
 
 /// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
@@ -49,7 +45,7 @@ fn a_real_server_keeps_every_promise() {
 fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::to(&server);
-    let mut node = Real { server, connection, packer: RequestEncoder::new(charter(), OwnerToken::new(7)) };
+    let mut node = Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) };
     let [mut first, mut second] = [1, 2].map(|name| Waiter::on(&node.server, OwnerToken::new(name)));
     let is_taken = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for theirs in [Some(&b"nobody's"[..]), None] {
@@ -164,7 +160,7 @@ fn channel(name: OwnerToken) -> String {
 impl Real {
     /// What the node answers to a process that stands in line, or does not.
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
-        self.packer = RequestEncoder::new(charter(), waiter.name);
+        self.packer = RequestEncoder::new(config(), waiter.name);
         let ask = Request {
             phase,
             key: Key::new(KEY),

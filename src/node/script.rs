@@ -46,11 +46,11 @@ struct EncodedMarker {
 
 impl RequestEncoder {
     /// A packer for a client on these terms.
-    pub(crate) fn new(charter: LockClusterConfig, waiter: OwnerToken) -> Self {
+    pub(crate) fn new(config: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
-            keep_millis: charter.retention().as_millis() as u64,
-            forget_millis: charter.forget_after().as_millis() as u64,
+            keep_millis: config.retention().as_millis() as u64,
+            forget_millis: config.forget_after().as_millis() as u64,
             fence_key: String::new(),
             line_key: Vec::new(),
             token: (waiter, waiter.digits()),

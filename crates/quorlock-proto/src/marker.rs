@@ -26,8 +26,8 @@ impl LockClusterConfig {
     /// [usual](usual_retention).
     #[must_use]
     pub fn new(quorum: Quorum, max_ttl: Duration) -> Self {
-        let charter = Self { quorum, max_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };
-        charter.with_retention(default_retention(max_ttl))
+        let config = Self { quorum, max_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };
+        config.with_retention(default_retention(max_ttl))
     }
 
     /// The same, with fences kept for this long.
@@ -141,7 +141,7 @@ pub struct Marker {
     /// Which cluster the node belongs to.
     pub cluster: ClusterId,
     /// What the clients of that cluster agreed on.
-    pub charter: LockClusterConfig,
+    pub config: LockClusterConfig,
     /// Which server wrote it.
     pub incarnation: Incarnation,
     /// Since when the node has had its data, in microseconds of its own clock.
@@ -173,7 +173,7 @@ impl Marker {
         let is_whole = words.next().is_none() && base_micros <= MAX_MIN_FENCING_NUMBER;
         is_whole.then(|| Self {
             cluster,
-            charter: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
+            config: LockClusterConfig::new(quorum, max_ttl).with_retention(retention),
             incarnation,
             since_micros,
             written_micros,
@@ -184,11 +184,11 @@ impl Marker {
     /// The part of a marker that does not depend on the server. The server itself adds its incarnation and its time, and
     /// the client its own.
     #[must_use]
-    pub fn identity(cluster: ClusterId, charter: LockClusterConfig) -> Arc<str> {
+    pub fn identity(cluster: ClusterId, config: LockClusterConfig) -> Arc<str> {
         let mut text = String::new();
-        let (nodes, need) = (charter.quorum.nodes(), charter.quorum.needed());
+        let (nodes, need) = (config.quorum.nodes(), config.quorum.needed());
         // Writing to a string cannot fail.
-        let LockClusterConfig { max_ttl_millis, retention_millis, .. } = charter;
+        let LockClusterConfig { max_ttl_millis, retention_millis, .. } = config;
         let _ =
             write!(text, "{VERSION} {:032x} {nodes} {need} {max_ttl_millis} {retention_millis}", cluster.0);
         text.into()
@@ -213,7 +213,7 @@ impl Marker {
     }
 
     fn after_probation(&self, micros: u64) -> u64 {
-        let probation = self.charter.max_ttl_millis.saturating_mul(1000);
+        let probation = self.config.max_ttl_millis.saturating_mul(1000);
         let probation = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
         if enabled(Mutant::NoProbation) { 0 } else { micros.saturating_add(probation) }
     }
@@ -256,13 +256,13 @@ mod tests {
 
     #[test]
     fn a_marker_is_read_as_it_is_written() {
-        let charter =
+        let config =
             LockClusterConfig::new(Quorum::new(5, Some(4)).expect("a quorum"), Duration::from_secs(30));
-        let identity = Marker::identity(ClusterId::new(0xab), charter);
+        let identity = Marker::identity(ClusterId::new(0xab), config);
         let marker = Marker::parse(&format!("{identity} run:replid 1700000000000000 1700000000500000 7"))
             .expect("a marker");
-        assert_eq!((marker.cluster, marker.charter), (ClusterId::new(0xab), charter));
-        assert_eq!(charter.retention(), Duration::from_secs(3600));
+        assert_eq!((marker.cluster, marker.config), (ClusterId::new(0xab), config));
+        assert_eq!(config.retention(), Duration::from_secs(3600));
         assert_eq!(marker.votes_from_micros(), 1_700_000_030_000_000);
         assert_eq!(marker.votes_from_written_micros(), 1_700_000_030_500_000);
         assert_eq!((marker.base_micros, marker.numbers_above()), (7, 1_700_000_030_000_000));

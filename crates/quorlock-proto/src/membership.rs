@@ -27,7 +27,7 @@ use member::{Member, ProbationState};
 /// What is known of every node's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
-    charter: LockClusterConfig,
+    config: LockClusterConfig,
     drift: Drift,
     /// Whether nodes that are all blank become a cluster without a declaration. Each that may have forgotten is told so
     /// by everybody, also by those who only look: its probation must not wait for somebody who takes locks.
@@ -109,14 +109,14 @@ impl Membership {
     /// A membership under this charter, of nodes that nobody has looked at yet. A node that may have forgotten is given
     /// its marker anew; if it `founds`, nodes that are all blank become a cluster; on probation both.
     #[must_use]
-    pub fn new(charter: LockClusterConfig, drift: Drift, founds: bool) -> Self {
-        let members = vec![Member::default(); charter.quorum().nodes()];
-        Self { charter, drift, founds, members, cluster: None, declaring: None, declared: None }
+    pub fn new(config: LockClusterConfig, drift: Drift, founds: bool) -> Self {
+        let members = vec![Member::default(); config.quorum().nodes()];
+        Self { config, drift, founds, members, cluster: None, declaring: None, declared: None }
     }
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, now: DualTimestamp) -> Option<MemberStep> {
-        for node in self.charter.quorum().all().iter() {
+        for node in self.config.quorum().all().iter() {
             let member = &mut self.members[node.index()];
             if member.needs_read(now) {
                 return Some(MemberStep::Look(node, member.begin_read(now)));
@@ -153,7 +153,7 @@ impl Membership {
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
         self.on_init_reply(node, &look);
-        let pause = self.charter.max_ttl() / READS_PER_TTL;
+        let pause = self.config.max_ttl() / READS_PER_TTL;
         let has_told = look.is_ok();
         let pause = if has_told { pause } else { pause.min(READ_RETRY) };
         self.members[node.index()].record_reading(look, now, now.plus(pause));
@@ -171,7 +171,7 @@ impl Membership {
 
     /// A vote said that the node is on probation for longer than we thought. Poll next.
     pub fn on_probation(&mut self, node: NodeId, remaining: Duration, now: DualTimestamp) {
-        let (member, longest) = (&mut self.members[node.index()], self.charter.max_ttl());
+        let (member, longest) = (&mut self.members[node.index()], self.config.max_ttl());
         if remaining > longest {
             // No probation is longer than that. Its clock was set back behind its marker, which a look will mend.
             member.invalidate(now);
@@ -188,7 +188,7 @@ impl Membership {
         micros: u64,
         now: DualTimestamp,
     ) -> Option<ClockAnomaly> {
-        let span = self.charter.max_ttl();
+        let span = self.config.max_ttl();
         let member = &mut self.members[node.index()];
         let found = member.clock.watch(asked, now, micros, self.drift, span)?;
         if matches!(found, ClockAnomaly::Jumped { .. }) {
@@ -199,7 +199,7 @@ impl Membership {
 
     /// The same, of a node whose clock was never seen: what its first vote tells is compared with this.
     pub fn on_first_clock(&mut self, node: NodeId, asked: DualTimestamp, micros: u64, now: DualTimestamp) {
-        let (drift, span) = (self.drift, self.charter.max_ttl());
+        let (drift, span) = (self.drift, self.config.max_ttl());
         let clock = &mut self.members[node.index()].clock;
         if *clock == ClockMonitor::default() {
             // A single reading shows nothing.
@@ -284,12 +284,12 @@ impl Membership {
             self.end_init(if is_same { InitResult::Already } else { InitResult::NotBlank });
             return;
         }
-        let identity = Marker::identity(cluster, self.charter);
+        let identity = Marker::identity(cluster, self.config);
         for member in &mut self.members {
-            member.write(identity.clone(), self.charter.max_ttl());
+            member.write(identity.clone(), self.config.max_ttl());
         }
         if let Some(declaring) = &mut self.declaring {
-            declaring.waiting = Some(self.charter.quorum().all());
+            declaring.waiting = Some(self.config.quorum().all());
         }
     }
 
@@ -303,7 +303,7 @@ impl Membership {
     fn is_one_cluster(&self) -> bool {
         let markers = self.reads().map(|look| look.marker.as_deref().and_then(Marker::parse));
         let clusters =
-            markers.map(|marker| marker.filter(|it| it.charter == self.charter).map(|it| it.cluster));
+            markers.map(|marker| marker.filter(|it| it.config == self.config).map(|it| it.cluster));
         let clusters: Vec<Option<ClusterId>> = clusters.collect();
         clusters.iter().all(|cluster| cluster.is_some() && *cluster == clusters[0])
     }
@@ -317,7 +317,7 @@ impl Membership {
         let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
             return;
         };
-        let is_it = |it: Marker| (it.cluster, it.charter) == (*cluster, self.charter);
+        let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
         answers[node.index()] = match look {
             Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
             Ok(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
@@ -337,10 +337,10 @@ impl Membership {
         let carried: Vec<ClusterId> = self
             .reads()
             .filter_map(|look| Marker::parse(look.marker.as_deref()?))
-            .filter(|marker| marker.charter == self.charter)
+            .filter(|marker| marker.config == self.config)
             .map(|marker| marker.cluster)
             .collect();
-        let quorum = self.charter.quorum();
+        let quorum = self.config.quorum();
         let enough = min_vouchers(quorum);
         let count = |id: &&ClusterId| carried.iter().filter(|other| other == id).count();
         if let Some(id) = carried.iter().find(|id| count(id) >= enough) {
@@ -368,7 +368,7 @@ impl Membership {
     fn vouchers_up(&self, cluster: ClusterId) -> usize {
         let marker = |member: &Member| Marker::parse(member.look.as_ref()?.marker.as_deref()?);
         let is_there = |member: &Member| member.is_up || enabled(Mutant::AbsentNodesVouch);
-        let is_of_it = |it: Marker| (it.cluster, it.charter) == (cluster, self.charter);
+        let is_of_it = |it: Marker| (it.cluster, it.config) == (cluster, self.config);
         let carries = |member: &&Member| is_there(member) && marker(member).is_some_and(is_of_it);
         self.members.iter().filter(carries).count()
     }
@@ -378,7 +378,7 @@ impl Membership {
         let in_force = self.current_cluster();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
         let all_looked = self.members.iter().all(|member| member.look.is_some());
-        let charter = self.charter;
+        let config = self.config;
         let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
         for member in &mut self.members {
             let verdict = match &member.look {
@@ -387,16 +387,16 @@ impl Membership {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
                     let is_vouched_for =
-                        carriers >= min_vouchers(charter.quorum()) || carriers > 0 && member.was_member();
+                        carriers >= min_vouchers(config.quorum()) || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::Founding => true,
                         Source::Nodes => look.marker.is_some() || is_vouched_for,
                         Source::Memory => member.was_member() && (look.marker.is_some() || is_vouched_for),
                     });
-                    verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, charter)
+                    verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, config)
                 }
             };
-            member.decide(verdict, charter.max_ttl(), now);
+            member.decide(verdict, config.max_ttl(), now);
         }
     }
 }

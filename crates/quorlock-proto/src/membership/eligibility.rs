@@ -35,12 +35,12 @@ pub(super) fn verdict(
     look: &MarkerReading,
     in_force: Option<ClusterId>,
     all_looked: bool,
-    charter: LockClusterConfig,
+    config: LockClusterConfig,
 ) -> Eligibility {
     let marker = match look.marker.as_deref() {
         None => {
             return match in_force {
-                Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, charter)),
+                Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
                 None if all_looked => Eligibility::Barred(ExclusionReason::Uninitialized),
                 None => Eligibility::Undecided,
             };
@@ -52,8 +52,8 @@ pub(super) fn verdict(
             "`quorlock:node` is taken: it holds something that is no marker".into(),
         ));
     };
-    if marker.charter != charter {
-        let words = format!("its clients agreed on {}, this client was given {charter}", marker.charter);
+    if marker.config != config {
+        let words = format!("its clients agreed on {}, this client was given {config}", marker.config);
         return Eligibility::Barred(ExclusionReason::ClusterMismatch(words.into()));
     }
     match in_force {
@@ -64,9 +64,9 @@ pub(super) fn verdict(
         Some(_)
             if !marker.incarnation.is_same(&look.incarnation)
                 || marker.since_micros > look.micros
-                || look.was_set_back(charter.retention()) && marker.base_micros < look.latest_micros =>
+                || look.was_set_back(config.retention()) && marker.base_micros < look.latest_micros =>
         {
-            Eligibility::NeedsMarker(Marker::identity(marker.cluster, charter))
+            Eligibility::NeedsMarker(Marker::identity(marker.cluster, config))
         }
         Some(_) => Eligibility::Member(ExpectedMarker {
             marker: look.marker.clone().unwrap_or_default(),

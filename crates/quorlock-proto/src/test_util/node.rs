@@ -140,7 +140,7 @@ enum Script {
 
 impl Node {
     /// One whose clients agreed on this.
-    pub fn new(place: usize, charter: LockClusterConfig) -> Self {
+    pub fn new(place: usize, config: LockClusterConfig) -> Self {
         Self {
             place,
             data: Data::new(),
@@ -152,8 +152,8 @@ impl Node {
             swaps: 0,
             evicts: false,
             mistake: None,
-            retention_millis: charter.retention().as_millis() as u64,
-            forget_millis: charter.forget_after().as_millis() as u64,
+            retention_millis: config.retention().as_millis() as u64,
+            forget_millis: config.forget_after().as_millis() as u64,
         }
     }
 

@@ -65,14 +65,14 @@ enum Memory {
 }
 
 impl Sight {
-    fn look(&self, charter: LockClusterConfig) -> MarkerReading {
+    fn look(&self, config: LockClusterConfig) -> MarkerReading {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
             Memory::Marker { cluster, is_ours, run, since, written, base } => {
-                let other = LockClusterConfig::new(charter.quorum(), MAX_TTL * 2);
-                let charter = if *is_ours { charter } else { other };
-                let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), charter);
+                let other = LockClusterConfig::new(config.quorum(), MAX_TTL * 2);
+                let config = if *is_ours { config } else { other };
+                let identity = Marker::identity(ClusterId::new(u128::from(*cluster)), config);
                 Some(Arc::from(format!("{identity} run{run}:data {since} {written} {base}")))
             }
         };
@@ -160,9 +160,9 @@ proptest! {
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let limits = Limits { reply_timeout: ms(500), redial_after: Duration::from_secs(2) };
-        let charter = LockClusterConfig::new(quorum, MAX_TTL);
+        let config = LockClusterConfig::new(quorum, MAX_TTL);
         let mut coordinator = if is_fenced {
-            Coordinator::fenced(quorum, limits, Membership::new(charter, drift(), founds))
+            Coordinator::fenced(quorum, limits, Membership::new(config, drift(), founds))
         } else {
             Coordinator::new(quorum, limits)
         };
@@ -195,7 +195,7 @@ proptest! {
                     coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
-                    coordinator.on_connected(place(node), sight.look(charter), now, now);
+                    coordinator.on_connected(place(node), sight.look(config), now, now);
                     coordinator.on_up(place(node), now);
                 }
                 Input::Up(node) => coordinator.on_up(place(node), now),
@@ -208,7 +208,7 @@ proptest! {
                 }
                 Input::Clock(node, micros) => coordinator.on_clock(place(node), micros, now),
                 Input::Look(node, look) => {
-                    coordinator.on_marker_reading(place(node), look.map(|sight| sight.look(charter)), now);
+                    coordinator.on_marker_reading(place(node), look.map(|sight| sight.look(config)), now);
                 }
                 Input::Wake { boot, wall } => {
                     // The wall clock goes either way, the boot clock only on.
@@ -234,8 +234,8 @@ proptest! {
         founds in any::<bool>(),
         inputs in prop::collection::vec(member_inputs(), 1..120),
     ) {
-        let charter = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), MAX_TTL);
-        let mut members = Membership::new(charter, drift(), founds);
+        let config = LockClusterConfig::new(Quorum::new(nodes, None).expect("a usual quorum"), MAX_TTL);
+        let mut members = Membership::new(config, drift(), founds);
         let mut now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut seen: Vec<Option<MarkerReading>> = vec![None; nodes];
         let mut known: Vec<Option<Arc<str>>> = vec![None; nodes];
@@ -245,12 +245,12 @@ proptest! {
             let node = NodeId(node % nodes as u8);
             match input {
                 MemberInput::Up(sight) => {
-                    let look = sight.look(charter);
+                    let look = sight.look(config);
                     seen[node.index()] = Some(look.clone());
                     members.on_up(node, look, now);
                 }
                 MemberInput::Look(sight) => {
-                    let look = sight.map(|sight| sight.look(charter));
+                    let look = sight.map(|sight| sight.look(config));
                     if look.is_some() {
                         seen[node.index()].clone_from(&look);
                     }
@@ -272,12 +272,12 @@ proptest! {
                 prop_assert!(steps <= 4 * nodes + 2, "no end to {:?}", step);
                 if let MemberStep::Look(_, Some(write)) = step {
                     let carried = seen.iter().flatten().filter_map(|look| Marker::parse(look.marker.as_deref()?));
-                    let is_founded = carried.filter(|marker| marker.charter == charter).count() > 0;
+                    let is_founded = carried.filter(|marker| marker.config == config).count() > 0;
                     prop_assert!(founds || has_declared || is_founded, "who only looks founded {:?}", write);
                 }
             }
             prop_assert!(members.wake_at().is_none_or(|at| !now.is_due(at)), "woken at once, again");
-            for node in charter.quorum().all().iter() {
+            for node in config.quorum().all().iter() {
                 let place = node.index();
                 let badge = members.expected_marker(node).map(|badge| badge.marker.clone());
                 if let Some(badge) = &badge {
@@ -292,7 +292,7 @@ proptest! {
                 let look = seen[place].as_ref().expect("somebody met it");
                 let marker = look.marker.as_deref().and_then(Marker::parse).expect("a marker");
                 prop_assert_eq!(badge, look.marker.clone());
-                prop_assert!(marker.charter == charter && marker.incarnation == look.incarnation);
+                prop_assert!(marker.config == config && marker.incarnation == look.incarnation);
                 prop_assert!(!look.evicts && marker.since_micros <= look.micros);
                 let since = changed_at[place].map(|changed| now.since(changed));
                 prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);

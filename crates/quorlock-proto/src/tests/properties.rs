@@ -317,12 +317,12 @@ proptest! {
         base_micros in 0..=MAX_MIN_FENCING_NUMBER,
     ) {
         let quorum = Quorum::new(nodes, Some((nodes / 2 + 1 + more).min(nodes))).expect("between the majority and all");
-        let charter = LockClusterConfig::new(quorum, Duration::from_millis(millis));
+        let config = LockClusterConfig::new(quorum, Duration::from_millis(millis));
         let cluster = ClusterId::new(cluster);
-        let identity = Marker::identity(cluster, charter);
+        let identity = Marker::identity(cluster, config);
         let text = format!("{identity} {incarnation} {since_micros} {written_micros} {base_micros}");
         let incarnation = Incarnation::new(&incarnation);
-        let marker = Marker { cluster, charter, incarnation, since_micros, written_micros, base_micros };
+        let marker = Marker { cluster, config, incarnation, since_micros, written_micros, base_micros };
         prop_assert!(marker.votes_from_micros() >= since_micros);
         prop_assert!(marker.votes_from_written_micros() >= written_micros);
         prop_assert!(marker.numbers_above() >= marker.votes_from_micros().max(base_micros));
@@ -346,7 +346,7 @@ proptest! {
         if let Some(marker) = Marker::parse(&text) {
             prop_assert!(text.starts_with("quorlock2 "));
             prop_assert!(marker.votes_from_micros() >= marker.since_micros);
-            prop_assert!(marker.charter.quorum().nodes() <= 9);
+            prop_assert!(marker.config.quorum().nodes() <= 9);
         }
     }
 

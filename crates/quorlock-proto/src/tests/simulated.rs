@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, charter};
+use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, config};
 use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
 use crate::vote::Vote;
 
@@ -41,7 +41,7 @@ fn no_mistake_in_a_script_keeps_every_promise() {
 
 impl Simulated {
     fn new(mistake: Option<Mistake>) -> Self {
-        let mut node = Node::new(0, charter());
+        let mut node = Node::new(0, config());
         node.mistake = mistake;
         Self { node, nanos: 5_000_000_000 }
     }

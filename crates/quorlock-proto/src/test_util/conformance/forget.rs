@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, charter, promises, question};
+use super::{OURS, Place, Subject, THEIRS, TTL, assert_held, config, promises, question};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -27,7 +27,7 @@ fn forget(node: &mut (dyn Subject + '_)) -> Vote {
 }
 
 fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
-    let passed = charter().forget_after().as_micros() as u64 + 1_000;
+    let passed = config().forget_after().as_micros() as u64 + 1_000;
     for ago in [passed, 3_600_000_000] {
         let number = node.micros() - ago;
         node.set_fence(number);
@@ -45,7 +45,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
                 assert_eq!(forget(node), Vote::Granted);
                 let fence = node.stands(Place::Fence).expect("not yet");
                 assert_eq!(fence.value, Some(number.to_string().into_bytes()));
-                let left = charter().forget_after();
+                let left = config().forget_after();
                 // To the second: much less than the slack of other cases.
                 let off = fence.life.expect("an end").abs_diff(left);
                 assert!(off < Duration::from_secs(10), "{off:?} off {left:?}");

@@ -232,11 +232,11 @@ fn assert_refused(vote: &Vote) {
 }
 
 fn identity() -> std::sync::Arc<str> {
-    Marker::identity(ClusterId::new(0xc1), charter())
+    Marker::identity(ClusterId::new(0xc1), config())
 }
 
 /// What the clients of the node agreed on.
-pub fn charter() -> LockClusterConfig {
+pub fn config() -> LockClusterConfig {
     let quorum = Quorum::new(5, Some(4)).expect("a quorum");
     LockClusterConfig::new(quorum, Duration::from_secs(30)).with_retention(KEEP)
 }

@@ -117,7 +117,7 @@ impl World {
         };
         let marker = |tick: u8| Marker {
             cluster: ClusterId::new(1),
-            charter: LockClusterConfig::new(quorum, TICK * u32::from(ttl)),
+            config: LockClusterConfig::new(quorum, TICK * u32::from(ttl)),
             incarnation: Incarnation::new("run:data"),
             since_micros: wide_of(micros(tick)),
             written_micros: 0,

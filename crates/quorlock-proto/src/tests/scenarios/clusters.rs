@@ -273,8 +273,8 @@ fn two_clusters_never_share_a_node() {
     let lock = theirs.hold(ALICE);
     let mut ours = blank(3, 1);
     ours.servers[0].node = theirs.servers[0].node.clone();
-    let charter = LockClusterConfig::new(ours.quorum(), MAX_TTL);
-    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, charter));
+    let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
+    (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
     connect(&mut ours, ALICE);
     assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(

@@ -164,8 +164,8 @@ impl Sim<'_> {
         };
         let markers: Vec<Option<Marker>> = (0..self.sites.len()).map(marker).collect();
         let blank = markers.iter().filter(|marker| marker.is_none()).count();
-        let charter = self.plan.charter();
-        let ours = || markers.iter().flatten().filter(|marker| marker.charter == charter);
+        let config = self.plan.config();
+        let ours = || markers.iter().flatten().filter(|marker| marker.config == config);
         let need = self.plan.quorum.needed();
         let enough = need.min(markers.len() - 1).max(1);
         // Who has forgotten is taken back, who belongs to another cluster is not.

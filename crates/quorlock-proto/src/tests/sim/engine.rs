@@ -130,7 +130,7 @@ impl<'a> Sim<'a> {
         let plan = Plan::draw(profile, &mut chance);
         let most_haste = plan.most_node_haste();
         let sites = (0..plan.quorum.nodes()).map(|place| {
-            let mut node = Node::new(place, plan.charter());
+            let mut node = Node::new(place, plan.config());
             let haste = chance.pick(&[0, most_haste, -most_haste, most_haste / 2]);
             node.set_haste(haste, 0);
             let set_off = chance.between(0, 40_000_000) as i64 - 20_000_000;
@@ -174,7 +174,7 @@ impl<'a> Sim<'a> {
         self.tally.histories = 1;
         tell!(self, "{:?}", self.plan);
         if self.plan.is_declared && self.plan.fenced != 0 {
-            let identity = Marker::identity(ClusterId::new(0xc1), self.plan.charter());
+            let identity = Marker::identity(ClusterId::new(0xc1), self.plan.config());
             for site in &mut self.sites {
                 let backdate = self.plan.max_ttl;
                 let write = MarkerWrite {

@@ -266,7 +266,7 @@ impl Sim<'_> {
         let entry = self.sites[node].node.data().get(&Slot::Marker);
         let text = entry.and_then(|entry| entry.value.as_deref());
         let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
-        if marker.is_some_and(|marker| marker.charter == self.plan.charter()) {
+        if marker.is_some_and(|marker| marker.config == self.plan.config()) {
             self.violate(
                 Invariant::Membership,
                 &format!("node {node} votes for a client with another charter"),

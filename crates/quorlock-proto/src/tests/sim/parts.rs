@@ -183,9 +183,9 @@ impl Peer {
     pub(super) fn begin_anew(&mut self, plan: &Plan) {
         self.coordinator = if self.is_fenced {
             let longest = if self.is_stranger { plan.max_ttl * 2 } else { plan.max_ttl };
-            let charter =
-                LockClusterConfig::new(plan.quorum, longest).with_retention(plan.charter().retention());
-            let members = Membership::new(charter, plan.drift, true);
+            let config =
+                LockClusterConfig::new(plan.quorum, longest).with_retention(plan.config().retention());
+            let members = Membership::new(config, plan.drift, true);
             Coordinator::fenced(plan.quorum, plan.limits, members)
         } else {
             Coordinator::new(plan.quorum, plan.limits)

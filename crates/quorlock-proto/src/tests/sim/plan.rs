@@ -325,7 +325,7 @@ impl Plan {
     }
 
     /// Fences are kept for as short as may be, so that they run out in a history.
-    pub(super) fn charter(&self) -> LockClusterConfig {
+    pub(super) fn config(&self) -> LockClusterConfig {
         LockClusterConfig::new(self.quorum, self.max_ttl).with_retention(min_retention(self.max_ttl))
     }
 

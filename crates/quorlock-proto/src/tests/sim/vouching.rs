@@ -49,7 +49,7 @@ impl Sim<'_> {
             let entry = self.sites[*other].node.living(&Slot::Marker, self.nanos);
             let text = entry.and_then(|entry| entry.value.as_deref());
             let marker = text.and_then(|text| Marker::parse(std::str::from_utf8(text).ok()?));
-            marker.is_some_and(|it| (it.cluster, it.charter) == (cluster, self.plan.charter()))
+            marker.is_some_and(|it| (it.cluster, it.config) == (cluster, self.plan.config()))
         };
         let count = (0..self.sites.len()).filter(|other| *other != node).filter(carries).count();
         let is_known = peer.known_since[node] < u64::MAX;
