@@ -50,8 +50,8 @@ impl World {
             want_holder_ttl: false,
             min_fencing_number: 0,
         };
-        let tenure = RenewalPolicy { auto_renew: true, max_hold_time: None };
-        self.coordinator.acquire(id, claim, tenure, OwnerToken::new(self.tokens), self.now);
+        let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
+        self.coordinator.acquire(id, claim, policy, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Won { .. })), "a free lock is won");
         assert!(self.coordinator.release(id, self.now), "it is held");
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Released(_))), "all answered");

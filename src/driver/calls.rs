@@ -100,7 +100,7 @@ impl PendingCalls {
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
-            DriverCommand::Acquire { id, claim, tenure, reply } => {
+            DriverCommand::Acquire { id, claim, policy, reply } => {
                 self.calls.insert(id, PendingCall::new(claim.key.clone(), ReplyTo::Acquiring(reply)));
                 if claim.min_fencing_number > 0 {
                     self.events.emit(&Event::MinFencingNumberSet {
@@ -108,7 +108,7 @@ impl PendingCalls {
                         number: claim.min_fencing_number,
                     });
                 }
-                coordinator.acquire(id, claim, tenure, entropy::token(), now);
+                coordinator.acquire(id, claim, policy, entropy::token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, terms, reply } => {

@@ -22,7 +22,7 @@ pub(crate) enum DriverCommand {
     Acquire {
         id: OperationId,
         claim: LockSpec,
-        tenure: RenewalPolicy,
+        policy: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },
     /// The caller of this attempt is gone. Harmless when the attempt is long over.

@@ -25,7 +25,7 @@ use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
-    let (claim, tenure) = mutex.checked_spec(true)?;
+    let (claim, policy) = mutex.checked_spec(true)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
         let limit = WaitLimit::of(mutex.wait_limit);
@@ -56,8 +56,8 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let claim =
                 LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..claim.clone() };
             let tried = match mutex.wait_limit {
-                Wait::No => attempt_past_splits(client, &claim, tenure).await?,
-                Wait::For(_) | Wait::Forever => attempt(client, &claim, tenure, limit.left()).await?,
+                Wait::No => attempt_past_splits(client, &claim, policy).await?,
+                Wait::For(_) | Wait::Forever => attempt(client, &claim, policy, limit.left()).await?,
             };
             let refusal = match tried {
                 Ok(won) => {
@@ -90,14 +90,14 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
 
 /// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
-    let (claim, tenure) = mutex.checked_spec(false)?;
+    let (claim, policy) = mutex.checked_spec(false)?;
     let span = debug_span!("acquire", key = claim.key.as_str());
     async {
         let client = &mutex.client;
         is_here(client, &claim)?;
         client.ready().await;
         let Some(turn) = client.shared.queue.try_admit(&claim.key) else { return Ok(None) };
-        match attempt_past_splits(client, &claim, tenure).await? {
+        match attempt_past_splits(client, &claim, policy).await? {
             Ok(won) => {
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &claim, turn)))
@@ -285,15 +285,15 @@ fn is_here(client: &Redlock, claim: &LockSpec) -> Result<(), AcquireError> {
 async fn attempt_past_splits(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: RenewalPolicy,
+    policy: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
-        match last_attempt(client, claim, tenure).await? {
+        match last_attempt(client, claim, policy).await? {
             Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }
-    last_attempt(client, claim, tenure).await
+    last_attempt(client, claim, policy).await
 }
 
 /// The attempt of a caller who does not wait. Where connections have just broken, as idle ones do all at once when the
@@ -301,14 +301,14 @@ async fn attempt_past_splits(
 async fn last_attempt(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: RenewalPolicy,
+    policy: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let patience = WaitLimit::At(now().plus(claim.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
     loop {
-        let tried = attempt(client, claim, tenure, Some(Duration::ZERO)).await?;
+        let tried = attempt(client, claim, policy, Some(Duration::ZERO)).await?;
         let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
@@ -323,13 +323,13 @@ async fn last_attempt(
 async fn attempt(
     client: &Redlock,
     claim: &LockSpec,
-    tenure: RenewalPolicy,
+    policy: RenewalPolicy,
     left: Option<Duration>,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
     let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
-    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, claim, tenure, reply }).await;
+    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, claim, policy, reply }).await;
     match answer {
         Err(why) => {
             // A driver that goes on one day undoes it.

@@ -32,7 +32,7 @@ pub struct Mutex {
     min_fencing_number: u64,
     pub(super) wait_limit: Wait,
     attempt_timeout: Option<Duration>,
-    tenure: RenewalPolicy,
+    policy: RenewalPolicy,
 }
 
 /// How long a caller keeps trying.
@@ -52,7 +52,7 @@ impl Mutex {
             min_fencing_number: 0,
             wait_limit: Wait::Forever,
             attempt_timeout: None,
-            tenure: RenewalPolicy { auto_renew: true, max_hold_time: None },
+            policy: RenewalPolicy { auto_renew: true, max_hold_time: None },
         }
     }
 
@@ -97,14 +97,14 @@ impl Mutex {
 
     /// Whether the lock is renewed from a third of its ttl on, for as long as the guard lives. Defaults to true.
     pub const fn auto_renew(mut self, auto_renew: bool) -> Self {
-        self.tenure.auto_renew = auto_renew;
+        self.policy.auto_renew = auto_renew;
         self
     }
 
     /// The longest the lock may be held, however often it is renewed: no deadline goes past it, and the lock is
     /// lost then. A guard against work that never ends. Defaults to no limit.
     pub const fn max_hold_time(mut self, max_hold: Duration) -> Self {
-        self.tenure.max_hold_time = Some(max_hold);
+        self.policy.max_hold_time = Some(max_hold);
         self
     }
 
@@ -205,7 +205,7 @@ impl Mutex {
         let limits = self.client.limits();
         let terms = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
-        if self.tenure.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
+        if self.policy.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
             return Err(InvalidInput::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
                 Span(terms.ttl())
@@ -213,7 +213,7 @@ impl Mutex {
         }
         Ok((
             LockSpec { key, terms, want_holder_ttl: curious, min_fencing_number: self.min_fencing_number },
-            self.tenure,
+            self.policy,
         ))
     }
 }

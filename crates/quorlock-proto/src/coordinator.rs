@@ -89,7 +89,7 @@ impl Coordinator {
         &mut self,
         id: OperationId,
         claim: LockSpec,
-        tenure: RenewalPolicy,
+        policy: RenewalPolicy,
         token: OwnerToken,
         now: DualTimestamp,
     ) {
@@ -100,7 +100,7 @@ impl Coordinator {
         let quorum = self.current_quorum();
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
         let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
-        self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, tenure })), now);
+        self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
     }
 
     /// The caller of an attempt walked away, perhaps just as it won: undo it. Nobody listens to what it still tells.

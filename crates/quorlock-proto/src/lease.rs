@@ -91,10 +91,10 @@ enum PendingEvent {
 impl Lease {
     /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
     #[must_use]
-    pub fn new(attempt: &Attempt, tenure: RenewalPolicy) -> Self {
+    pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
         let terms = attempt.claim().terms;
         let start = attempt.start();
-        let end = tenure.max_hold_time.map(|span| start.plus(span));
+        let end = policy.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
         let has_larger = !over_ours.is_empty();
         let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, over_ours }));
@@ -104,13 +104,13 @@ impl Lease {
             number: attempt.number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
             terms,
-            auto_renew: tenure.auto_renew,
+            auto_renew: policy.auto_renew,
             deadline: capped(terms.deadline(start), end),
             extended_past_grants: false,
             keys_until: start.boot().plus(terms.ttl()),
             possibly_set: attempt.possibly_applied(),
             confirmed: attempt.round().granted(),
-            next_renewal: match tenure.auto_renew {
+            next_renewal: match policy.auto_renew {
                 true if !has_larger => start.boot().plus(terms.ttl() / 3),
                 true => start.boot().plus(proof_pause(terms.ttl())),
                 false => BootTime::NEVER,

@@ -33,7 +33,7 @@ impl Coordinator {
                         self.send(ask, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {
-                        let lease = Lease::new(&bid.attempt, bid.tenure);
+                        let lease = Lease::new(&bid.attempt, bid.policy);
                         let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
                         let news = OperationEvent::Won { deadline, confirmed, number, rounds };

@@ -70,5 +70,5 @@ impl Operation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AttemptEntry {
     pub(super) attempt: Attempt,
-    pub(super) tenure: RenewalPolicy,
+    pub(super) policy: RenewalPolicy,
 }

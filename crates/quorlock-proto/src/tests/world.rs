@@ -275,8 +275,8 @@ impl World {
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
-        let tenure = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
-        self.clients[who].coordinator.acquire(id, claim, tenure, token(id), now);
+        let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
+        self.clients[who].coordinator.acquire(id, claim, policy, token(id), now);
         self.act(who);
         id
     }

@@ -98,7 +98,7 @@ impl Sim<'_> {
             min_fencing_number: floor,
         };
         let max_hold = self.chance.permille(80).then(|| ttl * 2);
-        let tenure = RenewalPolicy { auto_renew, max_hold_time: max_hold };
+        let policy = RenewalPolicy { auto_renew, max_hold_time: max_hold };
         let (id, token) = self.oracle.begin(self.profile.slip, who, key);
         let peer = &self.peers[who];
         let (life, is_fenced) = (peer.life, peer.is_fenced);
@@ -109,7 +109,7 @@ impl Sim<'_> {
         let now = self.now(who);
         self.peers[who].tasks[key].state = State::Trying(id);
         self.peers[who].tasks[key].step += 1;
-        self.peers[who].coordinator.acquire(id, claim, tenure, token, now);
+        self.peers[who].coordinator.acquire(id, claim, policy, token, now);
         // Some do not wait for the outcome.
         if self.stage == Stage::Storm && self.chance.permille(80) {
             let later = self.chance.below(terms.attempt_timeout().as_nanos() as u64);
