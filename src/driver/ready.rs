@@ -119,24 +119,24 @@ mod tests {
 
     #[test]
     fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
-        let (task, mut bells) = (Arc::new(Task::default()), ReadySet::new(5));
-        bells.wake(&Waker::from(Arc::clone(&task)));
-        let all = bells.take_ready();
+        let (task, mut ready) = (Arc::new(Task::default()), ReadySet::new(5));
+        ready.wake(&Waker::from(Arc::clone(&task)));
+        let all = ready.take_ready();
         assert!(all.nodes().len() == 5 && all.has(COMMANDS) && all.has(TIMER), "all are looked at first");
-        assert!(bells.take_ready().is_empty());
+        assert!(ready.take_ready().is_empty());
 
         for source in [3, COMMANDS, 3] {
-            bells.context(source).waker().wake_by_ref();
+            ready.context(source).waker().wake_by_ref();
         }
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        let rung = bells.take_ready();
+        let rung = ready.take_ready();
         assert!(rung.has(3) && rung.has(COMMANDS) && !rung.has(TIMER) && !rung.has(0));
 
-        bells.context(TIMER).waker().wake_by_ref();
-        bells.mark_ready(1);
+        ready.context(TIMER).waker().wake_by_ref();
+        ready.mark_ready(1);
         assert_eq!(task.0.load(Ordering::Relaxed), 2, "a look wakes nobody's bell for the next ring");
-        let rung = bells.take_ready();
+        let rung = ready.take_ready();
         assert!(rung.has(TIMER) && rung.has(1) && !rung.has(3));
-        assert!(bells.take_ready().is_empty());
+        assert!(ready.take_ready().is_empty());
     }
 }
