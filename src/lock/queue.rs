@@ -103,10 +103,10 @@ impl LocalQueue {
     pub(super) fn hands_off_locally(&self, key: &Key) -> bool {
         let mut lines = self.lock();
         let Some(line) = lines.get_mut(key) else { return false };
-        let KeyQueue::Contended(crowd) = line else { return false };
-        let is_waited_for = crowd.waiting.iter().any(|call| !call.is_closed());
-        crowd.is_notify_deferred = crowd.head.cohort.next() == NextAction::Acquire && is_waited_for;
-        crowd.is_notify_deferred
+        let KeyQueue::Contended(contended) = line else { return false };
+        let is_waited_for = contended.waiting.iter().any(|call| !call.is_closed());
+        contended.is_notify_deferred = contended.head.cohort.next() == NextAction::Acquire && is_waited_for;
+        contended.is_notify_deferred
     }
 
     /// The turn, when all who came before have had theirs.
@@ -129,13 +129,13 @@ impl LocalQueue {
     fn begin(self: &Arc<Self>, lines: &mut KeyQueues, key: &Key) -> Option<Admission> {
         let is_fresh = match lines.entry(key.clone()) {
             Entry::Occupied(mut line) => {
-                let KeyQueue::Contended(crowd) = line.get_mut() else { return None };
-                let idle_since = crowd.idle_since.take()?;
+                let KeyQueue::Contended(contended) = line.get_mut() else { return None };
+                let idle_since = contended.idle_since.take()?;
                 let now = now();
                 if idle_since.elapsed(now) >= IDLE_RETENTION {
-                    crowd.head.cohort = Cohort::default();
+                    contended.head.cohort = Cohort::default();
                 }
-                crowd.head.local_run_since = now.boot();
+                contended.head.local_run_since = now.boot();
                 false
             }
             Entry::Vacant(place) => {
@@ -185,25 +185,25 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     let Entry::Occupied(mut place) = lines.entry(key.clone()) else { return };
     let line = place.get_mut();
     let now = now();
-    if let KeyQueue::Contended(crowd) = line {
-        let pause = if crowd.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
+    if let KeyQueue::Contended(contended) = line {
+        let pause = if contended.head.local_run_since.elapsed(now) < MAX_LOCAL_RUN {
             Duration::ZERO
         } else {
             // The key never looks free to clients that know nothing of lines while it goes round in here. Now
             // and then it is left alone for a moment, so that their polls find it.
             FOREIGN_CLIENT_GAP / 2 + FOREIGN_CLIENT_GAP.mul_f64(jitter() as f64 / u64::MAX as f64)
         };
-        while let Some(call) = crowd.waiting.pop_front() {
+        while let Some(call) = contended.waiting.pop_front() {
             if call.send(pause).is_ok() {
                 if !pause.is_zero() {
-                    crowd.head.local_run_since = now.boot().plus(pause);
+                    contended.head.local_run_since = now.boot().plus(pause);
                 }
                 return;
             }
         }
     }
     // Leaving calls the next, if nobody was and the key is free.
-    let owes_call = matches!(line, KeyQueue::Contended(crowd) if crowd.is_notify_deferred);
+    let owes_call = matches!(line, KeyQueue::Contended(contended) if contended.is_notify_deferred);
     let head = line.head();
     if head.cohort.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
@@ -268,7 +268,7 @@ impl KeyQueue {
     fn head(&mut self) -> &mut QueueHead {
         match self {
             Self::Uncontended(head) => head,
-            Self::Contended(crowd) => &mut crowd.head,
+            Self::Contended(contended) => &mut contended.head,
         }
     }
 
@@ -285,7 +285,7 @@ impl KeyQueue {
             }));
         }
         match self {
-            Self::Contended(crowd) => crowd,
+            Self::Contended(contended) => contended,
             Self::Uncontended(_) => unreachable!("it was made a crowd"),
         }
     }
@@ -294,20 +294,20 @@ impl KeyQueue {
     fn waiting(&self) -> usize {
         match self {
             Self::Uncontended(_) => 0,
-            Self::Contended(crowd) => crowd.waiting.len(),
+            Self::Contended(contended) => contended.waiting.len(),
         }
     }
 
     fn idle_since(&self) -> Option<BootTime> {
         match self {
             Self::Uncontended(_) => None,
-            Self::Contended(crowd) => crowd.idle_since,
+            Self::Contended(contended) => contended.idle_since,
         }
     }
 
     fn wake(&self) {
-        if let Self::Contended(crowd) = self
-            && let Some(bell) = &crowd.wakeup
+        if let Self::Contended(contended) = self
+            && let Some(bell) = &contended.wakeup
         {
             bell.notify_one();
         }
@@ -354,8 +354,8 @@ impl Admission {
             let mut lines = self.queue.lock();
             lines.get_mut(&self.key).is_some_and(|line| {
                 let waiting = line.waiting();
-                if let KeyQueue::Contended(crowd) = line {
-                    crowd.is_notify_deferred = false;
+                if let KeyQueue::Contended(contended) = line {
+                    contended.is_notify_deferred = false;
                 }
                 line.head().cohort.on_taken(waiting)
             })
