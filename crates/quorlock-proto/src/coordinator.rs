@@ -210,9 +210,9 @@ impl Coordinator {
                 self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
-            ExpectedReply::Undo(undo) => {
-                let of = undo.of;
-                self.on_pending_release_done(node, undo, vote, now);
+            ExpectedReply::Undo(release) => {
+                let of = release.of;
+                self.on_pending_release_done(node, release, vote, now);
                 Some((of, RequestKind::Release))
             }
         }
@@ -223,7 +223,7 @@ impl Coordinator {
         for node in self.quorum.all().iter() {
             let pipeline = &mut self.pipelines[node.index()];
             // Nearly in the order they end. To look through all at every turn would cost more than the turn.
-            while pipeline.pending.front().is_some_and(|undo| undo.until.is_due(now)) {
+            while pipeline.pending.front().is_some_and(|release| release.until.is_due(now)) {
                 pipeline.pending.pop_front();
             }
             if pipeline.link == LinkState::Up
@@ -289,7 +289,7 @@ impl Coordinator {
     /// Every undo not known done, node by node.
     pub fn pending_releases(&self) -> impl Iterator<Item = (NodeId, &Key)> {
         self.quorum.all().iter().flat_map(|node| {
-            self.pipelines[node.index()].pending_releases().map(move |undo| (node, &undo.key))
+            self.pipelines[node.index()].pending_releases().map(move |release| (node, &release.key))
         })
     }
 
@@ -321,7 +321,7 @@ impl Coordinator {
                 Operation::Attempt(bid) => Some(&bid.attempt.claim().key),
                 Operation::Survey(survey) => Some(survey.key()),
             },
-            ExpectedReply::Undo(undo) => Some(&undo.key),
+            ExpectedReply::Undo(release) => Some(&release.key),
             ExpectedReply::Look { .. } => None,
         }
     }

@@ -120,7 +120,7 @@ impl NodePipeline {
     /// Every undo not known done, sent or not.
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
-            ExpectedReply::Undo(undo) => Some(undo),
+            ExpectedReply::Undo(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,
         });
         sent.chain(&self.pending)

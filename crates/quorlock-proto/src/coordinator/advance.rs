@@ -25,8 +25,9 @@ impl Coordinator {
                         let until =
                             attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.claim().key.clone(), attempt.token());
-                        let undo = PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
-                        self.release_later(nodes, &undo, now);
+                        let release =
+                            PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
+                        self.release_later(nodes, &release, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
                         let ask = attempt_request(&bid.attempt, phase);
@@ -51,8 +52,9 @@ impl Coordinator {
                     Some(LeaseStep::Ask { phase: RequestKind::Release, nodes, .. }) => {
                         let until = lease.keys_until().plus(RELEASE_SLACK);
                         let (key, token) = (lease.key().clone(), lease.token());
-                        let undo = PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
-                        self.release_later(nodes, &undo, now);
+                        let release =
+                            PendingRelease { of: id, key, token, phase: lease.release_kind(), until };
+                        self.release_later(nodes, &release, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
                         let mut ask = lease_request(lease, phase, ttl);

@@ -51,22 +51,22 @@ impl Coordinator {
     }
 
     /// Undoes on every one of these nodes: at once behind its own SET where there is a connection, or owed.
-    pub(super) fn release_later(&mut self, nodes: NodeSet, undo: &PendingRelease, now: DualTimestamp) {
+    pub(super) fn release_later(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = ExpectedReply::Undo(undo.clone());
+            let pending = ExpectedReply::Undo(release.clone());
             self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { ask: release_of(undo), nodes: up, as_text: false });
+            self.actions.push_back(Action::Send { ask: release_of(release), nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];
-            pipeline.pending.push_back(undo.clone());
+            pipeline.pending.push_back(release.clone());
             // Whoever waits for the release hears at once that this node will not answer now.
             if let Some(vote) = pipeline.implicit_vote(now, self.limits.reply_timeout)
                 && let Some(Operation::Lease(lease)) =
-                    self.running.get_mut(&undo.of).map(|entry| &mut entry.machine)
+                    self.running.get_mut(&release.of).map(|entry| &mut entry.machine)
             {
                 lease.on_reply(node, RequestKind::Release, 0, vote, now);
             }
@@ -76,24 +76,24 @@ impl Coordinator {
     pub(super) fn send_pending_release(
         &mut self,
         node: NodeId,
-        undo: PendingRelease,
+        release: PendingRelease,
         as_text: bool,
         now: DualTimestamp,
     ) {
-        let ask = release_of(&undo);
+        let ask = release_of(&release);
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
             .awaiting
-            .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(undo) });
+            .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(release) });
         self.actions.push_back(Action::Send { ask, nodes, as_text });
     }
 
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
         let pipeline = &mut self.pipelines[node.index()];
         pipeline.retry_at = None;
-        for undo in std::mem::take(&mut pipeline.pending) {
-            if !undo.until.is_due(now) {
-                self.send_pending_release(node, undo, false, now);
+        for release in std::mem::take(&mut pipeline.pending) {
+            if !release.until.is_due(now) {
+                self.send_pending_release(node, release, false, now);
             }
         }
     }
@@ -131,9 +131,9 @@ impl Coordinator {
             match awaiting.pending {
                 ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Look { .. } => {}
-                ExpectedReply::Undo(undo) => {
-                    orphans.push((undo.of, RequestKind::Release, 0));
-                    pipeline.pending.push_back(undo);
+                ExpectedReply::Undo(release) => {
+                    orphans.push((release.of, RequestKind::Release, 0));
+                    pipeline.pending.push_back(release);
                 }
             }
         }
@@ -150,22 +150,24 @@ impl Coordinator {
     pub(super) fn on_pending_release_done(
         &mut self,
         node: NodeId,
-        undo: PendingRelease,
+        release: PendingRelease,
         vote: Vote,
         now: DualTimestamp,
     ) {
-        let of = undo.of;
+        let of = release.of;
         match vote {
             Vote::Granted | Vote::NotHeld | Vote::HeldByOther { .. } => {}
             // An undo may be repeated at will: it is bound to its token, which nobody takes twice.
-            Vote::Unknown(ReplyFailure::NoScript) => return self.send_pending_release(node, undo, true, now),
+            Vote::Unknown(ReplyFailure::NoScript) => {
+                return self.send_pending_release(node, release, true, now);
+            }
             // The node answered, but has not done it.
             _ => {
                 let pause =
                     if matches!(vote, Vote::Excluded(_)) { EXCLUDED_RELEASE_RETRY } else { RELEASE_RETRY };
                 let retry_at = now.plus(pause);
                 let pipeline = &mut self.pipelines[node.index()];
-                pipeline.pending.push_back(undo);
+                pipeline.pending.push_back(release);
                 pipeline.retry_at = Some(pipeline.retry_at.map_or(retry_at, |other| other.earlier(retry_at)));
             }
         }
@@ -173,8 +175,14 @@ impl Coordinator {
     }
 }
 
-fn release_of(undo: &PendingRelease) -> Request {
-    Request { phase: undo.phase, key: undo.key.clone(), token: undo.token, ttl: Duration::ZERO, fence: None }
+fn release_of(release: &PendingRelease) -> Request {
+    Request {
+        phase: release.phase,
+        key: release.key.clone(),
+        token: release.token,
+        ttl: Duration::ZERO,
+        fence: None,
+    }
 }
 
 pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
