@@ -44,14 +44,14 @@ impl World {
     /// Takes the lock, with every node's answer, and releases it in the same way.
     fn acquire_and_release(&mut self, id: OperationId) {
         self.tokens += 1;
-        let claim = LockSpec {
+        let spec = LockSpec {
             key: self.key.clone(),
             terms: self.terms,
             want_holder_ttl: false,
             min_fencing_number: 0,
         };
         let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
-        self.coordinator.acquire(id, claim, policy, OwnerToken::new(self.tokens), self.now);
+        self.coordinator.acquire(id, spec, policy, OwnerToken::new(self.tokens), self.now);
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Won { .. })), "a free lock is won");
         assert!(self.coordinator.release(id, self.now), "it is held");
         assert!(self.answer_all(|news| matches!(news, OperationEvent::Released(_))), "all answered");

@@ -100,15 +100,15 @@ impl PendingCalls {
             | DriverCommand::Survey { .. }
             | DriverCommand::Initialize { .. }
                 if self.shutdown.is_some() => {}
-            DriverCommand::Acquire { id, claim, policy, reply } => {
-                self.calls.insert(id, PendingCall::new(claim.key.clone(), ReplyTo::Acquiring(reply)));
-                if claim.min_fencing_number > 0 {
+            DriverCommand::Acquire { id, spec, policy, reply } => {
+                self.calls.insert(id, PendingCall::new(spec.key.clone(), ReplyTo::Acquiring(reply)));
+                if spec.min_fencing_number > 0 {
                     self.events.emit(&Event::MinFencingNumberSet {
-                        key: claim.key.as_str(),
-                        number: claim.min_fencing_number,
+                        key: spec.key.as_str(),
+                        number: spec.min_fencing_number,
                     });
                 }
-                coordinator.acquire(id, claim, policy, entropy::token(), now);
+                coordinator.acquire(id, spec, policy, entropy::token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
             DriverCommand::Extend { id, terms, reply } => {

@@ -21,7 +21,7 @@ use quorlock_proto::vote::Vote;
 pub(crate) enum DriverCommand {
     Acquire {
         id: OperationId,
-        claim: LockSpec,
+        spec: LockSpec,
         policy: RenewalPolicy,
         reply: oneshot::Sender<Result<Arc<SharedLease>, AttemptFailure>>,
     },

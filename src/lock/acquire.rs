@@ -25,17 +25,17 @@ use quorlock_proto::vote::{ReplyFailure, Vote};
 
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
-    let (claim, policy) = mutex.checked_spec(true)?;
-    let span = debug_span!("acquire", key = claim.key.as_str());
+    let (spec, policy) = mutex.checked_spec(true)?;
+    let span = debug_span!("acquire", key = spec.key.as_str());
     async {
         let limit = WaitLimit::of(mutex.wait_limit);
         let client = &mutex.client;
-        is_here(client, &claim)?;
+        is_here(client, &spec)?;
         // Reaching the nodes counts as waiting, but no wait is too short for one dial of each.
         client.ready().await;
-        let turn = admission(client, &claim, limit).await?;
+        let turn = admission(client, &spec, limit).await?;
         limit.pause(turn.delay).await;
-        let mut line = QueueWait::new(client, &claim, &turn, limit);
+        let mut line = QueueWait::new(client, &spec, &turn, limit);
         let mut next = Some(turn.next());
         let mut failures = 0;
         let refusal = loop {
@@ -53,16 +53,16 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 limit.pause(backoff::retry(failures, line.retry_after, jitter())).await;
             }
             // For how long the lock is taken, a plain refusal tells only for more questions. The line tells for less.
-            let claim =
-                LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..claim.clone() };
+            let spec =
+                LockSpec { want_holder_ttl: word == WaitResult::NoQueue || limit.is_over(), ..spec.clone() };
             let tried = match mutex.wait_limit {
-                Wait::No => attempt_past_splits(client, &claim, policy).await?,
-                Wait::For(_) | Wait::Forever => attempt(client, &claim, policy, limit.left()).await?,
+                Wait::No => attempt_past_splits(client, &spec, policy).await?,
+                Wait::For(_) | Wait::Forever => attempt(client, &spec, policy, limit.left()).await?,
             };
             let refusal = match tried {
                 Ok(won) => {
                     turn.on_taken();
-                    return Ok(won.into_guard(client, &claim, turn));
+                    return Ok(won.into_guard(client, &spec, turn));
                 }
                 Err(refusal) => refusal,
             };
@@ -82,7 +82,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
             let is_taken = matches!(refusal.why, FailureReason::Contended { .. });
             next = is_taken.then(|| turn.cohort(|share, _| share.next_after_refusal()));
         };
-        Err(error_of(client, &claim, refusal))
+        Err(error_of(client, &spec, refusal))
     }
     .instrument(span)
     .await
@@ -90,20 +90,20 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
 
 /// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
-    let (claim, policy) = mutex.checked_spec(false)?;
-    let span = debug_span!("acquire", key = claim.key.as_str());
+    let (spec, policy) = mutex.checked_spec(false)?;
+    let span = debug_span!("acquire", key = spec.key.as_str());
     async {
         let client = &mutex.client;
-        is_here(client, &claim)?;
+        is_here(client, &spec)?;
         client.ready().await;
-        let Some(turn) = client.shared.queue.try_admit(&claim.key) else { return Ok(None) };
-        match attempt_past_splits(client, &claim, policy).await? {
+        let Some(turn) = client.shared.queue.try_admit(&spec.key) else { return Ok(None) };
+        match attempt_past_splits(client, &spec, policy).await? {
             Ok(won) => {
                 turn.on_taken();
-                Ok(Some(won.into_guard(client, &claim, turn)))
+                Ok(Some(won.into_guard(client, &spec, turn)))
             }
             Err(AttemptFailure { why: FailureReason::Contended { .. }, .. }) => Ok(None),
-            Err(refusal) => Err(error_of(client, &claim, refusal)),
+            Err(refusal) => Err(error_of(client, &spec, refusal)),
         }
     }
     .instrument(span)
@@ -159,7 +159,7 @@ impl WaitLimit {
 /// A contender who waits for its turn among processes.
 struct QueueWait<'a> {
     client: &'a Redlock,
-    claim: &'a LockSpec,
+    spec: &'a LockSpec,
     admission: &'a Admission,
     limit: WaitLimit,
     since: DualTimestamp,
@@ -185,10 +185,10 @@ enum WaitResult {
 }
 
 impl<'a> QueueWait<'a> {
-    fn new(client: &'a Redlock, claim: &'a LockSpec, admission: &'a Admission, limit: WaitLimit) -> Self {
+    fn new(client: &'a Redlock, spec: &'a LockSpec, admission: &'a Admission, limit: WaitLimit) -> Self {
         Self {
             client,
-            claim,
+            spec,
             admission,
             limit,
             since: now(),
@@ -250,8 +250,7 @@ impl<'a> QueueWait<'a> {
     }
 
     async fn enqueue(&self) -> Option<Vote> {
-        let (key, waited, is_aside) =
-            (self.claim.key.clone(), now().since(self.since), self.trust.is_aside());
+        let (key, waited, is_aside) = (self.spec.key.clone(), now().since(self.since), self.trust.is_aside());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
         let order = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
@@ -259,56 +258,56 @@ impl<'a> QueueWait<'a> {
     }
 }
 
-async fn admission(client: &Redlock, claim: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
+async fn admission(client: &Redlock, spec: &LockSpec, limit: WaitLimit) -> Result<Admission, AcquireError> {
     let queue = &client.shared.queue;
-    if let Some(turn) = queue.try_admit(&claim.key) {
+    if let Some(turn) = queue.try_admit(&spec.key) {
         return Ok(turn);
     }
     let turn = match limit {
-        WaitLimit::Never => Some(queue.admit(&claim.key).await),
-        WaitLimit::At(end) => timeout(end.since(now()), queue.admit(&claim.key)).await.ok(),
+        WaitLimit::Never => Some(queue.admit(&spec.key).await),
+        WaitLimit::At(end) => timeout(end.since(now()), queue.admit(&spec.key)).await.ok(),
     };
     turn.ok_or_else(|| {
-        let key = claim.key.shared();
+        let key = spec.key.shared();
         AcquireError::Contended { key, retry_after: None, replies: NodeReplies::empty() }
     })
 }
 
 /// The child of a fork has neither driver nor locks.
-fn is_here(client: &Redlock, claim: &LockSpec) -> Result<(), AcquireError> {
+fn is_here(client: &Redlock, spec: &LockSpec) -> Result<(), AcquireError> {
     let here = client.shared.is_here();
-    here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &claim.key))
+    here.map_err(|why| AcquireError::unanswered(NoAnswer::NoDriver(why), &spec.key))
 }
 
 /// One attempt, and one or two more where votes may have been split: of those who try once at the same instant one is to
 /// have the lock. Who was granted nothing leaves it to the others.
 async fn attempt_past_splits(
     client: &Redlock,
-    claim: &LockSpec,
+    spec: &LockSpec,
     policy: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     for _ in 0..MAX_SPLITS {
-        match last_attempt(client, claim, policy).await? {
+        match last_attempt(client, spec, policy).await? {
             Err(refusal) if refusal.may_be_split() => sleep(backoff::split(jitter())).await,
             outcome => return Ok(outcome),
         }
     }
-    last_attempt(client, claim, policy).await
+    last_attempt(client, spec, policy).await
 }
 
 /// The attempt of a caller who does not wait. Where connections have just broken, as idle ones do all at once when the
 /// servers close them, it is made again when they are back, within the time that one attempt may take.
 async fn last_attempt(
     client: &Redlock,
-    claim: &LockSpec,
+    spec: &LockSpec,
     policy: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let patience = WaitLimit::At(now().plus(claim.terms.attempt_timeout()));
+    let patience = WaitLimit::At(now().plus(spec.terms.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
     loop {
-        let tried = attempt(client, claim, policy, Some(Duration::ZERO)).await?;
+        let tried = attempt(client, spec, policy, Some(Duration::ZERO)).await?;
         let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
@@ -322,14 +321,14 @@ async fn last_attempt(
 /// as the attempt may take, if there is an end to it.
 async fn attempt(
     client: &Redlock,
-    claim: &LockSpec,
+    spec: &LockSpec,
     policy: RenewalPolicy,
     left: Option<Duration>,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
-    let (id, key, claim) = (ticket.id, &claim.key, claim.clone());
-    let span = left.map(|left| left.saturating_add(claim.terms.attempt_timeout()));
-    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, claim, policy, reply }).await;
+    let (id, key, spec) = (ticket.id, &spec.key, spec.clone());
+    let span = left.map(|left| left.saturating_add(spec.terms.attempt_timeout()));
+    let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
     match answer {
         Err(why) => {
             // A driver that goes on one day undoes it.
@@ -364,9 +363,9 @@ struct Won {
 }
 
 impl Won {
-    fn into_guard(mut self, client: &Redlock, claim: &LockSpec, turn: Admission) -> Guard {
+    fn into_guard(mut self, client: &Redlock, spec: &LockSpec, turn: Admission) -> Guard {
         self.ticket.is_open = false;
-        Guard::new(client.clone(), claim, self.ticket.id, Arc::clone(&self.hold), turn)
+        Guard::new(client.clone(), spec, self.ticket.id, Arc::clone(&self.hold), turn)
     }
 }
 
@@ -385,8 +384,8 @@ impl Drop for CancelOnDrop {
     }
 }
 
-fn error_of(client: &Redlock, claim: &LockSpec, refusal: AttemptFailure) -> AcquireError {
-    let (key, replies) = (claim.key.shared(), client.replies(refusal.votes));
+fn error_of(client: &Redlock, spec: &LockSpec, refusal: AttemptFailure) -> AcquireError {
+    let (key, replies) = (spec.key.shared(), client.replies(refusal.votes));
     match refusal.why {
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },

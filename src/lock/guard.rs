@@ -67,14 +67,14 @@ pub struct LostSignal {
 impl Guard {
     pub(super) fn new(
         client: Redlock,
-        claim: &LockSpec,
+        spec: &LockSpec,
         id: OperationId,
         hold: Arc<SharedLease>,
         turn: Admission,
     ) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.attach_to(&hold);
-        let patience_nanos = claim.terms.attempt_timeout().as_nanos() as u64;
+        let patience_nanos = spec.terms.attempt_timeout().as_nanos() as u64;
         Self { client, view: LockView { hold }, id, patience_nanos }
     }
 

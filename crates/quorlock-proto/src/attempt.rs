@@ -23,7 +23,7 @@ use crate::vote::{ReplyFailure, Vote};
 /// undo: a release on every node that did not plainly refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
-    claim: LockSpec,
+    spec: LockSpec,
     token: OwnerToken,
     start: DualTimestamp,
     deadline: DualTimestamp,
@@ -66,7 +66,7 @@ impl Attempt {
     /// fence. `absence` gives the vote of a node that is known not to answer. Poll it next.
     #[must_use]
     pub fn new(
-        claim: LockSpec,
+        spec: LockSpec,
         token: OwnerToken,
         fence: Option<Fence>,
         quorum: Quorum,
@@ -77,8 +77,8 @@ impl Attempt {
         let mut attempt = Self {
             token,
             start: now,
-            deadline: claim.terms.deadline(now),
-            settle_by: now.plus(claim.terms.attempt_timeout()),
+            deadline: spec.terms.deadline(now),
+            settle_by: now.plus(spec.terms.attempt_timeout()),
             to_grant: round.asked(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
@@ -91,7 +91,7 @@ impl Attempt {
             rounds: 1,
             ran_out: false,
             state: State::Voting,
-            claim,
+            spec,
             round,
         };
         if attempt.round.is_out_of_reach() {
@@ -202,8 +202,8 @@ impl Attempt {
 
     /// What was claimed.
     #[must_use]
-    pub const fn claim(&self) -> &LockSpec {
-        &self.claim
+    pub const fn spec(&self) -> &LockSpec {
+        &self.spec
     }
 
     /// In whose name.
@@ -335,7 +335,7 @@ impl Attempt {
     fn win(&mut self, now: DualTimestamp) {
         if enabled(Mutant::ValidityFromReply) {
             self.start = now;
-            self.deadline = self.claim.terms.deadline(now);
+            self.deadline = self.spec.terms.deadline(now);
         }
         // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
         // like any other.
@@ -351,7 +351,7 @@ impl Attempt {
         self.to_raise = NodeSet::EMPTY;
         self.to_release = self.possibly_applied();
         // A fenced refusal has told for how long.
-        let must_ask = self.claim.want_holder_ttl && self.fence.is_none();
+        let must_ask = self.spec.want_holder_ttl && self.fence.is_none();
         self.to_query_ttl = if must_ask { self.round.held_by_others() } else { NodeSet::EMPTY };
         self.querying_ttl = self.to_query_ttl;
         self.state = if self.querying_ttl.is_empty() {

@@ -88,18 +88,18 @@ impl Coordinator {
     pub fn acquire(
         &mut self,
         id: OperationId,
-        claim: LockSpec,
+        spec: LockSpec,
         policy: RenewalPolicy,
         token: OwnerToken,
         now: DualTimestamp,
     ) {
         let fence = self.members.is_some().then(|| {
-            let last_seen = self.last_seen.get(&claim.key).copied().unwrap_or(0);
-            Fence::hint(now, last_seen, claim.min_fencing_number)
+            let last_seen = self.last_seen.get(&spec.key).copied().unwrap_or(0);
+            Fence::hint(now, last_seen, spec.min_fencing_number)
         });
         let quorum = self.current_quorum();
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
-        let attempt = Attempt::new(claim, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
+        let attempt = Attempt::new(spec, token, fence, quorum, |node| voters.implicit_vote(node, now), now);
         self.start(id, Operation::Attempt(Box::new(AttemptEntry { attempt, policy })), now);
     }
 
@@ -298,7 +298,7 @@ impl Coordinator {
     pub fn is_ours(&self, key: &Key, mark: OwnerHash) -> bool {
         self.running.values().any(|entry| match &entry.machine {
             Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
-            Operation::Attempt(bid) => bid.attempt.claim().key == *key && bid.attempt.token().hash() == mark,
+            Operation::Attempt(bid) => bid.attempt.spec().key == *key && bid.attempt.token().hash() == mark,
             Operation::Survey(_) => false,
         })
     }
@@ -318,7 +318,7 @@ impl Coordinator {
         match &self.pipelines[node.index()].awaiting.front()?.pending {
             ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
-                Operation::Attempt(bid) => Some(&bid.attempt.claim().key),
+                Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),
             },
             ExpectedReply::Undo(release) => Some(&release.key),

@@ -92,14 +92,14 @@ impl Lease {
     /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
     #[must_use]
     pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
-        let terms = attempt.claim().terms;
+        let terms = attempt.spec().terms;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
         let has_larger = !over_ours.is_empty();
         let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, over_ours }));
         Self {
-            key: attempt.claim().key.clone(),
+            key: attempt.spec().key.clone(),
             token: attempt.token(),
             number: attempt.number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),

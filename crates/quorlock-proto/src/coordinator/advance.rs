@@ -23,8 +23,8 @@ impl Coordinator {
                     Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until =
-                            attempt.start().boot().plus(attempt.claim().terms.ttl()).plus(RELEASE_SLACK);
-                        let (key, token) = (attempt.claim().key.clone(), attempt.token());
+                            attempt.start().boot().plus(attempt.spec().terms.ttl()).plus(RELEASE_SLACK);
+                        let (key, token) = (attempt.spec().key.clone(), attempt.token());
                         let release =
                             PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
                         self.release_later(nodes, &release, now);

@@ -186,8 +186,8 @@ fn release_of(release: &PendingRelease) -> Request {
 }
 
 pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
-    let claim = attempt.claim();
-    let (key, ttl) = (claim.key.clone(), claim.terms.ttl());
+    let spec = attempt.spec();
+    let (key, ttl) = (spec.key.clone(), spec.terms.ttl());
     Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 

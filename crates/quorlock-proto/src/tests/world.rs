@@ -269,14 +269,14 @@ impl World {
     pub(crate) fn acquire_as(&mut self, who: usize, wish: Wish) -> OperationId {
         self.ids += 1;
         let (id, now) = (self.ids, self.now(who));
-        let claim = LockSpec {
+        let spec = LockSpec {
             key: Key::new(KEY),
             terms: terms(wish.ttl),
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
         let policy = RenewalPolicy { auto_renew: wish.auto_renew, max_hold_time: wish.max_hold };
-        self.clients[who].coordinator.acquire(id, claim, policy, token(id), now);
+        self.clients[who].coordinator.acquire(id, spec, policy, token(id), now);
         self.act(who);
         id
     }

@@ -91,7 +91,7 @@ impl Sim<'_> {
         } else {
             floor
         };
-        let claim = LockSpec {
+        let spec = LockSpec {
             key: self.keys[key].clone(),
             terms,
             want_holder_ttl: curious,
@@ -109,7 +109,7 @@ impl Sim<'_> {
         let now = self.now(who);
         self.peers[who].tasks[key].state = State::Trying(id);
         self.peers[who].tasks[key].step += 1;
-        self.peers[who].coordinator.acquire(id, claim, policy, token, now);
+        self.peers[who].coordinator.acquire(id, spec, policy, token, now);
         // Some do not wait for the outcome.
         if self.stage == Stage::Storm && self.chance.permille(80) {
             let later = self.chance.below(terms.attempt_timeout().as_nanos() as u64);
