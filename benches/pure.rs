@@ -62,10 +62,10 @@ impl World {
         let mut was_said = false;
         while let Some(action) = self.coordinator.poll() {
             match action {
-                Action::Send { ask, nodes, .. } => {
+                Action::Send { request, nodes, .. } => {
                     for node in nodes.iter() {
                         let vote =
-                            if ask.phase == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
+                            if request.phase == RequestKind::Release { Vote::NotHeld } else { Vote::Granted };
                         self.coordinator.on_reply(node, vote, self.now);
                     }
                 }

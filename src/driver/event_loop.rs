@@ -265,7 +265,7 @@ impl Driver {
     fn perform_actions(&mut self, now: DualTimestamp) {
         while let Some(action) = self.coordinator.poll() {
             match action {
-                Action::Send { ask, nodes, as_text } => self.send(ask, nodes, as_text),
+                Action::Send { request, nodes, as_text } => self.send(request, nodes, as_text),
                 Action::ReadMarker { node, write, as_text } => {
                     self.read_marker(node, write.as_ref(), as_text);
                 }

@@ -128,7 +128,7 @@ impl Waiter {
         let mut ear = Connection::to(server);
         let mut subscribe = Cmd::new();
         subscribe.arg("SUBSCRIBE").arg(channel(name));
-        ear.ask(&subscribe.get_packed_command());
+        ear.request(&subscribe.get_packed_command());
         // A call has come by the time the script that made it has answered.
         ear.stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a limit on how long to wait");
         Self { name, ear: Some(ear) }
@@ -161,14 +161,14 @@ impl Real {
     /// What the node answers to a process that stands in line, or does not.
     fn say(&mut self, waiter: &Waiter, phase: RequestKind) -> Vote {
         self.packer = RequestEncoder::new(config(), waiter.name);
-        let ask = Request {
+        let request = Request {
             phase,
             key: Key::new(KEY),
             token: OwnerToken::new(5),
             ttl: Duration::ZERO,
             fence: None,
         };
-        self.ask(&ask, None, false).0
+        self.request(&request, None, false).0
     }
 
     fn command(&mut self, words: &[&[u8]]) -> Value {
@@ -176,7 +176,7 @@ impl Real {
         for word in words {
             command.arg(*word);
         }
-        match self.connection.ask(&command.get_packed_command()) {
+        match self.connection.request(&command.get_packed_command()) {
             Reply::Ok => Value::Okay,
             Reply::Nil => Value::Nil,
             Reply::Int(number) => Value::Int(number),
@@ -194,19 +194,24 @@ impl Subject for Real {
         }
     }
 
-    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
-        self.packer.encode(ask, form(as_text));
+    fn request(
+        &mut self,
+        request: &Request,
+        badge: Option<&ExpectedMarker>,
+        as_text: bool,
+    ) -> (Vote, Option<u64>) {
+        self.packer.encode(request, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
-        if needs_marker(ask) {
+        if needs_marker(request) {
             bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));
         }
-        let reply = self.connection.ask(&bytes);
-        (vote(ask.phase, &reply), clock(&reply))
+        let reply = self.connection.request(&bytes);
+        (vote(request.phase, &reply), clock(&reply))
     }
 
     fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.packer.pack_look(write, form(as_text));
-        marker_reading(&self.connection.ask(self.packer.bytes()))
+        marker_reading(&self.connection.request(self.packer.bytes()))
     }
 
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>) {
@@ -292,7 +297,7 @@ impl Connection {
         Self { stream, unread: Vec::new() }
     }
 
-    fn ask(&mut self, bytes: &[u8]) -> Reply {
+    fn request(&mut self, bytes: &[u8]) -> Reply {
         self.stream.write_all(bytes).expect("a server that listens");
         loop {
             if let Some((reply, length)) = parse(&self.unread).expect("the protocol") {

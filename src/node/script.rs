@@ -60,39 +60,42 @@ impl RequestEncoder {
     }
 
     /// Packs this question. If it [needs a badge](needs_badge), what is packed is not whole without one.
-    pub(crate) fn encode(&mut self, ask: &Request, form: ScriptForm) {
+    pub(crate) fn encode(&mut self, request: &Request, form: ScriptForm) {
         self.bytes.clear();
-        if self.token.0 != ask.token {
-            self.token = (ask.token, ask.token.digits());
+        if self.token.0 != request.token {
+            self.token = (request.token, request.token.digits());
         }
-        if let Some(fence) = ask.fence.filter(|_| is_fenced_script(ask)) {
-            self.encode_fenced(ask, fence, form);
+        if let Some(fence) = request.fence.filter(|_| is_fenced_script(request)) {
+            self.encode_fenced(request, fence, form);
             return;
         }
-        if ask.phase == RequestKind::Forget {
-            self.set_fence_key(&ask.key);
+        if request.phase == RequestKind::Forget {
+            self.set_fence_key(&request.key);
         }
-        let (bytes, key, token) = (&mut self.bytes, ask.key.as_str().as_bytes(), &self.token.1);
-        match ask.phase {
+        let (bytes, key, token) = (&mut self.bytes, request.key.as_str().as_bytes(), &self.token.1);
+        match request.phase {
             RequestKind::Acquire | RequestKind::Reacquire => {
                 bytes.extend_from_slice(b"*6\r\n$3\r\nSET\r\n");
                 put_words(bytes, &[key, token]);
                 bytes.extend_from_slice(b"$2\r\nNX\r\n$2\r\nPX\r\n");
-                put_word(bytes, millis(ask.ttl).digits());
+                put_word(bytes, millis(request.ttl).digits());
             }
             RequestKind::QueryTtl => put(bytes, &[b"PTTL", key]),
-            RequestKind::ForceRelease if ask.fence.is_none() => put(bytes, &[b"DEL", key]),
+            RequestKind::ForceRelease if request.fence.is_none() => put(bytes, &[b"DEL", key]),
             RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
-                let keep = digits(if ask.fence.is_some() { self.keep_millis } else { 0 });
-                let mark =
-                    if let RequestKind::BreakOf(mark) = ask.phase { mark.to_string() } else { String::new() };
+                let keep = digits(if request.fence.is_some() { self.keep_millis } else { 0 });
+                let mark = if let RequestKind::BreakOf(mark) = request.phase {
+                    mark.to_string()
+                } else {
+                    String::new()
+                };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
                 put_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
             }
-            RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(ask.ttl).digits()]),
+            RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(request.ttl).digits()]),
             RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
             RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal
@@ -102,10 +105,10 @@ impl RequestEncoder {
                 line.clear();
                 line.extend_from_slice(WAITERS_PREFIX.as_bytes());
                 line.extend_from_slice(key);
-                match ask.phase {
+                match request.phase {
                     RequestKind::Enqueue => {
                         let spans = [
-                            digits(ask.ttl.as_micros() as u64),
+                            digits(request.ttl.as_micros() as u64),
                             millis(WAITER_TTL),
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
@@ -167,15 +170,15 @@ impl RequestEncoder {
         self.fence_key.push_str(key.as_str());
     }
 
-    fn encode_fenced(&mut self, ask: &Request, fence: Fence, form: ScriptForm) {
-        self.set_fence_key(&ask.key);
-        let script = match ask.phase {
+    fn encode_fenced(&mut self, request: &Request, fence: Fence, form: ScriptForm) {
+        self.set_fence_key(&request.key);
+        let script = match request.phase {
             RequestKind::Acquire => &ACQUIRE_FENCED,
             RequestKind::Reacquire => &REACQUIRE_FENCED,
             _ => &RENEW_FENCED,
         };
         // A raise leaves the key's life as it is.
-        let ttl = if ask.phase == RequestKind::RaiseFence { Duration::ZERO } else { ask.ttl };
+        let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
         let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
@@ -186,7 +189,7 @@ impl RequestEncoder {
         // The head counts the three that each node's badge adds, so that all else is packed once for all nodes.
         put_length(&mut self.bytes, b'*', if floor.is_some() { 15 } else { 14 });
         script.put(&mut self.bytes, form);
-        let (key, fence_key) = (ask.key.as_str().as_bytes(), self.fence_key.as_bytes());
+        let (key, fence_key) = (request.key.as_str().as_bytes(), self.fence_key.as_bytes());
         put_words(
             &mut self.bytes,
             &[key, fence_key, MARKER_KEY.as_bytes(), HIGH_KEY.as_bytes(), &self.token.1],
@@ -199,16 +202,16 @@ impl RequestEncoder {
 }
 
 /// Whether the answer to this question hangs on what the node remembers of its cluster.
-pub(crate) fn needs_marker(ask: &Request) -> bool {
-    is_fenced_script(ask) || ask.phase == RequestKind::Forget
+pub(crate) fn needs_marker(request: &Request) -> bool {
+    is_fenced_script(request) || request.phase == RequestKind::Forget
 }
 
-fn is_fenced_script(ask: &Request) -> bool {
+fn is_fenced_script(request: &Request) -> bool {
     let may_be = matches!(
-        ask.phase,
+        request.phase,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
     );
-    may_be && ask.fence.is_some()
+    may_be && request.fence.is_some()
 }
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
@@ -341,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_grant_is_literally_set_nx_px() {
-        let ask = Request {
+        let request = Request {
             phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
             token: OwnerToken::new(0xab),
@@ -349,7 +352,7 @@ mod tests {
             fence: None,
         };
         let mut packer = packer();
-        packer.encode(&ask, ScriptForm::Sha);
+        packer.encode(&request, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
         assert_eq!(String::from_utf8_lossy(packer.bytes()), expected);
@@ -368,7 +371,7 @@ mod tests {
             (RequestKind::Renew, Fence::Number(7), 14),
             (RequestKind::Reacquire, Fence::Number(7), 14),
         ] {
-            let ask = Request {
+            let request = Request {
                 phase,
                 key: Key::new("orders:42"),
                 token: OwnerToken::new(0xab),
@@ -378,7 +381,7 @@ mod tests {
             let mut packer = packer();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
-                packer.encode(&ask, ScriptForm::Sha);
+                packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
                 bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");

@@ -24,15 +24,15 @@ pub(crate) async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guar
 
 /// How many stand in line for `k`, on all nodes together; none on one that is dead.
 pub(crate) fn in_line(fleet: &Fleet) -> i64 {
-    let ask = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
-    fleet.servers().iter().map(ask).sum()
+    let request = |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCARD", LINE]).unwrap_or(0);
+    fleet.servers().iter().map(request).sum()
 }
 
 /// How many of them are not called.
 pub(crate) fn waiting_in_line(fleet: &Fleet) -> i64 {
-    let ask =
+    let request =
         |server: &quorlock_chaos::Server| server.command::<i64>(&["ZCOUNT", LINE, "0", "+inf"]).unwrap_or(0);
-    fleet.servers().iter().map(ask).sum()
+    fleet.servers().iter().map(request).sum()
 }
 
 pub(crate) fn has_line(server: &quorlock_chaos::Server) -> bool {

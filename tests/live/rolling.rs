@@ -26,10 +26,10 @@ fn has_line(server: &Server, key: &str) -> bool {
 
 /// How many stand in line for the key, on all nodes together.
 fn in_line(fleet: &Fleet, key: &str) -> usize {
-    let ask = |server: &Server| {
+    let request = |server: &Server| {
         server.command::<usize>(&["ZCARD", &format!("quorlock:line:{key}")]).expect("the node answers")
     };
-    fleet.servers().iter().map(ask).sum()
+    fleet.servers().iter().map(request).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

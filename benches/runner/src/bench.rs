@@ -128,7 +128,7 @@ pub(crate) fn start_all<'a>(
     for peer in peers {
         let mut worker = start(peer, threads, urls)?;
         let ops = peer.turn.min(WARM_UP);
-        worker.ask(&Request::Work { ops }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        worker.request(&Request::Work { ops }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         workers.push((peer, worker));
     }
     Ok(workers)

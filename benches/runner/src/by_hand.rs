@@ -82,7 +82,7 @@ impl ByHand {
         T: FromRedisValue + Send + 'static,
     {
         let mut answers: FuturesUnordered<_> =
-            self.nodes.iter().map(|node| ask::<T>(node.clone(), command.clone())).collect();
+            self.nodes.iter().map(|node| request::<T>(node.clone(), command.clone())).collect();
         let mut yes = 0;
         while let Some(answer) = answers.next().await {
             yes += usize::from(answer.is_ok_and(|answer| is_yes(&answer)));
@@ -104,7 +104,7 @@ impl Lock {
     }
 }
 
-async fn ask<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -> RedisResult<T> {
+async fn request<T: FromRedisValue>(mut node: MultiplexedConnection, command: Cmd) -> RedisResult<T> {
     command.query_async(&mut node).await
 }
 

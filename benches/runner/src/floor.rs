@@ -123,18 +123,18 @@ impl Floor {
                 pack(&mut self.common, words.len() + 3, &words);
             }
         }
-        if self.ask(self.mode == Mode::Fenced)? { Ok(()) } else { Err("no quorum for a free key".into()) }
+        if self.request(self.mode == Mode::Fenced)? { Ok(()) } else { Err("no quorum for a free key".into()) }
     }
 
     fn release(&mut self) -> Outcome<()> {
         self.common.clear();
         let words = ["EVALSHA", &self.release, "1", &self.key, &self.token];
         pack(&mut self.common, words.len(), &words);
-        if self.ask(false)? { Ok(()) } else { Err("no quorum for a release".into()) }
+        if self.request(false)? { Ok(()) } else { Err("no quorum for a release".into()) }
     }
 
     /// Sends it to all, and comes back when enough have said yes.
-    fn ask(&mut self, with_badge: bool) -> Outcome<bool> {
+    fn request(&mut self, with_badge: bool) -> Outcome<bool> {
         for node in &mut self.nodes {
             if with_badge {
                 self.whole.clear();

@@ -48,7 +48,7 @@ impl Process {
         Ok(worker)
     }
 
-    pub(crate) fn ask(&mut self, request: &Request, patience: Duration) -> Result<Vec<f64>, Trouble> {
+    pub(crate) fn request(&mut self, request: &Request, patience: Duration) -> Result<Vec<f64>, Trouble> {
         self.tell(request).map_err(|_| Trouble::Gone)?;
         self.answer(patience)
     }

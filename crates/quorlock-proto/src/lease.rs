@@ -127,8 +127,8 @@ impl Lease {
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<LeaseStep> {
-        if let Some(ask) = self.poll_request() {
-            return Some(ask);
+        if let Some(request) = self.poll_request() {
+            return Some(request);
         }
         if std::mem::take(&mut self.confirmed_changed) {
             return Some(LeaseStep::Confirmed(self.confirmed));

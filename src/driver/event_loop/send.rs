@@ -16,10 +16,10 @@ impl Driver {
     }
 
     /// Packs the question once, and copies its bytes to every node it goes to.
-    pub(super) fn send(&mut self, mut ask: Request, nodes: NodeSet, as_text: bool) {
+    pub(super) fn send(&mut self, mut request: Request, nodes: NodeSet, as_text: bool) {
         let mut packed = None;
-        let calls = matches!(ask.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
-        let to_call = if calls { self.queues_to_notify(&ask.key) } else { nodes };
+        let calls = matches!(request.phase, RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal);
+        let to_call = if calls { self.queues_to_notify(&request.key) } else { nodes };
         let others = nodes.without(to_call);
         for node in nodes.without(others).iter().chain(others.iter()) {
             // A node that went down after this was decided: its undo is owed already, its vote unknown.
@@ -27,15 +27,15 @@ impl Driver {
             let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
             if !to_call.contains(node) {
                 // Where the line is not, there is nobody to call. All that follow are such.
-                ask.phase = RequestKind::Release;
+                request.phase = RequestKind::Release;
             }
-            if packed != Some((form, ask.phase)) {
-                self.encoder.encode(&ask, form);
-                packed = Some((form, ask.phase));
+            if packed != Some((form, request.phase)) {
+                self.encoder.encode(&request, form);
+                packed = Some((form, request.phase));
             }
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
-            if needs_marker(&ask) {
+            if needs_marker(&request) {
                 connection.queue(self.encoder.badge(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {

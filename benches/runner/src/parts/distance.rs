@@ -33,7 +33,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         }
         for ((peer, worker), figures) in workers.iter_mut().zip(&mut figures) {
             let request = Request::Sequence { ops: OPS };
-            figures.extend(worker.ask(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
+            figures.extend(worker.request(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
         }
     }
     let mut trips: Vec<f64> = trips.into_iter().map(median).collect();

@@ -22,8 +22,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         let take = Request::Take { key: key.clone(), ttl: TTL };
         let mut holder = start(peer, Threads::All, &urls)?;
         let mut waiter = start(peer, Threads::All, &urls)?;
-        waiter.ask(&Request::Work { ops: 1 }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
-        holder.ask(&take, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        waiter.request(&Request::Work { ops: 1 }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        holder.request(&take, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         waiter.tell(&take)?;
         // Long enough for a renewal, where there is one.
         thread::sleep(TTL / 2);
@@ -36,7 +36,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
         waiter.answer(PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         let delay = Instant::now().saturating_duration_since(asked + third);
         bench.book.put(rows::TAKEOVER, &peer.name, delay.as_secs_f64() * 1000.0);
-        waiter.ask(&Request::Free, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        waiter.request(&Request::Free, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         waiter.end()?;
     }
     lost(bench)

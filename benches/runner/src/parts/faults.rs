@@ -79,7 +79,7 @@ fn one(bench: &mut Bench, peers: &[Peer], fault: Fault) -> Outcome<()> {
     let mut workers = Vec::new();
     for (peer, mut worker) in start_all(peers, Threads::All, &urls)? {
         let ops = Request::Sequence { ops: peer.turn };
-        let figures = worker.ask(&ops, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        let figures = worker.request(&ops, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         let acquire_p50 = Spans::p50(&Spans::of(&figures).acquires);
         let per_second = (!crawls(peer, fault)).then(|| rush(peer, &mut worker, 64, SPAN)).transpose()?;
         workers.push(Healthy {
@@ -135,7 +135,7 @@ fn put_sequence(
 ) {
     let is_slow = crawls(healthy.peer, fault);
     let (ops, patience) = if is_slow { (1, SHORT_PATIENCE) } else { (OPS, PATIENCE) };
-    let answer = late.unwrap_or(&mut healthy.worker).ask(&Request::Sequence { ops }, patience);
+    let answer = late.unwrap_or(&mut healthy.worker).request(&Request::Sequence { ops }, patience);
     let (p50, longest) = match answer {
         Ok(figures) => {
             let acquires = Spans::of(&figures).acquires;

@@ -70,13 +70,13 @@ fn batches(bench: &mut Bench, peer: &Peer, urls: &[String]) -> Outcome<()> {
 /// How many bytes larger the worker is for it.
 fn hold(peer: &Peer, worker: &mut Process, count: usize, ttl: Duration) -> Outcome<f64> {
     let figures =
-        worker.ask(&Request::Hold { count, ttl }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        worker.request(&Request::Hold { count, ttl }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
     let [bytes] = figures[..] else { return Err("hold has one figure".into()) };
     Ok(bytes)
 }
 
 fn free(peer: &Peer, worker: &mut Process) -> Outcome<()> {
-    let figures = worker.ask(&Request::Free, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+    let figures = worker.request(&Request::Free, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
     if figures[..] != [0.0] {
         eprintln!("{}: {figures:?} releases were not confirmed in time", peer.name);
     }

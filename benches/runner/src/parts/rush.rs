@@ -36,7 +36,7 @@ pub(crate) fn cancelled(bench: &mut Bench) -> Outcome<()> {
     let mut workers = start_all(&peers, Threads::All, &urls)?;
     for (peer, worker) in &mut workers {
         let request = Request::Cancel { tasks: 64, span: SPAN / 2 };
-        worker.ask(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        worker.request(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
     }
     bench.left_over("cancelled", &peers)?;
     for (_, worker) in workers {
@@ -48,7 +48,7 @@ pub(crate) fn cancelled(bench: &mut Bench) -> Outcome<()> {
 /// Locks per second, and microseconds of the client's processor time for each.
 pub(super) fn rush(peer: &Peer, worker: &mut Process, tasks: usize, span: Duration) -> Outcome<(f64, f64)> {
     let figures =
-        worker.ask(&Request::Rush { tasks, span }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+        worker.request(&Request::Rush { tasks, span }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
     let [done, seconds, cpu] = figures[..] else { return Err("a rush has three figures".into()) };
     Ok((done / seconds, cpu * 1e6 / done))
 }

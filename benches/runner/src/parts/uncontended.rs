@@ -23,7 +23,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
             for _ in 0..TURNS {
                 for ((peer, worker), figures) in workers.iter_mut().zip(&mut figures) {
                     let request = Request::Sequence { ops: peer.turn };
-                    figures.extend(worker.ask(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
+                    figures
+                        .extend(worker.request(&request, PATIENCE).map_err(|trouble| named(peer, &trouble))?);
                 }
             }
             for (peer, figures) in peers.iter().zip(figures) {

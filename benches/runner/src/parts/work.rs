@@ -51,7 +51,7 @@ impl Counter {
             [self.program].iter().chain(self.args).copied().chain([into.as_str()]).collect();
         let mut worker = Process::start(peer.command(&before, Threads::One, urls), PATIENCE)?;
         for ops in [WARM_UP, ops] {
-            worker.ask(&Request::Work { ops }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
+            worker.request(&Request::Work { ops }, PATIENCE).map_err(|trouble| named(peer, &trouble))?;
         }
         worker.end()?;
         let text = fs::read_to_string(&file)?;

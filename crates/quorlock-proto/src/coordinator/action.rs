@@ -27,7 +27,7 @@ pub enum Action {
     /// Write this question to these nodes, behind everything written to them before.
     Send {
         /// The question.
-        ask: Request,
+        request: Request,
         /// To whom.
         nodes: NodeSet,
         /// Whether scripts are sent as text, because the node does not know their hash.

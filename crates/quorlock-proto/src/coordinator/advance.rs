@@ -30,8 +30,8 @@ impl Coordinator {
                         self.release_later(nodes, &release, now);
                     }
                     Some(AttemptStep::Ask(phase, nodes)) => {
-                        let ask = attempt_request(&bid.attempt, phase);
-                        self.send(ask, nodes, id, 0, now);
+                        let request = attempt_request(&bid.attempt, phase);
+                        self.send(request, nodes, id, 0, now);
                     }
                     Some(AttemptStep::Won) => {
                         let lease = Lease::new(&bid.attempt, bid.policy);
@@ -57,12 +57,12 @@ impl Coordinator {
                         self.release_later(nodes, &release, now);
                     }
                     Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
-                        let mut ask = lease_request(lease, phase, ttl);
-                        ask.fence = past.map(Fence::Number).or(ask.fence);
+                        let mut request = lease_request(lease, phase, ttl);
+                        request.fence = past.map(Fence::Number).or(request.fence);
                         if phase == RequestKind::Renew {
                             self.actions.push_back(Action::Notify(id, OperationEvent::Renewing));
                         }
-                        self.send(ask, nodes, id, round, now);
+                        self.send(request, nodes, id, round, now);
                     }
                     Some(LeaseStep::Confirmed(nodes)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Confirmed(nodes)));
@@ -83,8 +83,8 @@ impl Coordinator {
                 },
                 Operation::Survey(survey) => match survey.poll() {
                     Some(SurveyStep::Ask(phase, nodes)) => {
-                        let ask = survey_request(survey, phase, self.members.is_some());
-                        self.send(ask, nodes, id, 0, now);
+                        let request = survey_request(survey, phase, self.members.is_some());
+                        self.send(request, nodes, id, 0, now);
                     }
                     Some(SurveyStep::Done(votes)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Surveyed(votes)));

@@ -24,20 +24,20 @@ impl Coordinator {
     /// nobody was asked for would be taken from the next connection, and every answer there be taken for another.
     pub(super) fn send(
         &mut self,
-        ask: Request,
+        request: Request,
         nodes: NodeSet,
         of: OperationId,
         round: u32,
         now: DualTimestamp,
     ) {
-        let phase = ask.phase;
+        let phase = request.phase;
         let up = self.up_of(nodes);
         for node in up.iter() {
             let pending = ExpectedReply::Vote { of, phase, round };
             self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { ask, nodes: up, as_text: false });
+            self.actions.push_back(Action::Send { request, nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
             if let Some(vote) = self.pipelines[node.index()].implicit_vote(now, self.limits.reply_timeout) {
@@ -58,7 +58,7 @@ impl Coordinator {
             self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
-            self.actions.push_back(Action::Send { ask: release_of(release), nodes: up, as_text: false });
+            self.actions.push_back(Action::Send { request: release_of(release), nodes: up, as_text: false });
         }
         for node in nodes.without(up).iter() {
             let pipeline = &mut self.pipelines[node.index()];
@@ -80,12 +80,12 @@ impl Coordinator {
         as_text: bool,
         now: DualTimestamp,
     ) {
-        let ask = release_of(&release);
+        let request = release_of(&release);
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
             .awaiting
             .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(release) });
-        self.actions.push_back(Action::Send { ask, nodes, as_text });
+        self.actions.push_back(Action::Send { request, nodes, as_text });
     }
 
     pub(super) fn send_pending_releases(&mut self, node: NodeId, now: DualTimestamp) {
@@ -108,7 +108,7 @@ impl Coordinator {
         round: u32,
         now: DualTimestamp,
     ) -> bool {
-        let ask = match self.running.get(&id).map(|entry| &entry.machine) {
+        let request = match self.running.get(&id).map(|entry| &entry.machine) {
             Some(Operation::Attempt(bid)) if bid.attempt.is_open() => attempt_request(&bid.attempt, phase),
             Some(Operation::Lease(lease)) if lease.is_held() && phase != RequestKind::Acquire => {
                 lease_request(lease, phase, lease.renewal_ttl())
@@ -118,7 +118,7 @@ impl Coordinator {
         };
         let pending = ExpectedReply::Vote { of: id, phase, round };
         self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
-        self.actions.push_back(Action::Send { ask, nodes: [node].into_iter().collect(), as_text: true });
+        self.actions.push_back(Action::Send { request, nodes: [node].into_iter().collect(), as_text: true });
         true
     }
 

@@ -82,7 +82,7 @@ struct Clock {
 #[derive(Clone, Debug)]
 pub struct Command {
     /// Of phase `ReadMarker` if it is one; then only `write` matters.
-    pub ask: Request,
+    pub request: Request,
     /// Whether the script is sent as source instead of by its hash.
     pub as_text: bool,
     /// What the node is expected to remember, where that matters.
@@ -159,7 +159,7 @@ impl Node {
 
     /// Runs one command at this true time.
     pub fn run(&mut self, command: &Command, nanos: u64) -> Answer {
-        let Request { phase, fence, .. } = &command.ask;
+        let Request { phase, fence, .. } = &command.request;
         if let Some(script) = script_of(*phase, fence.is_some()) {
             if command.as_text {
                 self.scripts.insert(script);
@@ -177,24 +177,24 @@ impl Node {
         }
         match (fence, phase) {
             (fence, RequestKind::ForceRelease) => {
-                Answer::Vote(self.break_open(&command.ask.key, fence.is_some(), nanos), None)
+                Answer::Vote(self.break_open(&command.request.key, fence.is_some(), nanos), None)
             }
             (fence, RequestKind::BreakOf(mark)) => {
-                Answer::Vote(self.break_of(&command.ask.key, *mark, fence.is_some(), nanos), None)
+                Answer::Vote(self.break_of(&command.request.key, *mark, fence.is_some(), nanos), None)
             }
             (
                 Some(fence),
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
-                let vote = self.ballot(&command.ask, *fence, command.badge.as_ref(), nanos);
+                let vote = self.ballot(&command.request, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
                 Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
             (_, RequestKind::Forget) => {
                 let now = self.micros(nanos);
-                Answer::Vote(self.forget(&command.ask.key, command.badge.as_ref(), now), Some(now))
+                Answer::Vote(self.forget(&command.request.key, command.badge.as_ref(), now), Some(now))
             }
-            _ => Answer::Vote(self.plain(&command.ask, nanos), None),
+            _ => Answer::Vote(self.plain(&command.request, nanos), None),
         }
     }
 
@@ -362,8 +362,8 @@ impl Node {
     }
 
     /// `SET`, `PTTL` and the scripts `renew`, `release` and `inspect`.
-    fn plain(&mut self, ask: &Request, nanos: u64) -> Vote {
-        let Request { phase, key, token, ttl, .. } = ask;
+    fn plain(&mut self, request: &Request, nanos: u64) -> Vote {
+        let Request { phase, key, token, ttl, .. } = request;
         // Whom a release calls is nothing to the votes.
         let phase = if phase.is_release() { RequestKind::Release } else { *phase };
         let millis = self.micros(nanos) / 1000;
@@ -444,7 +444,13 @@ impl Node {
     }
 
     /// The scripts `grant`, `hold` and `retake`.
-    fn ballot(&mut self, ask: &Request, fence: Fence, badge: Option<&ExpectedMarker>, nanos: u64) -> Vote {
+    fn ballot(
+        &mut self,
+        request: &Request,
+        fence: Fence,
+        badge: Option<&ExpectedMarker>,
+        nanos: u64,
+    ) -> Vote {
         let now = self.micros(nanos);
         if let Some(refusal) = self.other_type(&Slot::Marker) {
             return Vote::Unknown(refusal);
@@ -457,24 +463,24 @@ impl Node {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
             return Vote::OnProbation { remaining, doubt: ProbationReason::PossibleDataLoss };
         }
-        match (ask.phase, fence) {
+        match (request.phase, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
-                self.grant(ask, hint, floor.max(badge.numbers_above), now)
+                self.grant(request, hint, floor.max(badge.numbers_above), now)
             }
-            (RequestKind::Reacquire, Fence::Number(number)) => self.retake(ask, number, now),
+            (RequestKind::Reacquire, Fence::Number(number)) => self.retake(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
-                self.hold(ask, number, now)
+                self.hold(request, number, now)
             }
             _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
         }
     }
 
-    fn grant(&mut self, ask: &Request, hint: u64, floor: u64, now: u64) -> Vote {
-        let slot = Slot::Lock(ask.key.clone());
+    fn grant(&mut self, request: &Request, hint: u64, floor: u64, now: u64) -> Vote {
+        let slot = Slot::Lock(request.key.clone());
         if let Some(held) = self.held(&slot, now) {
             return held;
         }
-        let fence = Slot::Fence(ask.key.clone());
+        let fence = Slot::Fence(request.key.clone());
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
@@ -494,14 +500,15 @@ impl Node {
         let base = if self.mistake == Some(Mistake::FenceFromOne) { last } else { last.max(floor) };
         let is_taken = hint > base && hint <= now + TOLERANCE_MICROS;
         let number = if is_taken && self.mistake != Some(Mistake::FenceFromOne) { hint } else { base + 1 };
-        let expires = now / 1000 + ask.ttl.as_millis() as u64;
-        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        let expires = now / 1000 + request.ttl.as_millis() as u64;
+        self.data
+            .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.keep(fence, number, now);
         Vote::Fenced(number)
     }
 
-    fn retake(&mut self, ask: &Request, number: u64, now: u64) -> Vote {
-        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
+    fn retake(&mut self, request: &Request, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
         }
@@ -511,30 +518,31 @@ impl Node {
         if self.fence(&fence) > number as f64 {
             return Vote::FencedOut { fence: told(self.fence(&fence)) };
         }
-        let expires = now / 1000 + ask.ttl.as_millis() as u64;
-        self.data.insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+        let expires = now / 1000 + request.ttl.as_millis() as u64;
+        self.data
+            .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
         self.keep(fence, number, now);
         Vote::Granted
     }
 
-    fn hold(&mut self, ask: &Request, number: u64, now: u64) -> Vote {
-        let (slot, fence) = (Slot::Lock(ask.key.clone()), Slot::Fence(ask.key.clone()));
-        let mistake = self.mistake.filter(|_| ask.phase == RequestKind::RaiseFence);
+    fn hold(&mut self, request: &Request, number: u64, now: u64) -> Vote {
+        let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
+        let mistake = self.mistake.filter(|_| request.phase == RequestKind::RaiseFence);
         let is_blind = matches!(mistake, Some(Mistake::RaiseWithoutCompare | Mistake::RaiseUnconditional));
-        let expires = now / 1000 + ask.ttl.as_millis() as u64;
-        if ask.phase == RequestKind::Renew
+        let expires = now / 1000 + request.ttl.as_millis() as u64;
+        if request.phase == RequestKind::Renew
             && enabled(Mutant::ResurrectingRenewal)
             && !self.data.contains_key(&slot)
         {
             self.data
-                .insert(slot, Entry { value: Some(ask.token.digits().to_vec()), expires: Some(expires) });
+                .insert(slot, Entry { value: Some(request.token.digits().to_vec()), expires: Some(expires) });
             self.keep(fence, number, now);
             return Vote::Granted;
         }
         match self.data.get(&slot) {
             _ if is_blind => {}
             None => return Vote::NotHeld,
-            Some(entry) if entry.value.as_deref() == Some(&ask.token.digits()) => {}
+            Some(entry) if entry.value.as_deref() == Some(&request.token.digits()) => {}
             Some(_) => return self.held(&slot, now).unwrap_or(Vote::NotHeld),
         }
         if let Some(refusal) = self.other_type(&fence) {
@@ -547,7 +555,7 @@ impl Node {
         } else {
             self.keep(fence, number, now);
         }
-        if ask.phase == RequestKind::Renew
+        if request.phase == RequestKind::Renew
             && let Some(entry) = self.data.get_mut(&slot)
         {
             lengthen(entry, expires, self.mistake);

@@ -59,8 +59,13 @@ impl Subject for Simulated {
         self.node.load_scripts();
     }
 
-    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>) {
-        let command = Command { ask: ask.clone(), as_text, badge: badge.cloned(), write: None };
+    fn request(
+        &mut self,
+        request: &Request,
+        badge: Option<&ExpectedMarker>,
+        as_text: bool,
+    ) -> (Vote, Option<u64>) {
+        let command = Command { request: request.clone(), as_text, badge: badge.cloned(), write: None };
         match self.run(&command) {
             Answer::Vote(vote, clock) => (vote, clock),
             Answer::Look(look) => panic!("{look:?} is no vote"),
@@ -69,8 +74,9 @@ impl Subject for Simulated {
 
     fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
-        let ask = Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
-        match self.run(&Command { ask, as_text, badge: None, write: write.cloned() }) {
+        let request =
+            Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
+        match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
             Answer::Look(look) => look,
             Answer::Vote(vote, _) => panic!("{vote:?} is no look"),
         }

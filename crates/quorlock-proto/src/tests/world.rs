@@ -459,7 +459,7 @@ impl World {
 
     /// What was sent to the node on this wire and has not reached it.
     pub(crate) fn wire(&self, who: usize, node: usize) -> Vec<RequestKind> {
-        self.clients[who].wires[node].sent.iter().map(|command| command.ask.phase).collect()
+        self.clients[who].wires[node].sent.iter().map(|command| command.request.phase).collect()
     }
 
     pub(crate) fn commands(&self, who: usize, node: usize) -> impl Iterator<Item = &Command> {
@@ -594,13 +594,13 @@ impl World {
     fn act(&mut self, who: usize) {
         while let Some(action) = self.clients[who].coordinator.poll() {
             match action {
-                Action::Send { ask, nodes, as_text } => {
+                Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
                         let wire = &self.clients[who].wires[node.index()];
                         // As the driver does: what was decided before the connection broke is not sent.
                         if wire.is_up {
                             let badge = self.clients[who].coordinator.expected_marker(node).cloned();
-                            let command = Command { ask: ask.clone(), as_text, badge, write: None };
+                            let command = Command { request: request.clone(), as_text, badge, write: None };
                             self.clients[who].wires[node.index()].sent.push_back(command);
                         }
                     }
@@ -609,14 +609,14 @@ impl World {
                     let wire = &mut self.clients[who].wires[node.index()];
                     if wire.is_up {
                         let (key, token) = (Key::new(""), OwnerToken::new(0));
-                        let ask = Request {
+                        let request = Request {
                             phase: RequestKind::ReadMarker,
                             key,
                             token,
                             ttl: Duration::ZERO,
                             fence: None,
                         };
-                        wire.sent.push_back(Command { ask, as_text, badge: None, write });
+                        wire.sent.push_back(Command { request, as_text, badge: None, write });
                     }
                 }
                 Action::VotingStatus(node, standing) => {
@@ -685,7 +685,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Answer {
         match self.excuses.pop_front() {
-            Some(excuse) if command.ask.phase == RequestKind::ReadMarker => Answer::Look(Err(excuse)),
+            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Answer::Look(Err(excuse)),
             Some(excuse) => Answer::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }

@@ -40,8 +40,8 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             if let Some(marker) = marker {
                 node.set(Place::Marker, Some(marker), None);
             }
-            let ask = question(phase, Some(any_fence(phase)));
-            let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+            let request = question(phase, Some(any_fence(phase)));
+            let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
             assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
             assert!(clock.is_some());
         }
@@ -53,8 +53,8 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
         prepare(node, phase);
         let badge = node.badge();
         node.set(Place::Marker, None, None);
-        let ask = question(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        let request = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_refused(&vote);
         assert_eq!(clock, None);
     }
@@ -67,8 +67,8 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
             if marker.is_some() {
                 node.set(Place::Marker, marker, None);
             }
-            let ask = question(phase, Some(any_fence(phase)));
-            let (vote, _) = node.unchanged(|node| node.ask(&ask, None, false));
+            let request = question(phase, Some(any_fence(phase)));
+            let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
             assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
         }
     }
@@ -79,8 +79,8 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
         prepare(node, phase);
         let badge =
             ExpectedMarker { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
-        let ask = question(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        let request = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
         let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
         assert_eq!(remaining.as_millis(), left.as_micros().div_ceil(1000), "rounded up, and not down");
@@ -93,8 +93,8 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
         for early in [0, 1, 1_000] {
             prepare(node, phase);
             let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.badge() };
-            let ask = question(phase, Some(any_fence(phase)));
-            let (vote, _) = node.ask(&ask, Some(&badge), false);
+            let request = question(phase, Some(any_fence(phase)));
+            let (vote, _) = node.request(&request, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");
         }
     }
@@ -121,10 +121,10 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         prepare(node, phase);
         let badge = node.badge();
         node.forget_scripts();
-        let ask = question(phase, Some(any_fence(phase)));
-        let (vote, clock) = node.unchanged(|node| node.ask(&ask, Some(&badge), false));
+        let request = question(phase, Some(any_fence(phase)));
+        let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
-        let (vote, _) = node.ask(&ask, Some(&badge), true);
+        let (vote, _) = node.request(&request, Some(&badge), true);
         assert!(vote.is_grant(), "{phase:?}: {vote:?}");
         prepare_anew(node, phase);
         assert!(node.ballot(phase, any_fence(phase)).is_grant(), "it is known from then on");

@@ -21,7 +21,7 @@ promises![
 fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     // No handshake loads it.
     let badge = node.badge();
-    let (vote, clock) = node.ask(&question(RequestKind::Forget, None), Some(&badge), true);
+    let (vote, clock) = node.request(&question(RequestKind::Forget, None), Some(&badge), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
 }
@@ -99,12 +99,13 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     let theirs =
         ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
-        let (vote, _) = node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), badge, true));
+        let (vote, _) =
+            node.unchanged(|node| node.request(&question(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
     let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.badge() };
-    assert_eq!(node.ask(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
+    assert_eq!(node.request(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
@@ -112,7 +113,7 @@ fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     node.forget_scripts();
     let badge = node.badge();
     let (vote, _) =
-        node.unchanged(|node| node.ask(&question(RequestKind::Forget, None), Some(&badge), false));
+        node.unchanged(|node| node.request(&question(RequestKind::Forget, None), Some(&badge), false));
     assert_eq!(vote, Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }

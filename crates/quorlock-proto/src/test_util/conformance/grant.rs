@@ -113,8 +113,8 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         }
         let votes_from_micros = node.micros();
         let badge = ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
-        let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
-        let (vote, clock) = node.ask(&ask, Some(&badge), false);
+        let request = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
+        let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
         node.assert_fence(base + 1);
@@ -132,8 +132,8 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = ExpectedMarker { numbers_above, ..node.badge() };
-                let ask = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
-                let (vote, clock) = node.ask(&ask, Some(&badge), false);
+                let request = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
+                let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);
                 let number = expected(base, hint, clock);

@@ -27,7 +27,12 @@ pub trait Subject {
     /// Nothing stands there, and every script is known.
     fn reset(&mut self);
     /// Runs one request by its script or command, and returns the vote and the node's clock in microseconds if the reply has it.
-    fn ask(&mut self, ask: &Request, badge: Option<&ExpectedMarker>, as_text: bool) -> (Vote, Option<u64>);
+    fn request(
+        &mut self,
+        request: &Request,
+        badge: Option<&ExpectedMarker>,
+        as_text: bool,
+    ) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
     fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
@@ -114,14 +119,14 @@ const LAST_NUMBER: u64 = (1 << 53) - 1;
 impl dyn Subject + '_ {
     /// Puts a plain question in our name.
     fn plain(&mut self, phase: RequestKind) -> Vote {
-        let (vote, clock) = self.ask(&question(phase, None), None, false);
+        let (vote, clock) = self.request(&question(phase, None), None, false);
         assert_eq!(clock, None, "only ballots tell the clock");
         vote
     }
 
     /// Breaks the lock as a fenced client does.
     fn break_open(&mut self) -> Vote {
-        self.ask(&question(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
+        self.request(&question(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
     /// Puts a fenced question in our name, to a node that remembers what it should.
@@ -132,7 +137,7 @@ impl dyn Subject + '_ {
     /// The same, and what the node's clock showed.
     fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
         let badge = self.badge();
-        self.ask(&question(phase, Some(fence)), Some(&badge), false)
+        self.request(&question(phase, Some(fence)), Some(&badge), false)
     }
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.

@@ -244,23 +244,23 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
     let theirs = RequestKind::BreakOf(THEIRS.hash());
     for fence in [Some(Fence::Next), None] {
         let is_fenced = fence.is_some();
-        let ask = question(theirs, fence);
+        let request = question(theirs, fence);
         node.reset();
         node.set_fence(7);
-        assert_eq!(node.unchanged(|node| node.ask(&ask, None, false).0), Vote::NotHeld);
+        assert_eq!(node.unchanged(|node| node.request(&request, None, false).0), Vote::NotHeld);
         node.set_lock(OURS, Some(TTL));
         assert_eq!(
-            node.unchanged(|node| node.ask(&ask, None, false).0),
+            node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
         node.set(Place::Lock, None, Some(TTL));
         assert_eq!(
-            node.unchanged(|node| node.ask(&ask, None, false).0),
+            node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
         node.set_lock(THEIRS, Some(TTL));
         let before = node.micros();
-        assert_eq!(node.ask(&ask, None, false).0, Vote::Granted);
+        assert_eq!(node.request(&request, None, false).0, Vote::Granted);
         assert_eq!(node.stands(Place::Lock), None);
         let fence = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
         let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
@@ -290,7 +290,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         node.forget_scripts();
         let by_hash = node.unchanged(|node| node.plain(phase));
         assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
-        let (as_text, _) = node.ask(&question(phase, None), None, true);
+        let (as_text, _) = node.request(&question(phase, None), None, true);
         assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
         node.set_lock(OURS, Some(TTL / 2));
         assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");

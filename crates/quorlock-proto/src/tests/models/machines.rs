@@ -56,7 +56,7 @@ impl World {
                             state.rows[row].undone |= bits(nodes);
                         }
                         Some(AttemptStep::Ask(phase, nodes)) => {
-                            Self::ask(state, row, phase, (0, 0), self.terms.ttl(), nodes);
+                            Self::request(state, row, phase, (0, 0), self.terms.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.win(state, row, &attempt, sights)?,
                         Some(AttemptStep::Lost(_)) => {
@@ -77,7 +77,7 @@ impl World {
                         }
                         Some(LeaseStep::Ask { phase, ttl, nodes, round, past }) => {
                             let past = past.map_or(0, |number| self.narrow(number));
-                            Self::ask(state, row, phase, (round as u8, past), ttl, nodes);
+                            Self::request(state, row, phase, (round as u8, past), ttl, nodes);
                         }
                         Some(LeaseStep::Renewed(deadline)) => {
                             let start = Self::moment(state.rows[row].start);
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    fn ask(
+    fn request(
         state: &mut State,
         row: usize,
         phase: RequestKind,

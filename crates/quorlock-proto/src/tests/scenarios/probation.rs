@@ -207,7 +207,7 @@ fn a_look_that_is_not_known_goes_out_as_text() {
     assert!(
         world
             .commands(ALICE, 1)
-            .all(|command| command.as_text && command.ask.phase == RequestKind::ReadMarker)
+            .all(|command| command.as_text && command.request.phase == RequestKind::ReadMarker)
     );
     assert!(world.step(ALICE, 1) && is_voting(&world, ALICE, 1));
 
@@ -254,7 +254,9 @@ fn after_a_flush_of_scripts_a_fenced_grant_goes_out_as_text() {
     let lock = world.acquire(ALICE);
     world.step(ALICE, 0);
     assert!(
-        world.commands(ALICE, 0).all(|command| command.as_text && command.ask.phase == RequestKind::Acquire)
+        world
+            .commands(ALICE, 0)
+            .all(|command| command.as_text && command.request.phase == RequestKind::Acquire)
     );
     world.drive();
     assert!(world.is_valid(ALICE, lock));

@@ -13,12 +13,12 @@ impl Sim<'_> {
     pub(super) fn act(&mut self, who: usize) {
         while let Some(action) = self.peers[who].coordinator.poll() {
             match action {
-                Action::Send { ask, nodes, as_text } => {
+                Action::Send { request, nodes, as_text } => {
                     for node in nodes.iter() {
                         let peer = &self.peers[who];
                         let Some(place) = peer.wires[node.index()] else { continue };
                         let badge = peer.coordinator.expected_marker(node).cloned();
-                        let command = Command { ask: ask.clone(), as_text, badge, write: None };
+                        let command = Command { request: request.clone(), as_text, badge, write: None };
                         self.send(place, Message::Command(command));
                         if self.plan.ill_timed > 0 && self.chance.permille(self.plan.ill_timed) {
                             self.go_wrong_at(node.index(), who);
@@ -30,8 +30,8 @@ impl Sim<'_> {
                         self.check_write(who, node.index(), write);
                     }
                     if let Some(place) = self.peers[who].wires[node.index()] {
-                        let ask = Request { phase: RequestKind::ReadMarker, ..self.no_ask() };
-                        self.send(place, Message::Command(Command { ask, as_text, badge: None, write }));
+                        let request = Request { phase: RequestKind::ReadMarker, ..self.no_ask() };
+                        self.send(place, Message::Command(Command { request, as_text, badge: None, write }));
                     }
                 }
                 Action::VotingStatus(node, standing) => {

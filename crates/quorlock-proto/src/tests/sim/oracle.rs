@@ -187,11 +187,11 @@ impl Sim<'_> {
     // What nodes do.
 
     /// Whose key stands there before a release.
-    pub(super) fn before(&self, node: usize, ask: &Request) -> Option<Vec<u8>> {
-        if !ask.phase.is_release() {
+    pub(super) fn before(&self, node: usize, request: &Request) -> Option<Vec<u8>> {
+        if !request.phase.is_release() {
             return None;
         }
-        self.sites[node].node.living(&Slot::Lock(ask.key.clone()), self.nanos)?.value.clone()
+        self.sites[node].node.living(&Slot::Lock(request.key.clone()), self.nanos)?.value.clone()
     }
 
     /// A node has run a command.
@@ -203,11 +203,11 @@ impl Sim<'_> {
         answer: &Answer,
         before: Option<Vec<u8>>,
     ) {
-        let ask = &command.ask;
+        let request = &command.request;
         let Answer::Vote(vote, _) = answer else { return };
         if let Some(before) = before
-            && before != ask.token.digits()
-            && !self.sites[node].node.data().contains_key(&Slot::Lock(ask.key.clone()))
+            && before != request.token.digits()
+            && !self.sites[node].node.data().contains_key(&Slot::Lock(request.key.clone()))
         {
             self.violate(
                 Invariant::OwnKey,
@@ -217,27 +217,27 @@ impl Sim<'_> {
                 ),
             );
         }
-        self.note_refusal(node, ask, vote);
+        self.note_refusal(node, request, vote);
         if !vote.is_grant()
             || !matches!(
-                ask.phase,
+                request.phase,
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
             )
         {
             return;
         }
         let known_since = self.peers[who].known_since[node];
-        let is_doubtful = ask.fence.is_some() && self.is_on_probation(node, known_since);
-        if ask.fence.is_some() && self.peers[who].is_stranger {
+        let is_doubtful = request.fence.is_some() && self.is_on_probation(node, known_since);
+        if request.fence.is_some() && self.peers[who].is_stranger {
             self.check_stranger(node);
         }
-        let Some(id) = self.oracle.of(ask.token) else { return };
+        let Some(id) = self.oracle.of(request.token) else { return };
         self.oracle.grants += 1;
         let place = self.oracle.grants;
         let mark = &mut self.oracle.records[id as usize].marks[node];
         (mark.is_doubtful, mark.had_key, mark.voted_at) = (is_doubtful, true, self.nanos);
         mark.known_since = known_since;
-        match (ask.phase, vote, ask.fence) {
+        match (request.phase, vote, request.fence) {
             (RequestKind::Acquire, Vote::Fenced(number), _) => {
                 (mark.place, mark.number) = (place, Some(*number));
             }

@@ -33,10 +33,10 @@ impl Sim<'_> {
     }
 
     /// Somebody else's key stands in the way of a renewal.
-    pub(super) fn note_refusal(&mut self, node: usize, ask: &Request, vote: &Vote) {
-        if matches!(ask.phase, RequestKind::Renew | RequestKind::Reacquire)
+    pub(super) fn note_refusal(&mut self, node: usize, request: &Request, vote: &Vote) {
+        if matches!(request.phase, RequestKind::Renew | RequestKind::Reacquire)
             && matches!(vote, Vote::HeldByOther { .. })
-            && let Some(id) = self.oracle.of(ask.token)
+            && let Some(id) = self.oracle.of(request.token)
         {
             self.oracle.records[id as usize].marks[node].refused_at = self.nanos;
         }

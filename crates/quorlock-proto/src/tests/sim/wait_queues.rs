@@ -15,10 +15,10 @@ use crate::vote::Vote;
 type Queue = Vec<(i64, (usize, u32))>;
 
 impl Sim<'_> {
-    pub(super) fn queue_at(&mut self, node: usize, who: usize, ask: &Request) -> Vote {
-        match ask.phase {
-            RequestKind::Enqueue => self.enqueue_at(node, who, &ask.key, ask.ttl),
-            _ => self.dequeue_at(node, who, &ask.key),
+    pub(super) fn queue_at(&mut self, node: usize, who: usize, request: &Request) -> Vote {
+        match request.phase {
+            RequestKind::Enqueue => self.enqueue_at(node, who, &request.key, request.ttl),
+            _ => self.dequeue_at(node, who, &request.key),
         }
     }
 

@@ -83,7 +83,7 @@ impl Sim<'_> {
         let Some(message) = conn.to_node.pop_front() else { return };
         let is_ghost = conn.state == Way::Cut;
         let is_look =
-            matches!(&message, Message::Command(command) if command.ask.phase == RequestKind::ReadMarker);
+            matches!(&message, Message::Command(command) if command.request.phase == RequestKind::ReadMarker);
         if (is_look || matches!(message, Message::Hello)) && !is_down {
             let peer = &self.peers[who];
             // Who looks again has heard what the first look told, and said what there was to say to that.
@@ -130,7 +130,7 @@ impl Sim<'_> {
 
     fn execute(&mut self, node: usize, who: usize, command: &Command, is_ghost: bool) -> Answer {
         let Site { is_replica, errors, .. } = self.sites[node];
-        let ask = &command.ask;
+        let request = &command.request;
         let refusal = if is_replica {
             Some("READONLY")
         } else if errors > 0 && self.chance.permille(errors) {
@@ -140,15 +140,17 @@ impl Sim<'_> {
         };
         if let Some(words) = refusal {
             let failing = Vote::Unknown(Failing::TransientError(words.into()));
-            tell!(self, "node {node} answers client {who}'s {:?} with {words}", ask.phase);
-            return match ask.phase {
+            tell!(self, "node {node} answers client {who}'s {:?} with {words}", request.phase);
+            return match request.phase {
                 RequestKind::ReadMarker => Answer::Look(Err(failing)),
                 _ => Answer::Vote(failing, None),
             };
         }
-        let before = self.before(node, ask);
-        let answer = match ask.phase {
-            RequestKind::Enqueue | RequestKind::Dequeue => Answer::Vote(self.queue_at(node, who, ask), None),
+        let before = self.before(node, request);
+        let answer = match request.phase {
+            RequestKind::Enqueue | RequestKind::Dequeue => {
+                Answer::Vote(self.queue_at(node, who, request), None)
+            }
             _ => self.sites[node].node.run(command, self.nanos),
         };
         let calls = match &answer {
@@ -158,8 +160,8 @@ impl Sim<'_> {
             }
             _ => false,
         };
-        if ask.phase == RequestKind::ReleaseAndNotify && calls {
-            self.hand_over_at(node, who, &ask.key);
+        if request.phase == RequestKind::ReleaseAndNotify && calls {
+            self.hand_over_at(node, who, &request.key);
         }
         if self.story.is_some() {
             let late = if is_ghost { ", late" } else { "" };
@@ -168,8 +170,8 @@ impl Sim<'_> {
                 Answer::Look(Ok(look)) => format!("{:?}", look.marker),
                 Answer::Look(Err(failing)) => format!("{failing}"),
             };
-            let whose = self.oracle.of(ask.token).map_or(String::new(), |id| format!(" for lock {id}"));
-            tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", ask.phase);
+            let whose = self.oracle.of(request.token).map_or(String::new(), |id| format!(" for lock {id}"));
+            tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", request.phase);
         }
         self.note(node, who, command, &answer, before);
         answer
