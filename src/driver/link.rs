@@ -202,7 +202,7 @@ impl Link {
     pub(super) fn set_voting_status(&mut self, standing: &VotingStatus) {
         self.status.probation = None;
         match standing {
-            VotingStatus::Excluded(bar) => self.status.state = NodeState::Excluded(bar.clone()),
+            VotingStatus::Excluded(exclusion) => self.status.state = NodeState::Excluded(exclusion.clone()),
             VotingStatus::OnProbation(until, doubt) => {
                 self.status.state = NodeState::Up;
                 self.status.probation = Some(Probation { until: *until, reason: *doubt });
@@ -231,8 +231,8 @@ impl Link {
     }
 
     /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
-    pub(super) fn exclude(&mut self, bar: ExclusionReason, now: DualTimestamp) -> bool {
-        let pause = if bar == ExclusionReason::Replica {
+    pub(super) fn exclude(&mut self, exclusion: ExclusionReason, now: DualTimestamp) -> bool {
+        let pause = if exclusion == ExclusionReason::Replica {
             // It is promoted by those who know nothing of us, and dials do it no harm meanwhile.
             self.failures = self.failures.saturating_add(1);
             backoff::redial(self.failures, entropy::jitter())
@@ -242,14 +242,14 @@ impl Link {
         self.status.is_returning = false;
         self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
-        let is_news = self.status.state != NodeState::Excluded(bar.clone());
-        self.status.state = NodeState::Excluded(bar);
+        let is_news = self.status.state != NodeState::Excluded(exclusion.clone());
+        self.status.state = NodeState::Excluded(exclusion);
         is_news
     }
 
     /// Remembers what a node refuses, for people to see. True if that is news.
-    pub(super) fn add_warning(&mut self, bar: &ExclusionReason) -> bool {
-        let words = bar.to_string();
+    pub(super) fn add_warning(&mut self, exclusion: &ExclusionReason) -> bool {
+        let words = exclusion.to_string();
         let is_news = !self.status.warnings.contains(&words);
         if is_news {
             self.status.warnings.push(words);

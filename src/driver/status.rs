@@ -127,7 +127,7 @@ impl fmt::Display for NodeStatus {
                 None => f.write_str("up"),
             },
             NodeState::Down(why) => f.write_str(why),
-            NodeState::Excluded(bar) => bar.fmt(f),
+            NodeState::Excluded(exclusion) => exclusion.fmt(f),
         }
     }
 }

@@ -109,8 +109,8 @@ pub(super) async fn handshake(
     }
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
     (profile.look, profile.fences) = (first_look, first_fences);
-    match profile.bar() {
-        Some(bar) => return Err(DialError::Barred(bar)),
+    match profile.exclusion() {
+        Some(exclusion) => return Err(DialError::Barred(exclusion)),
         None if profile.is_loading() => return Err(DialError::Down("it is still loading its data".into())),
         None => {}
     }
@@ -269,8 +269,8 @@ impl Failure {
         };
         // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
         #[cfg(feature = "tls-rustls")]
-        if let Some(bar) = super::tls::bar(&error) {
-            return DialError::Barred(bar);
+        if let Some(exclusion) = super::tls::exclusion(&error) {
+            return DialError::Barred(exclusion);
         }
         let hint =
             if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };

@@ -53,7 +53,7 @@ impl ServerInfo {
     }
 
     /// What bars this server from voting, if anything does.
-    pub(super) fn bar(&self) -> Option<ExclusionReason> {
+    pub(super) fn exclusion(&self) -> Option<ExclusionReason> {
         // Valkey calls it so from version 8 on.
         let modes = [self.field("redis_mode"), self.field("server_mode")];
         if modes.contains(&"cluster") || self.field("cluster_enabled") == "1" {
@@ -142,7 +142,7 @@ mod tests {
         let it = profile("redis_version:7.0.15\r\nrun_id:abc\r\nserver_time_usec:1001500\r\nrole:master\r\n");
         assert_eq!((it.server().as_str(), it.run_id.as_str()), ("Redis 7.0.15", "abc"));
         assert_eq!(it.clock_ahead_micros, Some(500));
-        assert_eq!(it.bar(), None);
+        assert_eq!(it.exclusion(), None);
     }
 
     #[test]
@@ -161,18 +161,22 @@ mod tests {
     #[test]
     fn servers_that_may_not_vote_are_barred() {
         for role in ["slave", "replica", "active-replica"] {
-            assert_eq!(profile(&format!("role:{role}")).bar(), Some(ExclusionReason::Replica), "{role}");
+            assert_eq!(
+                profile(&format!("role:{role}")).exclusion(),
+                Some(ExclusionReason::Replica),
+                "{role}"
+            );
         }
         assert_eq!(
-            profile("server_mode:cluster\r\nrole:master").bar(),
+            profile("server_mode:cluster\r\nrole:master").exclusion(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("server_mode:sentinel").bar(), Some(ExclusionReason::Unsupported(_))));
+        assert!(matches!(profile("server_mode:sentinel").exclusion(), Some(ExclusionReason::Unsupported(_))));
         assert_eq!(
-            profile("redis_mode:cluster\r\nrole:master").bar(),
+            profile("redis_mode:cluster\r\nrole:master").exclusion(),
             Some(ExclusionReason::RedisClusterNode)
         );
-        assert!(matches!(profile("redis_mode:sentinel").bar(), Some(ExclusionReason::Unsupported(_))));
+        assert!(matches!(profile("redis_mode:sentinel").exclusion(), Some(ExclusionReason::Unsupported(_))));
     }
 
     #[test]

@@ -157,11 +157,11 @@ fn refusal(error: &io::Error) -> DialError {
         let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
         DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
-    bar(error).map_or_else(failed, DialError::Barred)
+    exclusion(error).map_or_else(failed, DialError::Barred)
 }
 
 /// A certificate that does not fit will not fit in a second either; everything else may pass.
-pub(super) fn bar(error: &io::Error) -> Option<ExclusionReason> {
+pub(super) fn exclusion(error: &io::Error) -> Option<ExclusionReason> {
     let words = match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "its certificate is from an authority we do not trust: name the authority's file (CA)".to_owned()

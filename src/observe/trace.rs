@@ -8,7 +8,7 @@ pub(super) fn record(event: &Event<'_>) {
     match event {
         Event::NodeUp { node, server, round_trip } => info!(node, server, ?round_trip, "node is up"),
         Event::NodeDown { node, reason: why } => warn!(node, why, "node is down"),
-        Event::NodeExcluded { node, reason: bar } => error!(node, %bar, "node is barred"),
+        Event::NodeExcluded { node, reason: exclusion } => error!(node, %exclusion, "node is barred"),
         Event::NodeWarning { node, warning } => warn!(node, "{warning}"),
         Event::Warning { warning } => warn!("{warning}"),
         Event::ReplyReceived { node, key, request: phase, reply: vote } => {

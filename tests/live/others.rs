@@ -18,9 +18,9 @@ async fn check_barred(builder: RedlockBuilder, words: &[&str]) {
     let Err(ConnectError::NodesExcluded { nodes }) = &refused else {
         panic!("expected Refused, got {refused:?}")
     };
-    let NodeState::Excluded(bar) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
+    let NodeState::Excluded(exclusion) = &nodes[0].state else { panic!("not barred: {nodes:?}") };
     for word in words {
-        assert!(bar.to_string().contains(word), "{bar} does not say {word:?}");
+        assert!(exclusion.to_string().contains(word), "{exclusion} does not say {word:?}");
     }
 }
 

@@ -172,8 +172,8 @@ impl Coordinator {
     }
 
     /// The node may not serve us.
-    pub fn on_excluded(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
-        self.disconnect(node, LinkState::Barred(bar), now);
+    pub fn on_excluded(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
+        self.disconnect(node, LinkState::Barred(exclusion), now);
     }
 
     /// What the node's next answer will be an answer to; `None` if it owes none.

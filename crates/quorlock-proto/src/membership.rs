@@ -238,7 +238,7 @@ impl Membership {
             }
             Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
-            Eligibility::Barred(bar) => Some(Vote::Excluded(bar.clone())),
+            Eligibility::Barred(exclusion) => Some(Vote::Excluded(exclusion.clone())),
         }
     }
 

@@ -145,7 +145,7 @@ impl fmt::Display for Vote {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }
             Self::Inspected(sighting) => sighting.fmt(f),
-            Self::Excluded(bar) => bar.fmt(f),
+            Self::Excluded(exclusion) => exclusion.fmt(f),
             Self::Unknown(fault) => fault.fmt(f),
         }
     }

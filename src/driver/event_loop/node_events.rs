@@ -31,7 +31,7 @@ impl Driver {
                 self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            LinkEvent::DialFailed(DialError::Barred(bar)) => self.bar(node, bar, now),
+            LinkEvent::DialFailed(DialError::Barred(exclusion)) => self.exclusion(node, exclusion, now),
             LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
@@ -68,10 +68,10 @@ impl Driver {
             }
             let has_others = phase.is_release() && matches!(reply, Reply::Int(2..=4));
             let vote = vote(phase, &reply);
-            if let Vote::Excluded(bar) = &vote
-                && link.add_warning(bar)
+            if let Vote::Excluded(exclusion) = &vote
+                && link.add_warning(exclusion)
             {
-                self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: bar });
+                self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: exclusion });
                 self.is_status_dirty = true;
             }
             let link = &mut self.links[node.index()];
@@ -112,7 +112,7 @@ impl Driver {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
         if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.bar(node, ExclusionReason::DuplicateServer(twin as u8), now);
+            return self.exclusion(node, ExclusionReason::DuplicateServer(twin as u8), now);
         }
         let link = &mut self.links[node.index()];
         link.connected(profile);
@@ -139,12 +139,12 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
-    fn bar(&mut self, node: NodeId, bar: ExclusionReason, now: DualTimestamp) {
+    fn exclusion(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
-        if link.exclude(bar.clone(), now) {
-            self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &bar });
+        if link.exclude(exclusion.clone(), now) {
+            self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &exclusion });
         }
-        self.coordinator.on_excluded(node, bar, now);
+        self.coordinator.on_excluded(node, exclusion, now);
         self.listener.on_event(QueueEvent::QueueLost);
         self.is_status_dirty = true;
     }
@@ -154,7 +154,9 @@ impl Driver {
         link.set_voting_status(standing);
         let node = &*link.status.address;
         match standing {
-            VotingStatus::Excluded(bar) => self.events.emit(&Event::NodeExcluded { node, reason: bar }),
+            VotingStatus::Excluded(exclusion) => {
+                self.events.emit(&Event::NodeExcluded { node, reason: exclusion })
+            }
             VotingStatus::OnProbation(until, doubt) => {
                 let remaining = now.until(*until);
                 self.events.emit(&Event::NodeOnProbation { node, remaining, reason: *doubt });

@@ -68,14 +68,14 @@ impl RedlockBuilder {
 fn invalid_node_list(nodes: &[NodeStatus]) -> Result<(), ConnectError> {
     for node in nodes {
         if let NodeState::Excluded(
-            bar @ (ExclusionReason::RedisClusterNode
+            exclusion @ (ExclusionReason::RedisClusterNode
             | ExclusionReason::DuplicateServer(_)
             | ExclusionReason::ClusterMismatch(_)),
         ) = &node.state
         {
             return Err(ConnectError::InvalidNodeList {
                 node: node.address.clone(),
-                reason: bar.to_string(),
+                reason: exclusion.to_string(),
             });
         }
     }

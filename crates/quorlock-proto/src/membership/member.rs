@@ -121,7 +121,7 @@ impl Member {
         let standing = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.unverified(),
-            (Eligibility::Barred(bar), _) => VotingStatus::Excluded(bar.clone()),
+            (Eligibility::Barred(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
         if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
@@ -140,7 +140,7 @@ impl Member {
 
     fn unverified(&self) -> VotingStatus {
         match &self.refusal {
-            Some(Vote::Excluded(bar)) => VotingStatus::Excluded(bar.clone()),
+            Some(Vote::Excluded(exclusion)) => VotingStatus::Excluded(exclusion.clone()),
             Some(Vote::Unknown(fault)) => VotingStatus::Unverified(Some(fault.clone())),
             _ => VotingStatus::Unverified(None),
         }

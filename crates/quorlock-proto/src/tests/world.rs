@@ -374,10 +374,10 @@ impl World {
         self.act(who);
     }
 
-    pub(crate) fn bar(&mut self, who: usize, node: usize, bar: ExclusionReason) {
+    pub(crate) fn exclusion(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
         self.unplug(who, node);
         let now = self.now(who);
-        self.clients[who].coordinator.on_excluded(NodeId(node as u8), bar, now);
+        self.clients[who].coordinator.on_excluded(NodeId(node as u8), exclusion, now);
         self.act(who);
     }
 

@@ -1,8 +1,8 @@
 //! Which nodes are a cluster: founding, declaring, and who is not taken in.
 
 use super::memory::{
-    LAST_MOMENT, LOOK, NO_VOTE, bar, blank, connect, data, doubt, is_on_terms, is_voting, marker, set_marker,
-    standing, try_to_take,
+    LAST_MOMENT, LOOK, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
+    set_marker, standing, try_to_take,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -116,7 +116,7 @@ fn declared_nodes_vote_at_once() {
         is_on_terms(&mut world, ALICE, quorum, MAX_TTL, founds);
         connect(&mut world, ALICE);
         let expected = (!founds).then_some(ExclusionReason::Uninitialized);
-        assert_eq!(bar(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
+        assert_eq!(exclusion(&world, ALICE, 0), expected, "who only looks founds nothing by the way");
         assert_eq!(world.declare_as(ALICE, 7, founds), Some(InitResult::Fresh));
         let id = Some(ClusterId::new(7));
         assert!((0..3).all(|node| marker(&world, node).map(|it| it.cluster) == id));
@@ -255,10 +255,10 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
     world.restart(1, Data::new());
     connect(&mut world, BOB);
     assert_eq!(
-        (bar(&world, BOB, 0), bar(&world, BOB, 1)),
+        (exclusion(&world, BOB, 0), exclusion(&world, BOB, 1)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
-    assert!(matches!(bar(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
@@ -276,9 +276,9 @@ fn two_clusters_never_share_a_node() {
     let config = LockClusterConfig::new(ours.quorum(), MAX_TTL);
     (1..3).for_each(|node| ours.servers[node].node = Node::new(node + 2, config));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert_eq!(
-        (bar(&ours, ALICE, 1), bar(&ours, ALICE, 2)),
+        (exclusion(&ours, ALICE, 1), exclusion(&ours, ALICE, 2)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::NodesExcluded);
@@ -295,7 +295,7 @@ fn two_clusters_never_share_a_node() {
     set_marker(&mut ours, 0, &text);
     (0..2).for_each(|who| ours.cut(who, 0));
     connect(&mut ours, ALICE);
-    assert!(matches!(bar(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
+    assert!(matches!(exclusion(&ours, ALICE, 0), Some(ExclusionReason::ClusterMismatch(_))));
     assert!(is_voting(&ours, ALICE, 1) && is_voting(&ours, ALICE, 2));
     assert_eq!(data(&ours, 0).get(&Slot::Marker).and_then(|it| it.value.clone()), Some(text.into()));
 }
@@ -310,7 +310,9 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
         (0..5).for_each(|node| world.cut(BOB, node));
         is_on_terms(&mut world, BOB, quorum, max_ttl, true);
         connect(&mut world, BOB);
-        let Some(ExclusionReason::ClusterMismatch(words)) = bar(&world, BOB, 0) else { panic!("no bar") };
+        let Some(ExclusionReason::ClusterMismatch(words)) = exclusion(&world, BOB, 0) else {
+            panic!("no bar")
+        };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
         assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(InitResult::NotBlank));
@@ -324,7 +326,7 @@ fn a_marker_that_cannot_be_read_bars_its_node_and_is_left_alone() {
         let mut world = World::fenced(3);
         set_marker(&mut world, 1, text);
         world.live(LOOK);
-        assert!(matches!(bar(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
+        assert!(matches!(exclusion(&world, ALICE, 1), Some(ExclusionReason::Unsupported(_))), "{text:?}");
         let lock = world.hold(ALICE);
         assert!(world.has(0, lock) && !world.has(1, lock) && world.has(2, lock));
         assert_eq!(data(&world, 1)[&Slot::Marker].value.as_deref(), Some(text.as_bytes()));
@@ -336,7 +338,7 @@ fn a_node_that_evicts_does_not_vote_until_it_stops() {
     let mut world = World::fenced(3);
     world.servers[1].node.evicts = true;
     world.live(LOOK);
-    assert_eq!(bar(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
+    assert_eq!(exclusion(&world, ALICE, 1), Some(ExclusionReason::EvictionEnabled));
     let lock = world.hold(ALICE);
     assert!(!world.has(1, lock));
     world.servers[1].node.evicts = false;
@@ -370,7 +372,7 @@ fn nodes_that_were_never_there_all_at_once_found_no_cluster() {
     (1..3).for_each(|node| world.connect(ALICE, node));
     world.drive();
     assert!((0..3).all(|node| marker(&world, node).is_none()));
-    assert!(bar(&world, ALICE, 1).is_some());
+    assert!(exclusion(&world, ALICE, 1).is_some());
 }
 
 /// What we remember of a cluster says nothing of a node that we never saw in it.

@@ -39,9 +39,9 @@ pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationR
     }
 }
 
-pub(super) fn bar(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
+pub(super) fn exclusion(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
     match standing(world, who, node) {
-        VotingStatus::Excluded(bar) => Some(bar),
+        VotingStatus::Excluded(exclusion) => Some(exclusion),
         _ => None,
     }
 }

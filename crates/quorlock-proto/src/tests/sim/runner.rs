@@ -92,8 +92,8 @@ fn show(done: u64, count: u64, shown: u32) {
     let rate = done as f64 / (SHOW_EVERY * shown).as_secs_f64();
     let (is_terminal, width) = (stderr().is_terminal(), 40);
     let full = (done * width / count) as usize;
-    let bar = format!("{:=<full$}{:<rest$}", "", "", rest = width as usize - full);
-    let words = format!("[{bar}] {done} of {count} histories, {rate:.0}/s");
+    let exclusion = format!("{:=<full$}{:<rest$}", "", "", rest = width as usize - full);
+    let words = format!("[{exclusion}] {done} of {count} histories, {rate:.0}/s");
     // Nothing hangs on whether anybody sees it.
     let _ = if is_terminal {
         write!(stderr(), "\r{words}")
