@@ -269,7 +269,9 @@ impl Driver {
                 Action::ReadMarker { node, write, as_text } => {
                     self.read_marker(node, write.as_ref(), as_text);
                 }
-                Action::VotingStatus(node, standing) => self.set_voting_status(node, &standing, now),
+                Action::VotingStatus(node, voting_status) => {
+                    self.set_voting_status(node, &voting_status, now)
+                }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
                 Action::Notify(id, news) => {

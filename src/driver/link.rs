@@ -199,9 +199,9 @@ impl Link {
     }
 
     /// What the node's memory and clock are worth. Its connection stays.
-    pub(super) fn set_voting_status(&mut self, standing: &VotingStatus) {
+    pub(super) fn set_voting_status(&mut self, voting_status: &VotingStatus) {
         self.status.probation = None;
-        match standing {
+        match voting_status {
             VotingStatus::Excluded(exclusion) => self.status.state = NodeState::Excluded(exclusion.clone()),
             VotingStatus::OnProbation(until, doubt) => {
                 self.status.state = NodeState::Up;

@@ -124,8 +124,8 @@ impl Membership {
             if member.opens(now) {
                 return Some(MemberStep::Opened(node));
             }
-            if let Some(standing) = member.change(now) {
-                return Some(MemberStep::Changed(node, standing));
+            if let Some(voting_status) = member.change(now) {
+                return Some(MemberStep::Changed(node, voting_status));
             }
         }
         // Last, so that who asked for it finds the nodes as they stand by now.

@@ -149,11 +149,16 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
-    pub(super) fn set_voting_status(&mut self, node: NodeId, standing: &VotingStatus, now: DualTimestamp) {
+    pub(super) fn set_voting_status(
+        &mut self,
+        node: NodeId,
+        voting_status: &VotingStatus,
+        now: DualTimestamp,
+    ) {
         let link = &mut self.links[node.index()];
-        link.set_voting_status(standing);
+        link.set_voting_status(voting_status);
         let node = &*link.status.address;
-        match standing {
+        match voting_status {
             VotingStatus::Excluded(exclusion) => {
                 self.events.emit(&Event::NodeExcluded { node, reason: exclusion })
             }

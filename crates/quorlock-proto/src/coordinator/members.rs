@@ -99,9 +99,9 @@ impl Coordinator {
             match step {
                 MemberStep::Look(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
-                MemberStep::Changed(node, standing) => {
-                    let is_voting = standing == VotingStatus::Voting;
-                    self.actions.push_back(Action::VotingStatus(node, standing));
+                MemberStep::Changed(node, voting_status) => {
+                    let is_voting = voting_status == VotingStatus::Voting;
+                    self.actions.push_back(Action::VotingStatus(node, voting_status));
                     if is_voting {
                         self.bring_leases_to(node, PAUSE_AFTER_RECONNECT, now);
                     }

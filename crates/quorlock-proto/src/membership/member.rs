@@ -118,23 +118,23 @@ impl Member {
             // Why it is away is told by those who dial it; what it was worth must not be said over that.
             return None;
         }
-        let standing = match (&self.verdict, self.probation) {
+        let voting_status = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.unverified(),
             (Eligibility::Barred(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
         if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
-            (&standing, &self.told)
+            (&voting_status, &self.told)
             && doubt == same
             && new.since(*told) < MIN_REPORTED_PROBATION
             && told.since(*new) < MIN_REPORTED_PROBATION
         {
             return None;
         }
-        (standing != self.told).then(|| {
-            self.told = standing.clone();
-            standing
+        (voting_status != self.told).then(|| {
+            self.told = voting_status.clone();
+            voting_status
         })
     }
 

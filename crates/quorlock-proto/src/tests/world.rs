@@ -619,8 +619,8 @@ impl World {
                         wire.sent.push_back(Command { request, as_text, badge: None, write });
                     }
                 }
-                Action::VotingStatus(node, standing) => {
-                    self.clients[who].standings[node.index()] = Some(standing);
+                Action::VotingStatus(node, voting_status) => {
+                    self.clients[who].standings[node.index()] = Some(voting_status);
                     self.clients[who].changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {

@@ -2,7 +2,7 @@
 
 use super::memory::{
     LAST_MOMENT, LOOK, NO_VOTE, blank, connect, data, doubt, exclusion, is_on_terms, is_voting, marker,
-    set_marker, standing, try_to_take,
+    set_marker, try_to_take, voting_status,
 };
 use crate::attempt::FailureReason;
 use crate::coordinator::OperationEvent;
@@ -83,8 +83,8 @@ fn what_a_node_says_while_it_is_told_its_cluster_is_how_it_stands() {
     world.drive();
     // Asked again and again, it stands no other way in between.
     for _ in 0..3 {
-        assert_eq!(standing(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
-        assert_eq!(standing(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
+        assert_eq!(voting_status(&world, ALICE, 0), VotingStatus::Unverified(Some(full.clone())));
+        assert_eq!(voting_status(&world, ALICE, 1), VotingStatus::Excluded(denied.clone()));
         let votes = try_to_take(&mut world, ALICE).votes;
         assert_eq!(votes[..2], [Vote::Unknown(full.clone()), Vote::Excluded(denied.clone())]);
         world.live(ms(700));
@@ -426,7 +426,7 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
     world.live(NO_VOTE + ms(1));
     for who in [ALICE, BOB] {
-        let standings: Vec<_> = (0..3).map(|node| standing(&world, who, node)).collect();
+        let standings: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
         assert_eq!(standings, vec![VotingStatus::Voting; 3], "client {who}");
     }
 }

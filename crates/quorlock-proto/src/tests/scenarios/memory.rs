@@ -24,23 +24,23 @@ pub(super) fn blank(nodes: usize, clients: usize) -> World {
     World::unconnected(nodes, None, clients, Some(MAX_TTL))
 }
 
-pub(super) fn standing(world: &World, who: usize, node: usize) -> VotingStatus {
+pub(super) fn voting_status(world: &World, who: usize, node: usize) -> VotingStatus {
     world.clients[who].standings[node].clone().unwrap_or_default()
 }
 
 pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
-    standing(world, who, node) == VotingStatus::Voting
+    voting_status(world, who, node) == VotingStatus::Voting
 }
 
 pub(super) fn doubt(world: &World, who: usize, node: usize) -> Option<ProbationReason> {
-    match standing(world, who, node) {
+    match voting_status(world, who, node) {
         VotingStatus::OnProbation(_, doubt) => Some(doubt),
         _ => None,
     }
 }
 
 pub(super) fn exclusion(world: &World, who: usize, node: usize) -> Option<ExclusionReason> {
-    match standing(world, who, node) {
+    match voting_status(world, who, node) {
         VotingStatus::Excluded(exclusion) => Some(exclusion),
         _ => None,
     }

@@ -34,10 +34,10 @@ impl Sim<'_> {
                         self.send(place, Message::Command(Command { request, as_text, badge: None, write }));
                     }
                 }
-                Action::VotingStatus(node, standing) => {
-                    self.peers[who].votes[node.index()] = standing == VotingStatus::Voting;
+                Action::VotingStatus(node, voting_status) => {
+                    self.peers[who].votes[node.index()] = voting_status == VotingStatus::Voting;
                     self.note_trouble_between(who, node.index(), self.nanos);
-                    tell!(self, "to client {who}, node {} stands as {standing:?}", node.0);
+                    tell!(self, "to client {who}, node {} stands as {voting_status:?}", node.0);
                 }
                 Action::ClockAnomaly(node, anomaly) => {
                     tell!(self, "client {who} sees node {}: {anomaly:?}", node.0)

@@ -78,8 +78,11 @@ impl Sim<'_> {
         let slot = Slot::Lock(self.keys[self.oracle.records[id as usize].key].clone());
         // Somebody else may be there just now, in vain.
         let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
-        let bare =
-            self.nodes_without_trouble(id).without(self.standing(id)).iter().filter(|node| !is_taken(node));
+        let bare = self
+            .nodes_without_trouble(id)
+            .without(self.voting_status(id))
+            .iter()
+            .filter(|node| !is_taken(node));
         let bare: NodeSet = bare.collect();
         if !bare.is_empty() {
             let words =
