@@ -98,10 +98,13 @@ async fn replies_that_do_not_arrive_cost_nothing_but_a_vote() {
         .set(0, LinkRules { to_server: DirectionRule::Forward, to_client: DirectionRule::HoldBack });
     let guard = world.redlock.mutex("k").ttl(MAX_TTL).acquire().await.expect("two others are a quorum");
     assert_eq!(guard.spare_nodes(), 0);
-    eventually("the deaf one has it too", || async { crate::world::voting_status(&world.cluster, "k") == 3 })
-        .await;
+    eventually("the deaf one has it too", || async {
+        crate::world::nodes_with_key(&world.cluster, "k") == 3
+    })
+    .await;
     guard.release().await.expect("two confirm");
-    eventually("and gives it back", || async { crate::world::voting_status(&world.cluster, "k") == 0 }).await;
+    eventually("and gives it back", || async { crate::world::nodes_with_key(&world.cluster, "k") == 0 })
+        .await;
     world.networks[1].set(0, LinkRules::OPEN);
     eventually("it is heard again", || async { world.up().await == 3 }).await;
 }
@@ -139,7 +142,7 @@ async fn a_node_that_was_cut_off_catches_up_when_it_is_back() {
     eventually("all have it", || async { guard.spare_nodes() == 1 }).await;
     world.networks[0].set(0, LinkRules::CUT);
     guard.release().await.expect("two others confirm");
-    assert_eq!(crate::world::voting_status(&world.cluster, "k"), 1, "it could not be told");
+    assert_eq!(crate::world::nodes_with_key(&world.cluster, "k"), 1, "it could not be told");
     world.networks[0].set(0, LinkRules::OPEN);
     eventually("it is told now", || async { crate::world::count(&world.cluster) == 0 }).await;
 }

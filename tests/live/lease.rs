@@ -5,7 +5,7 @@ use quorlock_chaos::Data;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::world::{
-    Cluster, brief, builder, client, count, eventually, fleet, millis, plain, secs, votes, voting_status,
+    Cluster, brief, builder, client, count, eventually, fleet, millis, nodes_with_key, plain, secs, votes,
 };
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_held_lock_outlives_its_ttl_many_times() {
         // A poll of the promise, not a wait for luck.
         sleep(millis(5)).await;
     }
-    assert_eq!(voting_status(&fleet, "k"), 5);
+    assert_eq!(nodes_with_key(&fleet, "k"), 5);
     assert!(!guard.release().await.expect("released").was_lost);
 }
 
@@ -111,10 +111,10 @@ async fn a_node_that_forgot_is_taken_again_while_the_quorum_stands() {
     for mut fleet in [brief(5, secs(2)), plain(5)] {
         let redlock = client(&fleet).await;
         let guard = redlock.mutex("k").ttl(secs(2)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { voting_status(&fleet, "k") == 5 }).await;
+        eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         fleet[1].restart(Data::Empty).expect("restarted");
         fleet[3].wipe().expect("flushed");
-        eventually("both have it again", || async { voting_status(&fleet, "k") == 5 }).await;
+        eventually("both have it again", || async { nodes_with_key(&fleet, "k") == 5 }).await;
         assert!(guard.is_valid());
     }
 }
@@ -191,7 +191,7 @@ async fn a_blocked_runtime_does_not_make_healthy_nodes_look_silent() {
     // Longer than the node time-out, and longer than a silent connection is kept.
     for block in [600, 2200] {
         let guard = redlock.mutex("k").acquire().await.expect("free");
-        eventually("the slower nodes hold it too", || async { voting_status(&fleet, "k") == 3 }).await;
+        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         drop(guard);
         // The driver writes the release; its answers come while nobody reads them.
         tokio::task::yield_now().await;

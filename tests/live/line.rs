@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::world::{
-    Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, plain, secs, voting_status,
+    Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, nodes_with_key, plain, secs,
 };
 
 pub(crate) const LINE: &str = "quorlock:line:k";
@@ -103,7 +103,7 @@ async fn whoever_gives_up_waiting_leaves_no_place_behind() {
     let waiter = in_vain(&fleet, &other).await;
     waiter.abort();
     eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;
-    assert_eq!(voting_status(&fleet, "k"), 3, "the lock is where it was");
+    assert_eq!(nodes_with_key(&fleet, "k"), 3, "the lock is where it was");
     let refused = other.mutex("k").wait_timeout(millis(300)).acquire().await;
     assert!(refused.is_err());
     eventually("the line is gone", || async { in_line(&fleet) == 0 }).await;

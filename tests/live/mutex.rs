@@ -3,7 +3,7 @@
 use quorlock::{AcquireError, KeyOwner, Vote};
 
 use crate::world::{
-    bare, builder, client, count, declare, eventually, fleet, millis, plain, secs, voting_status,
+    bare, builder, client, count, declare, eventually, fleet, millis, nodes_with_key, plain, secs,
 };
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn a_lock_stands_on_every_node_and_goes_without_a_trace() {
         let guard = redlock.mutex("orders:42").acquire().await.expect("nobody else is here");
         assert!(guard.is_valid());
         assert!(guard.remaining() > secs(9) && guard.remaining() < secs(10));
-        eventually("the slower nodes hold it too", || async { voting_status(&fleet, "orders:42") == nodes })
+        eventually("the slower nodes hold it too", || async { nodes_with_key(&fleet, "orders:42") == nodes })
             .await;
         let best = nodes as i32 + (nodes / 2 + 1) as i32 - nodes as i32 - 1;
         eventually("the margin tells", || async { guard.spare_nodes() == best }).await;
@@ -30,7 +30,7 @@ async fn who_comes_second_is_told_for_how_long() {
     let fleet = fleet(3);
     let (first, second) = (client(&fleet).await, client(&fleet).await);
     let guard = first.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { voting_status(&fleet, "k") == 3 }).await;
+    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
     let refused = second.mutex("k").no_wait().acquire().await.expect_err("held");
     let AcquireError::Contended { retry_after: Some(retry_after), replies, .. } = refused else {
         panic!("expected `Held` with a time, got {refused:?}");
@@ -81,7 +81,7 @@ async fn inspection_tells_ours_from_others_and_a_lock_from_leftovers() {
     let (ours, theirs) = (client(&fleet).await, client(&fleet).await);
     assert!(ours.inspect("k").await.expect("asked").is_free());
     let guard = ours.mutex("k").ttl(secs(20)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { voting_status(&fleet, "k") == 3 }).await;
+    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
     let seen = ours.inspect("k").await.expect("asked");
     let (mark, life) = seen.holder().expect("a quorum");
     assert!(life.expect("it expires") > secs(15));

@@ -8,7 +8,7 @@ use quorlock_chaos::{ClockLibrary, Fleet, Server, Setup};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{declare, eventually, millis, secs, votes, voting_status};
+use crate::world::{declare, eventually, millis, nodes_with_key, secs, votes};
 
 const TTL: Duration = millis(1500);
 const SECOND: i64 = 1_000_000;
@@ -187,7 +187,7 @@ async fn a_key_that_a_node_lost_is_back_within_two_ttls_though_others_try_in_vai
     declare(clients(&fleet, TTL));
     let (redlock, other) = (connected(clients(&fleet, TTL)).await, connected(clients(&fleet, TTL)).await);
     let guard = redlock.mutex("k").ttl(TTL).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { voting_status(&fleet, "k") == 3 }).await;
+    eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
     let owner: String = fleet[0].command(&["GET", "k"]).expect("up");
     let rival = tokio::spawn(async move {
         loop {

@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use tokio::time::{Instant, sleep};
 
 use crate::world::{
-    Cluster, brief, builder, client, declare, eventually, fleet, is_up, millis, secs, votes, voting_status,
+    Cluster, brief, builder, client, declare, eventually, fleet, is_up, millis, nodes_with_key, secs, votes,
 };
 
 /// Of the clusters that are restarted, and the ttl of their locks.
@@ -78,13 +78,13 @@ async fn check_restarted_in_turn(nodes: usize, setup: &Setup, others_wait: bool)
         faults.extend((valid < guards.len()).then(|| format!("{valid} locks are left after node {node}")));
     }
     // A renewal is due within a third of that.
-    let stands = |guard: &Guard| voting_status(&fleet, guard.key()) == nodes;
+    let stands = |guard: &Guard| nodes_with_key(&fleet, guard.key()) == nodes;
     let end = Instant::now() + 2 * MAX_TTL;
     while !guards.iter().all(stands) && Instant::now() < end {
         sleep(millis(5)).await;
     }
     for guard in &guards {
-        let count = voting_status(&fleet, guard.key());
+        let count = nodes_with_key(&fleet, guard.key());
         if !guard.is_valid() || count < nodes {
             faults.push(format!("{}: valid {}, on {count} nodes of {nodes}", guard.key(), guard.is_valid()));
         }
@@ -242,6 +242,6 @@ async fn who_only_looks_founds_no_cluster_on_blank_nodes() {
     let mut cluster = brief(3, MAX_TTL);
     let onlooker = onlooker(&cluster).await;
     restart_and_wait(&mut cluster, &[0, 1, 2], &Data::Empty, &onlooker).await;
-    assert_eq!(voting_status(&cluster, "quorlock:node"), 0);
+    assert_eq!(nodes_with_key(&cluster, "quorlock:node"), 0);
     assert!(!onlooker.node_status().await.iter().any(is_up));
 }

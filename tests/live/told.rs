@@ -7,7 +7,7 @@ use quorlock::{AcquireError, Event, ExtendError, LossReason, Observer, ReleaseEr
 use quorlock_chaos::redis::FromRedisValue;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Cluster, builder, client, eventually, fleet, millis, plain, secs, voting_status};
+use crate::world::{Cluster, builder, client, eventually, fleet, millis, nodes_with_key, plain, secs};
 
 fn on_all<T>(cluster: &Cluster, words: &[&str], nodes: usize) -> Vec<T>
 where
@@ -35,7 +35,7 @@ async fn a_release_tells_that_the_lock_was_stolen_or_deleted() {
             let rounds = if nodes.count_ones() == majority { 6 } else { 2 };
             for round in 0..rounds {
                 let guard = redlock.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-                eventually("it stands everywhere", || async { voting_status(&cluster, "k") == count }).await;
+                eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == count }).await;
                 let is_stolen = round % 2 == 0;
                 if is_stolen {
                     on::<()>(&cluster, &["SET", "k", "a thief's", "PX", "60000"], nodes);
@@ -105,7 +105,7 @@ async fn a_broken_lock_is_told_to_its_holder_and_stays_free() {
         assert!(!guard.is_valid());
         sleep(ttl * 2).await;
         assert_eq!(losses.0.lock().expect("whole")[..], [LossReason::TakenByOthers]);
-        assert_eq!(voting_status(&cluster, "k"), 0, "nobody has taken it again");
+        assert_eq!(nodes_with_key(&cluster, "k"), 0, "nobody has taken it again");
         let next = operator.mutex("k").try_acquire().await.expect("an answer").expect("free");
         assert!(next.fencing_token().expect("fenced").number > guard.fencing_token().expect("fenced").number);
     }
@@ -116,13 +116,13 @@ async fn a_break_that_reached_only_a_minority_leaves_the_holder_unharmed() {
     let cluster = fleet(5);
     let holder = client(&cluster).await;
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
-    eventually("it stands everywhere", || async { voting_status(&cluster, "k") == 5 }).await;
+    eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == 5 }).await;
     // What a break does there.
     for server in cluster.servers().iter().take(2) {
         server.command::<()>(&["DEL", "k"]).expect("deleted");
         server.command::<()>(&["INCR", "quorlock:fence:k"]).expect("raised");
     }
-    eventually("it stands everywhere again", || async { voting_status(&cluster, "k") == 5 }).await;
+    eventually("it stands everywhere again", || async { nodes_with_key(&cluster, "k") == 5 }).await;
     sleep(millis(1_800)).await;
     assert!(guard.is_valid() && guard.spare_nodes() == 2);
     assert!(!guard.release().await.expect("confirmed").was_lost);
@@ -134,7 +134,7 @@ async fn a_broken_plain_lock_is_taken_again_by_a_holder_that_lives() {
     let (holder, operator) = (client(&cluster).await, client(&cluster).await);
     let guard = holder.mutex("k").ttl(millis(900)).acquire().await.expect("free");
     operator.force_release("k").await.expect("an answer");
-    eventually("it is back", || async { voting_status(&cluster, "k") == 3 }).await;
+    eventually("it is back", || async { nodes_with_key(&cluster, "k") == 3 }).await;
     assert!(guard.is_valid());
 }
 
@@ -149,14 +149,14 @@ async fn the_holder_that_was_looked_at_is_broken_and_no_later_one() {
         assert!(missing.nodes().iter().all(|it| it.reply == Vote::NotHeld), "{missing:?}");
         // Another has it by the time that the break comes.
         let later = holder.mutex("k").ttl(secs(9)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { voting_status(&cluster, "k") == 5 }).await;
+        eventually("it stands everywhere", || async { nodes_with_key(&cluster, "k") == 5 }).await;
         let spared = operator.force_release_of("k", mark).await.expect("an answer");
         assert!(spared.nodes().iter().all(|it| matches!(it.reply, Vote::HeldByOther { .. })), "{spared:?}");
-        assert!(voting_status(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
+        assert!(nodes_with_key(&cluster, "k") == 5 && later.extend(secs(9)).await.is_ok());
         let (mark, _) = operator.inspect("k").await.expect("an answer").holder().expect("held");
         let broken = operator.force_release_of("k", mark).await.expect("an answer");
         assert!(broken.nodes().iter().all(|it| it.reply == Vote::Granted), "{broken:?}");
-        assert_eq!(voting_status(&cluster, "k"), 0);
+        assert_eq!(nodes_with_key(&cluster, "k"), 0);
     }
 }
 
@@ -171,7 +171,7 @@ async fn whoever_waits_gets_a_broken_lock_at_once() {
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
             let line = format!("quorlock:line:{name}");
-            eventually("it stands in line", || async { voting_status(&cluster, &line) > 0 }).await;
+            eventually("it stands in line", || async { nodes_with_key(&cluster, &line) > 0 }).await;
             let began = Instant::now();
             operator.force_release(&name).await.expect("an answer");
             let next = waiting.await.expect("no panic").expect("had");

@@ -17,7 +17,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::Instant;
 
 use crate::world::{
-    Cluster, Worker, builder, client, eventually, fleet, keys, millis, plain, secs, voting_status,
+    Cluster, Worker, builder, client, eventually, fleet, keys, millis, nodes_with_key, plain, secs,
 };
 
 fn runtime() -> Runtime {
@@ -293,7 +293,7 @@ fn the_child_of_a_fork_is_told_so_and_its_parent_keeps_the_lock() {
     let cluster = fleet(3);
     let nodes = cluster.urls().join(",");
     Worker::start("unanswered::worker_that_forks", &[("FORK_NODES", nodes)]).end();
-    assert_eq!(voting_status(&cluster, "held"), 0);
+    assert_eq!(nodes_with_key(&cluster, "held"), 0);
 }
 
 /// The child goes on with the very runtime that drives the client: it writes nothing to its parent's connections.

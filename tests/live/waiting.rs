@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::line::{LINE, calls, has_it, has_line, in_line, in_vain, waiting_in_line};
 use crate::world::{
-    Cluster, builder, client, count, eventually, fleet, keys, millis, plain, secs, votes, voting_status,
+    Cluster, builder, client, count, eventually, fleet, keys, millis, nodes_with_key, plain, secs, votes,
 };
 
 /// The node where clients stand in line for `k`.
@@ -66,7 +66,7 @@ async fn who_waits_where_a_stale_key_stands_tries_all_the_same() {
             }
         }
         let guard = timeout(secs(5), waiter).await.expect("it does not wait for ever").expect("no panic");
-        assert_eq!(voting_status(&fleet, "k"), fleet.servers().len(), "the stale one, and ours");
+        assert_eq!(nodes_with_key(&fleet, "k"), fleet.servers().len(), "the stale one, and ours");
         guard.release().await.expect("a quorum confirms");
     }
 }
@@ -83,7 +83,7 @@ async fn a_release_that_does_not_reach_the_node_with_the_line_delays_who_waits_t
         let holder = holder.connect().await.expect("up");
         eventually("all vote", || async { holder.node_status().await.iter().all(votes) }).await;
         let guard = holder.mutex("k").ttl(secs(30)).acquire().await.expect("free");
-        eventually("it stands everywhere", || async { voting_status(&fleet, "k") == 3 }).await;
+        eventually("it stands everywhere", || async { nodes_with_key(&fleet, "k") == 3 }).await;
         let waiter = in_vain(&fleet, &other).await;
         walls[place].set(0, LinkRules::CUT);
         guard.release().await.expect("two of three confirm");

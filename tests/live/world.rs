@@ -131,7 +131,7 @@ pub(crate) fn count(fleet: &Fleet) -> usize {
 }
 
 /// On how many nodes this key stands.
-pub(crate) fn voting_status(fleet: &Fleet, key: &str) -> usize {
+pub(crate) fn nodes_with_key(fleet: &Fleet, key: &str) -> usize {
     let has = |server: &&Server| server.command::<bool>(&["EXISTS", key]).expect("the node answers");
     fleet.servers().iter().filter(has).count()
 }
