@@ -275,7 +275,7 @@ impl Sim<'_> {
     }
 
     /// Where the key of this lock truly stands.
-    pub(super) fn voting_status(&self, id: OperationId) -> NodeSet {
+    pub(super) fn nodes_with_key(&self, id: OperationId) -> NodeSet {
         let record = &self.oracle.records[id as usize];
         let (slot, digits) = (Slot::Lock(self.keys[record.key].clone()), record.token.digits());
         let stands = |node: &usize| {
@@ -297,7 +297,7 @@ impl Sim<'_> {
             let life = self.sites[node.index()].node.life(&slot, self.nanos);
             life.is_some_and(|life| life.as_nanos() as u64 >= span)
         };
-        self.voting_status(id).iter().filter(lasts).collect()
+        self.nodes_with_key(id).iter().filter(lasts).collect()
     }
 
     /// Where its key has stood, and something was done since.

@@ -21,7 +21,7 @@ impl Sim<'_> {
         self.tally.acquired += 1;
         self.tally.numbered += u64::from(number.is_some());
         self.tally.in_two_rounds += u64::from(rounds > 1);
-        let (stood, robbed) = (self.voting_status(id), self.robbed_of(id));
+        let (stood, robbed) = (self.nodes_with_key(id), self.robbed_of(id));
         let record = &mut self.oracle.records[id as usize];
         record.won_at = Some(self.nanos);
         (record.deadline, record.confirmed, record.number, record.ground) =
@@ -43,7 +43,7 @@ impl Sim<'_> {
 
     pub(super) fn on_renewed(&mut self, id: OperationId, deadline: DualTimestamp) {
         self.tally.renewed += 1;
-        let (stood, robbed) = (self.voting_status(id), self.robbed_of(id));
+        let (stood, robbed) = (self.nodes_with_key(id), self.robbed_of(id));
         let record = &mut self.oracle.records[id as usize];
         // A shorter extension leaves the deadline as it was, and with it what the lock stands on.
         if record.deadline != Some(deadline) {
@@ -135,7 +135,7 @@ impl Sim<'_> {
             return;
         }
         let record = &self.oracle.records[id as usize];
-        let stands = self.voting_status(id);
+        let stands = self.nodes_with_key(id);
         let at_least = stands.or(both(record.ground, self.robbed_of(id)));
         if self.plan.quorum.is_met(at_least.len()) {
             return;

@@ -80,7 +80,7 @@ impl Sim<'_> {
         let is_taken = |node: &NodeId| self.sites[node.index()].node.living(&slot, self.nanos).is_some();
         let bare = self
             .nodes_without_trouble(id)
-            .without(self.voting_status(id))
+            .without(self.nodes_with_key(id))
             .iter()
             .filter(|node| !is_taken(node));
         let bare: NodeSet = bare.collect();
