@@ -374,7 +374,7 @@ impl World {
         self.act(who);
     }
 
-    pub(crate) fn exclusion(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
+    pub(crate) fn exclude(&mut self, who: usize, node: usize, exclusion: ExclusionReason) {
         self.unplug(who, node);
         let now = self.now(who);
         self.clients[who].coordinator.on_excluded(NodeId(node as u8), exclusion, now);

@@ -234,8 +234,8 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
 #[test]
 fn a_barred_majority_says_so() {
     let mut world = World::new(3);
-    world.exclusion(ALICE, 0, ExclusionReason::Replica);
-    world.exclusion(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
+    world.exclude(ALICE, 0, ExclusionReason::Replica);
+    world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
     assert_eq!(refusal.why, FailureReason::NodesExcluded);
