@@ -31,7 +31,7 @@ impl Driver {
                 self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            LinkEvent::DialFailed(DialError::Barred(exclusion)) => self.exclusion(node, exclusion, now),
+            LinkEvent::DialFailed(DialError::Barred(exclusion)) => self.exclude(node, exclusion, now),
             LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
@@ -112,7 +112,7 @@ impl Driver {
             other.is_connected() && other.status.run_id == profile.run_id && !profile.run_id.is_empty()
         });
         if let Some(twin) = twin.filter(|twin| *twin != node.index()) {
-            return self.exclusion(node, ExclusionReason::DuplicateServer(twin as u8), now);
+            return self.exclude(node, ExclusionReason::DuplicateServer(twin as u8), now);
         }
         let link = &mut self.links[node.index()];
         link.connected(profile);
@@ -139,7 +139,7 @@ impl Driver {
         self.is_status_dirty = true;
     }
 
-    fn exclusion(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
+    fn exclude(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
         let link = &mut self.links[node.index()];
         if link.exclude(exclusion.clone(), now) {
             self.events.emit(&Event::NodeExcluded { node: &link.status.address, reason: &exclusion });
