@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grouping::voting_status;
+use super::grouping::describe_states;
 use super::replies::NodeReplies;
 use crate::driver::NodeStatus;
 pub use forget::ForgetError;
@@ -84,13 +84,13 @@ pub enum ConnectError {
     #[error(transparent)]
     InvalidInput(#[from] InvalidInput),
     /// Too few nodes were ready in time: not reached, or reached and not able to vote yet.
-    #[error("no quorum of nodes is ready: {}", voting_status(nodes))]
+    #[error("no quorum of nodes is ready: {}", describe_states(nodes))]
     NoQuorum {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
     },
     /// So many nodes refuse to serve us that no quorum is left, and waiting will not help.
-    #[error("too many nodes refuse to serve: {}", voting_status(nodes))]
+    #[error("too many nodes refuse to serve: {}", describe_states(nodes))]
     NodesExcluded {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -124,7 +124,7 @@ pub enum InitError {
     Connect(#[from] ConnectError),
     /// Some node cannot be reached; a cluster is declared on all its nodes. Declare again when all are up: what was begun
     /// is finished then (with force, if some of it was done).
-    #[error("all nodes must be up to declare a cluster: {}", voting_status(nodes))]
+    #[error("all nodes must be up to declare a cluster: {}", describe_states(nodes))]
     Unreachable {
         /// How each node stands.
         nodes: Vec<NodeStatus>,
@@ -142,7 +142,7 @@ pub enum InitError {
     /// stop them first, then use force.
     #[error(
         "some node belongs to a cluster already (stop its clients, then use force): {}",
-        voting_status(nodes)
+        describe_states(nodes)
     )]
     AlreadyInitialized {
         /// How each node stands.

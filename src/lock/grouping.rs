@@ -21,7 +21,7 @@ pub(super) fn grouped<'a>(nodes: impl Iterator<Item = (&'a str, String)>) -> Str
 }
 
 /// How each of these stands.
-pub(super) fn voting_status(nodes: &[NodeStatus]) -> String {
+pub(super) fn describe_states(nodes: &[NodeStatus]) -> String {
     let words = |node: &NodeStatus| {
         let text = node.to_string();
         text.strip_prefix(&node.address).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text).to_owned()
