@@ -105,16 +105,16 @@ impl Attempt {
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<AttemptStep> {
         if !self.to_grant.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
+            return Some(AttemptStep::Request(RequestKind::Acquire, std::mem::take(&mut self.to_grant)));
         }
         if !self.to_raise.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
+            return Some(AttemptStep::Request(RequestKind::RaiseFence, std::mem::take(&mut self.to_raise)));
         }
         if !self.to_release.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::Release, std::mem::take(&mut self.to_release)));
+            return Some(AttemptStep::Request(RequestKind::Release, std::mem::take(&mut self.to_release)));
         }
         if !self.to_query_ttl.is_empty() {
-            return Some(AttemptStep::Ask(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
+            return Some(AttemptStep::Request(RequestKind::QueryTtl, std::mem::take(&mut self.to_query_ttl)));
         }
         if let State::Ready(verdict) = self.state {
             self.state = State::Done;

@@ -10,7 +10,7 @@ use crate::vote::Vote;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AttemptStep {
     /// Put this question to these nodes, in this order of steps.
-    Ask(RequestKind, NodeSet),
+    Request(RequestKind, NodeSet),
     /// q grants are in, in time: make it a lease.
     Won,
     /// It failed, and everything that may be left is being undone.

@@ -20,7 +20,7 @@ impl Coordinator {
             let Some(entry) = self.running.get_mut(&id) else { return };
             match &mut entry.machine {
                 Operation::Attempt(bid) => match bid.attempt.poll() {
-                    Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
+                    Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until =
                             attempt.start().boot().plus(attempt.spec().terms.ttl()).plus(RELEASE_SLACK);
@@ -29,7 +29,7 @@ impl Coordinator {
                             PendingRelease { of: id, key, token, phase: RequestKind::Release, until };
                         self.release_later(nodes, &release, now);
                     }
-                    Some(AttemptStep::Ask(phase, nodes)) => {
+                    Some(AttemptStep::Request(phase, nodes)) => {
                         let request = attempt_request(&bid.attempt, phase);
                         self.send(request, nodes, id, 0, now);
                     }

@@ -140,7 +140,7 @@ proptest! {
         let mut attempt = Attempt::new(spec, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
             attempt.poll(),
-            Some(AttemptStep::Ask(crate::request::RequestKind::Acquire, quorum.all()))
+            Some(AttemptStep::Request(crate::request::RequestKind::Acquire, quorum.all()))
         );
         for (node, vote) in answers {
             attempt.on_reply(NodeId(node), crate::request::RequestKind::Acquire, vote, start);
@@ -151,7 +151,7 @@ proptest! {
         let mut released = NodeSet::EMPTY;
         loop {
             match attempt.poll() {
-                Some(AttemptStep::Ask(_, nodes)) => released = released.or(nodes),
+                Some(AttemptStep::Request(_, nodes)) => released = released.or(nodes),
                 Some(AttemptStep::Won) | None => break,
                 Some(AttemptStep::Lost(refusal)) => {
                     for (place, vote) in refusal.votes.iter().enumerate() {

@@ -52,10 +52,10 @@ impl World {
                     state.rows[row].number = attempt.number().map_or(0, |number| self.narrow(number));
                     state.rows[row].stage = Stage::Open(attempt.clone());
                     match step {
-                        Some(AttemptStep::Ask(RequestKind::Release, nodes)) => {
+                        Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
                             state.rows[row].undone |= bits(nodes);
                         }
-                        Some(AttemptStep::Ask(phase, nodes)) => {
+                        Some(AttemptStep::Request(phase, nodes)) => {
                             Self::request(state, row, phase, (0, 0), self.terms.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.win(state, row, &attempt, sights)?,
