@@ -225,7 +225,7 @@ impl PendingCalls {
             }
             OperationEvent::Refused(refusal) => {
                 let Some(record) = self.calls.remove(&id) else { return };
-                self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.why });
+                self.events.emit(&Event::AcquireFailed { key: record.key.as_str(), reason: &refusal.reason });
                 if let ReplyTo::Acquiring(reply) = record.caller {
                     self.yield_policy.on_answered();
                     let _ = reply.send(Err(refusal));

@@ -67,7 +67,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 Err(refusal) => refusal,
             };
             let was_called = turn.cohort(|share, _| share.on_refused());
-            let retry_after = match refusal.why {
+            let retry_after = match refusal.reason {
                 FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                     retry_after
                 }
@@ -79,7 +79,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
                 break refusal;
             }
             failures += 1;
-            let is_taken = matches!(refusal.why, FailureReason::Contended { .. });
+            let is_taken = matches!(refusal.reason, FailureReason::Contended { .. });
             next = is_taken.then(|| turn.cohort(|share, _| share.next_after_refusal()));
         };
         Err(error_of(client, &spec, refusal))
@@ -102,7 +102,7 @@ pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireE
                 turn.on_taken();
                 Ok(Some(won.into_guard(client, &spec, turn)))
             }
-            Err(AttemptFailure { why: FailureReason::Contended { .. }, .. }) => Ok(None),
+            Err(AttemptFailure { reason: FailureReason::Contended { .. }, .. }) => Ok(None),
             Err(refusal) => Err(error_of(client, &spec, refusal)),
         }
     }
@@ -308,7 +308,7 @@ async fn last_attempt(
     };
     loop {
         let tried = attempt(client, spec, policy, Some(Duration::ZERO)).await?;
-        let Err(AttemptFailure { why: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
+        let Err(AttemptFailure { reason: FailureReason::NoQuorum, votes }) = &tried else { return Ok(tried) };
         let left = patience.left().unwrap_or_default();
         let is_over = left.is_zero() || !votes.iter().any(has_broken);
         if is_over || !client.returned(left, |node| has_broken(&votes[node])).await {
@@ -350,7 +350,7 @@ async fn attempt(
                 }
             };
             let votes = client.shared.quorum.all().iter().map(vote).collect();
-            Ok(Err(AttemptFailure { why: FailureReason::TooLate, votes }))
+            Ok(Err(AttemptFailure { reason: FailureReason::TooLate, votes }))
         }
         Ok(Ok(hold)) => Ok(Ok(Won { ticket, hold })),
     }
@@ -386,7 +386,7 @@ impl Drop for CancelOnDrop {
 
 fn error_of(client: &Redlock, spec: &LockSpec, refusal: AttemptFailure) -> AcquireError {
     let (key, replies) = (spec.key.shared(), client.replies(refusal.votes));
-    match refusal.why {
+    match refusal.reason {
         FailureReason::Contended { retry_after } => AcquireError::Contended { key, retry_after, replies },
         FailureReason::NoQuorum => AcquireError::NoQuorum { key, replies },
         FailureReason::OnProbation { retry_after } => AcquireError::OnProbation { key, retry_after, replies },

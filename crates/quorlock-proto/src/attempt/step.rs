@@ -21,7 +21,7 @@ pub enum AttemptStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttemptFailure {
     /// The reason to act upon.
-    pub why: FailureReason,
+    pub reason: FailureReason,
     /// Every node's answer.
     pub votes: Vec<Vote>,
 }
@@ -31,7 +31,7 @@ impl AttemptFailure {
     /// lock that is held stands on every node that votes, but for a while after it was taken or a node came back.
     #[must_use]
     pub fn may_be_split(&self) -> bool {
-        matches!(self.why, FailureReason::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
+        matches!(self.reason, FailureReason::Contended { .. }) && self.votes.iter().any(Vote::is_grant)
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
             (contended, vec![held.clone(), held.clone(), held.clone()], false),
             (FailureReason::NoQuorum, vec![Vote::Granted, silent.clone(), silent], false),
         ] {
-            let refusal = AttemptFailure { why, votes };
+            let refusal = AttemptFailure { reason: why, votes };
             assert_eq!(refusal.may_be_split(), may_be, "{refusal:?}");
         }
     }

@@ -54,7 +54,7 @@ fn a_tie_of_votes_ends_at_once_and_both_sides_give_back() {
     }
     for who in [ALICE, BOB] {
         let refusal = world.refusal(who).expect("two refusals of four settle it without waiting");
-        assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
+        assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     world.drive();
     assert_eq!(world.keys(), 0);
@@ -71,9 +71,9 @@ fn refusals_that_settle_it_are_contention_however_few_have_answered() {
         (0..refusals_needed).for_each(|node| assert!(world.step(BOB, node)));
         let refusal = world.refusal(BOB).expect("the quorum is out of reach");
         assert!(
-            matches!(refusal.why, FailureReason::Contended { .. }),
+            matches!(refusal.reason, FailureReason::Contended { .. }),
             "{nodes} nodes, {need:?}: {:?}",
-            refusal.why
+            refusal.reason
         );
     }
 }
@@ -88,7 +88,7 @@ fn split_votes_count_as_contention() {
     world.drive();
     for who in 0..3 {
         let refusal = world.refusal(who).expect("nobody has two");
-        assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
+        assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     }
     assert_eq!(world.keys(), 0);
 }
@@ -111,7 +111,7 @@ fn a_late_grant_is_given_back() {
     world.step(ALICE, 0);
     world.sleep(REPLY_TIMEOUT);
     let refusal = world.refusal(ALICE).expect("the patience is over");
-    assert_eq!(refusal.why, FailureReason::NoQuorum);
+    assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[1], Vote::Unknown(ReplyFailure::Timeout));
     assert_eq!(
         world.wire(ALICE, 1),
@@ -157,7 +157,7 @@ fn a_grant_past_its_deadline_is_a_failure_and_undone() {
     world.pass(TRUSTED);
     world.answer(ALICE, 0);
     world.answer(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();
     assert_eq!(world.keys(), 0, "undone before the ttl");
@@ -225,7 +225,7 @@ fn without_a_quorum_it_is_refused_at_once_and_nothing_is_sent() {
     world.cut(ALICE, 1);
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
-    assert_eq!(refusal.why, FailureReason::NoQuorum);
+    assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert_eq!(refusal.votes[0], Vote::Unknown(ReplyFailure::Disconnected("cut".into())));
     assert!(world.is_nothing_sent(ALICE));
     assert_eq!(world.undone(ALICE), 0, "what was not sent needs no undo");
@@ -238,7 +238,7 @@ fn a_barred_majority_says_so() {
     world.exclude(ALICE, 2, ExclusionReason::AuthFailed("WRONGPASS".into()));
     world.acquire(ALICE);
     let refusal = world.refusal(ALICE).expect("nobody waits");
-    assert_eq!(refusal.why, FailureReason::NodesExcluded);
+    assert_eq!(refusal.reason, FailureReason::NodesExcluded);
     assert_eq!(refusal.votes[0], Vote::Excluded(ExclusionReason::Replica));
     assert!(world.is_nothing_sent(ALICE));
 }
@@ -252,7 +252,7 @@ fn an_error_reply_is_no_vote_and_needs_no_undo() {
     world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![]));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Acquire, RequestKind::Release]);
 }
@@ -266,7 +266,7 @@ fn an_odd_answer_is_no_grant_and_is_undone() {
     world.acquire(ALICE);
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Release], "it may have been done");
 }
 
@@ -285,7 +285,7 @@ fn only_a_curious_contender_asks_for_how_long_and_is_told_the_qth_smallest() {
         let asked = (0..3).filter(|node| world.wire(BOB, *node) == [RequestKind::QueryTtl]).count();
         assert_eq!(asked, if curious { 3 } else { 0 });
         world.drive();
-        let why = world.refusal(BOB).expect("three of five are another's").why;
+        let why = world.refusal(BOB).expect("three of five are another's").reason;
         let retry_after = curious.then_some(ms(900));
         assert_eq!(
             why,
@@ -320,7 +320,7 @@ fn a_node_we_had_is_free_at_once_to_the_next_attempt() {
     world.plant(2, OTHER, Some(ms(800)));
     world.acquire_as(BOB, CURIOUS);
     world.drive();
-    let why = world.refusal(BOB).expect("two of three are another's").why;
+    let why = world.refusal(BOB).expect("two of three are another's").reason;
     assert_eq!(why, FailureReason::Contended { retry_after: Some(ms(400)) });
 }
 
@@ -335,7 +335,7 @@ fn curiosity_ends_with_the_patience() {
     world.step(BOB, 0);
     world.sleep(REPLY_TIMEOUT);
     let refusal = world.refusal(BOB).expect("told as it is");
-    assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
+    assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_key_without_expiry_and_a_key_of_another_type_are_held() {
     world.acquire_as(BOB, CURIOUS);
     world.drive();
     let refusal = world.refusal(BOB).expect("both are in the way");
-    assert_eq!(refusal.why, FailureReason::Contended { retry_after: None });
+    assert_eq!(refusal.reason, FailureReason::Contended { retry_after: None });
     assert_eq!(
         refusal.votes[..2],
         [Vote::HeldByOther { remaining: None }, Vote::HeldByOther { remaining: None }]

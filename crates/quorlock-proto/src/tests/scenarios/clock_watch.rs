@@ -199,7 +199,7 @@ fn with_too_many_clocks_in_doubt_a_refusal_tells_until_when() {
     world.drive();
     assert!(!world.is_valid(ALICE, lock));
     assert_eq!(
-        world.refusal(ALICE).map(|refusal| refusal.why),
+        world.refusal(ALICE).map(|refusal| refusal.reason),
         Some(FailureReason::OnProbation { retry_after: Some(NO_VOTE) })
     );
     world.live(NO_VOTE);

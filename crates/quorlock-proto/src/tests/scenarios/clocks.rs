@@ -81,7 +81,7 @@ fn a_wall_clock_that_jumps_under_an_attempt_makes_it_too_late() {
     for node in 0..3 {
         world.answer(ALICE, node);
     }
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.drive();
     assert_eq!(world.keys(), 0);
 }

@@ -29,7 +29,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
             "client {who}"
         );
         let refusal = try_to_take(&mut world, who);
-        assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
+        assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
         assert_eq!(
             refusal.votes[0],
             Vote::OnProbation { remaining: NO_VOTE, doubt: ProbationReason::NewNode }
@@ -38,7 +38,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
     }
     world.live(LAST_MOMENT);
     let refusal = try_to_take(&mut world, ALICE);
-    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(ms(1)) });
+    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.live(ms(1));
     assert!((0..3).all(|node| is_voting(&world, ALICE, node) && is_voting(&world, BOB, node)));
     world.hold(ALICE);
@@ -53,7 +53,11 @@ fn who_comes_later_finds_the_cluster_that_was_founded() {
     connect(&mut world, BOB);
     assert_eq!(marker(&world, 0), founded, "nothing is written anew");
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(ms(20_500)) }, "by the markers");
+    assert_eq!(
+        refusal.reason,
+        FailureReason::OnProbation { retry_after: Some(ms(20_500)) },
+        "by the markers"
+    );
 }
 
 #[test]
@@ -105,7 +109,10 @@ fn one_node_alone_is_a_cluster_too() {
     world.hold(ALICE);
     world.restart(0, Data::new());
     connect(&mut world, ALICE);
-    assert_eq!(try_to_take(&mut world, ALICE).why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
+    assert_eq!(
+        try_to_take(&mut world, ALICE).reason,
+        FailureReason::OnProbation { retry_after: Some(NO_VOTE) }
+    );
 }
 
 #[test]
@@ -259,7 +266,7 @@ fn a_stranger_takes_nobody_back_where_most_have_forgotten_and_who_knew_them_does
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
     assert!(matches!(exclusion(&world, BOB, 2), Some(ExclusionReason::ClusterMismatch(_))));
-    assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
+    assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
     connect(&mut world, ALICE);
     assert!((0..2).all(|node| doubt(&world, ALICE, node) == Some(ProbationReason::PossibleDataLoss)));
     world.live(LOOK);
@@ -281,7 +288,7 @@ fn two_clusters_never_share_a_node() {
         (exclusion(&ours, ALICE, 1), exclusion(&ours, ALICE, 2)),
         (Some(ExclusionReason::Uninitialized), Some(ExclusionReason::Uninitialized))
     );
-    assert_eq!(try_to_take(&mut ours, ALICE).why, FailureReason::NodesExcluded);
+    assert_eq!(try_to_take(&mut ours, ALICE).reason, FailureReason::NodesExcluded);
     assert_eq!(ours.declare_as(ALICE, 7, false), Some(InitResult::NotBlank));
     assert!((1..3).all(|node| marker(&ours, node).is_none()) && ours.has(0, lock));
 
@@ -314,7 +321,7 @@ fn clients_on_other_terms_are_told_so_and_change_nothing() {
             panic!("no bar")
         };
         assert!(words.contains("a quorum of 3, a longest ttl of 30s"), "{words}");
-        assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::NodesExcluded);
+        assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::NodesExcluded);
         assert_eq!(world.declare_as(BOB, 7, false), Some(InitResult::NotBlank));
         assert_eq!(marker(&world, 0), before);
     }

@@ -220,7 +220,7 @@ fn the_largest_floor_leaves_room_and_the_end_of_numbers_is_an_error_that_leaves_
     world.acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("no number is left");
-    assert_eq!(refusal.why, FailureReason::NoQuorum);
+    assert_eq!(refusal.reason, FailureReason::NoQuorum);
     assert!(
         matches!(refusal.votes[0], Vote::Unknown(ReplyFailure::TransientError(_))),
         "{:?}",

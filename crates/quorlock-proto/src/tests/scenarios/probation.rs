@@ -43,7 +43,7 @@ fn a_node_that_forgot_a_lock_casts_no_vote_until_the_lock_is_over() {
         forget(&mut world, before);
         (0..2).for_each(|who| world.connect(who, 1));
         let refusal = try_to_take(&mut world, BOB);
-        assert!(matches!(refusal.why, FailureReason::Contended { .. }), "{way}: {:?}", refusal.why);
+        assert!(matches!(refusal.reason, FailureReason::Contended { .. }), "{way}: {:?}", refusal.reason);
         assert!(!refusal.votes[1].is_grant(), "{way}: {:?}", refusal.votes[1]);
         assert!(world.is_valid(ALICE, lock) && !is_voting(&world, BOB, 1), "{way}");
         assert_eq!(world.overlap, None, "{way}");
@@ -71,9 +71,9 @@ fn a_node_that_forgot_is_taken_back_after_the_max_ttl() {
     world.drive();
     world.cut(BOB, 2);
     let refusal = try_to_take(&mut world, BOB);
-    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
+    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
     world.live(LAST_MOMENT);
-    assert_eq!(try_to_take(&mut world, BOB).why, FailureReason::OnProbation { retry_after: Some(ms(1)) });
+    assert_eq!(try_to_take(&mut world, BOB).reason, FailureReason::OnProbation { retry_after: Some(ms(1)) });
     world.live(ms(1));
     world.hold(BOB);
     assert_eq!(marker(&world, 1).map(|it| it.since_micros), Some(since));
@@ -241,7 +241,7 @@ fn a_refusal_for_probation_tells_when_a_quorum_may_be_had() {
     }
     let refusal = try_to_take(&mut world, BOB);
     // Two vote at once, and with the first of the three to end its probation they are a quorum.
-    assert_eq!(refusal.why, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
+    assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(ms(21_500)) });
     assert!(world.keys() == 0 && world.is_nothing_sent(BOB));
     world.live(ms(21_500));
     world.hold(BOB);

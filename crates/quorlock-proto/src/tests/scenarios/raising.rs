@@ -61,7 +61,7 @@ fn a_straggler_that_outranks_us_cannot_make_the_quorum() {
     assert_eq!(world.news(ALICE), [], "it granted, and yet does not count");
     world.wipe(0);
     world.step(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
 }
@@ -76,7 +76,7 @@ fn a_key_that_ran_out_before_its_raise_is_too_late_and_everything_is_undone() {
     world.wipe(0);
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("nobody else is there to make the quorum");
-    assert_eq!(refusal.why, FailureReason::TooLate);
+    assert_eq!(refusal.reason, FailureReason::TooLate);
     assert_eq!(refusal.votes[0], Vote::NotHeld);
     assert_eq!((world.wire(ALICE, 0), world.wire(ALICE, 1)), (vec![], vec![RequestKind::Release]));
     world.drive();
@@ -90,7 +90,7 @@ fn a_raise_that_somebody_else_overtook_is_too_little() {
     world.plant(2, Some(b"somebody else"), Some(ms(3_000)));
     world.step(ALICE, 0);
     world.step(ALICE, 2);
-    let why = world.refusal(ALICE).expect("two of three are another's").why;
+    let why = world.refusal(ALICE).expect("two of three are another's").reason;
     assert_eq!(
         why,
         FailureReason::Contended { retry_after: Some(ms(3_000)) },
@@ -120,7 +120,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
     world.deliver(ALICE, 0);
     world.pass(TRUSTED);
     world.answer(ALICE, 0);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::TooLate));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::TooLate));
     assert!(!world.is_valid(ALICE, lock));
     world.drive();
     assert_eq!((world.keys(), world.undone(ALICE)), (0, 0));
@@ -130,7 +130,7 @@ fn a_raise_that_ends_past_the_deadline_is_too_late() {
 fn patience_covers_both_rounds() {
     let (mut world, _) = raising();
     world.sleep(REPLY_TIMEOUT);
-    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
+    assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::RaiseFence, RequestKind::Release]);
     assert_eq!(
         (world.wire(ALICE, 1), world.wire(ALICE, 2)),
@@ -163,7 +163,7 @@ fn the_undo_goes_also_where_a_raise_failed() {
         world.step(ALICE, 1);
         world.servers[0].excuses.push_back(Vote::Unknown(failure));
         world.step(ALICE, 0);
-        assert_eq!(world.refusal(ALICE).map(|refusal| refusal.why), Some(FailureReason::NoQuorum));
+        assert_eq!(world.refusal(ALICE).map(|refusal| refusal.reason), Some(FailureReason::NoQuorum));
         assert!(world.has(0, lock), "the grant is still there");
         assert_eq!(
             (world.wire(ALICE, 0), world.wire(ALICE, 1)),

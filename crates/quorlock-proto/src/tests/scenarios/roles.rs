@@ -17,5 +17,5 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     world.acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("the node may have forgotten who holds the lock");
-    assert!(matches!(refusal.why, FailureReason::OnProbation { retry_after: Some(_) }), "{refusal:?}");
+    assert!(matches!(refusal.reason, FailureReason::OnProbation { retry_after: Some(_) }), "{refusal:?}");
 }

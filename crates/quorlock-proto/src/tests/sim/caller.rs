@@ -221,7 +221,7 @@ impl Sim<'_> {
                     return;
                 }
                 self.peers[who].tasks[key].state = State::Idle;
-                let told = match refusal.why {
+                let told = match refusal.reason {
                     FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                         retry_after
                     }

@@ -187,7 +187,7 @@ impl Sim<'_> {
         let wait = &mut self.peers[who].tasks[key].wait;
         let refused = Refused { may_be_split: refusal.may_be_split(), was_called: wait.share.on_refused() };
         (wait.failures, wait.looks) = (wait.failures + 1, 0);
-        wait.retry_after = match refusal.why {
+        wait.retry_after = match refusal.reason {
             FailureReason::Contended { retry_after } | FailureReason::OnProbation { retry_after } => {
                 retry_after
             }
@@ -201,7 +201,7 @@ impl Sim<'_> {
         if self.nanos >= wait.until {
             return self.give_up_waiting(who, key);
         }
-        if matches!(refusal.why, FailureReason::Contended { .. }) {
+        if matches!(refusal.reason, FailureReason::Contended { .. }) {
             let next = wait.share.next_after_refusal();
             self.check_patience(who, key);
             self.follow(who, key, next);
