@@ -20,7 +20,7 @@ pub struct RenewalPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStep {
     /// Put this question to these nodes, as part of this round.
-    Ask {
+    Request {
         /// The question.
         phase: RequestKind,
         /// For how long the keys are asked to live.
