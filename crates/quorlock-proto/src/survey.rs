@@ -25,7 +25,7 @@ pub struct Survey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SurveyStep {
     /// Put the question to these nodes.
-    Ask(RequestKind, NodeSet),
+    Request(RequestKind, NodeSet),
     /// Every node's answer.
     Done(Vec<Vote>),
 }
@@ -62,7 +62,7 @@ impl Survey {
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<SurveyStep> {
         if !self.to_ask.is_empty() {
-            return Some(SurveyStep::Ask(self.phase, std::mem::take(&mut self.to_ask)));
+            return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_ask)));
         }
         if self.is_settled && !self.is_told {
             self.is_told = true;

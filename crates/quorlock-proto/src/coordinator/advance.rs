@@ -82,7 +82,7 @@ impl Coordinator {
                     None => break entry,
                 },
                 Operation::Survey(survey) => match survey.poll() {
-                    Some(SurveyStep::Ask(phase, nodes)) => {
+                    Some(SurveyStep::Request(phase, nodes)) => {
                         let request = survey_request(survey, phase, self.members.is_some());
                         self.send(request, nodes, id, 0, now);
                     }
