@@ -328,7 +328,7 @@ impl PendingCalls {
         }
         let is_ours = |vote: &Vote| match vote {
             Vote::Inspected(sighting) => match sighting.holder {
-                KeyOwner::Owner(mark) => coordinator.is_ours(&key, mark),
+                KeyOwner::Owner(mark) => coordinator.is_own_hash(&key, mark),
                 _ => false,
             },
             _ => false,

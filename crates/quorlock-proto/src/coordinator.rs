@@ -295,7 +295,7 @@ impl Coordinator {
 
     /// Whether a machine of ours works under this key with the token of this mark.
     #[must_use]
-    pub fn is_ours(&self, key: &Key, mark: OwnerHash) -> bool {
+    pub fn is_own_hash(&self, key: &Key, mark: OwnerHash) -> bool {
         self.running.values().any(|entry| match &entry.machine {
             Operation::Lease(lease) => lease.key() == key && lease.token().hash() == mark,
             Operation::Attempt(bid) => bid.attempt.spec().key == *key && bid.attempt.token().hash() == mark,

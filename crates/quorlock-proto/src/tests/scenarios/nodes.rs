@@ -96,8 +96,8 @@ fn a_survey_tells_what_every_node_shows_as_soon_as_all_have_answered() {
     assert_eq!(holders[0], Some((ours, Some(TTL))));
     assert_eq!(holders[1..], [Some((KeyOwner::NotALock, None)), Some((KeyOwner::Unheld, None))]);
     let key = crate::request::Key::new(crate::tests::world::KEY);
-    assert!(world.clients[ALICE].coordinator.is_ours(&key, token(lock).hash()));
-    assert!(!world.clients[BOB].coordinator.is_ours(&key, token(lock).hash()));
+    assert!(world.clients[ALICE].coordinator.is_own_hash(&key, token(lock).hash()));
+    assert!(!world.clients[BOB].coordinator.is_own_hash(&key, token(lock).hash()));
     assert!(!world.clients[BOB].coordinator.is_busy());
 }
 
