@@ -314,7 +314,7 @@ impl Coordinator {
 
     /// The key that this node's next answer is about.
     #[must_use]
-    pub fn next_answered(&self, node: NodeId) -> Option<&Key> {
+    pub fn next_in_flight(&self, node: NodeId) -> Option<&Key> {
         match &self.pipelines[node.index()].awaiting.front()?.pending {
             ExpectedReply::Vote { of, .. } => match &self.running.get(of)?.machine {
                 Operation::Lease(lease) => Some(lease.key()),
