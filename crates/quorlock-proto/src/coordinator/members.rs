@@ -143,7 +143,7 @@ impl Coordinator {
         match vote {
             Vote::Unknown(ReplyFailure::MarkerMismatch) => members.on_changed(node, now),
             Vote::OnProbation { remaining, .. } => members.on_probation(node, remaining, now),
-            Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_ballot(phase) => {
+            Vote::Granted | Vote::Fenced(_) | Vote::FencedOut { .. } if is_fenced_script(phase) => {
                 let absence = match phase {
                     RequestKind::Renew | RequestKind::Reacquire => {
                         members.implicit_vote_for_holders(node, now)
@@ -186,7 +186,7 @@ const PAUSE_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 /// Thousands of leases that come to a node at once come one after the other, and not past when they are renewed anyway.
 const BETWEEN_LEASES: Duration = Duration::from_micros(100);
 
-const fn is_ballot(phase: RequestKind) -> bool {
+const fn is_fenced_script(phase: RequestKind) -> bool {
     matches!(
         phase,
         RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire
