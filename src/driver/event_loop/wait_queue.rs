@@ -90,7 +90,7 @@ impl Driver {
         }
         let key = self.calls.key_of(id)?;
         let beyond = self.queues_to_notify(key).without(touched);
-        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.answers(*node, now)).collect()))
+        Some((key.clone(), beyond.iter().filter(|node| self.coordinator.has_replied(*node, now)).collect()))
     }
 
     /// A lock is given up: those who wait for it there are called, or told of. They hear of it from no other node.
@@ -111,8 +111,9 @@ impl Driver {
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
     fn lines_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
-        let takes_lines =
-            |node: NodeId| self.coordinator.answers(node, now) && self.links[node.index()].may_enqueue(now);
+        let takes_lines = |node: NodeId| {
+            self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
+        };
         let answering = self.voting_keepers().filter(|(node, _)| takes_lines(*node));
         fairness::rendezvous_nodes(key.as_str(), answering)
     }
