@@ -228,7 +228,7 @@ pub const MAX_LOCAL_HANDOFFS: u8 = 8;
 mod tests {
     use super::*;
 
-    fn called(waiting: usize) -> Cohort {
+    fn notified(waiting: usize) -> Cohort {
         let mut share = Cohort::default();
         share.on_enqueued();
         share.on_notified(true, false, waiting);
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn a_turn_serves_those_who_wait_when_it_begins_and_then_others_go_first() {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
-            let mut share = called(waiting);
+            let mut share = notified(waiting);
             for left in (0..served).rev() {
                 assert_eq!(share.next(), NextAction::Acquire, "{left} to go");
                 assert_eq!(share.on_taken(5), left == 0, "the last of a turn stands in line for the rest");
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn who_has_nobody_waiting_stands_in_no_line() {
-        let mut share = called(0);
+        let mut share = notified(0);
         assert!(!share.on_taken(0));
         assert!(!share.on_idle());
         assert_eq!(share.next(), NextAction::Enqueue);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
-        let mut share = called(3);
+        let mut share = notified(3);
         assert_eq!(share.next_after_refusal(), NextAction::Acquire);
         share.on_refused();
         assert_eq!(share.next_after_refusal(), NextAction::Enqueue);
@@ -285,10 +285,10 @@ mod tests {
     fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
-        let (mut in_vain, mut displaced) = (called(2), waiting);
+        let (mut in_vain, mut displaced) = (notified(2), waiting);
         in_vain.on_refused();
         displaced.on_queue_lost();
-        for mut share in [waiting, called(2), in_vain, displaced] {
+        for mut share in [waiting, notified(2), in_vain, displaced] {
             assert!(share.on_idle());
             assert!(!share.on_idle());
         }
