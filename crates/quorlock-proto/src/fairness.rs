@@ -40,7 +40,7 @@ enum QueuePosition {
     /// In line.
     Waiting,
     /// At its head, called.
-    Called,
+    Notified,
     /// Nowhere any more, and our name may stand in the line all the same, as one that was called or behind a connection
     /// that broke.
     Spent,
@@ -63,7 +63,7 @@ impl Cohort {
     pub const fn next(self) -> NextAction {
         match self.voting_status {
             _ if !self.is_over() => NextAction::Acquire,
-            QueuePosition::Called => NextAction::Acquire,
+            QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
             QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
         }
@@ -73,7 +73,7 @@ impl Cohort {
     #[must_use]
     pub const fn next_after_refusal(self) -> NextAction {
         match self.voting_status {
-            QueuePosition::Called => NextAction::Acquire,
+            QueuePosition::Notified => NextAction::Acquire,
             QueuePosition::Waiting => NextAction::Wait,
             QueuePosition::Nowhere | QueuePosition::Spent => NextAction::Enqueue,
         }
@@ -82,7 +82,7 @@ impl Cohort {
     /// The key is ours, and so many tasks here wait for it. True if it is time to stand in line for them, so that the
     /// release of this very lock calls whoever is before us.
     pub fn on_taken(&mut self, waiting: usize) -> bool {
-        if self.voting_status == QueuePosition::Called {
+        if self.voting_status == QueuePosition::Notified {
             self.voting_status = QueuePosition::Nowhere;
         }
         if self.allowed == 0 {
@@ -104,7 +104,7 @@ impl Cohort {
     /// We were called: because the key was given up, or because it was found free. Besides whoever contends so many
     /// tasks here wait.
     pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
-        self.voting_status = QueuePosition::Called;
+        self.voting_status = QueuePosition::Notified;
         self.has_others = has_others;
         self.is_silent &= is_found;
         self.was_found = is_found;
@@ -121,7 +121,7 @@ impl Cohort {
     pub fn on_free(&mut self, has_stood: bool, waiting: usize) {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
         self.is_silent = has_stood;
-        self.voting_status = QueuePosition::Called;
+        self.voting_status = QueuePosition::Notified;
         self.has_others = false;
         self.begin(waiting);
     }
@@ -129,7 +129,7 @@ impl Cohort {
     /// An attempt failed. True if there was a call, which came to nothing: unless we stand in line again, it is the next
     /// one's.
     pub fn on_refused(&mut self) -> bool {
-        let was_called = self.voting_status == QueuePosition::Called;
+        let was_called = self.voting_status == QueuePosition::Notified;
         if was_called {
             self.voting_status = QueuePosition::Spent;
         }
