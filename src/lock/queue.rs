@@ -241,7 +241,7 @@ impl QueueListener for QueueEvents {
             },
             QueueEvent::HasOtherWaiters(key) => {
                 if let Some(line) = lines.get_mut(key) {
-                    line.head().cohort.on_others();
+                    line.head().cohort.on_other_waiters();
                 }
             }
             QueueEvent::QueueLost => {

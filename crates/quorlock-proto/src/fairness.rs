@@ -142,7 +142,7 @@ impl Cohort {
     }
 
     /// Our release called another process.
-    pub fn on_others(&mut self) {
+    pub fn on_other_waiters(&mut self) {
         self.has_others = true;
     }
 
@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(share.next(), NextAction::Acquire);
             assert!(!share.on_taken(3));
         }
-        share.on_others();
+        share.on_other_waiters();
         assert_eq!(share.next(), NextAction::Enqueue, "whoever comes first among us lets others go first");
         share.on_free(false, 0);
         assert_eq!(share.next(), NextAction::Acquire, "nobody is there");
