@@ -208,7 +208,7 @@ fn pass_on(lines: &Mutex<KeyQueues>, orders: &CommandSender, key: &Key) {
     if head.cohort.on_idle() || owes_call {
         orders.send(DriverCommand::Dequeue { key: key.clone() });
     }
-    if !head.cohort.has_others() {
+    if !head.cohort.has_other_waiters() {
         place.remove();
         return;
     }

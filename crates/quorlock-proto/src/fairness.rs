@@ -21,7 +21,7 @@ use crate::quorum::NodeId;
 pub struct Cohort {
     voting_status: QueuePosition,
     /// Whether other processes want the key, as far as we were told.
-    has_others: bool,
+    has_other_waiters: bool,
     /// How often we had the key in this turn.
     taken: u8,
     /// How often we may.
@@ -105,7 +105,7 @@ impl Cohort {
     /// tasks here wait.
     pub fn on_notified(&mut self, has_others: bool, is_found: bool, waiting: usize) {
         self.voting_status = QueuePosition::Notified;
-        self.has_others = has_others;
+        self.has_other_waiters = has_others;
         self.is_silent &= is_found;
         self.was_found = is_found;
         self.begin(waiting);
@@ -122,7 +122,7 @@ impl Cohort {
         // One who waited and was not called: who had the key is gone, or knows nothing of lines.
         self.is_silent = has_stood;
         self.voting_status = QueuePosition::Notified;
-        self.has_others = false;
+        self.has_other_waiters = false;
         self.begin(waiting);
     }
 
@@ -143,7 +143,7 @@ impl Cohort {
 
     /// Our release called another process.
     pub fn on_other_waiters(&mut self) {
-        self.has_others = true;
+        self.has_other_waiters = true;
     }
 
     /// The node with the line is gone, or did not answer.
@@ -160,8 +160,8 @@ impl Cohort {
 
     /// Whether it is worth remembering while nobody here wants the key.
     #[must_use]
-    pub const fn has_others(self) -> bool {
-        self.has_others
+    pub const fn has_other_waiters(self) -> bool {
+        self.has_other_waiters
     }
 
     /// How long to wait before looking again whether the key is free: from how often we have looked, when the keys in
@@ -172,7 +172,7 @@ impl Cohort {
     }
 
     const fn is_over(self) -> bool {
-        self.has_others && self.taken >= self.allowed
+        self.has_other_waiters && self.taken >= self.allowed
     }
 
     fn begin(&mut self, waiting: usize) {
