@@ -12,7 +12,7 @@ pub struct Trust {
     /// How often in a row the key was called free, and then refused by a quorum.
     free_in_vain: u8,
     /// Whether we stand in line on the next node instead.
-    is_aside: bool,
+    is_on_second_node: bool,
     /// How many attempts in a row may have split the votes.
     splits: u8,
 }
@@ -40,8 +40,8 @@ pub struct Refused {
 impl Trust {
     /// Whether we stand in line on the next node.
     #[must_use]
-    pub const fn is_aside(self) -> bool {
-        self.is_aside
+    pub const fn is_on_second_node(self) -> bool {
+        self.is_on_second_node
     }
 
     /// A wait has ended, because the key was called free or for another reason.
@@ -49,7 +49,8 @@ impl Trust {
         self.free_in_vain = if is_free { self.free_in_vain + 1 } else { 0 };
         if self.free_in_vain > MAX_FRUITLESS {
             // The other node is not believed at once either: where votes are split, chance must go on to help.
-            *self = Self { free_in_vain: TRUSTED_REPORTS, is_aside: !self.is_aside, ..*self };
+            *self =
+                Self { free_in_vain: TRUSTED_REPORTS, is_on_second_node: !self.is_on_second_node, ..*self };
             return Reaction::StepAside;
         }
         if self.free_in_vain > TRUSTED_REPORTS { Reaction::Hesitate } else { Reaction::Believe }
@@ -94,7 +95,7 @@ mod tests {
         let mut trust = Trust::default();
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
         for is_aside in [false, true, false] {
-            assert_eq!(trust.is_aside(), is_aside);
+            assert_eq!(trust.is_on_second_node(), is_aside);
             assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
             assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
         }

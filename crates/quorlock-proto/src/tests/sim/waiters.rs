@@ -128,7 +128,7 @@ impl Sim<'_> {
         let coordinator = &self.peers[who].coordinator;
         let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_aside = self.peers[who].tasks[key].wait.trust.is_aside();
+        let is_aside = self.peers[who].tasks[key].wait.trust.is_on_second_node();
         let Some(node) = next.filter(|_| is_aside).or(first) else {
             return self.hear_of_place(who, key, None);
         };
