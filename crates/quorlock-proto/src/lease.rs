@@ -36,7 +36,7 @@ pub struct Lease {
     /// Our fencing number; none in plain mode. Nodes give no number 0.
     number: Option<NonZeroU64>,
     quorum: Quorum,
-    terms: LeaseParams,
+    params: LeaseParams,
     auto_renew: bool,
     deadline: DualTimestamp,
     /// Whether a renewal has moved it past what the grants gave: a late one is good for no longer.
@@ -92,7 +92,7 @@ impl Lease {
     /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
     #[must_use]
     pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
-        let terms = attempt.spec().terms;
+        let params = attempt.spec().terms;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
@@ -103,16 +103,16 @@ impl Lease {
             token: attempt.token(),
             number: attempt.number().and_then(NonZeroU64::new),
             quorum: attempt.round().quorum(),
-            terms,
+            params,
             auto_renew: policy.auto_renew,
-            deadline: capped(terms.deadline(start), end),
+            deadline: capped(params.deadline(start), end),
             extended_past_grants: false,
-            keys_until: start.boot().plus(terms.ttl()),
+            keys_until: start.boot().plus(params.ttl()),
             possibly_set: attempt.possibly_applied(),
             confirmed: attempt.round().granted(),
             next_renewal: match policy.auto_renew {
-                true if !has_larger => start.boot().plus(terms.ttl() / 3),
-                true => start.boot().plus(proof_pause(terms.ttl())),
+                true if !has_larger => start.boot().plus(params.ttl() / 3),
+                true => start.boot().plus(proof_pause(params.ttl())),
                 false => BootTime::NEVER,
             },
             seldom,
@@ -201,7 +201,7 @@ impl Lease {
                         self.settle_unknown(now);
                     }
                 } else if self.next_renewal.is_due(now) {
-                    self.renew(self.terms, absence, now);
+                    self.renew(self.params, absence, now);
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
@@ -329,7 +329,7 @@ impl Lease {
     /// How long the current renewal asks the keys to live.
     #[must_use]
     pub fn renewal_ttl(&self) -> Duration {
-        self.renewal().map_or(self.terms, |renewal| renewal.terms).ttl()
+        self.renewal().map_or(self.params, |renewal| renewal.terms).ttl()
     }
 
     /// The locked key.
@@ -359,7 +359,7 @@ impl Lease {
     /// The lost signal comes 10 ms before the deadline, or a tenth of the ttl if that is less, so that a holder
     /// who listens has stopped when the deadline comes.
     fn signal_at(&self) -> DualTimestamp {
-        self.deadline.minus(SIGNAL_LEAD.min(self.terms.ttl() / 10))
+        self.deadline.minus(SIGNAL_LEAD.min(self.params.ttl() / 10))
     }
 
     fn renewal(&self) -> Option<&Renewal> {

@@ -157,7 +157,7 @@ impl Lease {
     pub(super) fn on_late_grant_outranked(&mut self, node: NodeId, fence: u64, now: DualTimestamp) {
         let round = self.rounds;
         if self.is_held() && self.seldom.get_or_insert_default().over_ours.tell(node, fence, round) {
-            self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
+            self.renew_by(now.boot().plus(proof_pause(self.params.ttl())));
         }
     }
 
@@ -179,7 +179,7 @@ impl Lease {
             return Vote::Granted;
         }
         if over.tell(node, fence, round) {
-            self.renew_by(now.boot().plus(proof_pause(self.terms.ttl())));
+            self.renew_by(now.boot().plus(proof_pause(self.params.ttl())));
         } else if is_won && !over.clear([node].into_iter().collect(), round).is_empty() {
             return Vote::Granted;
         }

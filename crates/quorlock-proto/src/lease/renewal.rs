@@ -219,7 +219,7 @@ impl Lease {
     fn finish(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
-        if is_whole && renewal.terms == self.terms && self.is_covered_by(renewal) {
+        if is_whole && renewal.terms == self.params && self.is_covered_by(renewal) {
             self.state = State::Held(None);
         }
     }
@@ -246,7 +246,7 @@ impl Lease {
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         let ran_out = now.is_due(renewal.settle_by());
-        let pause = (self.terms.ttl() / 10).max(LEAST_PAUSE);
+        let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
         self.renew_at(now.boot().plus(pause));
         self.news = Some(PendingEvent::Unconfirmed { ran_out });
     }
