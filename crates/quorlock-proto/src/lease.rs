@@ -53,7 +53,7 @@ pub struct Lease {
     rounds: u32,
     state: State,
     to_raise: NodeSet,
-    news: Option<PendingEvent>,
+    event: Option<PendingEvent>,
     confirmed_changed: bool,
     /// Which release it will ask for.
     release_as: RequestKind,
@@ -119,7 +119,7 @@ impl Lease {
             rounds: 0,
             state: State::Held(None),
             to_raise: NodeSet::EMPTY,
-            news: None,
+            event: None,
             confirmed_changed: false,
             release_as: RequestKind::ReleaseAndNotify,
         }
@@ -133,7 +133,7 @@ impl Lease {
         if std::mem::take(&mut self.confirmed_changed) {
             return Some(LeaseStep::Confirmed(self.confirmed));
         }
-        match self.news.take()? {
+        match self.event.take()? {
             PendingEvent::Renewed => Some(LeaseStep::Renewed(self.deadline)),
             PendingEvent::Unconfirmed { ran_out } => Some(LeaseStep::Unconfirmed(
                 self.renewal().map_or_else(Vec::new, |renewal| renewal.round.report(ran_out)),
@@ -205,7 +205,7 @@ impl Lease {
                 }
             }
             State::Releasing(releasing) if now.is_due(releasing.settle_by) => {
-                self.news = Some(PendingEvent::Released);
+                self.event = Some(PendingEvent::Released);
             }
             State::Releasing(_) | State::Lost | State::Ended => {}
         }
@@ -381,7 +381,7 @@ impl Lease {
     fn lose(&mut self, loss: LossReason) {
         self.state = State::Lost;
         self.stop_renewing();
-        self.news = Some(PendingEvent::Lost(loss));
+        self.event = Some(PendingEvent::Lost(loss));
     }
 }
 

@@ -27,7 +27,7 @@ impl Lease {
         self.state =
             State::Releasing(Box::new(Releasing { settle_by, round, to_release: self.possibly_set }));
         self.stop_renewing();
-        self.news = None;
+        self.event = None;
     }
 
     /// Its release, when it comes, calls nobody: the next in this process takes the key.
@@ -46,7 +46,7 @@ impl Lease {
             let round = &mut releasing.round;
             round.record(node, vote);
             if releasing.is_confirmed() || releasing.round.is_complete() {
-                self.news = Some(PendingEvent::Released);
+                self.event = Some(PendingEvent::Released);
             }
         }
     }

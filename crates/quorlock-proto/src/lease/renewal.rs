@@ -207,7 +207,7 @@ impl Lease {
         }
         let is_complete = renewal.round.is_complete();
         self.renew_at(next);
-        self.news = Some(PendingEvent::Renewed);
+        self.event = Some(PendingEvent::Renewed);
         if is_complete {
             self.finish();
         }
@@ -248,7 +248,7 @@ impl Lease {
         let ran_out = now.is_due(renewal.settle_by());
         let pause = (self.params.ttl() / 10).max(LEAST_PAUSE);
         self.renew_at(now.boot().plus(pause));
-        self.news = Some(PendingEvent::Unconfirmed { ran_out });
+        self.event = Some(PendingEvent::Unconfirmed { ran_out });
     }
 }
 
