@@ -74,7 +74,7 @@ struct RareState {
     /// `max_hold_time` as an instant.
     end: Option<DualTimestamp>,
     /// Nodes with our key and a larger number than ours.
-    over_ours: OverOurs,
+    fenced_out: OverOurs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +97,8 @@ impl Lease {
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());
         let has_larger = !over_ours.is_empty();
-        let seldom = (end.is_some() || has_larger).then(|| Box::new(RareState { end, over_ours }));
+        let seldom =
+            (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out: over_ours }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
