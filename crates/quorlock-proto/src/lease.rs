@@ -287,7 +287,7 @@ impl Lease {
 
     /// Whether somebody still holds it, or has yet to hear that it is lost and let go.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(self.state, State::Held(_) | State::Lost)
     }
 
