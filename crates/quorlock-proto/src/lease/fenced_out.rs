@@ -26,7 +26,7 @@ use crate::vote::Vote;
 /// Larger numbers of nodes that have our key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct OverOurs {
-    told: Vec<Larger>,
+    reported: Vec<Larger>,
     /// Those that are known to be no holder's.
     cleared: Vec<Larger>,
 }
@@ -70,33 +70,33 @@ impl OverOurs {
             Vote::FencedOut { fence } => Some(Larger::new(node, *fence, 0)),
             _ => None,
         };
-        Self { told: round.held_by_others().iter().filter_map(larger).collect(), cleared: Vec::new() }
+        Self { reported: round.held_by_others().iter().filter_map(larger).collect(), cleared: Vec::new() }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.told.is_empty() && self.cleared.is_empty()
+        self.reported.is_empty() && self.cleared.is_empty()
     }
 
     fn forget(&mut self, node: NodeId) {
-        self.told.retain(|larger| !larger.at.contains(node));
+        self.reported.retain(|larger| !larger.at.contains(node));
         self.cleared.retain(|larger| !larger.at.contains(node));
     }
 
     /// Notes what this node told in this round. Whether that is news.
     fn tell(&mut self, node: NodeId, fence: u64, round: u32) -> bool {
-        if self.told.iter().any(|larger| larger.covers(node, fence)) {
+        if self.reported.iter().any(|larger| larger.covers(node, fence)) {
             return false;
         }
         self.forget(node);
-        self.told.push(Larger::new(node, fence, round));
+        self.reported.push(Larger::new(node, fence, round));
         true
     }
 
     /// Clears what these nodes told before this round.
     fn clear(&mut self, nodes: NodeSet, round: u32) -> NodeSet {
         let is_proved = |larger: &Larger| larger.told_in < round && larger.at.without(nodes).is_empty();
-        let proved: Vec<Larger> = self.told.iter().copied().filter(is_proved).collect();
-        self.told.retain(|larger| !is_proved(larger));
+        let proved: Vec<Larger> = self.reported.iter().copied().filter(is_proved).collect();
+        self.reported.retain(|larger| !is_proved(larger));
         let cleared = proved.iter().fold(NodeSet::EMPTY, |set, larger| set.or(larger.at));
         self.cleared.extend(proved);
         cleared
@@ -237,7 +237,7 @@ impl Lease {
         let is_new = |larger: &Larger| larger.told_in >= self.rounds;
         if renewal.outranked.as_deref().is_some_and(FencedOut::must_go_on) {
             Duration::ZERO
-        } else if self.seldom.as_ref().is_some_and(|it| it.fenced_out.told.iter().any(is_new)) {
+        } else if self.seldom.as_ref().is_some_and(|it| it.fenced_out.reported.iter().any(is_new)) {
             proof_pause(ttl)
         } else {
             ttl / 3
