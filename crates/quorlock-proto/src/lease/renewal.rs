@@ -20,7 +20,7 @@ pub(super) struct Renewal {
     pub(super) round: Round,
     pub(super) outranked: Option<Box<FencedOut>>,
     pub(super) to_renew: NodeSet,
-    to_retake: NodeSet,
+    to_reacquire: NodeSet,
 }
 
 impl Renewal {
@@ -31,8 +31,8 @@ impl Renewal {
 
     /// The next nodes to take the key again, and in the name of which number, if not of our own.
     pub(super) fn next_retake(&mut self) -> Option<(NodeSet, Option<u64>)> {
-        if !self.to_retake.is_empty() {
-            return Some((std::mem::take(&mut self.to_retake), None));
+        if !self.to_reacquire.is_empty() {
+            return Some((std::mem::take(&mut self.to_reacquire), None));
         }
         // Past a larger number once it is known that nobody was given it.
         let is_proved = self.round.is_won() || enabled(Mutant::LargerIsNobodys);
@@ -124,7 +124,7 @@ impl Lease {
                 self.confirmed.remove(node);
                 self.confirmed_changed = true;
                 if renewal.outranked.as_ref().is_none_or(|told| !told.was_told_before(node)) {
-                    renewal.to_retake.insert(node);
+                    renewal.to_reacquire.insert(node);
                 }
                 self.possibly_set.insert(node);
                 self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
@@ -176,7 +176,7 @@ impl Lease {
             start: now,
             is_settled: false,
             to_renew: round.asked(),
-            to_retake: NodeSet::EMPTY,
+            to_reacquire: NodeSet::EMPTY,
             round,
             outranked,
         })));
