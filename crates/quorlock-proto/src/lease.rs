@@ -157,7 +157,7 @@ impl Lease {
                 (RequestKind::RaiseFence, std::mem::take(&mut self.to_raise))
             }
             State::Held(Some(renewal)) => {
-                let (nodes, number) = renewal.next_retake()?;
+                let (nodes, number) = renewal.next_reacquire()?;
                 past = number;
                 (RequestKind::Reacquire, nodes)
             }

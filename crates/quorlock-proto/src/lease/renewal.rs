@@ -30,7 +30,7 @@ impl Renewal {
     }
 
     /// The next nodes to take the key again, and in the name of which number, if not of our own.
-    pub(super) fn next_retake(&mut self) -> Option<(NodeSet, Option<u64>)> {
+    pub(super) fn next_reacquire(&mut self) -> Option<(NodeSet, Option<u64>)> {
         if !self.to_reacquire.is_empty() {
             return Some((std::mem::take(&mut self.to_reacquire), None));
         }
