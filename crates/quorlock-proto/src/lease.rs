@@ -223,7 +223,7 @@ impl Lease {
             State::Held(_) if now.is_past(self.signal_at()) => self.lose(LossReason::Expired),
             State::Held(renewal) => {
                 // An extension under way that asks for more is not cut short.
-                let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.terms);
+                let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
                 let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
                 self.renew(longest, absence, now);
             }
@@ -330,7 +330,7 @@ impl Lease {
     /// How long the current renewal asks the keys to live.
     #[must_use]
     pub fn renewal_ttl(&self) -> Duration {
-        self.renewal().map_or(self.params, |renewal| renewal.terms).ttl()
+        self.renewal().map_or(self.params, |renewal| renewal.params).ttl()
     }
 
     /// The locked key.

@@ -14,7 +14,7 @@ use crate::vote::Vote;
 /// One round of a renewal or an extension.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Renewal {
-    pub(super) terms: LeaseParams,
+    pub(super) params: LeaseParams,
     pub(super) start: DualTimestamp,
     pub(super) is_settled: bool,
     pub(super) round: Round,
@@ -26,7 +26,7 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Until when the lock is good if it gets through, but not past the lease's end.
     fn capped_deadline(&self, end: Option<DualTimestamp>) -> DualTimestamp {
-        capped(self.terms.deadline(self.start), end)
+        capped(self.params.deadline(self.start), end)
     }
 
     /// The next nodes to take the key again, and in the name of which number, if not of our own.
@@ -41,7 +41,7 @@ impl Renewal {
     }
 
     pub(super) fn settle_by(&self) -> DualTimestamp {
-        self.start.plus(self.terms.attempt_timeout())
+        self.start.plus(self.params.attempt_timeout())
     }
 }
 
@@ -127,7 +127,7 @@ impl Lease {
                     renewal.to_reacquire.insert(node);
                 }
                 self.possibly_set.insert(node);
-                self.keys_until = self.keys_until.max(now.boot().plus(renewal.terms.ttl()));
+                self.keys_until = self.keys_until.max(now.boot().plus(renewal.params.ttl()));
             }
             Vote::HeldByOther { .. } | Vote::FencedOut { .. } => {
                 self.confirmed.remove(node);
@@ -172,7 +172,7 @@ impl Lease {
         self.keys_until = self.keys_until.max(now.boot().plus(terms.ttl()));
         let is_hopeless = round.is_out_of_reach();
         self.state = State::Held(Some(Box::new(Renewal {
-            terms,
+            params: terms,
             start: now,
             is_settled: false,
             to_renew: round.asked(),
@@ -189,7 +189,7 @@ impl Lease {
     fn settle_renewed(&mut self) {
         let end = self.end();
         let cleared = self.clear_proved();
-        let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.terms.ttl()));
+        let pause = self.renewal().map_or(Duration::ZERO, |it| self.pause_after_round(it.params.ttl()));
         let State::Held(Some(renewal)) = &mut self.state else { return };
         renewal.is_settled = true;
         // What counts from here on are the sets of nodes. The votes are half of what a lease weighs that is not being
@@ -219,7 +219,7 @@ impl Lease {
     fn finish(&mut self) {
         let State::Held(Some(renewal)) = &self.state else { return };
         let is_whole = renewal.round.is_won() && renewal.round.not_held().is_empty();
-        if is_whole && renewal.terms == self.params && self.is_covered_by(renewal) {
+        if is_whole && renewal.params == self.params && self.is_covered_by(renewal) {
             self.state = State::Held(None);
         }
     }
