@@ -39,7 +39,7 @@ impl LeaseParams {
             return Err(InvalidLeaseParams::NoPatience);
         }
         if patience > ttl / 4 {
-            return Err(InvalidLeaseParams::PatienceTooLong { patience, ttl });
+            return Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: patience, ttl });
         }
         // At most a year, which 64 bits hold five hundred times.
         Ok(Self { ttl_nanos: ttl.as_nanos() as u64, patience_nanos: patience.as_nanos() as u64, drift })
@@ -125,12 +125,12 @@ pub enum InvalidLeaseParams {
     /// The patience is more than a quarter of the ttl.
     #[error(
         "a patience of {} is more than a quarter of the ttl {}: too little of the lock would be left",
-        Span(*patience),
+        Span(*attempt_limit),
         Span(*ttl)
     )]
     PatienceTooLong {
         /// What was asked for.
-        patience: Duration,
+        attempt_limit: Duration,
         /// The ttl it is too long for.
         ttl: Duration,
     },

@@ -215,7 +215,7 @@ proptest! {
             Err(InvalidLeaseParams::NoPatience) => {
                 prop_assert!(patience.map_or(timeout.is_zero(), |patience| patience.is_zero()));
             }
-            Err(InvalidLeaseParams::PatienceTooLong { patience: told, .. }) => {
+            Err(InvalidLeaseParams::PatienceTooLong { attempt_limit: told, .. }) => {
                 prop_assert_eq!(Some(told), patience);
                 prop_assert!(told > ttl / 4);
             }
