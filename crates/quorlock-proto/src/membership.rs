@@ -43,7 +43,7 @@ pub struct Membership {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberStep {
     /// Ask the node what it remembers, after it was told what to remember, if anything.
-    Look(NodeId, Option<MarkerWrite>),
+    ReadMarker(NodeId, Option<MarkerWrite>),
     /// The node's probation has ended. Who holds a lock may come back to it, before it votes for all.
     Opened(NodeId),
     /// The node stands otherwise than before.
@@ -119,7 +119,7 @@ impl Membership {
         for node in self.config.quorum().all().iter() {
             let member = &mut self.members[node.index()];
             if member.needs_read(now) {
-                return Some(MemberStep::Look(node, member.begin_read(now)));
+                return Some(MemberStep::ReadMarker(node, member.begin_read(now)));
             }
             if member.opens(now) {
                 return Some(MemberStep::Opened(node));

@@ -97,7 +97,7 @@ impl Coordinator {
     pub(super) fn follow_members(&mut self, now: DualTimestamp) {
         while let Some(step) = self.members.as_mut().and_then(|members| members.poll(now)) {
             match step {
-                MemberStep::Look(node, write) => self.read_marker(node, write, false, now),
+                MemberStep::ReadMarker(node, write) => self.read_marker(node, write, false, now),
                 MemberStep::Opened(node) => self.bring_leases_to(node, Duration::ZERO, now),
                 MemberStep::Changed(node, voting_status) => {
                     let is_voting = voting_status == VotingStatus::Voting;

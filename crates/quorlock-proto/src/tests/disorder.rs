@@ -270,7 +270,7 @@ proptest! {
             while let Some(step) = members.poll(now) {
                 steps += 1;
                 prop_assert!(steps <= 4 * nodes + 2, "no end to {:?}", step);
-                if let MemberStep::Look(_, Some(write)) = step {
+                if let MemberStep::ReadMarker(_, Some(write)) = step {
                     let carried = seen.iter().flatten().filter_map(|look| Marker::parse(look.marker.as_deref()?));
                     let is_founded = carried.filter(|marker| marker.config == config).count() > 0;
                     prop_assert!(founds || has_declared || is_founded, "who only looks founded {:?}", write);
