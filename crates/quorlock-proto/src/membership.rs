@@ -238,7 +238,7 @@ impl Membership {
             }
             Eligibility::Undecided => Some(Vote::Unknown(ReplyFailure::Unverified)),
             Eligibility::NeedsMarker(_) => Some(Vote::Unknown(ReplyFailure::MarkerMismatch)),
-            Eligibility::Barred(exclusion) => Some(Vote::Excluded(exclusion.clone())),
+            Eligibility::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
         }
     }
 
@@ -253,7 +253,7 @@ impl Membership {
     pub fn expected_marker(&self, node: NodeId) -> Option<&ExpectedMarker> {
         match &self.members[node.index()].verdict {
             Eligibility::Member(badge) => Some(badge),
-            Eligibility::Undecided | Eligibility::NeedsMarker(_) | Eligibility::Barred(_) => None,
+            Eligibility::Undecided | Eligibility::NeedsMarker(_) | Eligibility::Excluded(_) => None,
         }
     }
 

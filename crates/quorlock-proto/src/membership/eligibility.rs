@@ -16,7 +16,7 @@ pub(super) enum Eligibility {
     /// It must be told to remember this cluster and charter.
     NeedsMarker(Arc<str>),
     /// It may not vote.
-    Barred(ExclusionReason),
+    Excluded(ExclusionReason),
 }
 
 /// What a node is expected to remember.
@@ -41,25 +41,25 @@ pub(super) fn verdict(
         None => {
             return match in_force {
                 Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
-                None if all_looked => Eligibility::Barred(ExclusionReason::Uninitialized),
+                None if all_looked => Eligibility::Excluded(ExclusionReason::Uninitialized),
                 None => Eligibility::Undecided,
             };
         }
         Some(text) => Marker::parse(text),
     };
     let Some(marker) = marker else {
-        return Eligibility::Barred(ExclusionReason::Unsupported(
+        return Eligibility::Excluded(ExclusionReason::Unsupported(
             "`quorlock:node` is taken: it holds something that is no marker".into(),
         ));
     };
     if marker.config != config {
         let words = format!("its clients agreed on {}, this client was given {config}", marker.config);
-        return Eligibility::Barred(ExclusionReason::ClusterMismatch(words.into()));
+        return Eligibility::Excluded(ExclusionReason::ClusterMismatch(words.into()));
     }
     match in_force {
-        Some(cluster) if cluster != marker.cluster => Eligibility::Barred(ExclusionReason::ClusterMismatch(
-            "most of the nodes given belong to a different one".into(),
-        )),
+        Some(cluster) if cluster != marker.cluster => Eligibility::Excluded(
+            ExclusionReason::ClusterMismatch("most of the nodes given belong to a different one".into()),
+        ),
         // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
         Some(_)
             if !marker.incarnation.is_same(&look.incarnation)
@@ -73,7 +73,7 @@ pub(super) fn verdict(
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),
         }),
-        None if all_looked => Eligibility::Barred(ExclusionReason::ClusterMismatch(
+        None if all_looked => Eligibility::Excluded(ExclusionReason::ClusterMismatch(
             "no quorum of the nodes given belongs to the same one (if they should, stop all clients, then \
              `quorlock init --force`)"
                 .into(),

@@ -121,7 +121,7 @@ impl Member {
         let voting_status = match (&self.verdict, self.probation) {
             (Eligibility::Member(_), Some(it)) => VotingStatus::OnProbation(it.votes_from, it.doubt),
             (Eligibility::Undecided | Eligibility::NeedsMarker(_), _) => self.unverified(),
-            (Eligibility::Barred(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
+            (Eligibility::Excluded(exclusion), _) => VotingStatus::Excluded(exclusion.clone()),
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
         if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
@@ -229,7 +229,7 @@ impl Member {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
             Eligibility::Member(_) | Eligibility::NeedsMarker(_) | Eligibility::Undecided if evicts => {
-                Eligibility::Barred(ExclusionReason::EvictionEnabled)
+                Eligibility::Excluded(ExclusionReason::EvictionEnabled)
             }
             Eligibility::Member(badge) => {
                 self.on_member(&badge, probation, now);
