@@ -27,7 +27,7 @@ pub(super) struct Member {
     was_blank: bool,
     /// When `look` was received.
     seen_at: Option<DualTimestamp>,
-    look_at: Option<DualTimestamp>,
+    read_at: Option<DualTimestamp>,
     is_looking: bool,
     /// Why it did not tell, or would not be told, when it was asked last: the vote that it is worth. Kept while it is told
     /// again.
@@ -65,8 +65,8 @@ pub enum VotingStatus {
 
 impl Member {
     /// When it must be looked at again.
-    pub(super) fn look_at(&self) -> Option<DualTimestamp> {
-        self.look_at.filter(|_| self.is_up && !self.is_looking)
+    pub(super) fn read_at(&self) -> Option<DualTimestamp> {
+        self.read_at.filter(|_| self.is_up && !self.is_looking)
     }
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
@@ -77,14 +77,14 @@ impl Member {
 
     /// The first of both.
     pub(super) fn wake_at(&self) -> Option<DualTimestamp> {
-        match (self.look_at(), self.votes_at()) {
+        match (self.read_at(), self.votes_at()) {
             (Some(look), Some(votes)) => Some(look.earlier(votes)),
             (look, votes) => look.or(votes),
         }
     }
 
     pub(super) fn needs_read(&self, now: DualTimestamp) -> bool {
-        let is_due = self.look_at.is_some_and(|due| now.is_due(due));
+        let is_due = self.read_at.is_some_and(|due| now.is_due(due));
         self.is_up && !self.is_looking && (is_due || self.to_write.is_some())
     }
 
@@ -164,7 +164,7 @@ impl Member {
         self.is_up = false;
         self.is_looking = false;
         self.to_write = None;
-        self.look_at = None;
+        self.read_at = None;
         // Whoever comes back is told of anew.
         self.told = VotingStatus::default();
     }
@@ -176,7 +176,7 @@ impl Member {
         again: DualTimestamp,
     ) {
         self.is_looking = false;
-        self.look_at = Some(again);
+        self.read_at = Some(again);
         match look {
             Ok(look) => {
                 self.was_blank |= self.known.is_none() && look.marker.is_none();
@@ -190,7 +190,7 @@ impl Member {
     /// It is not what we know; nobody asks it for votes until it was looked at.
     pub(super) fn invalidate(&mut self, now: DualTimestamp) {
         self.verdict = Eligibility::Undecided;
-        self.look_at = Some(now);
+        self.read_at = Some(now);
     }
 
     pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
