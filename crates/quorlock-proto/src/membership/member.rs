@@ -34,7 +34,7 @@ pub(super) struct Member {
     pub(super) refusal: Option<Vote>,
     /// What it must be told to remember.
     to_write: Option<MarkerWrite>,
-    told: VotingStatus,
+    reported: VotingStatus,
 }
 
 /// Until when a node does not vote, by our own clock.
@@ -71,7 +71,7 @@ impl Member {
 
     /// When it votes again, first for holders and then for all, if people were told that it does not now.
     pub(super) fn votes_at(&self) -> Option<DualTimestamp> {
-        let told = self.probation.filter(|_| matches!(self.told, VotingStatus::OnProbation(..)));
+        let told = self.probation.filter(|_| matches!(self.reported, VotingStatus::OnProbation(..)));
         told.map(|it| if it.is_open { it.votes_from } else { it.ends })
     }
 
@@ -125,15 +125,15 @@ impl Member {
             (Eligibility::Member(_), None) => VotingStatus::Voting,
         };
         if let (VotingStatus::OnProbation(new, doubt), VotingStatus::OnProbation(told, same)) =
-            (&voting_status, &self.told)
+            (&voting_status, &self.reported)
             && doubt == same
             && new.since(*told) < MIN_REPORTED_PROBATION
             && told.since(*new) < MIN_REPORTED_PROBATION
         {
             return None;
         }
-        (voting_status != self.told).then(|| {
-            self.told = voting_status.clone();
+        (voting_status != self.reported).then(|| {
+            self.reported = voting_status.clone();
             voting_status
         })
     }
@@ -147,7 +147,7 @@ impl Member {
     }
 
     pub(super) fn is_voting(&self) -> bool {
-        self.told == VotingStatus::Voting
+        self.reported == VotingStatus::Voting
     }
 
     /// Whether its next answer may tell of another marker than the last.
@@ -166,7 +166,7 @@ impl Member {
         self.to_write = None;
         self.read_at = None;
         // Whoever comes back is told of anew.
-        self.told = VotingStatus::default();
+        self.reported = VotingStatus::default();
     }
 
     pub(super) fn record_reading(
