@@ -274,7 +274,7 @@ impl Membership {
     /// Tells the nodes of the new cluster, once none is being asked anything whose answer could still change what
     /// there is to replace.
     fn begin_init(&mut self) {
-        let is_settled = !self.members.iter().any(Member::is_being_asked);
+        let is_settled = !self.members.iter().any(Member::is_read_pending);
         let Some(PendingInit { cluster, is_forced, waiting: None, .. }) = self.declaring else { return };
         if !is_settled {
             return;

@@ -151,7 +151,7 @@ impl Member {
     }
 
     /// Whether its next answer may tell of another marker than the last.
-    pub(super) fn is_being_asked(&self) -> bool {
+    pub(super) fn is_read_pending(&self) -> bool {
         self.is_looking || self.to_write.is_some()
     }
 
