@@ -173,7 +173,7 @@ impl Coordinator {
 
     /// The node may not serve us.
     pub fn on_excluded(&mut self, node: NodeId, exclusion: ExclusionReason, now: DualTimestamp) {
-        self.disconnect(node, LinkState::Barred(exclusion), now);
+        self.disconnect(node, LinkState::Excluded(exclusion), now);
     }
 
     /// What the node's next answer will be an answer to; `None` if it owes none.

@@ -34,7 +34,7 @@ pub enum LinkState {
     /// Not connected: why.
     Down(Arc<str>),
     /// It may not serve us: why.
-    Barred(ExclusionReason),
+    Excluded(ExclusionReason),
 }
 
 /// A question that was sent.
@@ -103,7 +103,7 @@ impl NodePipeline {
     pub fn implicit_vote(&self, now: DualTimestamp, reply_timeout: Duration) -> Option<Vote> {
         match &self.link {
             LinkState::Down(why) => Some(Vote::Unknown(ReplyFailure::Disconnected(why.clone()))),
-            LinkState::Barred(exclusion) => Some(Vote::Excluded(exclusion.clone())),
+            LinkState::Excluded(exclusion) => Some(Vote::Excluded(exclusion.clone())),
             LinkState::Up if self.has_pending_release_for(now, reply_timeout) => {
                 Some(Vote::Unknown(ReplyFailure::Backlogged))
             }
