@@ -181,7 +181,7 @@ impl Coordinator {
     pub fn expects(&self, node: NodeId) -> Option<RequestKind> {
         self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             ExpectedReply::Vote { phase, .. } => phase,
-            ExpectedReply::Look { .. } => RequestKind::ReadMarker,
+            ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
             ExpectedReply::Undo(_) => RequestKind::Release,
         })
     }
@@ -206,7 +206,7 @@ impl Coordinator {
                 }
                 Some((of, phase))
             }
-            ExpectedReply::Look { .. } => {
+            ExpectedReply::Marker { .. } => {
                 self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
@@ -322,7 +322,7 @@ impl Coordinator {
                 Operation::Survey(survey) => Some(survey.key()),
             },
             ExpectedReply::Undo(release) => Some(&release.key),
-            ExpectedReply::Look { .. } => None,
+            ExpectedReply::Marker { .. } => None,
         }
     }
 

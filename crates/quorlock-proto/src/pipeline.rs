@@ -59,7 +59,7 @@ pub enum ExpectedReply {
         round: u32,
     },
     /// What the node remembers; in the second try, as text.
-    Look {
+    Marker {
         /// What it was told to remember.
         write: Option<MarkerWrite>,
         /// Whether the question went out in full.
@@ -121,7 +121,7 @@ impl NodePipeline {
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
             ExpectedReply::Undo(release) => Some(release),
-            ExpectedReply::Vote { .. } | ExpectedReply::Look { .. } => None,
+            ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });
         sent.chain(&self.pending)
     }

@@ -35,10 +35,10 @@ impl Coordinator {
     pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
         let Some(awaiting) = self.pipelines[node.index()].awaiting.pop_front() else { return };
         match (awaiting.pending, look) {
-            (ExpectedReply::Look { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
+            (ExpectedReply::Marker { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
-            (ExpectedReply::Look { .. }, look) => self.on_seen(node, look, now),
+            (ExpectedReply::Marker { .. }, look) => self.on_seen(node, look, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (ExpectedReply::Vote { .. } | ExpectedReply::Undo(_), _) => {
                 self.actions.push_back(Action::Redial(node));
@@ -175,7 +175,7 @@ impl Coordinator {
     }
 
     fn read_marker(&mut self, node: NodeId, write: Option<MarkerWrite>, as_text: bool, now: DualTimestamp) {
-        let pending = ExpectedReply::Look { write: write.clone(), as_text };
+        let pending = ExpectedReply::Marker { write: write.clone(), as_text };
         self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         self.actions.push_back(Action::ReadMarker { node, write, as_text });
     }

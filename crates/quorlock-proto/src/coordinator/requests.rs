@@ -130,7 +130,7 @@ impl Coordinator {
         for awaiting in std::mem::take(&mut pipeline.awaiting) {
             match awaiting.pending {
                 ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
-                ExpectedReply::Look { .. } => {}
+                ExpectedReply::Marker { .. } => {}
                 ExpectedReply::Undo(release) => {
                     orphans.push((release.of, RequestKind::Release, 0));
                     pipeline.pending.push_back(release);
