@@ -182,7 +182,7 @@ impl Coordinator {
         self.pipelines[node.index()].awaiting.front().map(|awaiting| match awaiting.pending {
             ExpectedReply::Vote { phase, .. } => phase,
             ExpectedReply::Marker { .. } => RequestKind::ReadMarker,
-            ExpectedReply::Undo(_) => RequestKind::Release,
+            ExpectedReply::PendingRelease(_) => RequestKind::Release,
         })
     }
 
@@ -210,7 +210,7 @@ impl Coordinator {
                 self.on_seen(node, Err(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 None
             }
-            ExpectedReply::Undo(release) => {
+            ExpectedReply::PendingRelease(release) => {
                 let of = release.of;
                 self.on_pending_release_done(node, release, vote, now);
                 Some((of, RequestKind::Release))
@@ -321,7 +321,7 @@ impl Coordinator {
                 Operation::Attempt(bid) => Some(&bid.attempt.spec().key),
                 Operation::Survey(survey) => Some(survey.key()),
             },
-            ExpectedReply::Undo(release) => Some(&release.key),
+            ExpectedReply::PendingRelease(release) => Some(&release.key),
             ExpectedReply::Marker { .. } => None,
         }
     }

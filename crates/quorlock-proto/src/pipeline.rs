@@ -66,7 +66,7 @@ pub enum ExpectedReply {
         as_text: bool,
     },
     /// An undo.
-    Undo(PendingRelease),
+    PendingRelease(PendingRelease),
 }
 
 /// A release that may still be needed on a node.
@@ -120,7 +120,7 @@ impl NodePipeline {
     /// Every undo not known done, sent or not.
     pub fn pending_releases(&self) -> impl Iterator<Item = &PendingRelease> {
         let sent = self.awaiting.iter().filter_map(|awaiting| match &awaiting.pending {
-            ExpectedReply::Undo(release) => Some(release),
+            ExpectedReply::PendingRelease(release) => Some(release),
             ExpectedReply::Vote { .. } | ExpectedReply::Marker { .. } => None,
         });
         sent.chain(&self.pending)

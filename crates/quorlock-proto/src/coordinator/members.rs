@@ -40,7 +40,7 @@ impl Coordinator {
             }
             (ExpectedReply::Marker { .. }, look) => self.on_seen(node, look, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
-            (ExpectedReply::Vote { .. } | ExpectedReply::Undo(_), _) => {
+            (ExpectedReply::Vote { .. } | ExpectedReply::PendingRelease(_), _) => {
                 self.actions.push_back(Action::Redial(node));
                 self.disconnect(node, LinkState::Down(Arc::from("answers out of order")), now);
             }

@@ -54,7 +54,7 @@ impl Coordinator {
     pub(super) fn release_later(&mut self, nodes: NodeSet, release: &PendingRelease, now: DualTimestamp) {
         let up = self.up_of(nodes);
         for node in up.iter() {
-            let pending = ExpectedReply::Undo(release.clone());
+            let pending = ExpectedReply::PendingRelease(release.clone());
             self.pipelines[node.index()].awaiting.push_back(InFlight { sent: now, pending });
         }
         if !up.is_empty() {
@@ -84,7 +84,7 @@ impl Coordinator {
         let nodes = [node].into_iter().collect();
         self.pipelines[node.index()]
             .awaiting
-            .push_back(InFlight { sent: now, pending: ExpectedReply::Undo(release) });
+            .push_back(InFlight { sent: now, pending: ExpectedReply::PendingRelease(release) });
         self.actions.push_back(Action::Send { request, nodes, as_text });
     }
 
@@ -131,7 +131,7 @@ impl Coordinator {
             match awaiting.pending {
                 ExpectedReply::Vote { of, phase, round } => orphans.push((of, phase, round)),
                 ExpectedReply::Marker { .. } => {}
-                ExpectedReply::Undo(release) => {
+                ExpectedReply::PendingRelease(release) => {
                     orphans.push((release.of, RequestKind::Release, 0));
                     pipeline.pending.push_back(release);
                 }
