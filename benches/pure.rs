@@ -46,7 +46,7 @@ impl World {
         self.tokens += 1;
         let spec = LockSpec {
             key: self.key.clone(),
-            terms: self.terms,
+            params: self.terms,
             want_holder_ttl: false,
             min_fencing_number: 0,
         };

@@ -303,7 +303,7 @@ async fn last_attempt(
     spec: &LockSpec,
     policy: RenewalPolicy,
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
-    let patience = WaitLimit::At(now().plus(spec.terms.attempt_timeout()));
+    let patience = WaitLimit::At(now().plus(spec.params.attempt_timeout()));
     let has_broken = |vote: &Vote| {
         matches!(vote, Vote::Unknown(ReplyFailure::ConnectionLost | ReplyFailure::Disconnected(_)))
     };
@@ -328,7 +328,7 @@ async fn attempt(
 ) -> Result<Result<Won, AttemptFailure>, AcquireError> {
     let mut ticket = CancelOnDrop { client: client.clone(), id: client.shared.orders.id(), is_open: true };
     let (id, key, spec) = (ticket.id, &spec.key, spec.clone());
-    let span = left.map(|left| left.saturating_add(spec.terms.attempt_timeout()));
+    let span = left.map(|left| left.saturating_add(spec.params.attempt_timeout()));
     let answer = client.shared.call(span, |reply| DriverCommand::Acquire { id, spec, policy, reply }).await;
     match answer {
         Err(why) => {

@@ -74,7 +74,7 @@ impl Guard {
     ) -> Self {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.attach_to(&hold);
-        let patience_nanos = spec.terms.attempt_timeout().as_nanos() as u64;
+        let patience_nanos = spec.params.attempt_timeout().as_nanos() as u64;
         Self { client, view: LockView { hold }, id, patience_nanos }
     }
 

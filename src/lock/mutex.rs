@@ -212,7 +212,12 @@ impl Mutex {
             )));
         }
         Ok((
-            LockSpec { key, terms, want_holder_ttl: curious, min_fencing_number: self.min_fencing_number },
+            LockSpec {
+                key,
+                params: terms,
+                want_holder_ttl: curious,
+                min_fencing_number: self.min_fencing_number,
+            },
             self.policy,
         ))
     }

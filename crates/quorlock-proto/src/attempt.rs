@@ -77,8 +77,8 @@ impl Attempt {
         let mut attempt = Self {
             token,
             start: now,
-            deadline: spec.terms.deadline(now),
-            settle_by: now.plus(spec.terms.attempt_timeout()),
+            deadline: spec.params.deadline(now),
+            settle_by: now.plus(spec.params.attempt_timeout()),
             to_grant: round.asked(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
@@ -335,7 +335,7 @@ impl Attempt {
     fn win(&mut self, now: DualTimestamp) {
         if enabled(Mutant::ValidityFromReply) {
             self.start = now;
-            self.deadline = self.spec.terms.deadline(now);
+            self.deadline = self.spec.params.deadline(now);
         }
         // "The lock is considered to be acquired" only if time is left. A grant that cannot be used is a failure
         // like any other.

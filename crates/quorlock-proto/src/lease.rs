@@ -92,7 +92,7 @@ impl Lease {
     /// The lease that a won attempt becomes. Late answers to its grants belong to the lease.
     #[must_use]
     pub fn new(attempt: &Attempt, policy: RenewalPolicy) -> Self {
-        let params = attempt.spec().terms;
+        let params = attempt.spec().params;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
         let over_ours = OverOurs::of_grants(attempt.round());

@@ -15,7 +15,7 @@ pub struct LockSpec {
     /// The key on every node.
     pub key: Key,
     /// For how long, and how patiently.
-    pub terms: LeaseParams,
+    pub params: LeaseParams,
     /// Whether a refusal should tell for how long the holder's key still lives. Plain `SET NX` does not say,
     /// so it costs the refused contender (never the winner) a `PTTL`.
     pub want_holder_ttl: bool,

@@ -23,7 +23,7 @@ impl Coordinator {
                     Some(AttemptStep::Request(RequestKind::Release, nodes)) => {
                         let attempt = &bid.attempt;
                         let until =
-                            attempt.start().boot().plus(attempt.spec().terms.ttl()).plus(RELEASE_SLACK);
+                            attempt.start().boot().plus(attempt.spec().params.ttl()).plus(RELEASE_SLACK);
                         let (key, token) = (attempt.spec().key.clone(), attempt.token());
                         let release =
                             PendingRelease { of: id, key, token, phase: RequestKind::Release, until };

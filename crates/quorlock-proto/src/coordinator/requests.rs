@@ -187,7 +187,7 @@ fn release_of(release: &PendingRelease) -> Request {
 
 pub(super) fn attempt_request(attempt: &Attempt, phase: RequestKind) -> Request {
     let spec = attempt.spec();
-    let (key, ttl) = (spec.key.clone(), spec.terms.ttl());
+    let (key, ttl) = (spec.key.clone(), spec.params.ttl());
     Request { phase, key, token: attempt.token(), ttl, fence: attempt.fence(phase) }
 }
 

@@ -178,7 +178,7 @@ proptest! {
             match input {
                 Input::Acquire { ttl, curious, max_hold, floor } => {
                     ids += 1;
-                    let spec = LockSpec { key: Key::new("k"), terms: terms(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
+                    let spec = LockSpec { key: Key::new("k"), params: terms(ms(ttl)), want_holder_ttl: curious, min_fencing_number: floor };
                     let policy = RenewalPolicy { auto_renew: curious, max_hold_time: max_hold.map(ms) };
                     coordinator.acquire(ids, spec, policy, token(ids), now);
                 }

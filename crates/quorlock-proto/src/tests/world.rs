@@ -271,7 +271,7 @@ impl World {
         let (id, now) = (self.ids, self.now(who));
         let spec = LockSpec {
             key: Key::new(KEY),
-            terms: terms(wish.ttl),
+            params: terms(wish.ttl),
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };

@@ -81,7 +81,7 @@ impl World {
             Numbers::Clocks => Some(Fence::hint(now, 0, 0)),
             Numbers::Any | Numbers::Next(_) => Some(Fence::Hint { hint: 1, floor: 0 }),
         };
-        let spec = LockSpec { key: key(), terms: self.terms, want_holder_ttl: false, min_fencing_number: 0 };
+        let spec = LockSpec { key: key(), params: self.terms, want_holder_ttl: false, min_fencing_number: 0 };
         let token = OwnerToken::new(u128::from(self.owner(row)));
         let attempt = Attempt::new(spec, token, fence, self.quorum, |_| None, now);
         state.rows[row].stage = Stage::Open(Rc::new(attempt));
