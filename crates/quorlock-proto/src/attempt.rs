@@ -79,7 +79,7 @@ impl Attempt {
             start: now,
             deadline: spec.params.deadline(now),
             settle_by: now.plus(spec.params.attempt_timeout()),
-            to_grant: round.asked(),
+            to_grant: round.requested(),
             to_release: NodeSet::EMPTY,
             to_query_ttl: NodeSet::EMPTY,
             querying_ttl: NodeSet::EMPTY,

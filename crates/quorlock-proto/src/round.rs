@@ -7,7 +7,7 @@ use crate::vote::{ReplyFailure, Vote};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     quorum: Quorum,
-    asked: NodeSet,
+    requested: NodeSet,
     voted: NodeSet,
     granted: NodeSet,
     held_by_others: NodeSet,
@@ -33,7 +33,7 @@ impl Round {
     pub fn new(quorum: Quorum, absence: impl Fn(NodeId) -> Option<Vote>) -> Self {
         let mut round = Self {
             quorum,
-            asked: quorum.all(),
+            requested: quorum.all(),
             voted: NodeSet::EMPTY,
             granted: NodeSet::EMPTY,
             held_by_others: NodeSet::EMPTY,
@@ -44,7 +44,7 @@ impl Round {
         };
         for node in quorum.all().iter() {
             if let Some(vote) = absence(node) {
-                round.asked.remove(node);
+                round.requested.remove(node);
                 round.record(node, vote);
             }
         }
@@ -111,8 +111,8 @@ impl Round {
 
     /// The nodes the question goes to.
     #[must_use]
-    pub const fn asked(&self) -> NodeSet {
-        self.asked
+    pub const fn requested(&self) -> NodeSet {
+        self.requested
     }
 
     /// Those that granted.
@@ -167,7 +167,7 @@ impl Round {
     /// refusal and an error reply are plain: the command was not run.
     #[must_use]
     pub fn possibly_applied(&self) -> NodeSet {
-        self.asked
+        self.requested
             .iter()
             .filter(|node| match self.vote(*node) {
                 // Of a doubtful node we may know so only by the very answer that said it was done.

@@ -41,7 +41,7 @@ impl Survey {
         settle_by: DualTimestamp,
     ) -> Self {
         let round = Round::new(quorum, absence);
-        let (to_ask, is_settled) = (round.asked(), round.is_complete());
+        let (to_ask, is_settled) = (round.requested(), round.is_complete());
         Self { key, phase, span: Duration::ZERO, settle_by, round, to_ask, is_settled, is_told: false }
     }
 

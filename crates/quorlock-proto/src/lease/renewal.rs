@@ -175,7 +175,7 @@ impl Lease {
             params: terms,
             start: now,
             is_settled: false,
-            to_renew: round.asked(),
+            to_renew: round.requested(),
             to_reacquire: NodeSet::EMPTY,
             round,
             outranked,
