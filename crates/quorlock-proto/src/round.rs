@@ -202,7 +202,7 @@ impl Round {
         match &self.votes {
             Votes::Known(votes) => &votes[node.index()],
             Votes::Implied if self.granted.contains(node) => GRANTED,
-            Votes::Implied | Votes::Forgotten => SILENT,
+            Votes::Implied | Votes::Forgotten => NO_REPLY,
         }
     }
 
@@ -226,4 +226,4 @@ impl Round {
 }
 
 const GRANTED: &Vote = &Vote::Granted;
-const SILENT: &Vote = &Vote::Unknown(ReplyFailure::Timeout);
+const NO_REPLY: &Vote = &Vote::Unknown(ReplyFailure::Timeout);
