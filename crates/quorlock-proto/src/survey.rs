@@ -16,7 +16,7 @@ pub struct Survey {
     span: Duration,
     settle_by: DualTimestamp,
     round: Round,
-    to_ask: NodeSet,
+    to_request: NodeSet,
     is_settled: bool,
     is_told: bool,
 }
@@ -41,8 +41,8 @@ impl Survey {
         settle_by: DualTimestamp,
     ) -> Self {
         let round = Round::new(quorum, absence);
-        let (to_ask, is_settled) = (round.requested(), round.is_complete());
-        Self { key, phase, span: Duration::ZERO, settle_by, round, to_ask, is_settled, is_told: false }
+        let (to_request, is_settled) = (round.requested(), round.is_complete());
+        Self { key, phase, span: Duration::ZERO, settle_by, round, to_request, is_settled, is_told: false }
     }
 
     /// The same with one node alone, and a span that goes along with the question.
@@ -61,8 +61,8 @@ impl Survey {
 
     /// The next step to take, until there is none; then see [`wake_at`](Self::wake_at).
     pub fn poll(&mut self) -> Option<SurveyStep> {
-        if !self.to_ask.is_empty() {
-            return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_ask)));
+        if !self.to_request.is_empty() {
+            return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_request)));
         }
         if self.is_settled && !self.is_told {
             self.is_told = true;
