@@ -18,7 +18,7 @@ pub struct Survey {
     round: Round,
     to_request: NodeSet,
     is_settled: bool,
-    is_told: bool,
+    is_reported: bool,
 }
 
 /// What a survey wants done next.
@@ -42,7 +42,16 @@ impl Survey {
     ) -> Self {
         let round = Round::new(quorum, absence);
         let (to_request, is_settled) = (round.requested(), round.is_complete());
-        Self { key, phase, span: Duration::ZERO, settle_by, round, to_request, is_settled, is_told: false }
+        Self {
+            key,
+            phase,
+            span: Duration::ZERO,
+            settle_by,
+            round,
+            to_request,
+            is_settled,
+            is_reported: false,
+        }
     }
 
     /// The same with one node alone, and a span that goes along with the question.
@@ -64,8 +73,8 @@ impl Survey {
         if !self.to_request.is_empty() {
             return Some(SurveyStep::Request(self.phase, std::mem::take(&mut self.to_request)));
         }
-        if self.is_settled && !self.is_told {
-            self.is_told = true;
+        if self.is_settled && !self.is_reported {
+            self.is_reported = true;
             return Some(SurveyStep::Done(self.round.votes().cloned().collect()));
         }
         None
@@ -91,7 +100,7 @@ impl Survey {
     /// Whether it has said all it has to say.
     #[must_use]
     pub const fn is_done(&self) -> bool {
-        self.is_told
+        self.is_reported
     }
 
     /// What goes along with the question.
