@@ -166,7 +166,7 @@ fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
             -4,
         ) => Vote::OnProbation {
             remaining: span.unwrap_or_default(),
-            doubt: ProbationReason::PossibleDataLoss,
+            reason: ProbationReason::PossibleDataLoss,
         },
         _ => Vote::Unknown(ReplyFailure::UnexpectedReply),
     }

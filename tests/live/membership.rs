@@ -39,7 +39,7 @@ async fn a_cluster_that_nobody_declared_is_on_probation_once_and_says_until_when
         panic!("expected OnProbation, got {refused:?}")
     };
     assert!(*retry_after <= secs(2) + millis(100), "holders come first: {retry_after:?}");
-    let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { doubt: ProbationReason::NewNode, .. });
+    let is_new = |vote: &Vote| matches!(vote, Vote::OnProbation { reason: ProbationReason::NewNode, .. });
     assert!(replies.nodes().iter().all(|it| is_new(&it.reply)), "{replies}");
     assert!(refused.to_string().contains("quorlock init"), "{refused}");
     let guard = redlock.mutex("k").wait_timeout(secs(20)).acquire().await.expect("it ends");

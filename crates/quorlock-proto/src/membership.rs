@@ -229,7 +229,7 @@ impl Membership {
         match &member.verdict {
             Eligibility::Member(_) => match &member.probation {
                 Some(it) if !now.is_due(until(it)) => {
-                    Some(Vote::OnProbation { remaining: until(it).since(now), doubt: it.doubt })
+                    Some(Vote::OnProbation { remaining: until(it).since(now), reason: it.doubt })
                 }
                 _ => None,
             },

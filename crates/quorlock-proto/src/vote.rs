@@ -37,7 +37,7 @@ pub enum Vote {
         /// For how much longer.
         remaining: Duration,
         /// What happened to it.
-        doubt: ProbationReason,
+        reason: ProbationReason,
     },
     /// What an inspection saw; no answer to any other question.
     Inspected(KeyState),
@@ -141,7 +141,7 @@ impl fmt::Display for Vote {
             Self::NotHeld => f.write_str("not there"),
             Self::Fenced(number) => write!(f, "granted as number {number}"),
             Self::FencedOut { fence } => write!(f, "has given a larger number since: {fence}"),
-            Self::OnProbation { remaining, doubt } => {
+            Self::OnProbation { remaining, reason: doubt } => {
                 write!(f, "casts no vote for {:.1} s more: {doubt}", remaining.as_secs_f64())
             }
             Self::Inspected(sighting) => sighting.fmt(f),

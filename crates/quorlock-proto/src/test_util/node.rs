@@ -461,7 +461,7 @@ impl Node {
         };
         if now < badge.votes_from_micros {
             let remaining = Duration::from_millis((badge.votes_from_micros - now).div_ceil(1000));
-            return Vote::OnProbation { remaining, doubt: ProbationReason::PossibleDataLoss };
+            return Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss };
         }
         match (request.phase, fence) {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {

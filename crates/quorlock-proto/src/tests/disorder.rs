@@ -106,7 +106,7 @@ fn fenced_votes() -> impl Strategy<Value = Vote> {
         5 => votes(),
         4 => (1_u64..1 << 53).prop_map(Vote::Fenced),
         1 => (1_u64..10).prop_map(|fence| Vote::FencedOut { fence }),
-        1 => remaining.prop_map(|remaining| Vote::OnProbation { remaining, doubt: ProbationReason::PossibleDataLoss }),
+        1 => remaining.prop_map(|remaining| Vote::OnProbation { remaining, reason: ProbationReason::PossibleDataLoss }),
         1 => Just(Vote::Unknown(ReplyFailure::MarkerMismatch)),
         1 => Just(Vote::Unknown(ReplyFailure::Unverified)),
     ]

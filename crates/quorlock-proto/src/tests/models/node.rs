@@ -148,7 +148,7 @@ impl Said {
             Self::Outranked(fence) => Vote::FencedOut { fence: wide(fence) },
             Self::Doubtful => Vote::OnProbation {
                 remaining: std::time::Duration::from_millis(1),
-                doubt: ProbationReason::PossibleDataLoss,
+                reason: ProbationReason::PossibleDataLoss,
             },
             Self::Changed => Vote::Unknown(ReplyFailure::MarkerMismatch),
         }

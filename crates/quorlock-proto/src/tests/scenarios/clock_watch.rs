@@ -170,7 +170,7 @@ fn the_answer_that_reveals_a_jump_does_not_count_and_is_undone_with_its_attempt(
     world.step(ALICE, 0);
     let refusal = world.refusal(ALICE).expect("one node of three is left");
     assert!(
-        matches!(refusal.votes[1], Vote::OnProbation { doubt: ProbationReason::ClockJump, .. }),
+        matches!(refusal.votes[1], Vote::OnProbation { reason: ProbationReason::ClockJump, .. }),
         "{:?}",
         refusal.votes
     );

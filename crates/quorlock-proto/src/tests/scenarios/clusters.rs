@@ -32,7 +32,7 @@ fn blank_nodes_become_a_cluster_on_probation_whoever_meets_them_first() {
         assert_eq!(refusal.reason, FailureReason::OnProbation { retry_after: Some(NO_VOTE) });
         assert_eq!(
             refusal.votes[0],
-            Vote::OnProbation { remaining: NO_VOTE, doubt: ProbationReason::NewNode }
+            Vote::OnProbation { remaining: NO_VOTE, reason: ProbationReason::NewNode }
         );
         assert!(world.is_nothing_sent(who));
     }
