@@ -93,7 +93,7 @@ pub struct Command {
 
 /// One answer.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Reply {
     /// A vote, and the node's clock where the reply tells it.
     Vote(Vote, Option<u64>),
     /// What a reading of the marker returned.
@@ -158,7 +158,7 @@ impl Node {
     }
 
     /// Runs one command at this true time.
-    pub fn run(&mut self, command: &Command, nanos: u64) -> Answer {
+    pub fn run(&mut self, command: &Command, nanos: u64) -> Reply {
         let Request { phase, fence, .. } = &command.request;
         if let Some(script) = script_of(*phase, fence.is_some()) {
             if command.as_text {
@@ -166,21 +166,21 @@ impl Node {
             } else if !self.scripts.contains(&script) {
                 let unknown = Vote::Unknown(ReplyFailure::NoScript);
                 return match phase {
-                    RequestKind::ReadMarker => Answer::Look(Err(unknown)),
-                    _ => Answer::Vote(unknown, None),
+                    RequestKind::ReadMarker => Reply::Look(Err(unknown)),
+                    _ => Reply::Vote(unknown, None),
                 };
             }
         }
         self.expire(nanos);
         if *phase == RequestKind::ReadMarker {
-            return Answer::Look(Ok(self.look(command.write.as_ref(), nanos)));
+            return Reply::Look(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
             (fence, RequestKind::ForceRelease) => {
-                Answer::Vote(self.break_open(&command.request.key, fence.is_some(), nanos), None)
+                Reply::Vote(self.break_open(&command.request.key, fence.is_some(), nanos), None)
             }
             (fence, RequestKind::BreakOf(mark)) => {
-                Answer::Vote(self.break_of(&command.request.key, *mark, fence.is_some(), nanos), None)
+                Reply::Vote(self.break_of(&command.request.key, *mark, fence.is_some(), nanos), None)
             }
             (
                 Some(fence),
@@ -188,13 +188,13 @@ impl Node {
             ) => {
                 let vote = self.ballot(&command.request, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
-                Answer::Vote(vote, has_clock.then(|| self.micros(nanos)))
+                Reply::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
             (_, RequestKind::Forget) => {
                 let now = self.micros(nanos);
-                Answer::Vote(self.forget(&command.request.key, command.badge.as_ref(), now), Some(now))
+                Reply::Vote(self.forget(&command.request.key, command.badge.as_ref(), now), Some(now))
             }
-            _ => Answer::Vote(self.plain(&command.request, nanos), None),
+            _ => Reply::Vote(self.plain(&command.request, nanos), None),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
 use crate::test_util::conformance::{self, KEY, Place, Stands, Subject, config};
-use crate::test_util::node::{Answer, Command, Data, Entry, Mistake, Node, Slot};
+use crate::test_util::node::{Command, Data, Entry, Mistake, Node, Reply, Slot};
 use crate::vote::Vote;
 
 struct Simulated {
@@ -46,7 +46,7 @@ impl Simulated {
         Self { node, nanos: 5_000_000_000 }
     }
 
-    fn run(&mut self, command: &Command) -> Answer {
+    fn run(&mut self, command: &Command) -> Reply {
         // As on a real server, no two commands are run in the same instant.
         self.nanos += 1_234_567;
         self.node.run(command, self.nanos)
@@ -67,8 +67,8 @@ impl Subject for Simulated {
     ) -> (Vote, Option<u64>) {
         let command = Command { request: request.clone(), as_text, badge: badge.cloned(), write: None };
         match self.run(&command) {
-            Answer::Vote(vote, clock) => (vote, clock),
-            Answer::Look(look) => panic!("{look:?} is no vote"),
+            Reply::Vote(vote, clock) => (vote, clock),
+            Reply::Look(look) => panic!("{look:?} is no vote"),
         }
     }
 
@@ -77,8 +77,8 @@ impl Subject for Simulated {
         let request =
             Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
-            Answer::Look(look) => look,
-            Answer::Vote(vote, _) => panic!("{vote:?} is no look"),
+            Reply::Look(look) => look,
+            Reply::Vote(vote, _) => panic!("{vote:?} is no look"),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::marker::{ClusterId, LockClusterConfig, Marker};
 use crate::membership::{InitResult, MarkerWrite, Membership, VotingStatus};
 use crate::quorum::{NodeId, Quorum};
 use crate::request::{Key, LockSpec, OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Answer, Command, Data, EPOCH, Entry, Node, Slot};
+use crate::test_util::node::{Command, Data, EPOCH, Entry, Node, Reply, Slot};
 use crate::time::DualTimestamp;
 use crate::vote::{ExclusionReason, Vote};
 
@@ -83,7 +83,7 @@ pub(crate) struct Client {
 struct Wire {
     is_up: bool,
     sent: VecDeque<Command>,
-    answers: VecDeque<Answer>,
+    answers: VecDeque<Reply>,
 }
 
 /// What a guard knows.
@@ -407,8 +407,8 @@ impl World {
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
-            Answer::Look(look) => coordinator.on_marker_reading(node, look, now),
-            Answer::Vote(vote, clock) => {
+            Reply::Look(look) => coordinator.on_marker_reading(node, look, now),
+            Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
                     coordinator.on_clock(node, micros, now);
                 }
@@ -683,10 +683,10 @@ impl Client {
 }
 
 impl Server {
-    fn run(&mut self, command: &Command, nanos: u64) -> Answer {
+    fn run(&mut self, command: &Command, nanos: u64) -> Reply {
         match self.excuses.pop_front() {
-            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Answer::Look(Err(excuse)),
-            Some(excuse) => Answer::Vote(excuse, None),
+            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Look(Err(excuse)),
+            Some(excuse) => Reply::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }
     }

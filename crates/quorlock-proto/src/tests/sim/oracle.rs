@@ -13,7 +13,7 @@ use crate::fence::Fence;
 use crate::marker::{ClusterId, Marker};
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{OwnerToken, Request, RequestKind};
-use crate::test_util::node::{Answer, Command, Slot};
+use crate::test_util::node::{Command, Reply, Slot};
 use crate::time::DualTimestamp;
 use crate::vote::Vote;
 
@@ -200,11 +200,11 @@ impl Sim<'_> {
         node: usize,
         who: usize,
         command: &Command,
-        answer: &Answer,
+        answer: &Reply,
         before: Option<Vec<u8>>,
     ) {
         let request = &command.request;
-        let Answer::Vote(vote, _) = answer else { return };
+        let Reply::Vote(vote, _) = answer else { return };
         if let Some(before) = before
             && before != request.token.digits()
             && !self.sites[node].node.data().contains_key(&Slot::Lock(request.key.clone()))

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::coordinator::Coordinator;
 use crate::marker::{LockClusterConfig, MarkerReading};
 use crate::membership::Membership;
-use crate::test_util::node::{Answer, Command, Data, Node};
+use crate::test_util::node::{Command, Data, Node, Reply};
 use crate::time::DualTimestamp;
 
 /// A node and the machine it runs on.
@@ -115,7 +115,7 @@ pub(super) enum Reply {
         has_others: bool,
         is_found: bool,
     },
-    Answer(Answer),
+    Answer(Reply),
 }
 
 impl Site {

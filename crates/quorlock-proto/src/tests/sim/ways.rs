@@ -7,7 +7,7 @@ use super::parts::{Conn, Message, Reply, Site, Way};
 use super::plan::Slip;
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
-use crate::test_util::node::{Answer, Command, Mistake};
+use crate::test_util::node::{Command, Mistake, Reply};
 use crate::vote::{ExclusionReason, ReplyFailure as Failing, Vote};
 
 impl Sim<'_> {
@@ -120,7 +120,7 @@ impl Sim<'_> {
     }
 
     /// The mistake: an answer of the broken connection is taken for one of the connection that came after.
-    fn answer_on_the_next(&mut self, who: usize, node: usize, answer: Answer) {
+    fn answer_on_the_next(&mut self, who: usize, node: usize, answer: Reply) {
         if let Some(next) = self.peers[who].wires[node]
             && self.conns[next].state == Way::Up
         {
@@ -128,7 +128,7 @@ impl Sim<'_> {
         }
     }
 
-    fn execute(&mut self, node: usize, who: usize, command: &Command, is_ghost: bool) -> Answer {
+    fn execute(&mut self, node: usize, who: usize, command: &Command, is_ghost: bool) -> Reply {
         let Site { is_replica, errors, .. } = self.sites[node];
         let request = &command.request;
         let refusal = if is_replica {
@@ -142,20 +142,20 @@ impl Sim<'_> {
             let failing = Vote::Unknown(Failing::TransientError(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", request.phase);
             return match request.phase {
-                RequestKind::ReadMarker => Answer::Look(Err(failing)),
-                _ => Answer::Vote(failing, None),
+                RequestKind::ReadMarker => Reply::Look(Err(failing)),
+                _ => Reply::Vote(failing, None),
             };
         }
         let before = self.before(node, request);
         let answer = match request.phase {
             RequestKind::Enqueue | RequestKind::Dequeue => {
-                Answer::Vote(self.queue_at(node, who, request), None)
+                Reply::Vote(self.queue_at(node, who, request), None)
             }
             _ => self.sites[node].node.run(command, self.nanos),
         };
         let calls = match &answer {
-            Answer::Vote(Vote::Granted, _) => true,
-            Answer::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
+            Reply::Vote(Vote::Granted, _) => true,
+            Reply::Vote(Vote::NotHeld | Vote::HeldByOther { .. }, _) => {
                 self.sites[node].node.mistake != Some(Mistake::CallsForOwnKeyOnly)
             }
             _ => false,
@@ -166,9 +166,9 @@ impl Sim<'_> {
         if self.story.is_some() {
             let late = if is_ghost { ", late" } else { "" };
             let told = match &answer {
-                Answer::Vote(vote, _) => format!("{vote}"),
-                Answer::Look(Ok(look)) => format!("{:?}", look.marker),
-                Answer::Look(Err(failing)) => format!("{failing}"),
+                Reply::Vote(vote, _) => format!("{vote}"),
+                Reply::Look(Ok(look)) => format!("{:?}", look.marker),
+                Reply::Look(Err(failing)) => format!("{failing}"),
             };
             let whose = self.oracle.of(request.token).map_or(String::new(), |id| format!(" for lock {id}"));
             tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", request.phase);
@@ -209,7 +209,7 @@ impl Sim<'_> {
             Reply::Call { key, has_others, is_found } => {
                 self.be_called(who, node, key, (has_others, is_found));
             }
-            Reply::Answer(Answer::Look(look)) => {
+            Reply::Answer(Reply::Look(look)) => {
                 let is_stale = matches!(&look, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
                 peer.coordinator.on_marker_reading(id, look, now);
                 if is_stale {
@@ -217,7 +217,7 @@ impl Sim<'_> {
                     self.hang_up(who, node, "a replica");
                 }
             }
-            Reply::Answer(Answer::Vote(vote, clock)) => self.hear_vote(who, node, vote, clock),
+            Reply::Answer(Reply::Vote(vote, clock)) => self.hear_vote(who, node, vote, clock),
         }
         self.act(who);
     }
