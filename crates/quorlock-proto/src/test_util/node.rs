@@ -97,7 +97,7 @@ pub enum Reply {
     /// A vote, and the node's clock where the reply tells it.
     Vote(Vote, Option<u64>),
     /// What a reading of the marker returned.
-    Look(Result<MarkerReading, Vote>),
+    Marker(Result<MarkerReading, Vote>),
 }
 
 /// A mistake in one of the scripts, made on purpose.
@@ -166,14 +166,14 @@ impl Node {
             } else if !self.scripts.contains(&script) {
                 let unknown = Vote::Unknown(ReplyFailure::NoScript);
                 return match phase {
-                    RequestKind::ReadMarker => Reply::Look(Err(unknown)),
+                    RequestKind::ReadMarker => Reply::Marker(Err(unknown)),
                     _ => Reply::Vote(unknown, None),
                 };
             }
         }
         self.expire(nanos);
         if *phase == RequestKind::ReadMarker {
-            return Reply::Look(Ok(self.look(command.write.as_ref(), nanos)));
+            return Reply::Marker(Ok(self.look(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
             (fence, RequestKind::ForceRelease) => {

@@ -407,7 +407,7 @@ impl World {
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
-            Reply::Look(look) => coordinator.on_marker_reading(node, look, now),
+            Reply::Marker(look) => coordinator.on_marker_reading(node, look, now),
             Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
                     coordinator.on_clock(node, micros, now);
@@ -685,7 +685,7 @@ impl Client {
 impl Server {
     fn run(&mut self, command: &Command, nanos: u64) -> Reply {
         match self.excuses.pop_front() {
-            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Look(Err(excuse)),
+            Some(excuse) if command.request.phase == RequestKind::ReadMarker => Reply::Marker(Err(excuse)),
             Some(excuse) => Reply::Vote(excuse, None),
             None => self.node.run(command, nanos),
         }
