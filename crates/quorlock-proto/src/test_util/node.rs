@@ -173,7 +173,7 @@ impl Node {
         }
         self.expire(nanos);
         if *phase == RequestKind::ReadMarker {
-            return Reply::Marker(Ok(self.look(command.write.as_ref(), nanos)));
+            return Reply::Marker(Ok(self.read_marker(command.write.as_ref(), nanos)));
         }
         match (fence, phase) {
             (fence, RequestKind::ForceRelease) => {
@@ -199,7 +199,7 @@ impl Node {
     }
 
     /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
-    pub fn look(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
+    pub fn read_marker(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);
         let incarnation = self.incarnation();

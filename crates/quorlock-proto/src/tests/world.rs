@@ -197,7 +197,7 @@ impl World {
                 written_micros: 0,
                 base_micros: 0,
             };
-            server.node.look(Some(&write), self.nanos);
+            server.node.read_marker(Some(&write), self.nanos);
         }
     }
 
@@ -353,7 +353,7 @@ impl World {
         // The handshake loads the scripts, and asks what the node remembers.
         self.servers[node].node.load_scripts();
         if self.clients[who].is_fenced {
-            let look = self.servers[node].node.look(None, self.nanos);
+            let look = self.servers[node].node.read_marker(None, self.nanos);
             self.clients[who].coordinator.on_connected(NodeId(node as u8), look, now, now);
         }
         self.clients[who].coordinator.on_up(NodeId(node as u8), now);

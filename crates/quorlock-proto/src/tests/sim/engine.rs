@@ -184,7 +184,7 @@ impl<'a> Sim<'a> {
                     written_micros: 0,
                     base_micros: 0,
                 };
-                site.node.look(Some(&write), START);
+                site.node.read_marker(Some(&write), START);
             }
         }
         self.note_founders();

@@ -101,7 +101,7 @@ impl Sim<'_> {
                 conn.run = run;
                 let site = &mut self.sites[node];
                 site.node.load_scripts();
-                let look = site.node.look(None, self.nanos);
+                let look = site.node.read_marker(None, self.nanos);
                 let reply = if site.is_replica { Reply::Replica } else { Reply::Met(look) };
                 self.answer(place, reply);
             }
