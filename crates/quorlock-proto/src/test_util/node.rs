@@ -186,7 +186,7 @@ impl Node {
                 Some(fence),
                 RequestKind::Acquire | RequestKind::RaiseFence | RequestKind::Renew | RequestKind::Reacquire,
             ) => {
-                let vote = self.ballot(&command.request, *fence, command.badge.as_ref(), nanos);
+                let vote = self.fenced_script(&command.request, *fence, command.badge.as_ref(), nanos);
                 let has_clock = !matches!(vote, Vote::Unknown(ReplyFailure::TransientError(_)));
                 Reply::Vote(vote, has_clock.then(|| self.micros(nanos)))
             }
@@ -444,7 +444,7 @@ impl Node {
     }
 
     /// The scripts `grant`, `hold` and `retake`.
-    fn ballot(
+    fn fenced_script(
         &mut self,
         request: &Request,
         fence: Fence,
