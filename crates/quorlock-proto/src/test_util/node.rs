@@ -467,7 +467,7 @@ impl Node {
             (RequestKind::Acquire, Fence::Hint { hint, floor }) => {
                 self.grant(request, hint, floor.max(badge.numbers_above), now)
             }
-            (RequestKind::Reacquire, Fence::Number(number)) => self.retake(request, number, now),
+            (RequestKind::Reacquire, Fence::Number(number)) => self.reacquire(request, number, now),
             (RequestKind::RaiseFence | RequestKind::Renew, Fence::Number(number)) => {
                 self.hold(request, number, now)
             }
@@ -507,7 +507,7 @@ impl Node {
         Vote::Fenced(number)
     }
 
-    fn retake(&mut self, request: &Request, number: u64, now: u64) -> Vote {
+    fn reacquire(&mut self, request: &Request, number: u64, now: u64) -> Vote {
         let (slot, fence) = (Slot::Lock(request.key.clone()), Slot::Fence(request.key.clone()));
         if let Some(refusal) = self.other_type(&fence) {
             return Vote::Unknown(refusal);
