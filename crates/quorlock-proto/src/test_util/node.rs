@@ -516,7 +516,7 @@ impl Node {
             return held;
         }
         if self.fence(&fence) > number as f64 {
-            return Vote::FencedOut { fence: told(self.fence(&fence)) };
+            return Vote::FencedOut { fence: reply_of(self.fence(&fence)) };
         }
         let expires = now / 1000 + request.ttl.as_millis() as u64;
         self.data
@@ -560,7 +560,7 @@ impl Node {
         {
             lengthen(entry, expires, self.mistake);
         }
-        if is_outranked { Vote::FencedOut { fence: told(stands_at) } } else { Vote::Granted }
+        if is_outranked { Vote::FencedOut { fence: reply_of(stands_at) } } else { Vote::Granted }
     }
 
     fn forget(&mut self, key: &Key, badge: Option<&ExpectedMarker>, now: u64) -> Vote {
@@ -669,7 +669,7 @@ fn number_in(text: &[u8]) -> Option<f64> {
 }
 
 /// A fence as a reply can say it.
-fn told(fence: f64) -> u64 {
+fn reply_of(fence: f64) -> u64 {
     fence.min(LAST_NUMBER as f64) as u64
 }
 
