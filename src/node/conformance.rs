@@ -209,7 +209,7 @@ impl Subject for Real {
         (vote(request.phase, &reply), clock(&reply))
     }
 
-    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         self.packer.pack_look(write, form(as_text));
         marker_reading(&self.connection.request(self.packer.bytes()))
     }

@@ -72,7 +72,7 @@ impl Subject for Simulated {
         }
     }
 
-    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
+    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
         let (key, token) = (Key::new(""), OwnerToken::new(0));
         let request =
             Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };

@@ -28,7 +28,7 @@ promises![
 ];
 
 fn look(node: &mut (dyn Subject + '_)) -> MarkerReading {
-    node.look(None, false).expect("an answer")
+    node.read_marker(None, false).expect("an answer")
 }
 
 fn write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
@@ -40,7 +40,7 @@ fn write(replaces: Option<&[u8]>, backdate: Duration) -> MarkerWrite {
 const WRITTEN: u64 = 1_712_345_678_901_234;
 
 fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
-    let seen = node.unchanged(|node| node.look(None, false)).expect("an answer");
+    let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
     assert_eq!((seen.marker.as_deref(), seen.evicts), (None, false));
     let name = seen.incarnation.as_str();
     let (run, data) = name.split_once(':').expect("a run id and a replication id");
@@ -52,7 +52,7 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
 fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
     for (marker, told) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
         node.set(Place::Marker, Some(marker), None);
-        let seen = node.unchanged(|node| node.look(None, false)).expect("an answer");
+        let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
         assert_eq!(seen.marker.as_deref(), told);
     }
 }
@@ -63,7 +63,7 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
         if is_empty {
             node.set(Place::Marker, Some(b""), None);
         }
-        let seen = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+        let seen = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
         let text = seen.marker.expect("what was written");
         let expected = format!("{} {} {} {WRITTEN} 7", identity(), seen.incarnation.as_str(), seen.micros);
         assert_eq!(&*text, expected);
@@ -77,32 +77,32 @@ fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
     node.set(Place::Marker, Some(MARKER), None);
     for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
         let order = write(wrong, Duration::ZERO);
-        let seen = node.unchanged(|node| node.look(Some(&order), false)).expect("an answer");
+        let seen = node.unchanged(|node| node.read_marker(Some(&order), false)).expect("an answer");
         assert_eq!(seen.marker.as_deref(), Some("what we agreed on"), "what stands is told");
     }
-    let seen = node.look(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+    let seen = node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
     assert!(seen.marker.is_some_and(|text| text.starts_with(&*identity())));
     node.reset();
-    let seen = node.unchanged(|node| node.look(Some(&write(Some(MARKER), Duration::ZERO)), false));
+    let seen = node.unchanged(|node| node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false));
     assert_eq!(seen.expect("an answer").marker, None, "nothing is not what it may replace");
 }
 
 fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
-    let seen = node.look(Some(&write(None, TTL)), false).expect("an answer");
+    let seen = node.read_marker(Some(&write(None, TTL)), false).expect("an answer");
     let marker = Marker::parse(&seen.marker.expect("a marker")).expect("one that can be read");
     assert_eq!(marker.since_micros, seen.micros - TTL.as_micros() as u64);
 }
 
 fn a_marker_has_no_expiry(node: &mut dyn Subject) {
     node.set(Place::Marker, Some(MARKER), Some(TTL));
-    node.look(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
+    node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
     assert_eq!(node.stands(Place::Marker).expect("a marker").life, None);
 }
 
 fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
     node.set(Place::Marker, None, None);
     for order in [None, Some(write(None, Duration::ZERO))] {
-        let seen = node.unchanged(|node| node.look(order.as_ref(), false)).expect("an answer");
+        let seen = node.unchanged(|node| node.read_marker(order.as_ref(), false)).expect("an answer");
         assert!(seen.marker.is_some_and(|marker| Marker::parse(&marker).is_none()));
     }
 }
@@ -127,7 +127,7 @@ fn what_was_evicted_is_another_incarnation(node: &mut dyn Subject) {
 }
 
 fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
-    let before = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    let before = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     node.swap_there_and_back();
     let after = look(node);
     assert_eq!(after.marker, before.marker, "it came back with its data");
@@ -137,10 +137,10 @@ fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
 }
 
 fn another_process_is_another_incarnation(node: &mut dyn Subject) {
-    let before = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    let before = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     node.restart();
     // Some versions keep scripts among their data, so the text comes along.
-    let after = node.look(None, true).expect("an answer");
+    let after = node.read_marker(None, true).expect("an answer");
     assert_eq!(after.marker, before.marker, "it kept its data");
     let run = |look: &MarkerReading| look.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
     assert_ne!(run(&after), run(&before));
@@ -162,9 +162,9 @@ fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn
     node.forget_scripts();
     let order = write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
-    assert_eq!(node.unchanged(|node| node.look(Some(&order), false)), unknown);
-    assert!(node.look(Some(&order), true).expect("an answer").marker.is_some());
-    assert!(node.look(None, false).expect("it is known from then on").marker.is_some());
+    assert_eq!(node.unchanged(|node| node.read_marker(Some(&order), false)), unknown);
+    assert!(node.read_marker(Some(&order), true).expect("an answer").marker.is_some());
+    assert!(node.read_marker(None, false).expect("it is known from then on").marker.is_some());
 }
 
 /// A marker of ours, of which nothing else is of interest.
@@ -195,7 +195,7 @@ fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subj
         assert_eq!(noted(node), Some(if is_noted { seen.micros } else { before }), "{ago} us ago");
     }
     node.reset();
-    let written = node.look(Some(&write(None, Duration::ZERO)), false).expect("an answer");
+    let written = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     assert_eq!(noted(node), Some(written.micros), "under a marker that was written just now, too");
 }
 

@@ -34,7 +34,7 @@ pub trait Subject {
         as_text: bool,
     ) -> (Vote, Option<u64>);
     /// Reads the marker, and writes first what is given.
-    fn look(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
+    fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.
