@@ -226,7 +226,7 @@ impl Subject for Real {
         }
     }
 
-    fn stands(&mut self, place: Place) -> Option<Stands> {
+    fn stored(&mut self, place: Place) -> Option<Stands> {
         let key = key(place);
         let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
         if left == -2 {

@@ -88,7 +88,7 @@ impl Subject for Simulated {
         self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn stands(&mut self, place: Place) -> Option<Stands> {
+    fn stored(&mut self, place: Place) -> Option<Stands> {
         let value = self.node.living(&slot(place), self.nanos)?.value.clone();
         Some(Stands { value, life: self.node.life(&slot(place), self.nanos) })
     }

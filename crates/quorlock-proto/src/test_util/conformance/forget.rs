@@ -32,7 +32,7 @@ fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
         let number = node.micros() - ago;
         node.set_fence(number);
         assert_eq!(forget(node), Vote::Granted);
-        assert_eq!(node.stands(Place::Fence), None);
+        assert_eq!(node.stored(Place::Fence), None);
     }
 }
 
@@ -43,7 +43,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
             node.set(Place::Fence, Some(number.to_string().as_bytes()), life);
             for _again in 0..2 {
                 assert_eq!(forget(node), Vote::Granted);
-                let fence = node.stands(Place::Fence).expect("not yet");
+                let fence = node.stored(Place::Fence).expect("not yet");
                 assert_eq!(fence.value, Some(number.to_string().into_bytes()));
                 let left = config().forget_after();
                 // To the second: much less than the slack of other cases.
@@ -59,7 +59,7 @@ fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
     let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Place::Fence, Some(number.to_string().as_bytes()), Some(life));
     assert_eq!(forget(node), Vote::Granted);
-    let left = node.stands(Place::Fence).and_then(|fence| fence.life).expect("an end");
+    let left = node.stored(Place::Fence).and_then(|fence| fence.life).expect("an end");
     assert!(left <= life, "{left:?}");
 }
 
@@ -88,7 +88,7 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
     for value in junk.map(|text| Some(text.as_bytes())).into_iter().chain([None]) {
         node.set(Place::Fence, value, None);
         assert_eq!(forget(node), Vote::Granted);
-        assert_eq!(node.stands(Place::Fence), None, "{value:?}");
+        assert_eq!(node.stored(Place::Fence), None, "{value:?}");
     }
 }
 

@@ -71,7 +71,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
-        let kept = node.stands(Place::Fence).expect("a fence");
+        let kept = node.stored(Place::Fence).expect("a fence");
         assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
     }
 }
@@ -86,7 +86,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
             node.assert_locked(TTL);
-            let kept = node.stands(Place::Fence).expect("a fence");
+            let kept = node.stored(Place::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
             super::assert_about(kept.life, Some(KEEP));
         }
@@ -96,9 +96,9 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
 fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OURS, life);
-        let before = node.stands(Place::Lock).map(|lock| lock.life.is_some());
+        let before = node.stored(Place::Lock).map(|lock| lock.life.is_some());
         assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
-        let lock = node.stands(Place::Lock).expect("a lock");
+        let lock = node.stored(Place::Lock).expect("a lock");
         super::assert_about(lock.life, life);
         assert_eq!(Some(lock.life.is_some()), before);
     }
@@ -138,7 +138,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
         node.set_lock(OURS, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
         assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::NotHeld);
-        assert_eq!((node.stands(Place::Lock), node.stands(Place::Fence)), (None, None));
+        assert_eq!((node.stored(Place::Lock), node.stored(Place::Fence)), (None, None));
     }
 }
 
@@ -183,7 +183,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
             node.assert_fence(number);
             node.set_fence(number - 2);
             assert_eq!(node.ballot(phase, Fence::Number(number - 1)), Vote::Granted);
-            let high = node.stands(Place::High).and_then(|high| high.value);
+            let high = node.stored(Place::High).and_then(|high| high.value);
             assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
         }
     }

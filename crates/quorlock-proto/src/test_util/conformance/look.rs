@@ -68,7 +68,7 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
         let expected = format!("{} {} {} {WRITTEN} 7", identity(), seen.incarnation.as_str(), seen.micros);
         assert_eq!(&*text, expected);
         assert!(Marker::parse(&text).is_some());
-        let stands = node.stands(Place::Marker).and_then(|marker| marker.value);
+        let stands = node.stored(Place::Marker).and_then(|marker| marker.value);
         assert_eq!(stands.as_deref(), Some(text.as_bytes()));
     }
 }
@@ -96,7 +96,7 @@ fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
 fn a_marker_has_no_expiry(node: &mut dyn Subject) {
     node.set(Place::Marker, Some(MARKER), Some(TTL));
     node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
-    assert_eq!(node.stands(Place::Marker).expect("a marker").life, None);
+    assert_eq!(node.stored(Place::Marker).expect("a marker").life, None);
 }
 
 fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
@@ -173,7 +173,7 @@ fn set_marker(node: &mut dyn Subject) {
 }
 
 fn noted(node: &mut dyn Subject) -> Option<u64> {
-    let clock = node.stands(Place::Clock)?;
+    let clock = node.stored(Place::Clock)?;
     assert_eq!(clock.life, None, "it is kept");
     String::from_utf8(clock.value?).ok()?.parse().ok()
 }
@@ -234,6 +234,6 @@ fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn Subject) {
             node.set(Place::Marker, marker, None);
         }
         assert_eq!(look(node).latest_micros, 0);
-        assert_eq!(node.stands(Place::Clock), None);
+        assert_eq!(node.stored(Place::Clock), None);
     }
 }

@@ -38,7 +38,7 @@ pub trait Subject {
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Place, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.
-    fn stands(&mut self, place: Place) -> Option<Stands>;
+    fn stored(&mut self, place: Place) -> Option<Stands>;
     /// Its clock, in microseconds since 1970.
     fn micros(&mut self) -> u64;
     /// Lets this time pass.
@@ -142,7 +142,7 @@ impl dyn Subject + '_ {
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
     fn badge(&mut self) -> ExpectedMarker {
-        if self.stands(Place::Marker).is_none() {
+        if self.stored(Place::Marker).is_none() {
             self.set(Place::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
@@ -159,25 +159,25 @@ impl dyn Subject + '_ {
 
     /// Ours, for about this long.
     fn assert_locked(&mut self, life: Duration) {
-        let lock = self.stands(Place::Lock).expect("a lock");
+        let lock = self.stored(Place::Lock).expect("a lock");
         assert_eq!(lock.value.as_deref(), Some(&OURS.digits()[..]), "it is ours");
         assert_about(lock.life, Some(life));
     }
 
     /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
     fn assert_fence(&mut self, number: u64) {
-        let fence = self.stands(Place::Fence).expect("a fence");
+        let fence = self.stored(Place::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
         assert_about(fence.life, Some(KEEP));
         if number > self.micros() + TOLERANCE_MICROS {
-            let high = self.stands(Place::High).expect("it is noted");
+            let high = self.stored(Place::High).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
             assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
         }
     }
 
     fn everything(&mut self) -> [Option<Stands>; 5] {
-        [Place::Lock, Place::Fence, Place::Marker, Place::Clock, Place::High].map(|place| self.stands(place))
+        [Place::Lock, Place::Fence, Place::Marker, Place::Clock, Place::High].map(|place| self.stored(place))
     }
 
     /// Does this, and nothing is different for it.

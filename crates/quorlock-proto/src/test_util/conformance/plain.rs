@@ -119,7 +119,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.set_lock(OURS, life);
             assert_eq!(node.plain(phase), Vote::Granted);
-            assert_eq!(node.stands(Place::Lock), None);
+            assert_eq!(node.stored(Place::Lock), None);
             assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
         }
     }
@@ -169,7 +169,7 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
     for value in [Some(&THEIRS.digits()[..]), None] {
         node.set(Place::Lock, value, None);
         assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
-        assert_eq!(node.stands(Place::Lock), None);
+        assert_eq!(node.stored(Place::Lock), None);
     }
 }
 
@@ -178,7 +178,7 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
     node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld));
-    assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
+    assert_eq!(node.stored(Place::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
 fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
@@ -193,8 +193,8 @@ fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Sub
             }
             let before = node.micros();
             assert_eq!(node.break_open(), vote);
-            assert_eq!(node.stands(Place::Lock), None);
-            let number = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+            assert_eq!(node.stored(Place::Lock), None);
+            let number = node.stored(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
             let number: u64 = number.expect("a fence").parse().expect("plain digits");
             assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
             node.assert_fence(number);
@@ -216,10 +216,10 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
             node.reset();
             node.set(Place::Fence, fence.map(str::as_bytes), Some(TTL));
             node.set(Place::Lock, lock, Some(TTL));
-            let before = node.stands(Place::Fence).and_then(|it| it.value);
+            let before = node.stored(Place::Fence).and_then(|it| it.value);
             assert_eq!(node.break_open(), Vote::Granted, "{fence:?}");
-            assert_eq!(node.stands(Place::Lock), None);
-            assert_eq!(node.stands(Place::Fence).and_then(|it| it.value), before);
+            assert_eq!(node.stored(Place::Lock), None);
+            assert_eq!(node.stored(Place::Fence).and_then(|it| it.value), before);
         }
     }
 }
@@ -261,8 +261,8 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         node.set_lock(THEIRS, Some(TTL));
         let before = node.micros();
         assert_eq!(node.request(&request, None, false).0, Vote::Granted);
-        assert_eq!(node.stands(Place::Lock), None);
-        let fence = node.stands(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+        assert_eq!(node.stored(Place::Lock), None);
+        let fence = node.stored(Place::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
         let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
         assert!(if is_fenced { fence >= before } else { fence == 7 }, "fenced: {is_fenced}, {fence}");
     }
@@ -277,7 +277,7 @@ fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
         node.set(Place::Lock, Some(&value), None);
         let mark = OwnerHash::of(&value[..value.len().min(256)]);
         assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
-        assert_eq!(node.stands(Place::Lock), None);
+        assert_eq!(node.stored(Place::Lock), None);
     }
 }
 
