@@ -253,7 +253,7 @@ impl Subject for Real {
         thread::sleep(span);
     }
 
-    fn forget_scripts(&mut self) {
+    fn flush_scripts(&mut self) {
         self.command(&[b"SCRIPT", b"FLUSH"]);
     }
 

@@ -101,7 +101,7 @@ impl Subject for Simulated {
         self.nanos += span.as_nanos() as u64;
     }
 
-    fn forget_scripts(&mut self) {
+    fn flush_scripts(&mut self) {
         self.node.flush_scripts();
     }
 

@@ -120,7 +120,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     for phase in BALLOTS {
         prepare(node, phase);
         let badge = node.badge();
-        node.forget_scripts();
+        node.flush_scripts();
         let request = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");

@@ -110,7 +110,7 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.set_fence(7);
-    node.forget_scripts();
+    node.flush_scripts();
     let badge = node.badge();
     let (vote, _) =
         node.unchanged(|node| node.request(&question(RequestKind::Forget, None), Some(&badge), false));

@@ -159,7 +159,7 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
 }
 
 fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    node.forget_scripts();
+    node.flush_scripts();
     let order = write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(node.unchanged(|node| node.read_marker(Some(&order), false)), unknown);

@@ -44,7 +44,7 @@ pub trait Subject {
     /// Lets this time pass.
     fn wait(&mut self, span: Duration);
     /// `SCRIPT FLUSH`.
-    fn forget_scripts(&mut self);
+    fn flush_scripts(&mut self);
     /// Sets whether the node may evict keys when its memory is full.
     fn set_evicts(&mut self, on: bool);
     /// It runs out of memory, and one key goes that was to expire.

@@ -287,7 +287,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     {
         node.reset();
         node.set_lock(OURS, Some(TTL / 2));
-        node.forget_scripts();
+        node.flush_scripts();
         let by_hash = node.unchanged(|node| node.plain(phase));
         assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
         let (as_text, _) = node.request(&question(phase, None), None, true);
@@ -298,7 +298,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 }
 
 fn commands_need_no_script(node: &mut dyn Subject) {
-    node.forget_scripts();
+    node.flush_scripts();
     assert_eq!(node.plain(RequestKind::Acquire), Vote::Granted);
     assert_held(&node.plain(RequestKind::QueryTtl), Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
