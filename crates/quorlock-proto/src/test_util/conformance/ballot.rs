@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    BALLOTS, OURS, Place, SLACK, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
+    BALLOTS, OURS, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
 };
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
@@ -38,7 +38,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             node.reset();
             prepare(node, phase);
             if let Some(marker) = marker {
-                node.set(Place::Marker, Some(marker), None);
+                node.set(Slot::Marker, Some(marker), None);
             }
             let request = question(phase, Some(any_fence(phase)));
             let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
@@ -52,7 +52,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
     for phase in BALLOTS {
         prepare(node, phase);
         let badge = node.badge();
-        node.set(Place::Marker, None, None);
+        node.set(Slot::Marker, None, None);
         let request = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_refused(&vote);
@@ -65,7 +65,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
             prepare(node, phase);
             if marker.is_some() {
-                node.set(Place::Marker, marker, None);
+                node.set(Slot::Marker, marker, None);
             }
             let request = question(phase, Some(any_fence(phase)));
             let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
@@ -105,7 +105,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
         for is_ours in [true, false] {
             prepare(node, phase);
             if !is_ours {
-                node.set(Place::Lock, Some(b"somebody else"), Some(TTL));
+                node.set(Slot::Lock, Some(b"somebody else"), Some(TTL));
             }
             let before = node.micros();
             let (vote, clock) = node.timed(phase, any_fence(phase));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OURS, Place, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use super::{LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -25,7 +25,7 @@ fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.reset();
             if fence.is_some() {
-                node.set(Place::Fence, fence, life);
+                node.set(Slot::Fence, fence, life);
             }
             assert_eq!(retake(node), Vote::Granted, "{fence:?}");
             node.assert_locked(TTL);
@@ -54,7 +54,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
         }
         for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
             for life in [None, Some(TTL / 2)] {
-                node.set(Place::Lock, value, life);
+                node.set(Slot::Lock, value, life);
                 assert_held(&node.unchanged(retake), life);
             }
         }
@@ -70,7 +70,7 @@ fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
 
 fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
     node.badge();
-    node.set(Place::Fence, None, Some(TTL));
+    node.set(Slot::Fence, None, Some(TTL));
     assert_refused(&node.unchanged(retake));
 }
 
