@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Slot, Stands, Subject, config};
+use crate::test_util::conformance::{self, KEY, Slot, Stored, Subject, config};
 use crate::test_util::node::{Command, Data, Entry, Mistake, Node, Reply, Slot};
 use crate::vote::Vote;
 
@@ -88,9 +88,9 @@ impl Subject for Simulated {
         self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn stored(&mut self, place: Slot) -> Option<Stands> {
+    fn stored(&mut self, place: Slot) -> Option<Stored> {
         let value = self.node.living(&slot(place), self.nanos)?.value.clone();
-        Some(Stands { value, life: self.node.life(&slot(place), self.nanos) })
+        Some(Stored { value, life: self.node.life(&slot(place), self.nanos) })
     }
 
     fn micros(&mut self) -> u64 {

@@ -38,7 +38,7 @@ pub trait Subject {
     /// Puts this there, a key of another type if there is no value.
     fn set(&mut self, place: Slot, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.
-    fn stored(&mut self, place: Slot) -> Option<Stands>;
+    fn stored(&mut self, place: Slot) -> Option<Stored>;
     /// Its clock, in microseconds since 1970.
     fn micros(&mut self) -> u64;
     /// Lets this time pass.
@@ -75,7 +75,7 @@ pub enum Slot {
 
 /// What stands there: no value for a key of another type, no life for one that never expires.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stands {
+pub struct Stored {
     /// The bytes; `None` for a key of another type.
     pub value: Option<Vec<u8>>,
     /// The time to live; `None` if it never expires.
@@ -176,7 +176,7 @@ impl dyn Subject + '_ {
         }
     }
 
-    fn everything(&mut self) -> [Option<Stands>; 5] {
+    fn everything(&mut self) -> [Option<Stored>; 5] {
         [Slot::Lock, Slot::Fence, Slot::Marker, Slot::Clock, Slot::High].map(|place| self.stored(place))
     }
 
@@ -195,7 +195,7 @@ impl dyn Subject + '_ {
     }
 }
 
-impl fmt::Debug for Stands {
+impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.value.as_deref().map(String::from_utf8_lossy);
         write!(f, "{} for {:?}", value.unwrap_or("another type".into()), self.life)
