@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    BALLOTS, OURS, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises, question,
+    FENCED_REQUESTS, OURS, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises,
+    question,
 };
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
@@ -29,7 +30,7 @@ fn prepare(node: &mut dyn Subject, phase: RequestKind) {
 }
 
 fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         let markers: [Option<&[u8]>; 4] =
             [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
         for marker in markers {
@@ -49,7 +50,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
 }
 
 fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = node.badge();
         node.set(Slot::Marker, None, None);
@@ -61,7 +62,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
 }
 
 fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
             prepare(node, phase);
             if marker.is_some() {
@@ -75,7 +76,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
 }
 
 fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge =
             ExpectedMarker { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
@@ -89,7 +90,7 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
 }
 
 fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
             let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.badge() };
@@ -101,7 +102,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
 }
 
 fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         for is_ours in [true, false] {
             prepare(node, phase);
             if !is_ours {
@@ -117,7 +118,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
 }
 
 fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
-    for phase in BALLOTS {
+    for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = node.badge();
         node.flush_scripts();

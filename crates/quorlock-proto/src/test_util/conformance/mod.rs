@@ -112,7 +112,7 @@ const TTL: Duration = Duration::from_secs(3600);
 const SLACK: Duration = Duration::from_secs(120);
 const OURS: OwnerToken = OwnerToken::new(0xfeed_0001);
 const THEIRS: OwnerToken = OwnerToken::new(0xfeed_0002);
-const BALLOTS: [RequestKind; 4] =
+const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
 const LAST_NUMBER: u64 = (1 << 53) - 1;
 
