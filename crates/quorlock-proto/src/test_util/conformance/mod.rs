@@ -4,7 +4,7 @@
 //! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
 //! delay decides a case; numbers are reckoned from the clock that the very answer told.
 
-mod ballot;
+mod fenced;
 mod forget;
 mod grant;
 mod hold;
@@ -87,7 +87,7 @@ type Case = (&'static str, fn(&mut dyn Subject));
 
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn Subject) {
-    let ballots = [ballot::CASES, grant::CASES, hold::CASES, retake::CASES];
+    let ballots = [fenced::CASES, grant::CASES, hold::CASES, retake::CASES];
     let suite = [plain::CASES, look::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
         println!("{promise}");
