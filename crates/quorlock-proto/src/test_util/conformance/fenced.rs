@@ -35,7 +35,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             [None, Some(b""), Some(b"what we agreed on "), Some(b"what others agreed on")];
         for marker in markers {
             prepare(node, phase);
-            let badge = node.badge();
+            let badge = node.expected_marker();
             node.reset();
             prepare(node, phase);
             if let Some(marker) = marker {
@@ -52,7 +52,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
 fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
-        let badge = node.badge();
+        let badge = node.expected_marker();
         node.set(Slot::Marker, None, None);
         let request = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
@@ -78,8 +78,10 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
 fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
-        let badge =
-            ExpectedMarker { votes_from_micros: node.micros() + TTL.as_micros() as u64, ..node.badge() };
+        let badge = ExpectedMarker {
+            votes_from_micros: node.micros() + TTL.as_micros() as u64,
+            ..node.expected_marker()
+        };
         let request = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
@@ -93,7 +95,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
     for phase in FENCED_REQUESTS {
         for early in [0, 1, 1_000] {
             prepare(node, phase);
-            let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.badge() };
+            let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.expected_marker() };
             let request = question(phase, Some(any_fence(phase)));
             let (vote, _) = node.request(&request, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");
@@ -120,7 +122,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
 fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
-        let badge = node.badge();
+        let badge = node.expected_marker();
         node.flush_scripts();
         let request = question(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));

@@ -20,7 +20,7 @@ promises![
 
 fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     // No handshake loads it.
-    let badge = node.badge();
+    let badge = node.expected_marker();
     let (vote, clock) = node.request(&question(RequestKind::Forget, None), Some(&badge), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
@@ -55,7 +55,7 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
 }
 
 fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
     node.set(Slot::Fence, Some(number.to_string().as_bytes()), Some(life));
     assert_eq!(forget(node), Vote::Granted);
@@ -64,7 +64,7 @@ fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
 }
 
 fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Slot::Lock, value, life);
@@ -75,7 +75,7 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
 }
 
 fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     assert_eq!(node.unchanged(forget), Vote::NotHeld);
     node.set(Slot::Fence, Some(b"7"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
@@ -94,7 +94,7 @@ fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
 
 /// Others may have agreed on longer locks, whose holders would not know yet that they have lost them.
 fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     node.set_fence(7);
     let theirs =
         ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
@@ -104,14 +104,14 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
-    let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.badge() };
+    let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.expected_marker() };
     assert_eq!(node.request(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.set_fence(7);
     node.flush_scripts();
-    let badge = node.badge();
+    let badge = node.expected_marker();
     let (vote, _) =
         node.unchanged(|node| node.request(&question(RequestKind::Forget, None), Some(&badge), false));
     assert_eq!(vote, Vote::Unknown(ReplyFailure::NoScript));

@@ -112,7 +112,8 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
             node.set_fence(last);
         }
         let votes_from_micros = node.micros();
-        let badge = ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.badge() };
+        let badge =
+            ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
         let request = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
@@ -131,7 +132,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                 if let Some(last) = last {
                     node.set_fence(last);
                 }
-                let badge = ExpectedMarker { numbers_above, ..node.badge() };
+                let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
                 let request = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
@@ -191,7 +192,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
         for life in [None, Some(TTL / 2)] {
             for fence in [None, Some(7)] {
                 node.reset();
-                node.badge();
+                node.expected_marker();
                 node.set(Slot::Lock, value, life);
                 if let Some(number) = fence {
                     node.set_fence(number);

@@ -65,7 +65,7 @@ const LARGER: [(&str, u64); 7] = [
 fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
     for (fence, told) in LARGER {
         node.reset();
-        node.badge();
+        node.expected_marker();
         node.set_lock(OURS, Some(TTL / 2));
         node.set(Slot::Fence, Some(fence.as_bytes()), Some(TTL));
         let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
@@ -80,7 +80,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
     for (fence, told) in LARGER {
         for life in [None, Some(TTL)] {
             node.reset();
-            node.badge();
+            node.expected_marker();
             node.set_lock(OURS, Some(TTL / 2));
             node.set(Slot::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
             let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
@@ -117,7 +117,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
     for phase in HOLDS {
         for fence in [None, Some(4_000), Some(NUMBER + 1)] {
             node.reset();
-            node.badge();
+            node.expected_marker();
             if let Some(fence) = fence {
                 node.set_fence(fence);
             }
@@ -145,7 +145,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
 fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
     for phase in HOLDS {
         node.reset();
-        node.badge();
+        node.expected_marker();
         node.set_lock(OURS, Some(TTL / 2));
         node.set(Slot::Fence, None, Some(TTL));
         let (vote, clock) = node.unchanged(|node| node.timed(phase, Fence::Number(NUMBER)));

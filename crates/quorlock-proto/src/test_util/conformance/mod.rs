@@ -136,12 +136,12 @@ impl dyn Subject + '_ {
 
     /// The same, and what the node's clock showed.
     fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
-        let badge = self.badge();
+        let badge = self.expected_marker();
         self.request(&question(phase, Some(fence)), Some(&badge), false)
     }
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
-    fn badge(&mut self) -> ExpectedMarker {
+    fn expected_marker(&mut self) -> ExpectedMarker {
         if self.stored(Slot::Marker).is_none() {
             self.set(Slot::Marker, Some(MARKER), None);
         }

@@ -225,7 +225,7 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
 }
 
 fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     node.set_fence(7);
     node.set_lock(OURS, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);

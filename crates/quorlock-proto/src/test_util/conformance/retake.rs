@@ -37,7 +37,7 @@ fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
 fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
     for number in [NUMBER + 1, LAST_NUMBER, u64::MAX] {
         node.reset();
-        node.badge();
+        node.expected_marker();
         node.set_fence(number);
         let refused = Vote::FencedOut { fence: number.min(LAST_NUMBER) };
         assert_eq!(node.unchanged(retake), refused);
@@ -47,7 +47,7 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
 }
 
 fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     for fence in [None, Some(4_000), Some(NUMBER)] {
         if let Some(number) = fence {
             node.set_fence(number);
@@ -69,7 +69,7 @@ fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
 }
 
 fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
-    node.badge();
+    node.expected_marker();
     node.set(Slot::Fence, None, Some(TTL));
     assert_refused(&node.unchanged(retake));
 }
