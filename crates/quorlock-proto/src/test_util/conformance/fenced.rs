@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     FENCED_REQUESTS, OURS, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises,
-    question,
+    request,
 };
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
@@ -41,7 +41,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             if let Some(marker) = marker {
                 node.set(Slot::Marker, Some(marker), None);
             }
-            let request = question(phase, Some(any_fence(phase)));
+            let request = request(phase, Some(any_fence(phase)));
             let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
             assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
             assert!(clock.is_some());
@@ -54,7 +54,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
         prepare(node, phase);
         let badge = node.expected_marker();
         node.set(Slot::Marker, None, None);
-        let request = question(phase, Some(any_fence(phase)));
+        let request = request(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_refused(&vote);
         assert_eq!(clock, None);
@@ -68,7 +68,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
             if marker.is_some() {
                 node.set(Slot::Marker, marker, None);
             }
-            let request = question(phase, Some(any_fence(phase)));
+            let request = request(phase, Some(any_fence(phase)));
             let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
             assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch), "{phase:?}");
         }
@@ -82,7 +82,7 @@ fn a_node_on_probation_tells_for_how_long(node: &mut dyn Subject) {
             votes_from_micros: node.micros() + TTL.as_micros() as u64,
             ..node.expected_marker()
         };
-        let request = question(phase, Some(any_fence(phase)));
+        let request = request(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         let Vote::OnProbation { remaining, .. } = vote else { panic!("{phase:?}: {vote:?}") };
         let left = Duration::from_micros(badge.votes_from_micros - clock.expect("a clock"));
@@ -96,7 +96,7 @@ fn a_node_votes_again_in_the_very_microsecond_that_its_probation_ends(node: &mut
         for early in [0, 1, 1_000] {
             prepare(node, phase);
             let badge = ExpectedMarker { votes_from_micros: node.micros() - early, ..node.expected_marker() };
-            let request = question(phase, Some(any_fence(phase)));
+            let request = request(phase, Some(any_fence(phase)));
             let (vote, _) = node.request(&request, Some(&badge), false);
             assert!(vote.is_grant(), "{phase:?}: {vote:?}");
         }
@@ -124,7 +124,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         prepare(node, phase);
         let badge = node.expected_marker();
         node.flush_scripts();
-        let request = question(phase, Some(any_fence(phase)));
+        let request = request(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_eq!((vote, clock), (Vote::Unknown(ReplyFailure::NoScript), None), "{phase:?}");
         let (vote, _) = node.request(&request, Some(&badge), true);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OURS, Slot, Subject, THEIRS, TTL, assert_held, config, promises, question};
+use super::{OURS, Slot, Subject, THEIRS, TTL, assert_held, config, promises, request};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -21,7 +21,7 @@ promises![
 fn forget(node: &mut (dyn Subject + '_)) -> Vote {
     // No handshake loads it.
     let badge = node.expected_marker();
-    let (vote, clock) = node.request(&question(RequestKind::Forget, None), Some(&badge), true);
+    let (vote, clock) = node.request(&request(RequestKind::Forget, None), Some(&badge), true);
     assert_eq!(clock.is_some(), !matches!(vote, Vote::Unknown(_)), "it tells the clock, as ballots do");
     vote
 }
@@ -99,13 +99,12 @@ fn a_node_forgets_on_its_own_terms_only(node: &mut dyn Subject) {
     let theirs =
         ExpectedMarker { marker: "what others agreed on".into(), votes_from_micros: 0, numbers_above: 0 };
     for badge in [None, Some(&theirs)] {
-        let (vote, _) =
-            node.unchanged(|node| node.request(&question(RequestKind::Forget, None), badge, true));
+        let (vote, _) = node.unchanged(|node| node.request(&request(RequestKind::Forget, None), badge, true));
         assert_eq!(vote, Vote::Unknown(ReplyFailure::MarkerMismatch));
     }
     // On probation, too: what it has forgotten already does no harm.
     let badge = ExpectedMarker { votes_from_micros: u64::MAX / 2, ..node.expected_marker() };
-    assert_eq!(node.request(&question(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
+    assert_eq!(node.request(&request(RequestKind::Forget, None), Some(&badge), true).0, Vote::Granted);
 }
 
 fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
@@ -113,7 +112,7 @@ fn a_forget_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
     node.flush_scripts();
     let badge = node.expected_marker();
     let (vote, _) =
-        node.unchanged(|node| node.request(&question(RequestKind::Forget, None), Some(&badge), false));
+        node.unchanged(|node| node.request(&request(RequestKind::Forget, None), Some(&badge), false));
     assert_eq!(vote, Vote::Unknown(ReplyFailure::NoScript));
     assert_eq!(forget(node), Vote::Granted);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     KEEP, LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_about, assert_held, assert_refused, promises,
-    question,
+    request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
@@ -114,7 +114,7 @@ fn a_number_is_above_the_end_of_the_probation(node: &mut dyn Subject) {
         let votes_from_micros = node.micros();
         let badge =
             ExpectedMarker { votes_from_micros, numbers_above: votes_from_micros, ..node.expected_marker() };
-        let request = question(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
+        let request = request(RequestKind::Acquire, Some(Fence::Hint { hint: votes_from_micros, floor: 0 }));
         let (vote, clock) = node.request(&request, Some(&badge), false);
         let base = clock.expect("a clock").saturating_sub(TOLERANCE_MICROS).max(votes_from_micros);
         assert_eq!(vote, Vote::Fenced(base + 1));
@@ -133,7 +133,7 @@ fn a_number_is_above_what_the_marker_says(node: &mut dyn Subject) {
                     node.set_fence(last);
                 }
                 let badge = ExpectedMarker { numbers_above, ..node.expected_marker() };
-                let request = question(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
+                let request = request(RequestKind::Acquire, Some(Fence::Hint { hint, floor }));
                 let (vote, clock) = node.request(&request, Some(&badge), false);
                 let clock = clock.expect("a clock");
                 let base = last.unwrap_or(clock - TOLERANCE_MICROS).max(floor).max(numbers_above);

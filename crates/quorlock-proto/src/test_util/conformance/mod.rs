@@ -119,14 +119,14 @@ const LAST_NUMBER: u64 = (1 << 53) - 1;
 impl dyn Subject + '_ {
     /// Puts a plain question in our name.
     fn plain(&mut self, phase: RequestKind) -> Vote {
-        let (vote, clock) = self.request(&question(phase, None), None, false);
+        let (vote, clock) = self.request(&request(phase, None), None, false);
         assert_eq!(clock, None, "only ballots tell the clock");
         vote
     }
 
     /// Breaks the lock as a fenced client does.
     fn break_open(&mut self) -> Vote {
-        self.request(&question(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
+        self.request(&request(RequestKind::ForceRelease, Some(Fence::Next)), None, false).0
     }
 
     /// Puts a fenced question in our name, to a node that remembers what it should.
@@ -137,7 +137,7 @@ impl dyn Subject + '_ {
     /// The same, and what the node's clock showed.
     fn timed(&mut self, phase: RequestKind, fence: Fence) -> (Vote, Option<u64>) {
         let badge = self.expected_marker();
-        self.request(&question(phase, Some(fence)), Some(&badge), false)
+        self.request(&request(phase, Some(fence)), Some(&badge), false)
     }
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
@@ -202,7 +202,7 @@ impl fmt::Debug for Stored {
     }
 }
 
-fn question(phase: RequestKind, fence: Option<Fence>) -> Request {
+fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
     Request { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_about, assert_held, promises, question};
+use super::{LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_about, assert_held, promises, request};
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ReplyFailure, Vote};
@@ -244,7 +244,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
     let theirs = RequestKind::BreakOf(THEIRS.hash());
     for fence in [Some(Fence::Next), None] {
         let is_fenced = fence.is_some();
-        let request = question(theirs, fence);
+        let request = request(theirs, fence);
         node.reset();
         node.set_fence(7);
         assert_eq!(node.unchanged(|node| node.request(&request, None, false).0), Vote::NotHeld);
@@ -290,7 +290,7 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         node.flush_scripts();
         let by_hash = node.unchanged(|node| node.plain(phase));
         assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
-        let (as_text, _) = node.request(&question(phase, None), None, true);
+        let (as_text, _) = node.request(&request(phase, None), None, true);
         assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
         node.set_lock(OURS, Some(TTL / 2));
         assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
