@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    FENCED_REQUESTS, OURS, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises,
+    FENCED_REQUESTS, OWN_TOKEN, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises,
     request,
 };
 use crate::membership::ExpectedMarker;
@@ -24,7 +24,7 @@ promises![
 fn prepare(node: &mut dyn Subject, phase: RequestKind) {
     node.reset();
     if matches!(phase, RequestKind::RaiseFence | RequestKind::Renew) {
-        node.set_lock(OURS, Some(TTL / 2));
+        node.set_lock(OWN_TOKEN, Some(TTL / 2));
     }
     node.set_fence(4_000);
 }
@@ -137,7 +137,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
 /// As [`prepare`], and the scripts are left as they are.
 fn prepare_anew(node: &mut dyn Subject, phase: RequestKind) {
     match phase {
-        RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OURS, Some(TTL / 2)),
+        RequestKind::RaiseFence | RequestKind::Renew => node.set_lock(OWN_TOKEN, Some(TTL / 2)),
         _ => drop(node.plain(RequestKind::ForceRelease)),
     }
     node.set_fence(4_000);

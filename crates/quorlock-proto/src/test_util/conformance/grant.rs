@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_about, assert_held, assert_refused, promises,
-    request,
+    KEEP, LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_about, assert_held, assert_refused,
+    promises, request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
@@ -188,7 +188,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
 
 fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
     let hint = Fence::Hint { hint: 5_000, floor: 0 };
-    for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+    for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             for fence in [None, Some(7)] {
                 node.reset();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{KEEP, LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use super::{
+    KEEP, LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises,
+};
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -40,7 +42,7 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
         for fence in fences {
             for life in [None, Some(TTL)] {
                 node.reset();
-                node.set_lock(OURS, Some(TTL / 2));
+                node.set_lock(OWN_TOKEN, Some(TTL / 2));
                 if fence.is_some() {
                     node.set(Slot::Fence, fence, life);
                 }
@@ -66,7 +68,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
     for (fence, told) in LARGER {
         node.reset();
         node.expected_marker();
-        node.set_lock(OURS, Some(TTL / 2));
+        node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Slot::Fence, Some(fence.as_bytes()), Some(TTL));
         let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
@@ -81,7 +83,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
         for life in [None, Some(TTL)] {
             node.reset();
             node.expected_marker();
-            node.set_lock(OURS, Some(TTL / 2));
+            node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set(Slot::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
             let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
@@ -95,7 +97,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
 
 fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
-        node.set_lock(OURS, life);
+        node.set_lock(OWN_TOKEN, life);
         let before = node.stored(Slot::Lock).map(|lock| lock.life.is_some());
         assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stored(Slot::Lock).expect("a lock");
@@ -107,7 +109,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
 fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
     for (before, after) in lives {
-        node.set_lock(OURS, before);
+        node.set_lock(OWN_TOKEN, before);
         assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
         node.assert_locked(after);
     }
@@ -135,7 +137,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
 
 fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
     for phase in HOLDS {
-        node.set_lock(OURS, Some(Duration::from_millis(20)));
+        node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
         assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::NotHeld);
         assert_eq!((node.stored(Slot::Lock), node.stored(Slot::Fence)), (None, None));
@@ -146,7 +148,7 @@ fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
     for phase in HOLDS {
         node.reset();
         node.expected_marker();
-        node.set_lock(OURS, Some(TTL / 2));
+        node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Slot::Fence, None, Some(TTL));
         let (vote, clock) = node.unchanged(|node| node.timed(phase, Fence::Number(NUMBER)));
         assert_refused(&vote);
@@ -157,7 +159,7 @@ fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
 fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
     for phase in HOLDS {
         for number in [LAST_NUMBER - 1, LAST_NUMBER] {
-            node.set_lock(OURS, Some(TTL / 2));
+            node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set_fence(number - 1);
             assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
@@ -173,7 +175,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
     for phase in HOLDS {
         for ahead in [3_600_000_000, 365 * 24 * 3_600_000_000] {
             node.reset();
-            node.set_lock(OURS, Some(TTL / 2));
+            node.set_lock(OWN_TOKEN, Some(TTL / 2));
             let number = node.micros() + ahead;
             assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);

@@ -110,7 +110,7 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 const TTL: Duration = Duration::from_secs(3600);
 /// What a real clock may go on while a case runs, and what no two spans of a case differ by.
 const SLACK: Duration = Duration::from_secs(120);
-const OURS: OwnerToken = OwnerToken::new(0xfeed_0001);
+const OWN_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0001);
 const THEIRS: OwnerToken = OwnerToken::new(0xfeed_0002);
 const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
@@ -160,7 +160,7 @@ impl dyn Subject + '_ {
     /// Ours, for about this long.
     fn assert_locked(&mut self, life: Duration) {
         let lock = self.stored(Slot::Lock).expect("a lock");
-        assert_eq!(lock.value.as_deref(), Some(&OURS.digits()[..]), "it is ours");
+        assert_eq!(lock.value.as_deref(), Some(&OWN_TOKEN.digits()[..]), "it is ours");
         assert_about(lock.life, Some(life));
     }
 
@@ -203,7 +203,7 @@ impl fmt::Debug for Stored {
 }
 
 fn request(phase: RequestKind, fence: Option<Fence>) -> Request {
-    Request { phase, key: Key::new(KEY), token: OURS, ttl: TTL, fence }
+    Request { phase, key: Key::new(KEY), token: OWN_TOKEN, ttl: TTL, fence }
 }
 
 /// The fence that goes with this ballot, if nothing else is of interest.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_about, assert_held, promises, request};
+use super::{
+    LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_about, assert_held, promises, request,
+};
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
 use crate::vote::{KeyOwner, KeyState, ReplyFailure, Vote};
@@ -54,7 +56,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
     ];
     for (phase, vote) in asks {
         node.reset();
-        node.set_lock(OURS, Some(Duration::from_millis(20)));
+        node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
         assert_eq!(node.plain(phase), vote);
     }
@@ -73,7 +75,7 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
 
 fn what_is_left_is_told(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
-    for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+    for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL)] {
             node.set(Slot::Lock, value, life);
             assert_held(&node.unchanged(|node| node.plain(RequestKind::QueryTtl)), life);
@@ -83,14 +85,14 @@ fn what_is_left_is_told(node: &mut dyn Subject) {
 
 fn a_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     for (before, after) in [(TTL / 2, TTL), (TTL, TTL), (TTL * 2, TTL * 2)] {
-        node.set_lock(OURS, Some(before));
+        node.set_lock(OWN_TOKEN, Some(before));
         assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
         node.assert_locked(after);
     }
 }
 
 fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
-    node.set_lock(OURS, None);
+    node.set_lock(OWN_TOKEN, None);
     assert_eq!(node.plain(RequestKind::Renew), Vote::Granted);
     node.assert_locked(TTL);
 }
@@ -117,7 +119,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
         }
         node.reset();
         for life in [None, Some(TTL)] {
-            node.set_lock(OURS, life);
+            node.set_lock(OWN_TOKEN, life);
             assert_eq!(node.plain(phase), Vote::Granted);
             assert_eq!(node.stored(Slot::Lock), None);
             assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
@@ -126,7 +128,7 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
 }
 
 fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
-    let digits = OURS.digits();
+    let digits = OWN_TOKEN.digits();
     let mut longer = digits.to_vec();
     longer.push(0);
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
@@ -146,7 +148,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::Inspect), nobody);
     let long = [b'x'; 300];
     let holders = [
-        (Some(&OURS.digits()[..]), KeyOwner::Owner(OURS.hash())),
+        (Some(&OWN_TOKEN.digits()[..]), KeyOwner::Owner(OWN_TOKEN.hash())),
         (Some(b"" as &[u8]), KeyOwner::Owner(OwnerHash::of(b""))),
         (Some(b"\0\xff\r\n" as &[u8]), KeyOwner::Owner(OwnerHash::of(b"\0\xff\r\n"))),
         // Every owner's token is within its first 256 bytes.
@@ -175,7 +177,7 @@ fn breaking_asks_nobody(node: &mut dyn Subject) {
 
 fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_fence(7);
-    node.set_lock(OURS, Some(TTL));
+    node.set_lock(OWN_TOKEN, Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
     node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld));
     assert_eq!(node.stored(Slot::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
@@ -227,7 +229,7 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
 fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.expected_marker();
     node.set_fence(7);
-    node.set_lock(OURS, Some(TTL));
+    node.set_lock(OWN_TOKEN, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
     assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
     let Vote::FencedOut { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
@@ -248,7 +250,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         node.reset();
         node.set_fence(7);
         assert_eq!(node.unchanged(|node| node.request(&request, None, false).0), Vote::NotHeld);
-        node.set_lock(OURS, Some(TTL));
+        node.set_lock(OWN_TOKEN, Some(TTL));
         assert_eq!(
             node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
@@ -286,13 +288,13 @@ fn a_script_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         [RequestKind::Renew, RequestKind::Inspect, RequestKind::Release, RequestKind::ReleaseAndNotify]
     {
         node.reset();
-        node.set_lock(OURS, Some(TTL / 2));
+        node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.flush_scripts();
         let by_hash = node.unchanged(|node| node.plain(phase));
         assert_eq!(by_hash, Vote::Unknown(ReplyFailure::NoScript), "{phase:?}");
         let (as_text, _) = node.request(&request(phase, None), None, true);
         assert!(matches!(as_text, Vote::Granted | Vote::Inspected(_)), "{phase:?}: {as_text:?}");
-        node.set_lock(OURS, Some(TTL / 2));
+        node.set_lock(OWN_TOKEN, Some(TTL / 2));
         assert_eq!(node.plain(phase).is_grant(), as_text.is_grant(), "it is known from then on");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OURS, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use super::{LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -52,7 +52,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
         if let Some(number) = fence {
             node.set_fence(number);
         }
-        for value in [Some(&THEIRS.digits()[..]), Some(&OURS.digits()[..]), None] {
+        for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
             for life in [None, Some(TTL / 2)] {
                 node.set(Slot::Lock, value, life);
                 assert_held(&node.unchanged(retake), life);
