@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_held, config, promises, request};
+use super::{OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, config, promises, request};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -65,7 +65,7 @@ fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
 
 fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
     node.expected_marker();
-    for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Slot::Lock, value, life);
             node.set_fence(7);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_about, assert_held, assert_refused,
+    KEEP, LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_about, assert_held, assert_refused,
     promises, request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
@@ -188,7 +188,7 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
 
 fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
     let hint = Fence::Hint { hint: 5_000, floor: 0 };
-    for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
             for fence in [None, Some(7)] {
                 node.reset();
@@ -204,7 +204,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
 }
 
 fn a_key_that_has_run_out_is_granted(node: &mut dyn Subject) {
-    node.set_lock(THEIRS, Some(Duration::from_millis(20)));
+    node.set_lock(OTHER_TOKEN, Some(Duration::from_millis(20)));
     node.set_fence(7);
     node.wait(Duration::from_millis(50));
     let (number, _) = grant(node, 0, 0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises,
+    KEEP, LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, assert_refused, promises,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;
@@ -125,7 +125,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
             }
             let vote = node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER)));
             assert_eq!(vote, Vote::NotHeld, "{phase:?}");
-            for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+            for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
                 for life in [None, Some(TTL / 2)] {
                     node.set(Slot::Lock, value, life);
                     assert_held(&node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER))), life);

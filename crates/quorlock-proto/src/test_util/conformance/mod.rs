@@ -111,7 +111,7 @@ const TTL: Duration = Duration::from_secs(3600);
 /// What a real clock may go on while a case runs, and what no two spans of a case differ by.
 const SLACK: Duration = Duration::from_secs(120);
 const OWN_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0001);
-const THEIRS: OwnerToken = OwnerToken::new(0xfeed_0002);
+const OTHER_TOKEN: OwnerToken = OwnerToken::new(0xfeed_0002);
 const FENCED_REQUESTS: [RequestKind; 4] =
     [RequestKind::Acquire, RequestKind::RaiseFence, RequestKind::Renew, RequestKind::Reacquire];
 const LAST_NUMBER: u64 = (1 << 53) - 1;

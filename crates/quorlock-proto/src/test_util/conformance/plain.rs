@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_about, assert_held, promises, request,
+    LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_about, assert_held, promises, request,
 };
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
@@ -63,7 +63,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
 }
 
 fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
-    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL)] {
             node.set(Slot::Lock, value, life);
             for phase in TAKING {
@@ -75,7 +75,7 @@ fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
 
 fn what_is_left_is_told(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
-    for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL)] {
             node.set(Slot::Lock, value, life);
             assert_held(&node.unchanged(|node| node.plain(RequestKind::QueryTtl)), life);
@@ -99,7 +99,7 @@ fn a_renewal_gives_a_permanent_key_an_expiry(node: &mut dyn Subject) {
 
 fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
     assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::NotHeld);
-    for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
             node.set(Slot::Lock, value, life);
             assert_eq!(
@@ -113,7 +113,7 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
 fn only_our_own_key_is_released(node: &mut dyn Subject) {
     for phase in RELEASES {
         assert_eq!(node.plain(phase), Vote::NotHeld);
-        for value in [Some(&THEIRS.digits()[..]), Some(b"" as &[u8]), None] {
+        for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
             node.set(Slot::Lock, value, Some(TTL));
             assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
         }
@@ -168,7 +168,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
 
 fn breaking_asks_nobody(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
-    for value in [Some(&THEIRS.digits()[..]), None] {
+    for value in [Some(&OTHER_TOKEN.digits()[..]), None] {
         node.set(Slot::Lock, value, None);
         assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
         assert_eq!(node.stored(Slot::Lock), None);
@@ -185,7 +185,7 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
 
 fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
     for fence in [None, Some("0"), Some("7"), Some("0x10"), Some("-5")] {
-        for (lock, vote) in [(None, Vote::NotHeld), (Some(&THEIRS.digits()[..]), Vote::Granted)] {
+        for (lock, vote) in [(None, Vote::NotHeld), (Some(&OTHER_TOKEN.digits()[..]), Vote::Granted)] {
             node.reset();
             if let Some(fence) = fence {
                 node.set(Slot::Fence, Some(fence.as_bytes()), None);
@@ -214,7 +214,7 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
     let odd = ["9007199254740991", "1e300", "12.5", "garbage", "", "nan", "inf"];
     // None is a key of another type.
     for fence in odd.into_iter().map(Some).chain([None]) {
-        for lock in [Some(&THEIRS.digits()[..]), None] {
+        for lock in [Some(&OTHER_TOKEN.digits()[..]), None] {
             node.reset();
             node.set(Slot::Fence, fence.map(str::as_bytes), Some(TTL));
             node.set(Slot::Lock, lock, Some(TTL));
@@ -243,7 +243,7 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
 }
 
 fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
-    let theirs = RequestKind::BreakOf(THEIRS.hash());
+    let theirs = RequestKind::BreakOf(OTHER_TOKEN.hash());
     for fence in [Some(Fence::Next), None] {
         let is_fenced = fence.is_some();
         let request = request(theirs, fence);
@@ -260,7 +260,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
             node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
-        node.set_lock(THEIRS, Some(TTL));
+        node.set_lock(OTHER_TOKEN, Some(TTL));
         let before = node.micros();
         assert_eq!(node.request(&request, None, false).0, Vote::Granted);
         assert_eq!(node.stored(Slot::Lock), None);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OWN_TOKEN, Slot, Subject, THEIRS, TTL, assert_held, assert_refused, promises};
+use super::{LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, assert_refused, promises};
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -41,7 +41,7 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
         node.set_fence(number);
         let refused = Vote::FencedOut { fence: number.min(LAST_NUMBER) };
         assert_eq!(node.unchanged(retake), refused);
-        node.set_lock(THEIRS, Some(TTL));
+        node.set_lock(OTHER_TOKEN, Some(TTL));
         assert_held(&node.unchanged(retake), Some(TTL));
     }
 }
@@ -52,7 +52,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
         if let Some(number) = fence {
             node.set_fence(number);
         }
-        for value in [Some(&THEIRS.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
+        for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
             for life in [None, Some(TTL / 2)] {
                 node.set(Slot::Lock, value, life);
                 assert_held(&node.unchanged(retake), life);
@@ -62,7 +62,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
 }
 
 fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
-    node.set_lock(THEIRS, Some(Duration::from_millis(20)));
+    node.set_lock(OTHER_TOKEN, Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     assert_eq!(retake(node), Vote::Granted);
     node.assert_locked(TTL);
