@@ -8,8 +8,8 @@ mod fenced;
 mod forget;
 mod grant;
 mod hold;
-mod look;
 mod plain;
+mod read_marker;
 mod retake;
 
 use std::fmt;
@@ -88,7 +88,7 @@ type Case = (&'static str, fn(&mut dyn Subject));
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn Subject) {
     let ballots = [fenced::CASES, grant::CASES, hold::CASES, retake::CASES];
-    let suite = [plain::CASES, look::CASES, forget::CASES].into_iter().chain(ballots);
+    let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
         println!("{promise}");
         subject.reset();

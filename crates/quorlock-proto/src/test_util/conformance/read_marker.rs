@@ -1,4 +1,4 @@
-//! The script `look`: what a node remembers, and what it is told to remember.
+//! The script `read_marker`: what a node remembers, and what it is told to remember.
 
 use std::time::Duration;
 
