@@ -9,8 +9,8 @@ mod forget;
 mod grant;
 mod hold;
 mod plain;
+mod reacquire;
 mod read_marker;
-mod retake;
 
 use std::fmt;
 use std::time::Duration;
@@ -87,7 +87,7 @@ type Case = (&'static str, fn(&mut dyn Subject));
 
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn Subject) {
-    let ballots = [fenced::CASES, grant::CASES, hold::CASES, retake::CASES];
+    let ballots = [fenced::CASES, grant::CASES, hold::CASES, reacquire::CASES];
     let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
         println!("{promise}");

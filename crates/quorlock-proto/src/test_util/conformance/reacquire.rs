@@ -1,4 +1,4 @@
-//! The script `retake`: a key that went missing under its holder.
+//! The script `reacquire`: a key that went missing under its holder.
 
 use std::time::Duration;
 
