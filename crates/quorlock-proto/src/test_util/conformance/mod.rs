@@ -4,9 +4,9 @@
 //! It speaks of a node only through [`Subject`]. Spans are hours where a real clock runs on meanwhile, so that no
 //! delay decides a case; numbers are reckoned from the clock that the very answer told.
 
+mod acquire;
 mod fenced;
 mod forget;
-mod grant;
 mod hold;
 mod plain;
 mod reacquire;
@@ -87,7 +87,7 @@ type Case = (&'static str, fn(&mut dyn Subject));
 
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn Subject) {
-    let ballots = [fenced::CASES, grant::CASES, hold::CASES, reacquire::CASES];
+    let ballots = [fenced::CASES, acquire::CASES, hold::CASES, reacquire::CASES];
     let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
         println!("{promise}");

@@ -1,4 +1,4 @@
-//! The script `grant`: a free key, and a number above every earlier one.
+//! The script `acquire`: a free key, and a number above every earlier one.
 
 use std::time::Duration;
 
