@@ -7,10 +7,10 @@
 mod acquire;
 mod fenced;
 mod forget;
-mod hold;
 mod plain;
 mod reacquire;
 mod read_marker;
+mod renew;
 
 use std::fmt;
 use std::time::Duration;
@@ -87,7 +87,7 @@ type Case = (&'static str, fn(&mut dyn Subject));
 
 /// Looks at every promise. A failure names it on standard output.
 pub fn check(subject: &mut dyn Subject) {
-    let ballots = [fenced::CASES, acquire::CASES, hold::CASES, reacquire::CASES];
+    let ballots = [fenced::CASES, acquire::CASES, renew::CASES, reacquire::CASES];
     let suite = [plain::CASES, read_marker::CASES, forget::CASES].into_iter().chain(ballots);
     for (promise, case) in suite.flatten() {
         println!("{promise}");

@@ -1,4 +1,4 @@
-//! The script `hold`, as a raise and as a renewal: a key of ours, and a fence that never goes back.
+//! The script `renew`, as a raise and as a renewal: a key of ours, and a fence that never goes back.
 
 use std::time::Duration;
 
