@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_serves_those_who_wait_when_it_begins_and_then_others_go_first() {
+    fn a_cohort_serves_the_tasks_that_wait_at_its_start_and_then_another_process_goes_first() {
         for (waiting, served) in [(0, 1), (2, 3), (100, MAX_LOCAL_HANDOFFS)] {
             let mut share = notified(waiting);
             for left in (0..served).rev() {
