@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_else_waits_a_turn_has_no_end() {
+    fn without_other_waiters_a_cohort_has_no_end() {
         let mut share = Cohort::default();
         for _ in 0..100 {
             assert_eq!(share.next(), NextAction::Acquire);
