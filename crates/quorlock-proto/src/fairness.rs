@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_nobody_waiting_stands_in_no_line() {
+    fn a_client_without_waiting_tasks_is_not_enqueued() {
         let mut share = notified(0);
         assert!(!share.on_taken(0));
         assert!(!share.on_idle());
