@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_used_up_by_an_attempt_and_a_place_is_not() {
+    fn an_attempt_uses_up_a_notification_but_not_a_queue_position() {
         let mut share = notified(3);
         assert_eq!(share.next_after_refusal(), NextAction::Acquire);
         share.on_refused();
