@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_or_a_call_that_nobody_needs_any_more_is_given_back_once() {
+    fn an_unneeded_queue_position_or_notification_is_given_back_once() {
         let mut waiting = Cohort::default();
         waiting.on_enqueued();
         let (mut in_vain, mut displaced) = (notified(2), waiting);
