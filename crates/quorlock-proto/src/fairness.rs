@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_who_does_not_call_is_polled() {
+    fn a_holder_that_does_not_notify_is_polled() {
         let mut share = Cohort::default();
         let calm = share.wait_limit(1, None, 0);
         for calms in [
