@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_see_the_same_nodes_find_the_same_line_and_keys_spread() {
+    fn clients_with_the_same_nodes_choose_the_same_node_and_keys_spread() {
         let [a, b, c] = ["a", "b", "c"].map(node_weight_seed);
         let nodes = [(NodeId(0), a), (NodeId(1), b), (NodeId(2), c)];
         let elsewhere = [(NodeId(2), a), (NodeId(0), b), (NodeId(1), c)];
