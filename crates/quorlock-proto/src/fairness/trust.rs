@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_calls_free_what_a_quorum_refuses_is_left_for_the_other_and_that_one_likewise() {
+    fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
         let mut trust = Trust::default();
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
         for is_aside in [false, true, false] {
