@@ -22,7 +22,7 @@ impl Driver {
         reply: oneshot::Sender<Vote>,
         now: DualTimestamp,
     ) {
-        let [first, next] = self.lines_of(&key, now);
+        let [first, next] = self.queues_of(&key, now);
         let place = if is_aside { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
@@ -33,7 +33,7 @@ impl Driver {
     /// On both nodes, for we may have stepped aside; harmless where we do not stand in line. Where we do and another node
     /// has the line by now, the old one calls us in vain and hears so.
     pub(super) fn dequeue(&mut self, key: &Key, now: DualTimestamp) {
-        for node in self.lines_of(key, now).into_iter().flatten() {
+        for node in self.queues_of(key, now).into_iter().flatten() {
             self.coordinator.enqueue(
                 self.ids.id(),
                 node,
@@ -110,7 +110,7 @@ impl Driver {
     }
 
     /// The node with the line for a key, and the one where those stand who cannot reach it.
-    fn lines_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
+    fn queues_of(&self, key: &Key, now: DualTimestamp) -> [Option<NodeId>; 2] {
         let takes_lines = |node: NodeId| {
             self.coordinator.has_replied(node, now) && self.links[node.index()].may_enqueue(now)
         };
