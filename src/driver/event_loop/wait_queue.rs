@@ -124,16 +124,16 @@ impl Driver {
         // Others may know better, or not yet, which nodes vote.
         let places = [
             fairness::rendezvous_nodes(key.as_str(), self.voting_keepers()),
-            fairness::rendezvous_nodes(key.as_str(), self.line_keepers()),
+            fairness::rendezvous_nodes(key.as_str(), self.queue_nodes()),
         ];
         places.into_iter().flatten().flatten().collect()
     }
 
     fn voting_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.line_keepers().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
+        self.queue_nodes().filter(|(node, _)| self.coordinator.may_keep_queues(*node))
     }
 
-    fn line_keepers(&self) -> impl Iterator<Item = (NodeId, u64)> {
+    fn queue_nodes(&self) -> impl Iterator<Item = (NodeId, u64)> {
         let links = self.links.iter().enumerate().map(|(place, link)| (NodeId(place as u8), link));
         links.filter_map(|(node, link)| Some((node, link.node_weight_seed()?)))
     }
