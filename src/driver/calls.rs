@@ -152,7 +152,7 @@ impl PendingCalls {
     }
 
     pub(super) fn enqueue(&mut self, id: OperationId, key: Key, node: NodeId, reply: oneshot::Sender<Vote>) {
-        self.calls.insert(id, PendingCall::new(key, ReplyTo::Standing(node, reply)));
+        self.calls.insert(id, PendingCall::new(key, ReplyTo::Enqueuing(node, reply)));
     }
 
     /// Nobody waits for it, but whether others want the key is of interest.
@@ -321,7 +321,7 @@ impl PendingCalls {
 
     fn on_survey_done(&mut self, id: OperationId, votes: Vec<Vote>, coordinator: &Coordinator) {
         let Some(PendingCall { key, caller }) = self.calls.remove(&id) else { return };
-        if let ReplyTo::Standing(node, reply) = caller {
+        if let ReplyTo::Enqueuing(node, reply) = caller {
             // Whoever waited for it may have left.
             let _ = reply.send(votes[node.index()].clone());
             return;

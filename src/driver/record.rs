@@ -37,7 +37,7 @@ pub(super) enum ReplyTo {
     /// Somebody who asked about a key.
     Surveying(oneshot::Sender<SurveyResult>),
     /// Somebody who stands in line on that node.
-    Standing(NodeId, oneshot::Sender<Vote>),
+    Enqueuing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.
     Declaring(oneshot::Sender<InitResult>),
 }
