@@ -135,7 +135,7 @@ impl PendingCalls {
                 coordinator.survey(id, phase, key, now);
             }
             DriverCommand::Initialize { id, is_forced, reply } => {
-                self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Declaring(reply)));
+                self.calls.insert(id, PendingCall::new(Key::new(""), ReplyTo::Initializing(reply)));
                 coordinator.initialize(id, ClusterId::new(entropy::nonce()), is_forced, now);
             }
             // Those need a look at the links, and were taken before.
@@ -219,7 +219,7 @@ impl PendingCalls {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
             OperationEvent::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
-                if let ReplyTo::Declaring(reply) = record.caller {
+                if let ReplyTo::Initializing(reply) = record.caller {
                     let _ = reply.send(declared);
                 }
             }

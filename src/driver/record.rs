@@ -39,7 +39,7 @@ pub(super) enum ReplyTo {
     /// Somebody who stands in line on that node.
     Enqueuing(NodeId, oneshot::Sender<Vote>),
     /// Somebody who declares a cluster.
-    Declaring(oneshot::Sender<InitResult>),
+    Initializing(oneshot::Sender<InitResult>),
 }
 
 impl PendingCall {
