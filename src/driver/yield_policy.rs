@@ -12,7 +12,7 @@ pub(super) struct YieldPolicy {
     /// Callers who got an answer since the driver ran last.
     answered: usize,
     /// Since when it stands back, by the boot clock.
-    stands_since: Option<u64>,
+    yielding_since: Option<u64>,
     /// Until when it hurries, by the boot clock.
     no_yield_until: u64,
 }
@@ -26,13 +26,13 @@ impl YieldPolicy {
     /// Whether to run only after the tasks that are ready now, where so many callers wait for an answer. Never twice in
     /// a row.
     pub(super) fn should_yield(&mut self, waiting: usize, boot_nanos: u64) -> bool {
-        if let Some(since) = self.stands_since.take() {
+        if let Some(since) = self.yielding_since.take() {
             // Where others keep the runtime for long, locks do not wait for them each time.
             if boot_nanos.saturating_sub(since) >= SLOW_YIELD_NANOS {
                 self.no_yield_until = boot_nanos + NO_YIELD_NANOS;
             }
         } else if waiting + self.answered > 1 && boot_nanos >= self.no_yield_until {
-            self.stands_since = Some(boot_nanos);
+            self.yielding_since = Some(boot_nanos);
             return true;
         }
         self.answered = 0;
