@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_stands_back_once_where_several_are_about_and_never_for_one() {
+    fn it_yields_once_with_several_callers_and_never_with_one() {
         let mut courtesy = YieldPolicy::default();
         assert!(!courtesy.should_yield(0, 0));
         assert!(!courtesy.should_yield(1, 1), "whoever is alone waits for nobody");
