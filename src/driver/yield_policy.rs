@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn where_others_keep_the_runtime_for_long_it_hurries_for_a_while() {
+    fn after_a_slow_yield_it_does_not_yield_for_a_while() {
         let mut courtesy = YieldPolicy::default();
         assert!(courtesy.should_yield(2, 0));
         assert!(!courtesy.should_yield(2, SLOW_YIELD_NANOS));
