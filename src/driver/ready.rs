@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn who_rang_is_known_and_the_driver_is_woken_once_for_all_of_them() {
+    fn ready_sources_are_known_and_wake_the_driver_once() {
         let (task, mut ready) = (Arc::new(Task::default()), ReadySet::new(5));
         ready.wake(&Waker::from(Arc::clone(&task)));
         let all = ready.take_ready();
