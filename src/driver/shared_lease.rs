@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lost_signal_comes_to_those_who_listened_before_and_to_those_who_listen_after() {
+    fn the_lost_signal_reaches_listeners_before_and_after_the_loss() {
         let (early, late) = (hold(), hold());
         let signal = early.lost_signal();
         assert!(!signal.is_cancelled());
