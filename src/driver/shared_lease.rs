@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_a_lost_lock_hears_that_its_turn_has_gone() {
+    fn ending_a_lost_lock_says_that_it_was_lost() {
         let hold = hold();
         assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
         assert_eq!(hold.mark_released(), Some(false));
