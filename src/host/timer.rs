@@ -23,7 +23,7 @@ pub(crate) struct Elapsed;
 /// Completes after this span.
 pub(crate) fn sleep(span: Duration) -> Alarm {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { rings_at: clock::boot_nanos().saturating_add(nanos), place: None }
+    Alarm { fires_at: clock::boot_nanos().saturating_add(nanos), place: None }
 }
 
 /// Waits for this future, for this span at most.
@@ -37,7 +37,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 /// A timer that this library's thread rings.
 #[must_use = "a future does nothing unless it is awaited"]
 pub(crate) struct Alarm {
-    rings_at: u64,
+    fires_at: u64,
     /// Its place among the others, once it was polled.
     place: Option<AlarmKey>,
 }
@@ -49,13 +49,13 @@ impl Future for Alarm {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if clock::boot_nanos() >= self.rings_at {
+        if clock::boot_nanos() >= self.fires_at {
             return Poll::Ready(());
         }
         let mut alarms = lock();
         let place = self.place.unwrap_or_else(|| {
             alarms.count += 1;
-            (self.rings_at, alarms.count)
+            (self.fires_at, alarms.count)
         });
         self.place = Some(place);
         let before = alarms.waiting.insert(place, cx.waker().clone());
