@@ -23,7 +23,7 @@ pub(crate) struct Elapsed;
 /// Completes after this span.
 pub(crate) fn sleep(span: Duration) -> Alarm {
     let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-    Alarm { fires_at: clock::boot_nanos().saturating_add(nanos), place: None }
+    Alarm { fires_at: clock::boot_nanos().saturating_add(nanos), key: None }
 }
 
 /// Waits for this future, for this span at most.
@@ -39,7 +39,7 @@ pub(crate) async fn timeout<F: Future>(span: Duration, future: F) -> Result<F::O
 pub(crate) struct Alarm {
     fires_at: u64,
     /// Its place among the others, once it was polled.
-    place: Option<AlarmKey>,
+    key: Option<AlarmKey>,
 }
 
 /// When it rings, by the boot clock, and a number of its own.
@@ -53,11 +53,11 @@ impl Future for Alarm {
             return Poll::Ready(());
         }
         let mut alarms = lock();
-        let place = self.place.unwrap_or_else(|| {
+        let place = self.key.unwrap_or_else(|| {
             alarms.count += 1;
             (self.fires_at, alarms.count)
         });
-        self.place = Some(place);
+        self.key = Some(place);
         let before = alarms.waiting.insert(place, cx.waker().clone());
         if !alarms.has_thread() {
             // If the system refuses a thread, the future looks at the clock again and again.
@@ -81,7 +81,7 @@ impl Future for Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         // A waker may drop what it wakes, with alarms in it: not while the lock is held.
-        let waker = self.place.map(|place| lock().waiting.remove(&place));
+        let waker = self.key.map(|place| lock().waiting.remove(&place));
         drop(waker);
     }
 }
