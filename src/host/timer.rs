@@ -169,7 +169,7 @@ mod tests {
 
     /// Its pause stands still in suspend, where alarms do not.
     #[test]
-    fn the_thread_looks_at_the_clock_at_least_once_a_second() {
+    fn the_thread_reads_the_clock_at_least_once_a_second() {
         let mut long = sleep(Duration::from_secs(3600));
         assert_eq!(block_on(timeout(Duration::from_millis(50), &mut long)), Err(Elapsed));
         let sleeps_until = lock().sleeps_until;
