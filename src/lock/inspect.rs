@@ -55,7 +55,7 @@ impl Inspection {
 
     /// How many nodes answered.
     #[must_use]
-    pub fn answers(&self) -> usize {
+    pub fn reply_count(&self) -> usize {
         self.nodes.iter().filter(|sight| matches!(sight.reply, Vote::Inspected(_))).count()
     }
 

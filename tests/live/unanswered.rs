@@ -249,7 +249,7 @@ fn worker_that_forks() {
                 // Renewed meanwhile, and afterwards, on the connections that the child had too.
                 tokio::time::sleep(secs(4)).await;
                 assert!(guard.is_valid());
-                assert_eq!(redlock.inspect("held").await.expect("an answer").answers(), 3);
+                assert_eq!(redlock.inspect("held").await.expect("an answer").reply_count(), 3);
                 let report = guard.release().await.expect("confirmed");
                 assert!(!report.was_lost, "{report:?}");
                 redlock.shutdown(secs(2)).await.expect("nothing is left");
