@@ -51,7 +51,7 @@ pub struct Guard {
 /// what a [`Guard`] can be asked too.
 #[derive(Clone)]
 pub struct LockView {
-    hold: Arc<SharedLease>,
+    lease: Arc<SharedLease>,
 }
 
 /// Completes when a lock is lost; never, if it is released first.
@@ -75,7 +75,7 @@ impl Guard {
         // The turn goes with the lock and not with this guard: a lock that is lost blocks nobody here.
         turn.attach_to(&hold);
         let patience_nanos = spec.params.attempt_timeout().as_nanos() as u64;
-        Self { client, view: LockView { hold }, id, patience_nanos }
+        Self { client, view: LockView { lease: hold }, id, patience_nanos }
     }
 
     /// How many nodes may lose our key before its time (a restart without data, a clock that jumps) until a rival
@@ -83,7 +83,7 @@ impl Guard {
     /// taken, as the slower nodes answer.
     #[must_use]
     pub fn spare_nodes(&self) -> i32 {
-        self.client.shared.quorum.spare_nodes(self.view.hold.confirmed().len())
+        self.client.shared.quorum.spare_nodes(self.view.lease.confirmed().len())
     }
 
     /// A view of this lock to hand around: it can look, and not release.
@@ -95,7 +95,7 @@ impl Guard {
     /// The lock's key on the nodes: prefix and name.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.view.hold.key().as_str()
+        self.view.lease.key().as_str()
     }
 
     /// Makes the lock last for `ttl` from now, if it does not last longer already; gives back the new deadline.
@@ -110,7 +110,7 @@ impl Guard {
     ///
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](LockView::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
-        let (shared, key) = (&self.client.shared, self.view.hold.key());
+        let (shared, key) = (&self.client.shared, self.view.lease.key());
         let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
         let terms = terms.map_err(|bad| InvalidInput::from(bad).about(key))?;
         self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
@@ -150,7 +150,7 @@ impl Guard {
     /// Dropping the future releases the lock all the same.
     pub async fn release(self) -> Result<ReleaseOutcome, ReleaseError> {
         let has_passed = !self.is_valid();
-        let (client, key) = (self.client.clone(), self.view.hold.key().clone());
+        let (client, key) = (self.client.clone(), self.view.lease.key().clone());
         let shared = &client.shared;
         let span = debug_span!("release", key = key.as_str());
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
@@ -177,7 +177,7 @@ impl Guard {
 
     /// Dead first, then the release, then the turn to the next, whose SETs so come right behind the release.
     fn end(&self, reply: Option<tokio::sync::oneshot::Sender<Vec<Vote>>>) {
-        let hold = &self.view.hold;
+        let hold = &self.view.lease;
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
         let Some(has_turn) = hold.mark_released() else { return };
         let keeps_turn = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
@@ -206,19 +206,19 @@ impl LockView {
     /// is late; once false, it stays false.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.hold.is_valid()
+        self.lease.is_valid()
     }
 
     /// Until when the lock may be relied upon, unless it is renewed before.
     #[must_use]
     pub fn deadline(&self) -> DualTimestamp {
-        self.hold.deadline()
+        self.lease.deadline()
     }
 
     /// How long the lock may be relied upon from now, unless it is renewed; zero if it is lost.
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.hold.remaining()
+        self.lease.remaining()
     }
 
     /// What to hand to the protected resource, so that it can refuse the writes of a holder that was paused and has lost
@@ -226,7 +226,7 @@ impl LockView {
     /// mode.
     #[must_use]
     pub fn fencing_token(&self) -> Option<FencingToken> {
-        self.hold.token()
+        self.lease.token()
     }
 
     /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It comes 10 ms before the deadline (a
@@ -235,7 +235,7 @@ impl LockView {
     /// [broken](super::Redlock::break_lock). The future comes at the deadline also where the driver does not run; the token
     /// then comes with the next look at the lock.
     pub fn lost(&self) -> LostSignal {
-        LostSignal::of(&self.hold)
+        LostSignal::of(&self.lease)
     }
 }
 
