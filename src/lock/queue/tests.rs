@@ -11,7 +11,7 @@ fn queue() -> (Arc<LocalQueue>, CommandReceiver, Key) {
 }
 
 impl LocalQueue {
-    fn called(&self, key: &Key) -> bool {
+    fn admitted(&self, key: &Key) -> bool {
         QueueEvents(Arc::clone(&self.queues)).on_event(QueueEvent::Notified {
             key,
             has_others: true,
@@ -93,11 +93,11 @@ fn nobody_jumps_the_line() {
 #[tokio::test]
 async fn a_call_that_nobody_here_waits_for_is_refused() {
     let (queue, _inbox, key) = queue();
-    assert!(!queue.called(&key));
+    assert!(!queue.admitted(&key));
     let turn = queue.try_admit(&key).expect("the turn");
-    assert!(queue.called(&key));
+    assert!(queue.admitted(&key));
     drop(turn);
-    assert!(!queue.called(&key), "also where it is remembered that others want the key");
+    assert!(!queue.admitted(&key), "also where it is remembered that others want the key");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
         let turn = queue.try_admit(&key).expect("the turn");
         turn.cohort(|share, _| share.on_enqueued());
         if is_called {
-            assert!(queue.called(&key));
+            assert!(queue.admitted(&key));
         }
         if is_refused {
             assert!(
@@ -146,7 +146,7 @@ async fn a_process_stands_in_line_again_before_it_calls_the_others() {
     let turn = queue.try_admit(&key).expect("the turn");
     let mut next = Box::pin(queue.admit(&key));
     assert!((&mut next).now_or_never().is_none());
-    assert!(queue.called(&key), "others wait, and two of us are served");
+    assert!(queue.admitted(&key), "others wait, and two of us are served");
     turn.on_taken();
     assert!(queue.hands_off_locally(&key) && inbox.commands.try_recv().is_err());
     drop(turn);
