@@ -37,7 +37,7 @@ async fn tasks_are_served_in_the_order_they_came() {
 }
 
 #[tokio::test]
-async fn a_turn_that_comes_to_one_who_just_left_goes_to_the_next() {
+async fn an_admission_for_a_dropped_waiter_goes_to_the_next() {
     let (queue, _inbox, key) = queue();
     let first = queue.admit(&key).await;
     let mut leaver = Box::pin(queue.admit(&key));
