@@ -77,7 +77,7 @@ async fn a_key_that_goes_round_in_here_for_long_is_left_alone_for_a_moment_now_a
 
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_line_in_which_nobody_waits_is_small() {
+fn a_queue_without_waiters_is_small() {
     assert!(size_of::<KeyQueue>() <= 16, "{} bytes", size_of::<KeyQueue>());
 }
 
