@@ -82,7 +82,7 @@ fn a_queue_without_waiters_is_small() {
 }
 
 #[test]
-fn nobody_jumps_the_line() {
+fn no_task_overtakes_a_waiter() {
     let (queue, _inbox, key) = queue();
     let turn = queue.try_admit(&key);
     assert!(turn.is_some() && queue.try_admit(&key).is_none());
