@@ -101,7 +101,7 @@ async fn a_notification_without_a_local_waiter_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_waits_in_line_and_leaves_is_taken_out_of_it() {
+async fn a_waiter_that_leaves_is_dequeued() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_admit(&key).expect("the turn");
     drop(turn);
