@@ -127,7 +127,7 @@ async fn a_waiter_that_leaves_is_dequeued() {
 }
 
 #[tokio::test]
-async fn a_release_that_calls_nobody_because_of_a_task_that_leaves_is_made_good() {
+async fn a_release_that_notified_no_process_for_a_task_that_left_is_corrected() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_admit(&key).expect("the turn");
     turn.on_taken();
