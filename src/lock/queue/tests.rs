@@ -141,7 +141,7 @@ async fn a_release_that_notified_no_process_for_a_task_that_left_is_corrected() 
 }
 
 #[tokio::test]
-async fn a_process_stands_in_line_again_before_it_calls_the_others() {
+async fn a_process_is_enqueued_again_before_it_notifies_others() {
     let (queue, mut inbox, key) = queue();
     let turn = queue.try_admit(&key).expect("the turn");
     let mut next = Box::pin(queue.admit(&key));
