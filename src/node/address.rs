@@ -43,7 +43,7 @@ impl Credentials {
 #[error("the URL{shown} cannot be used: {why}")]
 pub(crate) struct BadAddress {
     shown: String,
-    why: String,
+    reason: String,
 }
 
 impl Address {
@@ -60,7 +60,7 @@ impl Address {
 
     /// Reads a URL; `login` stands in for what it leaves out.
     pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, BadAddress> {
-        let bad = |why: &str| BadAddress { shown: scheme_of(url), why: format!("{why}{}", hint(url)) };
+        let bad = |why: &str| BadAddress { shown: scheme_of(url), reason: format!("{why}{}", hint(url)) };
         if !(url.contains("://") || url.starts_with("unix:")) {
             return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
         }
