@@ -39,7 +39,7 @@ pub(crate) struct DialedNode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DialError {
     /// Somebody must mend it first.
-    Barred(ExclusionReason),
+    Excluded(ExclusionReason),
     /// It may be different soon: it said so itself.
     Down(Arc<str>),
     /// Nothing of use came back in this step.
@@ -90,8 +90,8 @@ pub(crate) async fn dial(
     let hands = handshake(&mut connection, address, settings, waiter);
     match within(DialStep::Login, end, hands).await {
         Ok(profile) => Ok(DialedNode { connection, profile }),
-        Err(DialError::Barred(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
-            Err(DialError::Barred(ExclusionReason::Unsupported(
+        Err(DialError::Excluded(ExclusionReason::Unsupported(_))) if connection.has_read_http() => {
+            Err(DialError::Excluded(ExclusionReason::Unsupported(
                 "it answers HTTP, not Redis: is the port right?".into(),
             )))
         }
@@ -176,9 +176,9 @@ pub(super) const NO_TLS: &str = ": does it speak TLS? if not, use redis://";
 async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stream, DialError> {
     match &settings.tls {
         Some(tls) => tls.wrap(stream, host).await.map(|stream| Stream::Tls(Box::new(stream))),
-        None => {
-            Err(DialError::Barred(ExclusionReason::Unsupported("TLS was not set up for this client".into())))
-        }
+        None => Err(DialError::Excluded(ExclusionReason::Unsupported(
+            "TLS was not set up for this client".into(),
+        ))),
     }
 }
 
@@ -186,7 +186,7 @@ async fn wrap(stream: TcpStream, host: &str, settings: &Settings) -> Result<Stre
 #[allow(clippy::unused_async, reason = "the twin of a function that waits")]
 async fn wrap(_: TcpStream, _: &str, _: &Settings) -> Result<Stream, DialError> {
     // Addresses that need TLS are refused when they are read.
-    Err(DialError::Barred(ExclusionReason::Unsupported(
+    Err(DialError::Excluded(ExclusionReason::Unsupported(
         "TLS needs the feature `tls-rustls` of this crate".into(),
     )))
 }

@@ -73,7 +73,7 @@ pub(super) async fn handshake(
             }
             (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
-                return Err(DialError::Barred(ExclusionReason::AuthFailed(words.into())));
+                return Err(DialError::Excluded(ExclusionReason::AuthFailed(words.into())));
             }
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
@@ -91,8 +91,10 @@ pub(super) async fn handshake(
                     return Err(refusal);
                 }
                 // What may pass says nothing, where something else does not.
-                if matches!((&later, &refusal), (None, _) | (Some(DialError::Down(_)), DialError::Barred(_)))
-                {
+                if matches!(
+                    (&later, &refusal),
+                    (None, _) | (Some(DialError::Down(_)), DialError::Excluded(_))
+                ) {
                     later = Some(refusal);
                 }
             }
@@ -110,7 +112,7 @@ pub(super) async fn handshake(
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
     (profile.look, profile.fences) = (first_look, first_fences);
     match profile.exclusion() {
-        Some(exclusion) => return Err(DialError::Barred(exclusion)),
+        Some(exclusion) => return Err(DialError::Excluded(exclusion)),
         None if profile.is_loading() => return Err(DialError::Down("it is still loading its data".into())),
         None => {}
     }
@@ -131,9 +133,9 @@ pub(super) async fn handshake(
 fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
-        DialError::Barred(ExclusionReason::Unsupported(why))
+        DialError::Excluded(ExclusionReason::Unsupported(why))
     } else if complaint.is_login() || step == Step::Login {
-        DialError::Barred(ExclusionReason::AuthFailed(words))
+        DialError::Excluded(ExclusionReason::AuthFailed(words))
     } else if complaint.is_no_permission() {
         let right = match step {
             Step::Info => NEEDS_INFO,
@@ -141,9 +143,9 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
             Step::Look => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
-        DialError::Barred(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
+        DialError::Excluded(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
     } else if step == Step::Database {
-        DialError::Barred(ExclusionReason::Unsupported(words))
+        DialError::Excluded(ExclusionReason::Unsupported(words))
     } else {
         DialError::Down(words)
     }
@@ -270,7 +272,7 @@ impl Failure {
         // With TLS 1.3 a server refuses our certificate only after it has accepted the connection.
         #[cfg(feature = "tls-rustls")]
         if let Some(exclusion) = super::tls::exclusion(&error) {
-            return DialError::Barred(exclusion);
+            return DialError::Excluded(exclusion);
         }
         let hint =
             if may_want_tls { format!(" before its first answer: {WANTS_TLS}") } else { String::new() };
@@ -295,7 +297,7 @@ const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, 
 
 fn not_redis(may_want_tls: bool) -> DialError {
     let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };
-    DialError::Barred(ExclusionReason::Unsupported(
+    DialError::Excluded(ExclusionReason::Unsupported(
         format!("it does not speak the Redis protocol{hint}").into(),
     ))
 }

@@ -76,7 +76,7 @@ impl Tls {
         host: &str,
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            DialError::Barred(ExclusionReason::Unsupported("its host name fits no certificate".into()))
+            DialError::Excluded(ExclusionReason::Unsupported("its host name fits no certificate".into()))
         })?;
         self.connector.connect(name, stream).await.map_err(|error| refusal(&error))
     }
@@ -157,7 +157,7 @@ fn refusal(error: &io::Error) -> DialError {
         let hint = if matches!(cause, Some(Error::AlertReceived(_))) { "" } else { NO_TLS };
         DialError::Unreachable(step, format!("{step}: {error}{hint}").into())
     };
-    exclusion(error).map_or_else(failed, DialError::Barred)
+    exclusion(error).map_or_else(failed, DialError::Excluded)
 }
 
 /// A certificate that does not fit will not fit in a second either; everything else may pass.

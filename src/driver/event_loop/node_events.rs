@@ -31,7 +31,7 @@ impl Driver {
                 self.disconnect(node, why, now);
                 self.links[node.index()].status.failed_step = Some(step);
             }
-            LinkEvent::DialFailed(DialError::Barred(exclusion)) => self.exclude(node, exclusion, now),
+            LinkEvent::DialFailed(DialError::Excluded(exclusion)) => self.exclude(node, exclusion, now),
             LinkEvent::Dialed(profile) => self.up(node, &profile, now),
         }
     }
