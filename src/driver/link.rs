@@ -120,9 +120,9 @@ impl Link {
                     Some(LinkEvent::Dialed(Box::new(ready.profile)))
                 }
                 Poll::Ready(Ok(Err(refusal))) => Some(LinkEvent::DialFailed(refusal)),
-                Poll::Ready(Err(_)) => {
-                    Some(LinkEvent::DialFailed(DialError::Down("the dial was ended with its runtime".into())))
-                }
+                Poll::Ready(Err(_)) => Some(LinkEvent::DialFailed(DialError::Failed(
+                    "the dial was ended with its runtime".into(),
+                ))),
                 Poll::Pending => None,
             },
             State::BackingOff(_) => None,

@@ -41,7 +41,7 @@ pub(crate) enum DialError {
     /// Somebody must mend it first.
     Excluded(ExclusionReason),
     /// It may be different soon: it said so itself.
-    Down(Arc<str>),
+    Failed(Arc<str>),
     /// Nothing of use came back in this step.
     Unreachable(DialStep, Arc<str>),
 }

@@ -69,7 +69,7 @@ pub(super) async fn handshake(
         match (step, reply) {
             // Some servers speak before they are asked, so this may stand where any answer is due.
             (_, Reply::Error(complaint)) if is_passing(&complaint) => {
-                return Err(DialError::Down(complaint.words()));
+                return Err(DialError::Failed(complaint.words()));
             }
             (_, Reply::Error(complaint)) if complaint.is("DENIED") => {
                 let words = "it is in protected mode: set a password there, or have it listen on its address";
@@ -93,7 +93,7 @@ pub(super) async fn handshake(
                 // What may pass says nothing, where something else does not.
                 if matches!(
                     (&later, &refusal),
-                    (None, _) | (Some(DialError::Down(_)), DialError::Excluded(_))
+                    (None, _) | (Some(DialError::Failed(_)), DialError::Excluded(_))
                 ) {
                     later = Some(refusal);
                 }
@@ -113,7 +113,7 @@ pub(super) async fn handshake(
     (profile.look, profile.fences) = (first_look, first_fences);
     match profile.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
-        None if profile.is_loading() => return Err(DialError::Down("it is still loading its data".into())),
+        None if profile.is_loading() => return Err(DialError::Failed("it is still loading its data".into())),
         None => {}
     }
     if let Some(refusal) = later {
@@ -147,7 +147,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     } else if step == Step::Database {
         DialError::Excluded(ExclusionReason::Unsupported(words))
     } else {
-        DialError::Down(words)
+        DialError::Failed(words)
     }
 }
 
@@ -175,7 +175,7 @@ async fn probe_wait_queue(
     for place in 0.. {
         match next_reply(connection).await? {
             Reply::Error(complaint) if is_passing(&complaint) => {
-                return Ok(Err(DialError::Down(complaint.words())));
+                return Ok(Err(DialError::Failed(complaint.words())));
             }
             // The end, which a user without our own keys may not run, but is known to.
             Reply::Error(complaint) if place >= certain && complaint.is_about_a_key() => break,

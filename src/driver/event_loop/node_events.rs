@@ -24,7 +24,7 @@ impl Driver {
                 self.take_replies(node, now);
                 self.handle_notifications(node, now);
             }
-            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(DialError::Down(why)) => {
+            LinkEvent::Disconnected(why) | LinkEvent::DialFailed(DialError::Failed(why)) => {
                 self.disconnect(node, why, now)
             }
             LinkEvent::DialFailed(DialError::Unreachable(step, why)) => {
