@@ -33,7 +33,7 @@ enum Step {
     /// The same by their hash; no matter, where they are sent in full.
     Hash,
     /// What the node remembers of its cluster.
-    Look,
+    ReadMarker,
 }
 
 /// Why no reply can be had any more.
@@ -102,7 +102,7 @@ pub(super) async fn handshake(
                 let text = text_of(&reply).ok_or_else(|| not_redis(false))?;
                 profile = Some(ServerInfo::read(&text, sent, clock::now()));
             }
-            (Step::Look, reply) => {
+            (Step::ReadMarker, reply) => {
                 first_look = Some(marker_reading(&reply).map_err(|_| not_redis(false))?);
                 first_fences = fences(&reply);
             }
@@ -140,7 +140,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
         let right = match step {
             Step::Info => NEEDS_INFO,
             Step::Run | Step::Hash => "grant the user +eval and +evalsha",
-            Step::Look => NEEDS_READ_MARKER,
+            Step::ReadMarker => NEEDS_READ_MARKER,
             _ => "grant the user +select",
         };
         DialError::Excluded(ExclusionReason::PermissionDenied(format!("{words} ({right})").into()))
@@ -248,7 +248,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     steps.push((Step::Run, run));
     steps.push((Step::Hash, by_hash));
     if settings.is_fenced {
-        steps.push((Step::Look, script::first_look()));
+        steps.push((Step::ReadMarker, script::first_look()));
     }
     steps
 }
