@@ -29,7 +29,7 @@ pub(crate) struct RequestEncoder {
     keep_millis: u64,
     forget_millis: u64,
     fence_key: String,
-    line_key: Vec<u8>,
+    waiters_key: Vec<u8>,
     /// The token that was packed last, and its digits: a lock's questions come in a row.
     token: (OwnerToken, [u8; 32]),
     /// Our name in lines.
@@ -52,7 +52,7 @@ impl RequestEncoder {
             keep_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
             fence_key: String::new(),
-            line_key: Vec::new(),
+            waiters_key: Vec::new(),
             token: (waiter, waiter.digits()),
             waiter: waiter.digits(),
             badges: Vec::new(),
@@ -101,7 +101,7 @@ impl RequestEncoder {
             | RequestKind::ReleaseLocal
             | RequestKind::Enqueue
             | RequestKind::Dequeue => {
-                let (line, waiter) = (&mut self.line_key, &self.waiter);
+                let (line, waiter) = (&mut self.waiters_key, &self.waiter);
                 line.clear();
                 line.extend_from_slice(WAITERS_PREFIX.as_bytes());
                 line.extend_from_slice(key);
