@@ -35,7 +35,7 @@ pub(crate) struct RequestEncoder {
     /// Our name in lines.
     waiter: [u8; 32],
     /// Each node's badge as it was packed last: it stays the same for hours, and goes with every vote.
-    badges: Vec<EncodedMarker>,
+    markers: Vec<EncodedMarker>,
 }
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl RequestEncoder {
             waiters_key: Vec::new(),
             token: (waiter, waiter.digits()),
             waiter: waiter.digits(),
-            badges: Vec::new(),
+            markers: Vec::new(),
         }
     }
 
@@ -148,10 +148,10 @@ impl RequestEncoder {
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
     pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
-        if self.badges.len() <= node.index() {
-            self.badges.resize_with(node.index() + 1, EncodedMarker::default);
+        if self.markers.len() <= node.index() {
+            self.markers.resize_with(node.index() + 1, EncodedMarker::default);
         }
-        let packed = &mut self.badges[node.index()];
+        let packed = &mut self.markers[node.index()];
         if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
             let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
                 (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
