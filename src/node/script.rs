@@ -93,10 +93,12 @@ impl RequestEncoder {
                 };
                 let words = [key, &fence, HIGH_KEY.as_bytes(), keep.digits(), mark.as_bytes()];
                 // It is rare, so no node is made to keep it loaded.
-                put_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
+                put_script_call(bytes, &FORCE_RELEASE, ScriptForm::Source, &words);
             }
-            RequestKind::Renew => put_call(bytes, &RENEW, form, &[key, token, millis(request.ttl).digits()]),
-            RequestKind::Release => put_call(bytes, &RELEASE, form, &[key, token]),
+            RequestKind::Renew => {
+                put_script_call(bytes, &RENEW, form, &[key, token, millis(request.ttl).digits()])
+            }
+            RequestKind::Release => put_script_call(bytes, &RELEASE, form, &[key, token]),
             RequestKind::ReleaseAndNotify
             | RequestKind::ReleaseLocal
             | RequestKind::Enqueue
@@ -113,16 +115,16 @@ impl RequestEncoder {
                             digits(NOTIFY_GRACE.as_micros() as u64),
                         ];
                         let [since, lasts, grace] = spans.each_ref().map(DecimalLine::digits);
-                        put_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
+                        put_script_call(bytes, &ENQUEUE, form, &[key, line, waiter, since, lasts, grace]);
                     }
-                    RequestKind::Dequeue => put_call(bytes, &DEQUEUE, form, &[key, line, waiter]),
+                    RequestKind::Dequeue => put_script_call(bytes, &DEQUEUE, form, &[key, line, waiter]),
                     phase => {
                         let calls: &[u8] = if phase == RequestKind::ReleaseAndNotify { b"1" } else { b"0" };
-                        put_call(bytes, &RELEASE_NOTIFY, form, &[key, line, token, waiter, calls]);
+                        put_script_call(bytes, &RELEASE_NOTIFY, form, &[key, line, token, waiter, calls]);
                     }
                 }
             }
-            RequestKind::Inspect => put_call(bytes, &INSPECT, form, &[key]),
+            RequestKind::Inspect => put_script_call(bytes, &INSPECT, form, &[key]),
             RequestKind::Forget => {
                 // The head counts the three that each node's badge adds.
                 put_length(bytes, b'*', 10);
@@ -280,7 +282,7 @@ impl PreparedScript {
     }
 }
 
-fn put_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptForm, words: &[&[u8]]) {
+fn put_script_call(bytes: &mut Vec<u8>, script: &PreparedScript, form: ScriptForm, words: &[&[u8]]) {
     put_length(bytes, b'*', 3 + words.len());
     script.put(bytes, form);
     put_words(bytes, words);
