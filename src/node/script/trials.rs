@@ -26,7 +26,7 @@ pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     // Any key will do that is nobody's lock; its line is our own.
     let keys = [channel.as_slice(), channel.as_slice()];
     let mut enter = redis::cmd("EVAL");
-    stand(enter.arg(ENQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
+    enqueue(enter.arg(ENQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]), Duration::ZERO);
     let mut go = redis::cmd("EVAL");
     go.arg(DEQUEUE_TEXT).arg(2).arg(&keys[..]).arg(&waiter[..]);
     let mut publish = redis::cmd("PUBLISH");
@@ -44,7 +44,7 @@ pub(in super::super) fn end_of_trial() -> Cmd {
     end
 }
 
-fn stand(command: &mut Cmd, waited: Duration) {
+fn enqueue(command: &mut Cmd, waited: Duration) {
     command
         .arg(waited.as_micros() as u64)
         .arg(WAITER_TTL.as_millis() as u64)
