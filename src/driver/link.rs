@@ -167,7 +167,8 @@ impl Link {
         self.failures = 0;
         self.status.is_returning = false;
         // A fenced client hears in the same turn what the node's memory is worth.
-        self.status.state = if profile.look.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
+        self.status.state =
+            if profile.marker.is_some() { NodeState::Unverified(None) } else { NodeState::Up };
         self.status.server = profile.server();
         self.node_weight_seed = fairness::node_weight_seed(&profile.run_id);
         self.status.run_id.clone_from(&profile.run_id);

@@ -110,7 +110,7 @@ pub(super) async fn handshake(
         }
     }
     let mut profile = profile.ok_or_else(|| not_redis(false))?;
-    (profile.look, profile.fences) = (first_look, first_fences);
+    (profile.marker, profile.fences) = (first_look, first_fences);
     match profile.exclusion() {
         Some(exclusion) => return Err(DialError::Excluded(exclusion)),
         None if profile.is_loading() => return Err(DialError::Failed("it is still loading its data".into())),

@@ -19,7 +19,7 @@ pub(crate) struct ServerInfo {
     /// How far its clock is ahead of ours; negative if behind.
     pub(crate) clock_ahead_micros: Option<i64>,
     /// What it remembers of its cluster; nothing in plain mode.
-    pub(crate) look: Option<MarkerReading>,
+    pub(crate) marker: Option<MarkerReading>,
     /// What the fencing numbers on it cost; nothing in plain mode.
     pub(crate) fences: Option<Fences>,
     /// Why it cannot keep lines for those who wait; nothing if it can.
@@ -44,7 +44,7 @@ impl ServerInfo {
             asked: sent,
             round_trip,
             clock_ahead_micros,
-            look: None,
+            marker: None,
             fences: None,
             no_lines: None,
             refuses_writes: None,

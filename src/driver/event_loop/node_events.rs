@@ -122,7 +122,7 @@ impl Driver {
         for warning in warnings {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
-        if let Some(look) = &profile.look {
+        if let Some(look) = &profile.marker {
             self.coordinator.on_connected(node, look.clone(), profile.asked, now);
         }
         self.coordinator.on_up(node, now);
