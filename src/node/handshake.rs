@@ -124,7 +124,7 @@ pub(super) async fn handshake(
             .await
             .map_err(|failure| failure.refusal(false))??;
     } else {
-        profile.no_lines = Some("it does not speak the protocol's third version".to_owned());
+        profile.wait_queue_unsupported = Some("it does not speak the protocol's third version".to_owned());
     }
     Ok(profile)
 }
@@ -187,7 +187,7 @@ async fn probe_wait_queue(
                     continue;
                 }
                 let lacks_rights = complaint.is_no_permission();
-                profile.no_lines.get_or_insert_with(|| {
+                profile.wait_queue_unsupported.get_or_insert_with(|| {
                     if lacks_rights { format!("{words} ({NEEDS_QUEUE})") } else { words.to_string() }
                 });
             }
@@ -195,7 +195,7 @@ async fn probe_wait_queue(
             _ => {}
         }
     }
-    if profile.no_lines.is_none() {
+    if profile.wait_queue_unsupported.is_none() {
         connection.set_keeps_lines();
     }
     Ok(Ok(()))

@@ -23,7 +23,7 @@ pub(crate) struct ServerInfo {
     /// What the fencing numbers on it cost; nothing in plain mode.
     pub(crate) fences: Option<Fences>,
     /// Why it cannot keep lines for those who wait; nothing if it can.
-    pub(crate) no_lines: Option<String>,
+    pub(crate) wait_queue_unsupported: Option<String>,
     /// Why it takes no writes, in its own words, if it was seen to take none.
     pub(crate) refuses_writes: Option<Arc<str>>,
     info: HashMap<String, String>,
@@ -46,7 +46,7 @@ impl ServerInfo {
             clock_ahead_micros,
             marker: None,
             fences: None,
-            no_lines: None,
+            wait_queue_unsupported: None,
             refuses_writes: None,
             info,
         }
@@ -101,7 +101,7 @@ impl ServerInfo {
             ));
         }
         warnings.extend(self.write_warning());
-        if let Some(why) = &self.no_lines {
+        if let Some(why) = &self.wait_queue_unsupported {
             warnings.push(format!("cannot call those who wait, who so ask again and again: {why}"));
         }
         warnings
