@@ -37,13 +37,13 @@ pub(crate) struct BadTls {
     pub(crate) option: &'static str,
     what: &'static str,
     file: PathBuf,
-    why: String,
+    reason: String,
 }
 
 impl BadTls {
     /// The same without the file's name.
     pub(crate) fn unnamed(&self) -> String {
-        format!("the file of {} cannot be used: {}", self.what, self.why)
+        format!("the file of {} cannot be used: {}", self.what, self.reason)
     }
 }
 
@@ -125,7 +125,7 @@ impl Use {
             Self::Certificate => ("tls_client_certificate", "the client certificate"),
             Self::Key => ("tls_client_key", "the client certificate's key"),
         };
-        BadTls { option, what, file: file.to_owned(), why: why.to_string() }
+        BadTls { option, what, file: file.to_owned(), reason: why.to_string() }
     }
 
     /// Some of these errors show a line of the file.
