@@ -19,7 +19,7 @@ pub(crate) struct Connection {
     eval_only: bool,
     supports_wait_queue: bool,
     /// Calls that came in and were not taken yet.
-    calls: VecDeque<Notification>,
+    notifications: VecDeque<Notification>,
     outbox: Vec<u8>,
     written: usize,
     needs_flush: bool,
@@ -36,7 +36,7 @@ impl Connection {
             secret: secret.map(Into::into),
             eval_only: false,
             supports_wait_queue: false,
-            calls: VecDeque::new(),
+            notifications: VecDeque::new(),
             outbox: Vec::with_capacity(4096),
             written: 0,
             needs_flush: false,
@@ -66,7 +66,7 @@ impl Connection {
 
     /// The next call that came in among the replies.
     pub(crate) fn next_call(&mut self) -> Option<Notification> {
-        self.calls.pop_front()
+        self.notifications.pop_front()
     }
 
     /// Puts packed bytes behind all that wait.
@@ -147,7 +147,7 @@ impl Connection {
             if !is_push {
                 return Ok(Some(reply));
             }
-            self.calls.extend(Notification::of(&reply));
+            self.notifications.extend(Notification::of(&reply));
         }
     }
 
