@@ -65,7 +65,7 @@ impl Connection {
     }
 
     /// The next call that came in among the replies.
-    pub(crate) fn next_call(&mut self) -> Option<Notification> {
+    pub(crate) fn next_notification(&mut self) -> Option<Notification> {
         self.notifications.pop_front()
     }
 

@@ -64,7 +64,7 @@ impl Driver {
 
     /// Passes on what the node said by itself.
     pub(super) fn handle_notifications(&mut self, node: NodeId, now: DualTimestamp) {
-        while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_call) {
+        while let Some(call) = self.links[node.index()].connection().and_then(Connection::next_notification) {
             let (has_others, is_found) = (call.has_others, call.is_found);
             if !self.listener.on_event(QueueEvent::Notified { key: &call.key, has_others, is_found }) {
                 // Nobody here wants it any more: it is the next one's.
