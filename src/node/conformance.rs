@@ -60,10 +60,10 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
             node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify),
             Vote::HeldByOther { remaining: None }
         );
-        assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
+        assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
         // Who was called and goes without the lock.
         assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.hears(), second.hears()), (None, Some("1 orders:42".to_owned())));
+        assert_eq!((first.receives(), second.receives()), (None, Some("1 orders:42".to_owned())));
         assert_eq!(node.say(&second, RequestKind::Dequeue), Vote::Granted);
         // Who waits, and was not called, takes nobody's place.
         assert!(
@@ -71,7 +71,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
                 && is_taken(&node.say(&second, RequestKind::Enqueue))
         );
         assert_eq!(node.say(&first, RequestKind::Dequeue), Vote::Granted);
-        assert_eq!((first.hears(), second.hears()), (None, None));
+        assert_eq!((first.receives(), second.receives()), (None, None));
     }
     node.reset();
     node.set(Slot::Lock, Some(b"a holder"), None);
@@ -82,7 +82,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
     assert_eq!(node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
-    assert_eq!((first.hears(), second.hears()), (Some("1 orders:42".to_owned()), None));
+    assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Slot::Lock, Some(b"a holder"), None);
     assert!(
@@ -95,7 +95,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         panic!("not its turn")
     };
     assert!(grace <= Duration::from_millis(100), "{grace:?}");
-    assert_eq!((first.hears(), second.hears()), (Some("2 orders:42".to_owned()), None));
+    assert_eq!((first.receives(), second.receives()), (Some("2 orders:42".to_owned()), None));
     assert_eq!(node.say(&first, RequestKind::Enqueue), Vote::NotHeld, "and that one is the next");
     // The dead are passed over.
     drop(first);
@@ -139,7 +139,7 @@ impl Waiter {
     }
 
     /// What it was called with, if it was.
-    fn hears(&mut self) -> Option<String> {
+    fn receives(&mut self) -> Option<String> {
         let ear = self.ear.as_mut()?;
         let mut bytes = [0; 4096];
         let count = ear.stream.read(&mut bytes).ok()?;
