@@ -57,7 +57,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
         );
         // A release of a lock that does not stand here.
         assert_eq!(
-            node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify),
+            node.say(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify),
             Vote::HeldByOther { remaining: None }
         );
         assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
@@ -81,7 +81,7 @@ fn the_first_in_line_is_called_whatever_stands_under_the_key() {
     );
     node.command(&[b"DEL", KEY.as_bytes()]);
     // A release that finds its key gone.
-    assert_eq!(node.say(&Waiter::nobody(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
+    assert_eq!(node.say(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
     assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
     node.reset();
     node.set(Slot::Lock, Some(b"a holder"), None);
@@ -134,7 +134,7 @@ impl Waiter {
         Self { name, ear: Some(ear) }
     }
 
-    fn nobody() -> Self {
+    fn no_waiter() -> Self {
         Self { name: OwnerToken::new(7), ear: None }
     }
 
