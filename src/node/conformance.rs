@@ -31,7 +31,7 @@ struct Connection {
 }
 
 #[test]
-fn a_real_server_keeps_every_promise() {
+fn a_real_server_passes_the_suite() {
     // What was written outlives the process, which is all that a restart here needs.
     let setup = Setup::new().args(["--appendfsync", "no"]);
     let server = Server::start(&setup).expect("a redis-server to start");
