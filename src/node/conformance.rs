@@ -42,7 +42,7 @@ fn a_real_server_passes_the_suite() {
 /// What the scripts of lines say and do, whom they call among it. The simulation has them in words of its own
 /// (`crates/quorlock-proto/src/tests/sim/wait_queues.rs`).
 #[test]
-fn the_first_in_line_is_called_whatever_stands_under_the_key() {
+fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let server = Server::start(&Setup::new()).expect("a redis-server to start");
     let connection = Connection::to(&server);
     let mut node = Real { server, connection, packer: RequestEncoder::new(config(), OwnerToken::new(7)) };
