@@ -1,6 +1,6 @@
 //! Our questions as bytes: Lua scripts and three plain commands.
 
-mod trials;
+mod probes;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
+pub(super) use probes::{end_of_trial, trials, try_line};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};
 use quorlock_proto::quorum::NodeId;
 use quorlock_proto::request::{Key, OwnerToken, Request, RequestKind};
-pub(super) use trials::{end_of_trial, trials, try_line};
 
 /// Whether a script is sent by its hash, or in full to a node that does not know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
     [enter, go, publish, place, subscribe]
 }
 
-/// What ends the trial: it runs wherever [`trials`] do.
+/// What ends the trial: it runs wherever [`probes`] do.
 pub(in super::super) fn end_of_trial() -> Cmd {
     let mut end = redis::cmd("EVAL");
     end.arg("return 'end'").arg(1).arg(MARKER_KEY);
