@@ -133,7 +133,7 @@ enum Script {
     Inspect,
     Grant,
     Hold,
-    Retake,
+    Reacquire,
     Forget,
     Look,
 }
@@ -245,7 +245,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
-        let fenced = [Script::Grant, Script::Hold, Script::Retake, Script::Look];
+        let fenced = [Script::Grant, Script::Hold, Script::Reacquire, Script::Look];
         self.scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -681,7 +681,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
         (RequestKind::Inspect, _) => Some(Script::Inspect),
         (RequestKind::Acquire, true) => Some(Script::Grant),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
-        (RequestKind::Reacquire, true) => Some(Script::Retake),
+        (RequestKind::Reacquire, true) => Some(Script::Reacquire),
         (RequestKind::Forget, _) => Some(Script::Forget),
         (RequestKind::Renew, false) => Some(Script::Renew),
         _ => None,
