@@ -135,7 +135,7 @@ enum Script {
     Hold,
     Reacquire,
     Forget,
-    Look,
+    ReadMarker,
 }
 
 impl Node {
@@ -245,7 +245,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
-        let fenced = [Script::Grant, Script::Hold, Script::Reacquire, Script::Look];
+        let fenced = [Script::Grant, Script::Hold, Script::Reacquire, Script::ReadMarker];
         self.scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -675,7 +675,7 @@ fn reply_of(fence: f64) -> u64 {
 
 const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
     match (phase, is_fenced) {
-        (RequestKind::ReadMarker, _) => Some(Script::Look),
+        (RequestKind::ReadMarker, _) => Some(Script::ReadMarker),
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
