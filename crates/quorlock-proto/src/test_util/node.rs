@@ -131,7 +131,7 @@ enum Script {
     Release,
     HandOver,
     Inspect,
-    Grant,
+    Acquire,
     Hold,
     Reacquire,
     Forget,
@@ -245,7 +245,7 @@ impl Node {
     /// The scripts that a handshake loads.
     pub fn load_scripts(&mut self) {
         let all = [Script::Renew, Script::Release, Script::HandOver, Script::Inspect];
-        let fenced = [Script::Grant, Script::Hold, Script::Reacquire, Script::ReadMarker];
+        let fenced = [Script::Acquire, Script::Hold, Script::Reacquire, Script::ReadMarker];
         self.scripts.extend(all.into_iter().chain(fenced));
     }
 
@@ -679,7 +679,7 @@ const fn script_of(phase: RequestKind, is_fenced: bool) -> Option<Script> {
         (RequestKind::Release, _) => Some(Script::Release),
         (RequestKind::ReleaseAndNotify | RequestKind::ReleaseLocal, _) => Some(Script::HandOver),
         (RequestKind::Inspect, _) => Some(Script::Inspect),
-        (RequestKind::Acquire, true) => Some(Script::Grant),
+        (RequestKind::Acquire, true) => Some(Script::Acquire),
         (RequestKind::RaiseFence | RequestKind::Renew, true) => Some(Script::Hold),
         (RequestKind::Reacquire, true) => Some(Script::Reacquire),
         (RequestKind::Forget, _) => Some(Script::Forget),
