@@ -40,7 +40,7 @@ impl Credentials {
 /// A URL that cannot be used, in words that say what to do. Of the URL it shows the scheme alone: where a URL cannot be
 /// read, any part of what follows may be the middle of a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the URL{shown} cannot be used: {why}")]
+#[error("the URL{shown} cannot be used: {reason}")]
 pub(crate) struct BadAddress {
     shown: String,
     reason: String,
@@ -60,7 +60,8 @@ impl Address {
 
     /// Reads a URL; `login` stands in for what it leaves out.
     pub(crate) fn parse(url: &str, login: &Credentials) -> Result<Self, BadAddress> {
-        let bad = |why: &str| BadAddress { shown: scheme_of(url), reason: format!("{why}{}", hint(url)) };
+        let bad =
+            |reason: &str| BadAddress { shown: scheme_of(url), reason: format!("{reason}{}", hint(url)) };
         if !(url.contains("://") || url.starts_with("unix:")) {
             return Err(bad("a URL begins with its scheme, such as redis://127.0.0.1:6379"));
         }

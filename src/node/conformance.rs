@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use quorlock_chaos::{Data, Server, Setup, redis};
-use quorlock_proto::test_util::conformance::{self as suite, KEY, Slot, Stored, Subject, config};
+use quorlock_proto::test_util::conformance::{self as suite, KEY, Location, Stored, Subject, config};
 use redis::{Cmd, Value};
 
 use super::decode::{clock, marker_reading, vote};
@@ -50,7 +50,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     let is_taken = |vote: &Vote| matches!(vote, Vote::HeldByOther { .. });
     for theirs in [Some(&b"nobody's"[..]), None] {
         node.reset();
-        node.set(Slot::Lock, theirs, None);
+        node.set(Location::Lock, theirs, None);
         assert!(
             is_taken(&node.say(&first, RequestKind::Enqueue))
                 && is_taken(&node.say(&second, RequestKind::Enqueue))
@@ -74,7 +74,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
         assert_eq!((first.receives(), second.receives()), (None, None));
     }
     node.reset();
-    node.set(Slot::Lock, Some(b"a holder"), None);
+    node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
         is_taken(&node.say(&first, RequestKind::Enqueue))
             && is_taken(&node.say(&second, RequestKind::Enqueue))
@@ -84,7 +84,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     assert_eq!(node.say(&Waiter::no_waiter(), RequestKind::ReleaseAndNotify), Vote::NotHeld);
     assert_eq!((first.receives(), second.receives()), (Some("1 orders:42".to_owned()), None));
     node.reset();
-    node.set(Slot::Lock, Some(b"a holder"), None);
+    node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
         is_taken(&node.say(&first, RequestKind::Enqueue))
             && is_taken(&node.say(&second, RequestKind::Enqueue))
@@ -101,7 +101,7 @@ fn the_first_waiter_is_notified_whatever_the_key_holds() {
     drop(first);
     node.reset();
     let gone = Waiter::on(&node.server, OwnerToken::new(3));
-    node.set(Slot::Lock, Some(b"a holder"), None);
+    node.set(Location::Lock, Some(b"a holder"), None);
     assert!(
         is_taken(&node.say(&gone, RequestKind::Enqueue))
             && is_taken(&node.say(&second, RequestKind::Enqueue))
@@ -214,7 +214,7 @@ impl Subject for Real {
         marker_reading(&self.connection.request(self.packer.bytes()))
     }
 
-    fn set(&mut self, place: Slot, value: Option<&[u8]>, life: Option<Duration>) {
+    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
         let key = key(place);
         self.command(&[b"DEL", &key]);
         match value {
@@ -226,7 +226,7 @@ impl Subject for Real {
         }
     }
 
-    fn stored(&mut self, place: Slot) -> Option<Stored> {
+    fn stored(&mut self, place: Location) -> Option<Stored> {
         let key = key(place);
         let Value::Int(left) = self.command(&[b"PTTL", &key]) else { panic!("PTTL tells a number") };
         if left == -2 {
@@ -317,12 +317,12 @@ fn form(as_text: bool) -> ScriptForm {
     if as_text { ScriptForm::Source } else { ScriptForm::Sha }
 }
 
-fn key(place: Slot) -> Vec<u8> {
+fn key(place: Location) -> Vec<u8> {
     match place {
-        Slot::Lock => KEY.into(),
-        Slot::Fence => format!("quorlock:fence:{KEY}").into(),
-        Slot::Marker => "quorlock:node".into(),
-        Slot::Clock => "quorlock:clock".into(),
-        Slot::High => "quorlock:high".into(),
+        Location::Lock => KEY.into(),
+        Location::Fence => format!("quorlock:fence:{KEY}").into(),
+        Location::Marker => "quorlock:node".into(),
+        Location::Clock => "quorlock:clock".into(),
+        Location::High => "quorlock:high".into(),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Tls {
 
 /// A file that cannot be used. Nothing of its text is shown.
 #[derive(Debug, thiserror::Error)]
-#[error("the file {} of {what} cannot be used: {why}", shown(file))]
+#[error("the file {} of {what} cannot be used: {reason}", shown(file))]
 pub(crate) struct BadTls {
     /// The option of the builder.
     pub(crate) option: &'static str,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::marker::MarkerReading;
 use crate::membership::{ExpectedMarker, MarkerWrite};
 use crate::request::{Key, OwnerToken, Request, RequestKind};
-use crate::test_util::conformance::{self, KEY, Slot, Stored, Subject, config};
+use crate::test_util::conformance::{self, KEY, Location, Stored, Subject, config};
 use crate::test_util::node::{Command, Data, Entry, Mistake, Node, Reply, Slot};
 use crate::vote::Vote;
 
@@ -82,13 +82,13 @@ impl Subject for Simulated {
         }
     }
 
-    fn set(&mut self, place: Slot, value: Option<&[u8]>, life: Option<Duration>) {
+    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>) {
         let now = self.node.micros(self.nanos) / 1000;
         let expires = life.map(|life| now + life.as_millis() as u64);
         self.node.data_mut().insert(slot(place), Entry { value: value.map(<[u8]>::to_vec), expires });
     }
 
-    fn stored(&mut self, place: Slot) -> Option<Stored> {
+    fn stored(&mut self, place: Location) -> Option<Stored> {
         let value = self.node.living(&slot(place), self.nanos)?.value.clone();
         Some(Stored { value, life: self.node.life(&slot(place), self.nanos) })
     }
@@ -131,12 +131,12 @@ impl Subject for Simulated {
     }
 }
 
-fn slot(place: Slot) -> Slot {
+fn slot(place: Location) -> Slot {
     match place {
-        Slot::Lock => Slot::Lock(Key::new(KEY)),
-        Slot::Fence => Slot::Fence(Key::new(KEY)),
-        Slot::Marker => Slot::Marker,
-        Slot::Clock => Slot::Clock,
-        Slot::High => Slot::High,
+        Location::Lock => Slot::Lock(Key::new(KEY)),
+        Location::Fence => Slot::Fence(Key::new(KEY)),
+        Location::Marker => Slot::Marker,
+        Location::Clock => Slot::Clock,
+        Location::High => Slot::High,
     }
 }

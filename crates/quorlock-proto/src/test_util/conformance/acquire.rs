@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_about, assert_held, assert_refused,
-    promises, request,
+    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held,
+    assert_refused, promises, request,
 };
 use crate::fence::{Fence, MAX_MIN_FENCING_NUMBER, TOLERANCE_MICROS};
 use crate::membership::ExpectedMarker;
@@ -50,7 +50,7 @@ fn a_grant_takes_the_key_and_gives_a_number(node: &mut dyn Subject) {
     let hint = node.micros();
     let (number, clock) = grant(node, hint, 0);
     assert_eq!(number, expected(clock - TOLERANCE_MICROS, hint, clock));
-    assert_eq!(node.stored(Slot::Marker).and_then(|marker| marker.life), None);
+    assert_eq!(node.stored(Location::Marker).and_then(|marker| marker.life), None);
 }
 
 fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
@@ -70,7 +70,7 @@ fn a_hint_is_taken_within_its_window(node: &mut dyn Subject) {
 }
 
 fn a_fence_that_has_run_out_is_none(node: &mut dyn Subject) {
-    node.set(Slot::Fence, Some(b"9000000000000000"), Some(Duration::from_millis(20)));
+    node.set(Location::Fence, Some(b"9000000000000000"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     let (number, clock) = grant(node, 0, 0);
     assert_eq!(number, clock - TOLERANCE_MICROS + 1);
@@ -151,11 +151,11 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
     node.set_fence(ahead);
     assert_eq!(grant(node, 0, 0).0, ahead + 1, "what makes it known");
     again(node);
-    node.set(Slot::Fence, Some(b"7"), Some(TTL));
+    node.set(Location::Fence, Some(b"7"), Some(TTL));
     let (number, clock) = grant(node, 0, 0);
     assert_eq!(number, 8, "a key has its own while it is remembered; {clock}");
     again(node);
-    node.set(Slot::Fence, Some(b"7"), Some(Duration::from_millis(1)));
+    node.set(Location::Fence, Some(b"7"), Some(Duration::from_millis(1)));
     node.wait(Duration::from_millis(20));
     assert_eq!(grant(node, 0, 0).0, ahead + 2);
     again(node);
@@ -163,7 +163,7 @@ fn where_no_fence_is_left_a_number_is_above_every_one_that_was_ahead_of_the_cloc
         [("noon", None), ("inf", None), ("nan", None), ("1e300", None), ("7", None), ("-7", None)]
     {
         node.reset();
-        node.set(Slot::High, Some(junk.as_bytes()), None);
+        node.set(Location::High, Some(junk.as_bytes()), None);
         let (number, clock) = grant(node, 0, 0);
         assert_eq!(number, base.unwrap_or(clock - TOLERANCE_MICROS) + 1, "{junk}");
     }
@@ -193,7 +193,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
             for fence in [None, Some(7)] {
                 node.reset();
                 node.expected_marker();
-                node.set(Slot::Lock, value, life);
+                node.set(Location::Lock, value, life);
                 if let Some(number) = fence {
                     node.set_fence(number);
                 }
@@ -230,15 +230,15 @@ fn a_fence_of_another_type_is_an_error(node: &mut dyn Subject) {
 /// The key is not there then, and the fence is what it was.
 fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
     node.reset();
-    node.set(Slot::Fence, fence, Some(TTL));
+    node.set(Location::Fence, fence, Some(TTL));
     let (vote, clock) = node.timed(RequestKind::Acquire, Fence::Hint { hint: LAST_NUMBER, floor: 0 });
     assert_refused(&vote);
     if fence.is_some() {
         let Vote::Unknown(ReplyFailure::TransientError(words)) = vote else { return };
         assert!(words.starts_with("FENCE"), "{words}");
     }
-    assert_eq!((clock, node.stored(Slot::Lock)), (None, None));
-    let left = node.stored(Slot::Fence).expect("a fence");
+    assert_eq!((clock, node.stored(Location::Lock)), (None, None));
+    let left = node.stored(Location::Fence).expect("a fence");
     assert_eq!(left.value.as_deref(), fence);
     // A text has been written back, and is kept as fences are.
     assert_about(left.life, Some(if fence.is_some() { KEEP } else { TTL }));
@@ -248,11 +248,11 @@ fn is_refused_with_fence(node: &mut dyn Subject, fence: Option<&[u8]>) {
 fn a_fence_is_read_as_lua_reads_it(node: &mut dyn Subject) {
     for (last, number) in [(" 7 ", 8), ("0x10", 17), ("1e3", 1_001), ("7.0", 8), ("+7", 8), ("007", 8)] {
         node.reset();
-        node.set(Slot::Fence, Some(last.as_bytes()), None);
+        node.set(Location::Fence, Some(last.as_bytes()), None);
         let (given, _) = grant(node, 0, 0);
         assert_eq!(given, number, "after {last:?}");
     }
     node.reset();
-    node.set(Slot::Fence, Some(b"-5"), None);
+    node.set(Location::Fence, Some(b"-5"), None);
     assert_eq!(grant(node, 0, 0).0, 1, "and never below 1");
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    FENCED_REQUESTS, OWN_TOKEN, SLACK, Slot, Subject, TTL, any_fence, assert_about, assert_refused, promises,
-    request,
+    FENCED_REQUESTS, Location, OWN_TOKEN, SLACK, Subject, TTL, any_fence, assert_about, assert_refused,
+    promises, request,
 };
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
@@ -39,7 +39,7 @@ fn a_marker_that_is_not_the_one_we_know_casts_no_vote(node: &mut dyn Subject) {
             node.reset();
             prepare(node, phase);
             if let Some(marker) = marker {
-                node.set(Slot::Marker, Some(marker), None);
+                node.set(Location::Marker, Some(marker), None);
             }
             let request = request(phase, Some(any_fence(phase)));
             let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
@@ -53,7 +53,7 @@ fn a_marker_of_another_type_is_an_error(node: &mut dyn Subject) {
     for phase in FENCED_REQUESTS {
         prepare(node, phase);
         let badge = node.expected_marker();
-        node.set(Slot::Marker, None, None);
+        node.set(Location::Marker, None, None);
         let request = request(phase, Some(any_fence(phase)));
         let (vote, clock) = node.unchanged(|node| node.request(&request, Some(&badge), false));
         assert_refused(&vote);
@@ -66,7 +66,7 @@ fn without_a_badge_nobody_votes(node: &mut dyn Subject) {
         for marker in [None, Some(b"what we agreed on" as &[u8])] {
             prepare(node, phase);
             if marker.is_some() {
-                node.set(Slot::Marker, marker, None);
+                node.set(Location::Marker, marker, None);
             }
             let request = request(phase, Some(any_fence(phase)));
             let (vote, _) = node.unchanged(|node| node.request(&request, None, false));
@@ -108,7 +108,7 @@ fn every_ballot_tells_the_clock(node: &mut dyn Subject) {
         for is_ours in [true, false] {
             prepare(node, phase);
             if !is_ours {
-                node.set(Slot::Lock, Some(b"somebody else"), Some(TTL));
+                node.set(Location::Lock, Some(b"somebody else"), Some(TTL));
             }
             let before = node.micros();
             let (vote, clock) = node.timed(phase, any_fence(phase));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, config, promises, request};
+use super::{Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, config, promises, request};
 use crate::membership::ExpectedMarker;
 use crate::request::RequestKind;
 use crate::vote::{ReplyFailure, Vote};
@@ -32,7 +32,7 @@ fn a_number_that_the_clock_has_passed_is_gone_at_once(node: &mut dyn Subject) {
         let number = node.micros() - ago;
         node.set_fence(number);
         assert_eq!(forget(node), Vote::Granted);
-        assert_eq!(node.stored(Slot::Fence), None);
+        assert_eq!(node.stored(Location::Fence), None);
     }
 }
 
@@ -40,10 +40,10 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
     for ahead in [0, 3_600_000_000, 365 * 86_400_000_000] {
         for life in [None, Some(Duration::from_secs(86_400))] {
             let number = node.micros() + ahead;
-            node.set(Slot::Fence, Some(number.to_string().as_bytes()), life);
+            node.set(Location::Fence, Some(number.to_string().as_bytes()), life);
             for _again in 0..2 {
                 assert_eq!(forget(node), Vote::Granted);
-                let fence = node.stored(Slot::Fence).expect("not yet");
+                let fence = node.stored(Location::Fence).expect("not yet");
                 assert_eq!(fence.value, Some(number.to_string().into_bytes()));
                 let left = config().forget_after();
                 // To the second: much less than the slack of other cases.
@@ -57,9 +57,9 @@ fn a_number_that_the_clock_has_not_passed_goes_when_it_has(node: &mut dyn Subjec
 fn nothing_is_kept_longer_for_it(node: &mut dyn Subject) {
     node.expected_marker();
     let (number, life) = (node.micros() + 3_600_000_000, Duration::from_secs(15));
-    node.set(Slot::Fence, Some(number.to_string().as_bytes()), Some(life));
+    node.set(Location::Fence, Some(number.to_string().as_bytes()), Some(life));
     assert_eq!(forget(node), Vote::Granted);
-    let left = node.stored(Slot::Fence).and_then(|fence| fence.life).expect("an end");
+    let left = node.stored(Location::Fence).and_then(|fence| fence.life).expect("an end");
     assert!(left <= life, "{left:?}");
 }
 
@@ -67,7 +67,7 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
     node.expected_marker();
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL / 2)] {
-            node.set(Slot::Lock, value, life);
+            node.set(Location::Lock, value, life);
             node.set_fence(7);
             assert_held(&node.unchanged(forget), life);
         }
@@ -77,7 +77,7 @@ fn what_is_held_is_not_forgotten(node: &mut dyn Subject) {
 fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
     node.expected_marker();
     assert_eq!(node.unchanged(forget), Vote::NotHeld);
-    node.set(Slot::Fence, Some(b"7"), Some(Duration::from_millis(20)));
+    node.set(Location::Fence, Some(b"7"), Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
     assert_eq!(forget(node), Vote::NotHeld);
 }
@@ -86,9 +86,9 @@ fn where_nothing_is_known_there_is_nothing_to_forget(node: &mut dyn Subject) {
 fn what_is_no_number_is_gone_at_once(node: &mut dyn Subject) {
     let junk = ["", "x", "1.5", "nan", "inf", "-inf", "1e300", "9007199254740991", "-5"];
     for value in junk.map(|text| Some(text.as_bytes())).into_iter().chain([None]) {
-        node.set(Slot::Fence, value, None);
+        node.set(Location::Fence, value, None);
         assert_eq!(forget(node), Vote::Granted);
-        assert_eq!(node.stored(Slot::Fence), None, "{value:?}");
+        assert_eq!(node.stored(Location::Fence), None, "{value:?}");
     }
 }
 

@@ -36,9 +36,9 @@ pub trait Subject {
     /// Reads the marker, and writes first what is given.
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote>;
     /// Puts this there, a key of another type if there is no value.
-    fn set(&mut self, place: Slot, value: Option<&[u8]>, life: Option<Duration>);
+    fn set(&mut self, place: Location, value: Option<&[u8]>, life: Option<Duration>);
     /// What is stored at this place.
-    fn stored(&mut self, place: Slot) -> Option<Stored>;
+    fn stored(&mut self, place: Location) -> Option<Stored>;
     /// Its clock, in microseconds since 1970.
     fn micros(&mut self) -> u64;
     /// Lets this time pass.
@@ -60,7 +60,7 @@ pub trait Subject {
 /// Where something may stand: the key of all cases, what belongs to it, the marker, what is noted of the clock, and the
 /// largest number that was ahead of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum Location {
     /// The lock's key.
     Lock,
     /// The key's fence.
@@ -142,42 +142,43 @@ impl dyn Subject + '_ {
 
     /// What it must remember so as to vote, and does from now on; since 1970, so that no number hangs on it.
     fn expected_marker(&mut self) -> ExpectedMarker {
-        if self.stored(Slot::Marker).is_none() {
-            self.set(Slot::Marker, Some(MARKER), None);
+        if self.stored(Location::Marker).is_none() {
+            self.set(Location::Marker, Some(MARKER), None);
         }
         let marker = String::from_utf8_lossy(MARKER).into();
         ExpectedMarker { marker, votes_from_micros: 0, numbers_above: 0 }
     }
 
     fn set_fence(&mut self, number: u64) {
-        self.set(Slot::Fence, Some(number.to_string().as_bytes()), Some(TTL));
+        self.set(Location::Fence, Some(number.to_string().as_bytes()), Some(TTL));
     }
 
     fn set_lock(&mut self, owner: OwnerToken, life: Option<Duration>) {
-        self.set(Slot::Lock, Some(&owner.digits()), life);
+        self.set(Location::Lock, Some(&owner.digits()), life);
     }
 
     /// Ours, for about this long.
     fn assert_locked(&mut self, life: Duration) {
-        let lock = self.stored(Slot::Lock).expect("a lock");
+        let lock = self.stored(Location::Lock).expect("a lock");
         assert_eq!(lock.value.as_deref(), Some(&OWN_TOKEN.digits()[..]), "it is ours");
         assert_about(lock.life, Some(life));
     }
 
     /// The fence is this number in plain digits, and is kept. If it is ahead of the clock, it is known without the fence.
     fn assert_fence(&mut self, number: u64) {
-        let fence = self.stored(Slot::Fence).expect("a fence");
+        let fence = self.stored(Location::Fence).expect("a fence");
         assert_eq!(fence.value, Some(number.to_string().into_bytes()));
         assert_about(fence.life, Some(KEEP));
         if number > self.micros() + TOLERANCE_MICROS {
-            let high = self.stored(Slot::High).expect("it is noted");
+            let high = self.stored(Location::High).expect("it is noted");
             let noted = high.value.and_then(|value| String::from_utf8(value).ok()?.parse::<u64>().ok());
             assert!(noted.is_some_and(|noted| noted >= number) && high.life.is_none(), "{noted:?}");
         }
     }
 
     fn everything(&mut self) -> [Option<Stored>; 5] {
-        [Slot::Lock, Slot::Fence, Slot::Marker, Slot::Clock, Slot::High].map(|place| self.stored(place))
+        [Location::Lock, Location::Fence, Location::Marker, Location::Clock, Location::High]
+            .map(|place| self.stored(place))
     }
 
     /// Does this, and nothing is different for it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_about, assert_held, promises, request,
+    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_about, assert_held, promises, request,
 };
 use crate::fence::Fence;
 use crate::request::{OwnerHash, RequestKind};
@@ -65,7 +65,7 @@ fn a_key_that_has_run_out_is_free(node: &mut dyn Subject) {
 fn a_key_that_is_there_is_held_whatever_it_is(node: &mut dyn Subject) {
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL)] {
-            node.set(Slot::Lock, value, life);
+            node.set(Location::Lock, value, life);
             for phase in TAKING {
                 assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
             }
@@ -77,7 +77,7 @@ fn what_is_left_is_told(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::QueryTtl), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
         for life in [None, Some(TTL)] {
-            node.set(Slot::Lock, value, life);
+            node.set(Location::Lock, value, life);
             assert_held(&node.unchanged(|node| node.plain(RequestKind::QueryTtl)), life);
         }
     }
@@ -101,7 +101,7 @@ fn only_our_own_key_is_renewed(node: &mut dyn Subject) {
     assert_eq!(node.unchanged(|node| node.plain(RequestKind::Renew)), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
         for life in [None, Some(TTL / 2)] {
-            node.set(Slot::Lock, value, life);
+            node.set(Location::Lock, value, life);
             assert_eq!(
                 node.unchanged(|node| node.plain(RequestKind::Renew)),
                 Vote::HeldByOther { remaining: None }
@@ -114,14 +114,14 @@ fn only_our_own_key_is_released(node: &mut dyn Subject) {
     for phase in RELEASES {
         assert_eq!(node.plain(phase), Vote::NotHeld);
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
-            node.set(Slot::Lock, value, Some(TTL));
+            node.set(Location::Lock, value, Some(TTL));
             assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
         }
         node.reset();
         for life in [None, Some(TTL)] {
             node.set_lock(OWN_TOKEN, life);
             assert_eq!(node.plain(phase), Vote::Granted);
-            assert_eq!(node.stored(Slot::Lock), None);
+            assert_eq!(node.stored(Location::Lock), None);
             assert_eq!(node.plain(phase), Vote::NotHeld, "the second time there is nothing");
         }
     }
@@ -132,7 +132,7 @@ fn what_nearly_is_our_token_is_not(node: &mut dyn Subject) {
     let mut longer = digits.to_vec();
     longer.push(0);
     for nearly in [&longer[..], &digits[..31], &digits.to_ascii_uppercase()] {
-        node.set(Slot::Lock, Some(nearly), Some(TTL));
+        node.set(Location::Lock, Some(nearly), Some(TTL));
         for phase in RELEASES {
             assert_eq!(node.unchanged(|node| node.plain(phase)), Vote::HeldByOther { remaining: None });
         }
@@ -157,7 +157,7 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
     ];
     for (value, expected) in holders {
         for life in [None, Some(TTL)] {
-            node.set(Slot::Lock, value, life);
+            node.set(Location::Lock, value, life);
             let vote = node.unchanged(|node| node.plain(RequestKind::Inspect));
             let Vote::Inspected(KeyState { holder, remaining }) = vote else { panic!("{vote:?}") };
             assert_eq!(holder, expected);
@@ -169,9 +169,9 @@ fn an_inspection_tells_whose_it_is(node: &mut dyn Subject) {
 fn breaking_asks_nobody(node: &mut dyn Subject) {
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld);
     for value in [Some(&OTHER_TOKEN.digits()[..]), None] {
-        node.set(Slot::Lock, value, None);
+        node.set(Location::Lock, value, None);
         assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
-        assert_eq!(node.stored(Slot::Lock), None);
+        assert_eq!(node.stored(Location::Lock), None);
     }
 }
 
@@ -180,7 +180,7 @@ fn a_plain_break_leaves_the_fence(node: &mut dyn Subject) {
     node.set_lock(OWN_TOKEN, Some(TTL));
     assert_eq!(node.plain(RequestKind::ForceRelease), Vote::Granted);
     node.unchanged(|node| assert_eq!(node.plain(RequestKind::ForceRelease), Vote::NotHeld));
-    assert_eq!(node.stored(Slot::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
+    assert_eq!(node.stored(Location::Fence).and_then(|it| it.value), Some(b"7".to_vec()));
 }
 
 fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Subject) {
@@ -188,15 +188,15 @@ fn a_break_makes_the_fence_one_of_now_and_never_a_smaller_one(node: &mut dyn Sub
         for (lock, vote) in [(None, Vote::NotHeld), (Some(&OTHER_TOKEN.digits()[..]), Vote::Granted)] {
             node.reset();
             if let Some(fence) = fence {
-                node.set(Slot::Fence, Some(fence.as_bytes()), None);
+                node.set(Location::Fence, Some(fence.as_bytes()), None);
             }
             if lock.is_some() {
-                node.set(Slot::Lock, lock, Some(TTL));
+                node.set(Location::Lock, lock, Some(TTL));
             }
             let before = node.micros();
             assert_eq!(node.break_open(), vote);
-            assert_eq!(node.stored(Slot::Lock), None);
-            let number = node.stored(Slot::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+            assert_eq!(node.stored(Location::Lock), None);
+            let number = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
             let number: u64 = number.expect("a fence").parse().expect("plain digits");
             assert!((before..=node.micros()).contains(&number), "{fence:?} became {number}");
             node.assert_fence(number);
@@ -216,12 +216,12 @@ fn a_fence_that_cannot_be_raised_keeps_no_break(node: &mut dyn Subject) {
     for fence in odd.into_iter().map(Some).chain([None]) {
         for lock in [Some(&OTHER_TOKEN.digits()[..]), None] {
             node.reset();
-            node.set(Slot::Fence, fence.map(str::as_bytes), Some(TTL));
-            node.set(Slot::Lock, lock, Some(TTL));
-            let before = node.stored(Slot::Fence).and_then(|it| it.value);
+            node.set(Location::Fence, fence.map(str::as_bytes), Some(TTL));
+            node.set(Location::Lock, lock, Some(TTL));
+            let before = node.stored(Location::Fence).and_then(|it| it.value);
             assert_eq!(node.break_open(), Vote::Granted, "{fence:?}");
-            assert_eq!(node.stored(Slot::Lock), None);
-            assert_eq!(node.stored(Slot::Fence).and_then(|it| it.value), before);
+            assert_eq!(node.stored(Location::Lock), None);
+            assert_eq!(node.stored(Location::Fence).and_then(|it| it.value), before);
         }
     }
 }
@@ -255,7 +255,7 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
             node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
         );
-        node.set(Slot::Lock, None, Some(TTL));
+        node.set(Location::Lock, None, Some(TTL));
         assert_eq!(
             node.unchanged(|node| node.request(&request, None, false).0),
             Vote::HeldByOther { remaining: None }
@@ -263,8 +263,8 @@ fn one_holder_is_broken_and_no_other(node: &mut dyn Subject) {
         node.set_lock(OTHER_TOKEN, Some(TTL));
         let before = node.micros();
         assert_eq!(node.request(&request, None, false).0, Vote::Granted);
-        assert_eq!(node.stored(Slot::Lock), None);
-        let fence = node.stored(Slot::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
+        assert_eq!(node.stored(Location::Lock), None);
+        let fence = node.stored(Location::Fence).and_then(|fence| String::from_utf8(fence.value?).ok());
         let fence: u64 = fence.expect("a fence").parse().expect("plain digits");
         assert!(if is_fenced { fence >= before } else { fence == 7 }, "fenced: {is_fenced}, {fence}");
     }
@@ -276,10 +276,10 @@ fn what_is_nobodys_lock_is_broken_by_its_hash_too(node: &mut dyn Subject) {
     let near = |length: usize| all[..length].to_vec();
     let values = (0..20).map(|place| all[place * 13..place * 13 + 32].to_vec());
     for value in values.chain([0, 1, 2, 255, 256, 257, 600].map(near)).chain([vec![0xff; 300]]) {
-        node.set(Slot::Lock, Some(&value), None);
+        node.set(Location::Lock, Some(&value), None);
         let mark = OwnerHash::of(&value[..value.len().min(256)]);
         assert_eq!(node.plain(RequestKind::BreakOf(mark)), Vote::Granted, "{value:?}");
-        assert_eq!(node.stored(Slot::Lock), None);
+        assert_eq!(node.stored(Location::Lock), None);
     }
 }
 

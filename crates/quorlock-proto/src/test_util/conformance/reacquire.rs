@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, assert_refused, promises};
+use super::{
+    LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, assert_refused, promises,
+};
 use crate::fence::Fence;
 use crate::request::RequestKind;
 use crate::vote::Vote;
@@ -25,7 +27,7 @@ fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
         for life in [None, Some(TTL)] {
             node.reset();
             if fence.is_some() {
-                node.set(Slot::Fence, fence, life);
+                node.set(Location::Fence, fence, life);
             }
             assert_eq!(retake(node), Vote::Granted, "{fence:?}");
             node.assert_locked(TTL);
@@ -54,7 +56,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
         }
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
             for life in [None, Some(TTL / 2)] {
-                node.set(Slot::Lock, value, life);
+                node.set(Location::Lock, value, life);
                 assert_held(&node.unchanged(retake), life);
             }
         }
@@ -70,7 +72,7 @@ fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
 
 fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
     node.expected_marker();
-    node.set(Slot::Fence, None, Some(TTL));
+    node.set(Location::Fence, None, Some(TTL));
     assert_refused(&node.unchanged(retake));
 }
 

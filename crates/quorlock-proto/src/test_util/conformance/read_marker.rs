@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MARKER, SLACK, Slot, Subject, TTL, identity, promises};
+use super::{Location, MARKER, SLACK, Subject, TTL, identity, promises};
 use crate::marker::{Marker, MarkerReading};
 use crate::membership::MarkerWrite;
 use crate::vote::{ReplyFailure, Vote};
@@ -51,7 +51,7 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
 
 fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
     for (marker, told) in [(MARKER, Some("what we agreed on")), (b" " as &[u8], Some(" ")), (b"", None)] {
-        node.set(Slot::Marker, Some(marker), None);
+        node.set(Location::Marker, Some(marker), None);
         let seen = node.unchanged(|node| node.read_marker(None, false)).expect("an answer");
         assert_eq!(seen.marker.as_deref(), told);
     }
@@ -61,20 +61,20 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
     for is_empty in [false, true] {
         node.reset();
         if is_empty {
-            node.set(Slot::Marker, Some(b""), None);
+            node.set(Location::Marker, Some(b""), None);
         }
         let seen = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
         let text = seen.marker.expect("what was written");
         let expected = format!("{} {} {} {WRITTEN} 7", identity(), seen.incarnation.as_str(), seen.micros);
         assert_eq!(&*text, expected);
         assert!(Marker::parse(&text).is_some());
-        let stands = node.stored(Slot::Marker).and_then(|marker| marker.value);
+        let stands = node.stored(Location::Marker).and_then(|marker| marker.value);
         assert_eq!(stands.as_deref(), Some(text.as_bytes()));
     }
 }
 
 fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
-    node.set(Slot::Marker, Some(MARKER), None);
+    node.set(Location::Marker, Some(MARKER), None);
     for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
         let order = write(wrong, Duration::ZERO);
         let seen = node.unchanged(|node| node.read_marker(Some(&order), false)).expect("an answer");
@@ -94,13 +94,13 @@ fn a_marker_may_be_set_back_in_time(node: &mut dyn Subject) {
 }
 
 fn a_marker_has_no_expiry(node: &mut dyn Subject) {
-    node.set(Slot::Marker, Some(MARKER), Some(TTL));
+    node.set(Location::Marker, Some(MARKER), Some(TTL));
     node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
-    assert_eq!(node.stored(Slot::Marker).expect("a marker").life, None);
+    assert_eq!(node.stored(Location::Marker).expect("a marker").life, None);
 }
 
 fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
-    node.set(Slot::Marker, None, None);
+    node.set(Location::Marker, None, None);
     for order in [None, Some(write(None, Duration::ZERO))] {
         let seen = node.unchanged(|node| node.read_marker(order.as_ref(), false)).expect("an answer");
         assert!(seen.marker.is_some_and(|marker| Marker::parse(&marker).is_none()));
@@ -169,11 +169,11 @@ fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn
 
 /// A marker of ours, of which nothing else is of interest.
 fn set_marker(node: &mut dyn Subject) {
-    node.set(Slot::Marker, Some(format!("{} a:b 1 1 0", identity()).as_bytes()), None);
+    node.set(Location::Marker, Some(format!("{} a:b 1 1 0", identity()).as_bytes()), None);
 }
 
 fn noted(node: &mut dyn Subject) -> Option<u64> {
-    let clock = node.stored(Slot::Clock)?;
+    let clock = node.stored(Location::Clock)?;
     assert_eq!(clock.life, None, "it is kept");
     String::from_utf8(clock.value?).ok()?.parse().ok()
 }
@@ -189,7 +189,7 @@ fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subj
     assert_eq!(again.latest_micros, first.micros, "it was noted just now");
     for (ago, is_noted) in [(NOTE_EVERY / 2, false), (NOTE_EVERY, true), (NOTE_EVERY * 1_000, true)] {
         let before = node.micros() - ago;
-        node.set(Slot::Clock, Some(before.to_string().as_bytes()), None);
+        node.set(Location::Clock, Some(before.to_string().as_bytes()), None);
         let seen = look(node);
         assert_eq!(seen.latest_micros, before);
         assert_eq!(noted(node), Some(if is_noted { seen.micros } else { before }), "{ago} us ago");
@@ -203,7 +203,7 @@ fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Sub
     set_marker(node);
     for ahead in [1_000_000_000, 86_400_000_000, 365 * 86_400_000_000] {
         let latest = node.micros() + ahead;
-        node.set(Slot::Clock, Some(latest.to_string().as_bytes()), None);
+        node.set(Location::Clock, Some(latest.to_string().as_bytes()), None);
         assert_eq!(node.unchanged(look).latest_micros, latest);
     }
 }
@@ -221,7 +221,7 @@ fn what_is_no_clock_is_none(node: &mut dyn Subject) {
     ];
     for value in junk {
         set_marker(node);
-        node.set(Slot::Clock, value, None);
+        node.set(Location::Clock, value, None);
         let seen = look(node);
         assert_eq!((seen.latest_micros, noted(node)), (0, Some(seen.micros)), "{value:?}");
     }
@@ -231,9 +231,9 @@ fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn Subject) {
     for marker in [None, Some(MARKER), Some(b"quorlock2 00ab 5 4 30000 a:b 1 1" as &[u8])] {
         node.reset();
         if marker.is_some() {
-            node.set(Slot::Marker, marker, None);
+            node.set(Location::Marker, marker, None);
         }
         assert_eq!(look(node).latest_micros, 0);
-        assert_eq!(node.stored(Slot::Clock), None);
+        assert_eq!(node.stored(Location::Clock), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    KEEP, LAST_NUMBER, OTHER_TOKEN, OWN_TOKEN, Slot, Subject, TTL, assert_held, assert_refused, promises,
+    KEEP, LAST_NUMBER, Location, OTHER_TOKEN, OWN_TOKEN, Subject, TTL, assert_held, assert_refused, promises,
 };
 use crate::fence::Fence;
 use crate::request::RequestKind;
@@ -44,7 +44,7 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
                 node.reset();
                 node.set_lock(OWN_TOKEN, Some(TTL / 2));
                 if fence.is_some() {
-                    node.set(Slot::Fence, fence, life);
+                    node.set(Location::Fence, fence, life);
                 }
                 assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::Granted, "{phase:?} {fence:?}");
                 node.assert_fence(NUMBER);
@@ -69,11 +69,11 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
-        node.set(Slot::Fence, Some(fence.as_bytes()), Some(TTL));
+        node.set(Location::Fence, Some(fence.as_bytes()), Some(TTL));
         let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
-        let kept = node.stored(Slot::Fence).expect("a fence");
+        let kept = node.stored(Location::Fence).expect("a fence");
         assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
     }
 }
@@ -84,11 +84,11 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             node.reset();
             node.expected_marker();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
-            node.set(Slot::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
+            node.set(Location::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
             let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
             node.assert_locked(TTL);
-            let kept = node.stored(Slot::Fence).expect("a fence");
+            let kept = node.stored(Location::Fence).expect("a fence");
             assert_eq!(kept.value.as_deref(), Some(fence.as_bytes()));
             super::assert_about(kept.life, Some(KEEP));
         }
@@ -98,9 +98,9 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
 fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OWN_TOKEN, life);
-        let before = node.stored(Slot::Lock).map(|lock| lock.life.is_some());
+        let before = node.stored(Location::Lock).map(|lock| lock.life.is_some());
         assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
-        let lock = node.stored(Slot::Lock).expect("a lock");
+        let lock = node.stored(Location::Lock).expect("a lock");
         super::assert_about(lock.life, life);
         assert_eq!(Some(lock.life.is_some()), before);
     }
@@ -127,7 +127,7 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
             assert_eq!(vote, Vote::NotHeld, "{phase:?}");
             for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
                 for life in [None, Some(TTL / 2)] {
-                    node.set(Slot::Lock, value, life);
+                    node.set(Location::Lock, value, life);
                     assert_held(&node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER))), life);
                 }
             }
@@ -140,7 +140,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
         assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::NotHeld);
-        assert_eq!((node.stored(Slot::Lock), node.stored(Slot::Fence)), (None, None));
+        assert_eq!((node.stored(Location::Lock), node.stored(Location::Fence)), (None, None));
     }
 }
 
@@ -149,7 +149,7 @@ fn a_fence_of_another_type_holds_nothing(node: &mut dyn Subject) {
         node.reset();
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
-        node.set(Slot::Fence, None, Some(TTL));
+        node.set(Location::Fence, None, Some(TTL));
         let (vote, clock) = node.unchanged(|node| node.timed(phase, Fence::Number(NUMBER)));
         assert_refused(&vote);
         assert_eq!(clock, None);
@@ -185,7 +185,7 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
             node.assert_fence(number);
             node.set_fence(number - 2);
             assert_eq!(node.ballot(phase, Fence::Number(number - 1)), Vote::Granted);
-            let high = node.stored(Slot::High).and_then(|high| high.value);
+            let high = node.stored(Location::High).and_then(|high| high.value);
             assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
         }
     }

@@ -84,7 +84,7 @@ pub(super) struct Conn {
     pub(super) run: u32,
     pub(super) state: Way,
     pub(super) to_node: VecDeque<Message>,
-    pub(super) to_client: VecDeque<Reply>,
+    pub(super) to_client: VecDeque<ToClient>,
     pub(super) out_clear: u64,
     pub(super) in_clear: u64,
     /// When the client dialed, by its own clocks.
@@ -105,7 +105,7 @@ pub(super) enum Message {
     Command(Command),
 }
 
-pub(super) enum Reply {
+pub(super) enum ToClient {
     Met(MarkerReading),
     Replica,
     NobodyThere,
@@ -115,7 +115,7 @@ pub(super) enum Reply {
         has_others: bool,
         is_found: bool,
     },
-    Answer(Reply),
+    Reply(Reply),
 }
 
 impl Site {

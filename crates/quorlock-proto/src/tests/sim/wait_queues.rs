@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::engine::{Sim, tell};
-use super::parts::{Reply, Way};
+use super::parts::{ToClient, Way};
 use crate::fairness;
 use crate::quorum::{NodeId, NodeSet};
 use crate::request::{Key, Request, RequestKind};
@@ -100,7 +100,7 @@ impl Sim<'_> {
                 let has_others = is_found || line.len() > 1 || caller != Some(name);
                 tell!(self, "node {node} calls client {who} for key {place}");
                 self.tally.calls += 1;
-                self.answer(wire, Reply::Call { key: place, has_others, is_found });
+                self.answer(wire, ToClient::Call { key: place, has_others, is_found });
                 put(&mut line, name, -(self.sites[node].node.micros(self.nanos) as i64));
                 self.store_queue(node, key, &line);
                 return true;

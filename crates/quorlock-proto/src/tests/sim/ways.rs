@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::engine::{Deed, Sim, Stage, tell};
-use super::parts::{Conn, Message, Reply, Site, Way};
+use super::parts::{Conn, Message, Site, ToClient, Way};
 use super::plan::Slip;
 use crate::quorum::NodeId;
 use crate::request::RequestKind;
@@ -49,7 +49,7 @@ impl Sim<'_> {
         self.at(at, Deed::Arrive(place));
     }
 
-    pub(super) fn answer(&mut self, place: usize, reply: Reply) {
+    pub(super) fn answer(&mut self, place: usize, reply: ToClient) {
         let way = self.way();
         let conn = &mut self.conns[place];
         let opens = self.peers[conn.who].no_way_in[conn.node];
@@ -96,13 +96,13 @@ impl Sim<'_> {
         }
         match message {
             Message::Hello if is_ghost => {}
-            Message::Hello if is_down => self.answer(place, Reply::NobodyThere),
+            Message::Hello if is_down => self.answer(place, ToClient::NobodyThere),
             Message::Hello => {
                 conn.run = run;
                 let site = &mut self.sites[node];
                 site.node.load_scripts();
                 let look = site.node.read_marker(None, self.nanos);
-                let reply = if site.is_replica { Reply::Replica } else { Reply::Met(look) };
+                let reply = if site.is_replica { ToClient::Replica } else { ToClient::Met(look) };
                 self.answer(place, reply);
             }
             // Bytes for a process that has ended go nowhere.
@@ -111,7 +111,7 @@ impl Sim<'_> {
                 self.tally.ghosts += u64::from(is_ghost);
                 let answer = self.execute(node, who, &command, is_ghost);
                 if !is_ghost {
-                    self.answer(place, Reply::Answer(answer));
+                    self.answer(place, ToClient::Reply(answer));
                 } else if self.profile.slip == Some(Slip::Desync) {
                     self.answer_on_the_next(who, node, answer);
                 }
@@ -124,7 +124,7 @@ impl Sim<'_> {
         if let Some(next) = self.peers[who].wires[node]
             && self.conns[next].state == Way::Up
         {
-            self.answer(next, Reply::Answer(answer));
+            self.answer(next, ToClient::Reply(answer));
         }
     }
 
@@ -142,7 +142,7 @@ impl Sim<'_> {
             let failing = Vote::Unknown(Failing::TransientError(words.into()));
             tell!(self, "node {node} answers client {who}'s {:?} with {words}", request.phase);
             return match request.phase {
-                RequestKind::ReadMarker => Reply::Look(Err(failing)),
+                RequestKind::ReadMarker => Reply::Marker(Err(failing)),
                 _ => Reply::Vote(failing, None),
             };
         }
@@ -167,8 +167,8 @@ impl Sim<'_> {
             let late = if is_ghost { ", late" } else { "" };
             let told = match &answer {
                 Reply::Vote(vote, _) => format!("{vote}"),
-                Reply::Look(Ok(look)) => format!("{:?}", look.marker),
-                Reply::Look(Err(failing)) => format!("{failing}"),
+                Reply::Marker(Ok(look)) => format!("{:?}", look.marker),
+                Reply::Marker(Err(failing)) => format!("{failing}"),
             };
             let whose = self.oracle.of(request.token).map_or(String::new(), |id| format!(" for lock {id}"));
             tell!(self, "node {node} runs client {who}'s {:?}{whose}{late}: {told}", request.phase);
@@ -188,7 +188,7 @@ impl Sim<'_> {
         let Some(reply) = conn.to_client.pop_front() else { return };
         let peer = &mut self.peers[who];
         match reply {
-            Reply::Met(look) => {
+            ToClient::Met(look) => {
                 conn.state = Way::Up;
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
@@ -198,18 +198,18 @@ impl Sim<'_> {
                 peer.coordinator.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
             }
-            Reply::Replica => {
+            ToClient::Replica => {
                 self.drop_wire(who, node);
                 self.peers[who].coordinator.on_excluded(id, ExclusionReason::Replica, now);
             }
-            Reply::NobodyThere => {
+            ToClient::NobodyThere => {
                 self.drop_wire(who, node);
                 self.peers[who].coordinator.on_down(id, "nobody there".into(), now);
             }
-            Reply::Call { key, has_others, is_found } => {
+            ToClient::Call { key, has_others, is_found } => {
                 self.be_called(who, node, key, (has_others, is_found));
             }
-            Reply::Answer(Reply::Look(look)) => {
+            ToClient::Reply(Reply::Marker(look)) => {
                 let is_stale = matches!(&look, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
                 peer.coordinator.on_marker_reading(id, look, now);
                 if is_stale {
@@ -217,7 +217,7 @@ impl Sim<'_> {
                     self.hang_up(who, node, "a replica");
                 }
             }
-            Reply::Answer(Reply::Vote(vote, clock)) => self.hear_vote(who, node, vote, clock),
+            ToClient::Reply(Reply::Vote(vote, clock)) => self.hear_vote(who, node, vote, clock),
         }
         self.act(who);
     }
