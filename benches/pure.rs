@@ -21,7 +21,7 @@ use quorlock_proto::vote::Vote;
 /// A board with five nodes that are there, and a clock that is told.
 struct World {
     coordinator: Coordinator,
-    terms: LeaseParams,
+    params: LeaseParams,
     key: Key,
     now: DualTimestamp,
     tokens: u128,
@@ -33,12 +33,12 @@ impl World {
             Limits { reply_timeout: Duration::from_millis(500), redial_after: Duration::from_secs(2) };
         let quorum = Quorum::new(5, None).expect("five nodes have a majority");
         let drift = Drift::new(0.01).expect("a usual drift");
-        let terms = LeaseParams::new(Duration::from_secs(10), drift, None, limits.reply_timeout)
+        let params = LeaseParams::new(Duration::from_secs(10), drift, None, limits.reply_timeout)
             .expect("usual terms");
         let now = DualTimestamp::new(1_000_000_000, 1_700_000_000_000_000_000);
         let mut coordinator = Coordinator::new(quorum, limits);
         quorum.all().iter().for_each(|node| coordinator.on_up(node, now));
-        Self { coordinator, terms, key: Key::new("orders:42"), now, tokens: 0 }
+        Self { coordinator, params, key: Key::new("orders:42"), now, tokens: 0 }
     }
 
     /// Takes the lock, with every node's answer, and releases it in the same way.
@@ -46,7 +46,7 @@ impl World {
         self.tokens += 1;
         let spec = LockSpec {
             key: self.key.clone(),
-            params: self.terms,
+            params: self.params,
             want_holder_ttl: false,
             min_fencing_number: 0,
         };

@@ -111,8 +111,8 @@ impl PendingCalls {
                 coordinator.acquire(id, spec, policy, entropy::token(), now);
             }
             DriverCommand::Cancel(id) => self.cancel(id, coordinator, now),
-            DriverCommand::Extend { id, terms, reply } => {
-                if coordinator.extend(id, terms, now) && self.leases.contains_key(&id) {
+            DriverCommand::Extend { id, params, reply } => {
+                if coordinator.extend(id, params, now) && self.leases.contains_key(&id) {
                     self.renewals.entry(id).or_default().extending(reply);
                 } else {
                     let _ = reply.send(ExtendOutcome::Lost);

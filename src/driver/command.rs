@@ -29,7 +29,7 @@ pub(crate) enum DriverCommand {
     Cancel(OperationId),
     Extend {
         id: OperationId,
-        terms: LeaseParams,
+        params: LeaseParams,
         reply: oneshot::Sender<ExtendOutcome>,
     },
     Release {

@@ -111,9 +111,9 @@ impl Guard {
     /// Dropping the future leaves it open whether the lock was extended; [`deadline`](LockView::deadline) tells.
     pub async fn extend(&self, ttl: Duration) -> Result<DualTimestamp, ExtendError> {
         let (shared, key) = (&self.client.shared, self.view.lease.key());
-        let terms = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
-        let terms = terms.map_err(|bad| InvalidInput::from(bad).about(key))?;
-        self.client.limits().check_ttl(&terms).map_err(|bad| bad.about(key))?;
+        let params = LeaseParams::new(ttl, shared.drift, None, Duration::from_nanos(self.patience_nanos));
+        let params = params.map_err(|bad| InvalidInput::from(bad).about(key))?;
+        self.client.limits().check_ttl(&params).map_err(|bad| bad.about(key))?;
         shared.is_here().map_err(|why| ExtendError::unanswered(NoAnswer::NoDriver(why), key))?;
         let lost = || ExtendError::Lost { key: key.shared() };
         if !self.is_valid() {
@@ -121,7 +121,7 @@ impl Guard {
         }
         let id = self.id;
         match shared
-            .call(Some(terms.attempt_timeout()), |reply| DriverCommand::Extend { id, terms, reply })
+            .call(Some(params.attempt_timeout()), |reply| DriverCommand::Extend { id, params, reply })
             .await
         {
             // The holder may have seen the old deadline pass, or slept past the new one. Its own look decides.

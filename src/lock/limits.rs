@@ -53,22 +53,22 @@ impl Limits<'_> {
         patience: Option<Duration>,
     ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let terms = LeaseParams::new(ttl, self.drift, patience, self.reply_timeout).map_err(|bad| {
+        let params = LeaseParams::new(ttl, self.drift, patience, self.reply_timeout).map_err(|bad| {
             let is_ttl =
                 matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
             InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "patience" })
         })?;
-        self.check_ttl(&terms)?;
-        Ok(terms)
+        self.check_ttl(&params)?;
+        Ok(params)
     }
 
     /// Whether keys may be asked to live for so long.
-    pub(super) fn check_ttl(self, terms: &LeaseParams) -> Result<(), InvalidInput> {
+    pub(super) fn check_ttl(self, params: &LeaseParams) -> Result<(), InvalidInput> {
         match self.max_ttl {
-            Some(longest) if terms.ttl() > longest => Err(InvalidInput::new(format!(
+            Some(longest) if params.ttl() > longest => Err(InvalidInput::new(format!(
                 "a ttl of {} is above the longest of this cluster ({}); a held lock is renewed by itself, so \
                  take a shorter one, or raise the longest ttl (stop the clients, `quorlock init --force`)",
-                Span(terms.ttl()),
+                Span(params.ttl()),
                 Span(longest)
             ))
             .of("ttl")),

@@ -203,18 +203,18 @@ impl Mutex {
 
     fn lock_spec(&self, key: Key, curious: bool) -> Result<(LockSpec, RenewalPolicy), InvalidInput> {
         let limits = self.client.limits();
-        let terms = limits.lease_params(self.ttl, self.attempt_timeout)?;
+        let params = limits.lease_params(self.ttl, self.attempt_timeout)?;
         limits.check_min_fencing_number(self.min_fencing_number)?;
-        if self.policy.max_hold_time.is_some_and(|longest| longest < terms.ttl()) {
+        if self.policy.max_hold_time.is_some_and(|longest| longest < params.ttl()) {
             return Err(InvalidInput::new(format!(
                 "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
-                Span(terms.ttl())
+                Span(params.ttl())
             )));
         }
         Ok((
             LockSpec {
                 key,
-                params: terms,
+                params: params,
                 want_holder_ttl: curious,
                 min_fencing_number: self.min_fencing_number,
             },

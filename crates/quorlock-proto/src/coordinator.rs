@@ -115,13 +115,13 @@ impl Coordinator {
 
     /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `LostSignal`. False, and nothing told, if
     /// it is not held.
-    pub fn extend(&mut self, id: OperationId, terms: LeaseParams, now: DualTimestamp) -> bool {
+    pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
         let lease = match self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             Some(Operation::Lease(lease)) if lease.is_held() => lease,
             _ => return false,
         };
-        lease.extend(terms, |node| voters.implicit_vote_for_holders(node, now), now);
+        lease.extend(params, |node| voters.implicit_vote_for_holders(node, now), now);
         self.advance(id, now);
         true
     }
@@ -151,9 +151,9 @@ impl Coordinator {
         let settle_by = now.plus(self.limits.reply_timeout);
         // Who may not vote may still be looked at. But only a member of the lock cluster forgets on its terms, also on
         // probation.
-        let terms = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
+        let params = self.members.as_ref().filter(|_| phase == RequestKind::Forget);
         let stranger =
-            |node| terms?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
+            |node| params?.implicit_vote(node, now).filter(|vote| !matches!(vote, Vote::OnProbation { .. }));
         let absence = |node| voters.implicit_vote(node, now).or_else(|| stranger(node));
         let survey = Survey::new(phase, key, self.quorum, absence, settle_by);
         self.start(id, Operation::Survey(Box::new(survey)), now);

@@ -215,7 +215,7 @@ impl Lease {
     /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `LostSignal` in its time. Poll next.
     pub fn extend(
         &mut self,
-        terms: LeaseParams,
+        params: LeaseParams,
         absence: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
@@ -224,7 +224,7 @@ impl Lease {
             State::Held(renewal) => {
                 // An extension under way that asks for more is not cut short.
                 let under_way = renewal.as_ref().filter(|it| !it.is_settled).map(|it| it.params);
-                let longest = under_way.filter(|it| it.ttl() > terms.ttl()).unwrap_or(terms);
+                let longest = under_way.filter(|it| it.ttl() > params.ttl()).unwrap_or(params);
                 self.renew(longest, absence, now);
             }
             State::Lost | State::Releasing(_) | State::Ended => {}

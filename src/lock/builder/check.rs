@@ -86,8 +86,8 @@ impl RedlockBuilder {
             reply_timeout: self.reply_timeout,
         };
         let key = limits.key(&Key::new(name.as_ref()))?;
-        let terms = limits.lease_params(ttl, None).map(drop);
-        terms.and_then(|()| limits.check_min_fencing_number(floor)).map_err(|bad| bad.about(&key))
+        let params = limits.lease_params(ttl, None).map(drop);
+        params.and_then(|()| limits.check_min_fencing_number(floor)).map_err(|bad| bad.about(&key))
     }
 
     /// What is to make connections safe must have an effect.

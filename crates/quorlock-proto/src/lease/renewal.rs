@@ -159,7 +159,7 @@ impl Lease {
 
     pub(super) fn renew(
         &mut self,
-        terms: LeaseParams,
+        params: LeaseParams,
         absence: impl Fn(NodeId) -> Option<Vote>,
         now: DualTimestamp,
     ) {
@@ -169,10 +169,10 @@ impl Lease {
             State::Held(Some(last)) => last.outranked.take().and_then(|told| told.into_next_round()),
             _ => None,
         };
-        self.keys_until = self.keys_until.max(now.boot().plus(terms.ttl()));
+        self.keys_until = self.keys_until.max(now.boot().plus(params.ttl()));
         let is_hopeless = round.is_out_of_reach();
         self.state = State::Held(Some(Box::new(Renewal {
-            params: terms,
+            params: params,
             start: now,
             is_settled: false,
             to_renew: round.requested(),

@@ -134,8 +134,8 @@ proptest! {
     ) {
         let quorum = Quorum::new(nodes, None).expect("a usual quorum");
         let drift = Drift::new(0.01).expect("a usual drift");
-        let terms = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
-        let spec = LockSpec { key: Key::new("k"), params: terms, want_holder_ttl: false, min_fencing_number: 0 };
+        let params = LeaseParams::new(Duration::from_secs(10), drift, None, Duration::from_secs(1)).expect("usual terms");
+        let spec = LockSpec { key: Key::new("k"), params: params, want_holder_ttl: false, min_fencing_number: 0 };
         let start = DualTimestamp::new(0, 0);
         let mut attempt = Attempt::new(spec, OwnerToken::new(1), None, quorum, |_| None, start);
         prop_assert_eq!(
@@ -204,11 +204,11 @@ proptest! {
         let asked = ttl + Duration::from_micros(micros % 1_000);
         let drift = Drift::new(0.01).expect("in range");
         match LeaseParams::new(asked, drift, patience, timeout) {
-            Ok(terms) => {
+            Ok(params) => {
                 prop_assert!(asked >= Duration::from_millis(10) && asked <= YEAR);
-                prop_assert_eq!(terms.ttl(), ttl, "whole milliseconds, never more than asked for");
-                prop_assert_eq!(terms.attempt_timeout(), patience.unwrap_or(timeout.min(ttl / 8)));
-                prop_assert!(!terms.attempt_timeout().is_zero() && terms.attempt_timeout() <= ttl / 4);
+                prop_assert_eq!(params.ttl(), ttl, "whole milliseconds, never more than asked for");
+                prop_assert_eq!(params.attempt_timeout(), patience.unwrap_or(timeout.min(ttl / 8)));
+                prop_assert!(!params.attempt_timeout().is_zero() && params.attempt_timeout() <= ttl / 4);
             }
             Err(InvalidLeaseParams::TtlTooShort(_)) => prop_assert!(asked < Duration::from_millis(10)),
             Err(InvalidLeaseParams::TtlTooLong(_)) => prop_assert!(asked > YEAR),

@@ -271,7 +271,7 @@ impl World {
         let (id, now) = (self.ids, self.now(who));
         let spec = LockSpec {
             key: Key::new(KEY),
-            params: terms(wish.ttl),
+            params: params(wish.ttl),
             want_holder_ttl: wish.curious,
             min_fencing_number: wish.floor,
         };
@@ -315,7 +315,7 @@ impl World {
 
     pub(crate) fn extend(&mut self, who: usize, id: OperationId, ttl: Duration) -> bool {
         let now = self.now(who);
-        let is_held = self.clients[who].coordinator.extend(id, terms(ttl), now);
+        let is_held = self.clients[who].coordinator.extend(id, params(ttl), now);
         self.act(who);
         is_held
     }
@@ -702,7 +702,7 @@ pub(crate) fn token(id: OperationId) -> OwnerToken {
     OwnerToken::new(u128::from(id) << 64 | 0xfeed)
 }
 
-pub(crate) fn terms(ttl: Duration) -> LeaseParams {
+pub(crate) fn params(ttl: Duration) -> LeaseParams {
     let drift = Drift::new(0.01).expect("a usual drift");
     LeaseParams::new(ttl, drift, None, REPLY_TIMEOUT).expect("terms that work")
 }

@@ -48,11 +48,11 @@ impl World {
                 }
                 return self.advance(state, row.into(), sights);
             }
-            Event::Extend { row, terms } => {
+            Event::Extend { row, params } => {
                 let ours = &mut state.rows[usize::from(row)];
                 ours.extensions += 1;
                 if let Stage::Held(lease) = &mut ours.stage {
-                    Rc::make_mut(lease).extend(self.extend_terms[usize::from(terms)], |_| None, now);
+                    Rc::make_mut(lease).extend(self.extend_terms[usize::from(params)], |_| None, now);
                 }
                 return self.advance(state, row.into(), sights);
             }
@@ -81,7 +81,8 @@ impl World {
             Numbers::Clocks => Some(Fence::hint(now, 0, 0)),
             Numbers::Any | Numbers::Next(_) => Some(Fence::Hint { hint: 1, floor: 0 }),
         };
-        let spec = LockSpec { key: key(), params: self.terms, want_holder_ttl: false, min_fencing_number: 0 };
+        let spec =
+            LockSpec { key: key(), params: self.params, want_holder_ttl: false, min_fencing_number: 0 };
         let token = OwnerToken::new(u128::from(self.owner(row)));
         let attempt = Attempt::new(spec, token, fence, self.quorum, |_| None, now);
         state.rows[row].stage = Stage::Open(Rc::new(attempt));

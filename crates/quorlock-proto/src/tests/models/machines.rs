@@ -56,7 +56,7 @@ impl World {
                             state.rows[row].undone |= bits(nodes);
                         }
                         Some(AttemptStep::Request(phase, nodes)) => {
-                            Self::request(state, row, phase, (0, 0), self.terms.ttl(), nodes);
+                            Self::request(state, row, phase, (0, 0), self.params.ttl(), nodes);
                         }
                         Some(AttemptStep::Won) => self.win(state, row, &attempt, sights)?,
                         Some(AttemptStep::Lost(_)) => {
@@ -81,7 +81,7 @@ impl World {
                         }
                         Some(LeaseStep::Renewed(deadline)) => {
                             let start = Self::moment(state.rows[row].start);
-                            if deadline.is_after(self.terms.deadline(start)) {
+                            if deadline.is_after(self.params.deadline(start)) {
                                 sights.see(Sight::Moved as usize);
                             }
                             if state.rows[row].was_passed {

@@ -83,8 +83,8 @@ impl Model for World {
             Event::Cut { row, node } => format!("{}'s connection to node {node} breaks", name(row.into())),
             Event::Wake { row } => format!("{}'s timer goes off", name(row.into())),
             Event::LetGo { row } => format!("{} lets go", name(row.into())),
-            Event::Extend { row, terms } => {
-                let ttl = self.bounds.extend_to[usize::from(terms)];
+            Event::Extend { row, params } => {
+                let ttl = self.bounds.extend_to[usize::from(params)];
                 format!("{} asks for {ttl} ticks from now", name(row.into()))
             }
             Event::Expire { node } => format!("the key on node {node} goes"),
@@ -152,8 +152,8 @@ impl World {
                 }
                 let may_begin = state.is_fresh || !self.bounds.is_lean;
                 if may_begin && state.rows[row].extensions < self.bounds.extensions {
-                    let terms = 0..self.bounds.extend_to.len() as u8;
-                    events.extend(terms.map(|terms| Event::Extend { row: at, terms }));
+                    let params = 0..self.bounds.extend_to.len() as u8;
+                    events.extend(params.map(|params| Event::Extend { row: at, params }));
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::state::{Stage, State, Wire};
 pub(crate) struct World {
     pub(crate) bounds: Bounds,
     pub(crate) quorum: Quorum,
-    pub(crate) terms: LeaseParams,
+    pub(crate) params: LeaseParams,
     pub(crate) extend_terms: Vec<LeaseParams>,
     /// When a node votes that has had its data since such a tick, by the shipped marker.
     votes_from: Vec<u64>,
@@ -62,7 +62,7 @@ pub(crate) enum Event {
     },
     Extend {
         row: u8,
-        terms: u8,
+        params: u8,
     },
     /// The key goes, where there is no time to say when.
     Expire {
@@ -110,7 +110,7 @@ impl World {
     pub(crate) fn new(bounds: Bounds) -> Self {
         let quorum = Quorum::new(bounds.nodes, bounds.need).expect("a quorum");
         let ttl = if let Clock::Ticks { ttl, .. } = bounds.clock { ttl } else { 100 };
-        let terms = |ticks: u8| {
+        let params = |ticks: u8| {
             let drift = Drift::new(0.0).expect("no drift");
             let patience = Some(Duration::from_millis(1));
             LeaseParams::new(TICK * u32::from(ticks), drift, patience, TICK).expect("terms that work")
@@ -126,8 +126,8 @@ impl World {
         Self {
             bounds,
             quorum,
-            terms: terms(ttl),
-            extend_terms: bounds.extend_to.iter().map(|ticks| terms(*ticks)).collect(),
+            params: params(ttl),
+            extend_terms: bounds.extend_to.iter().map(|ticks| params(*ticks)).collect(),
             votes_from: (0..=bounds.horizon()).map(|tick| marker(tick).votes_from_micros()).collect(),
             swaps: swaps(bounds.attempts, bounds.slip),
         }

@@ -81,8 +81,8 @@ impl Sim<'_> {
     pub(super) fn try_it(&mut self, who: usize, key: usize) {
         let (least, most) = (self.plan.least_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
         let ttl = ms(self.chance.of_any_size(least, most));
-        let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
-        let terms = terms.expect("terms that work");
+        let params = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
+        let params = params.expect("terms that work");
         let (curious, auto_renew) = (self.chance.permille(300), self.chance.permille(700));
         let floor = if self.chance.permille(50) { self.oracle.largest_number } else { 0 };
         let floor = if self.plan.has_far_floors && self.chance.permille(100) {
@@ -93,7 +93,7 @@ impl Sim<'_> {
         };
         let spec = LockSpec {
             key: self.keys[key].clone(),
-            params: terms,
+            params: params,
             want_holder_ttl: curious,
             min_fencing_number: floor,
         };
@@ -112,7 +112,7 @@ impl Sim<'_> {
         self.peers[who].coordinator.acquire(id, spec, policy, token, now);
         // Some do not wait for the outcome.
         if self.stage == Stage::Storm && self.chance.permille(80) {
-            let later = self.chance.below(terms.attempt_timeout().as_nanos() as u64);
+            let later = self.chance.below(params.attempt_timeout().as_nanos() as u64);
             self.next_step(who, key, later);
         }
         self.act(who);
@@ -129,13 +129,13 @@ impl Sim<'_> {
             let (least, most) =
                 (self.plan.least_ttl.as_millis() as u64, self.plan.max_ttl.as_millis() as u64);
             let ttl = ms(self.chance.of_any_size(least, most));
-            let terms = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
+            let params = LeaseParams::new(ttl, self.plan.drift, None, self.plan.limits.reply_timeout);
             let now = self.now(who);
             tell!(self, "client {who} extends lock {id} to {ttl:?}");
             self.tally.extensions += 1;
             let (least, most) = self.oracle.records[id as usize].ttls;
             self.oracle.records[id as usize].ttls = (least.min(ttl), most.max(ttl));
-            self.peers[who].coordinator.extend(id, terms.expect("terms that work"), now);
+            self.peers[who].coordinator.extend(id, params.expect("terms that work"), now);
             self.act(who);
         } else if self.chance.permille(100) && !self.is_valid(id) {
             let now = self.now(who);
