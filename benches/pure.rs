@@ -52,9 +52,9 @@ impl World {
         };
         let policy = RenewalPolicy { auto_renew: true, max_hold_time: None };
         self.coordinator.acquire(id, spec, policy, OwnerToken::new(self.tokens), self.now);
-        assert!(self.answer_all(|news| matches!(news, OperationEvent::Won { .. })), "a free lock is won");
+        assert!(self.answer_all(|event| matches!(event, OperationEvent::Won { .. })), "a free lock is won");
         assert!(self.coordinator.release(id, self.now), "it is held");
-        assert!(self.answer_all(|news| matches!(news, OperationEvent::Released(_))), "all answered");
+        assert!(self.answer_all(|event| matches!(event, OperationEvent::Released(_))), "all answered");
     }
 
     /// Does what the board asks for, until there is nothing more; whether it said what was expected.
@@ -69,7 +69,7 @@ impl World {
                         self.coordinator.on_reply(node, vote, self.now);
                     }
                 }
-                Action::Notify(_, news) => was_said |= is_expected(&news),
+                Action::Notify(_, event) => was_said |= is_expected(&event),
                 _ => {}
             }
         }

@@ -211,11 +211,11 @@ impl PendingCalls {
     pub(super) fn notify(
         &mut self,
         id: OperationId,
-        news: OperationEvent,
+        event: OperationEvent,
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
-        match news {
+        match event {
             OperationEvent::Surveyed(votes) => self.on_survey_done(id, votes, coordinator),
             OperationEvent::Declared(declared) => {
                 let Some(record) = self.calls.remove(&id) else { return };
@@ -264,7 +264,7 @@ impl PendingCalls {
             | OperationEvent::Renewed(_)
             | OperationEvent::Unconfirmed(_)
             | OperationEvent::Lost(_) => {
-                self.notify_holder(id, news, coordinator, now);
+                self.notify_holder(id, event, coordinator, now);
             }
         }
     }
@@ -272,7 +272,7 @@ impl PendingCalls {
     fn notify_holder(
         &mut self,
         id: OperationId,
-        news: OperationEvent,
+        event: OperationEvent,
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
@@ -281,7 +281,7 @@ impl PendingCalls {
         let mut end_renewal = |outcome: &dyn Fn() -> ExtendOutcome| {
             self.renewals.remove(&id).map_or_else(Span::none, |renewing| renewing.end(outcome))
         };
-        match news {
+        match event {
             OperationEvent::Confirmed(nodes) => return hold.confirm(nodes),
             OperationEvent::Renewing => {
                 let span = debug_span!("renew", key);

@@ -274,12 +274,12 @@ impl Driver {
                 }
                 Action::ClockAnomaly(node, anomaly) => self.on_clock_anomaly(node, anomaly),
                 Action::Redial(node) => self.disconnect(node, "did not answer for too long".into(), now),
-                Action::Notify(id, news) => {
-                    if matches!(news, OperationEvent::Declared(_)) {
+                Action::Notify(id, event) => {
+                    if matches!(event, OperationEvent::Declared(_)) {
                         // Who is told so looks at the nodes next, to say which were in the way.
                         self.publish_status();
                     }
-                    self.calls.notify(id, news, &mut self.coordinator, now);
+                    self.calls.notify(id, event, &mut self.coordinator, now);
                 }
             }
         }

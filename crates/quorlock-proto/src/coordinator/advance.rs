@@ -37,11 +37,11 @@ impl Coordinator {
                         let lease = Lease::new(&bid.attempt, bid.policy);
                         let (number, rounds) = (lease.number(), bid.attempt.rounds());
                         let (deadline, confirmed) = (lease.deadline(), lease.confirmed());
-                        let news = OperationEvent::Won { deadline, confirmed, number, rounds };
+                        let event = OperationEvent::Won { deadline, confirmed, number, rounds };
                         remember(&mut self.last_seen, lease.key(), number, now);
                         entry.machine = Operation::Lease(lease);
                         self.leases += 1;
-                        self.actions.push_back(Action::Notify(id, news));
+                        self.actions.push_back(Action::Notify(id, event));
                     }
                     Some(AttemptStep::Lost(refusal)) => {
                         self.actions.push_back(Action::Notify(id, OperationEvent::Refused(refusal)));

@@ -63,7 +63,7 @@ pub(crate) struct Server {
 pub(crate) struct Client {
     pub(crate) coordinator: Coordinator,
     wires: Vec<Wire>,
-    news: Vec<(OperationId, OperationEvent)>,
+    event: Vec<(OperationId, OperationEvent)>,
     holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
@@ -154,7 +154,7 @@ impl World {
             },
             is_fenced: max_ttl.is_some(),
             wires: (0..nodes).map(|_| Wire::default()).collect(),
-            news: Vec::new(),
+            event: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
             standings: vec![None; nodes],
@@ -290,7 +290,7 @@ impl World {
         let id = self.acquire_as(who, wish);
         self.drive();
         assert!(self.is_valid(who, id), "nothing stands in the way");
-        self.news(who);
+        self.event(who);
         id
     }
 
@@ -335,7 +335,7 @@ impl World {
         self.clients[who].coordinator.initialize(id, ClusterId::new(cluster), is_forced, now);
         self.act(who);
         self.drive();
-        self.news(who).into_iter().find_map(|news| match news {
+        self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Declared(declared) => Some(declared),
             _ => None,
         })
@@ -471,26 +471,26 @@ impl World {
     }
 
     /// What this client was told since it was last asked.
-    pub(crate) fn news(&mut self, who: usize) -> Vec<OperationEvent> {
-        std::mem::take(&mut self.clients[who].news).into_iter().map(|(_, news)| news).collect()
+    pub(crate) fn event(&mut self, who: usize) -> Vec<OperationEvent> {
+        std::mem::take(&mut self.clients[who].event).into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn refusal(&mut self, who: usize) -> Option<AttemptFailure> {
-        self.news(who).into_iter().find_map(|news| match news {
+        self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Refused(refusal) => Some(refusal),
             _ => None,
         })
     }
 
     pub(crate) fn loss(&mut self, who: usize) -> Option<LossReason> {
-        self.news(who).into_iter().find_map(|news| match news {
+        self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Lost(loss) => Some(loss),
             _ => None,
         })
     }
 
     pub(crate) fn released(&mut self, who: usize) -> Option<Vec<Vote>> {
-        self.news(who).into_iter().find_map(|news| match news {
+        self.event(who).into_iter().find_map(|event| match event {
             OperationEvent::Released(votes) => Some(votes),
             _ => None,
         })
@@ -630,14 +630,14 @@ impl World {
                     self.clients[who].redials.push(node.index());
                     self.cut(who, node.index());
                 }
-                Action::Notify(id, news) => self.hear(who, id, news),
+                Action::Notify(id, event) => self.hear(who, id, event),
             }
         }
     }
 
-    fn hear(&mut self, who: usize, id: OperationId, news: OperationEvent) {
+    fn hear(&mut self, who: usize, id: OperationId, event: OperationEvent) {
         let holds = &mut self.clients[who].holds;
-        match &news {
+        match &event {
             OperationEvent::Won { deadline, number, .. } => {
                 holds.insert(id, Hold { number: *number, deadline: *deadline, is_over: false });
                 self.check_exclusion();
@@ -655,7 +655,7 @@ impl World {
             }
             _ => {}
         }
-        self.clients[who].news.push((id, news));
+        self.clients[who].event.push((id, event));
     }
 
     /// Validity begins only where this is called from, so no overlap goes unseen.

@@ -27,7 +27,7 @@ fn glance(world: &mut World, who: usize) {
     world.drive();
     world.abandon(who, lock);
     world.drive();
-    world.news(who);
+    world.event(who);
     assert_eq!(world.keys(), 0);
 }
 

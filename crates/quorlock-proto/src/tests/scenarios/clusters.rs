@@ -179,7 +179,7 @@ fn a_node_that_goes_away_while_it_is_declared_ends_the_declaration() {
     world.servers[1].hangs = true;
     assert_eq!(world.declare_as(ALICE, 7, false), None, "two have it, one is silent");
     world.cut(ALICE, 1);
-    let told = world.news(ALICE);
+    let told = world.event(ALICE);
     assert_eq!(told, [OperationEvent::Declared(InitResult::Unreachable)]);
     world.servers[1].hangs = false;
     connect(&mut world, ALICE);

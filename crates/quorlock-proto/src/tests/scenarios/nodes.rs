@@ -8,7 +8,7 @@ use crate::tests::world::{ALICE, BOB, REDIAL_AFTER, REPLY_TIMEOUT, TTL, Wish, Wo
 use crate::vote::{KeyOwner, ReplyFailure, Vote};
 
 fn surveyed(world: &mut World, who: usize) -> Option<Vec<Vote>> {
-    world.news(who).into_iter().find_map(|news| match news {
+    world.event(who).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     })
@@ -22,7 +22,7 @@ fn a_slow_node_is_not_asked_and_counts_as_unknown_at_once() {
     world.release(ALICE, first);
     world.drive();
     world.sleep(REPLY_TIMEOUT);
-    world.news(ALICE);
+    world.event(ALICE);
     world.acquire(ALICE);
     assert_eq!(
         world.wire(ALICE, 0),

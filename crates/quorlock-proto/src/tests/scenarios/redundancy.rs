@@ -176,10 +176,10 @@ fn a_node_that_votes_again_is_taken_at_once_and_not_at_the_next_renewal() {
         world.live(MAX_TTL - ms(100));
         assert!(!world.has(node, lock) && world.is_valid(ALICE, lock), "it is on probation");
         // Well before a renewal would be due, and before it votes for others.
-        world.news(ALICE);
+        world.event(ALICE);
         world.live(NO_VOTE - MAX_TTL);
         assert!(world.has(node, lock), "node {node}");
-        assert!(world.news(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
+        assert!(world.event(ALICE).contains(&OperationEvent::Confirmed(NodeSet::from_bits(0b111))));
     }
 }
 
@@ -195,8 +195,8 @@ fn a_rival_who_comes_between_each_time_does_not_make_the_holder_renew_without_en
         try_by_steps(&mut world);
         (0..3).for_each(|node| while world.step(ALICE, node) {});
         world.wake(ALICE);
-        let is_renewal = |news: &OperationEvent| matches!(news, OperationEvent::Renewing);
-        renewals += world.news(ALICE).iter().filter(|news| is_renewal(news)).count();
+        let is_renewal = |event: &OperationEvent| matches!(event, OperationEvent::Renewing);
+        renewals += world.event(ALICE).iter().filter(|event| is_renewal(event)).count();
     }
     assert!((10..30).contains(&renewals), "{renewals}");
     assert!(world.is_valid(ALICE, lock));
@@ -218,7 +218,7 @@ fn suspect_is_asked() -> (World, u64) {
     let mut world = apart(3, None, &[0, 0, 1_000]);
     let lock = world.acquire(ALICE);
     (0..3).for_each(|node| assert!(world.step(ALICE, node)));
-    world.news(ALICE);
+    world.event(ALICE);
     world.sleep(ms(100));
     assert!((0..3).all(|node| world.wire(ALICE, node) == [RequestKind::Renew]));
     (world, lock)
@@ -241,7 +241,7 @@ fn a_node_whose_clock_jumped_is_not_cleared_by_a_renewal_that_the_others_confirm
         }
         assert!(!world.clients[ALICE].oddities.is_empty(), "the jump was seen");
         assert!(world.step(ALICE, 0) && world.step(ALICE, 1));
-        let confirmed = world.news(ALICE).into_iter().filter_map(|news| match news {
+        let confirmed = world.event(ALICE).into_iter().filter_map(|event| match event {
             OperationEvent::Confirmed(nodes) => Some(nodes),
             _ => None,
         });
@@ -267,7 +267,7 @@ fn held(cleared: bool) -> (World, u64) {
     world.drive();
     world.live(ms(100));
     assert!(world.fence(2) > Some(world.number(ALICE, lock)));
-    world.news(ALICE);
+    world.event(ALICE);
     (world, lock)
 }
 
@@ -332,7 +332,7 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
     let lock = world.hold(ALICE);
     world.cut(ALICE, 4);
     world.live(TTL);
-    world.news(ALICE);
+    world.event(ALICE);
     for _ in 0..250 {
         world.connect(ALICE, 4);
         world.wake(ALICE);
@@ -340,6 +340,6 @@ fn a_node_that_comes_and_goes_does_not_make_holders_renew_all_the_time() {
         world.sleep(ms(40));
         world.drive();
     }
-    let rounds = world.news(ALICE).iter().filter(|news| matches!(news, OperationEvent::Renewing)).count();
+    let rounds = world.event(ALICE).iter().filter(|event| matches!(event, OperationEvent::Renewing)).count();
     assert!(world.is_valid(ALICE, lock) && rounds <= 13, "{rounds} in ten seconds");
 }

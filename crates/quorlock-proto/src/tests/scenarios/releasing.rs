@@ -86,7 +86,7 @@ fn a_lost_lock_is_released_like_any_other() {
     world.sleep(TRUSTED);
     world.clients[ALICE].is_paused = false;
     world.wake(ALICE);
-    world.news(ALICE);
+    world.event(ALICE);
     assert!((0..3).all(|node| world.has(node, lock)), "the keys live a little longer than the trust");
     assert!(world.release(ALICE, lock));
     world.drive();
@@ -115,8 +115,8 @@ fn a_lock_is_released_once() {
     world.drive();
     assert!(!world.release(ALICE, lock), "it is over");
     assert!(!world.extend(ALICE, lock, TTL));
-    let told = world.news(ALICE);
-    assert_eq!(told.iter().filter(|news| matches!(news, OperationEvent::Released(_))).count(), 1);
+    let told = world.event(ALICE);
+    assert_eq!(told.iter().filter(|event| matches!(event, OperationEvent::Released(_))).count(), 1);
 }
 
 #[test]
@@ -138,9 +138,9 @@ fn a_release_under_a_renewal_ends_quietly() {
     let lock = world.hold(ALICE);
     world.sleep(ms(3_400));
     world.release(ALICE, lock);
-    world.news(ALICE);
+    world.event(ALICE);
     world.drive();
-    let told = world.news(ALICE);
+    let told = world.event(ALICE);
     assert!(matches!(told[..], [OperationEvent::Released(_)]), "{told:?}");
 }
 

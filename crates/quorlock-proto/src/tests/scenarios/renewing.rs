@@ -13,8 +13,8 @@ use crate::vote::{ReplyFailure, Vote};
 const THIRD: Duration = Duration::from_nanos(3_333_333_334);
 const OTHER: Option<&[u8]> = Some(b"somebody else");
 
-fn has_renewed(news: &[OperationEvent]) -> bool {
-    news.iter().any(|news| matches!(news, OperationEvent::Renewed(_)))
+fn has_renewed(event: &[OperationEvent]) -> bool {
+    event.iter().any(|event| matches!(event, OperationEvent::Renewed(_)))
 }
 
 fn hang_all(world: &mut World) {
@@ -30,14 +30,14 @@ fn a_renewal_answered_in_time_moves_the_deadline_from_when_it_was_sent() {
     let sent = world.now(ALICE);
     world.pass(ms(100));
     world.step(ALICE, 0);
-    assert_eq!(world.news(ALICE), [OperationEvent::Renewing]);
+    assert_eq!(world.event(ALICE), [OperationEvent::Renewing]);
     world.step(ALICE, 1);
     let deadline = world.deadline(ALICE, lock);
     assert!(deadline.until(sent.plus(TRUSTED)) <= Duration::from_nanos(1), "not from when it was answered");
     let confirmed = OperationEvent::Confirmed(NodeSet::from_bits(0b011));
-    assert_eq!(world.news(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
+    assert_eq!(world.event(ALICE), [confirmed, OperationEvent::Renewed(deadline)]);
     world.step(ALICE, 2);
-    assert_eq!(world.news(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
+    assert_eq!(world.event(ALICE), [OperationEvent::Confirmed(NodeSet::from_bits(0b111))]);
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn unknown_renewals_end_in_a_loss_told_just_before_the_deadline() {
     let deadline = world.deadline(ALICE, lock);
     hang_all(&mut world);
     world.sleep(TRUSTED - LEAD - Duration::from_nanos(1));
-    let news = world.news(ALICE);
-    let unconfirmed = news.iter().filter(|news| matches!(news, OperationEvent::Unconfirmed(_))).count();
-    assert!(unconfirmed >= 3, "asked again and again: {news:?}");
-    assert!(!has_renewed(&news) && world.is_valid(ALICE, lock));
+    let event = world.event(ALICE);
+    let unconfirmed = event.iter().filter(|event| matches!(event, OperationEvent::Unconfirmed(_))).count();
+    assert!(unconfirmed >= 3, "asked again and again: {event:?}");
+    assert!(!has_renewed(&event) && world.is_valid(ALICE, lock));
     assert_eq!(world.deadline(ALICE, lock), deadline, "unknown moves nothing");
     world.sleep(Duration::from_nanos(1));
     assert_eq!(world.loss(ALICE), Some(LossReason::Expired), "10 ms early, for the holder to stop in time");
@@ -90,16 +90,16 @@ fn a_renewal_that_completes_after_the_old_deadline_does_not_count() {
         world.deliver(ALICE, node);
     }
     world.step(ALICE, 0);
-    world.news(ALICE);
+    world.event(ALICE);
     // The process is stopped past its deadline. Every key still says "yours", and it counts for nothing.
     world.pass(TRUSTED - THIRD);
     assert!((0..3).all(|node| world.has(node, lock)));
     for node in 0..3 {
         world.answer(ALICE, node);
     }
-    assert_eq!(world.news(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
+    assert_eq!(world.event(ALICE), [OperationEvent::Lost(LossReason::Expired)]);
     world.sleep(ms(100));
-    assert_eq!(world.news(ALICE), [], "lost once and for all");
+    assert_eq!(world.event(ALICE), [], "lost once and for all");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn nothing_brings_a_lost_lock_back() {
     world.drive();
     assert!(!world.extend(ALICE, lock, TTL));
     world.sleep(ms(1_000));
-    assert_eq!(world.news(ALICE), []);
+    assert_eq!(world.event(ALICE), []);
     assert!(!world.is_valid(ALICE, lock));
 }
 
@@ -125,14 +125,14 @@ fn a_late_quorum_still_renews_before_the_deadline() {
     hang_all(&mut world);
     world.sleep(THIRD);
     world.sleep(REPLY_TIMEOUT);
-    let news = world.news(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
-        panic!("{news:?}")
+    let event = world.event(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
+        panic!("{event:?}")
     };
     assert_eq!(votes[..], vec![Vote::Unknown(ReplyFailure::Timeout); 3], "the time was over");
     world.step(ALICE, 0);
     world.step(ALICE, 1);
-    assert!(has_renewed(&world.news(ALICE)));
+    assert!(has_renewed(&world.event(ALICE)));
     assert!(before.boot_nanos() < world.deadline(ALICE, lock).boot_nanos());
 }
 
@@ -149,19 +149,19 @@ fn answers_to_an_earlier_round_do_not_count_in_a_later_one() {
     // The patience of an eighth is over, the pause of a tenth too: the second round is on the wires.
     world.sleep(ms(125 + 100));
     assert_eq!(world.wire(ALICE, 0), [RequestKind::Renew]);
-    world.news(ALICE);
+    world.event(ALICE);
     for node in 0..3 {
         assert!(world.answer(ALICE, node));
     }
     assert_eq!(
-        world.news(ALICE),
+        world.event(ALICE),
         [],
         "the keys live from the first round, the deadline would be of the second"
     );
     assert_eq!(world.deadline(ALICE, lock), deadline);
     world.servers.iter_mut().for_each(|server| server.hangs = false);
     world.drive();
-    assert!(has_renewed(&world.news(ALICE)));
+    assert!(has_renewed(&world.event(ALICE)));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn extend_never_shortens() {
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), deadline);
     assert_eq!(world.life(0), life, "nor do the keys");
-    assert!(world.news(ALICE).contains(&OperationEvent::Renewed(deadline)));
+    assert!(world.event(ALICE).contains(&OperationEvent::Renewed(deadline)));
 }
 
 #[test]
@@ -201,9 +201,9 @@ fn a_hopeless_extension_is_unconfirmed_at_once_and_changes_nothing() {
     world.cut(ALICE, 0);
     world.cut(ALICE, 1);
     world.extend(ALICE, lock, TTL * 2);
-    let news = world.news(ALICE);
-    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &news[..] else {
-        panic!("{news:?}")
+    let event = world.event(ALICE);
+    let [OperationEvent::Renewing, OperationEvent::Unconfirmed(votes)] = &event[..] else {
+        panic!("{event:?}")
     };
     assert_eq!(votes[2], Vote::Unknown(ReplyFailure::NotWaitedFor));
     assert_eq!(world.wire(ALICE, 2), [RequestKind::Renew], "its key lives on all the same");
@@ -230,7 +230,7 @@ fn no_deadline_goes_past_max_hold() {
     world.extend(ALICE, lock, Duration::from_secs(60));
     world.drive();
     assert_eq!(world.deadline(ALICE, lock), end);
-    world.news(ALICE);
+    world.event(ALICE);
     for _ in 0..15 {
         world.sleep(ms(1_000));
         world.drive();
@@ -248,14 +248,14 @@ fn a_missing_key_is_taken_again_and_counts_from_the_next_round_on() {
     world.sleep(THIRD);
     world.drive();
     assert!(world.has(1, lock), "taken again");
-    assert!(!has_renewed(&world.news(ALICE)), "but q nodes must have had it all the time");
+    assert!(!has_renewed(&world.event(ALICE)), "but q nodes must have had it all the time");
     world.servers[2].hangs = false;
     world.cut(ALICE, 2);
-    let unconfirmed = world.news(ALICE);
+    let unconfirmed = world.event(ALICE);
     assert!(matches!(unconfirmed[..], [OperationEvent::Unconfirmed(_)]), "{unconfirmed:?}");
     world.sleep(TTL / 10);
     world.drive();
-    assert!(has_renewed(&world.news(ALICE)), "the two that have it now make a quorum");
+    assert!(has_renewed(&world.event(ALICE)), "the two that have it now make a quorum");
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_minority_taken_by_others_is_survived() {
     world.plant(0, OTHER, Some(TTL));
     world.sleep(THIRD);
     world.drive();
-    assert!(has_renewed(&world.news(ALICE)) && world.is_valid(ALICE, lock));
+    assert!(has_renewed(&world.event(ALICE)) && world.is_valid(ALICE, lock));
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn a_renewal_goes_out_as_text_where_the_script_is_not_known() {
         world.commands(ALICE, node).all(|it| it.request.phase == RequestKind::Renew && it.as_text)
     }));
     world.drive();
-    assert!(has_renewed(&world.news(ALICE)));
+    assert!(has_renewed(&world.event(ALICE)));
 }
 
 #[test]
@@ -403,8 +403,8 @@ fn a_shorter_extension_does_not_change_what_the_lock_stands_on() {
         world.connect(ALICE, 2);
         assert!(world.extend(ALICE, lock, ms(400)));
         world.drive();
-        for news in world.news(ALICE) {
-            if let OperationEvent::Confirmed(nodes) = news {
+        for event in world.event(ALICE) {
+            if let OperationEvent::Confirmed(nodes) = event {
                 stands_on = nodes;
             }
         }

@@ -25,7 +25,7 @@ fn retaken_and_unheard() -> (World, u64) {
     world.sleep(ms(1_000));
     assert!(world.step(ALICE, 0) && world.step(ALICE, 2));
     assert_eq!(world.wire(ALICE, 1), []);
-    world.news(ALICE);
+    world.event(ALICE);
     (world, lock)
 }
 
@@ -36,13 +36,13 @@ fn a_late_answer_to_a_retake_is_not_counted_for_a_deadline_that_moved_since() {
     assert!(world.answer(ALICE, 1));
     let remaining = world.now(ALICE).until(world.deadline(ALICE, lock));
     assert!(world.life(1) < Some(remaining), "the key there goes before the lock does");
-    let is_counted = |news: &OperationEvent| matches!(news, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
-    let news = world.news(ALICE);
-    assert!(!news.iter().any(is_counted), "{news:?}");
+    let is_counted = |event: &OperationEvent| matches!(event, OperationEvent::Confirmed(nodes) if *nodes == NodeSet::from_bits(0b111));
+    let event = world.event(ALICE);
+    assert!(!event.iter().any(is_counted), "{event:?}");
     // The next renewal finds the key, and from then on it lives as long as the lock.
     world.sleep(ms(600));
     world.drive();
-    assert!(world.news(ALICE).iter().any(is_counted));
+    assert!(world.event(ALICE).iter().any(is_counted));
 }
 
 #[test]

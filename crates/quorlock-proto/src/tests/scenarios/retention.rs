@@ -198,7 +198,7 @@ fn a_name_that_is_forgotten_is_gone_when_clocks_have_passed_its_number() {
     let lock = world.hold(ALICE);
     world.survey(ALICE, RequestKind::Forget);
     world.drive();
-    let surveyed = world.news(ALICE).into_iter().find_map(|news| match news {
+    let surveyed = world.event(ALICE).into_iter().find_map(|event| match event {
         OperationEvent::Surveyed(votes) => Some(votes),
         _ => None,
     });
@@ -275,7 +275,7 @@ fn a_holder_whose_lock_was_broken_does_not_come_back_when_the_name_is_forgotten(
     let mut world = World::fenced(NODES);
     let lock = world.hold_as(ALICE, Wish { ttl: MAX_TTL, ..Wish::default() });
     world.live(MAX_TTL * 2);
-    world.news(ALICE);
+    world.event(ALICE);
     for phase in [RequestKind::ForceRelease, RequestKind::Forget] {
         world.survey(BOB, phase);
         world.drive();

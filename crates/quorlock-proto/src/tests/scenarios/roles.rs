@@ -13,7 +13,7 @@ fn a_change_of_role_that_brings_an_old_copy_back_is_seen_by_the_next_look() {
     world.servers[0].node.change_role(copy);
     world.sleep(MAX_TTL / 4);
     world.drive();
-    world.news(BOB);
+    world.event(BOB);
     world.acquire(BOB);
     world.drive();
     let refusal = world.refusal(BOB).expect("the node may have forgotten who holds the lock");

@@ -51,7 +51,7 @@ impl Sim<'_> {
                     self.drop_wire(who, node.index());
                     tell!(self, "client {who} gives up its connection to node {}", node.0);
                 }
-                Action::Notify(id, news) => self.be_told(who, id, &news),
+                Action::Notify(id, event) => self.be_told(who, id, &event),
             }
         }
         self.note_known_nodes(who);
@@ -69,8 +69,8 @@ impl Sim<'_> {
         }
     }
 
-    fn be_told(&mut self, who: usize, id: OperationId, news: &OperationEvent) {
-        match news {
+    fn be_told(&mut self, who: usize, id: OperationId, event: &OperationEvent) {
+        match event {
             OperationEvent::Won { deadline, confirmed, number, rounds } => {
                 tell!(
                     self,
@@ -103,7 +103,7 @@ impl Sim<'_> {
                 }
             }
         }
-        self.tell_caller(who, id, news);
+        self.tell_caller(who, id, event);
     }
 
     pub(super) fn set_alarm_anew(&mut self, who: usize) {

@@ -188,14 +188,14 @@ impl Sim<'_> {
     }
 
     /// What a task hears of its lock.
-    pub(super) fn tell_caller(&mut self, who: usize, id: OperationId, news: &OperationEvent) {
-        if let OperationEvent::Surveyed(votes) = news {
+    pub(super) fn tell_caller(&mut self, who: usize, id: OperationId, event: &OperationEvent) {
+        if let OperationEvent::Surveyed(votes) = event {
             self.be_told_of_line(who, id, votes);
             return;
         }
         let key = self.oracle.records.get(id as usize).map_or(usize::MAX, |record| record.key);
         let Some(task) = self.peers[who].tasks.get(key).copied() else { return };
-        match news {
+        match event {
             OperationEvent::Won { .. } if task.state == State::Trying(id) => {
                 let Some(work) = self.oracle.life_left(id, self.now(who)) else { return };
                 let work = self.chance.below(work * self.plan.work / 100 + 1);
