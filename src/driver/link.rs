@@ -190,13 +190,13 @@ impl Link {
     pub(super) fn record_fences(&mut self, fences: Fences) -> Option<String> {
         self.status.fences = Some(fences);
         let warning = fences.warning();
-        let is_news = warning.is_some() && self.fence_warning.is_none();
+        let is_new = warning.is_some() && self.fence_warning.is_none();
         if let Some(old) = self.fence_warning.take() {
             self.status.warnings.retain(|warning| *warning != old);
         }
         self.status.warnings.extend(warning.clone());
         self.fence_warning.clone_from(&warning);
-        warning.filter(|_| is_news)
+        warning.filter(|_| is_new)
     }
 
     /// What the node's memory and clock are worth. Its connection stays.
@@ -226,9 +226,9 @@ impl Link {
         self.status.is_returning = self.is_connected();
         self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
-        let is_news = !matches!(self.status.state, NodeState::Down(_));
+        let is_new = !matches!(self.status.state, NodeState::Down(_));
         self.status.state = NodeState::Down(why.to_owned());
-        is_news
+        is_new
     }
 
     /// As [`disconnect`](Self::disconnect), for a node that somebody has to mend first.
@@ -243,19 +243,19 @@ impl Link {
         self.status.is_returning = false;
         self.state = State::BackingOff(now.plus(pause).boot_nanos());
         self.status.failed_step = None;
-        let is_news = self.status.state != NodeState::Excluded(exclusion.clone());
+        let is_new = self.status.state != NodeState::Excluded(exclusion.clone());
         self.status.state = NodeState::Excluded(exclusion);
-        is_news
+        is_new
     }
 
     /// Remembers what a node refuses, for people to see. True if that is news.
     pub(super) fn add_warning(&mut self, exclusion: &ExclusionReason) -> bool {
         let words = exclusion.to_string();
-        let is_news = !self.status.warnings.contains(&words);
-        if is_news {
+        let is_new = !self.status.warnings.contains(&words);
+        if is_new {
             self.status.warnings.push(words);
         }
-        is_news
+        is_new
     }
 
     /// Closes the connection in order, where everything else resets it.

@@ -125,8 +125,8 @@ impl SharedLease {
     /// The lock is lost; everybody who listens is told. Nothing happens if it is over already,
     /// and that is false.
     pub(crate) fn mark_lost(&self) -> bool {
-        let is_news = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if is_news {
+        let is_new = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if is_new {
             // Whoever listens from here on sees the state.
             let lost = self.at_end().lost.clone();
             if let Some(lost) = lost {
@@ -134,7 +134,7 @@ impl SharedLease {
             }
             self.return_admission();
         }
-        is_news
+        is_new
     }
 
     /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
