@@ -90,11 +90,11 @@ impl PendingCalls {
 
     pub(super) fn handle_command(
         &mut self,
-        order: DriverCommand,
+        command: DriverCommand,
         coordinator: &mut Coordinator,
         now: DualTimestamp,
     ) {
-        match order {
+        match command {
             // While closing, new work is refused by dropping its reply: the caller gets `Closed`.
             DriverCommand::Acquire { .. }
             | DriverCommand::Survey { .. }

@@ -152,7 +152,7 @@ impl CommandSender {
     }
 
     /// Hands in an order. If the driver has ended, the order is dropped, and with it its reply.
-    pub(crate) fn send(&self, order: DriverCommand) {
-        let _ = self.sender.send(order);
+    pub(crate) fn send(&self, command: DriverCommand) {
+        let _ = self.sender.send(command);
     }
 }

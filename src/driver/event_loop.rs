@@ -237,8 +237,8 @@ impl Driver {
 
     fn handle_commands(&mut self, now: DualTimestamp) {
         let mut inbox = std::mem::take(&mut self.pending_commands);
-        for order in inbox.drain(..) {
-            match order {
+        for command in inbox.drain(..) {
+            match command {
                 DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
                     self.enqueue(id, (key, waited, is_aside), reply, now);
                 }
@@ -246,16 +246,16 @@ impl Driver {
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
                 DriverCommand::Release { id, keeps_turn, .. } => {
                     let beyond = self.waiters_on_other_nodes(id, now);
-                    self.calls.handle_command(order, &mut self.coordinator, now);
+                    self.calls.handle_command(command, &mut self.coordinator, now);
                     if let Some((key, nodes)) = beyond {
                         self.release_on_other_nodes(&key, nodes, keeps_turn, now);
                     }
                 }
-                order => {
-                    if matches!(order, DriverCommand::Shutdown { .. }) {
+                command => {
+                    if matches!(command, DriverCommand::Shutdown { .. }) {
                         self.dequeue_all(now);
                     }
-                    self.calls.handle_command(order, &mut self.coordinator, now);
+                    self.calls.handle_command(command, &mut self.coordinator, now);
                 }
             }
         }

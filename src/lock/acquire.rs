@@ -254,8 +254,8 @@ impl<'a> QueueWait<'a> {
             (self.spec.key.clone(), now().since(self.since), self.trust.is_on_second_node());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
-        let order = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
-        shared.call(span, order).await.ok()
+        let command = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
+        shared.call(span, command).await.ok()
     }
 }
 

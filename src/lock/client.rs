@@ -153,9 +153,9 @@ impl Shared {
     pub(super) async fn call<T>(
         &self,
         span: Option<Duration>,
-        order: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
+        command: impl FnOnce(oneshot::Sender<T>) -> crate::driver::DriverCommand,
     ) -> Result<T, NoAnswer> {
-        self.call_by(span, |reply| self.orders.send(order(reply))).await
+        self.call_by(span, |reply| self.orders.send(command(reply))).await
     }
 
     /// The same, where the order is sent by others.

@@ -157,7 +157,7 @@ async fn tasks_of_one_client_take_turns_in_order() {
     let fleet = fleet(3);
     let redlock = client(&fleet).await;
     let first = redlock.mutex("k").acquire().await.expect("free");
-    let (sender, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut command) = tokio::sync::mpsc::unbounded_channel();
     for place in 0..16 {
         let (redlock, sender) = (redlock.clone(), sender.clone());
         let mut task = Box::pin(async move {
@@ -171,6 +171,6 @@ async fn tasks_of_one_client_take_turns_in_order() {
     }
     first.release().await.expect("released");
     for place in 0..16 {
-        assert_eq!(order.recv().await, Some(place));
+        assert_eq!(command.recv().await, Some(place));
     }
 }

@@ -230,11 +230,11 @@ async fn names_that_are_used_once_leave_nothing_behind() {
     for task in 0..TASKS {
         let redlock = redlock.clone();
         tasks.spawn(async move {
-            for order in (task..count).step_by(TASKS) {
-                let lock = redlock.mutex(format!("order:{order}")).ttl(secs(1));
+            for command in (task..count).step_by(TASKS) {
+                let lock = redlock.mutex(format!("order:{command}")).ttl(secs(1));
                 lock.acquire().await.expect("free").release().await.expect("released");
-                if order % 100_000 == 99_999 {
-                    println!("{} names", order + 1);
+                if command % 100_000 == 99_999 {
+                    println!("{} names", command + 1);
                 }
             }
         });

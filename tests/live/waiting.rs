@@ -220,7 +220,7 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
             // Nobody is in a hurry until all are there.
             let first = holder.mutex("k").ttl(millis(1_500)).auto_renew(false).acquire().await.expect("free");
             std::mem::forget(first);
-            let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+            let (served, mut command) = tokio::sync::mpsc::unbounded_channel();
             for (place, redlock) in clients.iter().enumerate() {
                 let before = in_line(&fleet);
                 let (wants, served) = (mutex(redlock), served.clone());
@@ -232,7 +232,7 @@ async fn leases_that_run_out_are_handed_on_in_the_order_of_arrival() {
             }
             let mut places = Vec::new();
             for _ in 0..clients.len() {
-                places.push(timeout(secs(20), order.recv()).await.expect("its turn comes").expect("told"));
+                places.push(timeout(secs(20), command.recv()).await.expect("its turn comes").expect("told"));
             }
             sleep(TTL).await;
             for server in fleet.servers() {

@@ -42,16 +42,16 @@ fn main() -> Outcome<()> {
 
     for round in 0..rounds {
         eprintln!("round {} of {rounds}, load {}", round + 1, load());
-        let order = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Fenced] };
+        let command = if round % 2 == 0 { Mode::BOTH } else { [Mode::Plain, Mode::Fenced] };
         for (nodes, servers) in &servers {
             for sending in Sending::ALL {
-                runtime.block_on(servers.measure(&mut table, nodes, sending, order))?;
+                runtime.block_on(servers.measure(&mut table, nodes, sending, command))?;
             }
         }
         for (name, threads) in [("current thread", one_thread()?), ("multi-thread", all_threads()?)] {
-            threads.block_on(caller.sequential(&mut table, order, name))?;
+            threads.block_on(caller.sequential(&mut table, command, name))?;
         }
-        runtime.block_on(caller.throughput(&mut table, order))?;
+        runtime.block_on(caller.throughput(&mut table, command))?;
         runtime.block_on(caller.fresh_names(&mut table))?;
         runtime.block_on(caller.contended(&mut table))?;
     }

@@ -76,8 +76,8 @@ fn a_marker_is_written_where_there_is_none(node: &mut dyn Subject) {
 fn a_marker_replaces_only_what_it_should(node: &mut dyn Subject) {
     node.set(Location::Marker, Some(MARKER), None);
     for wrong in [None, Some(b"what others agreed on" as &[u8]), Some(b"what we agreed on ")] {
-        let order = write(wrong, Duration::ZERO);
-        let seen = node.unchanged(|node| node.read_marker(Some(&order), false)).expect("an answer");
+        let command = write(wrong, Duration::ZERO);
+        let seen = node.unchanged(|node| node.read_marker(Some(&command), false)).expect("an answer");
         assert_eq!(seen.marker.as_deref(), Some("what we agreed on"), "what stands is told");
     }
     let seen = node.read_marker(Some(&write(Some(MARKER), Duration::ZERO)), false).expect("an answer");
@@ -101,8 +101,8 @@ fn a_marker_has_no_expiry(node: &mut dyn Subject) {
 
 fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
     node.set(Location::Marker, None, None);
-    for order in [None, Some(write(None, Duration::ZERO))] {
-        let seen = node.unchanged(|node| node.read_marker(order.as_ref(), false)).expect("an answer");
+    for command in [None, Some(write(None, Duration::ZERO))] {
+        let seen = node.unchanged(|node| node.read_marker(command.as_ref(), false)).expect("an answer");
         assert!(seen.marker.is_some_and(|marker| Marker::parse(&marker).is_none()));
     }
 }
@@ -160,10 +160,10 @@ fn another_role_is_another_incarnation(node: &mut dyn Subject) {
 
 fn a_look_that_is_not_known_writes_nothing_until_it_comes_as_text(node: &mut dyn Subject) {
     node.flush_scripts();
-    let order = write(None, Duration::ZERO);
+    let command = write(None, Duration::ZERO);
     let unknown = Err(Vote::Unknown(ReplyFailure::NoScript));
-    assert_eq!(node.unchanged(|node| node.read_marker(Some(&order), false)), unknown);
-    assert!(node.read_marker(Some(&order), true).expect("an answer").marker.is_some());
+    assert_eq!(node.unchanged(|node| node.read_marker(Some(&command), false)), unknown);
+    assert!(node.read_marker(Some(&command), true).expect("an answer").marker.is_some());
     assert!(node.read_marker(None, false).expect("it is known from then on").marker.is_some());
 }
 

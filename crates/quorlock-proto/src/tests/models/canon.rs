@@ -30,8 +30,8 @@ pub(crate) fn swaps(attempts: &[u8], slip: Option<Slip>) -> Vec<Places> {
         2 => &[&[0, 1], &[1, 0]],
         _ => &[&[0, 1, 2], &[0, 2, 1], &[1, 0, 2], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]],
     };
-    let place = |order: &&[usize]| {
-        std::array::from_fn(|row| match order.get(row / each) {
+    let place = |command: &&[usize]| {
+        std::array::from_fn(|row| match command.get(row / each) {
             Some(client) => client * each + row % each,
             None => row,
         })

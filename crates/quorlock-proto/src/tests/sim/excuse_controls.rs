@@ -42,10 +42,10 @@ pub(super) const BEHIND: Profile = Profile {
 
 #[test]
 fn numbers_fall_after_a_floor_far_ahead_only_where_nodes_forgot() {
-    let order = |profile: &Profile| causes(profile, 500, &[Invariant::RealTime, Invariant::LockOrder]);
-    assert_eq!(order(&FLOORS), []);
+    let command = |profile: &Profile| causes(profile, 500, &[Invariant::RealTime, Invariant::LockOrder]);
+    assert_eq!(command(&FLOORS), []);
     assert_eq!(
-        order(&Profile { faults: &[Fault::Flush, Fault::RestartEmpty], ..FLOORS }),
+        command(&Profile { faults: &[Fault::Flush, Fault::RestartEmpty], ..FLOORS }),
         [Cause::ForgotFloor]
     );
 }
