@@ -318,12 +318,12 @@ impl Driver {
     fn set_timer(&mut self, is_due: bool, now: DualTimestamp) {
         // Tokio's timers stand still in suspend and know nothing of the wall clock, so a held lock gets a look at
         // the clock now and then.
-        let look = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
+        let reading = self.coordinator.has_leases().then(|| now.plus(LEASE_CHECK_INTERVAL).boot_nanos());
         let closing = self.calls.shutdown_deadline().map(DualTimestamp::boot_nanos);
         // A link that comes to rest is news, and the timer knows those that rested before.
         let may_rest = is_due || self.is_status_dirty;
         let dials = may_rest.then(|| self.links.iter().filter_map(Link::redial_at).min()).flatten();
-        let wakes = [self.coordinator.next_wake(), look, closing, dials];
+        let wakes = [self.coordinator.next_wake(), reading, closing, dials];
         let idle = now.plus(IDLE_INTERVAL).boot_nanos();
         let wake = wakes.iter().fold(idle, |first, wake| wake.map_or(first, |wake| first.min(wake)));
         // A timer that rings early costs one look; one that is set anew for every attempt costs more. After a suspend,

@@ -322,14 +322,14 @@ impl QueueHead {
 
 impl Admission {
     /// What is known of those in other processes who want the key. The waiting tasks are counted for it.
-    pub(super) fn cohort<T>(&self, look: impl FnOnce(&mut Cohort, usize) -> T) -> T {
+    pub(super) fn cohort<T>(&self, reading: impl FnOnce(&mut Cohort, usize) -> T) -> T {
         let mut lines = self.queue.lock();
         match lines.get_mut(&self.key) {
             Some(line) => {
                 let waiting = line.waiting();
-                look(&mut line.head().cohort, waiting)
+                reading(&mut line.head().cohort, waiting)
             }
-            None => look(&mut Cohort::default(), 0),
+            None => reading(&mut Cohort::default(), 0),
         }
     }
 

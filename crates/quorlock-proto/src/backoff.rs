@@ -22,10 +22,10 @@ pub fn retry(failures: u32, retry_after: Option<Duration>, random: u64) -> Durat
 /// lock dies or knows nothing of lines.
 #[must_use]
 pub fn recheck(expiry: Option<Duration>, random: u64) -> Duration {
-    let look = between(FIRST_RECHECK, LAST_RECHECK, random);
+    let reading = between(FIRST_RECHECK, LAST_RECHECK, random);
     match expiry {
-        Some(expiry) => look.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
-        None => look,
+        Some(expiry) => reading.min(expiry + between(Duration::from_millis(1), EXPIRY_JITTER, random)),
+        None => reading,
     }
 }
 

@@ -260,8 +260,8 @@ impl Coordinator {
                 wake = wake.min(retry.boot_nanos());
             }
         }
-        if let Some(look) = self.members.as_ref().and_then(|members| members.wake_at()) {
-            wake = wake.min(look.boot_nanos());
+        if let Some(reading) = self.members.as_ref().and_then(|members| members.wake_at()) {
+            wake = wake.min(reading.boot_nanos());
         }
         (wake < u64::MAX).then_some(wake)
     }

@@ -139,9 +139,9 @@ impl Membership {
     }
 
     /// The node is connected; this is what it told in the handshake. Poll next.
-    pub fn on_up(&mut self, node: NodeId, look: MarkerReading, now: DualTimestamp) {
+    pub fn on_up(&mut self, node: NodeId, reading: MarkerReading, now: DualTimestamp) {
         self.members[node.index()].is_up = true;
-        self.on_marker_reading(node, Ok(look), now);
+        self.on_marker_reading(node, Ok(reading), now);
     }
 
     /// The node is not connected any more. What it was is remembered. Poll next.
@@ -151,12 +151,17 @@ impl Membership {
     }
 
     /// The node's answer to a look, or the vote of a node that gave none of use. Poll next.
-    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
-        self.on_init_reply(node, &look);
+    pub fn on_marker_reading(
+        &mut self,
+        node: NodeId,
+        reading: Result<MarkerReading, Vote>,
+        now: DualTimestamp,
+    ) {
+        self.on_init_reply(node, &reading);
         let pause = self.config.max_ttl() / READS_PER_TTL;
-        let has_told = look.is_ok();
+        let has_told = reading.is_ok();
         let pause = if has_told { pause } else { pause.min(READ_RETRY) };
-        self.members[node.index()].record_reading(look, now, now.plus(pause));
+        self.members[node.index()].record_reading(reading, now, now.plus(pause));
         if has_told {
             // Nothing new, nothing to decide: a node that refuses to be told would be told again at once, for ever.
             self.evaluate(now);
@@ -261,7 +266,7 @@ impl Membership {
     /// time. Poll next.
     pub fn initialize(&mut self, of: OperationId, cluster: ClusterId, is_forced: bool) {
         if self.declaring.is_some()
-            || !self.members.iter().all(|member| member.is_up && member.look.is_some())
+            || !self.members.iter().all(|member| member.is_up && member.reading.is_some())
         {
             self.declared = Some((of, InitResult::Unreachable));
             return;
@@ -279,7 +284,7 @@ impl Membership {
         if !is_settled {
             return;
         }
-        if !is_forced && !self.reads().all(|look| look.marker.is_none()) {
+        if !is_forced && !self.reads().all(|reading| reading.marker.is_none()) {
             let is_same = self.is_one_cluster();
             self.end_init(if is_same { InitResult::Already } else { InitResult::NotBlank });
             return;
@@ -301,7 +306,7 @@ impl Membership {
 
     /// Whether all nodes remember one cluster, and our charter.
     fn is_one_cluster(&self) -> bool {
-        let markers = self.reads().map(|look| look.marker.as_deref().and_then(Marker::parse));
+        let markers = self.reads().map(|reading| reading.marker.as_deref().and_then(Marker::parse));
         let clusters =
             markers.map(|marker| marker.filter(|it| it.config == self.config).map(|it| it.cluster));
         let clusters: Vec<Option<ClusterId>> = clusters.collect();
@@ -309,17 +314,19 @@ impl Membership {
     }
 
     fn reads(&self) -> impl Iterator<Item = &MarkerReading> {
-        self.members.iter().filter_map(|member| member.look.as_ref())
+        self.members.iter().filter_map(|member| member.reading.as_ref())
     }
 
     /// All are heard before the declaration ends, so that what each is to be mended is told at once.
-    fn on_init_reply(&mut self, node: NodeId, look: &Result<MarkerReading, Vote>) {
+    fn on_init_reply(&mut self, node: NodeId, reading: &Result<MarkerReading, Vote>) {
         let Some(PendingInit { cluster, waiting: Some(waiting), answers, .. }) = &mut self.declaring else {
             return;
         };
         let is_it = |it: Marker| (it.cluster, it.config) == (*cluster, self.config);
-        answers[node.index()] = match look {
-            Ok(look) if look.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => Vote::Granted,
+        answers[node.index()] = match reading {
+            Ok(reading) if reading.marker.as_deref().and_then(Marker::parse).is_some_and(is_it) => {
+                Vote::Granted
+            }
             Ok(_) => Vote::Unknown(ReplyFailure::MarkerMismatch),
             Err(refusal) => refusal.clone(),
         };
@@ -336,7 +343,7 @@ impl Membership {
     fn current_cluster(&self) -> Option<(ClusterId, Source)> {
         let carried: Vec<ClusterId> = self
             .reads()
-            .filter_map(|look| Marker::parse(look.marker.as_deref()?))
+            .filter_map(|reading| Marker::parse(reading.marker.as_deref()?))
             .filter(|marker| marker.config == self.config)
             .map(|marker| marker.cluster)
             .collect();
@@ -348,8 +355,8 @@ impl Membership {
         }
         // All who meet the same blank servers give them the same id, so it does not matter who is first, nor that
         // some have it already.
-        let founders = ClusterId::of_founders(self.reads().map(|look| &look.incarnation));
-        let is_founded_by = |member: &Member| match &member.look {
+        let founders = ClusterId::of_founders(self.reads().map(|reading| &reading.incarnation));
+        let is_founded_by = |member: &Member| match &member.reading {
             Some(MarkerReading { marker: None, .. }) => member.is_up,
             Some(MarkerReading { marker: Some(text), .. }) => {
                 member.is_up && Marker::parse(text).is_some_and(|marker| marker.cluster == founders)
@@ -366,7 +373,7 @@ impl Membership {
 
     /// How many nodes that are connected carry this cluster's id.
     fn vouchers_up(&self, cluster: ClusterId) -> usize {
-        let marker = |member: &Member| Marker::parse(member.look.as_ref()?.marker.as_deref()?);
+        let marker = |member: &Member| Marker::parse(member.reading.as_ref()?.marker.as_deref()?);
         let is_there = |member: &Member| member.is_up || enabled(Mutant::AbsentNodesVouch);
         let is_of_it = |it: Marker| (it.cluster, it.config) == (cluster, self.config);
         let carries = |member: &&Member| is_there(member) && marker(member).is_some_and(is_of_it);
@@ -377,23 +384,23 @@ impl Membership {
     fn evaluate(&mut self, now: DualTimestamp) {
         let in_force = self.current_cluster();
         self.cluster = in_force.map_or(self.cluster, |(cluster, _)| Some(cluster));
-        let all_looked = self.members.iter().all(|member| member.look.is_some());
+        let all_looked = self.members.iter().all(|member| member.reading.is_some());
         let config = self.config;
         let carriers = in_force.map_or(0, |(cluster, _)| self.vouchers_up(cluster));
         for member in &mut self.members {
-            let verdict = match &member.look {
+            let verdict = match &member.reading {
                 None => Eligibility::Undecided,
-                Some(look) => {
+                Some(reading) => {
                     // A blank node is taken in on the word of nodes that are there now: what others told before they
                     // went away may be forgotten by now. Whom we knew we take back on the word of one.
                     let is_vouched_for =
                         carriers >= min_vouchers(config.quorum()) || carriers > 0 && member.was_member();
                     let in_force = in_force.filter(|(_, source)| match source {
                         Source::Founding => true,
-                        Source::Nodes => look.marker.is_some() || is_vouched_for,
-                        Source::Memory => member.was_member() && (look.marker.is_some() || is_vouched_for),
+                        Source::Nodes => reading.marker.is_some() || is_vouched_for,
+                        Source::Memory => member.was_member() && (reading.marker.is_some() || is_vouched_for),
                     });
-                    verdict(look, in_force.map(|(cluster, _)| cluster), all_looked, config)
+                    verdict(reading, in_force.map(|(cluster, _)| cluster), all_looked, config)
                 }
             };
             member.decide(verdict, config.max_ttl(), now);

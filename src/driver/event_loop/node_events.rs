@@ -122,8 +122,8 @@ impl Driver {
         for warning in warnings {
             self.events.emit(&Event::NodeWarning { node: address, warning });
         }
-        if let Some(look) = &profile.marker {
-            self.coordinator.on_connected(node, look.clone(), profile.asked, now);
+        if let Some(reading) = &profile.marker {
+            self.coordinator.on_connected(node, reading.clone(), profile.asked, now);
         }
         self.coordinator.on_up(node, now);
         self.is_status_dirty = true;

@@ -20,25 +20,30 @@ impl Coordinator {
     pub fn on_connected(
         &mut self,
         node: NodeId,
-        look: MarkerReading,
+        reading: MarkerReading,
         asked: DualTimestamp,
         now: DualTimestamp,
     ) {
         if let Some(members) = &mut self.members {
-            members.on_first_clock(node, asked, look.micros, now);
-            members.on_up(node, look, now);
+            members.on_first_clock(node, asked, reading.micros, now);
+            members.on_up(node, reading, now);
             self.follow_members(now);
         }
     }
 
     /// The node's answer to `ReadMarker`: what it remembers, or why it does not tell.
-    pub fn on_marker_reading(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
+    pub fn on_marker_reading(
+        &mut self,
+        node: NodeId,
+        reading: Result<MarkerReading, Vote>,
+        now: DualTimestamp,
+    ) {
         let Some(awaiting) = self.pipelines[node.index()].awaiting.pop_front() else { return };
-        match (awaiting.pending, look) {
+        match (awaiting.pending, reading) {
             (ExpectedReply::Marker { write, as_text: false }, Err(Vote::Unknown(ReplyFailure::NoScript))) => {
                 self.read_marker(node, write, true, now);
             }
-            (ExpectedReply::Marker { .. }, look) => self.on_seen(node, look, now),
+            (ExpectedReply::Marker { .. }, reading) => self.on_seen(node, reading, now),
             // Not what it should be an answer to: nobody can tell any more which answer is whose.
             (ExpectedReply::Vote { .. } | ExpectedReply::PendingRelease(_), _) => {
                 self.actions.push_back(Action::Redial(node));
@@ -87,9 +92,9 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn on_seen(&mut self, node: NodeId, look: Result<MarkerReading, Vote>, now: DualTimestamp) {
+    pub(super) fn on_seen(&mut self, node: NodeId, reading: Result<MarkerReading, Vote>, now: DualTimestamp) {
         if let Some(members) = &mut self.members {
-            members.on_marker_reading(node, look, now);
+            members.on_marker_reading(node, reading, now);
             self.follow_members(now);
         }
     }

@@ -109,18 +109,18 @@ mod tests {
     #[test]
     fn that_the_key_is_taken_is_believed_for_a_while_and_after_split_votes_for_a_moment() {
         const LONGEST: u64 = u64::MAX;
-        let (look, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
+        let (reading, soon) = (backoff::recheck(None, 0), backoff::retry(8, None, LONGEST));
         let [plain, called, split] = [(false, false), (true, false), (false, true)]
             .map(|(was_called, may_be_split)| Refused { may_be_split, was_called });
         let mut trust = Trust::default();
-        assert!(trust.on_refused(plain, None, 0) >= 2 * look, "others are called meanwhile");
+        assert!(trust.on_refused(plain, None, 0) >= 2 * reading, "others are called meanwhile");
         for _ in 0..MAX_SPLITS {
             assert!(trust.on_refused(split, None, LONGEST) <= soon);
         }
-        assert!(trust.on_refused(split, None, 0) >= 2 * look, "a node lacks the holder's key");
+        assert!(trust.on_refused(split, None, 0) >= 2 * reading, "a node lacks the holder's key");
         trust.on_refused(plain, None, 0);
         assert!(trust.on_refused(split, None, LONGEST) <= soon, "in a row");
-        assert!(trust.on_refused(called, None, 0) >= 2 * look, "another was sooner");
+        assert!(trust.on_refused(called, None, 0) >= 2 * reading, "another was sooner");
         assert!(
             trust.on_refused(called, None, LONGEST) <= soon,
             "the one called and another may have split them"

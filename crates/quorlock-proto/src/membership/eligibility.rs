@@ -32,12 +32,12 @@ pub struct ExpectedMarker {
 
 /// What becomes of a node that remembers this, if the nodes are this cluster, as far as enough of them have said.
 pub(super) fn verdict(
-    look: &MarkerReading,
+    reading: &MarkerReading,
     in_force: Option<ClusterId>,
     all_looked: bool,
     config: LockClusterConfig,
 ) -> Eligibility {
-    let marker = match look.marker.as_deref() {
+    let marker = match reading.marker.as_deref() {
         None => {
             return match in_force {
                 Some(cluster) => Eligibility::NeedsMarker(Marker::identity(cluster, config)),
@@ -62,14 +62,14 @@ pub(super) fn verdict(
         ),
         // Another server, other data, or a clock that was set back: behind the marker, or too far for its fences.
         Some(_)
-            if !marker.incarnation.is_same(&look.incarnation)
-                || marker.since_micros > look.micros
-                || look.was_set_back(config.retention()) && marker.base_micros < look.latest_micros =>
+            if !marker.incarnation.is_same(&reading.incarnation)
+                || marker.since_micros > reading.micros
+                || reading.was_set_back(config.retention()) && marker.base_micros < reading.latest_micros =>
         {
             Eligibility::NeedsMarker(Marker::identity(marker.cluster, config))
         }
         Some(_) => Eligibility::Member(ExpectedMarker {
-            marker: look.marker.clone().unwrap_or_default(),
+            marker: reading.marker.clone().unwrap_or_default(),
             votes_from_micros: marker.votes_from_micros(),
             numbers_above: marker.numbers_above(),
         }),

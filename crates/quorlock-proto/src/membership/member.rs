@@ -16,7 +16,7 @@ use crate::vote::{ExclusionReason, ProbationReason, ReplyFailure, Vote};
 pub(super) struct Member {
     pub(super) is_up: bool,
     /// What it told last, kept also while it is away.
-    pub(super) look: Option<MarkerReading>,
+    pub(super) reading: Option<MarkerReading>,
     pub(super) verdict: Eligibility,
     /// The marker with which it was a member last.
     known: Option<Arc<str>>,
@@ -25,7 +25,7 @@ pub(super) struct Member {
     pub(super) clock: ClockMonitor,
     /// Whether it remembered nothing when we first met it.
     was_blank: bool,
-    /// When `look` was received.
+    /// When `reading` was received.
     seen_at: Option<DualTimestamp>,
     read_at: Option<DualTimestamp>,
     is_looking: bool,
@@ -78,8 +78,8 @@ impl Member {
     /// The first of both.
     pub(super) fn wake_at(&self) -> Option<DualTimestamp> {
         match (self.read_at(), self.votes_at()) {
-            (Some(look), Some(votes)) => Some(look.earlier(votes)),
-            (look, votes) => look.or(votes),
+            (Some(reading), Some(votes)) => Some(reading.earlier(votes)),
+            (reading, votes) => reading.or(votes),
         }
     }
 
@@ -171,16 +171,16 @@ impl Member {
 
     pub(super) fn record_reading(
         &mut self,
-        look: Result<MarkerReading, Vote>,
+        reading: Result<MarkerReading, Vote>,
         now: DualTimestamp,
         again: DualTimestamp,
     ) {
         self.is_looking = false;
         self.read_at = Some(again);
-        match look {
-            Ok(look) => {
-                self.was_blank |= self.known.is_none() && look.marker.is_none();
-                self.look = Some(look);
+        match reading {
+            Ok(reading) => {
+                self.was_blank |= self.known.is_none() && reading.marker.is_none();
+                self.reading = Some(reading);
                 self.seen_at = Some(now);
             }
             Err(refusal) => self.refusal = Some(refusal),
@@ -194,10 +194,10 @@ impl Member {
     }
 
     pub(super) fn write(&mut self, identity: Arc<str>, backdate: Duration) {
-        let replaces = self.look.as_ref().and_then(|look| look.marker.clone());
+        let replaces = self.reading.as_ref().and_then(|reading| reading.marker.clone());
         let before = replaces.as_deref().and_then(Marker::parse).map_or(0, |marker| marker.base_micros);
-        let set_back = self.look.as_ref().filter(|look| look.latest_micros > look.micros);
-        let base_micros = set_back.map_or(before, |look| before.max(look.latest_micros));
+        let set_back = self.reading.as_ref().filter(|reading| reading.latest_micros > reading.micros);
+        let base_micros = set_back.map_or(before, |reading| before.max(reading.latest_micros));
         self.to_write = Some(MarkerWrite { replaces, identity, backdate, written_micros: 0, base_micros });
     }
 
@@ -224,7 +224,7 @@ impl Member {
         if !matches!(verdict, Eligibility::NeedsMarker(_)) {
             self.refusal = None;
         }
-        let evicts = self.look.as_ref().is_some_and(|look| look.evicts);
+        let evicts = self.reading.as_ref().is_some_and(|reading| reading.evicts);
         self.verdict = match verdict {
             // It is told what it is all the same: its marker says then that it evicts, so that it does not vote when it
             // has stopped either, until it is on probation for what it may have lost.
@@ -248,7 +248,7 @@ impl Member {
             let own = if enabled(Mutant::ShortProbation) { probation / 2 } else { probation };
             self.start_probation(now.plus(own), ProbationReason::PossibleDataLoss, probation);
         }
-        let told_at = self.look.as_ref().map_or(0, |look| look.micros);
+        let told_at = self.reading.as_ref().map_or(0, |reading| reading.micros);
         let mut ends = moved(self.seen_at.unwrap_or(now), told_at, badge.votes_from_micros);
         let written = Marker::parse(&badge.marker).filter(|marker| marker.written_micros > 0);
         let by_writer = written.as_ref().filter(|_| is_new).and_then(|it| ends_by_writer(it, now));

@@ -65,7 +65,7 @@ enum Memory {
 }
 
 impl Sight {
-    fn look(&self, config: LockClusterConfig) -> MarkerReading {
+    fn reading(&self, config: LockClusterConfig) -> MarkerReading {
         let marker = match &self.marker {
             Memory::Nothing => None,
             Memory::Junk(text) => Some(text.as_str().into()),
@@ -130,7 +130,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         1 => node.clone().prop_map(Input::Barred),
         20 => (node.clone(), fenced_votes()).prop_map(|(node, vote)| Input::Reply(node, vote)),
         3 => (node.clone(), any::<u64>()).prop_map(|(node, micros)| Input::Clock(node, micros)),
-        5 => (node, looks()).prop_map(|(node, look)| Input::Look(node, look)),
+        5 => (node, looks()).prop_map(|(node, reading)| Input::Look(node, reading)),
         6 => (0_u64..4_000_000_000, 0_u64..8_000_000_000).prop_map(|(boot, wall)| Input::Wake { boot, wall }),
         6 => Just(Input::Poll),
     ];
@@ -195,7 +195,7 @@ proptest! {
                     coordinator.initialize(ids, ClusterId::new(cluster), is_forced, now);
                 }
                 Input::Met(node, sight) => {
-                    coordinator.on_connected(place(node), sight.look(config), now, now);
+                    coordinator.on_connected(place(node), sight.reading(config), now, now);
                     coordinator.on_up(place(node), now);
                 }
                 Input::Up(node) => coordinator.on_up(place(node), now),
@@ -207,8 +207,8 @@ proptest! {
                     prop_assert_eq!(asked.map(|(_, phase)| phase), expected);
                 }
                 Input::Clock(node, micros) => coordinator.on_clock(place(node), micros, now),
-                Input::Look(node, look) => {
-                    coordinator.on_marker_reading(place(node), look.map(|sight| sight.look(config)), now);
+                Input::Look(node, reading) => {
+                    coordinator.on_marker_reading(place(node), reading.map(|sight| sight.reading(config)), now);
                 }
                 Input::Wake { boot, wall } => {
                     // The wall clock goes either way, the boot clock only on.
@@ -245,16 +245,16 @@ proptest! {
             let node = NodeId(node % nodes as u8);
             match input {
                 MemberInput::Up(sight) => {
-                    let look = sight.look(config);
-                    seen[node.index()] = Some(look.clone());
-                    members.on_up(node, look, now);
+                    let reading = sight.reading(config);
+                    seen[node.index()] = Some(reading.clone());
+                    members.on_up(node, reading, now);
                 }
                 MemberInput::Look(sight) => {
-                    let look = sight.map(|sight| sight.look(config));
-                    if look.is_some() {
-                        seen[node.index()].clone_from(&look);
+                    let reading = sight.map(|sight| sight.reading(config));
+                    if reading.is_some() {
+                        seen[node.index()].clone_from(&reading);
                     }
-                    members.on_marker_reading(node, look.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
+                    members.on_marker_reading(node, reading.ok_or(Vote::Unknown(ReplyFailure::UnexpectedReply)), now);
                 }
                 MemberInput::Down => members.on_down(node),
                 MemberInput::Changed => members.on_changed(node, now),
@@ -271,7 +271,7 @@ proptest! {
                 steps += 1;
                 prop_assert!(steps <= 4 * nodes + 2, "no end to {:?}", step);
                 if let MemberStep::ReadMarker(_, Some(write)) = step {
-                    let carried = seen.iter().flatten().filter_map(|look| Marker::parse(look.marker.as_deref()?));
+                    let carried = seen.iter().flatten().filter_map(|reading| Marker::parse(reading.marker.as_deref()?));
                     let is_founded = carried.filter(|marker| marker.config == config).count() > 0;
                     prop_assert!(founds || has_declared || is_founded, "who only looks founded {:?}", write);
                 }
@@ -289,11 +289,11 @@ proptest! {
                 if members.implicit_vote(node, now).is_some() {
                     continue;
                 }
-                let look = seen[place].as_ref().expect("somebody met it");
-                let marker = look.marker.as_deref().and_then(Marker::parse).expect("a marker");
-                prop_assert_eq!(badge, look.marker.clone());
-                prop_assert!(marker.config == config && marker.incarnation == look.incarnation);
-                prop_assert!(!look.evicts && marker.since_micros <= look.micros);
+                let reading = seen[place].as_ref().expect("somebody met it");
+                let marker = reading.marker.as_deref().and_then(Marker::parse).expect("a marker");
+                prop_assert_eq!(badge, reading.marker.clone());
+                prop_assert!(marker.config == config && marker.incarnation == reading.incarnation);
+                prop_assert!(!reading.evicts && marker.since_micros <= reading.micros);
                 let since = changed_at[place].map(|changed| now.since(changed));
                 prop_assert!(since.is_none_or(|since| since >= MAX_TTL), "{:?}", since);
             }

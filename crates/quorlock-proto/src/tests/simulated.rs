@@ -68,7 +68,7 @@ impl Subject for Simulated {
         let command = Command { request: request.clone(), as_text, badge: badge.cloned(), write: None };
         match self.run(&command) {
             Reply::Vote(vote, clock) => (vote, clock),
-            Reply::Marker(look) => panic!("{look:?} is no vote"),
+            Reply::Marker(reading) => panic!("{reading:?} is no vote"),
         }
     }
 
@@ -77,7 +77,7 @@ impl Subject for Simulated {
         let request =
             Request { phase: RequestKind::ReadMarker, key, token, ttl: Duration::ZERO, fence: None };
         match self.run(&Command { request, as_text, badge: None, write: write.cloned() }) {
-            Reply::Marker(look) => look,
+            Reply::Marker(reading) => reading,
             Reply::Vote(vote, _) => panic!("{vote:?} is no look"),
         }
     }

@@ -353,8 +353,8 @@ impl World {
         // The handshake loads the scripts, and asks what the node remembers.
         self.servers[node].node.load_scripts();
         if self.clients[who].is_fenced {
-            let look = self.servers[node].node.read_marker(None, self.nanos);
-            self.clients[who].coordinator.on_connected(NodeId(node as u8), look, now, now);
+            let reading = self.servers[node].node.read_marker(None, self.nanos);
+            self.clients[who].coordinator.on_connected(NodeId(node as u8), reading, now, now);
         }
         self.clients[who].coordinator.on_up(NodeId(node as u8), now);
         self.act(who);
@@ -407,7 +407,7 @@ impl World {
         let now = self.now(who);
         let (coordinator, node) = (&mut self.clients[who].coordinator, NodeId(node as u8));
         match answer {
-            Reply::Marker(look) => coordinator.on_marker_reading(node, look, now),
+            Reply::Marker(reading) => coordinator.on_marker_reading(node, reading, now),
             Reply::Vote(vote, clock) => {
                 if let Some(micros) = clock {
                     coordinator.on_clock(node, micros, now);

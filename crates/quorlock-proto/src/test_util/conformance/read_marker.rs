@@ -27,7 +27,7 @@ promises![
     nothing_is_noted_under_a_marker_of_others,
 ];
 
-fn look(node: &mut (dyn Subject + '_)) -> MarkerReading {
+fn reading(node: &mut (dyn Subject + '_)) -> MarkerReading {
     node.read_marker(None, false).expect("an answer")
 }
 
@@ -46,7 +46,7 @@ fn a_blank_node_tells_so_and_who_it_is(node: &mut dyn Subject) {
     let (run, data) = name.split_once(':').expect("a run id and a replication id");
     assert!(!run.is_empty() && !data.is_empty() && !name.contains(' '), "{name}");
     assert!(seen.micros.abs_diff(node.micros()) < SLACK.as_micros() as u64);
-    assert_eq!(look(node).incarnation, seen.incarnation);
+    assert_eq!(reading(node).incarnation, seen.incarnation);
 }
 
 fn a_marker_is_told_to_the_letter(node: &mut dyn Subject) {
@@ -108,32 +108,32 @@ fn a_marker_of_another_type_is_none_of_ours(node: &mut dyn Subject) {
 }
 
 fn evicting_is_told_and_is_another_incarnation(node: &mut dyn Subject) {
-    let before = look(node);
+    let before = reading(node);
     node.set_evicts(true);
-    let evicting = look(node);
+    let evicting = reading(node);
     assert!(evicting.evicts && evicting.incarnation != before.incarnation);
     node.set_evicts(false);
-    let after = look(node);
+    let after = reading(node);
     assert!(!after.evicts && after.incarnation != evicting.incarnation);
 }
 
 fn what_was_evicted_is_another_incarnation(node: &mut dyn Subject) {
-    let before = look(node);
+    let before = reading(node);
     node.evict();
-    let once = look(node);
+    let once = reading(node);
     node.evict();
-    let [before, once, twice] = [before, once, look(node)].map(|look| look.incarnation);
+    let [before, once, twice] = [before, once, reading(node)].map(|reading| reading.incarnation);
     assert!(once != before && twice != once && twice != before, "{once:?}");
 }
 
 fn a_database_that_was_swapped_is_another_incarnation(node: &mut dyn Subject) {
     let before = node.read_marker(Some(&write(None, Duration::ZERO)), false).expect("an answer");
     node.swap_there_and_back();
-    let after = look(node);
+    let after = reading(node);
     assert_eq!(after.marker, before.marker, "it came back with its data");
     assert_ne!(after.incarnation, before.incarnation);
     node.reset();
-    assert_ne!(look(node).incarnation, after.incarnation, "a flush is one, too");
+    assert_ne!(reading(node).incarnation, after.incarnation, "a flush is one, too");
 }
 
 fn another_process_is_another_incarnation(node: &mut dyn Subject) {
@@ -142,16 +142,17 @@ fn another_process_is_another_incarnation(node: &mut dyn Subject) {
     // Some versions keep scripts among their data, so the text comes along.
     let after = node.read_marker(None, true).expect("an answer");
     assert_eq!(after.marker, before.marker, "it kept its data");
-    let run = |look: &MarkerReading| look.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
+    let run =
+        |reading: &MarkerReading| reading.incarnation.as_str().split_once(':').map(|(run, _)| run.to_owned());
     assert_ne!(run(&after), run(&before));
 }
 
 fn another_role_is_another_incarnation(node: &mut dyn Subject) {
-    let before = look(node);
+    let before = reading(node);
     node.change_role();
-    let after = look(node);
-    let halves = |look: &MarkerReading| {
-        let mut parts = look.incarnation.as_str().split(':').map(str::to_owned);
+    let after = reading(node);
+    let halves = |reading: &MarkerReading| {
+        let mut parts = reading.incarnation.as_str().split(':').map(str::to_owned);
         (parts.next(), parts.next().expect("a replication id"))
     };
     assert_eq!(halves(&after).0, halves(&before).0);
@@ -183,14 +184,14 @@ const NOTE_EVERY: u64 = 7_500_000;
 
 fn the_clock_is_noted_now_and_then_and_told_as_it_was_before(node: &mut dyn Subject) {
     set_marker(node);
-    let first = look(node);
+    let first = reading(node);
     assert_eq!((first.latest_micros, noted(node)), (0, Some(first.micros)));
-    let again = node.unchanged(look);
+    let again = node.unchanged(reading);
     assert_eq!(again.latest_micros, first.micros, "it was noted just now");
     for (ago, is_noted) in [(NOTE_EVERY / 2, false), (NOTE_EVERY, true), (NOTE_EVERY * 1_000, true)] {
         let before = node.micros() - ago;
         node.set(Location::Clock, Some(before.to_string().as_bytes()), None);
-        let seen = look(node);
+        let seen = reading(node);
         assert_eq!(seen.latest_micros, before);
         assert_eq!(noted(node), Some(if is_noted { seen.micros } else { before }), "{ago} us ago");
     }
@@ -204,7 +205,7 @@ fn a_clock_that_was_set_back_is_noted_for_how_far_it_had_come(node: &mut dyn Sub
     for ahead in [1_000_000_000, 86_400_000_000, 365 * 86_400_000_000] {
         let latest = node.micros() + ahead;
         node.set(Location::Clock, Some(latest.to_string().as_bytes()), None);
-        assert_eq!(node.unchanged(look).latest_micros, latest);
+        assert_eq!(node.unchanged(reading).latest_micros, latest);
     }
 }
 
@@ -222,7 +223,7 @@ fn what_is_no_clock_is_none(node: &mut dyn Subject) {
     for value in junk {
         set_marker(node);
         node.set(Location::Clock, value, None);
-        let seen = look(node);
+        let seen = reading(node);
         assert_eq!((seen.latest_micros, noted(node)), (0, Some(seen.micros)), "{value:?}");
     }
 }
@@ -233,7 +234,7 @@ fn nothing_is_noted_under_a_marker_of_others(node: &mut dyn Subject) {
         if marker.is_some() {
             node.set(Location::Marker, marker, None);
         }
-        assert_eq!(look(node).latest_micros, 0);
+        assert_eq!(reading(node).latest_micros, 0);
         assert_eq!(node.stored(Location::Clock), None);
     }
 }

@@ -113,8 +113,8 @@ impl Sim<'_> {
 
     fn set_alarm(&mut self, who: usize) {
         let peer = &self.peers[who];
-        let look = peer.coordinator.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
-        let Some(due) = [peer.coordinator.next_wake(), look].into_iter().flatten().min() else { return };
+        let reading = peer.coordinator.has_leases().then(|| self.now(who).plus(CLOCK_LOOK).boot_nanos());
+        let Some(due) = [peer.coordinator.next_wake(), reading].into_iter().flatten().min() else { return };
         let at = peer.clocks.when(due).max(self.nanos) + self.plan.timer_late;
         if peer.wakes_at.is_none_or(|other| at < other) {
             let life = peer.life;

@@ -101,8 +101,8 @@ impl Sim<'_> {
                 conn.run = run;
                 let site = &mut self.sites[node];
                 site.node.load_scripts();
-                let look = site.node.read_marker(None, self.nanos);
-                let reply = if site.is_replica { ToClient::Replica } else { ToClient::Met(look) };
+                let reading = site.node.read_marker(None, self.nanos);
+                let reply = if site.is_replica { ToClient::Replica } else { ToClient::Met(reading) };
                 self.answer(place, reply);
             }
             // Bytes for a process that has ended go nowhere.
@@ -167,7 +167,7 @@ impl Sim<'_> {
             let late = if is_ghost { ", late" } else { "" };
             let told = match &answer {
                 Reply::Vote(vote, _) => format!("{vote}"),
-                Reply::Marker(Ok(look)) => format!("{:?}", look.marker),
+                Reply::Marker(Ok(reading)) => format!("{:?}", reading.marker),
                 Reply::Marker(Err(failing)) => format!("{failing}"),
             };
             let whose = self.oracle.of(request.token).map_or(String::new(), |id| format!(" for lock {id}"));
@@ -188,12 +188,12 @@ impl Sim<'_> {
         let Some(reply) = conn.to_client.pop_front() else { return };
         let peer = &mut self.peers[who];
         match reply {
-            ToClient::Met(look) => {
+            ToClient::Met(reading) => {
                 conn.state = Way::Up;
                 let asked = conn.asked;
                 peer.trouble_until[node] = peer.trouble_until[node].max(self.nanos);
                 if peer.is_fenced {
-                    peer.coordinator.on_connected(id, look, asked, now);
+                    peer.coordinator.on_connected(id, reading, asked, now);
                 }
                 peer.coordinator.on_up(id, now);
                 tell!(self, "client {who} is connected to node {node}");
@@ -209,9 +209,9 @@ impl Sim<'_> {
             ToClient::Call { key, has_others, is_found } => {
                 self.be_called(who, node, key, (has_others, is_found));
             }
-            ToClient::Reply(Reply::Marker(look)) => {
-                let is_stale = matches!(&look, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
-                peer.coordinator.on_marker_reading(id, look, now);
+            ToClient::Reply(Reply::Marker(reading)) => {
+                let is_stale = matches!(&reading, Err(Vote::Unknown(Failing::TransientError(words))) if &**words == "READONLY");
+                peer.coordinator.on_marker_reading(id, reading, now);
                 if is_stale {
                     self.act(who);
                     self.hang_up(who, node, "a replica");
