@@ -40,10 +40,10 @@ impl ReadySet {
     pub(super) fn new(nodes: usize) -> Self {
         let porch =
             Arc::new(ReadyState { rung: AtomicU32::new(0), driver: Mutex::new(Waker::noop().clone()) });
-        let bell =
+        let wakeup =
             |source| Waker::from(Arc::new(SourceWaker { porch: Arc::clone(&porch), bit: 1_u32 << source }));
         let again = ((1 << nodes) - 1) | 1 << COMMANDS | 1 << TIMER;
-        Self { wakers: (0..=TIMER).map(bell).collect(), porch, driver: Waker::noop().clone(), again }
+        Self { wakers: (0..=TIMER).map(wakeup).collect(), porch, driver: Waker::noop().clone(), again }
     }
 
     /// From now on the bells wake this task.

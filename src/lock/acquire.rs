@@ -144,8 +144,8 @@ impl WaitLimit {
     }
 
     /// Waits for the bell, for this span at most and not past the end.
-    async fn wait_for_wakeup(self, bell: &Notify, span: Duration) -> Result<(), Elapsed> {
-        timeout(self.cut(span), bell.notified()).await
+    async fn wait_for_wakeup(self, wakeup: &Notify, span: Duration) -> Result<(), Elapsed> {
+        timeout(self.cut(span), wakeup.notified()).await
     }
 
     /// Sleeps, but not past the end: the last attempt comes right at it.
@@ -209,7 +209,7 @@ impl<'a> QueueWait<'a> {
     async fn wait(&mut self, mut next: NextAction) -> WaitResult {
         let (mut looks, mut word) = (0, WaitResult::Free);
         while next != NextAction::Acquire {
-            let bell = self.admission.wakeup();
+            let wakeup = self.admission.wakeup();
             if next == NextAction::Enqueue {
                 // Said before it is so: a call can come as soon as it is.
                 self.admission.cohort(|share, _| share.on_enqueued());
@@ -232,7 +232,7 @@ impl<'a> QueueWait<'a> {
                 return WaitResult::NoQueue;
             }
             let doubts_in = self.distrust_at.since(now());
-            let is_quiet = self.limit.wait_for_wakeup(&bell, patience.min(doubts_in)).await.is_err();
+            let is_quiet = self.limit.wait_for_wakeup(&wakeup, patience.min(doubts_in)).await.is_err();
             let (after, was_found) =
                 self.admission.cohort(|share, _| (share.next_after_refusal(), share.was_found()));
             word = if was_found { WaitResult::Free } else { WaitResult::Notified };

@@ -307,9 +307,9 @@ impl KeyQueue {
 
     fn wake(&self) {
         if let Self::Contended(contended) = self
-            && let Some(bell) = &contended.wakeup
+            && let Some(wakeup) = &contended.wakeup
         {
-            bell.notify_one();
+            wakeup.notify_one();
         }
     }
 }
