@@ -56,7 +56,7 @@ pub(crate) enum DriverCommand {
         id: OperationId,
         key: Key,
         waited: Duration,
-        is_aside: bool,
+        is_on_second: bool,
         reply: oneshot::Sender<Vote>,
     },
     /// Call who has waited longest for a key that was made free. We may be that one.

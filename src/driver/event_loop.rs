@@ -239,8 +239,8 @@ impl Driver {
         let mut inbox = std::mem::take(&mut self.pending_commands);
         for command in inbox.drain(..) {
             match command {
-                DriverCommand::Enqueue { id, key, waited, is_aside, reply } => {
-                    self.enqueue(id, (key, waited, is_aside), reply, now);
+                DriverCommand::Enqueue { id, key, waited, is_on_second, reply } => {
+                    self.enqueue(id, (key, waited, is_on_second), reply, now);
                 }
                 DriverCommand::NotifyNext { key } => self.notify_next(&key, now),
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),

@@ -250,11 +250,12 @@ impl<'a> QueueWait<'a> {
     }
 
     async fn enqueue(&self) -> Option<Vote> {
-        let (key, waited, is_aside) =
+        let (key, waited, is_on_second) =
             (self.spec.key.clone(), now().since(self.since), self.trust.is_on_second_node());
         let shared = &self.client.shared;
         let span = self.limit.left().map(|left| left.saturating_add(shared.reply_timeout));
-        let command = |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_aside, reply };
+        let command =
+            |reply| DriverCommand::Enqueue { id: shared.orders.id(), key, waited, is_on_second, reply };
         shared.call(span, command).await.ok()
     }
 }

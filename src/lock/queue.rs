@@ -368,7 +368,7 @@ impl Admission {
                 id,
                 key,
                 waited: Duration::ZERO,
-                is_aside: false,
+                is_on_second: false,
                 reply,
             });
         }

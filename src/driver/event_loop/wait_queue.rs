@@ -18,12 +18,12 @@ impl Driver {
     pub(super) fn enqueue(
         &mut self,
         id: OperationId,
-        (key, waited, is_aside): (Key, Duration, bool),
+        (key, waited, is_on_second): (Key, Duration, bool),
         reply: oneshot::Sender<Vote>,
         now: DualTimestamp,
     ) {
         let [first, next] = self.queues_of(&key, now);
-        let place = if is_aside { next.or(first) } else { first };
+        let place = if is_on_second { next.or(first) } else { first };
         // Where no node keeps lines the reply is dropped, and whoever asked goes on without.
         let Some(node) = place.filter(|_| self.calls.shutdown_deadline().is_none()) else { return };
         self.calls.enqueue(id, key.clone(), node, reply);

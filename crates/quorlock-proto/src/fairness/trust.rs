@@ -94,8 +94,8 @@ mod tests {
     fn a_node_that_wrongly_reports_a_free_key_is_left_for_the_second_and_that_one_likewise() {
         let mut trust = Trust::default();
         assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Believe; 2]);
-        for is_aside in [false, true, false] {
-            assert_eq!(trust.is_on_second_node(), is_aside);
+        for is_on_second in [false, true, false] {
+            assert_eq!(trust.is_on_second_node(), is_on_second);
             assert_eq!([(); 2].map(|()| trust.on_end_of_wait(true)), [Reaction::Hesitate; 2]);
             assert_eq!(trust.on_end_of_wait(true), Reaction::StepAside);
         }

@@ -128,8 +128,8 @@ impl Sim<'_> {
         let coordinator = &self.peers[who].coordinator;
         let answering = self.line_keepers(who).filter(|(node, _)| coordinator.has_replied(*node, now));
         let [first, next] = fairness::rendezvous_nodes(name.as_str(), answering);
-        let is_aside = self.peers[who].tasks[key].wait.trust.is_on_second_node();
-        let Some(node) = next.filter(|_| is_aside).or(first) else {
+        let is_on_second = self.peers[who].tasks[key].wait.trust.is_on_second_node();
+        let Some(node) = next.filter(|_| is_on_second).or(first) else {
             return self.hear_of_place(who, key, None);
         };
         let id = self.survey();
