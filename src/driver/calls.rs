@@ -118,12 +118,12 @@ impl PendingCalls {
                     let _ = reply.send(ExtendOutcome::Lost);
                 }
             }
-            DriverCommand::Release { id, keeps_turn, reply } => {
+            DriverCommand::Release { id, hands_off_locally, reply } => {
                 if let Some(keeper) = self.leases.remove(&id) {
                     self.renewals.remove(&id);
                     self.calls
                         .insert(id, PendingCall::new(keeper.0.key().clone(), ReplyTo::Releasing(reply)));
-                    if keeps_turn {
+                    if hands_off_locally {
                         coordinator.release_to_next(id, now);
                     } else {
                         coordinator.release(id, now);

@@ -35,7 +35,7 @@ pub(crate) enum DriverCommand {
     Release {
         id: OperationId,
         /// Whether the next in this process takes the lock before those who wait in others.
-        keeps_turn: bool,
+        hands_off_locally: bool,
         reply: Option<oneshot::Sender<Vec<Vote>>>,
     },
     Survey {

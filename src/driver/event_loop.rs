@@ -244,11 +244,11 @@ impl Driver {
                 }
                 DriverCommand::NotifyNext { key } => self.notify_next(&key, now),
                 DriverCommand::Dequeue { key } => self.dequeue(&key, now),
-                DriverCommand::Release { id, keeps_turn, .. } => {
+                DriverCommand::Release { id, hands_off_locally, .. } => {
                     let beyond = self.waiters_on_other_nodes(id, now);
                     self.calls.handle_command(command, &mut self.coordinator, now);
                     if let Some((key, nodes)) = beyond {
-                        self.release_on_other_nodes(&key, nodes, keeps_turn, now);
+                        self.release_on_other_nodes(&key, nodes, hands_off_locally, now);
                     }
                 }
                 command => {

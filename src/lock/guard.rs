@@ -180,8 +180,8 @@ impl Guard {
         let hold = &self.view.lease;
         // The turn of a lock that was lost has gone to somebody else here, who may be waiting for a call.
         let Some(has_turn) = hold.mark_released() else { return };
-        let keeps_turn = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
-        self.client.shared.orders.send(DriverCommand::Release { id: self.id, keeps_turn, reply });
+        let hands_off_locally = has_turn && self.client.shared.queue.hands_off_locally(hold.key());
+        self.client.shared.orders.send(DriverCommand::Release { id: self.id, hands_off_locally, reply });
         hold.return_admission();
     }
 }

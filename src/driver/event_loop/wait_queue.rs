@@ -98,10 +98,10 @@ impl Driver {
         &mut self,
         key: &Key,
         nodes: NodeSet,
-        keeps_turn: bool,
+        hands_off_locally: bool,
         now: DualTimestamp,
     ) {
-        let phase = if keeps_turn { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
+        let phase = if hands_off_locally { RequestKind::ReleaseLocal } else { RequestKind::ReleaseAndNotify };
         for node in nodes.iter() {
             let id = self.ids.id();
             self.calls.record_late_release(id, key.clone());
