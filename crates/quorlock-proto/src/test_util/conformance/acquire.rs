@@ -179,10 +179,10 @@ fn large_numbers_stay_exact(node: &mut dyn Subject) {
         let (number, _) = grant(node, 0, last);
         assert_eq!(number, last + 2);
         assert_eq!(
-            node.ballot(RequestKind::RaiseFence, Fence::Number(last + 1)),
+            node.fenced_script(RequestKind::RaiseFence, Fence::Number(last + 1)),
             Vote::FencedOut { fence: last + 2 }
         );
-        assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(last + 2)), Vote::Granted);
+        assert_eq!(node.fenced_script(RequestKind::RaiseFence, Fence::Number(last + 2)), Vote::Granted);
     }
 }
 
@@ -197,7 +197,7 @@ fn what_is_held_is_told_with_what_is_left(node: &mut dyn Subject) {
                 if let Some(number) = fence {
                     node.set_fence(number);
                 }
-                assert_held(&node.unchanged(|node| node.ballot(RequestKind::Acquire, hint)), life);
+                assert_held(&node.unchanged(|node| node.fenced_script(RequestKind::Acquire, hint)), life);
             }
         }
     }

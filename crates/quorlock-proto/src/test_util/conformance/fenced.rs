@@ -130,7 +130,7 @@ fn a_ballot_that_is_not_known_does_nothing_until_it_comes_as_text(node: &mut dyn
         let (vote, _) = node.request(&request, Some(&badge), true);
         assert!(vote.is_grant(), "{phase:?}: {vote:?}");
         prepare_anew(node, phase);
-        assert!(node.ballot(phase, any_fence(phase)).is_grant(), "it is known from then on");
+        assert!(node.fenced_script(phase, any_fence(phase)).is_grant(), "it is known from then on");
     }
 }
 

@@ -130,7 +130,7 @@ impl dyn Subject + '_ {
     }
 
     /// Puts a fenced question in our name, to a node that remembers what it should.
-    fn ballot(&mut self, phase: RequestKind, fence: Fence) -> Vote {
+    fn fenced_script(&mut self, phase: RequestKind, fence: Fence) -> Vote {
         self.timed(phase, fence).0
     }
 

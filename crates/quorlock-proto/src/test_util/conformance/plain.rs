@@ -231,12 +231,12 @@ fn a_holder_does_not_take_a_broken_key_again(node: &mut dyn Subject) {
     node.set_fence(7);
     node.set_lock(OWN_TOKEN, Some(TTL));
     assert_eq!(node.break_open(), Vote::Granted);
-    assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
-    let Vote::FencedOut { fence } = node.ballot(RequestKind::Reacquire, Fence::Number(7)) else {
+    assert_eq!(node.fenced_script(RequestKind::Renew, Fence::Number(7)), Vote::NotHeld);
+    let Vote::FencedOut { fence } = node.fenced_script(RequestKind::Reacquire, Fence::Number(7)) else {
         panic!("it is taken")
     };
     assert_eq!(
-        node.ballot(RequestKind::Reacquire, Fence::Number(fence)),
+        node.fenced_script(RequestKind::Reacquire, Fence::Number(fence)),
         Vote::Granted,
         "in the name of the number there"
     );

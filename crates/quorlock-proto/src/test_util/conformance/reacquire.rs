@@ -78,10 +78,10 @@ fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
 
 fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
     let number = node.micros() + 3_600_000_000;
-    assert_eq!(node.ballot(RequestKind::Reacquire, Fence::Number(number)), Vote::Granted);
+    assert_eq!(node.fenced_script(RequestKind::Reacquire, Fence::Number(number)), Vote::Granted);
     node.assert_fence(number);
 }
 
 fn retake(node: &mut (dyn Subject + '_)) -> Vote {
-    node.ballot(RequestKind::Reacquire, Fence::Number(NUMBER))
+    node.fenced_script(RequestKind::Reacquire, Fence::Number(NUMBER))
 }

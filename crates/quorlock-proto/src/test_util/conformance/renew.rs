@@ -46,7 +46,11 @@ fn a_fence_at_or_below_our_number_is_made_our_number(node: &mut dyn Subject) {
                 if fence.is_some() {
                     node.set(Location::Fence, fence, life);
                 }
-                assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::Granted, "{phase:?} {fence:?}");
+                assert_eq!(
+                    node.fenced_script(phase, Fence::Number(NUMBER)),
+                    Vote::Granted,
+                    "{phase:?} {fence:?}"
+                );
                 node.assert_fence(NUMBER);
             }
         }
@@ -70,7 +74,7 @@ fn a_fence_past_our_number_outranks_a_raise(node: &mut dyn Subject) {
         node.expected_marker();
         node.set_lock(OWN_TOKEN, Some(TTL / 2));
         node.set(Location::Fence, Some(fence.as_bytes()), Some(TTL));
-        let vote = node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER));
+        let vote = node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER));
         assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
         node.assert_locked(TTL / 2);
         let kept = node.stored(Location::Fence).expect("a fence");
@@ -85,7 +89,7 @@ fn a_larger_fence_is_told_to_a_renewal_which_is_done_all_the_same(node: &mut dyn
             node.expected_marker();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set(Location::Fence, Some(fence.as_bytes()), life.map(|_| KEEP / 2));
-            let vote = node.ballot(RequestKind::Renew, Fence::Number(NUMBER));
+            let vote = node.fenced_script(RequestKind::Renew, Fence::Number(NUMBER));
             assert_eq!(vote, Vote::FencedOut { fence: told }, "{fence}");
             node.assert_locked(TTL);
             let kept = node.stored(Location::Fence).expect("a fence");
@@ -99,7 +103,7 @@ fn a_raise_leaves_the_keys_life_as_it_is(node: &mut dyn Subject) {
     for life in [Some(TTL / 2), Some(TTL * 2), None] {
         node.set_lock(OWN_TOKEN, life);
         let before = node.stored(Location::Lock).map(|lock| lock.life.is_some());
-        assert_eq!(node.ballot(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.fenced_script(RequestKind::RaiseFence, Fence::Number(NUMBER)), Vote::Granted);
         let lock = node.stored(Location::Lock).expect("a lock");
         super::assert_about(lock.life, life);
         assert_eq!(Some(lock.life.is_some()), before);
@@ -110,7 +114,7 @@ fn a_fenced_renewal_lengthens_and_never_shortens(node: &mut dyn Subject) {
     let lives = [(Some(TTL / 2), TTL), (Some(TTL), TTL), (Some(TTL * 2), TTL * 2), (None, TTL)];
     for (before, after) in lives {
         node.set_lock(OWN_TOKEN, before);
-        assert_eq!(node.ballot(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
+        assert_eq!(node.fenced_script(RequestKind::Renew, Fence::Number(NUMBER)), Vote::Granted);
         node.assert_locked(after);
     }
 }
@@ -123,12 +127,15 @@ fn what_is_not_ours_is_not_held(node: &mut dyn Subject) {
             if let Some(fence) = fence {
                 node.set_fence(fence);
             }
-            let vote = node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER)));
+            let vote = node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER)));
             assert_eq!(vote, Vote::NotHeld, "{phase:?}");
             for value in [Some(&OTHER_TOKEN.digits()[..]), Some(b"" as &[u8]), None] {
                 for life in [None, Some(TTL / 2)] {
                     node.set(Location::Lock, value, life);
-                    assert_held(&node.unchanged(|node| node.ballot(phase, Fence::Number(NUMBER))), life);
+                    assert_held(
+                        &node.unchanged(|node| node.fenced_script(phase, Fence::Number(NUMBER))),
+                        life,
+                    );
                 }
             }
         }
@@ -139,7 +146,7 @@ fn a_key_that_has_run_out_is_not_held(node: &mut dyn Subject) {
     for phase in HOLDS {
         node.set_lock(OWN_TOKEN, Some(Duration::from_millis(20)));
         node.wait(Duration::from_millis(50));
-        assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::NotHeld);
+        assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::NotHeld);
         assert_eq!((node.stored(Location::Lock), node.stored(Location::Fence)), (None, None));
     }
 }
@@ -161,9 +168,9 @@ fn numbers_at_the_end_stay_exact(node: &mut dyn Subject) {
         for number in [LAST_NUMBER - 1, LAST_NUMBER] {
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             node.set_fence(number - 1);
-            assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
+            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            let smaller = node.ballot(phase, Fence::Number(number - 1));
+            let smaller = node.fenced_script(phase, Fence::Number(number - 1));
             assert_eq!(smaller, Vote::FencedOut { fence: number });
             node.assert_fence(number);
         }
@@ -177,14 +184,14 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
             node.reset();
             node.set_lock(OWN_TOKEN, Some(TTL / 2));
             let number = node.micros() + ahead;
-            assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted);
+            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted);
             node.assert_fence(number);
-            assert_eq!(node.ballot(phase, Fence::Number(number)), Vote::Granted, "again");
+            assert_eq!(node.fenced_script(phase, Fence::Number(number)), Vote::Granted, "again");
             node.assert_fence(number);
-            assert_eq!(node.ballot(phase, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
+            assert_eq!(node.fenced_script(phase, Fence::Number(NUMBER)), Vote::FencedOut { fence: number });
             node.assert_fence(number);
             node.set_fence(number - 2);
-            assert_eq!(node.ballot(phase, Fence::Number(number - 1)), Vote::Granted);
+            assert_eq!(node.fenced_script(phase, Fence::Number(number - 1)), Vote::Granted);
             let high = node.stored(Location::High).and_then(|high| high.value);
             assert_eq!(high, Some(number.to_string().into_bytes()), "it never falls");
         }
