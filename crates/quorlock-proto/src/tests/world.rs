@@ -67,7 +67,7 @@ pub(crate) struct Client {
     holds: BTreeMap<OperationId, Hold>,
     pub(crate) redials: Vec<usize>,
     /// How each node stands, as far as it was told.
-    pub(crate) standings: Vec<Option<VotingStatus>>,
+    pub(crate) statuses: Vec<Option<VotingStatus>>,
     /// How often it was told.
     pub(crate) changes: usize,
     /// What it was told of clocks.
@@ -157,7 +157,7 @@ impl World {
             event: Vec::new(),
             holds: BTreeMap::new(),
             redials: Vec::new(),
-            standings: vec![None; nodes],
+            statuses: vec![None; nodes],
             changes: 0,
             oddities: Vec::new(),
             wall_ahead: 0,
@@ -620,7 +620,7 @@ impl World {
                     }
                 }
                 Action::VotingStatus(node, voting_status) => {
-                    self.clients[who].standings[node.index()] = Some(voting_status);
+                    self.clients[who].statuses[node.index()] = Some(voting_status);
                     self.clients[who].changes += 1;
                 }
                 Action::ClockAnomaly(node, anomaly) => {

@@ -41,7 +41,7 @@ fn jumps(world: &World, who: usize) -> Vec<(usize, i64)> {
 
 fn is_out(world: &World, who: usize, node: usize) -> bool {
     matches!(
-        world.clients[who].standings[node],
+        world.clients[who].statuses[node],
         Some(VotingStatus::OnProbation(_, ProbationReason::ClockJump))
     )
 }

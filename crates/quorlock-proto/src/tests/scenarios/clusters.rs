@@ -433,7 +433,7 @@ fn after_all_have_forgotten_those_who_knew_the_cluster_and_those_who_did_not_fou
     assert!(clusters[0].is_some() && clusters.iter().all(|it| *it == clusters[0]), "{clusters:?}");
     world.live(NO_VOTE + ms(1));
     for who in [ALICE, BOB] {
-        let standings: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
-        assert_eq!(standings, vec![VotingStatus::Voting; 3], "client {who}");
+        let statuses: Vec<_> = (0..3).map(|node| voting_status(&world, who, node)).collect();
+        assert_eq!(statuses, vec![VotingStatus::Voting; 3], "client {who}");
     }
 }

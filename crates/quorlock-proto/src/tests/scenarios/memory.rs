@@ -25,7 +25,7 @@ pub(super) fn blank(nodes: usize, clients: usize) -> World {
 }
 
 pub(super) fn voting_status(world: &World, who: usize, node: usize) -> VotingStatus {
-    world.clients[who].standings[node].clone().unwrap_or_default()
+    world.clients[who].statuses[node].clone().unwrap_or_default()
 }
 
 pub(super) fn is_voting(world: &World, who: usize, node: usize) -> bool {
