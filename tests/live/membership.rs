@@ -158,8 +158,8 @@ async fn a_marker_that_is_none_bars_its_node_and_is_left_alone() {
     fleet[2].command::<()>(&["LPUSH", "quorlock:node", "a list"]).expect("set");
     builder(&fleet).connect_timeout(secs(2)).connect().await.expect_err("one of three");
     let nodes = builder(&fleet).connect_lazy().expect("options that work").node_status().await;
-    let is_told = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
-    assert!(nodes[1..].iter().all(is_told), "{nodes:?}");
+    let is_reported = |node: &quorlock::NodeStatus| node.to_string().contains("`quorlock:node` is taken");
+    assert!(nodes[1..].iter().all(is_reported), "{nodes:?}");
     let found: String = fleet[1].command(&["GET", "quorlock:node"]).expect("up");
     assert_eq!(found, "a poem");
 }

@@ -131,8 +131,8 @@ fn every_call_ends(place: Place) {
             let released = guard.release().await;
             assert!(matches!(released, Err(ReleaseError::NoDriver { .. })), "{released:?}");
             let shut = redlock.shutdown(millis(100)).await;
-            let is_told = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
-            assert!(shut.as_ref().is_err_and(is_told), "{shut:?}");
+            let is_reported = |error: &ShutdownError| error.no_driver == Some(NoDriver::Stalled);
+            assert!(shut.as_ref().is_err_and(is_reported), "{shut:?}");
             assert_eq!(redlock.node_status().await.len(), 3);
         };
         place.run(calls);

@@ -53,10 +53,10 @@ fn lost(bench: &mut Bench) -> Outcome<()> {
         // Answers that were on their way may still renew it.
         sleep(Duration::from_millis(100)).await;
         let deadline = Instant::now() + guard.remaining();
-        let is_told = timeout(TTL * 3, guard.lost()).await.is_ok();
+        let is_reported = timeout(TTL * 3, guard.lost()).await.is_ok();
         let now = Instant::now();
         fleet.servers_mut().iter_mut().for_each(Server::resume);
-        if !is_told {
+        if !is_reported {
             return Err("the loss was never told".into());
         }
         drop(guard);

@@ -341,10 +341,10 @@ impl Node {
 
     /// The identity of its data: process, replication, evictions and swaps.
     pub fn incarnation(&self) -> Incarnation {
-        let is_told = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
+        let is_reported = |count: u64, mistake| count > 0 && self.mistake != Some(mistake);
         let evicted =
-            is_told(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
-        let swaps = is_told(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
+            is_reported(self.evicted, Mistake::EvictionsUncounted).then(|| format!(":{}", self.evicted));
+        let swaps = is_reported(self.swaps, Mistake::SwapsUncounted).then(|| format!(":s{}", self.swaps));
         let name = format!("n{}r{}:n{}p{}", self.place, self.runs, self.place, self.replications);
         let name = name + &evicted.unwrap_or_default() + &swaps.unwrap_or_default();
         let is_marked = self.evicts && self.mistake != Some(Mistake::EvictingUnmarked);

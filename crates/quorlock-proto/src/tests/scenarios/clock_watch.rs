@@ -54,14 +54,16 @@ fn renewal(world: &mut World, lock: OperationId) {
 #[test]
 fn a_jump_is_told_only_past_the_drift_and_the_slack() {
     // In a second a sane clock may be off by 10 ms, and time services correct by up to 20.
-    for (by, is_told) in [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)] {
+    for (by, is_reported) in
+        [(31, true), (29, false), (-29, false), (-31, true), (5_000, true), (-5_000, true)]
+    {
         let mut world = seen(3, None);
         world.live(ms(1_000));
         world.set_clock(1, by);
         glance(&mut world, ALICE);
-        let expected = if is_told { vec![(1, by * 1_000)] } else { vec![] };
+        let expected = if is_reported { vec![(1, by * 1_000)] } else { vec![] };
         assert_eq!(jumps(&world, ALICE), expected, "by {by} ms");
-        assert_eq!(is_out(&world, ALICE, 1), is_told);
+        assert_eq!(is_out(&world, ALICE, 1), is_reported);
     }
 }
 

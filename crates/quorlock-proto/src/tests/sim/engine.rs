@@ -125,7 +125,7 @@ macro_rules! tell {
 pub(super) use tell;
 
 impl<'a> Sim<'a> {
-    pub(super) fn new(seed: u64, profile: &'a Profile, is_told: bool) -> Self {
+    pub(super) fn new(seed: u64, profile: &'a Profile, is_reported: bool) -> Self {
         let mut chance = Chance::new(seed);
         let plan = Plan::draw(profile, &mut chance);
         let most_haste = plan.most_node_haste();
@@ -163,7 +163,7 @@ impl<'a> Sim<'a> {
             stage: Stage::Storm,
             stage_until: START + plan.storm_until,
             calm_at: u64::MAX,
-            story: is_told.then(Vec::new),
+            story: is_reported.then(Vec::new),
             plan,
             chance,
         }

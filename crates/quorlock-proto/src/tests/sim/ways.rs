@@ -91,8 +91,8 @@ impl Sim<'_> {
             self.sites[node].eviction_was_recorded |= evicts && is_second;
             conn.looked_while_evicting = evicts;
             // From then on it is on probation for that.
-            let is_told = matches!(&message, Message::Command(command) if command.write.is_some());
-            self.sites[node].eviction_was_recorded &= evicts || !is_told;
+            let is_reported = matches!(&message, Message::Command(command) if command.write.is_some());
+            self.sites[node].eviction_was_recorded &= evicts || !is_reported;
         }
         match message {
             Message::Hello if is_ghost => {}
