@@ -443,7 +443,7 @@ impl Node {
         }
     }
 
-    /// The scripts `grant`, `hold` and `retake`.
+    /// The scripts `grant`, `hold` and `reacquire`.
     fn fenced_script(
         &mut self,
         request: &Request,
@@ -591,7 +591,7 @@ impl Node {
         Some(Vote::HeldByOther { remaining })
     }
 
-    /// As `hold` and `retake` read it: what is no number is none.
+    /// As `hold` and `reacquire` read it: what is no number is none.
     fn fence(&self, slot: &Slot) -> f64 {
         self.data.get(slot).and_then(|entry| number_in(entry.value.as_deref()?)).unwrap_or(0.0)
     }

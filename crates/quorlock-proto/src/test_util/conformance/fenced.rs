@@ -1,4 +1,4 @@
-//! What `grant`, `hold` and `retake` have in common: who may not vote does nothing.
+//! What `grant`, `hold` and `reacquire` have in common: who may not vote does nothing.
 
 use std::time::Duration;
 

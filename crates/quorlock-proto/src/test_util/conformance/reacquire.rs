@@ -29,7 +29,7 @@ fn a_missing_key_is_taken_again_with_our_number(node: &mut dyn Subject) {
             if fence.is_some() {
                 node.set(Location::Fence, fence, life);
             }
-            assert_eq!(retake(node), Vote::Granted, "{fence:?}");
+            assert_eq!(reacquire(node), Vote::Granted, "{fence:?}");
             node.assert_locked(TTL);
             node.assert_fence(NUMBER);
         }
@@ -42,9 +42,9 @@ fn nothing_is_taken_again_past_a_larger_number(node: &mut dyn Subject) {
         node.expected_marker();
         node.set_fence(number);
         let refused = Vote::FencedOut { fence: number.min(LAST_NUMBER) };
-        assert_eq!(node.unchanged(retake), refused);
+        assert_eq!(node.unchanged(reacquire), refused);
         node.set_lock(OTHER_TOKEN, Some(TTL));
-        assert_held(&node.unchanged(retake), Some(TTL));
+        assert_held(&node.unchanged(reacquire), Some(TTL));
     }
 }
 
@@ -57,7 +57,7 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
         for value in [Some(&OTHER_TOKEN.digits()[..]), Some(&OWN_TOKEN.digits()[..]), None] {
             for life in [None, Some(TTL / 2)] {
                 node.set(Location::Lock, value, life);
-                assert_held(&node.unchanged(retake), life);
+                assert_held(&node.unchanged(reacquire), life);
             }
         }
     }
@@ -66,14 +66,14 @@ fn what_somebody_has_is_not_taken_again(node: &mut dyn Subject) {
 fn a_key_that_has_run_out_is_taken_again(node: &mut dyn Subject) {
     node.set_lock(OTHER_TOKEN, Some(Duration::from_millis(20)));
     node.wait(Duration::from_millis(50));
-    assert_eq!(retake(node), Vote::Granted);
+    assert_eq!(reacquire(node), Vote::Granted);
     node.assert_locked(TTL);
 }
 
 fn nothing_is_taken_again_over_a_fence_of_another_type(node: &mut dyn Subject) {
     node.expected_marker();
     node.set(Location::Fence, None, Some(TTL));
-    assert_refused(&node.unchanged(retake));
+    assert_refused(&node.unchanged(reacquire));
 }
 
 fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
@@ -82,6 +82,6 @@ fn a_number_ahead_of_the_clock_is_noted(node: &mut dyn Subject) {
     node.assert_fence(number);
 }
 
-fn retake(node: &mut (dyn Subject + '_)) -> Vote {
+fn reacquire(node: &mut (dyn Subject + '_)) -> Vote {
     node.fenced_script(RequestKind::Reacquire, Fence::Number(NUMBER))
 }
