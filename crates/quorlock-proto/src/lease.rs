@@ -95,10 +95,10 @@ impl Lease {
         let params = attempt.spec().params;
         let start = attempt.start();
         let end = policy.max_hold_time.map(|span| start.plus(span));
-        let over_ours = OverOurs::of_grants(attempt.round());
-        let has_larger = !over_ours.is_empty();
+        let fenced_out = OverOurs::of_grants(attempt.round());
+        let has_larger = !fenced_out.is_empty();
         let seldom =
-            (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out: over_ours }));
+            (end.is_some() || has_larger).then(|| Box::new(RareState { end, fenced_out: fenced_out }));
         Self {
             key: attempt.spec().key.clone(),
             token: attempt.token(),
