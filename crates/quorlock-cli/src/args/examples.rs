@@ -68,6 +68,11 @@ fn every_example_of_the_readme_can_be_typed() {
 }
 
 #[test]
+fn every_example_of_the_package_can_be_typed() {
+    check(include_str!("../../README.md"), 3);
+}
+
+#[test]
 fn words_are_split_as_a_shell_does() {
     let words = words_of("quorlock dev -- sh -c 'quorlock run a -- echo b' --x='#1'  # quorlock run");
     assert_eq!(words, ["quorlock", "dev", "--", "sh", "-c", "quorlock run a -- echo b", "--x=#1"]);
