@@ -4,7 +4,7 @@
 //!
 //! ## Items named in this chapter
 //!
-//! - Fencing: [`Guard::fencing_token`](crate::Guard::fencing_token),
+//! - Fencing: [`LockView::fencing_token`](crate::LockView::fencing_token),
 //!   [`FencingToken`](crate::FencingToken),
 //!   [`Mutex::min_fencing_number`](crate::Mutex::min_fencing_number),
 //!   [`RedlockBuilder::fencing_retention`](crate::RedlockBuilder::fencing_retention),
