@@ -62,7 +62,7 @@
 //!
 //! # Safety of the lock
 //!
-//! The chapter [How safe is it?](how_safe) says what is promised on which conditions, and what is not. In short:
+//! The chapter [Safety](safety) says what is promised on which conditions, and what is not. In short:
 //!
 //! - A lock alone keeps work from being done twice. It cannot stop a holder that was paused after its last look at it.
 //! - Where a second holder would damage data, hand [`fencing_token`](LockView::fencing_token) to the resource with every

@@ -155,7 +155,7 @@ impl RedlockBuilder {
     /// A node that has forgotten a number goes on from its own clock, which has passed it by then, or from the largest number
     /// that it ever gave ahead of its clock. So numbers grow however clocks differ. A longer time guards against one thing only: a clock that is set back by more than half
     /// of it, before a client has looked at the node again. Each name costs each node 120 bytes and the
-    /// length of the name meanwhile ([how much in all](crate::how_safe#what-it-costs-the-nodes));
+    /// length of the name meanwhile ([how much in all](crate::safety#what-it-costs-the-nodes));
     /// [`forget`](crate::Redlock::forget) frees them early.
     pub const fn fencing_retention(mut self, keep: Duration) -> Self {
         self.fencing_retention = Some(keep);

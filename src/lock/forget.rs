@@ -10,7 +10,7 @@ impl Redlock {
     /// Forgets a name that is not locked and will not be soon: its last fencing number goes from every node as soon as
     /// that is safe, instead of after [`fencing_retention`](super::RedlockBuilder::fencing_retention). For names that are used once, such as
     /// those of queue items or orders: each that is remembered
-    /// [costs each node](crate::how_safe#what-it-costs-the-nodes) 120 bytes and the length of the name.
+    /// [costs each node](crate::safety#what-it-costs-the-nodes) 120 bytes and the length of the name.
     ///
     /// A node forgets the number a longest ttl after it was given, or the next time that the name was locked, so this never
     /// waits, and numbers go on to grow if the name is locked again, at once or ever. Only a node's clock that is set back by

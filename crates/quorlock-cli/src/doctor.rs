@@ -180,7 +180,7 @@ fn examine(
 }
 
 /// What it means that a node's clock is so far from ours. Locks go by its speed alone; the order of fencing numbers does
-/// not, once nodes lose them (`quorlock::how_safe`, *What it hangs on*).
+/// not, once nodes lose them (`quorlock::safety`, *What the order depends on*).
 fn clock_finding(ahead_micros: i64, max_ttl: Option<Duration>) -> Option<Finding> {
     let offset = Duration::from_micros(ahead_micros.unsigned_abs());
     let seconds = ahead_micros as f64 / 1e6;

@@ -1,4 +1,4 @@
-//! Every example of every help text and of the README can be typed as it stands.
+//! Every example of every help text, of the README and of the documents can be typed as it stands.
 
 use super::*;
 
@@ -61,10 +61,16 @@ fn every_example_of_every_help_can_be_typed() {
 }
 
 #[test]
-fn every_example_of_the_readme_can_be_typed() {
-    let readme = include_str!("../../../../README.md");
-    let fenced: Vec<&str> = readme.split("```").skip(1).step_by(2).collect();
-    check(&fenced.join("\n"), 9);
+fn every_example_of_the_readme_and_the_documents_can_be_typed() {
+    let documents = [
+        (include_str!("../../../../README.md"), 6),
+        (include_str!("../../../../docs/cli.md"), 7),
+        (include_str!("../../../../docs/servers.md"), 4),
+    ];
+    for (document, least) in documents {
+        let fenced: Vec<&str> = document.split("```").skip(1).step_by(2).collect();
+        check(&fenced.join("\n"), least);
+    }
 }
 
 #[test]

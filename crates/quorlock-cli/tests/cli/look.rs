@@ -208,9 +208,9 @@ fn doctor_as(world: &World, name: &str, rights: &[&str]) -> End {
 }
 
 #[test]
-fn the_rights_that_the_readme_names_are_enough_and_none_is_too_many() {
+fn the_rights_that_the_documents_name_are_enough_and_none_is_too_many() {
     let world = World::of(3);
-    let lines = include_str!("../../../../README.md").lines();
+    let lines = include_str!("../../../../docs/servers.md").lines();
     let rights: Vec<&str> = lines
         .filter_map(|line| line.strip_prefix("ACL SETUSER locks "))
         .flat_map(|rights| rights.split(' '))

@@ -108,7 +108,7 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     assert_eq!(doctor["nodes"][1]["probation"]["reason"], "forgot", "{doctor}");
 }
 
-/// As README has it: one after another, each when all vote.
+/// As `docs/servers.md` has it: one after another, each when all vote.
 #[test]
 fn servers_that_are_restarted_in_turn_cost_no_lock() {
     let mut world = World::lasting(3, "1s");
@@ -122,7 +122,7 @@ fn servers_that_are_restarted_in_turn_cost_no_lock() {
     assert_eq!(run.wait().expect("ended").code(), Some(0));
 }
 
-/// As README has it: all at once, and a look at them right afterwards.
+/// As `docs/servers.md` has it: all at once, and a look at them right afterwards.
 #[test]
 fn after_a_restart_of_all_servers_a_doctors_visit_begins_their_probation() {
     let mut world = World::lasting(3, "1s");
