@@ -27,7 +27,7 @@
 //! - [`Guard`] is the lock, held. It renews itself, tells how long it is good for
 //!   ([`remaining`](LockView::remaining)), and that it is lost ([`lost`](LockView::lost), [`is_valid`](LockView::is_valid)).
 //!   Dropping it releases the lock.
-//! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::nodes`] shows how the nodes are.
+//! - [`Redlock::inspect`] shows who holds a name, node by node; [`Redlock::node_status`] shows how the nodes are.
 //! - [`Event`] is everything worth knowing that happens, through `tracing` or an [`Observer`] of your own.
 //!
 //! # How a lock is lost, and what to do

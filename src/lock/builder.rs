@@ -178,7 +178,7 @@ impl RedlockBuilder {
     /// How many nodes make a lock. More than a majority buys safety with availability: of five nodes, a quorum of
     /// four lets two lose a lock early, forget it or jump their clocks, without harm, and one be away. 2q − N − 1 nodes
     /// may do so in general; a plain majority of an odd number has none to spare but those beyond q that
-    /// [happen to hold](super::Guard::margin) the lock. Below a majority is refused. Defaults to the majority.
+    /// [happen to hold](super::Guard::spare_nodes) the lock. Below a majority is refused. Defaults to the majority.
     pub const fn quorum(mut self, need: usize) -> Self {
         self.quorum = Some(need);
         self

@@ -35,7 +35,7 @@ use quorlock_proto::vote::Vote;
 /// In the child of a fork a guard is not valid, and its release does nothing: the lock is the parent's.
 ///
 /// Look at [`is_valid`](LockView::is_valid) as close to the protected effect as you can, and stop when
-/// [`lost_signal`](LockView::lost_signal) fires. A process that is paused after its last look (stopped, swapped out, its virtual
+/// [`lost`](LockView::lost) fires. A process that is paused after its last look (stopped, swapped out, its virtual
 /// machine moved) can still act after the lock has passed to somebody else: hand
 /// [`fencing_token`](LockView::fencing_token) to the resource, so that it can refuse that.
 #[must_use = "dropping a guard releases its lock"]
@@ -103,7 +103,7 @@ impl Guard {
     ///
     /// # Errors
     ///
-    /// [`ExtendError::LostSignal`] if the lock is lost. Every other error leaves the lock as it was, good until the
+    /// [`ExtendError::Lost`] if the lock is lost. Every other error leaves the lock as it was, good until the
     /// deadline it had.
     ///
     /// # Cancel safety
@@ -232,7 +232,7 @@ impl LockView {
     /// The lost signal: a future, and by [`LostSignal::token`] a cancellation token. It comes 10 ms before the deadline (a
     /// tenth of the ttl if that is less) when no renewal got through. It comes at once when a renewal shows that others
     /// have taken so many nodes that no quorum is left, or had taken them since, or that the lock was
-    /// [broken](super::Redlock::break_lock). The future comes at the deadline also where the driver does not run; the token
+    /// [broken](super::Redlock::force_release). The future comes at the deadline also where the driver does not run; the token
     /// then comes with the next look at the lock.
     pub fn lost(&self) -> LostSignal {
         LostSignal::of(&self.lease)

@@ -162,7 +162,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// [`RunError::Acquire`] if the lock was not acquired, so that nothing was begun; [`RunError::LostSignal`] if it was
+    /// [`RunError::Acquire`] if the lock was not acquired, so that nothing was begun; [`RunError::Lost`] if it was
     /// lost before the work had ended, or if the release shows that others had taken or deleted its keys. A release that is not confirmed is no error: the work is done, and the keys
     /// expire.
     ///

@@ -113,7 +113,7 @@ impl Coordinator {
         self.advance(id, now);
     }
 
-    /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `LostSignal`. False, and nothing told, if
+    /// Asks for these terms for a held lock. Tells `Renewed`, `NoQuorum` or `Lost`. False, and nothing told, if
     /// it is not held.
     pub fn extend(&mut self, id: OperationId, params: LeaseParams, now: DualTimestamp) -> bool {
         let voters = voters(&self.pipelines, self.members.as_deref(), self.limits);
@@ -126,7 +126,7 @@ impl Coordinator {
         true
     }
 
-    /// The holder saw its deadline pass. Tells `LostSignal` unless that was told before.
+    /// The holder saw its deadline pass. Tells `Lost` unless that was told before.
     pub fn expire(&mut self, id: OperationId, now: DualTimestamp) {
         if let Some(Operation::Lease(lease)) = self.running.get_mut(&id).map(|entry| &mut entry.machine) {
             lease.expire();

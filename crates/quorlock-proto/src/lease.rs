@@ -212,7 +212,7 @@ impl Lease {
         }
     }
 
-    /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `LostSignal` in its time. Poll next.
+    /// Asks for these terms from now on, once. Says `Renewed`, `NoQuorum` or `Lost` in its time. Poll next.
     pub fn extend(
         &mut self,
         params: LeaseParams,

@@ -1,9 +1,9 @@
 //! The algorithm, pure: no clock, no randomness, no input or output.
 //!
-//! A [`LockSpec`](claim::LockSpec) is put to all nodes at once by an [`Attempt`](attempt::Attempt). q grants make it a
+//! A [`LockSpec`](request::LockSpec) is put to all nodes at once by an [`Attempt`](attempt::Attempt). q grants make it a
 //! [`Lease`](lease::Lease), which renews itself until it is released or lost. Each *round* of questions counts its
-//! answers in a [`Round`](round::Round); [`LeaseParams`](terms::LeaseParams) says until when an answer may be trusted. The
-//! [`Coordinator`](board::Coordinator) runs many of them over one ordered queue per node.
+//! answers in a [`Round`](round::Round); [`LeaseParams`](lease_params::LeaseParams) says until when an answer may be trusted. The
+//! [`Coordinator`](coordinator::Coordinator) runs many of them over one ordered queue per node.
 //!
 //! Time comes in as an argument and chance as a number, so the code that decides here is the code that a model
 //! checker can walk and a simulation can drive. Every machine is `Clone + Eq + Hash`, takes inputs in any order

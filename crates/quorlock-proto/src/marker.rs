@@ -23,7 +23,7 @@ pub struct LockClusterConfig {
 
 impl LockClusterConfig {
     /// This many nodes, this quorum, no lock for longer than this, and fences kept for as long as
-    /// [usual](usual_retention).
+    /// [usual](default_retention).
     #[must_use]
     pub fn new(quorum: Quorum, max_ttl: Duration) -> Self {
         let config = Self { quorum, max_ttl_millis: max_ttl.as_millis() as u64, retention_millis: 0 };

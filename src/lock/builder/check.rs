@@ -16,7 +16,7 @@ use quorlock_proto::request::{Key, MAX_KEY_BYTES};
 use quorlock_proto::span::Span;
 
 impl RedlockBuilder {
-    /// Checks all options, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and reaches for no node and no file.
+    /// Checks all options, as [`connect`](Self::connect) and [`connect_lazy`](Self::connect_lazy) do, and reaches for no node and no file.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl RedlockBuilder {
         Ok((quorum, drift, addresses))
     }
 
-    /// Reads the files for TLS and checks what is in them, as [`connect`](Self::connect) and [`lazy`](Self::lazy) do, and
+    /// Reads the files for TLS and checks what is in them, as [`connect`](Self::connect) and [`connect_lazy`](Self::connect_lazy) do, and
     /// reaches for no node. It blocks for as long as the files take to be read.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl RedlockBuilder {
     }
 
     /// Checks whether a client with these options could take a lock of this name, with this ttl and
-    /// [floor](super::super::Mutex::floor), and reaches for no node and no file. So what can never work is known before a
+    /// [number](super::super::Mutex::min_fencing_number), and reaches for no node and no file. So what can never work is known before a
     /// client waits for its nodes.
     ///
     /// # Errors
