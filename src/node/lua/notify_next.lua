@@ -11,7 +11,7 @@
 --          2 if it was not given up but found free; then the caller itself may be the next, and hears so by a 2.
 -- It only advises, so it fails nothing: what the server refuses here leaves those who wait to their own clocks.
 
-local function call_next(caller, is_found)
+local function notify_next(caller, is_found)
     while true do
         local line = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
         local head = line[1]
@@ -23,18 +23,18 @@ local function call_next(caller, is_found)
                 return 2
             end
             -- One who calls itself with nobody behind it is alone.
-            local word = is_found and '2 ' or (line[3] or head ~= caller) and '1 ' or '0 '
-            local heard = redis.pcall('PUBLISH', 'quorlock:line:' .. head, word .. KEYS[1])
-            if type(heard) == 'table' then
+            local kind = is_found and '2 ' or (line[3] or head ~= caller) and '1 ' or '0 '
+            local receivers = redis.pcall('PUBLISH', 'quorlock:waiters:' .. head, kind .. KEYS[1])
+            if type(receivers) == 'table' then
                 return 0
             end
-            if heard > 0 then
+            if receivers > 0 then
                 local time = redis.call('TIME')
                 redis.pcall('ZADD', KEYS[2], -(time[1] * 1000000 + time[2]), head)
                 return 1
             end
         end
-        -- Called before, or gone without a word.
+        -- Called before, or gone without a notice.
         local gone = redis.pcall('ZREM', KEYS[2], head)
         if type(gone) == 'table' then
             return 0
