@@ -81,13 +81,13 @@ impl Limits<'_> {
             return Err(InvalidInput::new(
                 "a plain client takes no fencing numbers, so a floor would be of no effect",
             )
-            .of("floor"));
+            .of("min_fencing_number"));
         }
         if floor > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
                 "a floor of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
-            .of("floor"));
+            .of("min_fencing_number"));
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ impl RedlockBuilder {
             let is_list = matches!(bad, InvalidQuorum::NoNodes | InvalidQuorum::TooManyNodes(_));
             InvalidInput::from(bad).of(if is_list { "nodes" } else { "quorum" })
         })?;
-        let drift = Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("drift"))?;
+        let drift =
+            Drift::new(self.max_clock_drift).map_err(|bad| InvalidInput::from(bad).of("max_clock_drift"))?;
         let parsed = self.nodes.iter().enumerate().map(|(place, url)| {
             Address::parse(url, &self.login)
                 .map_err(|bad| InvalidInput::new(format!("node {} of {count}: {bad}", place + 1)).of("nodes"))

@@ -103,7 +103,7 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
         ("nodes = [\n'redis://a'", "conf.toml: line 2: this is no TOML: unclosed array"),
         ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
         ("nodes = []", "conf.toml: line 1: nodes: no URL is in it"),
-        ("plain = 'yes'", "conf.toml: line 1: plain: expected true or false"),
+        ("mode = 'yes'", "conf.toml: line 1: mode: expected fenced or plain"),
         ("clock_drift = '1%'", "conf.toml: line 1: clock_drift: expected a share, such as 0.01"),
         ("username = ' '", "conf.toml: line 1: username: it is empty"),
         ("key_prefix = 3", "conf.toml: line 1: key_prefix: expected a text in quotes"),

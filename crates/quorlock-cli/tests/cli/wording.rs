@@ -60,7 +60,7 @@ fn the_doctor_tells_programs_whether_a_lock_can_be_had() {
     let mut world = World::of(3);
     let of = |world: &World| {
         let told = json(&world.end(&["doctor", "--json"]).out);
-        ["well", "quorum", "votes", "lock_can_be_had"].map(|name| told[name].clone())
+        ["healthy", "quorum", "votes", "lock_can_be_had"].map(|name| told[name].clone())
     };
     assert_eq!(of(&world), [true.into(), 2.into(), 3.into(), Value::Bool(true)]);
     world.fleet[0].kill();
@@ -89,7 +89,7 @@ fn every_command_lists_its_own_exit_codes_and_the_list_of_commands_none() {
         ("status", &["0", "1", "69", "77", "78"][..]),
         ("doctor", &["0", "1"]),
         ("dev", &["64", "69", "126", "127"]),
-        ("break", &["0", "64", "69", "75"]),
+        ("force-release", &["0", "64", "69", "75"]),
         ("forget", &["0", "69", "75"]),
         ("chaos", &["0", "1", "2", "69", "74"]),
         ("bench", &["0", "69", "74", "130"]),
