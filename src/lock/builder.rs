@@ -296,7 +296,7 @@ impl RedlockBuilder {
 impl fmt::Debug for RedlockBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // URLs may have passwords in them; nothing of them is shown.
-        f.debug_struct("Builder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+        f.debug_struct("RedlockBuilder").field("nodes", &self.nodes.len()).finish_non_exhaustive()
     }
 }
 

@@ -103,8 +103,8 @@ impl Mutex {
 
     /// The longest the lock may be held, however often it is renewed: no deadline goes past it, and the lock is
     /// lost then. A guard against work that never ends. Defaults to no limit.
-    pub const fn max_hold_time(mut self, max_hold: Duration) -> Self {
-        self.policy.max_hold_time = Some(max_hold);
+    pub const fn max_hold_time(mut self, time: Duration) -> Self {
+        self.policy.max_hold_time = Some(time);
         self
     }
 
@@ -207,7 +207,7 @@ impl Mutex {
         limits.check_min_fencing_number(self.min_fencing_number)?;
         if self.policy.max_hold_time.is_some_and(|longest| longest < params.ttl()) {
             return Err(InvalidInput::new(format!(
-                "a max_hold below the ttl of {} would cut the very first lease short: take a smaller ttl",
+                "a max_hold_time below the ttl of {} would cut the very first lease short: take a smaller ttl",
                 Span(params.ttl())
             )));
         }

@@ -152,9 +152,9 @@ impl RedlockBuilder {
             .of("fencing_retention"));
         }
         let spans = [
-            ("reply_timeout", "node time-out", self.reply_timeout),
-            ("connect_timeout", "connect time-out", self.dial_timeout),
-            ("startup_timeout", "start-up time-out", self.connect_timeout),
+            ("reply_timeout", "reply timeout", self.reply_timeout),
+            ("dial_timeout", "dial timeout", self.dial_timeout),
+            ("connect_timeout", "connect timeout", self.connect_timeout),
         ];
         for (option, what, span) in spans {
             if span.is_zero() || span > MAX_TIMEOUT {

@@ -48,7 +48,7 @@ pub enum ForgetError {
 
 fn how_to_free(report: &NodeReplies) -> &'static str {
     if report.nodes().iter().any(|it| it.reply == (Vote::HeldByOther { remaining: None })) {
-        "it never runs out: `quorlock break` (`Redlock::break_lock`) frees it"
+        "it never runs out: `quorlock force-release` (`Redlock::force_release`) frees it"
     } else {
         "release it first, or wait until it has run out"
     }

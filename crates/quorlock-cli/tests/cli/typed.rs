@@ -141,6 +141,6 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     check(
         &["status", "--reply-timeout", "0s", "x"],
         64,
-        "quorlock: --reply-timeout: a node time-out of 0s makes",
+        "quorlock: --reply-timeout: a reply timeout of 0s makes",
     );
 }
