@@ -85,7 +85,7 @@ fn servers_of_its_own_are_measured_and_told_in_json_and_on_a_page() {
         assert!(words.as_str().is_some_and(|words| page.contains(words)), "{words}");
     }
     let command = told["command"].as_str().expect("text");
-    assert!(command.starts_with("quorlock bench --dev 3 --duration 1s --tasks 4"), "{command}");
+    assert!(command.starts_with("quorlock bench --dev 3 --duration 1 --tasks 4"), "{command}");
     assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("href="), "all is in it");
 }
 

@@ -42,7 +42,7 @@ fn what_is_left_of_a_cluster_is_not_blamed_for_the_majority_that_forgot() {
     let ill = world.end(&["doctor"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
     let marked = |word: &str| ill.out.lines().filter(|line| line.contains(&format!("  {word}"))).count();
-    assert_eq!((marked("blank  "), marked("barred  ")), (3, 2), "{ill:?}");
+    assert_eq!((marked("uninitialized  "), marked("excluded  ")), (3, 2), "{ill:?}");
     assert_eq!(ill.out.matches("· remembers a cluster that has no quorum any more").count(), 2, "{ill:?}");
     assert!(!ill.out.contains("mend these first"), "{ill:?}");
     let words = "3 of 5 nodes are blank, and 2 remember a cluster that has no quorum any more";
@@ -131,7 +131,7 @@ fn the_log_names_the_lock_of_every_vote() {
     let world = World::of(5);
     let logged = end(world.quorlock(&["run", "a", "--", "true"]).env("RUST_LOG", "quorlock=debug"));
     assert_eq!(logged.code, Some(0), "{logged:?}");
-    let votes: Vec<&str> = logged.err.lines().filter(|line| line.contains(" vote ")).collect();
-    assert!(votes.iter().any(|line| line.contains("Release") || line.contains("HandOver")), "{logged:?}");
+    let votes: Vec<&str> = logged.err.lines().filter(|line| line.contains("reply received")).collect();
+    assert!(votes.iter().any(|line| line.contains("Release") || line.contains("ReleaseAndNotify")), "{logged:?}");
     assert!(votes.iter().all(|line| line.contains("key=\"a\"")), "{votes:#?}");
 }
