@@ -154,7 +154,7 @@ impl Waiter {
 }
 
 fn channel(name: OwnerToken) -> String {
-    format!("quorlock:line:{}", String::from_utf8_lossy(&name.digits()))
+    format!("quorlock:waiters:{}", String::from_utf8_lossy(&name.digits()))
 }
 
 impl Real {

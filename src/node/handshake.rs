@@ -293,7 +293,7 @@ const NEEDS_INFO: &str = "grant the user +info: without it nobody can tell that 
 const NEEDS_READ_MARKER: &str = "grant the user +eval, +evalsha, +info, +time, +get and +set, and the keys `quorlock:*`; or \
                           do without fencing and probation (option `plain`)";
 const NEEDS_QUEUE: &str = "grant the user +subscribe, +publish, +zadd, +zrange, +zrem, +zscore, +pexpire, +pttl, \
-                           +time, and the keys and the channels `quorlock:line:*`";
+                           +time, and the keys and the channels `quorlock:waiters:*`";
 
 fn not_redis(may_want_tls: bool) -> DialError {
     let hint = if may_want_tls { format!(": {WANTS_TLS}") } else { String::new() };

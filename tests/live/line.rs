@@ -11,7 +11,7 @@ use crate::world::{
     Worker, builder, client, count, eventually, fleet, fleet_with, is_up, millis, nodes_with_key, plain, secs,
 };
 
-pub(crate) const LINE: &str = "quorlock:line:k";
+pub(crate) const LINE: &str = "quorlock:waiters:k";
 
 /// A task that waits for `k`, for now in vain, and whose client stands in line for it.
 pub(crate) async fn in_vain(fleet: &Fleet, redlock: &Redlock) -> JoinHandle<Guard> {

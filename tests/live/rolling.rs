@@ -21,13 +21,13 @@ fn wait_for(redlock: &Redlock, key: &str) -> JoinHandle<Guard> {
 }
 
 fn has_line(server: &Server, key: &str) -> bool {
-    server.command(&["EXISTS", &format!("quorlock:line:{key}")]).expect("the node answers")
+    server.command(&["EXISTS", &format!("quorlock:waiters:{key}")]).expect("the node answers")
 }
 
 /// How many stand in line for the key, on all nodes together.
 fn in_line(fleet: &Fleet, key: &str) -> usize {
     let request = |server: &Server| {
-        server.command::<usize>(&["ZCARD", &format!("quorlock:line:{key}")]).expect("the node answers")
+        server.command::<usize>(&["ZCARD", &format!("quorlock:waiters:{key}")]).expect("the node answers")
     };
     fleet.servers().iter().map(request).sum()
 }

@@ -170,7 +170,7 @@ async fn whoever_waits_gets_a_broken_lock_at_once() {
             let name = format!("k{round}");
             let guard = holder.mutex(&name).ttl(secs(30)).acquire().await.expect("free");
             let waiting = tokio::spawn(waiter.mutex(&name).ttl(secs(30)).acquire());
-            let line = format!("quorlock:line:{name}");
+            let line = format!("quorlock:waiters:{name}");
             eventually("it stands in line", || async { nodes_with_key(&cluster, &line) > 0 }).await;
             let began = Instant::now();
             operator.force_release(&name).await.expect("an answer");
@@ -339,7 +339,7 @@ async fn a_client_that_breaks_a_lock_keeps_its_own_place_in_line() {
         let mut before_another = Vec::new();
         for round in 0..10 {
             let name = format!("k{round}");
-            let line = format!("quorlock:line:{name}");
+            let line = format!("quorlock:waiters:{name}");
             let in_line = || {
                 let count = |server: &quorlock_chaos::Server| server.command::<usize>(&["ZCARD", &line]);
                 cluster.servers().iter().map(|server| count(server).expect("the node answers")).sum::<usize>()

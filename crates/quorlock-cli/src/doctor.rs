@@ -319,7 +319,7 @@ fn millis(span: Duration) -> String {
 }
 
 /// All rights, so that nobody is told of one after the other.
-const RIGHTS: &str = "grant the user all that locks need: ACL SETUSER … ~* &quorlock:line:* +set +get +del +pexpire +pttl \
+const RIGHTS: &str = "grant the user all that locks need: ACL SETUSER … ~* &quorlock:waiters:* +set +get +del +pexpire +pttl \
                       +time +eval +evalsha +script|load +info +client|setname +subscribe +publish +zadd +zrange \
                       +zrem +zscore +scan +dbsize";
 const PROBE_TTL: Duration = Duration::from_secs(2);

@@ -24,7 +24,7 @@ local function call_next(caller, is_found)
             end
             -- One who calls itself with nobody behind it is alone.
             local word = is_found and '2 ' or (line[3] or head ~= caller) and '1 ' or '0 '
-            local heard = redis.pcall('PUBLISH', 'quorlock:line:' .. head, word .. KEYS[1])
+            local heard = redis.pcall('PUBLISH', 'quorlock:waiters:' .. head, word .. KEYS[1])
             if type(heard) == 'table' then
                 return 0
             end

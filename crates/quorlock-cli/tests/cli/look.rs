@@ -253,7 +253,7 @@ fn doctor_names_the_rights_that_lines_need() {
     let world = World::of(3);
     let ill = doctor_as(&world, "uncalled", &["~*", "&*", "+@all", "-publish"]);
     assert_eq!(ill.code, Some(1), "{ill:?}");
-    for word in ["ask again and again", "'publish'", "+publish", "quorlock:line:*"] {
+    for word in ["ask again and again", "'publish'", "+publish", "quorlock:waiters:*"] {
         assert!(ill.out.contains(word), "{word}: {ill:?}");
     }
 }
