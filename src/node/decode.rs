@@ -131,7 +131,7 @@ pub(crate) fn redials_for(reply: &Reply) -> Option<Arc<str>> {
     }
 }
 
-/// The verdicts of `lua/{grant,hold,retake}.lua`.
+/// The verdicts of `lua/{acquire_fenced,renew_fenced,reacquire_fenced}.lua`.
 fn script_vote(phase: RequestKind, verdict: i64, value: i64) -> Vote {
     let span = u64::try_from(value).ok().map(Duration::from_millis);
     match (phase, verdict) {

@@ -305,15 +305,16 @@ const NOTIFY_GRACE: Duration = Duration::from_millis(100);
 const RENEW_TEXT: &str = include_str!("lua/renew.lua");
 const RELEASE_TEXT: &str = include_str!("lua/release.lua");
 const INSPECT_TEXT: &str = include_str!("lua/inspect.lua");
-const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/grant.lua");
-const RENEW_FENCED_TEXT: &str = include_str!("lua/hold.lua");
-const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/retake.lua");
-const READ_MARKER_TEXT: &str = include_str!("lua/look.lua");
+const ACQUIRE_FENCED_TEXT: &str = include_str!("lua/acquire_fenced.lua");
+const RENEW_FENCED_TEXT: &str = include_str!("lua/renew_fenced.lua");
+const REACQUIRE_FENCED_TEXT: &str = include_str!("lua/reacquire_fenced.lua");
+const READ_MARKER_TEXT: &str = include_str!("lua/read_marker.lua");
 const FORGET_TEXT: &str = include_str!("lua/forget.lua");
-const RELEASE_NOTIFY_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/hand_over.lua"));
-const ENQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/stand.lua"));
-const FORCE_RELEASE_TEXT: &str = include_str!("lua/break.lua");
-const DEQUEUE_TEXT: &str = concat!(include_str!("lua/call.lua"), include_str!("lua/leave.lua"));
+const RELEASE_NOTIFY_TEXT: &str =
+    concat!(include_str!("lua/notify_next.lua"), include_str!("lua/release_notify.lua"));
+const ENQUEUE_TEXT: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/enqueue.lua"));
+const FORCE_RELEASE_TEXT: &str = include_str!("lua/force_release.lua");
+const DEQUEUE_TEXT: &str = concat!(include_str!("lua/notify_next.lua"), include_str!("lua/dequeue.lua"));
 
 static RENEW: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RENEW_TEXT, b"1"));
 static RELEASE: LazyLock<PreparedScript> = LazyLock::new(|| PreparedScript::new(RELEASE_TEXT, b"1"));

@@ -107,7 +107,7 @@ impl ClusterId {
     }
 }
 
-/// Which server, with which data: `run_id:master_replid`, and what else may have cost it keys (`lua/look.lua`). A restart
+/// Which server, with which data: `run_id:master_replid`, and what else may have cost it keys (`lua/read_marker.lua`). A restart
 /// changes the first part; a change of role, which replaces all data, the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(Arc<str>);

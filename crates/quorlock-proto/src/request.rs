@@ -118,7 +118,7 @@ impl fmt::Debug for OwnerToken {
 pub struct OwnerHash([u8; 4]);
 
 impl OwnerHash {
-    /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/break.lua` computes the same.
+    /// The mark of the value found under a key (FNV-1a, folded to 32 bits). `lua/force_release.lua` computes the same.
     #[must_use]
     pub fn of(value: &[u8]) -> Self {
         let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

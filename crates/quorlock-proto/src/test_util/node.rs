@@ -198,7 +198,7 @@ impl Node {
         }
     }
 
-    /// What it remembers of its cluster, after it was told what to remember: `lua/look.lua`.
+    /// What it remembers of its cluster, after it was told what to remember: `lua/read_marker.lua`.
     pub fn read_marker(&mut self, write: Option<&MarkerWrite>, nanos: u64) -> MarkerReading {
         // By now a real one has found by itself what has run out.
         self.expire(nanos);

@@ -236,5 +236,5 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 const BOOT_NANOS: u64 = 1_000_000_000_000;
 const WALL_MICROS: u64 = 1_700_000_000_000_000;
 const FIRST_MICROS: u32 = 1_000_000;
-/// As in `grant.lua`.
+/// As in `acquire_fenced.lua`.
 const TOLERANCE: u32 = 250_000;

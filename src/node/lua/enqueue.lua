@@ -31,7 +31,7 @@ if not place or was_called and not is_free then
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if is_free then
-    if was_called or call_next(ARGV[1], true) ~= 1 then
+    if was_called or notify_next(ARGV[1], true) ~= 1 then
         -- As if called, so that whoever asks next gives us the time to take it.
         redis.call('ZADD', KEYS[2], -now, ARGV[1])
         redis.call('PEXPIRE', KEYS[2], ARGV[3])

@@ -20,4 +20,4 @@ if not place or tonumber(place) > 0 then
         return 0
     end
 end
-return call_next('', false)
+return notify_next('', false)

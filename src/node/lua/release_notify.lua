@@ -31,7 +31,7 @@ if was_ours then
 end
 local waits
 if ARGV[3] == '1' then
-    waits = call_next(ARGV[2], false) == 1
+    waits = notify_next(ARGV[2], false) == 1
 else
     local head = redis.pcall('ZRANGE', KEYS[2], -1, -1)[1]
     waits = head and head ~= ARGV[2]

@@ -11,7 +11,7 @@
 --          2 if it was not given up but found free; then the caller itself may be the next, and hears so by a 2.
 -- It only advises, so it fails nothing: what the server refuses here leaves those who wait to their own clocks.
 
-local function call_next(caller, is_found)
+local function notify_next(caller, is_found)
     while true do
         local line = redis.pcall('ZRANGE', KEYS[2], 0, 1, 'WITHSCORES')
         local head = line[1]
