@@ -284,7 +284,7 @@ impl PendingCalls {
         match event {
             OperationEvent::Confirmed(nodes) => return hold.confirm(nodes),
             OperationEvent::Renewing => {
-                let span = debug_span!("renew", key);
+                let span = debug_span!(target: "quorlock::lock", "renew", key);
                 if !span.is_disabled() {
                     self.renewals.entry(id).or_default().begin(span);
                 }

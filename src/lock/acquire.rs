@@ -26,7 +26,7 @@ use quorlock_proto::vote::{ReplyFailure, Vote};
 /// Tries until the lock is ours, the wait is over, or waiting cannot help.
 pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
     let (spec, policy) = mutex.checked_spec(true)?;
-    let span = debug_span!("acquire", key = spec.key.as_str());
+    let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
     async {
         let limit = WaitLimit::of(mutex.wait_limit);
         let client = &mutex.client;
@@ -91,7 +91,7 @@ pub(super) async fn acquire(mutex: &Mutex) -> Result<Guard, AcquireError> {
 /// Tries once, and again only where the votes may be split.
 pub(super) async fn try_acquire(mutex: &Mutex) -> Result<Option<Guard>, AcquireError> {
     let (spec, policy) = mutex.checked_spec(false)?;
-    let span = debug_span!("acquire", key = spec.key.as_str());
+    let span = debug_span!(target: "quorlock::lock", "acquire", key = spec.key.as_str());
     async {
         let client = &mutex.client;
         is_here(client, &spec)?;

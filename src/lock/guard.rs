@@ -152,7 +152,7 @@ impl Guard {
         let has_passed = !self.is_valid();
         let (client, key) = (self.client.clone(), self.view.lease.key().clone());
         let shared = &client.shared;
-        let span = debug_span!("release", key = key.as_str());
+        let span = debug_span!(target: "quorlock::lock", "release", key = key.as_str());
         let release = shared.call_by(Some(shared.reply_timeout), |reply| self.end(Some(reply)));
         let votes = release.instrument(span).await.map_err(|why| ReleaseError::unanswered(why, &key))?;
         let count = |is: fn(&Vote) -> bool| votes.iter().filter(|vote| is(vote)).count();

@@ -25,6 +25,6 @@ impl Events {
 
     /// Whether anybody wants every single vote. Asked first, because there are N of them to each operation.
     pub(crate) fn wants_replies(&self) -> bool {
-        self.observer.is_some() || trace::wants_votes()
+        self.observer.is_some() || trace::wants_replies()
     }
 }
