@@ -140,7 +140,7 @@ impl RequestEncoder {
     /// Packs the question what a node remembers, after it was told what to remember.
     pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
-        encode_read_marker(form, write).write_packed_command(&mut self.bytes);
+        read_marker_command(form, write).write_packed_command(&mut self.bytes);
     }
 
     /// What was packed last, but for the badge.
@@ -218,7 +218,7 @@ fn is_fenced_script(request: &Request) -> bool {
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
 pub(super) fn first_look() -> Cmd {
-    encode_read_marker(ScriptForm::Source, None)
+    read_marker_command(ScriptForm::Source, None)
 }
 
 /// The scripts of lines, for nodes that keep them.
@@ -240,7 +240,7 @@ pub(super) fn texts(is_fenced: bool) -> &'static [&'static str] {
     }
 }
 
-fn encode_read_marker(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
+fn read_marker_command(form: ScriptForm, write: Option<&MarkerWrite>) -> Cmd {
     let mut command = Cmd::new();
     match form {
         ScriptForm::Sha => command.arg("EVALSHA").arg(&READ_MARKER.hash),
