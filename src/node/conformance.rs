@@ -210,7 +210,7 @@ impl Subject for Real {
     }
 
     fn read_marker(&mut self, write: Option<&MarkerWrite>, as_text: bool) -> Result<MarkerReading, Vote> {
-        self.packer.pack_look(write, form(as_text));
+        self.packer.encode_read_marker(write, form(as_text));
         marker_reading(&self.connection.request(self.packer.bytes()))
     }
 

@@ -138,7 +138,7 @@ impl RequestEncoder {
     }
 
     /// Packs the question what a node remembers, after it was told what to remember.
-    pub(crate) fn pack_look(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
+    pub(crate) fn encode_read_marker(&mut self, write: Option<&MarkerWrite>, form: ScriptForm) {
         self.bytes.clear();
         read_marker_command(form, write).write_packed_command(&mut self.bytes);
     }

@@ -10,7 +10,7 @@ impl Driver {
     pub(super) fn read_marker(&mut self, node: NodeId, write: Option<&MarkerWrite>, as_text: bool) {
         let Some(connection) = self.links[node.index()].connection() else { return };
         let form = if as_text || connection.eval_only() { ScriptForm::Source } else { ScriptForm::Sha };
-        self.encoder.pack_look(write, form);
+        self.encoder.encode_read_marker(write, form);
         connection.queue(self.encoder.bytes());
         self.unsent.insert(node);
     }
