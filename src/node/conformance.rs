@@ -203,7 +203,7 @@ impl Subject for Real {
         self.packer.encode(request, form(as_text));
         let mut bytes = self.packer.bytes().to_vec();
         if needs_marker(request) {
-            bytes.extend_from_slice(self.packer.badge(NodeId(0), badge));
+            bytes.extend_from_slice(self.packer.marker_args(NodeId(0), badge));
         }
         let reply = self.connection.request(&bytes);
         (vote(request.phase, &reply), clock(&reply))

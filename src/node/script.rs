@@ -149,7 +149,7 @@ impl RequestEncoder {
     }
 
     /// The end of a ballot: what this node is expected to remember. Without a badge, what no node remembers.
-    pub(crate) fn badge(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
+    pub(crate) fn marker_args(&mut self, node: NodeId, badge: Option<&ExpectedMarker>) -> &[u8] {
         if self.markers.len() <= node.index() {
             self.markers.resize_with(node.index() + 1, EncodedMarker::default);
         }
@@ -386,7 +386,7 @@ mod tests {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
                 let mut bytes = packer.bytes().to_vec();
-                bytes.extend_from_slice(packer.badge(NodeId(1), Some(&badge)));
+                bytes.extend_from_slice(packer.marker_args(NodeId(1), Some(&badge)));
                 let whole = redis::parse_redis_value(&bytes).expect("one whole command");
                 let redis::Value::Array(words) = whole else { panic!("{whole:?}") };
                 assert_eq!(words.len(), args);

@@ -36,7 +36,7 @@ impl Driver {
             connection.queue(self.encoder.bytes());
             self.unsent.insert(node);
             if needs_marker(&request) {
-                connection.queue(self.encoder.badge(node, self.coordinator.expected_marker(node)));
+                connection.queue(self.encoder.marker_args(node, self.coordinator.expected_marker(node)));
             }
             if connection.has_much_to_write() {
                 // Thousands of renewals at once: the node begins with the first while the rest is packed, into the same
