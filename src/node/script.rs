@@ -40,7 +40,7 @@ pub(crate) struct RequestEncoder {
 
 #[derive(Default)]
 struct EncodedMarker {
-    badge: Option<ExpectedMarker>,
+    expected: Option<ExpectedMarker>,
     bytes: Vec<u8>,
 }
 
@@ -154,14 +154,14 @@ impl RequestEncoder {
             self.markers.resize_with(node.index() + 1, EncodedMarker::default);
         }
         let packed = &mut self.markers[node.index()];
-        if packed.bytes.is_empty() || packed.badge.as_ref() != badge {
+        if packed.bytes.is_empty() || packed.expected.as_ref() != badge {
             let (marker, votes_from, above) = badge.map_or((NO_MARKER, 0, 0), |badge| {
                 (&*badge.marker, badge.votes_from_micros, badge.numbers_above)
             });
             packed.bytes.clear();
             let spans = [digits(votes_from), digits(above)];
             put_words(&mut packed.bytes, &[marker.as_bytes(), spans[0].digits(), spans[1].digits()]);
-            packed.badge = badge.cloned();
+            packed.expected = badge.cloned();
         }
         &packed.bytes
     }
