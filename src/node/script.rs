@@ -26,7 +26,7 @@ pub(crate) enum ScriptForm {
 pub(crate) struct RequestEncoder {
     bytes: Vec<u8>,
     /// For how long a fence is kept, and one of a name that is to be forgotten, in milliseconds.
-    keep_millis: u64,
+    retention_millis: u64,
     forget_millis: u64,
     fence_key: String,
     waiters_key: Vec<u8>,
@@ -49,7 +49,7 @@ impl RequestEncoder {
     pub(crate) fn new(config: LockClusterConfig, waiter: OwnerToken) -> Self {
         Self {
             bytes: Vec::with_capacity(512),
-            keep_millis: config.retention().as_millis() as u64,
+            retention_millis: config.retention().as_millis() as u64,
             forget_millis: config.forget_after().as_millis() as u64,
             fence_key: String::new(),
             waiters_key: Vec::new(),
@@ -85,7 +85,7 @@ impl RequestEncoder {
             RequestKind::ForceRelease | RequestKind::BreakOf(_) => {
                 let fence = [FENCE_PREFIX.as_bytes(), key].concat();
                 // Plain locks have no fence.
-                let keep = digits(if request.fence.is_some() { self.keep_millis } else { 0 });
+                let keep = digits(if request.fence.is_some() { self.retention_millis } else { 0 });
                 let mark = if let RequestKind::BreakOf(mark) = request.phase {
                     mark.to_string()
                 } else {
@@ -181,7 +181,7 @@ impl RequestEncoder {
         };
         // A raise leaves the key's life as it is.
         let ttl = if request.phase == RequestKind::RaiseFence { Duration::ZERO } else { request.ttl };
-        let (ttl, keep) = (millis(ttl), digits(self.keep_millis));
+        let (ttl, keep) = (millis(ttl), digits(self.retention_millis));
         let (number, floor) = match fence {
             Fence::Hint { hint, floor } => (hint, Some(digits(floor))),
             Fence::Number(number) => (number, None),
