@@ -263,20 +263,20 @@ struct PreparedScript {
     keys: &'static [u8],
     hash: String,
     /// How a call begins, packed: the command, the hash and the number of keys.
-    call: Vec<u8>,
+    call_prefix: Vec<u8>,
 }
 
 impl PreparedScript {
     fn new(text: &'static str, keys: &'static [u8]) -> Self {
-        let (hash, mut call) = (Script::new(text).get_hash().to_owned(), Vec::new());
-        put_words(&mut call, &[b"EVALSHA", hash.as_bytes(), keys]);
-        Self { text, keys, hash, call }
+        let (hash, mut call_prefix) = (Script::new(text).get_hash().to_owned(), Vec::new());
+        put_words(&mut call_prefix, &[b"EVALSHA", hash.as_bytes(), keys]);
+        Self { text, keys, hash, call_prefix }
     }
 
     /// Packs how a call begins: three words.
     fn put(&self, bytes: &mut Vec<u8>, form: ScriptForm) {
         match form {
-            ScriptForm::Sha => bytes.extend_from_slice(&self.call),
+            ScriptForm::Sha => bytes.extend_from_slice(&self.call_prefix),
             ScriptForm::Source => put_words(bytes, &[b"EVAL", self.text.as_bytes(), self.keys]),
         }
     }
