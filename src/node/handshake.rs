@@ -248,7 +248,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
     steps.push((Step::Run, run));
     steps.push((Step::Hash, by_hash));
     if settings.is_fenced {
-        steps.push((Step::ReadMarker, script::first_look()));
+        steps.push((Step::ReadMarker, script::first_read_marker()));
     }
     steps
 }

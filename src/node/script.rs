@@ -217,7 +217,7 @@ fn is_fenced_script(request: &Request) -> bool {
 }
 
 /// The question what a node remembers, for the handshake: in full, so that it needs nothing loaded.
-pub(super) fn first_look() -> Cmd {
+pub(super) fn first_read_marker() -> Cmd {
     read_marker_command(ScriptForm::Source, None)
 }
 
