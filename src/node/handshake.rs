@@ -196,7 +196,7 @@ async fn probe_wait_queue(
         }
     }
     if profile.wait_queue_unsupported.is_none() {
-        connection.set_keeps_lines();
+        connection.set_supports_wait_queue();
     }
     Ok(Ok(()))
 }
