@@ -51,7 +51,7 @@ impl Connection {
         self.eval_only
     }
 
-    pub(super) fn set_sends_text(&mut self) {
+    pub(super) fn set_eval_only(&mut self) {
         self.eval_only = true;
     }
 

@@ -80,7 +80,7 @@ pub(super) async fn handshake(
             (Step::Script, Reply::Error(complaint))
                 if complaint.is_no_permission() || complaint.is_no_such_command() =>
             {
-                connection.set_sends_text();
+                connection.set_eval_only();
             }
             (Step::Hash, Reply::Error(_)) if connection.eval_only() => {}
             // Plain locks have no key of ours. It was the key alone that was denied, so the script would have run.
