@@ -161,7 +161,7 @@ async fn probe_wait_queue(
     for text in script::QUEUE_TEXTS {
         connection.queue(&cmd("SCRIPT").arg("LOAD").arg(*text).get_packed_command());
     }
-    let trial = script::try_line(waiter);
+    let trial = script::wait_queue_probe(waiter);
     // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one.
     let certain = trial.len() - 1;
     for command in trial.iter().chain(&[script::end_of_trial()]) {

@@ -18,7 +18,7 @@ pub(in super::super) fn trials() -> [Cmd; 2] {
 
 /// What a node that keeps lines must let us do: say something on a channel, and hear it. Nothing stays of it. One reply
 /// each, but for the subscription, which is last and whose confirmation is none.
-pub(in super::super) fn try_line(waiter: OwnerToken) -> [Cmd; 5] {
+pub(in super::super) fn wait_queue_probe(waiter: OwnerToken) -> [Cmd; 5] {
     let waiter = waiter.digits();
     let channel = [WAITERS_PREFIX.as_bytes(), &waiter].concat();
     let mut subscribe = redis::cmd("SUBSCRIBE");
