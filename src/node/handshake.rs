@@ -244,7 +244,7 @@ fn steps(address: &Address, settings: &Settings) -> Vec<(Step, Cmd)> {
         load.arg("LOAD").arg(*text);
         steps.push((Step::Script, load));
     }
-    let [run, by_hash] = script::trials();
+    let [run, by_hash] = script::permission_probes();
     steps.push((Step::Run, run));
     steps.push((Step::Hash, by_hash));
     if settings.is_fenced {

@@ -8,7 +8,7 @@ use super::{DEQUEUE_TEXT, ENQUEUE_TEXT, MARKER_KEY, NOTIFY_GRACE, WAITER_TTL, WA
 use quorlock_proto::request::OwnerToken;
 
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
-pub(in super::super) fn trials() -> [Cmd; 2] {
+pub(in super::super) fn permission_probes() -> [Cmd; 2] {
     let mut run = redis::cmd("EVAL");
     run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
     let mut by_hash = redis::cmd("EVALSHA");
