@@ -164,7 +164,7 @@ async fn probe_wait_queue(
     let trial = script::wait_queue_probe(waiter);
     // A subscription is confirmed by a push, which is no reply, and refused by an error, which is one.
     let certain = trial.len() - 1;
-    for command in trial.iter().chain(&[script::end_of_trial()]) {
+    for command in trial.iter().chain(&[script::probe_cleanup()]) {
         connection.queue(&command.get_packed_command());
     }
     poll_fn(|cx| connection.poll_flush(cx)).await.map_err(Failure::Broken)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use super::resp_encode::{DecimalLine, digits, millis, put, put_length, put_word, put_words};
-pub(super) use probes::{end_of_trial, permission_probes, wait_queue_probe};
+pub(super) use probes::{permission_probes, probe_cleanup, wait_queue_probe};
 use quorlock_proto::fence::Fence;
 use quorlock_proto::marker::LockClusterConfig;
 use quorlock_proto::membership::{ExpectedMarker, MarkerWrite};

@@ -38,7 +38,7 @@ pub(in super::super) fn wait_queue_probe(waiter: OwnerToken) -> [Cmd; 5] {
 }
 
 /// What ends the trial: it runs wherever [`probes`] do.
-pub(in super::super) fn end_of_trial() -> Cmd {
+pub(in super::super) fn probe_cleanup() -> Cmd {
     let mut end = redis::cmd("EVAL");
     end.arg("return 'end'").arg(1).arg(MARKER_KEY);
     end
