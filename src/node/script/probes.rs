@@ -10,9 +10,9 @@ use quorlock_proto::request::OwnerToken;
 /// Whether the node runs scripts, in full and by their hash. With a key, for what routes commands by their keys.
 pub(in super::super) fn permission_probes() -> [Cmd; 2] {
     let mut run = redis::cmd("EVAL");
-    run.arg(TRIAL_TEXT).arg(1).arg(MARKER_KEY);
+    run.arg(PROBE_TEXT).arg(1).arg(MARKER_KEY);
     let mut by_hash = redis::cmd("EVALSHA");
-    by_hash.arg(Script::new(TRIAL_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
+    by_hash.arg(Script::new(PROBE_TEXT).get_hash()).arg(1).arg(MARKER_KEY);
     [run, by_hash]
 }
 
@@ -51,4 +51,4 @@ fn enqueue(command: &mut Cmd, waited: Duration) {
         .arg(NOTIFY_GRACE.as_micros() as u64);
 }
 
-const TRIAL_TEXT: &str = "return 1";
+const PROBE_TEXT: &str = "return 1";
