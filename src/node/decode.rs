@@ -66,7 +66,7 @@ fn refusal(complaint: &ErrorReply) -> Vote {
         Vote::Unknown(ReplyFailure::NoScript)
     } else if complaint.is_no_permission() {
         Vote::Excluded(ExclusionReason::PermissionDenied(words))
-    } else if complaint.is_login() {
+    } else if complaint.is_auth_failure() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
     } else if let Some(why) = complaint.unfit() {
         Vote::Excluded(ExclusionReason::Unsupported(why))

@@ -47,7 +47,7 @@ impl ErrorReply {
     }
 
     /// Whether the login is missing or wrong.
-    pub(super) fn is_login(&self) -> bool {
+    pub(super) fn is_auth_failure(&self) -> bool {
         self.is("NOAUTH") || self.is("WRONGPASS")
     }
 
@@ -186,7 +186,7 @@ mod tests {
         // A short one is found where it is a word; else the words could not be read any more.
         assert_eq!(&*of("ERR bad AUTH ann a", "a").words(), "ERR bad AUTH ann …");
         let class = of("WRONGPASS invalid username-password pair", "WRONGPASS");
-        assert!(class.is_login() && !class.words().contains("WRONGPASS"), "{class:?}");
+        assert!(class.is_auth_failure() && !class.words().contains("WRONGPASS"), "{class:?}");
         // Where the text is cut, no part of it is left.
         let long = of(&format!("{}{}", "é".repeat(MAX_CHARS * 2 - 2), "secret"), "secret");
         assert!(!long.words().contains('s'), "{long:?}");

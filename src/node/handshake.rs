@@ -134,7 +134,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
     let words = complaint.words();
     if let Some(why) = complaint.unfit() {
         DialError::Excluded(ExclusionReason::Unsupported(why))
-    } else if complaint.is_login() || step == Step::Login {
+    } else if complaint.is_auth_failure() || step == Step::Login {
         DialError::Excluded(ExclusionReason::AuthFailed(words))
     } else if complaint.is_no_permission() {
         let right = match step {
