@@ -64,7 +64,7 @@ fn refusal(complaint: &ErrorReply) -> Vote {
     let words = complaint.words();
     if complaint.is("NOSCRIPT") {
         Vote::Unknown(ReplyFailure::NoScript)
-    } else if complaint.is_no_permission() {
+    } else if complaint.is_permission_denied() {
         Vote::Excluded(ExclusionReason::PermissionDenied(words))
     } else if complaint.is_auth_failure() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))

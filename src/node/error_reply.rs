@@ -39,7 +39,7 @@ impl ErrorReply {
     }
 
     /// Whether the user lacks a right, also when a script found that out: that has no code of its own.
-    pub(super) fn is_no_permission(&self) -> bool {
+    pub(super) fn is_permission_denied(&self) -> bool {
         // The words of 7.0, and those of 8 and of Valkey.
         self.is("NOPERM")
             || self.said.contains("The user executing the script can't")
@@ -55,7 +55,7 @@ impl ErrorReply {
     pub(super) fn is_about_a_key(&self) -> bool {
         // "… to access one of the keys used as arguments", "… to access a key"; but not "User monkey has no permissions to
         // run the 'eval' command".
-        self.is_no_permission() && self.said.contains("key") && !self.said.contains(" command")
+        self.is_permission_denied() && self.said.contains("key") && !self.said.contains(" command")
     }
 
     /// Whether the server has no such command, renamed it away, or lets nobody run it: that does not pass.

@@ -78,7 +78,7 @@ pub(super) async fn handshake(
             (Step::Upgrade, reply) => is_upgraded = !matches!(reply, Reply::Error(_)),
             (Step::SetName, _) => {}
             (Step::Script, Reply::Error(complaint))
-                if complaint.is_no_permission() || complaint.is_no_such_command() =>
+                if complaint.is_permission_denied() || complaint.is_no_such_command() =>
             {
                 connection.set_eval_only();
             }
@@ -136,7 +136,7 @@ fn refusal(step: Step, complaint: &ErrorReply) -> DialError {
         DialError::Excluded(ExclusionReason::Unsupported(why))
     } else if complaint.is_auth_failure() || step == Step::Login {
         DialError::Excluded(ExclusionReason::AuthFailed(words))
-    } else if complaint.is_no_permission() {
+    } else if complaint.is_permission_denied() {
         let right = match step {
             Step::Info => NEEDS_INFO,
             Step::Run | Step::Hash => "grant the user +eval and +evalsha",
@@ -186,7 +186,7 @@ async fn probe_wait_queue(
                     profile.refuses_writes.get_or_insert(words);
                     continue;
                 }
-                let lacks_rights = complaint.is_no_permission();
+                let lacks_rights = complaint.is_permission_denied();
                 profile.wait_queue_unsupported.get_or_insert_with(|| {
                     if lacks_rights { format!("{words} ({NEEDS_QUEUE})") } else { words.to_string() }
                 });
