@@ -93,7 +93,7 @@ impl ErrorReply {
     }
 
     /// Whether the server has no room for another client.
-    pub(super) fn is_of_too_many_clients(&self) -> bool {
+    pub(super) fn is_too_many_clients(&self) -> bool {
         self.said.contains("max number of clients")
     }
 }

@@ -306,6 +306,5 @@ const WANTS_TLS: &str = "does it want TLS? use rediss://";
 
 /// Whether it may be different soon, whatever step it answers.
 fn is_passing(complaint: &ErrorReply) -> bool {
-    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code))
-        || complaint.is_of_too_many_clients()
+    ["LOADING", "MASTERDOWN", "BUSY"].iter().any(|code| complaint.is(code)) || complaint.is_too_many_clients()
 }
