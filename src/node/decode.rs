@@ -68,7 +68,7 @@ fn refusal(complaint: &ErrorReply) -> Vote {
         Vote::Excluded(ExclusionReason::PermissionDenied(words))
     } else if complaint.is_auth_failure() {
         Vote::Excluded(ExclusionReason::AuthFailed(words))
-    } else if let Some(why) = complaint.unfit() {
+    } else if let Some(why) = complaint.unsupported() {
         Vote::Excluded(ExclusionReason::Unsupported(why))
     } else {
         Vote::Unknown(ReplyFailure::TransientError(words))
