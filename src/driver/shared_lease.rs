@@ -140,8 +140,8 @@ impl SharedLease {
     /// The lock is given up: from here on no guard calls it valid, and no loss is told. Whether it was held until now, or
     /// lost before; nothing if it was given up before.
     pub(crate) fn mark_released(&self) -> Option<bool> {
-        match self.state.swap(GIVEN_UP, Ordering::AcqRel) {
-            GIVEN_UP => None,
+        match self.state.swap(RELEASED, Ordering::AcqRel) {
+            RELEASED => None,
             state => Some(state == HELD),
         }
     }
@@ -198,7 +198,7 @@ impl PackedToken {
 
 const HELD: u8 = 0;
 const LOST: u8 = 1;
-const GIVEN_UP: u8 = 2;
+const RELEASED: u8 = 2;
 
 #[cfg(test)]
 mod tests {
