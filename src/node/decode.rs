@@ -194,7 +194,7 @@ const REDIAL_CODES: [&str; 6] = ["READONLY", "LOADING", "NOAUTH", "MASTERDOWN", 
 mod tests {
     use super::*;
 
-    const PHASES: [RequestKind; 14] = [
+    const REQUEST_KINDS: [RequestKind; 14] = [
         RequestKind::Forget,
         RequestKind::ReleaseAndNotify,
         RequestKind::ReleaseLocal,
@@ -255,7 +255,7 @@ mod tests {
         replies.push(Reply::Other(Value::SimpleString("QUEUED".into())));
         replies.push(Reply::Int(-7));
         replies.extend([[2, 1, 1], [-5, 1, 1], [0, 1, 1], [-1, 1, 1]].map(Reply::ScriptResult));
-        for phase in PHASES.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
+        for phase in REQUEST_KINDS.into_iter().chain([RequestKind::BreakOf(OwnerHash::of(b""))]) {
             for reply in &replies {
                 assert!(!vote(phase, reply).is_grant(), "{phase:?} {reply:?}");
             }
