@@ -340,7 +340,7 @@ mod tests {
     use quorlock_proto::fence::TOLERANCE_MICROS;
     use quorlock_proto::quorum::Quorum;
 
-    fn packer() -> RequestEncoder {
+    fn encoder() -> RequestEncoder {
         let quorum = Quorum::new(3, None).expect("a usual quorum");
         RequestEncoder::new(LockClusterConfig::new(quorum, Duration::from_secs(30)), OwnerToken::new(7))
     }
@@ -354,7 +354,7 @@ mod tests {
             ttl: Duration::from_secs(10),
             fence: None,
         };
-        let mut packer = packer();
+        let mut packer = encoder();
         packer.encode(&request, ScriptForm::Sha);
         let expected = "*6\r\n$3\r\nSET\r\n$9\r\norders:42\r\n$32\r\n000000000000000000000000000000ab\r\n\
                         $2\r\nNX\r\n$2\r\nPX\r\n$5\r\n10000\r\n";
@@ -381,7 +381,7 @@ mod tests {
                 ttl: Duration::from_secs(10),
                 fence: Some(fence),
             };
-            let mut packer = packer();
+            let mut packer = encoder();
             for votes_from_micros in [0, 9, 10, 1_700_000_000_000_000] {
                 let badge = ExpectedMarker { marker: "a marker".into(), votes_from_micros, numbers_above: 5 };
                 packer.encode(&request, ScriptForm::Sha);
