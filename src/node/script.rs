@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_literally_set_nx_px() {
+    fn a_plain_acquire_is_literally_set_nx_px() {
         let request = Request {
             phase: RequestKind::Acquire,
             key: Key::new("orders:42"),
