@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grant_knows_the_tolerance_that_the_protocol_states() {
+    fn acquire_fenced_uses_the_tolerance_of_the_protocol() {
         assert_eq!(ACQUIRE_FENCED_TEXT.matches(&TOLERANCE_MICROS.to_string()).count(), 3);
     }
 
