@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ballot_and_its_badge_are_one_command() {
+    fn a_fenced_script_and_its_marker_are_one_command() {
         for (phase, fence, args) in [
             (RequestKind::Acquire, Fence::Hint { hint: 7, floor: 3 }, 15),
             (RequestKind::RaiseFence, Fence::Number(7), 14),
