@@ -212,7 +212,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_makes_a_node_be_dialed_anew_is_kept_in_its_words() {
+    fn errors_that_cause_a_redial_keep_their_text() {
         let of = |text: &str| redials_for(&Reply::Error(ErrorReply::new(text.as_bytes())));
         let words = "READONLY You can't write against a read only replica.";
         assert_eq!(of(words).as_deref(), Some(words));
