@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_that_do_not_pass_bar_the_node() {
+    fn permanent_errors_exclude_the_node() {
         let of = |text: &str| refusal(&ErrorReply::new(text.as_bytes()));
         assert!(matches!(
             of("ERR unknown command 'SET', with args"),
