@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_error_and_no_odd_shape_is_ever_a_grant() {
+    fn no_error_and_no_unexpected_shape_is_a_grant() {
         let errors = [
             "LOADING x",
             "READONLY x",
