@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_is_told_from_what_may() {
+    fn permanent_errors_differ_from_transient_ones() {
         let of = |text: &str| ErrorReply::new(text.as_bytes());
         for text in [
             "ERR unknown command 'EVAL', with args beginning with: 'return 1' ",
