@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_denied_is_told_from_a_command_that_is() {
+    fn denied_keys_differ_from_denied_commands() {
         let of = |text: &str| ErrorReply::new(text.as_bytes()).is_about_a_key();
         assert!(of("NOPERM this user has no permissions to access one of the keys used as arguments"));
         assert!(of("NOPERM No permissions to access a key"));
