@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_may_not_vote_are_barred() {
+    fn servers_that_may_not_vote_are_excluded() {
         for role in ["slave", "replica", "active-replica"] {
             assert_eq!(
                 profile(&format!("role:{role}")).exclusion(),
