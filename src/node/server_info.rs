@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_evicts_locks_is_told_only_where_memory_has_a_limit() {
+    fn eviction_is_reported_only_where_memory_has_a_limit() {
         assert_eq!(profile("maxmemory:0\r\nmaxmemory_policy:allkeys-lru").warnings().len(), 0);
         assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:noeviction").warnings().len(), 0);
         assert_eq!(profile("maxmemory:100\r\nmaxmemory_policy:volatile-ttl").warnings().len(), 1);
