@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_message_of_ours_is_a_call() {
+    fn only_messages_of_quorlock_are_notifications() {
         let of = |text: &str| {
             let (reply, length) = parse(text.as_bytes()).expect("well-formed").expect("whole");
             assert_eq!(length, text.len());
