@@ -210,7 +210,7 @@ mod tests {
 
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn it_is_small_for_locks_are_held_by_the_thousand() {
+    fn a_shared_lease_is_small() {
         assert!(size_of::<SharedLease>() <= 88, "{} bytes", size_of::<SharedLease>());
     }
 
