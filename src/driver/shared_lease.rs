@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_given_up_is_not_lost_any_more() {
+    fn a_released_lock_is_not_lost() {
         let hold = hold();
         let signal = hold.lost_signal();
         assert_eq!(hold.mark_released(), Some(true));
