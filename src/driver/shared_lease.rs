@@ -204,7 +204,7 @@ const RELEASED: u8 = 2;
 mod tests {
     use super::*;
 
-    fn hold() -> SharedLease {
+    fn lease() -> SharedLease {
         SharedLease::new(Key::new("k"), clock::now().plus(Duration::from_secs(60)), NodeSet::EMPTY, None)
     }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_lost_signal_reaches_listeners_before_and_after_the_loss() {
-        let (early, late) = (hold(), hold());
+        let (early, late) = (lease(), lease());
         let signal = early.lost_signal();
         assert!(!signal.is_cancelled());
         early.mark_lost();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_released_lock_is_not_lost() {
-        let hold = hold();
+        let hold = lease();
         let signal = hold.lost_signal();
         assert_eq!(hold.mark_released(), Some(true));
         assert!(!hold.mark_lost());
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn ending_a_lost_lock_says_that_it_was_lost() {
-        let hold = hold();
+        let hold = lease();
         assert!(hold.mark_lost() && !hold.mark_lost(), "a loss is told once");
         assert_eq!(hold.mark_released(), Some(false));
     }
