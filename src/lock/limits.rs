@@ -53,11 +53,12 @@ impl Limits<'_> {
         attempt_timeout: Option<Duration>,
     ) -> Result<LeaseParams, InvalidInput> {
         let ttl = ttl.unwrap_or_else(|| self.max_ttl.map_or(DEFAULT_TTL, |it| it.min(DEFAULT_TTL)));
-        let params = LeaseParams::new(ttl, self.drift, attempt_timeout, self.reply_timeout).map_err(|bad| {
-            let is_ttl =
-                matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
-            InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "attempt_timeout" })
-        })?;
+        let params =
+            LeaseParams::new(ttl, self.drift, attempt_timeout, self.reply_timeout).map_err(|bad| {
+                let is_ttl =
+                    matches!(bad, InvalidLeaseParams::TtlTooShort(_) | InvalidLeaseParams::TtlTooLong(_));
+                InvalidInput::from(bad).of(if is_ttl { "ttl" } else { "attempt_timeout" })
+            })?;
         self.check_ttl(&params)?;
         Ok(params)
     }

@@ -4,8 +4,10 @@
 //! behind the release, so the next attempt's SETs ride in the same write as the release and cost no pause. How often a
 //! process may do that while others wait, and where it stands in their line, `protocol/line.rs` knows.
 
+mod key_queue;
+
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::driver::{
     AdmissionReturn, CommandSender, DriverCommand, QueueEvent, QueueListener, SharedLease, jitter, now,
 };
+use key_queue::{KeyQueue, QueueHead};
 use quorlock_proto::fairness::{Cohort, NextAction};
 use quorlock_proto::request::Key;
 use quorlock_proto::time::BootTime;
@@ -28,32 +31,6 @@ pub(super) struct LocalQueue {
 }
 
 type KeyQueues = HashMap<Key, KeyQueue>;
-
-/// Locks are held by the thousand, and nobody waits for most of them.
-enum KeyQueue {
-    /// Somebody here has the key or tries to get it, and that is all.
-    Uncontended(QueueHead),
-    Contended(Box<ContendedQueue>),
-}
-
-/// What there is to know of every key.
-#[derive(Clone, Copy)]
-struct QueueHead {
-    cohort: Cohort,
-    /// Since when the key has gone from task to task in this client without a gap.
-    local_run_since: BootTime,
-}
-
-struct ContendedQueue {
-    head: QueueHead,
-    /// Whether the key was given up and nobody called, because the next task here was to take it.
-    is_notify_deferred: bool,
-    waiting: VecDeque<oneshot::Sender<Delay>>,
-    /// Rings when the share has changed under whoever contends.
-    wakeup: Option<Arc<Notify>>,
-    /// Since when nobody here has or wants the key. Only its share is remembered, for a while.
-    idle_since: Option<BootTime>,
-}
 
 /// What the driver hears, the queue knows by this.
 pub(super) struct QueueEvents(Arc<Mutex<KeyQueues>>);
@@ -261,62 +238,6 @@ impl QueueListener for QueueEvents {
             line.head().cohort.on_idle().then(|| key.clone())
         });
         stands.collect()
-    }
-}
-
-impl KeyQueue {
-    fn head(&mut self) -> &mut QueueHead {
-        match self {
-            Self::Uncontended(head) => head,
-            Self::Contended(contended) => &mut contended.head,
-        }
-    }
-
-    /// Makes room for more than one.
-    fn contended(&mut self) -> &mut ContendedQueue {
-        if let Self::Uncontended(head) = *self {
-            let (waiting, owes_call) = (VecDeque::new(), false);
-            *self = Self::Contended(Box::new(ContendedQueue {
-                head,
-                is_notify_deferred: owes_call,
-                waiting,
-                wakeup: None,
-                idle_since: None,
-            }));
-        }
-        match self {
-            Self::Contended(contended) => contended,
-            Self::Uncontended(_) => unreachable!("it was made a crowd"),
-        }
-    }
-
-    /// How many tasks wait.
-    fn waiting(&self) -> usize {
-        match self {
-            Self::Uncontended(_) => 0,
-            Self::Contended(contended) => contended.waiting.len(),
-        }
-    }
-
-    fn idle_since(&self) -> Option<BootTime> {
-        match self {
-            Self::Uncontended(_) => None,
-            Self::Contended(contended) => contended.idle_since,
-        }
-    }
-
-    fn wake(&self) {
-        if let Self::Contended(contended) = self
-            && let Some(wakeup) = &contended.wakeup
-        {
-            wakeup.notify_one();
-        }
-    }
-}
-
-impl QueueHead {
-    fn new(cohort: Cohort) -> Self {
-        Self { cohort, local_run_since: now().boot() }
     }
 }
 

@@ -82,7 +82,11 @@ fn force_makes_one_cluster_also_of_the_blank_and_the_others() {
     world.fleet[1].wipe().expect("wiped");
     let refused = world.end(&["init"]);
     assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert_eq!(refused.err.lines().filter(|line| line.ends_with("  uninitialized")).count(), 2, "{refused:?}");
+    assert_eq!(
+        refused.err.lines().filter(|line| line.ends_with("  uninitialized")).count(),
+        2,
+        "{refused:?}"
+    );
     assert_eq!(world.end(&["init", "--force"]).code, Some(0));
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }
