@@ -80,13 +80,13 @@ impl Limits<'_> {
     pub(super) fn check_min_fencing_number(self, floor: u64) -> Result<(), InvalidInput> {
         if floor > 0 && self.max_ttl.is_none() {
             return Err(InvalidInput::new(
-                "a plain client takes no fencing numbers, so a floor would be of no effect",
+                "a plain client takes no fencing numbers, so a minimum fencing number has no effect",
             )
             .of("min_fencing_number"));
         }
         if floor > MAX_MIN_FENCING_NUMBER {
             return Err(InvalidInput::new(format!(
-                "a floor of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
+                "a minimum fencing number of {floor} leaves no room for numbers above it: take at most {MAX_MIN_FENCING_NUMBER}"
             ))
             .of("min_fencing_number"));
         }
