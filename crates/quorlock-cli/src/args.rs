@@ -144,7 +144,7 @@ const RUN_HELP: &str = "\
 The command:
   It has our stdin, stdout and stderr. Signals that run gets are passed on to it;
   if it dies of one that ends us too (INT, TERM, HUP, QUIT), run dies of the same.
-  In its environment are QUORLOCK_LOCK_NAME and, unless --plain,
+  In its environment are QUORLOCK_LOCK_NAME and, unless --mode plain,
     QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
     QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
   to hand to what it writes to: that must keep the last pair it accepted, and

@@ -8,20 +8,22 @@ use quorlock_chaos::checker::counted;
 use serde_json::{Map, Value, json};
 
 use crate::args::InitArgs;
+use crate::config::values::Mode;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure};
 use crate::nodes;
 use crate::status::print;
 
 pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
-    let is_typed_plain = args.nodes.plain == Some(true);
+    let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
     let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
     let Some(max_ttl) = max_ttl else {
-        let why = "plain clients know of no cluster, so there is nothing to declare: leave";
+        let cause =
+            "plain clients belong to no lock cluster, so there is nothing to initialize; leave it out";
         return Err(if is_typed_plain {
-            Failure::new(exit::USAGE, format!("--plain: {why} it out"))
+            Failure::new(exit::USAGE, format!("--mode plain: {cause}"))
         } else {
-            Failure::new(exit::CONFIG, format!("{why} out `plain`"))
+            Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
         });
     };
     let (state, nodes, list, failure) = match builder.clone().init(args.force).await {

@@ -80,7 +80,7 @@ the lock at once.
 
 Every node of the list is asked, whatever lock cluster it belongs to.
 
-With --plain nothing keeps a living holder from taking the lock again at its
+With --mode plain nothing keeps a living holder from taking the lock again at its
 next renewal, if nobody else has it by then: stop the holder first, or look
 again with `quorlock status` after a third of its ttl.
 

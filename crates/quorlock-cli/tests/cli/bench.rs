@@ -94,7 +94,7 @@ fn on_the_users_nodes_nothing_is_touched_and_nothing_is_left() {
     let world = World::of(3);
     world.take("a");
     let before = keys(&world);
-    let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--plain"]);
+    let plain = world.end(&["bench", "--duration", "1", "--tasks", "3", "--hold", HOLD, "--mode", "plain"]);
     assert_eq!(plain.code, Some(0), "{plain:?}");
     assert_eq!(keys(&world), before, "plain locks leave nothing at all");
     let fenced =

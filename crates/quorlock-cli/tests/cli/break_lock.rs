@@ -38,16 +38,16 @@ fn a_broken_lock_ends_the_command_of_its_holder_and_stays_free() {
 fn breaking_a_plain_lock_says_that_its_holder_must_be_stopped() {
     let world = World::of(3);
     world.take("a");
-    let broken = world.end(&["break", "a", "--yes", "--plain"]);
+    let broken = world.end(&["break", "a", "--yes", "--mode", "plain"]);
     assert_eq!(broken.code, Some(0), "{broken:?}");
     assert!(broken.err.contains("plain") && broken.err.contains("stop it"), "{broken:?}");
-    let nothing = world.end(&["break", "a", "--yes", "--plain"]);
+    let nothing = world.end(&["break", "a", "--yes", "--mode", "plain"]);
     assert_eq!((nothing.code, nothing.err.as_str()), (Some(0), ""));
     world.take("a");
     let fenced = world.end(&["break", "a", "--yes"]);
     assert_eq!((fenced.code, fenced.err.as_str()), (Some(0), ""));
     let help = world.end(&["break", "--help"]);
-    assert!(help.out.contains("--plain") && help.out.contains("stop the holder first"), "{help:?}");
+    assert!(help.out.contains("--mode plain") && help.out.contains("stop the holder first"), "{help:?}");
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn break_says_what_came_of_it() {
 #[test]
 fn a_plain_lock_that_is_broken_is_taken_again_by_a_holder_that_lives_as_it_was_said() {
     let world = World::of(3);
-    let (child, hash) = holder(&world, &["--plain"]);
-    let broken = world.end(&["break", "a", "--yes", "--plain", "--if-holder", &hash]);
+    let (child, hash) = holder(&world, &["--mode", "plain"]);
+    let broken = world.end(&["break", "a", "--yes", "--mode", "plain", "--if-holder", &hash]);
     assert_eq!(broken.code, Some(0), "{broken:?}");
     assert!(
         broken.err.contains("takes it again at its next renewal") && broken.err.contains("stop it"),
@@ -129,7 +129,7 @@ fn what_is_no_hash_is_refused_before_anything_is_deleted() {
 #[test]
 fn of_a_key_that_is_no_lock_no_holder_is_spoken_of() {
     let world = World::of(3);
-    for mode in [&[][..], &["--plain"]] {
+    for mode in [&[][..], &["--mode", "plain"]] {
         for server in world.fleet.servers() {
             server.command::<()>(&["RPUSH", "a", "x"]).expect("a key");
         }

@@ -179,7 +179,7 @@ fn every_span_that_can_be_typed_is_worked_with_or_refused_in_words() {
             &["--", "true"],
         ),
         (&["run", "a"], &["--wait"], &["--", "true"]),
-        (&["run", "a", "-n", "--plain"], &["--ttl", "--kill-after"], &["--", "true"]),
+        (&["run", "a", "-n", "--mode", "plain"], &["--ttl", "--kill-after"], &["--", "true"]),
         (&["status", "a"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (&["break", "a", "--yes"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),
         (&["doctor"], &["--max-ttl", "--reply-timeout", "--dial-timeout"], &[]),

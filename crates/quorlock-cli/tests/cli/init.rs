@@ -129,10 +129,10 @@ fn who_refuses_us_is_told_apart_from_who_is_away() {
 #[test]
 fn plain_clients_have_nothing_to_declare() {
     let world = World::undeclared(1, None);
-    let plain = world.end(&["init", "--plain"]);
+    let plain = world.end(&["init", "--mode", "plain"]);
     assert_eq!(plain.code, Some(64), "{plain:?}");
-    assert!(plain.err.starts_with("quorlock: --plain: "), "{plain:?}");
-    let set = end(world.quorlock(&["init"]).env("QUORLOCK_PLAIN", "true"));
+    assert!(plain.err.starts_with("quorlock: --mode plain: "), "{plain:?}");
+    let set = end(world.quorlock(&["init"]).env("QUORLOCK_MODE", "plain"));
     assert_eq!(set.code, Some(78), "what is set is configuration: {set:?}");
     assert_eq!(world.markers(), [None]);
 }

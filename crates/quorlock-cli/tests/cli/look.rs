@@ -155,7 +155,7 @@ fn a_command_that_was_renamed_away_is_named_and_no_reason_to_wait() {
     // Redis 6.2 quotes otherwise.
     let names = |text: &str| text.replace('`', "'").contains("unknown command 'EVAL'");
     assert!(names(&ill.out) && !ill.out.contains("is it running"), "{ill:?}");
-    for plain in [&[][..], &["--plain"]] {
+    for plain in [&[][..], &["--mode", "plain"]] {
         let refused = world.end(&[&["run"], plain, &["-w", "10s", "a", "--", "true"]].concat());
         assert_eq!(refused.code, Some(77), "{refused:?}");
         assert!(names(&refused.err) && !refused.err.contains("waiting"), "{refused:?}");

@@ -117,7 +117,7 @@ fn no_variable_and_no_file_shows_what_is_in_it() {
             "quorum",
             "max_ttl",
             "fencing_retention",
-            "plain",
+            "mode",
         ] {
             for args in [&["run", "x", "-n", "--", "true"][..], &["doctor"]] {
                 let mut command = world.quorlock(args);
