@@ -117,7 +117,7 @@ pub(crate) enum OnConflict {
 #[command(after_help = DEV_HELP)]
 pub(crate) struct DevArgs {
     /// How many servers to start.
-    #[arg(short = 'n', long = "nodes", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    #[arg(short = 'n', long = "servers", default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) count: u8,
     /// The longest --ttl on these servers. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
