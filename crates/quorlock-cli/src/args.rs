@@ -21,7 +21,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
-pub(crate) use look::{BreakArgs, DoctorArgs, StatusArgs};
+pub(crate) use look::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
 pub(crate) use read::Ended;
 
@@ -43,8 +43,9 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Show who holds a lock, node by node.
     Status(StatusArgs),
-    /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
-    Break(BreakArgs),
+    /// Free a lock whose holder hangs or is gone: delete its key on every node, also if another process holds it.
+    #[command(visible_alias = "break")]
+    ForceRelease(ForceReleaseArgs),
     /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
     /// each node keeps of them goes within the longest ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),

@@ -63,7 +63,7 @@ fn json_of(name: &str, outcome: &str, report: &NodeReplies) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| {
             let is_forgotten = has_forgotten(&it.reply);
-            json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.reply.to_string() })
+            json!({ "node": &*it.node, "forgotten": is_forgotten, "reply": it.reply.to_string() })
         })
         .collect();
     format!("{}\n", json!({ "name": name, "outcome": outcome, "nodes": nodes }))

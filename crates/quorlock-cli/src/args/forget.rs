@@ -22,8 +22,8 @@ most: a node drops its number when its clock has passed it by that much. Numbers
 go on to grow if the name is locked again, as long as no node's clock is set
 back by more.
 
-Only nodes of this lock cluster forget. `break` asks every node of the list,
-whatever lock cluster it belongs to.
+Only nodes of this lock cluster forget. `force-release` asks every node of
+the list, also nodes of another lock cluster.
 
 Exit codes:
   0    forgotten on a quorum of the nodes

@@ -1,4 +1,4 @@
-//! What can be typed behind the commands that look at locks and nodes: `status`, `break`, `doctor`.
+//! What can be typed behind the commands that look at locks and nodes: `status`, `force-release`, `doctor`.
 
 use quorlock::OwnerHash;
 
@@ -18,13 +18,13 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = BREAK_HELP)]
-pub(crate) struct BreakArgs {
-    /// Yes, even if somebody still works under it.
+#[command(after_help = FORCE_RELEASE_HELP)]
+pub(crate) struct ForceReleaseArgs {
+    /// Free it even if its holder may still be working.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Break it only if this is the holder: the hash that `status` shows, with or without the #. So the holder that was
-    /// looked at is broken, and no later one.
+    /// Free it only if this is the holder: the hash that `status` shows, with or without the #. So no later holder loses
+    /// the lock.
     #[arg(long, value_name = "#HASH")]
     pub(crate) if_holder: Option<OwnerHash>,
     #[command(flatten)]
@@ -45,8 +45,8 @@ pub(crate) struct DoctorArgs {
 }
 
 const STATUS_HELP: &str = "\
-The hash behind the # tells holders apart, and opens nothing. `quorlock break
---if-holder` takes it. In JSON it is `holder`, without the #.
+The hash behind the # tells holders apart, and opens nothing. `quorlock
+force-release --if-holder` takes it. In JSON it is `holder`, without the #.
 
 Exit codes:
   0    free
@@ -71,21 +71,21 @@ Exit codes:
 Example:
   quorlock doctor --json";
 
-const BREAK_HELP: &str = "\
-A holder that still lives is not asked: it works on until its next renewal, at a
-third of its ttl, while the next one may be in. Then it is told that the lock is
-lost, and does not take it again. `quorlock run` ends its command with a KILL at
-once, without a TERM: others may have the lock. Whoever has waited longest gets
-the lock at once.
+const FORCE_RELEASE_HELP: &str = "\
+A live holder is not asked. It works on until its next renewal, within a third
+of its ttl, while the next holder may be at work too. Then it learns that the
+lock is lost, and does not take it again; `quorlock run` ends its command with a
+KILL at once, without a TERM, because others may have the lock. The process that
+has waited longest gets the lock at once.
 
-Every node of the list is asked, whatever lock cluster it belongs to.
+Every node of the list is asked, also nodes of another lock cluster.
 
-With --mode plain nothing keeps a living holder from taking the lock again at its
-next renewal, if nobody else has it by then: stop the holder first, or look
-again with `quorlock status` after a third of its ttl.
+With --mode plain, a live holder takes the lock again at its next renewal if it
+is free then: stop the holder first, or check with `quorlock status` after a
+third of its ttl.
 
-With --if-holder each node compares the hash and deletes the key in one step.
-Where another's key stands, or none, nothing is done.
+With --if-holder each node compares the hash and deletes the key in one step. A
+node that has another holder's key, or none, deletes nothing.
 
 Exit codes:
   0    no key is left on a majority of the nodes; with --if-holder: that holder
@@ -99,5 +99,5 @@ Exit codes:
 
 Examples:
   quorlock status nightly
-  quorlock break --yes nightly
-  quorlock break --yes --if-holder '#45bf80c1' nightly";
+  quorlock force-release --yes nightly
+  quorlock force-release --yes --if-holder '#45bf80c1' nightly";

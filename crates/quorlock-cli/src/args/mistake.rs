@@ -122,7 +122,7 @@ fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {
         error.insert(ContextKind::Usage, ContextValue::StyledStr(it.render_usage()));
     }
     // Behind dashes stands a command, and no value.
-    if !["status", "break", "forget"].contains(&command) {
+    if !["status", "force-release", "break", "forget"].contains(&command) {
         error.remove(ContextKind::Suggested);
     }
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {

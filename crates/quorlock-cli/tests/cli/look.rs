@@ -1,4 +1,4 @@
-//! `status`, `break` and `doctor`.
+//! `status`, `force-release` and `doctor`.
 
 use quorlock_chaos::{Server, Setup};
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn status_tells_a_key_without_end_and_a_key_that_is_no_lock() {
     }
     let endless = world.end(&["status", "endless"]);
     assert_eq!(endless.code, Some(1), "{endless:?}");
-    let verdict = "\"endless\" is held by #2961e24b, a key that never expires: `quorlock break` frees it, if nobody does\n";
+    let verdict = "\"endless\" is held by #2961e24b, a key that never expires: `quorlock force-release` frees it, if nobody does\n";
     assert!(endless.out.ends_with(verdict) && !endless.out.contains("renewed"), "{endless:?}");
     let list = world.end(&["status", "list"]);
     assert_eq!(list.code, Some(1), "{list:?}");
@@ -70,17 +70,17 @@ fn status_speaks_json() {
 }
 
 #[test]
-fn a_key_is_broken_only_if_that_is_really_meant() {
+fn force_release_deletes_nothing_without_yes() {
     let world = World::of(3);
     for server in world.fleet.servers() {
         server.command::<()>(&["LPUSH", "a", "x"]).expect("a key");
     }
-    let asked = world.end(&["break", "a"]);
+    let asked = world.end(&["force-release", "a"]);
     assert_eq!((asked.code, world.keys("a")), (Some(64), 3), "{asked:?}");
     assert!(asked.err.contains("--yes"), "{asked:?}");
-    let broken = world.end(&["break", "a", "--yes"]);
-    assert_eq!((broken.code, world.keys("a")), (Some(0), 0), "{broken:?}");
-    let again = world.end(&["break", "a", "--yes", "--json"]);
+    let released = world.end(&["force-release", "a", "--yes"]);
+    assert_eq!((released.code, world.keys("a")), (Some(0), 0), "{released:?}");
+    let again = world.end(&["force-release", "a", "--yes", "--json"]);
     assert_eq!(json(&again.out)["deleted"], 0, "{again:?}");
     assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0));
 }
@@ -269,11 +269,11 @@ fn a_lock_that_can_be_had_and_not_given_back_is_told_as_that() {
 
 /// As `status` ends, where so many nodes refuse us that no quorum is left.
 #[test]
-fn break_and_forget_tell_a_refusal_from_an_outage() {
+fn force_release_and_forget_tell_a_refusal_from_an_outage() {
     let mut world = World::with(3, &Setup::new().password("right"));
     let bare = world.fleet.servers().iter().map(|server| format!("redis://127.0.0.1:{}", server.port()));
     let bare = bare.collect::<Vec<_>>().join(",");
-    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+    for words in [&["forget", "a"][..], &["force-release", "a", "--yes"]] {
         let refused = end(world.quorlock(words).env("QUORLOCK_NODES", &bare));
         assert_eq!(refused.code, Some(77), "{refused:?}");
         assert!(refused.err.starts_with("quorlock: lock \"a\": not "), "{refused:?}");
@@ -287,14 +287,14 @@ fn break_and_forget_tell_a_refusal_from_an_outage() {
     }
     let urls = bare.replace("redis://", "redis://some:secret@");
     for (name, code) in [("mine:a", 0), ("theirs:a", 77)] {
-        for words in [&["forget", name][..], &["break", name, "--yes"]] {
+        for words in [&["forget", name][..], &["force-release", name, "--yes"]] {
             let ended = end(world.quorlock(words).env("QUORLOCK_NODES", &urls));
             assert_eq!(ended.code, Some(code), "{ended:?}");
         }
     }
     world.fleet[0].kill();
     world.fleet[1].kill();
-    for words in [&["forget", "a"][..], &["break", "a", "--yes"]] {
+    for words in [&["forget", "a"][..], &["force-release", "a", "--yes"]] {
         let away = world.end(words);
         assert_eq!(away.code, Some(69), "{away:?}");
         assert!(away.err.starts_with("quorlock: lock \"a\": not ") && away.err.contains("again"), "{away:?}");

@@ -30,7 +30,7 @@ fn who_only_looks_makes_nobody_a_cluster() {
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(doctor.out.contains("run `quorlock init` once") && doctor.out.contains("30s"), "{doctor:?}");
-    assert_eq!(world.end(&["break", "a", "--yes"]).code, Some(0));
+    assert_eq!(world.end(&["force-release", "a", "--yes"]).code, Some(0));
     assert!(world.markers().iter().all(Option::is_none), "nothing was written");
 }
 

@@ -90,7 +90,7 @@ fn a_server_that_repeats_the_login_does_not_give_it_away() {
         &["run", "x", "-n", "--", "true"],
         &["doctor"],
         &["init"],
-        &["break", "--yes", "x"],
+        &["force-release", "--yes", "x"],
         &["forget", "x"],
         &["bench", "--duration", "1"],
     ] {

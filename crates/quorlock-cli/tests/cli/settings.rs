@@ -27,7 +27,7 @@ fn a_variable_that_is_set_to_nothing_is_not_set_for_any_command() {
         (&["run", "a", "--", "true"][..], 0),
         (&["init"], 0),
         (&["status", "a"], 0),
-        (&["break", "--yes", "a"], 0),
+        (&["force-release", "--yes", "a"], 0),
         (&["forget", "a"], 0),
         (&["doctor"], 0),
         (&["bench", "--duration", "1", "--tasks", "1"], 0),

@@ -99,7 +99,7 @@ fn a_key_that_never_expires_is_told_as_such() {
         server.command::<()>(&["RPUSH", "b", "x"]).expect("a key");
     }
     for (name, kind) in [("a", "#2961e24b, a key that"), ("b", "a key of another type that")] {
-        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock break`");
+        let words = format!("held by {kind} never expires: see `quorlock status`, `quorlock force-release`");
         let tried = world.end(&["run", name, "-n", "--", "true"]);
         assert_eq!(
             (tried.code, tried.err.as_str()),

@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn no_flag_gives_a_secret_away(
         (secret, value) in value(),
-        command in prop::sample::select(vec!["run", "status", "break", "forget", "doctor", "init", "bench", "dev", ""]),
+        command in prop::sample::select(vec!["run", "status", "force-release", "forget", "doctor", "init", "bench", "dev", ""]),
         field in prop::sample::select([&file::FIELDS[..], &["config", "ttl", "wait", "pasword", "node"]].concat()),
         is_apart in any::<bool>(),
         tail in prop::sample::select(vec![&["x", "--", "true"][..], &["x"], &["x", "true"], &[], &["--"]]),
@@ -187,7 +187,7 @@ proptest! {
         typed.retain(|word| !word.is_empty());
         typed.extend(if is_apart { vec![flag, value] } else { vec![format!("{flag}={value}")] });
         // A name or a command is no secret, and shown; a URL that got there by mistake is none of both.
-        let extra = extra.filter(|_| !["status", "break", "forget"].contains(&command));
+        let extra = extra.filter(|_| !["status", "force-release", "forget"].contains(&command));
         typed.extend(extra.map(|place| place.replace("{S}", &secret.text)));
         typed.extend(tail.iter().map(|word| (*word).to_owned()));
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
