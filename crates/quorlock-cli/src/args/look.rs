@@ -35,7 +35,7 @@ pub(crate) struct ForceReleaseArgs {
 #[command(after_help = DOCTOR_HELP)]
 pub(crate) struct DoctorArgs {
     /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
-    #[arg(long, default_value = "quorlock-doctor", value_name = "NAME")]
+    #[arg(long, default_value = "quorlock-doctor:probe", value_name = "NAME")]
     pub(crate) probe: String,
     /// Print one JSON object.
     #[arg(long)]

@@ -102,7 +102,7 @@ async fn measure(
 
 /// Whether locks can be had at all, before anything is counted.
 fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
-    if nodes::are_undeclared(nodes) {
+    if nodes::are_uninitialized(nodes) {
         let words = "nobody declared these nodes a cluster, and measuring does not: run `quorlock init` once";
         return Err(Failure::new(exit::NO_QUORUM, words));
     }

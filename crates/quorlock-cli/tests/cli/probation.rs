@@ -25,8 +25,8 @@ fn who_only_looks_makes_nobody_a_cluster() {
     let world = World::undeclared(3, None);
     let status = world.end(&["status", "a"]);
     assert_eq!(status.code, Some(69), "{status:?}");
-    assert!(status.out.contains("nobody declared") && status.out.contains("`quorlock init`"), "{status:?}");
-    assert_eq!(json(&world.end(&["status", "a", "--json"]))["nodes"][1]["bar"], "blank");
+    assert!(status.out.contains("not initialized") && status.out.contains("`quorlock init`"), "{status:?}");
+    assert_eq!(json(&world.end(&["status", "a", "--json"]))["nodes"][1]["exclusion"], "uninitialized");
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     assert!(doctor.out.contains("run `quorlock init` once") && doctor.out.contains("30s"), "{doctor:?}");
@@ -56,7 +56,7 @@ fn new_nodes_that_nobody_declared_are_told_of_and_wait() {
     assert!(!world.has("ran"));
     let init = world.end(&["init"]);
     assert_eq!(init.code, Some(0), "{init:?}");
-    assert!(init.out.contains("nothing was declared") && init.out.contains("--force ends"), "{init:?}");
+    assert!(init.out.contains("nothing was changed") && init.out.contains("--force ends"), "{init:?}");
     assert_eq!(world.end(&["init", "--force"]).code, Some(0));
     assert_eq!(world.end(&["run", "a", "-n", "--", "touch", "ran"]).code, Some(0));
 }
@@ -91,7 +91,7 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     let status = json(&world.end(&["status", "a", "--json"]));
     let node = &status["nodes"][1];
     assert_eq!((&node["votes"], &node["state"], &status["votes"]), (&false.into(), &"up".into(), &2.into()));
-    assert_eq!(node["probation"]["reason"], "forgot", "{status}");
+    assert_eq!(node["probation"]["reason"], "possible-data-loss", "{status}");
     let left = node["probation"]["remaining_ms"].as_u64().expect("a number");
     assert!((3_000_000..=3_660_000).contains(&left), "{status}");
     assert_eq!(
@@ -104,8 +104,8 @@ fn a_node_that_forgot_is_shown_with_how_long_and_why() {
     let said = said_of(&doctor, &world, 1);
     assert!(said.contains("· casts no vote for 3") && said.contains("may have forgotten"), "{doctor:?}");
     let doctor = json(&world.end(&["doctor", "--json"]));
-    assert_eq!((&doctor["well"], &doctor["nodes"][1]["votes"]), (&true.into(), &false.into()), "{doctor}");
-    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "forgot", "{doctor}");
+    assert_eq!((&doctor["healthy"], &doctor["nodes"][1]["votes"]), (&true.into(), &false.into()), "{doctor}");
+    assert_eq!(doctor["nodes"][1]["probation"]["reason"], "possible-data-loss", "{doctor}");
 }
 
 /// As README has it: one after another, each when all vote.
@@ -130,7 +130,7 @@ fn after_a_restart_of_all_servers_a_doctors_visit_begins_their_probation() {
     (0..3).for_each(|place| world.fleet[place].restart(quorlock_chaos::Data::Kept).expect("back"));
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    assert!(doctor.out.contains("no lock can be had for"), "{doctor:?}");
+    assert!(doctor.out.contains("no lock can be acquired for"), "{doctor:?}");
     assert!(world.markers().iter().zip(&before).all(|(now, before)| now != before), "they were told");
     until("it is over for all", || world.end(&["doctor"]).code == Some(0));
     let run = world.end(&["run", "a", "-n", "--", "true"]);
@@ -170,7 +170,11 @@ fn too_few_that_vote_are_a_fault_and_an_open_verdict() {
     assert!(status.out.contains("unknown: 1 of 3 nodes votes, 2 must, and do in 3"), "{status:?}");
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
-    assert!(doctor.out.contains("1 of 3 nodes vote and 2 must: no lock can be had for 3"), "{doctor:?}");
+    assert!(
+        doctor.out.contains("no lock can be acquired for 3")
+            && doctor.out.contains("1 of 3 nodes vote and 2 must"),
+        "{doctor:?}"
+    );
     assert!(doctor.out.contains("quorlock init --force"), "{doctor:?}");
 }
 
@@ -206,7 +210,7 @@ fn a_node_that_evicts_keys_casts_no_vote() {
     assert_eq!(status.code, Some(0), "two of three vote: {status:?}");
     assert!(line_of(&status, &world, 2).contains("evicts keys"), "{status:?}");
     let node = &json(&world.end(&["status", "a", "--json"]))["nodes"][2];
-    assert_eq!((&node["bar"], &node["votes"]), (&"evicts".into(), &false.into()), "{node}");
+    assert_eq!((&node["exclusion"], &node["votes"]), (&"eviction-enabled".into(), &false.into()), "{node}");
     let doctor = world.end(&["doctor"]);
     assert_eq!(doctor.code, Some(1), "{doctor:?}");
     let said = said_of(&doctor, &world, 2);
