@@ -32,12 +32,12 @@ pub(crate) const NOT_FOUND: u8 = 127;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
     pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
+        Self { code, message: words.into() }
     }
 }
 

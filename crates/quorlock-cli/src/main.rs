@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Err(Ended::Failed(failure)) => Err(failure),
     };
     let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
-    ExitCode::from(outcome.unwrap_or_else(|Failure { code, words }| {
+    ExitCode::from(outcome.unwrap_or_else(|Failure { code, message: words }| {
         exit::say(&words);
         code
     }))

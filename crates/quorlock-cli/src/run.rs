@@ -49,7 +49,9 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
             shut_down(client, DRAIN).await;
             match failure {
                 Failure { code: exit::HELD, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
-                Failure { code: exit::HELD, words } => Err(Failure::new(args.conflict_exit_code, words)),
+                Failure { code: exit::HELD, message: words } => {
+                    Err(Failure::new(args.conflict_exit_code, words))
+                }
                 failure => Err(failure),
             }
         }
@@ -144,7 +146,10 @@ async fn take(
                 if tries_once || left().is_some_and(|left| left.is_zero()) =>
             {
                 let failure = Failure::from(error);
-                return Err(Failure { words: format!("{}: {}", lock(&args.name), failure.words), ..failure });
+                return Err(Failure {
+                    message: format!("{}: {}", lock(&args.name), failure.message),
+                    ..failure
+                });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
                 teller.tell(waiting::troubles(nodes), &error.to_string());
@@ -224,7 +229,7 @@ async fn not_had(redlock: &Redlock, name: &str, error: AcquireError) -> Failure 
         }
         _ => error.to_string(),
     };
-    Failure { words, ..error.into() }
+    Failure { message: words, ..error.into() }
 }
 
 /// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is

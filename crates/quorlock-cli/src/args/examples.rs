@@ -43,7 +43,7 @@ fn check(text: &str, least: usize) {
         let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
             Ok(_) | Err(Ended::Asked(_)) => {}
-            Err(Ended::Failed(failure)) => panic!("{words:?}: {}", failure.words),
+            Err(Ended::Failed(failure)) => panic!("{words:?}: {}", failure.message),
         }
     }
 }

@@ -36,7 +36,7 @@ fn file_of(text: &str) -> (TempDir, PathBuf) {
 fn check_refused(outcome: Result<Cluster, Failure>, words: &str) {
     let failure = outcome.err().expect("refused");
     assert_eq!(failure.code, exit::CONFIG);
-    assert!(failure.words.contains(words), "{words:?} is not in {:?}", failure.words);
+    assert!(failure.message.contains(words), "{words:?} is not in {:?}", failure.message);
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn a_bad_variable_is_named() {
         let outcome = settled(&[(&variable, value), ("QUORLOCK_NODES", URLS)], None);
         let failure = outcome.err().expect(value);
         assert_eq!(failure.code, exit::CONFIG);
-        assert!(failure.words.starts_with(&format!("{variable}: ")), "{}", failure.words);
-        assert!(failure.words.contains(words), "{}", failure.words);
+        assert!(failure.message.starts_with(&format!("{variable}: ")), "{}", failure.message);
+        assert!(failure.message.contains(words), "{}", failure.message);
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
     if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
         error = Command::new("/bin/sh").arg(found(&program)).args(&arguments).exec();
     }
-    let Failure { code, words } = exit::not_executed(&program, &error);
+    let Failure { code, message: words } = exit::not_executed(&program, &error);
     if !is_quiet {
         exit::say(&words);
     }

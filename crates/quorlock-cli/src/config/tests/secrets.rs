@@ -65,7 +65,7 @@ impl Secret {
                 }
                 self.check(&format!("{:?}", cluster.builder))
             }
-            Err(failure) => self.check(&format!("{failure:?} {}", failure.words)),
+            Err(failure) => self.check(&format!("{failure:?} {}", failure.message)),
         }
     }
 }
@@ -192,7 +192,7 @@ proptest! {
         typed.extend(tail.iter().map(|word| (*word).to_owned()));
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
-            Err(Ended::Failed(failure)) => secret.check(&failure.words)?,
+            Err(Ended::Failed(failure)) => secret.check(&failure.message)?,
             Err(Ended::Asked(text)) => secret.check(&text)?,
             Ok(args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
