@@ -31,7 +31,7 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         let (count, nodes) = (fleet.len(), fleet.nodes());
         let longest = humantime::format_duration(max_ttl);
         let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
-        exit::say(&format!(
+        exit::eprint_line(&format!(
             "{servers}, one cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
         ));
     }

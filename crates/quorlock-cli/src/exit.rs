@@ -128,7 +128,7 @@ pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &
 
 /// One line for people, written at once: others may write to the same file. A stderr that nobody reads any more is no
 /// reason to panic while a lock is held.
-pub(crate) fn say(words: &str) {
+pub(crate) fn eprint_line(words: &str) {
     let line = format!("quorlock: {words}\n");
     let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -56,7 +56,7 @@ pub(crate) async fn force_release(
         if release.is_plain && release.freed > 0 && !release.is_no_lock {
             let message = "plain mode: a live holder takes it again at its next renewal, within a third of its ttl; stop it, then \
                          check with `quorlock status`";
-            exit::say(&format!("{}: {message}", exit::lock(&args.name)));
+            exit::eprint_line(&format!("{}: {message}", exit::lock(&args.name)));
         }
     }
     outcome.map(|_| 0)

@@ -36,7 +36,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         if args.json {
             print(&json_of(name, outcome, report));
         } else if let Some((_, error)) = why {
-            exit::say(&error.to_string());
+            exit::eprint_line(&error.to_string());
         } else {
             let (done, all) = (done(report), report.nodes().len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     };
     let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
     ExitCode::from(outcome.unwrap_or_else(|Failure { code, message: words }| {
-        exit::say(&words);
+        exit::eprint_line(&words);
         code
     }))
 }

@@ -85,7 +85,7 @@ async fn under_lock(
     }
     if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
         let left = left.as_secs_f64();
-        exit::say(&format!(
+        exit::eprint_line(&format!(
             "{}: too few nodes confirmed the release: others may have to wait for it up to {left:.1} s more",
             lock(&args.name)
         ));

@@ -43,7 +43,7 @@ pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
     }
     let Failure { code, message: words } = exit::not_executed(&program, &error);
     if !is_quiet {
-        exit::say(&words);
+        exit::eprint_line(&words);
     }
     code
 }

@@ -360,9 +360,9 @@ impl<'a> Watch<'a> {
         let stderr = io::stderr();
         let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
         if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
-            exit::say(&line);
+            exit::eprint_line(&line);
         } else {
-            drop(thread::Builder::new().spawn(move || exit::say(&line)));
+            drop(thread::Builder::new().spawn(move || exit::eprint_line(&line)));
         }
     }
 }

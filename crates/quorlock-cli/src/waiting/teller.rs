@@ -48,7 +48,7 @@ impl<'a> Teller<'a> {
     /// Unless it is what was said last.
     pub(crate) fn tell(&mut self, kind: Kind, words: &str) {
         if self.is_news(kind, Instant::now()) && !self.is_quiet {
-            exit::say(&format!("{}: waiting: {words}", exit::lock(self.name)));
+            exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
         }
     }
 
