@@ -99,7 +99,7 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
 }
 
 /// The end that fits what bars these nodes, if anything does.
-pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
+pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
         NodeState::Excluded(
             ExclusionReason::RedisClusterNode
@@ -123,7 +123,7 @@ pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
     };
     let count = nodes.iter().zip(votes).filter(is_barred).count();
-    if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
+    if count > nodes.len() - need { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
 /// One line for people, written at once: others may write to the same file. A stderr that nobody reads any more is no

@@ -83,7 +83,7 @@ fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
             return Ok(("rejected", list.collect(), Failure::new(code, message)));
         }
         InitError::Unreachable { nodes } => {
-            let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
+            let code = exit::code_of_exclusions(&nodes).unwrap_or(exit::NO_QUORUM);
             let is_down = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
             let head = if nodes.iter().any(is_down) {
                 "nothing was changed: not all nodes are up, and all must be"

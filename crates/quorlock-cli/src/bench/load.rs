@@ -117,7 +117,7 @@ fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
         setting.quorum,
         lines.collect::<String>()
     );
-    Err(Failure::new(exit::of_bars(nodes).unwrap_or(exit::NO_QUORUM), words))
+    Err(Failure::new(exit::code_of_exclusions(nodes).unwrap_or(exit::NO_QUORUM), words))
 }
 
 impl Work {
