@@ -117,7 +117,11 @@ pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
 
 /// The end of a question that fewer nodes answered than it needs: a refusal, where those that refuse us are too many for
 /// the others to be enough.
-pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &'a Vote>, need: usize) -> u8 {
+pub(crate) fn code_of_too_few<'a>(
+    nodes: &[NodeStatus],
+    votes: impl Iterator<Item = &'a Vote>,
+    need: usize,
+) -> u8 {
     // A node that lets us in may still refuse this very question.
     let is_barred = |(node, vote): &(&NodeStatus, &Vote)| {
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))

@@ -25,7 +25,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
                 let votes = report.nodes().iter().map(|it| &it.reply);
-                let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);
+                let code = exit::code_of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
             Err(error @ ForgetError::InvalidInput(_)) => {

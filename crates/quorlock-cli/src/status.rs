@@ -41,7 +41,7 @@ impl StatusView {
         } else if self.voting_replies().count() < quorum {
             // A wrong list and a refusal do not end by themselves: they decide the exit code if too few other nodes are left.
             let votes = self.inspection.nodes.iter().map(|node| &node.reply);
-            let code = exit::of_too_few(&self.nodes, votes, quorum);
+            let code = exit::code_of_too_few(&self.nodes, votes, quorum);
             (format!("unknown: {}", self.unknown_reason()), code)
         } else {
             ("held: keys are in the way, though no holder has a quorum".to_owned(), 1)
