@@ -83,7 +83,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) min_fencing_number: u64,
     /// The exit code when others hold the lock.
-    #[arg(short = 'E', long, default_value_t = super::exit::HELD, value_name = "N")]
+    #[arg(short = 'E', long, default_value_t = super::exit::CONTENDED, value_name = "N")]
     pub(crate) conflict_exit_code: u8,
     /// What to do when others hold the lock: fail, or skip (exit code 0, as cron jobs like it).
     #[arg(long, default_value = "fail", value_name = "WHAT")]

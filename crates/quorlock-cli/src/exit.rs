@@ -18,7 +18,7 @@ pub(crate) const SOFTWARE: u8 = 70;
 /// What there is to say cannot be written.
 pub(crate) const OUTPUT: u8 = 74;
 /// Others hold the lock.
-pub(crate) const HELD: u8 = 75;
+pub(crate) const CONTENDED: u8 = 75;
 /// Redis refuses us: password, permission, role.
 pub(crate) const REFUSED: u8 = 77;
 /// The configuration cannot work, or is not the one that these nodes are a cluster by.
@@ -56,7 +56,7 @@ impl From<ConnectError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
-            AcquireError::Contended { .. } => HELD,
+            AcquireError::Contended { .. } => CONTENDED,
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,

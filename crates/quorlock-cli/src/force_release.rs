@@ -110,7 +110,7 @@ impl Release<'_> {
         }
         if self.of_others > 0 {
             let message = format!("not released: another holder than #{mark} has it; see `quorlock status`");
-            return Err(Failure::new(exit::HELD, format!("{}: {message}", exit::lock(name))));
+            return Err(Failure::new(exit::CONTENDED, format!("{}: {message}", exit::lock(name))));
         }
         Ok(format!("{name:?} is not held by #{mark} any more: nothing was deleted"))
     }
@@ -171,7 +171,7 @@ fn json_of(release: &Release<'_>, report: &NodeReplies, failure: Option<&Failure
     let outcome = match failure {
         None if release.freed > 0 => "released",
         None => "not held",
-        Some(Failure { code: exit::HELD, .. }) => "another holder",
+        Some(Failure { code: exit::CONTENDED, .. }) => "another holder",
         Some(_) => "not released",
     };
     let all = json!({ "name": release.name, "outcome": outcome, "deleted": release.freed, "nodes": nodes });

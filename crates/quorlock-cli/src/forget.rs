@@ -20,7 +20,7 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         let (outcome, report, why) = match &forgotten {
             Ok(report) => ("forgotten", report, None),
             Err(error @ ForgetError::HeldByOthers { replies: report, .. }) => {
-                ("held", report, Some((exit::HELD, error)))
+                ("held", report, Some((exit::CONTENDED, error)))
             }
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
                 // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.

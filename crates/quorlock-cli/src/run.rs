@@ -48,8 +48,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
         Err(failure) => {
             shut_down(client, DRAIN).await;
             match failure {
-                Failure { code: exit::HELD, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
-                Failure { code: exit::HELD, message: words } => {
+                Failure { code: exit::CONTENDED, .. } if args.on_conflict == OnConflict::Skip => Ok(0),
+                Failure { code: exit::CONTENDED, message: words } => {
                     Err(Failure::new(args.conflict_exit_code, words))
                 }
                 failure => Err(failure),
@@ -253,7 +253,7 @@ async fn not_around(
         "held by a `quorlock run` whose QUORLOCK_HELD this process has"
     };
     if tries_once {
-        return Err(Failure::new(exit::HELD, format!("{}: {words}", lock(name))));
+        return Err(Failure::new(exit::CONTENDED, format!("{}: {words}", lock(name))));
     }
     if ends_us {
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
