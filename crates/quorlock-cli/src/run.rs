@@ -24,7 +24,7 @@ use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::reaper;
 use crate::signals::Signals;
-use crate::waiting::{self, Kind, News, Teller};
+use crate::waiting::{self, Kind, News, WaitReporter};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
@@ -125,7 +125,7 @@ async fn take(
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
     let tries_once = wait == Some(Duration::ZERO);
     let builder = if tries_once { builder.dial_once() } else { builder };
-    let mut teller = Teller::new(&args.name, args.quiet || tries_once);
+    let mut teller = WaitReporter::new(&args.name, args.quiet || tries_once);
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
@@ -238,7 +238,7 @@ async fn not_around(
     redlock: &Redlock,
     name: &str,
     tries_once: bool,
-    teller: &mut Teller<'_>,
+    teller: &mut WaitReporter<'_>,
 ) -> Result<(), Failure> {
     let around = around::told();
     if around.is_empty() {

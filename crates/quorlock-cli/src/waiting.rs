@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::nodes;
 use crate::run::on_probation;
-pub(crate) use teller::{Kind, Teller};
+pub(crate) use teller::{Kind, WaitReporter};
 
 /// What the driver tells of attempts.
 #[derive(Clone, Debug, Default)]

@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 }
 
 /// Says it.
-pub(crate) struct Teller<'a> {
+pub(crate) struct WaitReporter<'a> {
     name: &'a str,
     is_quiet: bool,
     last: Option<Kind>,
@@ -35,7 +35,7 @@ pub(crate) struct Teller<'a> {
     gap: Duration,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> WaitReporter<'a> {
     pub(crate) fn new(name: &'a str, is_quiet: bool) -> Self {
         Self { name, is_quiet, last: None, holder_at: None, gap: FIRST_GAP }
     }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_one_until_it_is_over() {
-        let (mut teller, now) = (Teller::new("a", true), Instant::now());
+        let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
         let mut tell = |kind: &Kind| teller.is_news(kind.clone(), now);
         assert!(tell(&Kind::Starting));
         let both = troubles(&["away", "LOADING"]);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_goes_from_hand_to_hand_is_told_less_and_less() {
-        let (mut teller, began) = (Teller::new("a", true), Instant::now());
+        let (mut teller, began) = (WaitReporter::new("a", true), Instant::now());
         let mut told = Vec::new();
         for look in 0..60 {
             if teller.is_news(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
