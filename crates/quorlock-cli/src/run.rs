@@ -138,7 +138,7 @@ async fn take(
         let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
             soon
         } else {
-            teller.tell(Kind::Starting, "no quorum of nodes has answered yet");
+            teller.report(Kind::Starting, "no quorum of nodes has answered yet");
             connecting.await
         };
         match connected {
@@ -152,7 +152,7 @@ async fn take(
                 });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
-                teller.tell(waiting::troubles(nodes), &error.to_string());
+                teller.report(waiting::troubles(nodes), &error.to_string());
             }
             outcome => break outcome?,
         }
@@ -188,7 +188,7 @@ async fn take(
             acquired = &mut acquiring => break acquired,
             (news, nodes) = what_keeps => {
                 if let Some((kind, words)) = news.words(&nodes, quorum) {
-                    teller.tell(kind, &words);
+                    teller.report(kind, &words);
                 }
             }
             (seen, nodes) = who_holds => {
@@ -197,7 +197,7 @@ async fn take(
                 let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
                 look_at = Some(Instant::now() + UNSAID);
                 if let Some((kind, words)) = trouble.or(holder) {
-                    teller.tell(kind, &words);
+                    teller.report(kind, &words);
                     look_at = Some(Instant::now() + AGAIN);
                 }
             }
@@ -259,7 +259,7 @@ async fn not_around(
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.tell(Kind::Around, &format!("{words}: if that one waits for this process, neither ends"));
+    teller.report(Kind::Around, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 

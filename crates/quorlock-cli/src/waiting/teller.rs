@@ -46,7 +46,7 @@ impl<'a> WaitReporter<'a> {
     }
 
     /// Unless it is what was said last.
-    pub(crate) fn tell(&mut self, kind: Kind, words: &str) {
+    pub(crate) fn report(&mut self, kind: Kind, words: &str) {
         if self.is_news(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
         }
