@@ -24,7 +24,7 @@ use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::reaper;
 use crate::signals::Signals;
-use crate::waiting::{self, Kind, News, WaitReporter};
+use crate::waiting::{self, News, WaitReason, WaitReporter};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
@@ -138,7 +138,7 @@ async fn take(
         let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
             soon
         } else {
-            teller.report(Kind::Starting, "no quorum of nodes has answered yet");
+            teller.report(WaitReason::Starting, "no quorum of nodes has answered yet");
             connecting.await
         };
         match connected {
@@ -259,7 +259,7 @@ async fn not_around(
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.report(Kind::Around, &format!("{words}: if that one waits for this process, neither ends"));
+    teller.report(WaitReason::Around, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::nodes;
 use crate::run::on_probation;
-pub(crate) use teller::{Kind, WaitReporter};
+pub(crate) use teller::{WaitReason, WaitReporter};
 
 /// What the driver tells of attempts.
 #[derive(Clone, Debug, Default)]
@@ -68,19 +68,20 @@ impl News {
     }
 
     /// What keeps us, other than that others hold the lock, and in words.
-    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
+    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         match self.why.as_ref()? {
             FailureReason::OnProbation { retry_after } => {
-                Some((Kind::OnProbation, on_probation(*retry_after)))
+                Some((WaitReason::OnProbation, on_probation(*retry_after)))
             }
-            FailureReason::TooLate => {
-                Some((Kind::TooLate, "granted too late to be of use: a longer --ttl may help".to_owned()))
-            }
+            FailureReason::TooLate => Some((
+                WaitReason::TooLate,
+                "granted too late to be of use: a longer --ttl may help".to_owned(),
+            )),
             _ => self.too_few(nodes, quorum),
         }
     }
 
-    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
+    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         let (mut troubles, mut silent, mut kinds) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
             let address = node.address.as_str();
@@ -101,23 +102,26 @@ impl News {
         }
         // Else all is well again.
         (!troubles.is_empty()).then(|| {
-            let kind = Kind::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
+            let kind = WaitReason::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
 }
 
 /// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
-pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
+pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
     if let Some(words) = lasting(seen) {
-        return Some((Kind::Lasting, format!("{words}: see `quorlock status`, `quorlock force-release`")));
+        return Some((
+            WaitReason::Lasting,
+            format!("{words}: see `quorlock status`, `quorlock force-release`"),
+        ));
     }
     let (mark, left) = seen.holder()?;
     let words = left.map_or_else(
         || format!("held by #{mark}"),
         |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
     );
-    Some((Kind::Held(mark), words))
+    Some((WaitReason::Held(mark), words))
 }
 
 /// That keys without expiry are in the way, on so many nodes that the others are no quorum.
@@ -140,8 +144,8 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
 }
 
 /// What is wrong with these nodes.
-pub(crate) fn troubles(nodes: &[NodeStatus]) -> Kind {
-    Kind::Troubles(nodes.iter().filter_map(kind_of).collect())
+pub(crate) fn troubles(nodes: &[NodeStatus]) -> WaitReason {
+    WaitReason::Troubles(nodes.iter().filter_map(kind_of).collect())
 }
 
 /// What keeps it from voting, the same in whatever words it is found to be away.

@@ -10,7 +10,7 @@ use crate::exit;
 
 /// What it is, as far as another one is worth a line: not how long it lasts, nor in which words a node is found to be away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum WaitReason {
     /// No quorum has answered yet, one way or the other.
     Starting,
     /// A `run` around this one holds it, or so it was told.
@@ -29,7 +29,7 @@ pub(crate) enum Kind {
 pub(crate) struct WaitReporter<'a> {
     name: &'a str,
     is_quiet: bool,
-    last: Option<Kind>,
+    last: Option<WaitReason>,
     /// From when on another holder is worth a line, and how much later after that one.
     holder_at: Option<Instant>,
     gap: Duration,
@@ -46,30 +46,30 @@ impl<'a> WaitReporter<'a> {
     }
 
     /// Unless it is what was said last.
-    pub(crate) fn report(&mut self, kind: Kind, words: &str) {
+    pub(crate) fn report(&mut self, kind: WaitReason, words: &str) {
         if self.is_news(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
         }
     }
 
-    fn is_news(&mut self, mut told: Kind, now: Instant) -> bool {
+    fn is_news(&mut self, mut told: WaitReason, now: Instant) -> bool {
         match (&self.last, &mut told) {
-            (Some(_), Kind::Starting) => return false,
+            (Some(_), WaitReason::Starting) => return false,
             (Some(last), told) if last == told => return false,
             // A trouble is over when something else is told. Until then, none is told twice.
-            (Some(Kind::Troubles(before)), Kind::Troubles(troubles)) => {
+            (Some(WaitReason::Troubles(before)), WaitReason::Troubles(troubles)) => {
                 let is_news = !troubles.is_subset(before);
                 troubles.extend(before.iter().cloned());
                 self.last = Some(told);
                 return is_news;
             }
             // A lock that goes from hand to hand is no news each time.
-            (Some(Kind::Held(_)), Kind::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
+            (Some(WaitReason::Held(_)), WaitReason::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
                 return false;
             }
             _ => {}
         }
-        if let Kind::Held(_) = told {
+        if let WaitReason::Held(_) = told {
             self.holder_at = Some(now + self.gap);
             self.gap = (self.gap * 2).min(LONGEST_GAP);
         }
@@ -85,26 +85,26 @@ const LONGEST_GAP: Duration = Duration::from_secs(60);
 mod tests {
     use super::*;
 
-    fn troubles(kinds: &[&str]) -> Kind {
-        Kind::Troubles(kinds.iter().map(|kind| (*kind).to_owned()).collect())
+    fn troubles(kinds: &[&str]) -> WaitReason {
+        WaitReason::Troubles(kinds.iter().map(|kind| (*kind).to_owned()).collect())
     }
 
-    fn held(mark: &str) -> Kind {
-        Kind::Held(mark.parse().expect("a mark"))
+    fn held(mark: &str) -> WaitReason {
+        WaitReason::Held(mark.parse().expect("a mark"))
     }
 
     #[test]
     fn an_outage_is_one_until_it_is_over() {
         let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
-        let mut tell = |kind: &Kind| teller.is_news(kind.clone(), now);
-        assert!(tell(&Kind::Starting));
+        let mut tell = |kind: &WaitReason| teller.is_news(kind.clone(), now);
+        assert!(tell(&WaitReason::Starting));
         let both = troubles(&["away", "LOADING"]);
         assert!(tell(&troubles(&["away"])) && !tell(&troubles(&["away"])));
         assert!(tell(&both), "one came back");
         assert!(!tell(&both) && !tell(&troubles(&["away"])), "and went again");
         assert!(tell(&troubles(&["OOM"])), "another trouble");
         assert!(tell(&held("45bf80c1")) && tell(&both), "another outage");
-        assert!(tell(&Kind::Lasting) && !tell(&Kind::Lasting) && !tell(&Kind::Starting));
+        assert!(tell(&WaitReason::Lasting) && !tell(&WaitReason::Lasting) && !tell(&WaitReason::Starting));
     }
 
     #[test]
