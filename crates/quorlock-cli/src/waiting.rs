@@ -1,6 +1,6 @@
 //! What keeps a `run` waiting.
 
-mod teller;
+mod reporter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::nodes;
 use crate::run::on_probation;
-pub(crate) use teller::{WaitReason, WaitReporter};
+pub(crate) use reporter::{WaitReason, WaitReporter};
 
 /// What the driver tells of attempts.
 #[derive(Clone, Debug, Default)]
