@@ -24,7 +24,7 @@ use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
 use crate::reaper;
 use crate::signals::Signals;
-use crate::waiting::{self, News, WaitReason, WaitReporter};
+use crate::waiting::{self, AttemptEvents, WaitReason, WaitReporter};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
@@ -119,8 +119,8 @@ async fn take(
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
 ) -> Result<(Guard, Option<OwnerHash>), Failure> {
-    let (tell, mut news) = watch::channel(News::default());
-    let builder = builder.observer(move |event: &Event<'_>| News::hear(&tell, event));
+    let (tell, mut news) = watch::channel(AttemptEvents::default());
+    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::hear(&tell, event));
     // A wait past the end of time has none.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
     let tries_once = wait == Some(Duration::ZERO);

@@ -16,7 +16,7 @@ pub(crate) use reporter::{WaitReason, WaitReporter};
 
 /// What the driver tells of attempts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct AttemptEvents {
     /// Why the last one failed, if not because others hold the lock.
     why: Option<FailureReason>,
     /// Who gave the last one any answer.
@@ -29,7 +29,7 @@ pub(crate) struct News {
     pub(crate) mark: Option<OwnerHash>,
 }
 
-impl News {
+impl AttemptEvents {
     /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
     pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
