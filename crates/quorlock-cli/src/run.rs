@@ -120,7 +120,7 @@ async fn take(
     client: &mut Option<Redlock>,
 ) -> Result<(Guard, Option<OwnerHash>), Failure> {
     let (tell, mut news) = watch::channel(AttemptEvents::default());
-    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::hear(&tell, event));
+    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::on_event(&tell, event));
     // A wait past the end of time has none.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
     let tries_once = wait == Some(Duration::ZERO);

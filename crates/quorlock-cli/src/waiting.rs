@@ -31,7 +31,7 @@ pub(crate) struct AttemptEvents {
 
 impl AttemptEvents {
     /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
-    pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
+    pub(crate) fn on_event(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
             Event::ReplyReceived {
                 node,
