@@ -18,7 +18,7 @@ pub(crate) use reporter::{WaitReason, WaitReporter};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AttemptEvents {
     /// Why the last one failed, if not because others hold the lock.
-    why: Option<FailureReason>,
+    reason: Option<FailureReason>,
     /// Who gave the last one any answer.
     answered: BTreeSet<String>,
     /// And the one that is under way.
@@ -51,13 +51,13 @@ impl AttemptEvents {
             }
             Event::AcquireFailed { reason: why, .. } => {
                 news.answered = std::mem::take(&mut news.answering);
-                news.why = match why {
+                news.reason = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
                         Some(**why)
                     }
                     _ => None,
                 };
-                news.why.is_some()
+                news.reason.is_some()
             }
             Event::Acquired { owner: mark, .. } => {
                 news.mark = Some(*mark);
@@ -69,7 +69,7 @@ impl AttemptEvents {
 
     /// What keeps us, other than that others hold the lock, and in words.
     pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
-        match self.why.as_ref()? {
+        match self.reason.as_ref()? {
             FailureReason::OnProbation { retry_after } => {
                 Some((WaitReason::OnProbation, on_probation(*retry_after)))
             }
