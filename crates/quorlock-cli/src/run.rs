@@ -187,13 +187,13 @@ async fn take(
             biased;
             acquired = &mut acquiring => break acquired,
             (news, nodes) = what_keeps => {
-                if let Some((kind, words)) = news.words(&nodes, quorum) {
+                if let Some((kind, words)) = news.obstacle(&nodes, quorum) {
                     teller.report(kind, &words);
                 }
             }
             (seen, nodes) = who_holds => {
                 // Of nodes that refuse to vote, some may be read: that others hold it is not what keeps us then.
-                let trouble = news.borrow().words(&nodes, quorum);
+                let trouble = news.borrow().obstacle(&nodes, quorum);
                 let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
                 look_at = Some(Instant::now() + UNSAID);
                 if let Some((kind, words)) = trouble.or(holder) {

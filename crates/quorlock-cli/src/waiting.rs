@@ -68,7 +68,7 @@ impl AttemptEvents {
     }
 
     /// What keeps us, other than that others hold the lock, and in words.
-    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
+    pub(crate) fn obstacle(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         match self.reason.as_ref()? {
             FailureReason::OnProbation { retry_after } => {
                 Some((WaitReason::OnProbation, on_probation(*retry_after)))
