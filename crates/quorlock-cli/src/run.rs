@@ -206,8 +206,8 @@ async fn take(
     match acquired {
         Ok(guard) => {
             // The driver tells it in the moment after it has given us the lock.
-            let told = timeout(TELLING, news.wait_for(|news| news.mark.is_some())).await;
-            Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.mark)))
+            let told = timeout(TELLING, news.wait_for(|news| news.owner.is_some())).await;
+            Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.owner)))
         }
         Err(error) => Err(not_had(redlock, &args.name, error).await),
     }

@@ -26,7 +26,7 @@ pub(crate) struct AttemptEvents {
     /// What each node said that does not vote now, until it votes.
     refusals: BTreeMap<String, String>,
     /// What the nodes show of the owner of the lock that was taken.
-    pub(crate) mark: Option<OwnerHash>,
+    pub(crate) owner: Option<OwnerHash>,
 }
 
 impl AttemptEvents {
@@ -60,7 +60,7 @@ impl AttemptEvents {
                 news.reason.is_some()
             }
             Event::Acquired { owner: mark, .. } => {
-                news.mark = Some(*mark);
+                news.owner = Some(*mark);
                 true
             }
             _ => false,
