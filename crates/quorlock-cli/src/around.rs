@@ -17,7 +17,7 @@ pub(crate) struct Around {
 }
 
 /// Those of these that hold a lock, as the environment tells: the innermost last.
-pub(crate) fn told() -> Vec<Around> {
+pub(crate) fn from_environment() -> Vec<Around> {
     std::env::var(VARIABLE).map_or_else(|_| Vec::new(), |text| parsed(&text))
 }
 

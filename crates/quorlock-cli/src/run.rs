@@ -240,7 +240,7 @@ async fn not_around(
     tries_once: bool,
     teller: &mut WaitReporter<'_>,
 ) -> Result<(), Failure> {
-    let around = around::told();
+    let around = around::from_environment();
     if around.is_empty() {
         return Ok(());
     }
