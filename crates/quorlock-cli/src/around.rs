@@ -31,7 +31,7 @@ fn parsed(text: &str) -> Vec<Around> {
 }
 
 /// What the command is told, so that it knows of our lock too: the variable and its value.
-pub(crate) fn tell(mark: Option<OwnerHash>) -> (&'static str, String) {
+pub(crate) fn variable(mark: Option<OwnerHash>) -> (&'static str, String) {
     let around = std::env::var(VARIABLE).unwrap_or_default();
     let process = process::lineage().next().and_then(|it| it.identity);
     // Where it is not to be known, nobody takes another for us.

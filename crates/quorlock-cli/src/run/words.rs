@@ -15,7 +15,7 @@ pub(super) fn environment(
     token: Option<FencingToken>,
     mark: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
-    let (held, by) = around::tell(mark);
+    let (held, by) = around::variable(mark);
     [
         (held, Some(by)),
         ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
