@@ -2,7 +2,6 @@
 
 mod about;
 mod args;
-mod around;
 mod bench;
 mod chaos;
 mod config;
@@ -14,6 +13,7 @@ mod forget;
 mod groups;
 mod init;
 mod nodes;
+mod outer_locks;
 mod output;
 mod progress;
 mod reaper;

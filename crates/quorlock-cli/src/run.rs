@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::args::{OnConflict, RunArgs};
-use crate::around;
 use crate::config::{self, Cluster};
 use crate::exit::{self, Failure, lock};
+use crate::outer_locks;
 use crate::reaper;
 use crate::signals::Signals;
 use crate::waiting::{self, AttemptEvents, WaitReason, WaitReporter};
@@ -240,12 +240,12 @@ async fn not_around(
     tries_once: bool,
     teller: &mut WaitReporter<'_>,
 ) -> Result<(), Failure> {
-    let around = around::from_environment();
+    let around = outer_locks::from_environment();
     if around.is_empty() {
         return Ok(());
     }
     let seen = redlock.inspect(name).await?;
-    let Some(run) = around::holder(&around, &seen) else { return Ok(()) };
+    let Some(run) = outer_locks::holder(&around, &seen) else { return Ok(()) };
     let ends_us = run.ends_us();
     let words = if ends_us {
         "held by the `quorlock run` that started this one"

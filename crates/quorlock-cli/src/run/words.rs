@@ -5,9 +5,9 @@ use std::time::Duration;
 use quorlock::{FencingToken, NodeStatus, OwnerHash};
 use rustix::process::Signal;
 
-use crate::around;
 use crate::exit;
 use crate::nodes;
+use crate::outer_locks;
 
 /// What the command finds in its environment. Without a token, what was set around us must not be taken for ours.
 pub(super) fn environment(
@@ -15,7 +15,7 @@ pub(super) fn environment(
     token: Option<FencingToken>,
     mark: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
-    let (held, by) = around::variable(mark);
+    let (held, by) = outer_locks::variable(mark);
     [
         (held, Some(by)),
         ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
