@@ -10,22 +10,22 @@ use quorlock::{Inspection, OwnerHash};
 
 /// A `run` that has started what has started us, as it said itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Around {
+pub(crate) struct OuterRun {
     mark: OwnerHash,
     /// Its [identity](process::Process::identity).
     process: String,
 }
 
 /// Those of these that hold a lock, as the environment tells: the innermost last.
-pub(crate) fn from_environment() -> Vec<Around> {
+pub(crate) fn from_environment() -> Vec<OuterRun> {
     std::env::var(VARIABLE).map_or_else(|_| Vec::new(), |text| parsed(&text))
 }
 
 /// What is not understood says nothing.
-fn parsed(text: &str) -> Vec<Around> {
+fn parsed(text: &str) -> Vec<OuterRun> {
     let one = |word: &str| {
         let (mark, process) = word.split_once('@')?;
-        Some(Around { mark: mark.parse().ok()?, process: process.to_owned() })
+        Some(OuterRun { mark: mark.parse().ok()?, process: process.to_owned() })
     };
     text.split(' ').filter_map(one).collect()
 }
@@ -41,12 +41,12 @@ pub(crate) fn variable(mark: Option<OwnerHash>) -> (&'static str, String) {
 }
 
 /// The one that holds this lock now, if one does.
-pub(crate) fn holder<'a>(around: &'a [Around], seen: &Inspection) -> Option<&'a Around> {
+pub(crate) fn holder<'a>(around: &'a [OuterRun], seen: &Inspection) -> Option<&'a OuterRun> {
     let (mark, _) = seen.holder()?;
     around.iter().find(|run| run.mark == mark)
 }
 
-impl Around {
+impl OuterRun {
     /// Whether it ends us before it gives up its lock: it has started us, directly or not. What runs on another machine,
     /// or was started by others in its name, sees no such thing; nor does what sees only a PID namespace of its own.
     pub(crate) fn ends_us(&self) -> bool {
@@ -64,10 +64,10 @@ mod tests {
     #[test]
     fn what_others_have_put_there_says_nothing() {
         let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let around = |process: &str| Around { mark, process: process.to_owned() };
+        let around = |process: &str| OuterRun { mark, process: process.to_owned() };
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(told, [around("12"), around("-")]);
-        assert!(!told.iter().any(Around::ends_us));
+        assert!(!told.iter().any(OuterRun::ends_us));
     }
 
     /// This very process, its parent's parent and so on; and none that differs in any part.
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn an_ancestor_is_one_by_all_that_is_known_of_it() {
         let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let ends = |process: &str| Around { mark, process: process.to_owned() }.ends_us();
+        let ends = |process: &str| OuterRun { mark, process: process.to_owned() }.ends_us();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
         assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");
         let parts: Vec<&str> = ancestors[1].split('.').collect();
