@@ -2,8 +2,8 @@
 
 pub(crate) mod become_it;
 pub(crate) mod command;
+mod messages;
 pub(crate) mod terminal;
-mod words;
 
 use std::pin::pin;
 use std::time::{Duration, UNIX_EPOCH};
@@ -81,7 +81,7 @@ async fn under_lock(
     // Others had taken or deleted the keys, and only the answers to the release show it.
     if was_valid && was_lost {
         outcome?;
-        return Err(Failure::new(exit::LOST, words::lost(&args.name, "before the command had ended")));
+        return Err(Failure::new(exit::LOST, messages::lost(&args.name, "before the command had ended")));
     }
     if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
         let left = left.as_secs_f64();

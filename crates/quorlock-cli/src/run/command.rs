@@ -21,8 +21,8 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait, wait
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use super::messages;
 use super::terminal::{self, Terminal};
-use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
@@ -119,7 +119,7 @@ impl<'a> Watch<'a> {
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
         // Before there is a child whose stop could be missed.
         let children = signal(SignalKind::child()).map_err(failed)?;
-        let environment = words::environment(&args.name, guard.fencing_token(), mark);
+        let environment = messages::environment(&args.name, guard.fencing_token(), mark);
         // A group that no shell is above of is stopped by no terminal, and must not become one that is: a parent of the
         // command outside of the group would make it so, and at its end the system would hang up on all that is stopped there.
         let hands_on_group = is_shared && is_first_of_session();
@@ -168,7 +168,7 @@ impl<'a> Watch<'a> {
         if !self.guard.is_valid() {
             return Err(Failure::new(
                 exit::LOST,
-                words::lost(&self.args.name, "before the command was started"),
+                messages::lost(&self.args.name, "before the command was started"),
             ));
         }
         let start = Start {
@@ -238,7 +238,7 @@ impl<'a> Watch<'a> {
             self.reaper.order(Order::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
-            self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
+            self.say(&messages::losing(&nodes, left.saturating_sub(self.lead)));
         }
         left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
     }
@@ -274,7 +274,7 @@ impl<'a> Watch<'a> {
                 ));
             }
             News::NotPassedOn(number) => {
-                let name = Signal::from_named_raw(number).map_or("a signal", words::name_of);
+                let name = Signal::from_named_raw(number).map_or("a signal", messages::name_of);
                 self.say(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
             }
             News::Done { .. } | News::Failed(_) => {}
@@ -320,7 +320,7 @@ impl<'a> Watch<'a> {
         if is_lost {
             return Err(Failure::new(
                 exit::LOST,
-                words::lost(&self.args.name, "before the command had ended"),
+                messages::lost(&self.args.name, "before the command had ended"),
             ));
         }
         if let Stage::Stuck { signal, .. } = self.stage {
@@ -342,7 +342,9 @@ impl<'a> Watch<'a> {
     fn not_started(&mut self, error: Option<i32>) -> Failure {
         match error {
             Some(number) => cannot_start(io::Error::from_raw_os_error(number)),
-            None => Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started")),
+            None => {
+                Failure::new(exit::LOST, messages::lost(&self.args.name, "before the command was started"))
+            }
         }
     }
 

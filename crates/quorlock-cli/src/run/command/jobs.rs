@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::{Signal, kill_current_process_group};
 
-use super::{Stage, Watch, nanos, words};
+use super::{Stage, Watch, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, leads_session};
 use crate::reaper::{Order, boot_nanos};
 use crate::run::terminal::Terminal;
@@ -52,7 +52,7 @@ impl Watch<'_> {
         let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
             self.say(&format!(
                 "the command was stopped ({}), and the lock stays held",
-                words::name_of(signal)
+                messages::name_of(signal)
             ));
             return;
         };
