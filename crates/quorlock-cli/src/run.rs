@@ -1,7 +1,7 @@
 //! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
 
-pub(crate) mod become_it;
 pub(crate) mod command;
+pub(crate) mod exec;
 mod messages;
 pub(crate) mod terminal;
 
