@@ -6,7 +6,7 @@ mod chaos;
 mod examples;
 mod forget;
 mod init;
-mod look;
+mod inspect;
 mod mistake;
 mod nodes;
 mod read;
@@ -21,7 +21,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
-pub(crate) use look::{DoctorArgs, ForceReleaseArgs, StatusArgs};
+pub(crate) use inspect::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
 pub(crate) use read::Ended;
 
