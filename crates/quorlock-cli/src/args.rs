@@ -7,9 +7,9 @@ mod examples;
 mod forget;
 mod init;
 mod inspect;
-mod mistake;
 mod nodes;
 mod read;
+mod usage_error;
 
 use std::ffi::OsString;
 use std::time::Duration;

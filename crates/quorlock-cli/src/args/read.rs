@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
-use super::{Args, Command, DevArgs, RunArgs, mistake};
+use super::{Args, Command, DevArgs, RunArgs, usage_error};
 #[cfg(test)]
 use super::{ForceReleaseArgs, NodeArgs};
 use crate::exit::{self, Failure};
@@ -28,7 +28,7 @@ impl Args {
             parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
             if error.use_stderr() {
-                return Ended::Failed(Failure::new(exit::USAGE, mistake::words_of(error, typed)));
+                return Ended::Failed(Failure::new(exit::USAGE, usage_error::words_of(error, typed)));
             }
             let text = error.render();
             Ended::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
