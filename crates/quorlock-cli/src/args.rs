@@ -23,7 +23,7 @@ pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
 pub(crate) use inspect::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
-pub(crate) use read::Ended;
+pub(crate) use read::Stopped;
 
 /// Locks over N independent Redis masters, for any command.
 ///

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, Command, Ended};
+use args::{Args, Command, Stopped};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -45,11 +45,11 @@ fn main() -> ExitCode {
     let is_for_terminal = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let outcome = match Args::read(&typed, is_for_terminal) {
         Ok(args) => obey(args.command),
-        Err(Ended::Asked(text)) => {
+        Err(Stopped::Asked(text)) => {
             output::print(&text);
             Ok(0)
         }
-        Err(Ended::Failed(failure)) => Err(failure),
+        Err(Stopped::Failed(failure)) => Err(failure),
     };
     let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
     ExitCode::from(outcome.unwrap_or_else(|Failure { code, message: words }| {

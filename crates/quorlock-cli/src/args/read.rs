@@ -10,7 +10,7 @@ use super::{ForceReleaseArgs, NodeArgs};
 use crate::exit::{self, Failure};
 
 /// What was typed does not get as far as a command.
-pub(crate) enum Ended {
+pub(crate) enum Stopped {
     /// Help or version was asked for.
     Asked(String),
     /// A mistake.
@@ -19,7 +19,7 @@ pub(crate) enum Ended {
 
 impl Args {
     /// Reads what was typed, beginning with the program's name.
-    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Ended> {
+    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Stopped> {
         // To ask how to ask is to ask.
         let is_help_of_help =
             matches!(typed, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
@@ -28,10 +28,10 @@ impl Args {
             parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
             if error.use_stderr() {
-                return Ended::Failed(Failure::new(exit::USAGE, usage_error::words_of(error, typed)));
+                return Stopped::Failed(Failure::new(exit::USAGE, usage_error::words_of(error, typed)));
             }
             let text = error.render();
-            Ended::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
+            Stopped::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
         })?;
         let command = match &args.command {
             Command::Run(RunArgs { command, .. }) | Command::Dev(DevArgs { command, .. }) => command.first(),
@@ -39,7 +39,7 @@ impl Args {
         };
         if command.is_some_and(|command| command.is_empty()) {
             let failure = Failure::new(exit::NOT_FOUND, "the command's name is empty: nothing was run");
-            return Err(Ended::Failed(failure));
+            return Err(Stopped::Failed(failure));
         }
         Ok(args)
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::args::{Args, Ended};
+use crate::args::{Args, Stopped};
 
 mod secrets;
 mod typed;

@@ -192,8 +192,8 @@ proptest! {
         typed.extend(tail.iter().map(|word| (*word).to_owned()));
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
-            Err(Ended::Failed(failure)) => secret.check(&failure.message)?,
-            Err(Ended::Asked(text)) => secret.check(&text)?,
+            Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,
+            Err(Stopped::Asked(text)) => secret.check(&text)?,
             Ok(args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
                 secret.check_outcome(&settle(nodes.clone(), &|_| None))?;
