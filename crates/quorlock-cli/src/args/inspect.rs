@@ -1,4 +1,4 @@
-//! What can be typed behind the commands that look at locks and nodes: `status`, `force-release`, `doctor`.
+//! The flags of the commands that inspect locks and nodes: `status`, `force-release`, `doctor`.
 
 use quorlock::OwnerHash;
 
@@ -34,7 +34,7 @@ pub(crate) struct ForceReleaseArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = DOCTOR_HELP)]
 pub(crate) struct DoctorArgs {
-    /// A name to lock for a moment, to see whether that works. Say another if the user may touch only some keys.
+    /// The name of a lock to acquire and release as a test. Set it if the user may access only some keys.
     #[arg(long, default_value = "quorlock-doctor:probe", value_name = "NAME")]
     pub(crate) probe: String,
     /// Print one JSON object.
@@ -45,28 +45,28 @@ pub(crate) struct DoctorArgs {
 }
 
 const STATUS_HELP: &str = "\
-The hash behind the # tells holders apart, and opens nothing. `quorlock
-force-release --if-holder` takes it. In JSON it is `holder`, without the #.
+The hash after the # identifies a holder; it grants no access. Use it in `quorlock
+force-release --if-holder`. In JSON it is `holder`, without the #.
 
 Exit codes:
   0    free
-  1    held, or keys are in its way
-  64   what was typed cannot work
-  69   too few nodes vote, so it is not known
-  74   the answer cannot be written to stdout
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or the nodes are another cluster
+  1    held, or keys are in the way
+  64   usage error
+  69   unknown, because too few nodes vote
+  74   the output cannot be written to stdout
+  77   the nodes refuse this client: password, permission, role, missing command
+  78   the configuration is invalid, or the nodes are another lock cluster
 
 Example:
   quorlock status nightly";
 
 const DOCTOR_HELP: &str = "\
 Exit codes:
-  0    no fault (notes are none)
-  1    something is to be mended
-  64   what was typed cannot work
-  74   the answer cannot be written to stdout
-  78   the configuration cannot work
+  0    healthy, perhaps with warnings
+  1    unhealthy: there are problems to fix
+  64   usage error
+  74   the output cannot be written to stdout
+  78   the configuration is invalid
 
 Example:
   quorlock doctor --json";
@@ -88,14 +88,14 @@ With --if-holder each node compares the hash and deletes the key in one step. A
 node that has another holder's key, or none, deletes nothing.
 
 Exit codes:
-  0    no key is left on a majority of the nodes; with --if-holder: that holder
-       has no lock any more
-  64   what was typed cannot work, or --yes is missing
-  69   too few nodes answered, or (with --if-holder) had its key
-  74   the answer cannot be written to stdout
-  75   with --if-holder: another holds it by now
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or a node is a Redis Cluster member
+  0    a majority of the nodes has no key; with --if-holder: that holder has lost
+       the lock
+  64   usage error, or --yes is missing
+  69   too few nodes replied, or (with --if-holder) had its key
+  74   the output cannot be written to stdout
+  75   with --if-holder: another holder has the lock
+  77   the nodes refuse this client: password, permission, role, missing command
+  78   the configuration is invalid, or a node is a Redis Cluster member
 
 Examples:
   quorlock status nightly
