@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
 pub(crate) use process::reap;
-pub(crate) use wire::{News, Order, Start};
+pub(crate) use wire::{News, ReaperCommand, Start};
 
 use wire::Inbox;
 
@@ -68,7 +68,7 @@ impl Reaper {
 
     /// Makes it start the command, with our stdin.
     pub(crate) async fn order_start(&mut self, start: Start) -> io::Result<()> {
-        let bytes = Order::Start(start).encode();
+        let bytes = ReaperCommand::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();
         let files = [stdin.as_fd()];
@@ -81,7 +81,7 @@ impl Reaper {
     }
 
     /// What does not fit, because the reaper was stopped and hears nothing, is not said: it goes by what it heard last.
-    pub(crate) fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: ReaperCommand) {
         let _ = self.socket.try_write(&order.encode());
     }
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{News, Order, Start};
+use super::wire::{News, ReaperCommand, Start};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -152,11 +152,11 @@ impl Reaper {
         }
         while let Some(order) = self.run.next() {
             match order {
-                Order::Start(start) if self.run.is_open() => self.start(&start),
-                Order::EndAt(moment) => self.end_at = moment,
-                Order::Signal(number) => self.signal(number),
-                Order::Term => self.term(),
-                Order::Start(_) | Order::Kill => self.kill(),
+                ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
+                ReaperCommand::EndAt(moment) => self.end_at = moment,
+                ReaperCommand::Signal(number) => self.signal(number),
+                ReaperCommand::Term => self.term(),
+                ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
             }
         }
     }

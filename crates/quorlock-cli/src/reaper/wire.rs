@@ -7,7 +7,7 @@ use rustix::process::Pid;
 
 /// From `run`.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum ReaperCommand {
     /// Starts the command. Its stdin comes with the first byte of this.
     Start(Start),
     /// Everything must be over at this moment of the boot clock.
@@ -64,7 +64,7 @@ pub(crate) enum News {
     },
 }
 
-impl Order {
+impl ReaperCommand {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
@@ -181,7 +181,7 @@ mod tests {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
-            Order::Start(Start {
+            ReaperCommand::Start(Start {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
@@ -193,14 +193,21 @@ mod tests {
         };
         let all = || {
             let odd: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];
-            [start(odd), start(&[b"x"]), Order::EndAt(3), Order::Signal(64), Order::Term, Order::Kill]
+            [
+                start(odd),
+                start(&[b"x"]),
+                ReaperCommand::EndAt(3),
+                ReaperCommand::Signal(64),
+                ReaperCommand::Term,
+                ReaperCommand::Kill,
+            ]
         };
-        let bytes: Vec<u8> = all().into_iter().flat_map(Order::encode).collect();
+        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
         for size in [1, 3, bytes.len()] {
             let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
             for part in bytes.chunks(size) {
                 inbox.take_in(part);
-                heard.extend(std::iter::from_fn(|| inbox.next()).map(Order::decode));
+                heard.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
             }
             assert_eq!(heard, all().map(Some));
         }

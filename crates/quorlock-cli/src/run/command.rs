@@ -26,7 +26,7 @@ use super::terminal::{self, Terminal};
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
-use crate::reaper::{self, News, Order, Process, Reaper, Start, boot_nanos, descendants_of};
+use crate::reaper::{self, News, Process, Reaper, ReaperCommand, Start, boot_nanos, descendants_of};
 use crate::signals::{self, Signals};
 
 /// How the command ended, of which nothing is left.
@@ -214,28 +214,28 @@ impl<'a> Watch<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.order(Order::EndAt(self.last_moment()));
+            self.reaper.order(ReaperCommand::EndAt(self.last_moment()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
             return LONGEST_LOOK;
         }
         if left <= self.lead || !self.guard.is_valid() {
-            self.reaper.order(Order::Kill);
+            self.reaper.order(ReaperCommand::Kill);
             self.stage = Stage::Lost;
             return LONGEST_LOOK;
         }
         if let Stage::Stuck { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
-            self.reaper.order(Order::Kill);
+            self.reaper.order(ReaperCommand::Kill);
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
         }
         if left <= self.grace {
-            self.reaper.order(Order::Term);
+            self.reaper.order(ReaperCommand::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
             self.say(&messages::losing(&nodes, left.saturating_sub(self.lead)));

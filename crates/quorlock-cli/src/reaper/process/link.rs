@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{Inbox, News, Order};
+use crate::reaper::wire::{Inbox, News, ReaperCommand};
 
 pub(super) struct Link {
     /// None when `run` has ended.
@@ -76,8 +76,8 @@ impl Link {
     }
 
     /// The next order that is whole. One that is not understood means the end.
-    pub(super) fn next(&mut self) -> Option<Order> {
-        self.inbox.next().map(|words| Order::decode(words).unwrap_or(Order::Kill))
+    pub(super) fn next(&mut self) -> Option<ReaperCommand> {
+        self.inbox.next().map(|words| ReaperCommand::decode(words).unwrap_or(ReaperCommand::Kill))
     }
 
     pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {
