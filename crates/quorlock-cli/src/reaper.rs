@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
 pub(crate) use process::reap;
-pub(crate) use wire::{News, ReaperCommand, Start};
+pub(crate) use wire::{ReaperCommand, ReaperEvent, Start};
 
 use wire::Inbox;
 
@@ -90,10 +90,10 @@ impl Reaper {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub(crate) async fn news(&mut self) -> Option<News> {
+    pub(crate) async fn news(&mut self) -> Option<ReaperEvent> {
         loop {
             if let Some(words) = self.inbox.next() {
-                return News::decode(words);
+                return ReaperEvent::decode(words);
             }
             self.socket.readable().await.ok()?;
             let mut bytes = [0; 4096];

@@ -15,7 +15,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{News, ReaperCommand, Start};
+use super::wire::{ReaperCommand, ReaperEvent, Start};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
@@ -167,7 +167,7 @@ impl Reaper {
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
         let stdin = self.run.take_stdin();
         let failed = if start.end_at <= boot_nanos() {
-            News::Failed(None)
+            ReaperEvent::Failed(None)
         } else {
             match spawn(start, stdin) {
                 Ok(pid) => {
@@ -176,12 +176,12 @@ impl Reaper {
                         terminal.is_lent_to(group);
                     }
                     self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
-                    self.run.tell(News::Started(pid));
+                    self.run.tell(ReaperEvent::Started(pid));
                     // It is not to keep a file system busy, now that the command has the folder from it.
                     let _ = rustix::process::chdir("/");
                     return;
                 }
-                Err(error) => News::Failed(Some(error.raw_os_error().unwrap_or_default())),
+                Err(error) => ReaperEvent::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
         };
         self.run.tell(failed);
@@ -196,10 +196,10 @@ impl Reaper {
                     let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
                         self.command = Some(command);
-                        self.run.tell(News::Stopped(signal));
+                        self.run.tell(ReaperEvent::Stopped(signal));
                         continue;
                     }
-                    self.run.tell(News::Exited(status.as_raw()));
+                    self.run.tell(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
@@ -225,7 +225,7 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.run.tell(News::Done { at: boot_nanos(), was_late: self.was_late });
+        self.run.tell(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
         self.is_done = true;
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Start {
 
 /// From the reaper.
 #[derive(Debug, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum ReaperEvent {
     Started(Pid),
     /// It could not be started: the system's error number, or none if the time was up already.
     Failed(Option<i32>),
@@ -107,7 +107,7 @@ impl ReaperCommand {
     }
 }
 
-impl News {
+impl ReaperEvent {
     pub(crate) fn encode(self) -> Vec<u8> {
         let (word, of) = match self {
             Self::Started(pid) => ("started", vec![pid.as_raw_pid().to_string()]),
@@ -219,23 +219,23 @@ mod tests {
         let names = || "sleep 12, sh 13".to_owned();
         let all = || {
             [
-                News::Started(pid),
-                News::Failed(Some(2)),
-                News::Failed(None),
-                News::Stopped(21),
-                News::Exited(0x0f00),
-                News::Left(names()),
-                News::CannotEnd(names(), 1),
-                News::Elsewhere(names()),
-                News::NotPassedOn(12),
-                News::Done { at: u64::MAX, was_late: true },
+                ReaperEvent::Started(pid),
+                ReaperEvent::Failed(Some(2)),
+                ReaperEvent::Failed(None),
+                ReaperEvent::Stopped(21),
+                ReaperEvent::Exited(0x0f00),
+                ReaperEvent::Left(names()),
+                ReaperEvent::CannotEnd(names(), 1),
+                ReaperEvent::Elsewhere(names()),
+                ReaperEvent::NotPassedOn(12),
+                ReaperEvent::Done { at: u64::MAX, was_late: true },
             ]
         };
         let mut inbox = Inbox::default();
         for news in all() {
             inbox.take_in(&news.encode());
         }
-        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(News::decode).collect();
+        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(ReaperEvent::decode).collect();
         assert_eq!(heard, all().map(Some));
     }
 }

@@ -26,7 +26,7 @@ use super::terminal::{self, Terminal};
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
-use crate::reaper::{self, News, Process, Reaper, ReaperCommand, Start, boot_nanos, descendants_of};
+use crate::reaper::{self, Process, Reaper, ReaperCommand, ReaperEvent, Start, boot_nanos, descendants_of};
 use crate::signals::{self, Signals};
 
 /// How the command ended, of which nothing is left.
@@ -188,8 +188,8 @@ impl<'a> Watch<'a> {
             tokio::select! {
                 biased;
                 news = self.reaper.news() => match news {
-                    Some(News::Done { at, was_late }) => break (at, was_late),
-                    Some(News::Failed(error)) => return Err(self.not_started(error)),
+                    Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
+                    Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
                     Some(news) => self.hear(news),
                     None => return self.without_reaper().await,
                 },
@@ -243,9 +243,9 @@ impl<'a> Watch<'a> {
         left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
     }
 
-    fn hear(&mut self, news: News) {
+    fn hear(&mut self, news: ReaperEvent) {
         match news {
-            News::Started(pid) => {
+            ReaperEvent::Started(pid) => {
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
                 if let Some(terminal) = self.terminal.as_mut().filter(|_| self.borrows_from.is_some()) {
@@ -253,31 +253,31 @@ impl<'a> Watch<'a> {
                 }
                 self.wait_for_children();
             }
-            News::Stopped(number) => self.stopped(number),
-            News::Exited(status) => {
+            ReaperEvent::Stopped(number) => self.stopped(number),
+            ReaperEvent::Exited(status) => {
                 self.status = Some(ExitStatus::from_raw(status));
                 self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);
                 // What it has left runs in the background, and what is typed is for us.
                 self.give_back_terminal();
             }
-            News::Left(names) => self.say(&format!(
+            ReaperEvent::Left(names) => self.say(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
-            News::CannotEnd(names, error) => {
+            ReaperEvent::CannotEnd(names, error) => {
                 let error = io::Error::from_raw_os_error(error);
                 self.say(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
-            News::Elsewhere(names) => {
+            ReaperEvent::Elsewhere(names) => {
                 self.say(&format!(
                     "ending {names}, but not what others do for it: that may run on without the lock"
                 ));
             }
-            News::NotPassedOn(number) => {
+            ReaperEvent::NotPassedOn(number) => {
                 let name = Signal::from_named_raw(number).map_or("a signal", messages::name_of);
                 self.say(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
             }
-            News::Done { .. } | News::Failed(_) => {}
+            ReaperEvent::Done { .. } | ReaperEvent::Failed(_) => {}
         }
     }
 

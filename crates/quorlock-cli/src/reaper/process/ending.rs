@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
 use super::{LINGER, Reaper, Stage};
 use crate::reaper::descendants::{self, Process};
-use crate::reaper::wire::News;
+use crate::reaper::wire::ReaperEvent;
 
 /// What could not be ended, and was told.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Reaper {
             (Some(signal), None) => kill_process(pid, signal),
         };
         if sent == Err(Errno::PERM) {
-            self.run.tell(News::NotPassedOn(number));
+            self.run.tell(ReaperEvent::NotPassedOn(number));
         }
     }
 
@@ -61,7 +61,7 @@ impl Reaper {
             return;
         }
         self.tell_of_elsewhere(&left);
-        self.run.tell(News::Left(descendants::in_words(&left)));
+        self.run.tell(ReaperEvent::Left(descendants::in_words(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
         self.stage = Stage::Asked { until: now.saturating_add(self.kill_after) };
@@ -119,7 +119,7 @@ impl Reaper {
     fn cannot_end(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
-            self.run.tell(News::CannotEnd(descendants::in_words(&new), Errno::PERM.raw_os_error()));
+            self.run.tell(ReaperEvent::CannotEnd(descendants::in_words(&new), Errno::PERM.raw_os_error()));
         }
     }
 
@@ -129,7 +129,7 @@ impl Reaper {
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.elsewhere_was_told {
             self.elsewhere_was_told = true;
-            self.run.tell(News::Elsewhere(descendants::in_words(&elsewhere)));
+            self.run.tell(ReaperEvent::Elsewhere(descendants::in_words(&elsewhere)));
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{Inbox, News, ReaperCommand};
+use crate::reaper::wire::{Inbox, ReaperCommand, ReaperEvent};
 
 pub(super) struct Link {
     /// None when `run` has ended.
@@ -18,7 +18,7 @@ pub(super) struct Link {
     inbox: Inbox,
     stdin: Option<OwnedFd>,
     /// What `run` has not taken yet, because it was stopped.
-    unsaid: VecDeque<News>,
+    unsaid: VecDeque<ReaperEvent>,
     /// A message of which it has taken the first part.
     partly_said: Vec<u8>,
 }
@@ -85,10 +85,10 @@ impl Link {
     }
 
     /// Says it, as soon as `run` takes it. A process that has ended hears nothing.
-    pub(super) fn tell(&mut self, news: News) {
-        if matches!(news, News::Stopped(_)) {
+    pub(super) fn tell(&mut self, news: ReaperEvent) {
+        if matches!(news, ReaperEvent::Stopped(_)) {
             // Only the last stop counts, for as long as none was heard.
-            self.unsaid.retain(|unsaid| !matches!(unsaid, News::Stopped(_)));
+            self.unsaid.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
         }
         if self.is_open() {
             self.unsaid.push_back(news);
