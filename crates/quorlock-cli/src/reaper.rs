@@ -29,7 +29,7 @@ pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
 pub(crate) use process::reap;
 pub(crate) use wire::{ReaperCommand, ReaperEvent, Start};
 
-use wire::Inbox;
+use wire::MessageBuffer;
 
 /// `run`'s side of a reaper.
 pub(crate) struct Reaper {
@@ -37,7 +37,7 @@ pub(crate) struct Reaper {
     /// It was waited for, and its number may be another's.
     pub(crate) has_ended: bool,
     socket: UnixStream,
-    inbox: Inbox,
+    inbox: MessageBuffer,
 }
 
 impl Reaper {
@@ -63,7 +63,12 @@ impl Reaper {
         }
         let pid = Pid::from_child(&command.spawn()?);
         ours.set_nonblocking(true)?;
-        Ok(Self { pid, has_ended: false, socket: UnixStream::from_std(ours)?, inbox: Inbox::default() })
+        Ok(Self {
+            pid,
+            has_ended: false,
+            socket: UnixStream::from_std(ours)?,
+            inbox: MessageBuffer::default(),
+        })
     }
 
     /// Makes it start the command, with our stdin.

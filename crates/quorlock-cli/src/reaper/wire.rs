@@ -143,9 +143,9 @@ impl ReaperEvent {
 
 /// What has been read, until it makes a message.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox(Vec<u8>);
+pub(crate) struct MessageBuffer(Vec<u8>);
 
-impl Inbox {
+impl MessageBuffer {
     pub(crate) fn take_in(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -204,7 +204,7 @@ mod tests {
         };
         let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
         for size in [1, 3, bytes.len()] {
-            let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
+            let (mut inbox, mut heard) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
                 inbox.take_in(part);
                 heard.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
@@ -231,7 +231,7 @@ mod tests {
                 ReaperEvent::Done { at: u64::MAX, was_late: true },
             ]
         };
-        let mut inbox = Inbox::default();
+        let mut inbox = MessageBuffer::default();
         for news in all() {
             inbox.take_in(&news.encode());
         }

@@ -10,12 +10,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{Inbox, ReaperCommand, ReaperEvent};
+use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
 
 pub(super) struct Link {
     /// None when `run` has ended.
     socket: Option<UnixStream>,
-    inbox: Inbox,
+    inbox: MessageBuffer,
     stdin: Option<OwnedFd>,
     /// What `run` has not taken yet, because it was stopped.
     unsaid: VecDeque<ReaperEvent>,
@@ -29,7 +29,7 @@ impl Link {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Some(socket),
-            inbox: Inbox::default(),
+            inbox: MessageBuffer::default(),
             stdin: None,
             unsaid: VecDeque::new(),
             partly_said: Vec::new(),
