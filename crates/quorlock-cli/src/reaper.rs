@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 
 pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
 pub(crate) use process::reap;
-pub(crate) use wire::{ReaperCommand, ReaperEvent, Start};
+pub(crate) use wire::{ReaperCommand, ReaperEvent, StartCommand};
 
 use wire::MessageBuffer;
 
@@ -72,7 +72,7 @@ impl Reaper {
     }
 
     /// Makes it start the command, with our stdin.
-    pub(crate) async fn order_start(&mut self, start: Start) -> io::Result<()> {
+    pub(crate) async fn order_start(&mut self, start: StartCommand) -> io::Result<()> {
         let bytes = ReaperCommand::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();

@@ -9,7 +9,7 @@ use rustix::process::Pid;
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperCommand {
     /// Starts the command. Its stdin comes with the first byte of this.
-    Start(Start),
+    Start(StartCommand),
     /// Everything must be over at this moment of the boot clock.
     EndAt(u64),
     /// A signal for the command.
@@ -21,7 +21,7 @@ pub(crate) enum ReaperCommand {
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) struct Start {
+pub(crate) struct StartCommand {
     /// As for [`DriverCommand::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
@@ -89,7 +89,7 @@ impl ReaperCommand {
     pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
         let mut words = words.into_iter();
         Some(match words.next()?.to_str()? {
-            "start" => Self::Start(Start {
+            "start" => Self::Start(StartCommand {
                 end_at: number(words.next())?,
                 group: Pid::from_raw(number(words.next())?),
                 is_shared: number::<u8>(words.next())? != 0,
@@ -181,7 +181,7 @@ mod tests {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
-            ReaperCommand::Start(Start {
+            ReaperCommand::Start(StartCommand {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,

@@ -26,7 +26,9 @@ use super::terminal::{self, Terminal};
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
-use crate::reaper::{self, Process, Reaper, ReaperCommand, ReaperEvent, Start, boot_nanos, descendants_of};
+use crate::reaper::{
+    self, Process, Reaper, ReaperCommand, ReaperEvent, StartCommand, boot_nanos, descendants_of,
+};
 use crate::signals::{self, Signals};
 
 /// How the command ended, of which nothing is left.
@@ -171,7 +173,7 @@ impl<'a> Watch<'a> {
                 messages::lost(&self.args.name, "before the command was started"),
             ));
         }
-        let start = Start {
+        let start = StartCommand {
             end_at: self.last_moment(),
             group: self.group,
             is_shared: self.is_shared,
