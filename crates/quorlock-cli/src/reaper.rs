@@ -104,7 +104,7 @@ impl Reaper {
             let mut bytes = [0; 4096];
             match self.socket.try_read(&mut bytes) {
                 Ok(0) => return None,
-                Ok(count) => self.inbox.take_in(&bytes[..count]),
+                Ok(count) => self.inbox.extend(&bytes[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return None,
             }

@@ -146,7 +146,7 @@ impl ReaperEvent {
 pub(crate) struct MessageBuffer(Vec<u8>);
 
 impl MessageBuffer {
-    pub(crate) fn take_in(&mut self, bytes: &[u8]) {
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
@@ -206,7 +206,7 @@ mod tests {
         for size in [1, 3, bytes.len()] {
             let (mut inbox, mut heard) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
-                inbox.take_in(part);
+                inbox.extend(part);
                 heard.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
             }
             assert_eq!(heard, all().map(Some));
@@ -233,7 +233,7 @@ mod tests {
         };
         let mut inbox = MessageBuffer::default();
         for news in all() {
-            inbox.take_in(&news.encode());
+            inbox.extend(&news.encode());
         }
         let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(ReaperEvent::decode).collect();
         assert_eq!(heard, all().map(Some));

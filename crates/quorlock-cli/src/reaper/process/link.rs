@@ -69,7 +69,7 @@ impl Link {
                     self.partly_said.clear();
                     return false;
                 }
-                Ok(count) => self.inbox.take_in(&bytes[..count]),
+                Ok(count) => self.inbox.extend(&bytes[..count]),
             }
         }
         true
