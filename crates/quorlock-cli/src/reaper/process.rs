@@ -235,7 +235,7 @@ fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
     let mut command = Command::new(this_program()?);
     command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
-    command.arg(number(Some(getpid()))).arg(number(start.borrows_from)).args(&start.command);
+    command.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
     match start.group {
         Some(group) => drop(command.process_group(group.as_raw_pid())),
         None if start.is_shared => {}

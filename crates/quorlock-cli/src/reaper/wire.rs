@@ -29,7 +29,7 @@ pub(crate) struct StartCommand {
     /// It is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,
     /// The group that has the terminal, if the command is to take it from there as it starts.
-    pub(crate) borrows_from: Option<Pid>,
+    pub(crate) takes_terminal_from: Option<Pid>,
     /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
     pub(crate) kill_after: u64,
     /// Nothing is said if it cannot be started.
@@ -72,7 +72,7 @@ impl ReaperCommand {
                     start.end_at.to_string(),
                     start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
-                    start.borrows_from.map_or(0, Pid::as_raw_pid).to_string(),
+                    start.takes_terminal_from.map_or(0, Pid::as_raw_pid).to_string(),
                     start.kill_after.to_string(),
                     u8::from(start.is_quiet).to_string(),
                 ];
@@ -93,7 +93,7 @@ impl ReaperCommand {
                 end_at: number(words.next())?,
                 group: Pid::from_raw(number(words.next())?),
                 is_shared: number::<u8>(words.next())? != 0,
-                borrows_from: Pid::from_raw(number(words.next())?),
+                takes_terminal_from: Pid::from_raw(number(words.next())?),
                 kill_after: number(words.next())?,
                 is_quiet: number::<u8>(words.next())? != 0,
                 command: words.collect(),
@@ -185,7 +185,7 @@ mod tests {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
-                borrows_from: None,
+                takes_terminal_from: None,
                 kill_after: 5,
                 is_quiet: false,
                 command,

@@ -177,7 +177,7 @@ impl<'a> Watch<'a> {
             end_at: self.last_moment(),
             group: self.group,
             is_shared: self.is_shared,
-            borrows_from: self.borrows_from,
+            takes_terminal_from: self.borrows_from,
             kill_after: nanos(self.args.kill_after),
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
