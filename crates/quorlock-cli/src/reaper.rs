@@ -95,7 +95,7 @@ impl Reaper {
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub(crate) async fn news(&mut self) -> Option<ReaperEvent> {
+    pub(crate) async fn next_event(&mut self) -> Option<ReaperEvent> {
         loop {
             if let Some(words) = self.inbox.next() {
                 return ReaperEvent::decode(words);

@@ -189,7 +189,7 @@ impl<'a> Watch<'a> {
             let look = self.look_at_the_clock().await;
             tokio::select! {
                 biased;
-                news = self.reaper.news() => match news {
+                news = self.reaper.next_event() => match news {
                     Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
                     Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
                     Some(news) => self.hear(news),
