@@ -86,7 +86,7 @@ impl Reaper {
     }
 
     /// What does not fit, because the reaper was stopped and hears nothing, is not said: it goes by what it heard last.
-    pub(crate) fn order(&self, order: ReaperCommand) {
+    pub(crate) fn send(&self, order: ReaperCommand) {
         let _ = self.socket.try_write(&order.encode());
     }
 

@@ -216,28 +216,28 @@ impl<'a> Watch<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.order(ReaperCommand::EndAt(self.last_moment()));
+            self.reaper.send(ReaperCommand::EndAt(self.last_moment()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
             return LONGEST_LOOK;
         }
         if left <= self.lead || !self.guard.is_valid() {
-            self.reaper.order(ReaperCommand::Kill);
+            self.reaper.send(ReaperCommand::Kill);
             self.stage = Stage::Lost;
             return LONGEST_LOOK;
         }
         if let Stage::Stuck { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
-            self.reaper.order(ReaperCommand::Kill);
+            self.reaper.send(ReaperCommand::Kill);
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
             return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
         }
         if left <= self.grace {
-            self.reaper.order(ReaperCommand::Term);
+            self.reaper.send(ReaperCommand::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
             self.say(&messages::losing(&nodes, left.saturating_sub(self.lead)));

@@ -32,7 +32,7 @@ impl Watch<'_> {
             return;
         }
         self.passed_on.insert(caught.number);
-        self.reaper.order(ReaperCommand::Signal(caught.number));
+        self.reaper.send(ReaperCommand::Signal(caught.number));
     }
 
     /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
@@ -59,7 +59,7 @@ impl Watch<'_> {
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
         // Or it has it by now: the news of the stop was older.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_with(group)) {
-            self.reaper.order(ReaperCommand::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.was_lent();
@@ -67,21 +67,21 @@ impl Watch<'_> {
         let went_on = has_shell && self.signals.stop_ourselves(like);
         // In the foreground meanwhile, also where a next stop hides that we went on.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
-            self.reaper.order(ReaperCommand::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
         if wants_terminal && !went_on {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
             self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
-            self.reaper.order(ReaperCommand::Term);
+            self.reaper.send(ReaperCommand::Term);
             return;
         }
         // In the foreground again, and as it was.
         if let Some(group) = group.filter(|_| was_lent) {
             terminal.lend(group);
         }
-        self.reaper.order(ReaperCommand::Signal(Signal::CONT.as_raw()));
+        self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
     }
 
     /// Once. Who was ended cannot see to the modes of the terminal itself.
