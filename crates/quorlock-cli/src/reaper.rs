@@ -72,7 +72,7 @@ impl Reaper {
     }
 
     /// Makes it start the command, with our stdin.
-    pub(crate) async fn order_start(&mut self, start: StartCommand) -> io::Result<()> {
+    pub(crate) async fn send_start(&mut self, start: StartCommand) -> io::Result<()> {
         let bytes = ReaperCommand::Start(start).encode();
         let (first, rest) = bytes.split_at(1);
         let stdin = io::stdin();

@@ -182,7 +182,7 @@ impl<'a> Watch<'a> {
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
-        let ordered = self.reaper.order_start(start).await;
+        let ordered = self.reaper.send_start(start).await;
         ordered
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
         let (at, was_late) = loop {
