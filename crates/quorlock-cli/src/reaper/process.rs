@@ -21,7 +21,7 @@ use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
 use ending::Unkillable;
-use link::Link;
+use link::RunConnection;
 
 /// Is the reaper until everything is over. What keeps it from beginning, it says by ending.
 pub(crate) fn reap() -> u8 {
@@ -35,7 +35,7 @@ pub(crate) fn reap() -> u8 {
 }
 
 struct Reaper {
-    run: Link,
+    run: RunConnection,
     signals: Blocked,
     alarm: Alarm,
     /// Moments of the boot clock.
@@ -88,7 +88,7 @@ impl Reaper {
             rustix::thread::set_name(NAME)?;
         }
         Ok(Self {
-            run: Link::on_stdin()?,
+            run: RunConnection::on_stdin()?,
             signals,
             alarm: Alarm::new()?,
             end_at: u64::MAX,

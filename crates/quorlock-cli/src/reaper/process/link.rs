@@ -12,7 +12,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
 
-pub(super) struct Link {
+pub(super) struct RunConnection {
     /// None when `run` has ended.
     socket: Option<UnixStream>,
     inbox: MessageBuffer,
@@ -23,7 +23,7 @@ pub(super) struct Link {
     partly_said: Vec<u8>,
 }
 
-impl Link {
+impl RunConnection {
     pub(super) fn on_stdin() -> io::Result<Self> {
         let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
