@@ -18,7 +18,7 @@ pub(super) struct RunConnection {
     inbox: MessageBuffer,
     stdin: Option<OwnedFd>,
     /// What `run` has not taken yet, because it was stopped.
-    unsaid: VecDeque<ReaperEvent>,
+    queued: VecDeque<ReaperEvent>,
     /// A message of which it has taken the first part.
     partly_said: Vec<u8>,
 }
@@ -31,7 +31,7 @@ impl RunConnection {
             socket: Some(socket),
             inbox: MessageBuffer::default(),
             stdin: None,
-            unsaid: VecDeque::new(),
+            queued: VecDeque::new(),
             partly_said: Vec::new(),
         })
     }
@@ -65,7 +65,7 @@ impl RunConnection {
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => {
                     self.socket = None;
-                    self.unsaid.clear();
+                    self.queued.clear();
                     self.partly_said.clear();
                     return false;
                 }
@@ -88,23 +88,23 @@ impl RunConnection {
     pub(super) fn tell(&mut self, news: ReaperEvent) {
         if matches!(news, ReaperEvent::Stopped(_)) {
             // Only the last stop counts, for as long as none was heard.
-            self.unsaid.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
+            self.queued.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
         }
         if self.is_open() {
-            self.unsaid.push_back(news);
+            self.queued.push_back(news);
             self.write();
         }
     }
 
     pub(super) fn has_more_to_say(&self) -> bool {
-        !self.unsaid.is_empty() || !self.partly_said.is_empty()
+        !self.queued.is_empty() || !self.partly_said.is_empty()
     }
 
     /// Writes what `run` takes.
     pub(super) fn write(&mut self) {
         while let Some(socket) = &mut self.socket {
             if self.partly_said.is_empty() {
-                match self.unsaid.pop_front() {
+                match self.queued.pop_front() {
                     Some(news) => self.partly_said = news.encode(),
                     None => break,
                 }
@@ -115,7 +115,7 @@ impl RunConnection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // That it has ended, reading tells.
                 Err(_) => {
-                    self.unsaid.clear();
+                    self.queued.clear();
                     self.partly_said.clear();
                 }
             }
