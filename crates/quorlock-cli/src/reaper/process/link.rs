@@ -20,7 +20,7 @@ pub(super) struct RunConnection {
     /// What `run` has not taken yet, because it was stopped.
     queued: VecDeque<ReaperEvent>,
     /// A message of which it has taken the first part.
-    partly_said: Vec<u8>,
+    partly_written: Vec<u8>,
 }
 
 impl RunConnection {
@@ -32,7 +32,7 @@ impl RunConnection {
             inbox: MessageBuffer::default(),
             stdin: None,
             queued: VecDeque::new(),
-            partly_said: Vec::new(),
+            partly_written: Vec::new(),
         })
     }
 
@@ -66,7 +66,7 @@ impl RunConnection {
                 Ok(0) | Err(_) => {
                     self.socket = None;
                     self.queued.clear();
-                    self.partly_said.clear();
+                    self.partly_written.clear();
                     return false;
                 }
                 Ok(count) => self.inbox.extend(&bytes[..count]),
@@ -97,26 +97,26 @@ impl RunConnection {
     }
 
     pub(super) fn has_more_to_say(&self) -> bool {
-        !self.queued.is_empty() || !self.partly_said.is_empty()
+        !self.queued.is_empty() || !self.partly_written.is_empty()
     }
 
     /// Writes what `run` takes.
     pub(super) fn write(&mut self) {
         while let Some(socket) = &mut self.socket {
-            if self.partly_said.is_empty() {
+            if self.partly_written.is_empty() {
                 match self.queued.pop_front() {
-                    Some(news) => self.partly_said = news.encode(),
+                    Some(news) => self.partly_written = news.encode(),
                     None => break,
                 }
             }
-            match socket.write(&self.partly_said) {
-                Ok(count) => drop(self.partly_said.drain(..count)),
+            match socket.write(&self.partly_written) {
+                Ok(count) => drop(self.partly_written.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // That it has ended, reading tells.
                 Err(_) => {
                     self.queued.clear();
-                    self.partly_said.clear();
+                    self.partly_written.clear();
                 }
             }
         }
