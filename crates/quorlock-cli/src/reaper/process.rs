@@ -27,7 +27,7 @@ use link::RunConnection;
 pub(crate) fn reap() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
-        while !reaper.is_done || reaper.run.has_more_to_say() {
+        while !reaper.is_done || reaper.run.has_unwritten() {
             reaper.turn();
         }
         0

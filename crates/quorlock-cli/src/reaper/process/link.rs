@@ -41,7 +41,7 @@ impl RunConnection {
     }
 
     pub(super) fn poll(&self) -> Option<PollFd<'_>> {
-        let wanted = if self.has_more_to_say() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let wanted = if self.has_unwritten() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         self.socket.as_ref().map(|socket| PollFd::new(socket, wanted))
     }
 
@@ -96,7 +96,7 @@ impl RunConnection {
         }
     }
 
-    pub(super) fn has_more_to_say(&self) -> bool {
+    pub(super) fn has_unwritten(&self) -> bool {
         !self.queued.is_empty() || !self.partly_written.is_empty()
     }
 
