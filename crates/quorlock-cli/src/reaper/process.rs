@@ -176,7 +176,7 @@ impl Reaper {
                         terminal.is_lent_to(group);
                     }
                     self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
-                    self.run.tell(ReaperEvent::Started(pid));
+                    self.run.send(ReaperEvent::Started(pid));
                     // It is not to keep a file system busy, now that the command has the folder from it.
                     let _ = rustix::process::chdir("/");
                     return;
@@ -184,7 +184,7 @@ impl Reaper {
                 Err(error) => ReaperEvent::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
         };
-        self.run.tell(failed);
+        self.run.send(failed);
         self.is_done = true;
     }
 
@@ -196,10 +196,10 @@ impl Reaper {
                     let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
                         self.command = Some(command);
-                        self.run.tell(ReaperEvent::Stopped(signal));
+                        self.run.send(ReaperEvent::Stopped(signal));
                         continue;
                     }
-                    self.run.tell(ReaperEvent::Exited(status.as_raw()));
+                    self.run.send(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
@@ -225,7 +225,7 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.run.tell(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
+        self.run.send(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
         self.is_done = true;
     }
 }

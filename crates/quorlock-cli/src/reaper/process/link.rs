@@ -85,7 +85,7 @@ impl RunConnection {
     }
 
     /// Says it, as soon as `run` takes it. A process that has ended hears nothing.
-    pub(super) fn tell(&mut self, news: ReaperEvent) {
+    pub(super) fn send(&mut self, news: ReaperEvent) {
         if matches!(news, ReaperEvent::Stopped(_)) {
             // Only the last stop counts, for as long as none was heard.
             self.queued.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
