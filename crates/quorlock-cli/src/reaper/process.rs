@@ -28,7 +28,7 @@ pub(crate) fn reap() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
         while !reaper.is_done || reaper.run.has_unwritten() {
-            reaper.turn();
+            reaper.poll_once();
         }
         0
     })
@@ -105,7 +105,7 @@ impl Reaper {
     }
 
     /// Waits for something, and sees to it.
-    fn turn(&mut self) {
+    fn poll_once(&mut self) {
         self.sleep();
         while self.signals.read().is_some() {}
         self.run.write();
