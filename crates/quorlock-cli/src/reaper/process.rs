@@ -109,7 +109,7 @@ impl Reaper {
         self.sleep();
         while self.signals.read().is_some() {}
         self.run.write();
-        self.hear();
+        self.handle_commands();
         self.wait_for_children();
         if self.is_done {
             return;
@@ -146,7 +146,7 @@ impl Reaper {
     }
 
     /// Does what `run` says. Its end means now.
-    fn hear(&mut self) {
+    fn handle_commands(&mut self) {
         if !self.run.read() {
             self.kill();
         }
