@@ -47,7 +47,7 @@ struct Reaper {
     terminal: Option<Terminal>,
     unkillable: Unkillable,
     /// That others go on for what is ended was told.
-    elsewhere_was_told: bool,
+    elsewhere_reported: bool,
     /// The time was up.
     was_late: bool,
     is_done: bool,
@@ -98,7 +98,7 @@ impl Reaper {
             // It is ours if it is `run`'s.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: Unkillable::default(),
-            elsewhere_was_told: false,
+            elsewhere_reported: false,
             was_late: false,
             is_done: false,
         })

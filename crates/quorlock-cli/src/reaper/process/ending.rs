@@ -127,8 +127,8 @@ impl Reaper {
     fn tell_of_elsewhere(&mut self, processes: &[Process]) {
         let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
-        if !elsewhere.is_empty() && !self.elsewhere_was_told {
-            self.elsewhere_was_told = true;
+        if !elsewhere.is_empty() && !self.elsewhere_reported {
+            self.elsewhere_reported = true;
             self.run.send(ReaperEvent::Elsewhere(descendants::in_words(&elsewhere)));
         }
     }
