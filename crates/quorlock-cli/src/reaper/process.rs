@@ -74,7 +74,7 @@ enum Stage {
     /// It has ended, and what it left has until this moment to end by itself.
     Lingering { until: u64 },
     /// What it left was asked to end, and has until this moment.
-    Asked { until: u64 },
+    Terminating { until: u64 },
     /// All was killed, and is looked at again after this time.
     Killed { pause: Duration },
 }
@@ -121,11 +121,11 @@ impl Reaper {
                 self.was_late = true;
                 self.kill();
             }
-            Stage::Lingering { until } | Stage::Asked { until } if now < until => {
+            Stage::Lingering { until } | Stage::Terminating { until } if now < until => {
                 self.finish_but_for_unkillable();
             }
             Stage::Lingering { .. } => self.ask_what_is_left(now),
-            Stage::Asked { .. } => self.kill(),
+            Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }
     }
@@ -133,7 +133,7 @@ impl Reaper {
     fn sleep(&self) {
         let next = match self.stage {
             Stage::Working => self.end_at,
-            Stage::Lingering { until } | Stage::Asked { until } => until.min(self.end_at),
+            Stage::Lingering { until } | Stage::Terminating { until } => until.min(self.end_at),
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);

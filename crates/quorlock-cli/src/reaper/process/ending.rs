@@ -64,7 +64,7 @@ impl Reaper {
         self.run.send(ReaperEvent::Left(descendants::in_words(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
-        self.stage = Stage::Asked { until: now.saturating_add(self.kill_after) };
+        self.stage = Stage::Terminating { until: now.saturating_add(self.kill_after) };
     }
 
     /// Kills all that live, again and again until none does.
