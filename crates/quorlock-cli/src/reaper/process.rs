@@ -137,7 +137,7 @@ impl Reaper {
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);
-        let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LOOK);
+        let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LONGEST_SLEEP);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
         files.extend(self.run.poll());
@@ -296,4 +296,4 @@ const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;
 /// The longest time without a look at the clock.
-const LOOK: Duration = Duration::from_millis(250);
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
