@@ -43,7 +43,7 @@ impl Reaper {
     /// Asks the command to end, because the lock is being lost.
     pub(super) fn term(&mut self) {
         let all = descendants::of(getpid());
-        self.tell_of_elsewhere(&all);
+        self.report_elsewhere(&all);
         // What will not be killed either is told now, while there is time to do something.
         self.cannot_end(all.into_iter().filter(|it| !it.can_be_signalled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
@@ -60,7 +60,7 @@ impl Reaper {
             self.stage = Stage::Lingering { until: now + LINGER };
             return;
         }
-        self.tell_of_elsewhere(&left);
+        self.report_elsewhere(&left);
         self.run.send(ReaperEvent::Left(descendants::in_words(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
@@ -73,7 +73,7 @@ impl Reaper {
             // What does not die at once may not die for long: it waits for a disk, or another machine.
             (pause * 2).min(LONGEST_PAUSE)
         } else {
-            self.tell_of_elsewhere(&descendants::of(getpid()));
+            self.report_elsewhere(&descendants::of(getpid()));
             SHORTEST_PAUSE
         };
         self.stage = Stage::Killed { pause };
@@ -124,7 +124,7 @@ impl Reaper {
     }
 
     /// Tells once what is about to be ended while others go on for it.
-    fn tell_of_elsewhere(&mut self, processes: &[Process]) {
+    fn report_elsewhere(&mut self, processes: &[Process]) {
         let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
         if !elsewhere.is_empty() && !self.elsewhere_reported {
