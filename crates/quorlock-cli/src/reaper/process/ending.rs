@@ -20,7 +20,7 @@ impl Reaper {
     pub(super) fn signal(&mut self, number: i32) {
         let Some(command) = &self.command else {
             if let Some(signal) = Signal::from_named_raw(number) {
-                let left = self.left();
+                let left = self.leftovers();
                 self.signal_each(&left, signal);
             }
             return;
@@ -55,7 +55,7 @@ impl Reaper {
     }
 
     pub(super) fn ask_what_is_left(&mut self, now: u64) {
-        let left = self.left();
+        let left = self.leftovers();
         if left.is_empty() {
             self.stage = Stage::Lingering { until: now + LINGER };
             return;
@@ -97,13 +97,13 @@ impl Reaper {
     /// Once only what cannot be ended is left. That nothing at all is, waiting for children tells.
     pub(super) fn finish_but_for_unkillable(&mut self) {
         let is_over = self.command.as_ref().is_none_or(|command| self.unkillable.has(command.pid));
-        if is_over && !self.unkillable.0.is_empty() && self.left().is_empty() {
+        if is_over && !self.unkillable.0.is_empty() && self.leftovers().is_empty() {
             self.finish();
         }
     }
 
     /// What lives, but for what cannot be ended.
-    fn left(&self) -> Vec<Process> {
+    fn leftovers(&self) -> Vec<Process> {
         let mut all = descendants::of(getpid());
         all.retain(|it| !self.unkillable.0.contains(&it.id()));
         all
