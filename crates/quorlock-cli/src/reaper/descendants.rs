@@ -63,7 +63,7 @@ impl Process {
 pub(crate) fn of(root: Pid) -> Vec<Process> {
     let mut ended_before = BTreeSet::new();
     loop {
-        let (found, ended) = look(root);
+        let (found, ended) = scan(root);
         if ended.is_subset(&ended_before) {
             return found;
         }
@@ -72,7 +72,7 @@ pub(crate) fn of(root: Pid) -> Vec<Process> {
 }
 
 /// What lives below it, and the numbers of what has ended.
-fn look(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
+fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     let mut table = None;
     let (mut found, mut ended): (Vec<Process>, _) = (Vec::new(), BTreeSet::new());
     let mut next = 0;
