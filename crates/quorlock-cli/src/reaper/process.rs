@@ -1,7 +1,7 @@
 //! The reaper itself: starts the command, waits for it, and ends all that came of it.
 
 mod ending;
-mod link;
+mod run_connection;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
 use ending::Unkillable;
-use link::RunConnection;
+use run_connection::RunConnection;
 
 /// Is the reaper until everything is over. What keeps it from beginning, it says by ending.
 pub(crate) fn reap() -> u8 {
