@@ -25,7 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-pub(crate) use descendants::{Process, in_words, of as descendants_of, without};
+pub(crate) use descendants::{Process, of as descendants_of, summary, without};
 pub(crate) use process::reap;
 pub(crate) use wire::{ReaperCommand, ReaperEvent, StartCommand};
 

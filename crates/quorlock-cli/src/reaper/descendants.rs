@@ -138,7 +138,7 @@ pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) 
 }
 
 /// In words: how many, and a few by name and number.
-pub(crate) fn in_words(processes: &[Process]) -> String {
+pub(crate) fn summary(processes: &[Process]) -> String {
     let names = processes.iter().take(SHOWN).map(|it| format!("{} {}", it.name, it.pid.as_raw_pid()));
     let names = names.collect::<Vec<_>>().join(", ");
     match processes.len() {
@@ -185,7 +185,7 @@ mod tests {
         let family = of(Pid::from_child(&shell));
         assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
         assert!(family.iter().all(|it| me.contains(it)), "{me:?}");
-        assert_eq!(in_words(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
+        assert_eq!(summary(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
         assert_eq!(all().iter().filter(|it| it.parent == shell.id() as i32).count(), 1);
         for process in family.iter().chain(me.iter().filter(|it| it.pid == Pid::from_child(&shell))) {
             process.signal(Signal::KILL).expect("a signal");

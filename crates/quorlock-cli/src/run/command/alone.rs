@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::{Ended, Watch, left_until, nanos};
 use crate::exit::{self, Failure};
-use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, in_words, without};
+use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, summary, without};
 
 impl Watch<'_> {
     /// The reaper was killed, so that nothing ends the rest if we are killed too: we end it now.
@@ -38,7 +38,7 @@ impl Watch<'_> {
             }
             let (left, out_of_reach) = self.rest();
             if !out_of_reach.is_empty() && !is_told {
-                self.hear(ReaperEvent::CannotEnd(in_words(&out_of_reach), Errno::PERM.raw_os_error()));
+                self.hear(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
                 is_told = true;
             }
             let command_lives = out_of_reach.iter().any(|it| Some(it.pid) == self.command);
