@@ -49,13 +49,13 @@ pub(crate) async fn run(
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Watch::begin(args, (guard, mark), redlock, ttl, signals)?;
+    let mut watch = Supervisor::begin(args, (guard, mark), redlock, ttl, signals)?;
     let outcome = watch.see_to_the_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
 }
 
-struct Watch<'a> {
+struct Supervisor<'a> {
     args: &'a RunArgs,
     guard: &'a Guard,
     redlock: &'a Redlock,
@@ -101,7 +101,7 @@ enum Stage {
     },
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Supervisor<'a> {
     fn begin(
         args: &'a RunArgs,
         (guard, mark): (&'a Guard, Option<OwnerHash>),

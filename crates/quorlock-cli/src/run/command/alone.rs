@@ -4,11 +4,11 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
 use tokio::time::sleep;
 
-use super::{Ended, Watch, left_until, nanos};
+use super::{Ended, Supervisor, left_until, nanos};
 use crate::exit::{self, Failure};
 use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, summary, without};
 
-impl Watch<'_> {
+impl Supervisor<'_> {
     /// The reaper was killed, so that nothing ends the rest if we are killed too: we end it now.
     pub(super) async fn without_reaper(&mut self) -> Result<Ended, Failure> {
         // Only when it has ended altogether are its children ours. It does not read what we say any more.

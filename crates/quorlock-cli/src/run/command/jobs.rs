@@ -5,13 +5,13 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::{Signal, kill_current_process_group};
 
-use super::{Stage, Watch, messages, nanos};
+use super::{Stage, Supervisor, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, leads_session};
 use crate::reaper::{ReaperCommand, boot_nanos};
 use crate::run::terminal::Terminal;
 use crate::signals::Caught;
 
-impl Watch<'_> {
+impl Supervisor<'_> {
     /// A signal that was sent to us and means the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
         // After the command's end, but for what was typed for both of us while it was ending.
