@@ -71,7 +71,7 @@ struct Supervisor<'a> {
     group: Option<Pid>,
     is_shared: bool,
     /// Children of ours that are not of the command.
-    strangers: BTreeSet<(i32, u64)>,
+    unrelated: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
     /// Of the command, once it has ended.
     status: Option<ExitStatus>,
@@ -153,7 +153,7 @@ impl<'a> Supervisor<'a> {
             borrows_from,
             group,
             is_shared,
-            strangers,
+            unrelated: strangers,
             command: None,
             status: None,
             passed_on: BTreeSet::new(),

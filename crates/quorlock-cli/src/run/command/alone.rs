@@ -53,7 +53,7 @@ impl Supervisor<'_> {
 
     /// What is below us and not a stranger's: what can be signalled, and what cannot.
     fn rest(&self) -> (Vec<Process>, Vec<Process>) {
-        let all = without(descendants_of(getpid()), &self.strangers);
+        let all = without(descendants_of(getpid()), &self.unrelated);
         all.into_iter().partition(Process::can_be_signalled)
     }
 
