@@ -50,7 +50,7 @@ pub(crate) async fn run(
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
     let mut watch = Supervisor::begin(args, (guard, mark), redlock, ttl, signals)?;
-    let outcome = watch.see_to_the_end().await;
+    let outcome = watch.run_to_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
 }
@@ -166,7 +166,7 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    async fn see_to_the_end(&mut self) -> Result<Ended, Failure> {
+    async fn run_to_end(&mut self) -> Result<Ended, Failure> {
         if !self.guard.is_valid() {
             return Err(Failure::new(
                 exit::LOST,
