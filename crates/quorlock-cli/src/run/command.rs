@@ -186,7 +186,7 @@ impl<'a> Supervisor<'a> {
         ordered
             .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
         let (at, was_late) = loop {
-            let look = self.look_at_the_clock().await;
+            let look = self.check_deadline().await;
             tokio::select! {
                 biased;
                 news = self.reaper.next_event() => match news {
@@ -209,7 +209,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Sees to it that the end comes in time. Returns how long nothing need be done.
-    async fn look_at_the_clock(&mut self) -> Duration {
+    async fn check_deadline(&mut self) -> Duration {
         // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
         // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
         let renewed = self.guard.deadline().boot_nanos();
