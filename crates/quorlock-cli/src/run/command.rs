@@ -192,7 +192,7 @@ impl<'a> Supervisor<'a> {
                 news = self.reaper.next_event() => match news {
                     Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
                     Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
-                    Some(news) => self.hear(news),
+                    Some(news) => self.on_event(news),
                     None => return self.without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
@@ -245,7 +245,7 @@ impl<'a> Supervisor<'a> {
         left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
     }
 
-    fn hear(&mut self, news: ReaperEvent) {
+    fn on_event(&mut self, news: ReaperEvent) {
         match news {
             ReaperEvent::Started(pid) => {
                 self.command = Some(pid);

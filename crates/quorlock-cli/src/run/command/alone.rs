@@ -38,7 +38,7 @@ impl Supervisor<'_> {
             }
             let (left, out_of_reach) = self.rest();
             if !out_of_reach.is_empty() && !is_told {
-                self.hear(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
+                self.on_event(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
                 is_told = true;
             }
             let command_lives = out_of_reach.iter().any(|it| Some(it.pid) == self.command);
