@@ -174,7 +174,7 @@ impl<'a> Supervisor<'a> {
             ));
         }
         let start = StartCommand {
-            end_at: self.last_moment(),
+            end_at: self.kill_at(),
             group: self.group,
             is_shared: self.is_shared,
             takes_terminal_from: self.borrows_from,
@@ -216,7 +216,7 @@ impl<'a> Supervisor<'a> {
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.send(ReaperCommand::EndAt(self.last_moment()));
+            self.reaper.send(ReaperCommand::EndAt(self.kill_at()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
@@ -317,7 +317,7 @@ impl<'a> Supervisor<'a> {
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
             || was_late
-            || at >= self.last_moment()
+            || at >= self.kill_at()
             || was_taken;
         if is_lost {
             return Err(Failure::new(
@@ -351,7 +351,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// When the reaper kills everything, whatever becomes of us.
-    fn last_moment(&self) -> u64 {
+    fn kill_at(&self) -> u64 {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
