@@ -240,7 +240,7 @@ impl<'a> Supervisor<'a> {
             self.reaper.send(ReaperCommand::Term);
             self.stage = Stage::Losing;
             let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
-            self.say(&messages::losing(&nodes, left.saturating_sub(self.lead)));
+            self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
         }
         left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
     }
@@ -262,22 +262,22 @@ impl<'a> Supervisor<'a> {
                 // What it has left runs in the background, and what is typed is for us.
                 self.give_back_terminal();
             }
-            ReaperEvent::Left(names) => self.say(&format!(
+            ReaperEvent::Left(names) => self.eprint(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
             ReaperEvent::CannotEnd(names, error) => {
                 let error = io::Error::from_raw_os_error(error);
-                self.say(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
+                self.eprint(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
             ReaperEvent::Elsewhere(names) => {
-                self.say(&format!(
+                self.eprint(&format!(
                     "ending {names}, but not what others do for it: that may run on without the lock"
                 ));
             }
             ReaperEvent::NotPassedOn(number) => {
                 let name = Signal::from_named_raw(number).map_or("a signal", messages::name_of);
-                self.say(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
+                self.eprint(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
             }
             ReaperEvent::Done { .. } | ReaperEvent::Failed(_) => {}
         }
@@ -356,7 +356,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Without waiting for who reads it: a pager that stands still must not keep us from renewing what the reaper knows.
-    fn say(&self, words: &str) {
+    fn eprint(&self, words: &str) {
         if self.args.quiet {
             return;
         }

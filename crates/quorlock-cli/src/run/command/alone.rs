@@ -21,7 +21,7 @@ impl Supervisor<'_> {
             return Err(super::cannot_start("the reaper has ended"));
         }
         self.send_all(Signal::TERM);
-        self.say("the reaper was killed, and the command with it: what that has started gets TERM");
+        self.eprint("the reaper was killed, and the command with it: what that has started gets TERM");
         let mut kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
         let (mut looks, mut is_told) = (0, false);
         while looks < LOOKS {

@@ -50,7 +50,7 @@ impl Supervisor<'_> {
             signal != Signal::STOP || has_shell && has_it
         };
         let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
-            self.say(&format!(
+            self.eprint(&format!(
                 "the command was stopped ({}), and the lock stays held",
                 messages::name_of(signal)
             ));
@@ -73,7 +73,9 @@ impl Supervisor<'_> {
         if wants_terminal && !went_on {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
-            self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
+            self.eprint(
+                "the command was stopped, because it uses the terminal in the background: it gets TERM",
+            );
             self.reaper.send(ReaperCommand::Term);
             return;
         }
