@@ -64,7 +64,7 @@ struct Supervisor<'a> {
     reaper: Reaper,
     terminal: Option<Terminal>,
     /// Another in our group was to be stopped because it used the terminal.
-    others_want_terminal: bool,
+    group_wants_terminal: bool,
     /// Our group, if the command takes the terminal from there as it starts.
     borrows_from: Option<Pid>,
     /// The command's process group, and whether that is ours.
@@ -149,7 +149,7 @@ impl<'a> Supervisor<'a> {
             children,
             reaper,
             terminal,
-            others_want_terminal: false,
+            group_wants_terminal: false,
             borrows_from,
             group,
             is_shared,

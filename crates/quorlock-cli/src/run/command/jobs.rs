@@ -28,7 +28,7 @@ impl Supervisor<'_> {
         }
         // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
-            self.others_want_terminal = true;
+            self.group_wants_terminal = true;
             return;
         }
         self.passed_on.insert(caught.number);
@@ -96,7 +96,7 @@ impl Supervisor<'_> {
                 terminal.is_lent_to(group);
             }
             terminal.take_back(was_ended && self.command.is_some());
-            if self.others_want_terminal {
+            if self.group_wants_terminal {
                 let _ = kill_current_process_group(Signal::CONT);
             }
         }
