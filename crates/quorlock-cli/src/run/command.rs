@@ -66,7 +66,7 @@ struct Supervisor<'a> {
     /// Another in our group was to be stopped because it used the terminal.
     group_wants_terminal: bool,
     /// Our group, if the command takes the terminal from there as it starts.
-    borrows_from: Option<Pid>,
+    takes_terminal_from: Option<Pid>,
     /// The command's process group, and whether that is ours.
     group: Option<Pid>,
     is_shared: bool,
@@ -150,7 +150,7 @@ impl<'a> Supervisor<'a> {
             reaper,
             terminal,
             group_wants_terminal: false,
-            borrows_from,
+            takes_terminal_from: borrows_from,
             group,
             is_shared,
             unrelated: strangers,
@@ -177,7 +177,7 @@ impl<'a> Supervisor<'a> {
             end_at: self.kill_at(),
             group: self.group,
             is_shared: self.is_shared,
-            takes_terminal_from: self.borrows_from,
+            takes_terminal_from: self.takes_terminal_from,
             kill_after: nanos(self.args.kill_after),
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
@@ -250,7 +250,8 @@ impl<'a> Supervisor<'a> {
             ReaperEvent::Started(pid) => {
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
-                if let Some(terminal) = self.terminal.as_mut().filter(|_| self.borrows_from.is_some()) {
+                if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())
+                {
                     terminal.is_lent_to(group);
                 }
                 self.wait_for_children();

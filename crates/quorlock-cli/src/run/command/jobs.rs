@@ -92,7 +92,7 @@ impl Supervisor<'_> {
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
         if let Some(mut terminal) = self.terminal.take() {
             // It may have been lent without our knowing.
-            if let Some(group) = self.borrows_from.and(self.group) {
+            if let Some(group) = self.takes_terminal_from.and(self.group) {
                 terminal.is_lent_to(group);
             }
             terminal.take_back(was_ended && self.command.is_some());
