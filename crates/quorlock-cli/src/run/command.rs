@@ -291,20 +291,20 @@ impl<'a> Supervisor<'a> {
         if self.command.is_none() {
             let status = waitpid(Some(self.reaper.pid), WaitOptions::NOHANG | WaitOptions::UNTRACED);
             if let Ok(Some((pid, status))) = status {
-                self.see_reaper(pid, status.stopped());
+                self.on_reaper_status(pid, status.stopped());
             }
             return;
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             if pid == self.reaper.pid {
-                self.see_reaper(pid, status.stopped());
+                self.on_reaper_status(pid, status.stopped());
             } else if Some(pid) == self.command && !status.stopped() {
                 self.status = Some(ExitStatus::from_raw(status.as_raw()));
             }
         }
     }
 
-    fn see_reaper(&mut self, pid: Pid, is_stopped: bool) {
+    fn on_reaper_status(&mut self, pid: Pid, is_stopped: bool) {
         if is_stopped {
             let _ = kill_process(pid, Signal::CONT);
         } else {
