@@ -220,12 +220,12 @@ impl<'a> Supervisor<'a> {
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
-            return LONGEST_LOOK;
+            return LONGEST_SLEEP;
         }
         if left <= self.lead || !self.guard.is_valid() {
             self.reaper.send(ReaperCommand::Kill);
             self.stage = Stage::Lost;
-            return LONGEST_LOOK;
+            return LONGEST_SLEEP;
         }
         if let Stage::Stuck { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
@@ -234,7 +234,7 @@ impl<'a> Supervisor<'a> {
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
-            return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
+            return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_SLEEP);
         }
         if left <= self.grace {
             self.reaper.send(ReaperCommand::Term);
@@ -242,7 +242,7 @@ impl<'a> Supervisor<'a> {
             let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
             self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
         }
-        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
+        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_SLEEP)
     }
 
     fn on_event(&mut self, news: ReaperEvent) {
@@ -394,7 +394,7 @@ fn left_until(deadline: u64) -> Duration {
 /// How long before the deadline everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const LEAST_LOOK: Duration = Duration::from_millis(2);
-const LONGEST_LOOK: Duration = Duration::from_millis(100);
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Between two looks at what is still to be ended.
 const REST: Duration = Duration::from_millis(10);
