@@ -234,15 +234,15 @@ impl<'a> Supervisor<'a> {
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
-            return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_SLEEP);
+            return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
         if left <= self.grace {
             self.reaper.send(ReaperCommand::Term);
             self.stage = Stage::Losing;
-            let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
+            let nodes = timeout(SHORTEST_SLEEP, self.redlock.node_status()).await.unwrap_or_default();
             self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
         }
-        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_SLEEP)
+        left.saturating_sub(self.grace).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
     fn on_event(&mut self, news: ReaperEvent) {
@@ -393,7 +393,7 @@ fn left_until(deadline: u64) -> Duration {
 
 /// How long before the deadline everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
-const LEAST_LOOK: Duration = Duration::from_millis(2);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// Between two looks at what is still to be ended.
