@@ -1,7 +1,7 @@
 //! The command under the lock: started, watched, and over before the lock is.
 
-mod alone;
 mod jobs;
+mod without_reaper;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
