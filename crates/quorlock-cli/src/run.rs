@@ -209,12 +209,12 @@ async fn take(
             let told = timeout(TELLING, news.wait_for(|news| news.owner.is_some())).await;
             Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.owner)))
         }
-        Err(error) => Err(not_had(redlock, &args.name, error).await),
+        Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }
 
 /// Why the lock could not be had, and until when.
-async fn not_had(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
+async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
     let shown = lock(error.key().unwrap_or(name));
     let words = match &error {
         AcquireError::Contended { retry_after: Some(left), .. } => {
