@@ -158,7 +158,7 @@ async fn take(
         }
     };
     let redlock = client.insert(redlock);
-    not_around(redlock, &args.name, tries_once, &mut teller).await?;
+    check_outer_locks(redlock, &args.name, tries_once, &mut teller).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
         Some(left) => mutex.wait_timeout(left),
@@ -234,7 +234,7 @@ async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> 
 
 /// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is
 /// told.
-async fn not_around(
+async fn check_outer_locks(
     redlock: &Redlock,
     name: &str,
     tries_once: bool,
