@@ -37,7 +37,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut client = None;
     let outcome = tokio::select! {
         outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
-        signal = until_told_to_stop(&mut signals) => {
+        signal = until_signalled(&mut signals) => {
             // What an attempt may have left is undone by the driver, and this process must live until then.
             shut_down(client, DRAIN).await;
             return Ok(exit::by_signal(signal));
@@ -278,7 +278,7 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
 }
 
 /// As long as there is no command to pass them on to, signals mean us.
-async fn until_told_to_stop(signals: &mut Signals) -> Signal {
+async fn until_signalled(signals: &mut Signals) -> Signal {
     let mut children = signal(SignalKind::child()).ok();
     loop {
         // As the first process of a container, we are the one to wait for orphans.
