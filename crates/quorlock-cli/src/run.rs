@@ -129,13 +129,13 @@ async fn take(
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
     // However short the wait is for others, the nodes get the time for one dial.
-    let (mut least, mut most) = (one_dial, UNSAID);
+    let (mut least, mut most) = (one_dial, QUIET_PERIOD);
     let redlock = loop {
         let startup = left().unwrap_or(most).min(most).max(least);
         (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
         let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
         // Where one dial may take long, it is not waited for without a word.
-        let connected = if let Ok(soon) = timeout(UNSAID + DIAL_SLACK, &mut connecting).await {
+        let connected = if let Ok(soon) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
             soon
         } else {
             teller.report(WaitReason::Starting, "no quorum of nodes has answered yet");
@@ -166,7 +166,7 @@ async fn take(
     };
     let mut acquiring = pin!(mutex.acquire());
     // When to look who holds it: soon until that was said, and then now and then, for it may be another by then.
-    let mut look_at = (!teller.is_quiet()).then(|| Instant::now() + UNSAID);
+    let mut look_at = (!teller.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
         let what_keeps = async {
             if news.changed().await.is_err() {
@@ -195,7 +195,7 @@ async fn take(
                 // Of nodes that refuse to vote, some may be read: that others hold it is not what keeps us then.
                 let trouble = news.borrow().obstacle(&nodes, quorum);
                 let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
-                look_at = Some(Instant::now() + UNSAID);
+                look_at = Some(Instant::now() + QUIET_PERIOD);
                 if let Some((kind, words)) = trouble.or(holder) {
                     teller.report(kind, &words);
                     look_at = Some(Instant::now() + AGAIN);
@@ -306,7 +306,7 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
 /// The ttl where nothing is said.
 const TTL: Duration = Duration::from_secs(15);
 /// A lock that is had so soon is not worth a word.
-const UNSAID: Duration = Duration::from_secs(2);
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// After how long to look again. Of each that waits, each node is asked so often who holds the lock: 5,000 are 500 looks a
 /// second, beside the few commands a second that each of them costs anyhow.
 const AGAIN: Duration = Duration::from_secs(10);
