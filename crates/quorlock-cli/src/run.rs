@@ -198,7 +198,7 @@ async fn take(
                 look_at = Some(Instant::now() + QUIET_PERIOD);
                 if let Some((kind, words)) = trouble.or(holder) {
                     teller.report(kind, &words);
-                    look_at = Some(Instant::now() + AGAIN);
+                    look_at = Some(Instant::now() + INSPECT_INTERVAL);
                 }
             }
         }
@@ -309,7 +309,7 @@ const TTL: Duration = Duration::from_secs(15);
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// After how long to look again. Of each that waits, each node is asked so often who holds the lock: 5,000 are 500 looks a
 /// second, beside the few commands a second that each of them costs anyhow.
-const AGAIN: Duration = Duration::from_secs(10);
+const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the driver may take to tell what it has told its own.
 const TELLING: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
