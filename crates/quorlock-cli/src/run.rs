@@ -206,7 +206,7 @@ async fn take(
     match acquired {
         Ok(guard) => {
             // The driver tells it in the moment after it has given us the lock.
-            let told = timeout(TELLING, news.wait_for(|news| news.owner.is_some())).await;
+            let told = timeout(OWNER_TIMEOUT, news.wait_for(|news| news.owner.is_some())).await;
             Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.owner)))
         }
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
@@ -311,7 +311,7 @@ const QUIET_PERIOD: Duration = Duration::from_secs(2);
 /// second, beside the few commands a second that each of them costs anyhow.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the driver may take to tell what it has told its own.
-const TELLING: Duration = Duration::from_secs(1);
+const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
 /// A longer one would be refused.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
