@@ -36,7 +36,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     config::check_lock(&builder, &args.name, Some(ttl), args.min_fencing_number)?;
     let mut client = None;
     let outcome = tokio::select! {
-        outcome = take(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
+        outcome = acquire(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
         signal = until_signalled(&mut signals) => {
             // What an attempt may have left is undone by the driver, and this process must live until then.
             shut_down(client, DRAIN).await;
@@ -113,7 +113,7 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
 
 /// Reaches the nodes and takes the lock, and tells what the nodes show of its owner. Both count as waiting. The client is
 /// left where it can be shut down, also when this is dropped half-way.
-async fn take(
+async fn acquire(
     args: &RunArgs,
     (builder, quorum): (RedlockBuilder, usize),
     (ttl, one_dial): (Duration, Duration),
