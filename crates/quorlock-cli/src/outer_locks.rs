@@ -11,7 +11,7 @@ use quorlock::{Inspection, OwnerHash};
 /// A `run` that has started what has started us, as it said itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OuterRun {
-    mark: OwnerHash,
+    owner: OwnerHash,
     /// Its [identity](process::Process::identity).
     process: String,
 }
@@ -25,7 +25,7 @@ pub(crate) fn from_environment() -> Vec<OuterRun> {
 fn parsed(text: &str) -> Vec<OuterRun> {
     let one = |word: &str| {
         let (mark, process) = word.split_once('@')?;
-        Some(OuterRun { mark: mark.parse().ok()?, process: process.to_owned() })
+        Some(OuterRun { owner: mark.parse().ok()?, process: process.to_owned() })
     };
     text.split(' ').filter_map(one).collect()
 }
@@ -43,7 +43,7 @@ pub(crate) fn variable(mark: Option<OwnerHash>) -> (&'static str, String) {
 /// The one that holds this lock now, if one does.
 pub(crate) fn holder<'a>(around: &'a [OuterRun], seen: &Inspection) -> Option<&'a OuterRun> {
     let (mark, _) = seen.holder()?;
-    around.iter().find(|run| run.mark == mark)
+    around.iter().find(|run| run.owner == mark)
 }
 
 impl OuterRun {
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn what_others_have_put_there_says_nothing() {
         let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let around = |process: &str| OuterRun { mark, process: process.to_owned() };
+        let around = |process: &str| OuterRun { owner: mark, process: process.to_owned() };
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(told, [around("12"), around("-")]);
         assert!(!told.iter().any(OuterRun::ends_us));
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn an_ancestor_is_one_by_all_that_is_known_of_it() {
         let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let ends = |process: &str| OuterRun { mark, process: process.to_owned() }.ends_us();
+        let ends = |process: &str| OuterRun { owner: mark, process: process.to_owned() }.ends_us();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
         assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");
         let parts: Vec<&str> = ancestors[1].split('.').collect();
