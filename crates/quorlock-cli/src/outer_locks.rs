@@ -49,7 +49,7 @@ pub(crate) fn holder<'a>(around: &'a [OuterRun], seen: &Inspection) -> Option<&'
 impl OuterRun {
     /// Whether it ends us before it gives up its lock: it has started us, directly or not. What runs on another machine,
     /// or was started by others in its name, sees no such thing; nor does what sees only a PID namespace of its own.
-    pub(crate) fn ends_us(&self) -> bool {
+    pub(crate) fn is_ancestor(&self) -> bool {
         process::lineage().any(|it| it.identity.as_deref() == Some(&*self.process))
     }
 }
@@ -67,7 +67,7 @@ mod tests {
         let around = |process: &str| OuterRun { owner: mark, process: process.to_owned() };
         let told = parsed("x  45bf80c1@12 45bf80c@12 45bf80c1 #45bf80c1@-");
         assert_eq!(told, [around("12"), around("-")]);
-        assert!(!told.iter().any(OuterRun::ends_us));
+        assert!(!told.iter().any(OuterRun::is_ancestor));
     }
 
     /// This very process, its parent's parent and so on; and none that differs in any part.
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn an_ancestor_is_one_by_all_that_is_known_of_it() {
         let mark: OwnerHash = "45bf80c1".parse().expect("a mark");
-        let ends = |process: &str| OuterRun { owner: mark, process: process.to_owned() }.ends_us();
+        let ends = |process: &str| OuterRun { owner: mark, process: process.to_owned() }.is_ancestor();
         let ancestors: Vec<String> = process::lineage().filter_map(|it| it.identity).collect();
         assert!(ancestors.len() > 1 && ancestors.iter().all(|it| ends(it)), "{ancestors:?}");
         let parts: Vec<&str> = ancestors[1].split('.').collect();

@@ -246,7 +246,7 @@ async fn check_outer_locks(
     }
     let seen = redlock.inspect(name).await?;
     let Some(run) = outer_locks::holder(&around, &seen) else { return Ok(()) };
-    let ends_us = run.ends_us();
+    let ends_us = run.is_ancestor();
     let words = if ends_us {
         "held by the `quorlock run` that started this one"
     } else {
