@@ -30,7 +30,7 @@ impl StatusView {
     /// The verdict, and the exit code: 0 free, 1 held.
     fn verdict(&self) -> (String, u8) {
         let quorum = self.inspection.quorum;
-        if let Some(message) = waiting::lasting(&self.inspection) {
+        if let Some(message) = waiting::without_expiry(&self.inspection) {
             (format!("{message}: free it with `quorlock force-release`, if no process will"), 1)
         } else if let Some((mark, remaining)) = self.inspection.holder() {
             let remaining = remaining

@@ -110,7 +110,7 @@ impl AttemptEvents {
 
 /// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
 pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
-    if let Some(words) = lasting(seen) {
+    if let Some(words) = without_expiry(seen) {
         return Some((
             WaitReason::Lasting,
             format!("{words}: see `quorlock status`, `quorlock force-release`"),
@@ -125,7 +125,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
 }
 
 /// That keys without expiry are in the way, on so many nodes that the others are no quorum.
-pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
+pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.reply {
             Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
