@@ -112,7 +112,7 @@ impl AttemptEvents {
 pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
     if let Some(words) = without_expiry(seen) {
         return Some((
-            WaitReason::Lasting,
+            WaitReason::WithoutExpiry,
             format!("{words}: see `quorlock status`, `quorlock force-release`"),
         ));
     }

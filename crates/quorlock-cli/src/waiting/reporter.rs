@@ -18,7 +18,7 @@ pub(crate) enum WaitReason {
     /// It holds it.
     Held(OwnerHash),
     /// A key that never expires is in the way.
-    Lasting,
+    WithoutExpiry,
     OnProbation,
     TooLate,
     /// What keeps nodes from voting, whichever these are: how many are found so depends on when it is decided.
@@ -104,7 +104,11 @@ mod tests {
         assert!(!tell(&both) && !tell(&troubles(&["away"])), "and went again");
         assert!(tell(&troubles(&["OOM"])), "another trouble");
         assert!(tell(&held("45bf80c1")) && tell(&both), "another outage");
-        assert!(tell(&WaitReason::Lasting) && !tell(&WaitReason::Lasting) && !tell(&WaitReason::Starting));
+        assert!(
+            tell(&WaitReason::WithoutExpiry)
+                && !tell(&WaitReason::WithoutExpiry)
+                && !tell(&WaitReason::Starting)
+        );
     }
 
     #[test]
