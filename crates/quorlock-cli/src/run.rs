@@ -259,7 +259,8 @@ async fn check_outer_locks(
         let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller.report(WaitReason::Around, &format!("{words}: if that one waits for this process, neither ends"));
+    teller
+        .report(WaitReason::OuterRun, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum WaitReason {
     /// No quorum has answered yet, one way or the other.
     Starting,
     /// A `run` around this one holds it, or so it was told.
-    Around,
+    OuterRun,
     /// It holds it.
     Held(OwnerHash),
     /// A key that never expires is in the way.
