@@ -7,7 +7,7 @@ use std::path::Path;
 use quorlock::{AcquireError, ConnectError, ExclusionReason, InspectError, NodeState, NodeStatus, Vote};
 
 /// Something is to be mended, or a promise was broken.
-pub(crate) const BROKEN: u8 = 1;
+pub(crate) const UNHEALTHY: u8 = 1;
 /// What was typed cannot work.
 pub(crate) const USAGE: u8 = 64;
 /// No quorum of nodes could be reached, or votes.
