@@ -138,7 +138,7 @@ impl Release<'_> {
     fn too_few(&self, need: usize, message: &str, statuses: &[NodeStatus], report: &NodeReplies) -> Failure {
         let code = exit::code_of_too_few(statuses, report.nodes().iter().map(|it| &it.reply), need);
         let advice = if code == exit::NO_QUORUM {
-            "repeat this when the other nodes are back"
+            "run this again when the other nodes are back"
         } else {
             "the other nodes refuse this client"
         };
