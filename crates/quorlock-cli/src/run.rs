@@ -1,4 +1,4 @@
-//! `quorlock run`: a command under a lock. Nothing of the command outlives the lock.
+//! `quorlock run`: runs a command while holding a lock. No process of the command outlives the lock.
 
 pub(crate) mod command;
 pub(crate) mod exec;
@@ -28,8 +28,8 @@ use crate::waiting::{self, AttemptEvents, WaitReason, WaitReporter};
 
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     reaper::check().map_err(|words| Failure::new(exit::SOFTWARE, words))?;
-    let mut signals =
-        Signals::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let mut signals = Signals::listen()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
     let Cluster { builder, quorum, max_ttl, dial_timeout, .. } = config::cluster(args.nodes.clone())?;
     let one_dial = dial_timeout.saturating_add(DIAL_SLACK).min(LONGEST_STARTUP);
     let ttl = args.ttl.unwrap_or_else(|| max_ttl.map_or(TTL, |longest| longest.min(TTL)));
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let outcome = tokio::select! {
         outcome = acquire(&args, (builder, quorum), (ttl, one_dial), &mut client) => outcome,
         signal = until_signalled(&mut signals) => {
-            // What an attempt may have left is undone by the driver, and this process must live until then.
+            // The driver still has to send compensating releases for the attempt, so wait for it.
             shut_down(client, DRAIN).await;
             return Ok(exit::by_signal(signal));
         }
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     }
 }
 
-/// Runs the command, and releases.
+/// Runs the command, and then releases the lock.
 async fn under_lock(
     args: &RunArgs,
     (guard, mark): (Guard, Option<OwnerHash>),
@@ -69,16 +69,16 @@ async fn under_lock(
     let Some(redlock) = client else { return Err(Failure::new(exit::SOFTWARE, "a lock without its client")) };
     let outcome = command::run(args, (&guard, mark), &redlock, ttl, signals).await;
     let (was_valid, left) = (guard.is_valid(), guard.remaining());
-    // What fails because nodes are silent need not wait for them: the lock runs out there by itself.
+    // After a failure, do not wait long for silent nodes: the lock expires there by itself.
     let drain = if was_valid && outcome.is_ok() { DRAIN } else { SHORT_DRAIN };
-    // Awaited, because a release that is not written when the process ends is never written.
+    // Awaited, because a release that is not sent before this process ends is never sent.
     let release = timeout(drain, guard.release()).await;
     let is_drained = shut_down(Some(redlock), drain).await;
     let was_lost = match &release {
         Ok(Ok(ReleaseOutcome { was_lost, .. }) | Err(ReleaseError::NoQuorum { was_lost, .. })) => *was_lost,
         _ => false,
     };
-    // Others had taken or deleted the keys, and only the answers to the release show it.
+    // Another client had taken or deleted the keys, and only the replies to the release show it.
     if was_valid && was_lost {
         outcome?;
         return Err(Failure::new(exit::LOST, messages::lost(&args.name, "before the command had ended")));
@@ -86,13 +86,13 @@ async fn under_lock(
     if outcome.is_ok() && !is_drained && !matches!(release, Ok(Ok(_))) && !args.quiet {
         let left = left.as_secs_f64();
         exit::eprint_line(&format!(
-            "{}: too few nodes confirmed the release: others may have to wait for it up to {left:.1} s more",
+            "{}: too few nodes confirmed the release: other processes may wait up to {left:.1} s more",
             lock(&args.name)
         ));
     }
     let (ended, reaper) = outcome?;
     drop(reaper);
-    // Since the command's end, what was sent to us means us.
+    // Signals since the command's end are for this process.
     let for_us = std::iter::from_fn(|| signals.try_next()).find(|caught| caught.ends());
     if let Some(signal) = for_us.and_then(|caught| Signal::from_named_raw(caught.number)) {
         return Ok(exit::by_signal(signal));
@@ -103,7 +103,7 @@ async fn under_lock(
     Ok(ended.signal.map_or(ended.code, exit::by_signal))
 }
 
-/// False if something stays on nodes that should not.
+/// Returns false if a release is still pending.
 async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     match client {
         Some(redlock) => redlock.shutdown(limit).await.is_ok(),
@@ -111,34 +111,34 @@ async fn shut_down(client: Option<Redlock>, limit: Duration) -> bool {
     }
 }
 
-/// Reaches the nodes and takes the lock, and tells what the nodes show of its owner. Both count as waiting. The client is
-/// left where it can be shut down, also when this is dropped half-way.
+/// Connects and acquires the lock. Both count as waiting. Returns the guard, and the owner hash that the nodes show. The
+/// client stays in `client`, so that it can be shut down if this future is dropped.
 async fn acquire(
     args: &RunArgs,
     (builder, quorum): (RedlockBuilder, usize),
     (ttl, one_dial): (Duration, Duration),
     client: &mut Option<Redlock>,
 ) -> Result<(Guard, Option<OwnerHash>), Failure> {
-    let (tell, mut news) = watch::channel(AttemptEvents::default());
-    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::on_event(&tell, event));
-    // A wait past the end of time has none.
+    let (sender, mut events) = watch::channel(AttemptEvents::default());
+    let builder = builder.observer(move |event: &Event<'_>| AttemptEvents::on_event(&sender, event));
+    // A wait beyond the range of the clock has no end.
     let wait = if args.nonblock { Some(Duration::ZERO) } else { args.wait };
     let tries_once = wait == Some(Duration::ZERO);
     let builder = if tries_once { builder.dial_once() } else { builder };
-    let mut teller = WaitReporter::new(&args.name, args.quiet || tries_once);
+    let mut reporter = WaitReporter::new(&args.name, args.quiet || tries_once);
     let end = wait.and_then(|wait| Instant::now().checked_add(wait));
     let left = || end.map(|end| end.saturating_duration_since(Instant::now()));
-    // However short the wait is for others, the nodes get the time for one dial.
+    // However short --wait is, each node gets the time for one connection attempt.
     let (mut least, mut most) = (one_dial, QUIET_PERIOD);
     let redlock = loop {
         let startup = left().unwrap_or(most).min(most).max(least);
         (least, most) = (LEAST_TRY, STARTUP.max(one_dial));
         let mut connecting = pin!(builder.clone().connect_timeout(startup).connect());
-        // Where one dial may take long, it is not waited for without a word.
+        // If connecting takes long, report it.
         let connected = if let Ok(soon) = timeout(QUIET_PERIOD + DIAL_SLACK, &mut connecting).await {
             soon
         } else {
-            teller.report(WaitReason::Starting, "no quorum of nodes has answered yet");
+            reporter.report(WaitReason::Starting, "no quorum of nodes has replied yet");
             connecting.await
         };
         match connected {
@@ -152,32 +152,32 @@ async fn acquire(
                 });
             }
             Err(ref error @ ConnectError::NoQuorum { ref nodes }) => {
-                teller.report(waiting::troubles(nodes), &error.to_string());
+                reporter.report(waiting::troubles(nodes), &error.to_string());
             }
             outcome => break outcome?,
         }
     };
     let redlock = client.insert(redlock);
-    check_outer_locks(redlock, &args.name, tries_once, &mut teller).await?;
+    check_outer_locks(redlock, &args.name, tries_once, &mut reporter).await?;
     let mutex = redlock.mutex(&args.name).ttl(ttl).min_fencing_number(args.min_fencing_number);
     let mutex = match left() {
         Some(left) => mutex.wait_timeout(left),
         None => mutex,
     };
     let mut acquiring = pin!(mutex.acquire());
-    // When to look who holds it: soon until that was said, and then now and then, for it may be another by then.
-    let mut look_at = (!teller.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
+    // The time of the next inspection of the holder: soon until one is reported, then at intervals, because it may change.
+    let mut inspect_at = (!reporter.is_quiet()).then(|| Instant::now() + QUIET_PERIOD);
     let acquired = loop {
-        let what_keeps = async {
-            if news.changed().await.is_err() {
-                // Nothing comes any more.
+        let obstacles = async {
+            if events.changed().await.is_err() {
+                // The sender is gone: no more events.
                 std::future::pending::<()>().await;
             }
-            // What is known of a node that was just cut off is known when it was dialed again.
-            (news.borrow_and_update().clone(), redlock.node_status().await)
+            // After a lost connection, the reason is known once the node is dialed again.
+            (events.borrow_and_update().clone(), redlock.node_status().await)
         };
-        let who_holds = async {
-            match look_at {
+        let holders = async {
+            match inspect_at {
                 Some(at) => sleep_until(at).await,
                 None => std::future::pending().await,
             }
@@ -186,68 +186,71 @@ async fn acquire(
         tokio::select! {
             biased;
             acquired = &mut acquiring => break acquired,
-            (news, nodes) = what_keeps => {
-                if let Some((kind, words)) = news.obstacle(&nodes, quorum) {
-                    teller.report(kind, &words);
+            (events, nodes) = obstacles => {
+                if let Some((kind, words)) = events.obstacle(&nodes, quorum) {
+                    reporter.report(kind, &words);
                 }
             }
-            (seen, nodes) = who_holds => {
-                // Of nodes that refuse to vote, some may be read: that others hold it is not what keeps us then.
-                let trouble = news.borrow().obstacle(&nodes, quorum);
+            (seen, nodes) = holders => {
+                // Nodes that refuse to vote may still show a holder. Then their refusal is the reason to wait, not the holder.
+                let trouble = events.borrow().obstacle(&nodes, quorum);
                 let holder = seen.ok().and_then(|seen| waiting::holder(&seen));
-                look_at = Some(Instant::now() + QUIET_PERIOD);
+                inspect_at = Some(Instant::now() + QUIET_PERIOD);
                 if let Some((kind, words)) = trouble.or(holder) {
-                    teller.report(kind, &words);
-                    look_at = Some(Instant::now() + INSPECT_INTERVAL);
+                    reporter.report(kind, &words);
+                    inspect_at = Some(Instant::now() + INSPECT_INTERVAL);
                 }
             }
         }
     };
     match acquired {
         Ok(guard) => {
-            // The driver tells it in the moment after it has given us the lock.
-            let told = timeout(OWNER_TIMEOUT, news.wait_for(|news| news.owner.is_some())).await;
-            Ok((guard, told.ok().and_then(Result::ok).and_then(|news| news.owner)))
+            // The driver sends the event right after it returns the lock.
+            let known = timeout(OWNER_TIMEOUT, events.wait_for(|events| events.owner.is_some())).await;
+            Ok((guard, known.ok().and_then(Result::ok).and_then(|events| events.owner)))
         }
         Err(error) => Err(acquire_failure(redlock, &args.name, error).await),
     }
 }
 
-/// Why the lock could not be had, and until when.
+/// The failure to acquire the lock, with the time until a retry.
 async fn acquire_failure(redlock: &Redlock, name: &str, error: AcquireError) -> Failure {
     let shown = lock(error.key().unwrap_or(name));
     let words = match &error {
         AcquireError::Contended { retry_after: Some(left), .. } => {
-            format!("{shown}: held by others (for {:.1} s more, unless renewed)", left.as_secs_f64())
+            format!("{shown}: held by another client (for {:.1} s more, unless renewed)", left.as_secs_f64())
         }
         AcquireError::OnProbation { retry_after, .. } => format!("{shown}: {}", on_probation(*retry_after)),
-        // A key that never expires is nobody's to wait for.
+        // A key without expiry is reported, because waiting for it is useless.
         AcquireError::Contended { .. } => {
             let seen = redlock.inspect(name).await.ok();
             let words = seen.and_then(|seen| waiting::holder(&seen));
-            format!("{shown}: {}", words.map_or_else(|| "held by others".to_owned(), |(_, words)| words))
+            format!(
+                "{shown}: {}",
+                words.map_or_else(|| "held by another client".to_owned(), |(_, words)| words)
+            )
         }
         _ => error.to_string(),
     };
     Failure { message: words, ..error.into() }
 }
 
-/// Refuses to wait for a lock that is held by the `run` that has started this one. What cannot be seen to be that one is
-/// told.
+/// Refuses to wait for a lock that is held by the `run` that has started this one. If that `run` is not certainly an
+/// ancestor, only reports it.
 async fn check_outer_locks(
     redlock: &Redlock,
     name: &str,
     tries_once: bool,
-    teller: &mut WaitReporter<'_>,
+    reporter: &mut WaitReporter<'_>,
 ) -> Result<(), Failure> {
-    let around = outer_locks::from_environment();
-    if around.is_empty() {
+    let outer = outer_locks::from_environment();
+    if outer.is_empty() {
         return Ok(());
     }
     let seen = redlock.inspect(name).await?;
-    let Some(run) = outer_locks::holder(&around, &seen) else { return Ok(()) };
-    let ends_us = run.is_ancestor();
-    let words = if ends_us {
+    let Some(run) = outer_locks::holder(&outer, &seen) else { return Ok(()) };
+    let is_ancestor = run.is_ancestor();
+    let words = if is_ancestor {
         "held by the `quorlock run` that started this one"
     } else {
         "held by a `quorlock run` whose QUORLOCK_HELD this process has"
@@ -255,16 +258,18 @@ async fn check_outer_locks(
     if tries_once {
         return Err(Failure::new(exit::CONTENDED, format!("{}: {words}", lock(name))));
     }
-    if ends_us {
-        let words = format!("{words} and waits for it, so it would wait for itself: leave out the inner one");
+    if is_ancestor {
+        let words = format!(
+            "{words} and waits for it, so this would wait forever; leave out the inner `quorlock run`"
+        );
         return Err(Failure::new(exit::USAGE, format!("{}: {words}", lock(name))));
     }
-    teller
+    reporter
         .report(WaitReason::OuterRun, &format!("{words}: if that one waits for this process, neither ends"));
     Ok(())
 }
 
-/// What keeps nodes from voting, for how long, and what may be done.
+/// The message for nodes on probation: for how long, and what to do.
 pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
     let span = retry_after.map_or_else(String::new, |left| {
         let now = clock_gettime(ClockId::Realtime);
@@ -273,16 +278,16 @@ pub(crate) fn on_probation(retry_after: Option<Duration>) -> String {
         format!(" for {:.1} s more (until {until})", left.as_secs_f64())
     });
     format!(
-        "no lock{span}: too few nodes vote, for the others may have forgotten locks; wait until then, or, if the cluster is \
-         new and nothing was ever locked on it, `quorlock init --force`"
+        "no lock{span}: too few nodes vote, because the others may have forgotten locks; wait until then, or, if the lock \
+         cluster is new and was never used, `quorlock init --force`"
     )
 }
 
-/// As long as there is no command to pass them on to, signals mean us.
+/// Waits for a signal that ends this process. Before the command runs, signals are not passed on.
 async fn until_signalled(signals: &mut Signals) -> Signal {
     let mut children = signal(SignalKind::child()).ok();
     loop {
-        // As the first process of a container, we are the one to wait for orphans.
+        // The first process of a container must reap orphans.
         while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
         let child = async {
             match &mut children {
@@ -304,21 +309,21 @@ async fn until_signalled(signals: &mut Signals) -> Signal {
     }
 }
 
-/// The ttl where nothing is said.
+/// The default ttl.
 const TTL: Duration = Duration::from_secs(15);
-/// A lock that is had so soon is not worth a word.
+/// The time before `run` reports what it waits for.
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
-/// After how long to look again. Of each that waits, each node is asked so often who holds the lock: 5,000 are 500 looks a
-/// second, beside the few commands a second that each of them costs anyhow.
+/// The time between inspections of the holder. Each waiting process sends each node one request per interval: 5,000
+/// processes send 500 a second, besides the few commands a second that each of them costs anyway.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the driver may take to tell what it has told its own.
+/// The longest wait for the event with the owner hash.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(1);
 const STARTUP: Duration = Duration::from_secs(5);
-/// A longer one would be refused.
+/// The library refuses a longer one.
 const LONGEST_STARTUP: Duration = Duration::from_secs(3600);
-/// A dial ends by itself at the connect time-out; this is for the way back.
+/// A dial ends by itself at the dial timeout; this is for the reply to arrive.
 const DIAL_SLACK: Duration = Duration::from_millis(250);
-/// A time-out of nothing would be refused.
+/// The library refuses a timeout of zero.
 const LEAST_TRY: Duration = Duration::from_millis(1);
 const DRAIN: Duration = Duration::from_secs(2);
 const SHORT_DRAIN: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! The command under the lock: started, watched, and over before the lock is.
+//! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock expires.
 
 mod jobs;
 mod without_reaper;
@@ -31,17 +31,17 @@ use crate::reaper::{
 };
 use crate::signals::{self, Signals};
 
-/// How the command ended, of which nothing is left.
+/// How the command ended. No process of it is left.
 pub(crate) struct Ended {
-    /// As an exit code.
+    /// The exit code.
     pub(crate) code: u8,
-    /// The signal that it died of, if that was meant for us too.
+    /// The signal that it died of, if this process is to die of it too.
     pub(crate) signal: Option<Signal>,
-    /// It was typed where only the command got it, and is our group's too.
+    /// The signal was typed while only the command's group was in the foreground, so this group must get it too.
     pub(crate) is_our_groups: bool,
 }
 
-/// Runs the command to its end, which comes before the lock's. The reaper is ending then, too.
+/// Runs the command to its end, before the lock expires. The reaper then ends, too.
 pub(crate) async fn run(
     args: &RunArgs,
     (guard, mark): (&Guard, Option<OwnerHash>),
@@ -63,23 +63,23 @@ struct Supervisor<'a> {
     children: Listener,
     reaper: Reaper,
     terminal: Option<Terminal>,
-    /// Another in our group was to be stopped because it used the terminal.
+    /// Another process of this group was stopped because it used the terminal.
     group_wants_terminal: bool,
-    /// Our group, if the command takes the terminal from there as it starts.
+    /// This group, if the command takes the terminal from it at its start.
     takes_terminal_from: Option<Pid>,
-    /// The command's process group, and whether that is ours.
+    /// The command's process group, and whether it is this one.
     group: Option<Pid>,
     is_shared: bool,
-    /// Children of ours that are not of the command.
+    /// Descendants of this process that are not of the command.
     unrelated: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
-    /// Of the command, once it has ended.
+    /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
-    /// What was sent to us and passed on.
+    /// Signals that were passed on.
     passed_on: BTreeSet<i32>,
-    /// What was sent to us after the command's end.
+    /// A signal for this process after the command's end.
     meant_for_us: Option<Signal>,
-    /// When it ended, the command had the terminal from us.
+    /// The command had the terminal when it ended.
     had_terminal: bool,
     stage: Stage,
     deadline: u64,
@@ -94,7 +94,7 @@ enum Stage {
     /// The lock is being lost: TERM was sent, or KILL.
     Losing,
     Lost,
-    /// The command needs a terminal that nobody can give it.
+    /// The command needs the terminal, and cannot get it.
     Stuck {
         signal: Signal,
         kill_at: u64,
@@ -110,22 +110,22 @@ impl<'a> Supervisor<'a> {
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
         let failed = |error: io::Error| cannot_start(error);
-        // If the reaper is killed, what it has started is ours to end.
+        // If the reaper is killed, its children become children of this process, which ends them.
         #[cfg(target_os = "linux")]
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
-        // What was here before us: who has become `run` may have started something.
+        // Processes started before `run` was executed in this process are not of the command.
         let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
-        // Where a use of the terminal in the background does not stop the command, nothing tells us to lend it; and one
-        // from outside of a container cannot be lent.
+        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would not know when
+        // to lend it. A terminal from outside of the container cannot be lent at all.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
-        // Before there is a child whose stop could be missed.
+        // Before the first child, so that no stop is missed.
         let children = signal(SignalKind::child()).map_err(failed)?;
         let environment = messages::environment(&args.name, guard.fencing_token(), mark);
-        // A group that no shell is above of is stopped by no terminal, and must not become one that is: a parent of the
-        // command outside of the group would make it so, and at its end the system would hang up on all that is stopped there.
+        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the group would change
+        // that, and at the reaper's end the kernel would send HUP to all stopped processes of the group.
         let hands_on_group = is_shared && is_first_of_session();
-        // First, because it takes the longest.
+        // Started first, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
@@ -136,8 +136,7 @@ impl<'a> Supervisor<'a> {
         };
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
-        // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
-        // it wants it.
+        // In a pipeline, other processes may use the terminal: then the command gets it only when it asks for it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
         let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
         let borrows_from = group_of(None).filter(|_| is_alone && is_ours);
@@ -184,34 +183,34 @@ impl<'a> Supervisor<'a> {
         };
         let ordered = self.reaper.send_start(start).await;
         ordered
-            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
+            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
         let (at, was_late) = loop {
-            let look = self.check_deadline().await;
+            let sleep_for = self.check_deadline().await;
             tokio::select! {
                 biased;
-                news = self.reaper.next_event() => match news {
+                event = self.reaper.next_event() => match event {
                     Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
                     Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
-                    Some(news) => self.on_event(news),
+                    Some(event) => self.on_event(event),
                     None => return self.without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
                 _ = self.children.recv() => self.wait_for_children(),
-                () = sleep(look) => {}
+                () = sleep(sleep_for) => {}
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
         };
-        // What was typed for both of us may wait here yet.
+        // Signals typed for both processes may still be queued.
         while let Some(caught) = self.signals.try_next() {
             self.pass_on(caught);
         }
         self.ended(at, was_late)
     }
 
-    /// Sees to it that the end comes in time. Returns how long nothing need be done.
+    /// Sends TERM and KILL in time. Returns the time until the next check.
     async fn check_deadline(&mut self) -> Duration {
-        // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
-        // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
+        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this process was stopped:
+        // the reaper acts on the last deadline it received.
         let renewed = self.guard.deadline().boot_nanos();
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
@@ -245,8 +244,8 @@ impl<'a> Supervisor<'a> {
         left.saturating_sub(self.grace).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
-    fn on_event(&mut self, news: ReaperEvent) {
-        match news {
+    fn on_event(&mut self, event: ReaperEvent) {
+        match event {
             ReaperEvent::Started(pid) => {
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
@@ -260,7 +259,7 @@ impl<'a> Supervisor<'a> {
             ReaperEvent::Exited(status) => {
                 self.status = Some(ExitStatus::from_raw(status));
                 self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);
-                // What it has left runs in the background, and what is typed is for us.
+                // Processes that it left run in the background, and typed signals are for this process.
                 self.give_back_terminal();
             }
             ReaperEvent::Left(names) => self.eprint(&format!(
@@ -284,10 +283,9 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// For whatever was given to us because its parent has ended: as the first process of a container, that is all
-    /// that is.
+    /// Reaps orphans that became children of this process: in a container, all orphans.
     fn wait_for_children(&mut self) {
-        // The first of the group must stand until the command has joined it.
+        // The anchor of the group must not be reaped before the command has joined the group.
         if self.command.is_none() {
             let status = waitpid(Some(self.reaper.pid), WaitOptions::NOHANG | WaitOptions::UNTRACED);
             if let Ok(Some((pid, status))) = status {
@@ -312,9 +310,10 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// At this moment of the boot clock; late, if the reaper ended it because the time was up, in our stead.
+    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it at the deadline,
+    /// because this process had not.
     fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
-        // A deadline that passed since then tells nothing; a lock that was lost before it does.
+        // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
             || was_late
@@ -330,7 +329,7 @@ impl<'a> Supervisor<'a> {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
         }
         let Some(status) = self.status else {
-            // It cannot be ended: that was said.
+            // It cannot be ended, and that was reported.
             return Ok(Ended { code: exit::SOFTWARE, signal: None, is_our_groups: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
@@ -351,17 +350,17 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// When the reaper kills everything, whatever becomes of us.
+    /// The time at which the reaper kills everything, also without this process.
     fn kill_at(&self) -> u64 {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
-    /// Without waiting for who reads it: a pager that stands still must not keep us from renewing what the reaper knows.
-    fn eprint(&self, words: &str) {
+    /// Prints a line without blocking, because a stopped pager must not delay the deadlines sent to the reaper.
+    fn eprint(&self, message: &str) {
         if self.args.quiet {
             return;
         }
-        let line = format!("{}: {words}", exit::lock(&self.args.name));
+        let line = format!("{}: {message}", exit::lock(&self.args.name));
         let stderr = io::stderr();
         let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
         if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
@@ -376,13 +375,13 @@ fn cannot_start(error: impl Display) -> Failure {
     Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
 }
 
-/// Whether it is a pipe or a socket, on whose other side somebody may use the same terminal.
+/// Whether it is a pipe or a socket: a process at its other end may use the same terminal.
 fn is_pipe(file: impl AsFd) -> bool {
     let kind = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
-/// A span past the end of time has none.
+/// A duration in nanoseconds, saturating.
 fn nanos(span: Duration) -> u64 {
     span.as_nanos().try_into().unwrap_or(u64::MAX)
 }
@@ -391,10 +390,10 @@ fn left_until(deadline: u64) -> Duration {
     Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
 }
 
-/// How long before the deadline everything is killed.
+/// The time before the deadline at which everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Between two looks at what is still to be ended.
+/// The time between two scans for processes to end.
 const REST: Duration = Duration::from_millis(10);
