@@ -1,4 +1,4 @@
-//! What keeps a `run` waiting.
+//! Why a `run` waits: failed attempts, and the holder of the lock.
 
 mod reporter;
 
@@ -14,23 +14,23 @@ use crate::nodes;
 use crate::run::on_probation;
 pub(crate) use reporter::{WaitReason, WaitReporter};
 
-/// What the driver tells of attempts.
+/// What the events of the driver show about attempts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AttemptEvents {
-    /// Why the last one failed, if not because others hold the lock.
+    /// Why the last attempt failed, unless the lock was held.
     reason: Option<FailureReason>,
-    /// Who gave the last one any answer.
+    /// The nodes that replied to the last attempt.
     answered: BTreeSet<String>,
-    /// And the one that is under way.
+    /// The nodes that have replied to the current attempt.
     answering: BTreeSet<String>,
-    /// What each node said that does not vote now, until it votes.
+    /// The refusal of each node, until it votes.
     refusals: BTreeMap<String, String>,
-    /// What the nodes show of the owner of the lock that was taken.
+    /// The owner hash of the acquired lock.
     pub(crate) owner: Option<OwnerHash>,
 }
 
 impl AttemptEvents {
-    /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
+    /// Records an event. Notifies the receiver when an attempt has failed or succeeded.
     pub(crate) fn on_event(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
             Event::ReplyReceived {
@@ -67,7 +67,7 @@ impl AttemptEvents {
         });
     }
 
-    /// What keeps us, other than that others hold the lock, and in words.
+    /// The obstacle other than a held lock, as a message.
     pub(crate) fn obstacle(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         match self.reason.as_ref()? {
             FailureReason::OnProbation { retry_after } => {
@@ -75,7 +75,7 @@ impl AttemptEvents {
             }
             FailureReason::TooLate => Some((
                 WaitReason::TooLate,
-                "granted too late to be of use: a longer --ttl may help".to_owned(),
+                "the nodes granted the lock too late; a longer --ttl may help".to_owned(),
             )),
             _ => self.too_few(nodes, quorum),
         }
@@ -92,15 +92,15 @@ impl AttemptEvents {
                 troubles.push((address, words.clone()));
                 kinds.insert(address, timeless(words));
             } else if !self.answered.contains(address) {
-                silent.push((address, "no answer in time".to_owned()));
+                silent.push((address, "no reply in time".to_owned()));
                 kinds.insert(address, AWAY.to_owned());
             }
         }
-        // Where the others had decided, nobody waited for the rest.
+        // If the others had decided, silent nodes do not matter.
         if troubles.len() <= nodes.len() - quorum {
             troubles.append(&mut silent);
         }
-        // Else all is well again.
+        // Without troubles, the outage is over.
         (!troubles.is_empty()).then(|| {
             let kind = WaitReason::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
@@ -108,7 +108,7 @@ impl AttemptEvents {
     }
 }
 
-/// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
+/// The holder of a lock, and for how long; or a key without expiry. None if the lock is free or being handed over.
 pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
     if let Some(words) = without_expiry(seen) {
         return Some((
@@ -124,7 +124,7 @@ pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
     Some((WaitReason::Held(mark), words))
 }
 
-/// That keys without expiry are in the way, on so many nodes that the others are no quorum.
+/// The message for keys without expiry on so many nodes that the others are no quorum.
 pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.reply {
@@ -143,12 +143,12 @@ pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
     Some(format!("held by {owner}{kind} that never expires"))
 }
 
-/// What is wrong with these nodes.
+/// The reason to wait that these nodes give.
 pub(crate) fn troubles(nodes: &[NodeStatus]) -> WaitReason {
     WaitReason::Troubles(nodes.iter().filter_map(kind_of).collect())
 }
 
-/// What keeps it from voting, the same in whatever words it is found to be away.
+/// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.
 fn kind_of(node: &NodeStatus) -> Option<String> {
     let words = nodes::trouble_of(node)?;
     let is_away = match &node.state {
@@ -169,7 +169,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
     Some(if is_away { AWAY.to_owned() } else { timeless(&words) })
 }
 
-/// Without spans of time, which change all the time.
+/// The message without digits, because durations change every time.
 fn timeless(words: &str) -> String {
     words.chars().filter(|char| !char.is_ascii_digit()).collect()
 }

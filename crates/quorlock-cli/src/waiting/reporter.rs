@@ -1,4 +1,4 @@
-//! Says what keeps a `run` waiting: once, and again when it is of another kind.
+//! Reports why a `run` waits: once, and again when the reason changes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use tokio::time::Instant;
 
 use crate::exit;
 
-/// What it is, as far as another one is worth a line: not how long it lasts, nor in which words a node is found to be away.
+/// The reason to wait. A change of it is reported; a change of duration or wording is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WaitReason {
-    /// No quorum has answered yet, one way or the other.
+    /// No quorum has replied yet.
     Starting,
-    /// A `run` around this one holds it, or so it was told.
+    /// An outer `run` holds the lock, according to the environment.
     OuterRun,
-    /// It holds it.
+    /// This owner holds the lock.
     Held(OwnerHash),
     /// A key that never expires is in the way.
     WithoutExpiry,
     OnProbation,
     TooLate,
-    /// What keeps nodes from voting, whichever these are: how many are found so depends on when it is decided.
+    /// The kinds of trouble that keep nodes from voting. Their number depends on timing, so it does not count.
     Troubles(BTreeSet<String>),
 }
 
-/// Says it.
+/// Prints each new reason on stderr.
 pub(crate) struct WaitReporter<'a> {
     name: &'a str,
     is_quiet: bool,
     last: Option<WaitReason>,
-    /// From when on another holder is worth a line, and how much later after that one.
+    /// The time from which another holder is reported, and the delay after that report.
     holder_at: Option<Instant>,
     gap: Duration,
 }
@@ -40,12 +40,12 @@ impl<'a> WaitReporter<'a> {
         Self { name, is_quiet, last: None, holder_at: None, gap: FIRST_GAP }
     }
 
-    /// Whether nothing is to be said, so that nothing need be looked at either.
+    /// Whether nothing is printed, so that no inspection is needed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.is_quiet
     }
 
-    /// Unless it is what was said last.
+    /// Prints the reason, unless it was printed last.
     pub(crate) fn report(&mut self, kind: WaitReason, words: &str) {
         if self.is_worth_a_line(kind, Instant::now()) && !self.is_quiet {
             exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
@@ -56,14 +56,14 @@ impl<'a> WaitReporter<'a> {
         match (&self.last, &mut told) {
             (Some(_), WaitReason::Starting) => return false,
             (Some(last), told) if last == told => return false,
-            // A trouble is over when something else is told. Until then, none is told twice.
+            // An outage ends with another reason. Until then, no trouble is reported twice.
             (Some(WaitReason::Troubles(before)), WaitReason::Troubles(troubles)) => {
                 let is_news = !troubles.is_subset(before);
                 troubles.extend(before.iter().cloned());
                 self.last = Some(told);
                 return is_news;
             }
-            // A lock that goes from hand to hand is no news each time.
+            // A lock that changes holders often is not reported each time.
             (Some(WaitReason::Held(_)), WaitReason::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
                 return false;
             }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_one_until_it_is_over() {
+    fn an_outage_is_reported_once_until_it_is_over() {
         let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
         let mut tell = |kind: &WaitReason| teller.is_worth_a_line(kind.clone(), now);
         assert!(tell(&WaitReason::Starting));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_goes_from_hand_to_hand_is_told_less_and_less() {
+    fn frequent_changes_of_the_holder_are_reported_ever_less_often() {
         let (mut teller, began) = (WaitReporter::new("a", true), Instant::now());
         let mut told = Vec::new();
         for look in 0..60 {
