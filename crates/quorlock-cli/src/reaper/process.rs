@@ -1,4 +1,4 @@
-//! The reaper itself: starts the command, waits for it, and ends all that came of it.
+//! The reaper itself: starts the command, waits for it, and ends all processes of it.
 
 mod ending;
 mod run_connection;
@@ -23,7 +23,7 @@ use crate::signals::Blocked;
 use ending::Unkillable;
 use run_connection::RunConnection;
 
-/// Is the reaper until everything is over. What keeps it from beginning, it says by ending.
+/// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
 pub(crate) fn reap() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
@@ -38,30 +38,30 @@ struct Reaper {
     run: RunConnection,
     signals: Blocked,
     alarm: Alarm,
-    /// Moments of the boot clock.
+    /// Times on the boot clock.
     end_at: u64,
     kill_after: u64,
     command: Option<Running>,
     stage: Stage,
-    /// Given back if `run` cannot do it.
+    /// Taken back if `run` cannot do it.
     terminal: Option<Terminal>,
     unkillable: Unkillable,
-    /// That others go on for what is ended was told.
+    /// It was reported that work may go on elsewhere.
     elsewhere_reported: bool,
-    /// The time was up.
+    /// The deadline has passed.
     was_late: bool,
     is_done: bool,
 }
 
-/// A command that has not been waited for, so that its numbers are its own.
+/// A command that was not reaped yet, so that its pid is still its own.
 struct Running {
     pid: Pid,
-    /// Its own: all of it gets what the command gets. None if it is in `run`'s.
+    /// The command's own group, which gets all its signals. None if it is in the group of `run`.
     group: Option<Pid>,
 }
 
 impl Running {
-    /// Its own group, if it is still in it: then the number is nobody else's.
+    /// The command's own group, if it is still in it: then the number is not another group's.
     fn living_group(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
     }
@@ -71,11 +71,11 @@ impl Running {
 enum Stage {
     /// The command runs, or was not started yet.
     Working,
-    /// It has ended, and what it left has until this moment to end by itself.
+    /// It has ended, and its leftovers have until this time to end by themselves.
     Lingering { until: u64 },
-    /// What it left was asked to end, and has until this moment.
+    /// Its leftovers got TERM, and have until this time.
     Terminating { until: u64 },
-    /// All was killed, and is looked at again after this time.
+    /// All were killed; the next scan is after this pause.
     Killed { pause: Duration },
 }
 
@@ -95,7 +95,7 @@ impl Reaper {
             kill_after: 0,
             command: None,
             stage: Stage::Working,
-            // It is ours if it is `run`'s.
+            // The terminal of `run`.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: Unkillable::default(),
             elsewhere_reported: false,
@@ -104,7 +104,7 @@ impl Reaper {
         })
     }
 
-    /// Waits for something, and sees to it.
+    /// Waits for an event or a timer, and handles it.
     fn poll_once(&mut self) {
         self.sleep();
         while self.signals.read().is_some() {}
@@ -145,7 +145,7 @@ impl Reaper {
         let _ = poll(&mut files, Some(&timeout));
     }
 
-    /// Does what `run` says. Its end means now.
+    /// Executes the commands of `run`. If `run` has ended, kills everything.
     fn handle_commands(&mut self) {
         if !self.run.read() {
             self.kill();
@@ -177,7 +177,7 @@ impl Reaper {
                     }
                     self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
                     self.run.send(ReaperEvent::Started(pid));
-                    // It is not to keep a file system busy, now that the command has the folder from it.
+                    // Do not keep a file system busy: the command has the working directory already.
                     let _ = rustix::process::chdir("/");
                     return;
                 }
@@ -188,7 +188,7 @@ impl Reaper {
         self.is_done = true;
     }
 
-    /// Of the command, and of all that was given to us because its parent had ended.
+    /// Reaps the command, and orphans that became children of the reaper.
     fn wait_for_children(&mut self) {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -203,7 +203,7 @@ impl Reaper {
                     if self.stage == Stage::Working {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
-                    // Where nothing tells what is left, the group is: it has its number as long as it has members.
+                    // Where descendants cannot be found, kill the group: its number is taken while it has members.
                     #[cfg(not(target_os = "linux"))]
                     let _ = command.group.map(|group| kill_process_group(group, Signal::KILL));
                 }
@@ -230,7 +230,7 @@ impl Reaper {
     }
 }
 
-/// By way of a process of ours, which lets the signals through that are blocked here, and becomes the command.
+/// Starts a helper process that unblocks the signals and becomes the command.
 fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
     let mut command = Command::new(this_program()?);
@@ -245,8 +245,7 @@ fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// Wakes us at a moment of the boot clock, also when that has passed in a suspend. Elsewhere than on Linux, time-outs do,
-/// which stand still meanwhile.
+/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used, which do not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -287,13 +286,13 @@ impl Alarm {
     }
 }
 
-/// For `ps`. Without the name of the program, so that who ends all `quorlock` by that leaves what ends their commands.
+/// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
 #[cfg(target_os = "linux")]
 const NAME: &std::ffi::CStr = c"lock-reaper";
-/// How long what the command leaves may take to end by itself before it is asked to: who reads from it sees its end
-/// first. In nanoseconds.
+/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a pipe. In
+/// nanoseconds.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;
-/// The longest time without a look at the clock.
+/// The longest time without a check of the clock.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);

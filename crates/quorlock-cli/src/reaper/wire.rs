@@ -1,20 +1,20 @@
-//! What `run` and its reaper say to each other, over a socket: words with a length before each message.
+//! The protocol between `run` and its reaper: length-prefixed messages of words, over a socket.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use rustix::process::Pid;
 
-/// From `run`.
+/// A message from `run`.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperCommand {
     /// Starts the command. Its stdin comes with the first byte of this.
     Start(StartCommand),
-    /// Everything must be over at this moment of the boot clock.
+    /// Everything must be over at this time of the boot clock.
     EndAt(u64),
     /// A signal for the command.
     Signal(i32),
-    /// The lock is being lost: the command is asked to end, and what cannot be ended is told.
+    /// The lock is being lost: send TERM, and report unkillable processes.
     Term,
     /// Everything must be over now.
     Kill,
@@ -22,26 +22,26 @@ pub(crate) enum ReaperCommand {
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct StartCommand {
-    /// As for [`DriverCommand::EndAt`]; it is known before the command starts.
+    /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
     pub(crate) group: Option<Pid>,
-    /// It is not the command's own: only the command gets signals.
+    /// The group is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,
     /// The group that has the terminal, if the command is to take it from there as it starts.
     pub(crate) takes_terminal_from: Option<Pid>,
-    /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
+    /// The time between TERM and KILL for leftovers, in nanoseconds.
     pub(crate) kill_after: u64,
-    /// Nothing is said if it cannot be started.
+    /// Print nothing if it cannot be started.
     pub(crate) is_quiet: bool,
     pub(crate) command: Vec<OsString>,
 }
 
-/// From the reaper.
+/// A message from the reaper.
 #[derive(Debug, PartialEq)]
 pub(crate) enum ReaperEvent {
     Started(Pid),
-    /// It could not be started: the system's error number, or none if the time was up already.
+    /// It could not be started: the error number, or none if the deadline had passed.
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
@@ -49,17 +49,17 @@ pub(crate) enum ReaperEvent {
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
-    /// Of what the command started, this still runs after its end and was asked to end.
+    /// These processes still run after the command's end, and got TERM.
     Left(String),
-    /// This cannot be ended, because of that error.
+    /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// This is about to be ended, and what others do for it, here or on another machine, is not.
+    /// These processes are about to be ended, but not the work that others do for them, here or elsewhere.
     Elsewhere(String),
-    /// Nothing is left of it, but for what cannot be ended.
+    /// No process is left, except unkillable ones.
     Done {
-        /// When, by the boot clock.
+        /// The time on the boot clock.
         at: u64,
-        /// It was ended because the time was up.
+        /// It was ended because the deadline had passed.
         was_late: bool,
     },
 }
@@ -141,7 +141,7 @@ impl ReaperEvent {
     }
 }
 
-/// What has been read, until it makes a message.
+/// Bytes read, up to a complete message.
 #[derive(Debug, Default)]
 pub(crate) struct MessageBuffer(Vec<u8>);
 
@@ -150,7 +150,7 @@ impl MessageBuffer {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The words of the next whole message.
+    /// The words of the next complete message.
     pub(crate) fn next(&mut self) -> Option<Vec<OsString>> {
         let (length, rest) = self.0.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -161,7 +161,7 @@ impl MessageBuffer {
     }
 }
 
-/// Words cannot hold a zero byte: they are arguments of a command, or our own.
+/// Joins words with zero bytes. Words contain none, because they are arguments or names of this protocol.
 fn message(words: impl IntoIterator<Item = OsString>) -> Vec<u8> {
     let words: Vec<OsString> = words.into_iter().collect();
     let body = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>().join(&0);
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_heard_however_it_comes_in() {
+    fn commands_survive_any_split_of_the_stream() {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn all_news_are_understood() {
+    fn all_events_are_decoded() {
         let pid = Pid::from_raw(7).expect("a number");
         let names = || "sleep 12, sh 13".to_owned();
         let all = || {

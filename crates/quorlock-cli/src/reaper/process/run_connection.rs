@@ -13,13 +13,13 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
 
 pub(super) struct RunConnection {
-    /// None when `run` has ended.
+    /// None once `run` has ended.
     socket: Option<UnixStream>,
     inbox: MessageBuffer,
     stdin: Option<OwnedFd>,
-    /// What `run` has not taken yet, because it was stopped.
+    /// Events that `run` has not read yet, because it was stopped.
     queued: VecDeque<ReaperEvent>,
-    /// A message of which it has taken the first part.
+    /// The rest of a message that was written partly.
     partly_written: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl RunConnection {
         self.socket.as_ref().map(|socket| PollFd::new(socket, wanted))
     }
 
-    /// Takes in what has come, and the stdin for the command. False once, when `run` has ended.
+    /// Reads commands, and the stdin for the command. Returns false once, when `run` has ended.
     pub(super) fn read(&mut self) -> bool {
         let mut bytes = [0; 1 << 13];
         while let Some(socket) = &self.socket {
@@ -75,7 +75,7 @@ impl RunConnection {
         true
     }
 
-    /// The next order that is whole. One that is not understood means the end.
+    /// The next complete command. A malformed one means KILL.
     pub(super) fn next(&mut self) -> Option<ReaperCommand> {
         self.inbox.next().map(|words| ReaperCommand::decode(words).unwrap_or(ReaperCommand::Kill))
     }
@@ -84,10 +84,10 @@ impl RunConnection {
         self.stdin.take()
     }
 
-    /// Says it, as soon as `run` takes it. A process that has ended hears nothing.
+    /// Queues an event and writes what `run` takes. Dropped if `run` has ended.
     pub(super) fn send(&mut self, news: ReaperEvent) {
         if matches!(news, ReaperEvent::Stopped(_)) {
-            // Only the last stop counts, for as long as none was heard.
+            // Of the stops not written yet, only the last counts.
             self.queued.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
         }
         if self.is_open() {
@@ -100,7 +100,7 @@ impl RunConnection {
         !self.queued.is_empty() || !self.partly_written.is_empty()
     }
 
-    /// Writes what `run` takes.
+    /// Writes as much as the socket takes.
     pub(super) fn write(&mut self) {
         while let Some(socket) = &mut self.socket {
             if self.partly_written.is_empty() {
@@ -113,7 +113,7 @@ impl RunConnection {
                 Ok(count) => drop(self.partly_written.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // That it has ended, reading tells.
+                // `read` detects the end of `run`.
                 Err(_) => {
                     self.queued.clear();
                     self.partly_written.clear();
