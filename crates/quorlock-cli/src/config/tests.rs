@@ -90,7 +90,7 @@ fn a_password_that_is_no_text_is_a_mistake_and_not_unset() {
             "QUORLOCK_NODES" => Some(URLS.into()),
             _ => None,
         };
-        check_refused(settle(NodeArgs::default(), &look), &format!("{variable}: it is set to bytes"));
+        check_refused(settle(NodeArgs::default(), &look), &format!("{variable}: not valid UTF-8"));
     }
 }
 
@@ -101,7 +101,7 @@ fn what_is_wrong_in_a_file_is_told_by_line_and_field() {
         ("max_ttl = 'abc'", "conf.toml: line 1: max_ttl: expected a number and a unit"),
         ("reply_timeout = -1", "conf.toml: line 1: reply_timeout: expected a number and a unit"),
         ("nodes = [\n'redis://a'", "conf.toml: line 2: not valid TOML: unclosed array"),
-        ("nodes = 3", "conf.toml: line 1: nodes: expected texts in quotes"),
+        ("nodes = 3", "conf.toml: line 1: nodes: expected strings in quotes"),
         ("nodes = []", "conf.toml: line 1: nodes: no URL given"),
         ("mode = true", "conf.toml: line 1: mode: expected fenced or plain"),
         ("clock_drift = '1%'", "conf.toml: line 1: clock_drift: expected a fraction, such as 0.01"),

@@ -64,8 +64,8 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
     let bytes = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
     for (args, words) in [
         (&[bytes(b"--quorum"), bytes(b"\xff")][..], "quorlock: --quorum: not valid UTF-8\n"),
-        (&[bytes(b"--username=\xff")], "quorlock: --username: it is given bytes"),
-        (&[bytes(b"\xff")], "quorlock: argument 2: it is given bytes"),
+        (&[bytes(b"--username=\xff")], "quorlock: --username: not valid UTF-8"),
+        (&[bytes(b"\xff")], "quorlock: argument 2: not valid UTF-8"),
     ] {
         let end = end(quorlock(&["status"]).args(args));
         assert!(end.code == Some(64) && end.err.starts_with(words), "{end:?}");
