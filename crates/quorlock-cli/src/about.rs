@@ -1,10 +1,10 @@
-//! When and where something was measured or tried, and with what: a report is read long after.
+//! The time, machine and command of a run, for reports.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// In words, as reports show it.
+/// The time, the machine and the version, in one line.
 pub(crate) fn about() -> String {
     let time = clock_gettime(ClockId::Realtime);
     let now = UNIX_EPOCH + Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
@@ -21,7 +21,7 @@ pub(crate) fn about() -> String {
     )
 }
 
-/// The command as it was typed, to be typed again. What has a URL in it may have a password too.
+/// The command line, quoted for a shell. Arguments with a URL are hidden, because they may contain a password.
 pub(crate) fn command_line(words: impl Iterator<Item = std::ffi::OsString>) -> String {
     let quoted = |word: std::ffi::OsString| {
         let word = word.to_string_lossy().into_owned();

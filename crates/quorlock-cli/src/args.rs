@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line: subcommands, flags and help texts.
 
 mod bench;
 mod chaos;
@@ -6,10 +6,10 @@ mod chaos;
 mod examples;
 mod forget;
 mod init;
-mod look;
-mod mistake;
+mod inspect;
 mod nodes;
 mod read;
+mod usage_error;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -21,13 +21,13 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use chaos::ChaosArgs;
 pub(crate) use forget::ForgetArgs;
 pub(crate) use init::InitArgs;
-pub(crate) use look::{DoctorArgs, ForceReleaseArgs, StatusArgs};
+pub(crate) use inspect::{DoctorArgs, ForceReleaseArgs, StatusArgs};
 pub(crate) use nodes::NodeArgs;
-pub(crate) use read::Ended;
+pub(crate) use read::Stopped;
 
-/// Locks over N independent Redis masters, for any command.
+/// Distributed locks over N independent Redis masters (Redlock), for any command.
 ///
-/// One instance at a time runs the job, and the loss of a minority of the nodes changes nothing.
+/// One process at a time runs the job. Locks work on while a minority of the nodes is down.
 #[derive(Debug, clap::Parser)]
 #[command(name = "quorlock", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Args {
@@ -39,24 +39,24 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a command while holding a lock.
     Run(RunArgs),
-    /// Declare these nodes a new cluster of locks: once, when the servers are new, so that nobody has to wait.
+    /// Make new servers a lock cluster. Run this once, so that the first lock need not wait for the probation.
     Init(InitArgs),
     /// Show who holds a lock, node by node.
     Status(StatusArgs),
-    /// Free a lock whose holder hangs or is gone: deletes its key on every node, whoever holds it.
-    #[command(alias = "break")]
+    /// Free a lock whose holder hangs or is gone: delete its key on every node, also if another process holds it.
+    #[command(visible_alias = "break")]
     ForceRelease(ForceReleaseArgs),
-    /// Forget names that are free and will not be locked again soon, such as those of queue items: the fencing number that
-    /// each node keeps of them goes within the longest ttl, instead of after --fencing-retention.
+    /// Forget names that are free and will not be locked again soon, such as names of queue items. Each node then drops
+    /// their fencing numbers within the longest ttl, instead of after --fencing-retention.
     Forget(ForgetArgs),
-    /// Check every node, and say what to mend.
+    /// Check every node, and say what to fix.
     Doctor(DoctorArgs),
-    /// Run a command with fresh redis-servers of its own, declared a cluster and told to it as `QUORLOCK_NODES`.
+    /// Run a command with temporary redis-servers that are a lock cluster, named in `QUORLOCK_NODES`.
     Dev(DevArgs),
-    /// Break real servers, networks, clocks and clients under real locks, and judge whether every promise held.
+    /// Inject faults into real servers, networks, clocks and clients that use locks, and check every invariant.
     Chaos(ChaosArgs),
-    /// Measure what a lock costs on these nodes: how long it takes, how that lies above the way to the nodes, and what
-    /// many tasks at once, contention, and the death of a node make of it.
+    /// Benchmark lock latency on these nodes: against the plain round trip, under load, under contention, and with one node
+    /// down.
     Bench(BenchArgs),
     /// A client of `chaos`.
     #[command(name = "__chaos-client", hide = true)]
@@ -66,41 +66,41 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
-    /// How long the lock outlives us if this machine dies. It is renewed as long as the command runs. [default: 15s, or
-    /// the longest ttl if that is less]
+    /// How long the lock stays if this machine dies. It is renewed while the command runs. [default: 15s, or the longest
+    /// ttl if that is less]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
-    /// How long to wait for the lock, connecting included; then exit 75. A bare number counts seconds, here as elsewhere. 0s tries once, as --nonblock does. [default:
-    /// wait for ever]
+    /// Give up after this long, connecting included, with exit code 75. A bare number is seconds, as in all flags. 0s tries
+    /// once, like --nonblock. [default: wait forever]
     #[arg(short, long, value_name = "DUR", value_parser = span, conflicts_with = "nonblock")]
     pub(crate) wait: Option<Duration>,
-    /// Do not wait: fail at once when others hold the lock. Where several try at the same instant and split the servers,
-    /// so that none has it, they try again once or twice, within some 60 ms.
+    /// Do not wait: fail at once if the lock is held. If several processes try at the same moment and none gets a quorum,
+    /// they retry once or twice, within about 60 ms.
     #[arg(short, long)]
     pub(crate) nonblock: bool,
-    /// Ask for a fencing token above this number: the largest that the protected resource has seen, if it refuses ours
-    /// because the nodes have forgotten theirs.
+    /// Request a fencing token above this number. For a protected resource that refuses tokens because the nodes have lost
+    /// their numbers: give the largest number it has seen.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub(crate) min_fencing_number: u64,
-    /// The exit code when others hold the lock.
-    #[arg(short = 'E', long, default_value_t = super::exit::HELD, value_name = "N")]
+    /// The exit code if the lock is held.
+    #[arg(short = 'E', long, default_value_t = super::exit::CONTENDED, value_name = "N")]
     pub(crate) conflict_exit_code: u8,
-    /// What to do when others hold the lock: fail, or skip (exit code 0, as cron jobs like it).
+    /// What to do if the lock is held: fail, or skip (exit code 0, for cron jobs).
     #[arg(long, default_value = "fail", value_name = "WHAT")]
     pub(crate) on_conflict: OnConflict,
-    /// How long there is between TERM and KILL: for the command when the lock is being lost (at most a third of the ttl
-    /// then), and for what it leaves running at its end.
+    /// The time between TERM and KILL: for the command when the lock is being lost (at most a third of the ttl), and for
+    /// processes that it leaves running at its end.
     #[arg(long, default_value = "5s", value_name = "DUR", value_parser = span)]
     pub(crate) kill_after: Duration,
-    /// Leave the command in our process group, as in a script. (It can use the terminal without that.)
+    /// Run the command in the process group of quorlock, as in a script. It can use the terminal without this.
     #[arg(long)]
     pub(crate) foreground: bool,
-    /// Say nothing on stderr, but where what was typed cannot work (64).
+    /// Print nothing on stderr, except for usage errors (64).
     #[arg(short, long)]
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) nodes: NodeArgs,
-    /// The lock's name: the same wherever the same thing is protected.
+    /// The lock's name. Use the same name everywhere for the same protected resource.
     #[arg(help_heading = None)]
     pub(crate) name: String,
     /// The command to run, and its arguments.
@@ -123,7 +123,7 @@ pub(crate) struct DevArgs {
     /// The longest --ttl on these servers. [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) max_ttl: Option<Duration>,
-    /// Say nothing on stderr.
+    /// Print nothing on stderr.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// The command to run, and its arguments. [default: your shell]
@@ -132,10 +132,10 @@ pub(crate) struct DevArgs {
 }
 
 const EXAMPLES: &str = "\
-Try it, without any set-up but an installed redis-server:
-  quorlock dev -n 5 -- sh -c 'quorlock run nightly -- echo one at a time'
+Try it; this needs only an installed redis-server:
+  quorlock dev --servers 5 -- sh -c 'quorlock run nightly -- echo one at a time'
 
-For real:
+In production:
   export QUORLOCK_NODES=redis://10.0.0.1,redis://10.0.0.2,redis://10.0.0.3
   quorlock init       # once, when the servers are new
   quorlock doctor
@@ -143,71 +143,71 @@ For real:
 
 const RUN_HELP: &str = "\
 The command:
-  It has our stdin, stdout and stderr. Signals that run gets are passed on to it;
-  if it dies of one that ends us too (INT, TERM, HUP, QUIT), run dies of the same.
-  In its environment are QUORLOCK_LOCK_NAME and, unless --mode plain,
-    QUORLOCK_FENCING_TOKEN   a number, larger for every later holder of the lock
-    QUORLOCK_FENCING_NONCE   32 hex digits, another for every holder
-  to hand to what it writes to: that must keep the last pair it accepted, and
-  accept only a larger number, or the same number with the same nonce. So it
+  It inherits stdin, stdout and stderr. Signals to run are passed on to it; if it
+  dies of INT, TERM, HUP or QUIT, run dies of the same signal.
+  Its environment has QUORLOCK_LOCK_NAME and, unless --mode plain,
+    QUORLOCK_FENCING_TOKEN   a number that grows with every holder of the lock
+    QUORLOCK_FENCING_NONCE   32 hex digits, different for every holder
+  Pass both to the protected resource. It must keep the last pair it accepted,
+  and accept only a larger number, or the same number with the same nonce. So it
   refuses a holder that was paused and has lost the lock since.
 
 While it waits:
-  After two seconds it says what it waits for, on stderr: who holds the lock, or
-  what is wrong with the nodes. It looks again every ten seconds, and says what
-  is of another kind by then: another holder (at most once a minute, in the long
-  run), a key that never expires, a trouble that has passed.
+  After two seconds run reports on stderr what it waits for: the lock's holder, or
+  what is wrong with the nodes. It checks again every ten seconds, and reports a
+  change: another holder (after a while at most once a minute), a key that never
+  expires, or a problem that is over.
 
 At a terminal:
-  The command has the terminal, as if the shell had started it: it may ask, edit
-  and page. Ctrl-C reaches it once; if it dies of that, a loop around run ends.
-  Ctrl-Z stops it and run. Nothing renews the lock then: continued in time (fg),
-  the command goes on; else it is killed before the lock runs out. A window that
-  is closed hangs up on the command, and the lock is released when it has ended.
+  The command has the terminal, as if the shell had started it: it may prompt,
+  edit and page. Ctrl-C reaches it once; if it dies of that, a loop around run
+  ends. Ctrl-Z stops it and run, and the lock is not renewed: continued in time
+  (fg), the command goes on; otherwise it is killed before the lock expires.
+  Closing the window sends HUP to the command; the lock is released at its end.
 
-When the lock is being lost, because renewals stay unconfirmed:
-  The command gets TERM at the lock's deadline less --kill-after, and everything
-  it has started KILL 200 ms before the deadline (a tenth of the ttl if that is
-  less). A lock that others have broken or taken is lost already: then it gets
-  the KILL at once.
+When the lock is being lost, because renewals are not confirmed:
+  The command gets TERM at the lock's deadline minus --kill-after. All processes
+  it has started get KILL 200 ms before the deadline (a tenth of the ttl if that
+  is less). If another client has released or taken the lock, it is lost already:
+  then they get the KILL at once.
 
-When the command ends and leaves something running:
-  That gets TERM, then KILL after --kill-after, and is named on stderr. Then the
-  lock is released. Start what must live on by a service manager.
+When the command ends and leaves processes running:
+  They get TERM, then KILL after --kill-after, and are named on stderr. Then the
+  lock is released. Start processes that must live on with a service manager.
 
-What is ended is all that the command has started, in whatever process group or
-session, also when run itself was killed or stopped: a reaper between them sees
-to that (on Linux; elsewhere it ends the process group). If that is killed too, by
-hand, the command is, but not what it has started. Not ended is what others do
-for it (docker, ssh, kubectl, systemctl, at), nor what we may not signal (sudo as
-another user): that is said when it happens.
+All processes that the command has started are ended, in any process group or
+session, also if run itself was killed or stopped: a reaper process does that (on
+Linux; elsewhere it ends the process group). If the reaper is killed too, by hand,
+the command is ended, but not the processes it has started. Not ended is work done
+by others for it (docker, ssh, kubectl, systemctl, at), nor processes that run may
+not signal (sudo as another user): run reports those.
 
-As the first process of a container, run waits for orphans. In a systemd unit,
-set KillMode=mixed, so that a stop reaches the command once.
+As the first process of a container, run reaps orphans. In a systemd unit, set
+KillMode=mixed, so that a stop reaches the command once.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it
-  64   what was typed cannot work, or it is inside a `run` of the same lock
+  64   usage error, or it is inside a `run` of the same lock
   69   no quorum of nodes could be reached, or votes (see `quorlock init`)
   70   the lock was lost before the command had ended
-  75   others hold the lock (or what -E says; 0 with --on-conflict skip)
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or the nodes are another cluster
+  75   the lock is held (or the code of -E; 0 with --on-conflict skip)
+  77   the nodes refuse this client: password, permission, role, missing command
+  78   the configuration is invalid, or the nodes are another lock cluster
   126  the command cannot be executed
   127  the command was not found";
 
 const DEV_HELP: &str = "\
-The servers listen on this machine only, on free ports, with a folder each in
-$TMPDIR. All are gone when the command has ended.
+The servers listen on this machine only, on free ports, each with a folder in
+$TMPDIR. They are removed when the command ends.
 
 Exit codes:
   the command's own, or 128 + the number of the signal that ended it
-  64   what was typed cannot work
+  64   usage error
   69   no servers could be started
-  78   QUORLOCK_REDIS_SERVER names no server
+  78   QUORLOCK_REDIS_SERVER is not a server
   126  the command cannot be executed
   127  the command was not found
 
 Examples:
   quorlock dev
-  quorlock dev -n 3 -- ./tests-with-locks";
+  quorlock dev --servers 3 -- ./tests-with-locks";

@@ -126,7 +126,7 @@ fn tell(args: &ChaosArgs, config: &Config, outcome: &Outcome) -> Result<u8, Fail
 /// Zero only if something was tested and every promise held, in the run itself and in its controls.
 fn code(outcome: &Outcome) -> u8 {
     match () {
-        () if !messages::verdicts(outcome).all(Verdict::passed) => exit::BROKEN,
+        () if !messages::verdicts(outcome).all(Verdict::passed) => exit::UNHEALTHY,
         () if !outcome.verdict.tested() => UNTESTED,
         () => 0,
     }
@@ -218,12 +218,12 @@ mod tests {
         };
         assert_eq!(code(&outcome(&good, &good)), 0);
         assert!(messages::headline(&outcome(&good, &good)).starts_with("every promise held"));
-        assert_eq!(code(&outcome(&bad, &good)), exit::BROKEN);
+        assert_eq!(code(&outcome(&bad, &good)), exit::UNHEALTHY);
         assert!(messages::headline(&outcome(&bad, &good)).starts_with("1 PROMISE BROKEN"));
         assert_eq!(code(&outcome(&idle, &good)), UNTESTED);
         assert!(messages::headline(&outcome(&idle, &good)).starts_with("NOTHING WAS TESTED"));
-        assert_eq!(code(&outcome(&idle, &bad)), exit::BROKEN);
-        assert_eq!(code(&outcome(&good, &bad)), exit::BROKEN);
+        assert_eq!(code(&outcome(&idle, &bad)), exit::UNHEALTHY);
+        assert_eq!(code(&outcome(&good, &bad)), exit::UNHEALTHY);
         assert!(messages::headline(&outcome(&good, &bad)).starts_with("1 PROMISE BROKEN in a control"));
     }
 }

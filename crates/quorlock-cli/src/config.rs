@@ -1,4 +1,4 @@
-//! From what was typed, set and written down to a client: a flag beats the environment, which beats the file.
+//! Builds a client from flags, environment variables and the file. A flag overrides the environment, which overrides the file.
 
 mod environment;
 mod file;
@@ -22,59 +22,58 @@ use file::Settings;
 use origin::{Found, Origin};
 use values::{Mode, Urls};
 
-/// A client to be, and what of it a command itself must know.
+/// A client builder, and the settings that commands need themselves.
 pub(crate) struct Cluster {
     pub(crate) builder: RedlockBuilder,
-    /// One for each node. They may hold passwords.
+    /// One per node. They may contain passwords.
     pub(crate) urls: Vec<String>,
     pub(crate) quorum: usize,
     /// None for plain clients.
     pub(crate) max_ttl: Option<Duration>,
-    /// How long nodes keep the fences of names that are free. Of no use to plain clients.
+    /// How long nodes keep the fences of free names. Unused by plain clients.
     pub(crate) fencing_retention: Duration,
-    /// How long one dial of one node may take.
+    /// The limit for one connection attempt to one node.
     pub(crate) dial_timeout: Duration,
 }
 
-/// A client to be, from all sources. Its locks are renewed whatever our runtime is busy with.
+/// A client from all sources, with a thread of its own, so that locks are renewed while this runtime is busy.
 pub(crate) fn cluster(args: NodeArgs) -> Result<Cluster, Failure> {
     let cluster = on_our_runtime(args)?;
     Ok(Cluster { builder: cluster.builder.dedicated_thread(), ..cluster })
 }
 
-/// A client to be, from all sources, that is driven by the runtime it is made on, as programs have it.
+/// A client from all sources, driven by the current runtime, as in programs that use the library.
 pub(crate) fn on_our_runtime(args: NodeArgs) -> Result<Cluster, Failure> {
     settle(args, &|name| std::env::var_os(name))
 }
 
-/// Finds out before any node is reached that a lock can never be had, however long one waits.
+/// Rejects a lock that can never be acquired, before any node is contacted.
 pub(crate) fn check_lock(
     builder: &RedlockBuilder,
     name: &str,
     ttl: Option<Duration>,
-    floor: u64,
+    min_fencing_number: u64,
 ) -> Result<(), Failure> {
-    builder.check_lock(name, ttl, floor).map_err(|invalid| {
-        let words = invalid.to_string();
+    builder.check_lock(name, ttl, min_fencing_number).map_err(|invalid| {
+        let message = invalid.to_string();
         let lock = invalid.key().map_or_else(String::new, |key| format!("{}: ", exit::lock(key)));
-        let words = match invalid.option() {
-            // The lock is named first.
-            Some(option @ ("ttl" | "min_fencing_number")) => {
-                format!(
-                    "{lock}--{}: {}",
-                    option.replace('_', "-"),
-                    words.strip_prefix(&lock).unwrap_or(&words)
-                )
-            }
-            _ => words,
+        let flag = match invalid.option() {
+            Some("ttl") => Some("ttl"),
+            Some("floor" | "min_fencing_number") => Some("min-fencing-number"),
+            _ => None,
         };
-        Failure::new(exit::USAGE, words)
+        let message = match flag {
+            // Messages name the lock first.
+            Some(flag) => format!("{lock}--{flag}: {}", message.strip_prefix(&lock).unwrap_or(&message)),
+            None => message,
+        };
+        Failure::new(exit::USAGE, message)
     })
 }
 
-/// Reads no more of the environment than flags leave open: what is wrong there and not used harms nobody.
-fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
-    let environment = Environment(look);
+/// Builds the client. Reads only the variables that no flag overrides, so that an invalid one that is not used is no error.
+fn settle(args: NodeArgs, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Cluster, Failure> {
+    let environment = Environment(lookup);
     let config = args.config.map(|path| Origin::Flag("config").found(path));
     let config = config.or_else(|| environment.path("config"));
     let file = config.as_ref().map(Settings::read).transpose()?.unwrap_or_default();
@@ -83,14 +82,14 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         (!args.nodes.is_empty()).then(|| Urls(args.nodes.into_iter().flat_map(|urls| urls.0).collect()));
     let urls = from.first("nodes", urls, |it| it.read("nodes", Urls::read), file.nodes)?;
     let Some(Urls(urls)) = urls else {
-        let words =
+        let message =
             "no nodes given: set QUORLOCK_NODES=redis://…,redis://…,redis://…, or use --nodes or --config";
-        return Err(Failure::new(exit::CONFIG, words));
+        return Err(Failure::new(exit::CONFIG, message));
     };
     let need = from.first("quorum", args.quorum, |it| it.read("quorum", values::count), file.quorum)?;
     let quorum = need.unwrap_or(urls.len() / 2 + 1);
-    let mode = from.first("mode", args.mode, |it| it.read("mode", Mode::read), file.mode)?;
-    let is_plain = mode == Some(Mode::Plain);
+    let mode = from.first("mode", args.mode, |it| it.read("mode", values::mode), file.mode)?;
+    let is_plain = mode.unwrap_or_default() == Mode::Plain;
     let span = |field| move |it: Environment<'_>| it.read(field, values::span);
     let max_ttl = from.first("max_ttl", args.max_ttl, span("max_ttl"), file.max_ttl)?;
     let max_ttl = max_ttl.unwrap_or(MAX_TTL);
@@ -141,7 +140,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
         (Some(_), None) => return Err(from.alone("tls_cert", "tls_key")),
         (None, Some(_)) => return Err(from.alone("tls_key", "tls_cert")),
     }
-    // So that an error can say where the value stands.
+    // Errors name the source of the invalid value.
     builder.check().and_then(|()| builder.check_files()).map_err(|invalid| {
         match from.origin(invalid.option()) {
             Some(origin) => origin.wrong(invalid),
@@ -152,7 +151,7 @@ fn settle(args: NodeArgs, look: &dyn Fn(&str) -> Option<OsString>) -> Result<Clu
     Ok(Cluster { builder, urls, quorum, max_ttl, fencing_retention, dial_timeout })
 }
 
-/// Where settings are looked for, and where those that count were found.
+/// The sources of settings, and where each setting in use was found.
 struct Sources<'a> {
     environment: Environment<'a>,
     origins: BTreeMap<&'static str, Origin>,
@@ -177,7 +176,7 @@ impl<'a> Sources<'a> {
         }))
     }
 
-    /// A file that can be read. Its name is in no error: it may be the password, or the key, itself.
+    /// A readable file. Errors do not show its name, because a password or key may be given in its place by mistake.
     fn file(
         &mut self,
         field: &'static str,
@@ -210,15 +209,15 @@ impl<'a> Sources<'a> {
         let Some(Found { value: path, origin }) = named.or(line) else { return Ok(None) };
         let text = fs::read_to_string(path).map_err(|error| origin.wrong(error))?;
         match without_line_end(&text) {
-            "" => Err(origin.wrong("the file is empty: leave this out, if no password is needed")),
+            "" => Err(origin.wrong("the file is empty; leave this out if no password is needed")),
             password => Ok(Some(password.to_owned())),
         }
     }
 
-    /// What was given without what belongs to it.
+    /// The error for a setting that needs another one.
     fn alone(&self, field: &'static str, other: &'static str) -> Failure {
         let origin = &self.origins[field];
-        origin.wrong(format_args!("it goes together with {}: name both", origin.beside(other)))
+        origin.wrong(format_args!("it goes together with {}: give both", origin.beside(other)))
     }
 
     /// Where an option of the builder was found.
@@ -228,31 +227,32 @@ impl<'a> Sources<'a> {
             "tls_ca_file" => "tls_ca",
             "tls_client_certificate" => "tls_cert",
             "tls_client_key" => "tls_key",
+            "connect_timeout" => "dial_timeout",
             same => same,
         };
         self.origins.get(field)
     }
 }
 
-/// Editors and `echo` end a password with a line end that is not part of it, also where a secret becomes a variable.
+/// Removes the line end that editors and `echo` add to a password, also if a file becomes a variable.
 fn without_line_end(password: &str) -> &str {
     password.trim_end_matches(['\r', '\n'])
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "in place of a look at a variable")]
+#[expect(clippy::unnecessary_wraps, reason = "stands in for reading a variable")]
 fn no_variable<T>(_: Environment<'_>) -> Result<Option<Found<T>>, Failure> {
     Ok(None)
 }
 
-/// What the library takes too where nothing is said.
+/// The default, the same as in the library.
 pub(crate) fn usual_keep_fences(max_ttl: Duration) -> Duration {
     Duration::from_secs(3600).max(max_ttl.saturating_mul(2))
 }
 
-/// What the library takes too where nothing is said.
+/// The default, the same as in the library.
 pub(crate) const MAX_TTL: Duration = Duration::from_secs(30);
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// All that says which nodes, and how to reach them.
+/// All variables with settings of nodes.
 pub(crate) const VARIABLES: [&str; 10] = [
     "QUORLOCK_NODES",
     "QUORLOCK_CONFIG",

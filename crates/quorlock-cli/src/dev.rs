@@ -1,4 +1,4 @@
-//! `quorlock dev`: a command with redis-servers of its own.
+//! `quorlock dev`: runs a command with temporary redis-servers.
 
 use std::ffi::OsString;
 
@@ -13,16 +13,16 @@ use crate::exit::{self, Failure, code_of};
 use crate::signals::handled::{Handled, is_typed};
 
 pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
-    let mut signals =
-        Handled::listen().map_err(|error| Failure::new(exit::SOFTWARE, format!("no signals: {error}")))?;
+    let mut signals = Handled::listen()
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("signals are not available: {error}")))?;
     let max_ttl = args.max_ttl.unwrap_or(MAX_TTL);
-    // Before servers are started for nothing.
-    let terms = Redlock::builder().nodes(["redis://127.0.0.1"]).max_ttl(max_ttl).check();
-    terms.map_err(|invalid| Failure::new(exit::USAGE, format!("--max-ttl: {invalid}")))?;
+    // Checked before servers are started.
+    let check = Redlock::builder().nodes(["redis://127.0.0.1"]).max_ttl(max_ttl).check();
+    check.map_err(|invalid| Failure::new(exit::USAGE, format!("--max-ttl: {invalid}")))?;
     let fleet = Fleet::start(usize::from(args.count)).map_err(|error| exit::no_servers(&error))?;
-    // Nobody has to wait for servers that are known to be new.
-    let declared = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).init(false).await;
-    declared.map_err(|error| {
+    // New servers need no probation.
+    let initialized = Redlock::builder().nodes(fleet.urls()).max_ttl(max_ttl).init(false).await;
+    initialized.map_err(|error| {
         let is_invalid = matches!(error, InitError::Connect(ConnectError::InvalidInput(_)));
         Failure::new(if is_invalid { exit::USAGE } else { exit::NO_QUORUM }, error.to_string())
     })?;
@@ -31,13 +31,13 @@ pub(crate) async fn dev(args: DevArgs) -> Result<u8, Failure> {
         let (count, nodes) = (fleet.len(), fleet.nodes());
         let longest = humantime::format_duration(max_ttl);
         let servers = if count == 1 { "1 redis-server".to_owned() } else { format!("{count} redis-servers") };
-        exit::say(&format!(
-            "{servers}, one cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
+        exit::eprint_line(&format!(
+            "{servers}, one lock cluster with a longest ttl of {longest}, until the command ends: QUORLOCK_NODES={nodes}"
         ));
     }
-    // In our own group: it may be a shell that wants the terminal.
+    // In the same process group, because it may be a shell that uses the terminal.
     let mut command = Command::new(&words[0]);
-    // What was set for other nodes must not meet these.
+    // Settings for other nodes must not apply to these.
     for setting in VARIABLES {
         command.env_remove(setting);
     }

@@ -1,4 +1,4 @@
-//! Every way to end has a number, after `sysexits` and the shell.
+//! Exit codes, following `sysexits` and the shell, and the messages that go with them.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -6,38 +6,38 @@ use std::path::Path;
 
 use quorlock::{AcquireError, ConnectError, ExclusionReason, InspectError, NodeState, NodeStatus, Vote};
 
-/// Something is to be mended, or a promise was broken.
-pub(crate) const BROKEN: u8 = 1;
-/// What was typed cannot work.
+/// The doctor found a problem, or an invariant was violated.
+pub(crate) const UNHEALTHY: u8 = 1;
+/// A usage error.
 pub(crate) const USAGE: u8 = 64;
 /// No quorum of nodes could be reached, or votes.
 pub(crate) const NO_QUORUM: u8 = 69;
-/// The lock was lost before the child ended, or something went wrong that should not.
+/// The lock was lost before the command ended, or an internal error.
 pub(crate) const LOST: u8 = 70;
 pub(crate) const SOFTWARE: u8 = 70;
-/// What there is to say cannot be written.
+/// The output cannot be written.
 pub(crate) const OUTPUT: u8 = 74;
-/// Others hold the lock.
-pub(crate) const HELD: u8 = 75;
-/// Redis refuses us: password, permission, role.
+/// The lock is held.
+pub(crate) const CONTENDED: u8 = 75;
+/// The nodes refuse this client: password, permission, role.
 pub(crate) const REFUSED: u8 = 77;
-/// The configuration cannot work, or is not the one that these nodes are a cluster by.
+/// The configuration is invalid, or differs from that of the nodes' lock cluster.
 pub(crate) const CONFIG: u8 = 78;
 /// The command cannot be executed.
 pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// The command was not found.
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// An end that is not the child's: its number, and one line for people.
+/// A failure of quorlock itself: its exit code, and one line for people.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
-    pub(crate) fn new(code: u8, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
     }
 }
 
@@ -56,7 +56,7 @@ impl From<ConnectError> for Failure {
 impl From<AcquireError> for Failure {
     fn from(error: AcquireError) -> Self {
         let code = match &error {
-            AcquireError::Contended { .. } => HELD,
+            AcquireError::Contended { .. } => CONTENDED,
             AcquireError::NoQuorum { .. }
             | AcquireError::OnProbation { .. }
             | AcquireError::TooLate { .. } => NO_QUORUM,
@@ -75,13 +75,13 @@ impl From<InspectError> for Failure {
     }
 }
 
-/// Why no servers of our own could be started: a wrong setting, where one names the binary.
+/// The failure to start servers. It is a configuration error if a variable names the binary.
 pub(crate) fn no_servers(error: &quorlock_chaos::StartError) -> Failure {
     let is_set = matches!(&error, quorlock_chaos::StartError::NoBinary(none) if none.is_set());
     Failure::new(if is_set { CONFIG } else { NO_QUORUM }, error.to_string())
 }
 
-/// Why a command cannot be executed, as a shell tells it.
+/// The failure to execute a command, with the codes of a shell.
 pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
     let shown = program.to_string_lossy();
     if program.is_empty() {
@@ -90,50 +90,54 @@ pub(crate) fn not_executed(program: &OsStr, error: &io::Error) -> Failure {
     if error.kind() != io::ErrorKind::NotFound {
         return Failure::new(NOT_EXECUTABLE, format!("{shown}: {error}"));
     }
-    let words = if Path::new(program).is_file() {
+    let message = if Path::new(program).is_file() {
         format!("{shown}: its interpreter (the first line names it) was not found")
     } else {
         format!("{shown}: not found")
     };
-    Failure::new(NOT_FOUND, words)
+    Failure::new(NOT_FOUND, message)
 }
 
-/// The end that fits what bars these nodes, if anything does.
-pub(crate) fn of_bars(nodes: &[NodeStatus]) -> Option<u8> {
+/// The exit code for the reasons why nodes are excluded, if any is.
+pub(crate) fn code_of_exclusions(nodes: &[NodeStatus]) -> Option<u8> {
     let code = |node: &NodeStatus| match &node.state {
         NodeState::Excluded(
             ExclusionReason::RedisClusterNode
             | ExclusionReason::DuplicateServer(_)
             | ExclusionReason::ClusterMismatch(_),
         ) => Some(CONFIG),
-        // Whoever locks there makes it a cluster, and waits.
+        // The first `run` initializes these nodes, and waits.
         NodeState::Excluded(ExclusionReason::Uninitialized) => Some(NO_QUORUM),
         NodeState::Excluded(_) => Some(REFUSED),
         _ => None,
     };
-    // A wrong list first: until it is right, nothing else needs mending.
+    // A wrong list comes first: other problems may be of the wrong nodes.
     nodes.iter().filter_map(code).max()
 }
 
-/// The end of a question that fewer nodes answered than it needs: a refusal, where those that refuse us are too many for
-/// the others to be enough.
-pub(crate) fn of_too_few<'a>(nodes: &[NodeStatus], votes: impl Iterator<Item = &'a Vote>, need: usize) -> u8 {
-    // A node that lets us in may still refuse this very question.
-    let is_barred = |(node, vote): &(&NodeStatus, &Vote)| {
+/// The exit code if too few nodes replied as needed: a refusal, if so many nodes refuse this client that the others are
+/// not enough.
+pub(crate) fn code_of_too_few<'a>(
+    nodes: &[NodeStatus],
+    votes: impl Iterator<Item = &'a Vote>,
+    need: usize,
+) -> u8 {
+    // A node that admits this client may still refuse this request.
+    let is_refusal = |(node, vote): &(&NodeStatus, &Vote)| {
         matches!(node.state, NodeState::Excluded(_)) || matches!(vote, Vote::Excluded(_))
     };
-    let count = nodes.iter().zip(votes).filter(is_barred).count();
-    if count > nodes.len() - need { of_bars(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
+    let count = nodes.iter().zip(votes).filter(is_refusal).count();
+    if count > nodes.len() - need { code_of_exclusions(nodes).unwrap_or(REFUSED) } else { NO_QUORUM }
 }
 
-/// One line for people, written at once: others may write to the same file. A stderr that nobody reads any more is no
-/// reason to panic while a lock is held.
-pub(crate) fn say(words: &str) {
-    let line = format!("quorlock: {words}\n");
+/// Prints one line on stderr in one write, because other processes may write to the same file. Errors are ignored: a
+/// closed stderr must not end a process that holds a lock.
+pub(crate) fn eprint_line(message: &str) {
+    let line = format!("quorlock: {message}\n");
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// A lock as messages name it, first of all, as the library does.
+/// The lock's name at the start of messages, as in the library.
 pub(crate) fn lock(name: &str) -> String {
     match name.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("lock {:?}…", &name[..end]),
@@ -141,13 +145,13 @@ pub(crate) fn lock(name: &str) -> String {
     }
 }
 
-/// Dies of a signal, where that ends this process. Else the exit code by which a shell tells it.
+/// Ends this process by a signal. Returns the exit code 128 + the signal if the signal does not end it.
 pub(crate) fn by_signal(signal: rustix::process::Signal) -> u8 {
     crate::signals::die_of(signal);
     128_u8.wrapping_add(signal.as_raw() as u8)
 }
 
-/// A child's status as a shell tells it: its code, or 128 + the signal.
+/// A child's exit code as in a shell: its own, or 128 + the signal.
 pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
@@ -157,5 +161,5 @@ pub(crate) fn code_of(status: std::process::ExitStatus) -> u8 {
     }
 }
 
-/// In characters.
+/// The longest name in messages, in characters.
 const LONGEST_SHOWN: usize = 200;

@@ -1,4 +1,4 @@
-//! `quorlock force-release`: a lock is freed, whoever holds it, or if one holder does.
+//! `quorlock force-release`: frees a lock that another process holds, or only if one named holder does.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ pub(crate) async fn force_release(
     ForceReleaseArgs { yes, if_holder, lock: args }: ForceReleaseArgs,
 ) -> Result<u8, Failure> {
     if !yes {
-        let words = format!(
-            "{}: breaking it deletes its key on every node, whoever holds it, and a second holder may get in beside the \
-             first: say --yes if you mean it",
+        let message = format!(
+            "{}: not released: its holder may still be working, and a second one may get in beside it; add --yes to delete \
+             the key on every node",
             exit::lock(&args.name)
         );
-        return Err(Failure::new(exit::USAGE, words));
+        return Err(Failure::new(exit::USAGE, message));
     }
     let Cluster { builder, quorum, max_ttl, .. } = config::cluster(args.nodes)?;
     let redlock = builder.read_only().connect_lazy()?;
-    let stand = redlock.node_status().await;
-    // Only for words: what is broken may be another key by then.
+    let statuses = redlock.node_status().await;
+    // Only for messages: the key may have changed when it is deleted.
     let is_no_lock = if_holder.is_none() && is_no_lock(&redlock.inspect(&args.name).await?);
     let report = match if_holder {
         Some(mark) => redlock.force_release_of(&args.name, mark).await?,
         None => redlock.force_release(&args.name).await?,
     };
-    // What slow nodes have not answered yet must still be written before this process ends.
+    // Requests to slow nodes must still be sent before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
     let count = |is: fn(&Vote) -> bool| report.nodes().iter().filter(|it| is(&it.reply)).count();
-    let broken = Broken {
+    let release = Release {
         name: &args.name,
         holder: if_holder,
         is_plain: max_ttl.is_none(),
@@ -44,79 +44,79 @@ pub(crate) async fn force_release(
         missing: count(|vote| *vote == Vote::NotHeld),
         of_others: count(|vote| matches!(vote, Vote::HeldByOther { .. })),
     };
-    let outcome = broken.outcome(&stand, &report);
+    let outcome = release.outcome(&statuses, &report);
     if args.json {
-        print(&json_of(&broken, &report, outcome.as_ref().err()));
+        print(&json_of(&release, &report, outcome.as_ref().err()));
     } else {
-        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, words_of(&it.reply)));
+        let lines = report.nodes().iter().map(|it| format!("{}  {}\n", it.node, text_of(&it.reply)));
         print(&lines.collect::<Vec<_>>().concat());
-        if let Ok(words) = &outcome {
-            print(&format!("{words}\n"));
+        if let Ok(message) = &outcome {
+            print(&format!("{message}\n"));
         }
-        if broken.is_plain && broken.freed > 0 && !broken.is_no_lock {
-            let words = "plain: a holder that still lives takes it again at its next renewal, within a third of its ttl: stop \
-                         it, and look again with `quorlock status`";
-            exit::say(&format!("{}: {words}", exit::lock(&args.name)));
+        if release.is_plain && release.freed > 0 && !release.is_no_lock {
+            let message = "plain mode: a live holder takes it again at its next renewal, within a third of its ttl; stop it, then \
+                         check with `quorlock status`";
+            exit::eprint_line(&format!("{}: {message}", exit::lock(&args.name)));
         }
     }
     outcome.map(|_| 0)
 }
 
-/// What came of it.
-struct Broken<'a> {
+/// The result of a release.
+struct Release<'a> {
     name: &'a str,
-    /// Whose lock alone was to be broken.
+    /// With --if-holder: the only holder whose lock may be released.
     holder: Option<OwnerHash>,
     is_plain: bool,
-    /// Whether its key was of another type wherever it was, so that nobody held it.
+    /// Whether every key found was of another type, so that no client held the lock.
     is_no_lock: bool,
     quorum: usize,
     all: usize,
-    /// On how many nodes its key was deleted, was not there, was another's.
+    /// The number of nodes where the key was deleted, was missing, belonged to another holder.
     freed: usize,
     missing: usize,
     of_others: usize,
 }
 
-impl Broken<'_> {
-    /// In words if the lock is broken, or was none.
-    fn outcome(&self, stand: &[NodeStatus], report: &NodeReplies) -> Result<String, Failure> {
+impl Release<'_> {
+    /// The message if the lock is released, or was not held.
+    fn outcome(&self, statuses: &[NodeStatus], report: &NodeReplies) -> Result<String, Failure> {
         let Self { name, freed, all, .. } = *self;
-        let (answers, need) = (freed + self.missing + self.of_others, self.need());
+        let (replies, need) = (freed + self.missing + self.of_others, self.need());
         let Some(mark) = self.holder else {
-            if answers < need {
-                let words = format!("{answers} of {all} nodes deleted its key, or had none, and {need} must");
-                return Err(self.too_few(need, &words, stand, report));
+            if replies < need {
+                let message =
+                    format!("{replies} of {all} nodes deleted its key, or had none, and {need} must");
+                return Err(self.too_few(need, &message, statuses, report));
             }
             return Ok(match freed {
-                0 => format!("{name:?} was not locked: none of {answers} nodes had its key"),
+                0 => format!("{name:?} was not locked: none of {replies} nodes had its key"),
                 _ => format!(
-                    "{name:?} is broken: its key was deleted on {freed} of {all} nodes{}",
-                    self.then()
+                    "{name:?} is released: its key was deleted on {freed} of {all} nodes{}",
+                    self.next_step()
                 ),
             });
         };
-        // A node where its key is missing may grant it again, but all that are left must not be a quorum.
-        if freed >= need || freed > 0 && answers == all {
-            let words =
-                format!("{name:?} of #{mark} is broken: its key was deleted on {freed} of {all} nodes");
-            return Ok(words + self.then());
+        // A node without the key may grant it again, but the nodes that keep it must not be a quorum.
+        if freed >= need || freed > 0 && replies == all {
+            let message =
+                format!("{name:?} of #{mark} is released: its key was deleted on {freed} of {all} nodes");
+            return Ok(message + self.next_step());
         }
-        if freed > 0 || answers <= all / 2 {
-            let words = format!("the key of #{mark} was deleted on {freed} of {all} nodes, and {need} must");
-            return Err(self.too_few(need, &words, stand, report));
+        if freed > 0 || replies <= all / 2 {
+            let message =
+                format!("the key of #{mark} was deleted on {freed} of {all} nodes, and {need} must");
+            return Err(self.too_few(need, &message, statuses, report));
         }
         if self.of_others > 0 {
-            let words = format!(
-                "held by another than #{mark} by now, so nothing was deleted; `quorlock status` shows the holder"
-            );
-            return Err(Failure::new(exit::HELD, format!("{}: {words}", exit::lock(name))));
+            let message = format!("not released: another holder than #{mark} has it; see `quorlock status`");
+            return Err(Failure::new(exit::CONTENDED, format!("{}: {message}", exit::lock(name))));
         }
         Ok(format!("{name:?} is not held by #{mark} any more: nothing was deleted"))
     }
 
-    /// On how many nodes. Any break: a majority, for a key that stays on a minority can still be in the way, and one on a
-    /// majority is a lock. One holder's: so many that the others are no quorum.
+    /// The number of nodes that must delete the key. Without --if-holder: a majority, because a key on a majority is a
+    /// lock, and on a minority it can only be in the way. With it: so many that the others are no quorum.
     fn need(&self) -> usize {
         match self.holder {
             Some(_) => self.all - self.quorum + 1,
@@ -124,30 +124,30 @@ impl Broken<'_> {
         }
     }
 
-    /// What a holder that lives does. One of a plain lock has to be stopped, which is said beside.
-    fn then(&self) -> &'static str {
+    /// What a live holder does next. A plain holder must be stopped: a message of its own says so.
+    fn next_step(&self) -> &'static str {
         if self.is_no_lock {
-            "; it was of another type, and no lock"
+            "; it was of another type, not a lock"
         } else if self.is_plain {
             ""
         } else {
-            "; a holder that lives is told at its next renewal, within a third of its ttl, and does not take it again"
+            "; a live holder learns this at its next renewal, within a third of its ttl, and does not take it again"
         }
     }
 
-    fn too_few(&self, need: usize, words: &str, stand: &[NodeStatus], report: &NodeReplies) -> Failure {
-        let code = exit::of_too_few(stand, report.nodes().iter().map(|it| &it.reply), need);
-        let way = if code == exit::NO_QUORUM {
-            "break it again when the others are back"
+    fn too_few(&self, need: usize, message: &str, statuses: &[NodeStatus], report: &NodeReplies) -> Failure {
+        let code = exit::code_of_too_few(statuses, report.nodes().iter().map(|it| &it.reply), need);
+        let advice = if code == exit::NO_QUORUM {
+            "run this again when the other nodes are back"
         } else {
-            "the others refuse us"
+            "the other nodes refuse this client"
         };
-        Failure::new(code, format!("{}: not broken: {words}; {way}", exit::lock(self.name)))
+        Failure::new(code, format!("{}: not released: {message}; {advice}", exit::lock(self.name)))
     }
 }
 
 fn is_no_lock(seen: &Inspection) -> bool {
-    let held = seen.nodes.iter().filter_map(|sight| match &sight.reply {
+    let held = seen.nodes.iter().filter_map(|sighting| match &sighting.reply {
         Vote::Inspected(it) if it.holder != KeyOwner::Unheld => Some(it.holder),
         _ => None,
     });
@@ -155,26 +155,26 @@ fn is_no_lock(seen: &Inspection) -> bool {
     held.peek().is_some() && held.all(|holder| holder == KeyOwner::NotALock)
 }
 
-fn words_of(vote: &Vote) -> String {
+fn text_of(vote: &Vote) -> String {
     match vote {
         Vote::Granted => "deleted".to_owned(),
-        Vote::NotHeld => "was not there".to_owned(),
-        Vote::HeldByOther { .. } => "another's, left alone".to_owned(),
+        Vote::NotHeld => "not there".to_owned(),
+        Vote::HeldByOther { .. } => "of another holder, left alone".to_owned(),
         other => other.to_string(),
     }
 }
 
-fn json_of(broken: &Broken<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
+fn json_of(release: &Release<'_>, report: &NodeReplies, failure: Option<&Failure>) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
-        .map(|it| json!({ "node": &*it.node, "answer": words_of(&it.reply), "deleted": it.reply == Vote::Granted }))
+        .map(|it| json!({ "node": &*it.node, "reply": text_of(&it.reply), "deleted": it.reply == Vote::Granted }))
         .collect();
     let outcome = match failure {
-        None if broken.freed > 0 => "broken",
+        None if release.freed > 0 => "released",
         None => "not held",
-        Some(Failure { code: exit::HELD, .. }) => "another holder",
-        Some(_) => "not broken",
+        Some(Failure { code: exit::CONTENDED, .. }) => "another holder",
+        Some(_) => "not released",
     };
-    let all = json!({ "name": broken.name, "outcome": outcome, "deleted": broken.freed, "nodes": nodes });
+    let all = json!({ "name": release.name, "outcome": outcome, "deleted": release.freed, "nodes": nodes });
     format!("{all}\n")
 }
 

@@ -1,4 +1,4 @@
-//! `quorlock forget`: names that do not come again take no room on the nodes.
+//! `quorlock forget`: removes the fences of free names, so that they take no memory on the nodes.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
     let mut code = 0;
     for name in &args.names {
         let forgotten = redlock.forget(name).await;
-        let (outcome, report, why) = match &forgotten {
+        let (outcome, report, failure) = match &forgotten {
             Ok(report) => ("forgotten", report, None),
             Err(error @ ForgetError::HeldByOthers { replies: report, .. }) => {
-                ("held", report, Some((exit::HELD, error)))
+                ("held", report, Some((exit::CONTENDED, error)))
             }
             Err(error @ ForgetError::NoQuorum { replies: report, .. }) => {
-                // Asked afterwards: what too few nodes have answered may be what shows that they refuse us.
+                // Read afterwards, because only the replies may have shown that nodes refuse this client.
                 let votes = report.nodes().iter().map(|it| &it.reply);
-                let code = exit::of_too_few(&redlock.node_status().await, votes, quorum);
+                let code = exit::code_of_too_few(&redlock.node_status().await, votes, quorum);
                 ("no quorum", report, Some((code, error)))
             }
             Err(error @ ForgetError::InvalidInput(_)) => {
@@ -35,16 +35,16 @@ pub(crate) async fn forget(args: ForgetArgs) -> Result<u8, Failure> {
         };
         if args.json {
             print(&json_of(name, outcome, report));
-        } else if let Some((_, error)) = why {
-            exit::say(&error.to_string());
+        } else if let Some((_, error)) = failure {
+            exit::eprint_line(&error.to_string());
         } else {
             let (done, all) = (done(report), report.nodes().len());
             print(&format!("{name:?} is forgotten on {done} of {all} nodes\n"));
         }
-        // The larger is the more telling: a refusal, before one that is held, before an outage.
-        code = code.max(why.map_or(0, |(code, _)| code));
+        // The largest code wins: a refusal (77), then a held lock (75), then an outage (69).
+        code = code.max(failure.map_or(0, |(code, _)| code));
     }
-    // What slow nodes have not answered yet must still be written before this process ends.
+    // Requests to slow nodes must still be sent before this process ends.
     let _ = redlock.shutdown(DRAIN).await;
     Ok(code)
 }
@@ -53,17 +53,17 @@ fn done(report: &NodeReplies) -> usize {
     report.nodes().iter().filter(|it| has_forgotten(&it.reply)).count()
 }
 
-/// Or will have, within the longest ttl.
+/// Whether the node forgets the name, at the latest within the longest ttl.
 const fn has_forgotten(vote: &Vote) -> bool {
     matches!(vote, Vote::Granted | Vote::NotHeld)
 }
 
-/// A line for each name.
+/// The result of one name as a line of JSON.
 fn json_of(name: &str, outcome: &str, report: &NodeReplies) -> String {
     let nodes: Vec<_> = (report.nodes().iter())
         .map(|it| {
             let is_forgotten = has_forgotten(&it.reply);
-            json!({ "node": &*it.node, "forgotten": is_forgotten, "answer": it.reply.to_string() })
+            json!({ "node": &*it.node, "forgotten": is_forgotten, "reply": it.reply.to_string() })
         })
         .collect();
     format!("{}\n", json!({ "name": name, "outcome": outcome, "nodes": nodes }))

@@ -1,4 +1,4 @@
-//! `quorlock init`: new servers, declared a cluster.
+//! `quorlock init`: makes new servers a lock cluster.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,16 +18,17 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
     let is_typed_plain = args.nodes.mode == Some(Mode::Plain);
     let Cluster { builder, quorum, max_ttl, fencing_retention, .. } = config::cluster(args.nodes)?;
     let Some(max_ttl) = max_ttl else {
-        let why = "plain clients know of no cluster, so there is nothing to declare: leave";
+        let cause =
+            "plain clients belong to no lock cluster, so there is nothing to initialize; leave it out";
         return Err(if is_typed_plain {
-            Failure::new(exit::USAGE, format!("--mode plain: {why} it out"))
+            Failure::new(exit::USAGE, format!("--mode plain: {cause}"))
         } else {
-            Failure::new(exit::CONFIG, format!("{why} out `mode = \"plain\"`"))
+            Failure::new(exit::CONFIG, format!("mode plain: {cause}"))
         });
     };
     let (state, nodes, list, failure) = match builder.clone().init(args.force).await {
         Ok(init) => {
-            // As a client finds them, that changes nothing.
+            // The state as a read-only client finds it.
             let nodes = builder.read_only().connect_lazy()?.node_status().await;
             let list = nodes.iter().map(nodes::json_of).collect();
             (
@@ -38,7 +39,7 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
             )
         }
         Err(error) => {
-            let (state, list, failure) = refused(error)?;
+            let (state, list, failure) = failed(error)?;
             (state, Vec::new(), list, Some(failure))
         }
     };
@@ -49,82 +50,85 @@ pub(crate) async fn init(args: InitArgs) -> Result<u8, Failure> {
         });
         print(&format!("{all}\n"));
     } else if failure.is_none() {
-        print(&words_of(state, &nodes, quorum, [max_ttl, fencing_retention]));
+        print(&summary(state, &nodes, quorum, [max_ttl, fencing_retention]));
     }
     failure.map_or(Ok(0), Err)
 }
 
-/// Each node, for programs.
+/// The nodes as JSON.
 type List = Vec<Map<String, Value>>;
 
-/// What stands in the way, node by node.
-fn refused(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
+/// Why nothing was initialized, node by node.
+fn failed(error: InitError) -> Result<(&'static str, List, Failure), Failure> {
     let (state, nodes, code, head, tail) = match error {
         InitError::AlreadyInitialized { nodes } => {
-            let tail = "if all clients of these nodes are stopped, --force makes them a new cluster";
-            ("not-empty", nodes, exit::CONFIG, "not all nodes are blank, so nothing was changed", tail)
+            let tail = "if all clients of these nodes are stopped, --force makes them a new lock cluster";
+            ("not-empty", nodes, exit::CONFIG, "nothing was changed: not all nodes are blank", tail)
         }
         InitError::Rejected { nodes, replies: report } => {
-            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, answer_of(&it.reply)));
+            let lines = report.nodes().iter().map(|it| format!("\n  {}  {}", it.node, reply_of(&it.reply)));
             let lines = lines.collect::<Vec<_>>().concat();
-            let words = format!(
-                "a cluster is declared on all its nodes, and not all took it:{lines}\nmend these, and run it again; \
-                 with --force, if it then says that not all nodes are blank"
+            let message = format!(
+                "not initialized on all nodes:{lines}\nfix these and run this again; add --force if it then says that not all \
+                 nodes are blank"
             );
             let is_refused = report.nodes().iter().any(|it| matches!(it.reply, Vote::Excluded(_)));
             let code = if is_refused { exit::REFUSED } else { exit::NO_QUORUM };
             let list = nodes.iter().zip(report.nodes()).map(|(node, it)| {
                 let mut fields = nodes::json_of(node);
-                let refusal = (it.reply != Vote::Granted).then(|| answer_of(&it.reply));
+                let refusal = (it.reply != Vote::Granted).then(|| reply_of(&it.reply));
                 fields.insert("refusal".to_owned(), json!(refusal));
                 fields
             });
-            return Ok(("rejected", list.collect(), Failure::new(code, words)));
+            return Ok(("rejected", list.collect(), Failure::new(code, message)));
         }
         InitError::Unreachable { nodes } => {
-            let code = exit::of_bars(&nodes).unwrap_or(exit::NO_QUORUM);
-            let is_gone = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
-            let head = if nodes.iter().any(is_gone) {
-                "a cluster is declared on all its nodes, and not all are there, so nothing was changed"
+            let code = exit::code_of_exclusions(&nodes).unwrap_or(exit::NO_QUORUM);
+            let is_down = |node: &NodeStatus| !matches!(node.state, NodeState::Excluded(_) | NodeState::Up);
+            let head = if nodes.iter().any(is_down) {
+                "nothing was changed: not all nodes are up, and all must be"
             } else {
-                "a cluster is declared on all its nodes, and not all let us in, so nothing was changed"
+                "nothing was changed: not all nodes admit this client, and all must"
             };
-            ("unreachable", nodes, code, head, "mend these (`quorlock doctor` says how), and run it again")
+            ("unreachable", nodes, code, head, "fix these (`quorlock doctor` says how) and run this again")
         }
         InitError::Connect(error) => return Err(error.into()),
         error => return Err(Failure::new(exit::SOFTWARE, error.to_string())),
     };
-    let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, standing_of(node)));
-    let words = format!("{head}:{}\n{tail}", lines.collect::<String>());
-    Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, words)))
+    let lines = nodes.iter().map(|node| format!("\n  {}  {}", node.address, state_of(node)));
+    let message = format!("{head}:{}\n{tail}", lines.collect::<String>());
+    Ok((state, nodes.iter().map(nodes::json_of).collect(), Failure::new(code, message)))
 }
 
-fn answer_of(vote: &Vote) -> String {
+fn reply_of(vote: &Vote) -> String {
     match vote {
-        Vote::Granted => "took it".to_owned(),
-        Vote::Unknown(ReplyFailure::MarkerMismatch) => "was changed by others meanwhile".to_owned(),
+        Vote::Granted => "initialized".to_owned(),
+        Vote::Unknown(ReplyFailure::MarkerMismatch) => "changed by another client meanwhile".to_owned(),
         other => other.to_string(),
     }
 }
 
-fn standing_of(node: &NodeStatus) -> String {
+fn state_of(node: &NodeStatus) -> String {
     match &node.state {
         NodeState::Excluded(ExclusionReason::Uninitialized) => "uninitialized".to_owned(),
         NodeState::Unverified(None) => "up".to_owned(),
-        _ => nodes::trouble_of(node).unwrap_or_else(|| "in a cluster on these terms".to_owned()),
+        _ => nodes::trouble_of(node).unwrap_or_else(|| "in a lock cluster with these settings".to_owned()),
     }
 }
 
-fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
-    let head =
-        if state == "initialized" { "a new cluster" } else { "already a cluster; nothing was declared" };
+fn summary(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 2]) -> String {
+    let head = if state == "initialized" {
+        "a new lock cluster"
+    } else {
+        "already a lock cluster; nothing was changed"
+    };
     let [longest, keep] = spans.map(humantime::format_duration);
     let count = counted(nodes.len(), "node");
     let troubles = nodes.iter().filter_map(|node| Some((node, nodes::trouble_of(node)?)));
     let lines = troubles.map(|(node, trouble)| format!("{}  {trouble}\n", node.address));
     let mut text = format!(
         "{head}\n{count}, a quorum of {quorum}, a longest ttl of {longest}, fences kept for {keep}: give all \
-         clients the same\n{}",
+         clients the same settings\n{}",
         lines.collect::<String>()
     );
     if state == "already-initialized" && nodes::voting(nodes) < quorum {
@@ -132,8 +136,8 @@ fn words_of(state: &str, nodes: &[NodeStatus], quorum: usize, spans: [Duration; 
             .map_or_else(String::new, |wait| format!(" for {} more", nodes::span(wait)));
         let _ = writeln!(
             text,
-            "too few nodes vote{wait}: wait for that; or, if nothing was ever locked on them, and no client runs, --force ends \
-             their probation"
+            "too few nodes vote{wait}: wait until then; or, if no lock was ever held on them and no client runs, --force \
+             ends their probation"
         );
     }
     text

@@ -1,8 +1,7 @@
-//! The command `quorlock`: a lock over N independent Redis masters, for those who write no Rust.
+//! The command `quorlock`: Redlock over N independent Redis masters, for shell scripts and any program.
 
 mod about;
 mod args;
-mod around;
 mod bench;
 mod chaos;
 mod config;
@@ -14,6 +13,7 @@ mod forget;
 mod groups;
 mod init;
 mod nodes;
+mod outer_locks;
 mod output;
 mod progress;
 mod reaper;
@@ -33,47 +33,47 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use args::{Args, Command, Ended};
+use args::{Args, Command, Stopped};
 use exit::Failure;
 
 fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    if let Some(code) = be_part_of_run(&typed) {
+    if let Some(code) = run_helper_process(&typed) {
         return ExitCode::from(code);
     }
     signals::unblock();
     let is_for_terminal = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let outcome = match Args::read(&typed, is_for_terminal) {
-        Ok(args) => obey(args.command),
-        Err(Ended::Asked(text)) => {
+        Ok(args) => execute(args.command),
+        Err(Stopped::Asked(text)) => {
             output::print(&text);
             Ok(0)
         }
-        Err(Ended::Failed(failure)) => Err(failure),
+        Err(Stopped::Failed(failure)) => Err(failure),
     };
     let outcome = outcome.and_then(|code| output::failure().map_or(Ok(code), Err));
-    ExitCode::from(outcome.unwrap_or_else(|Failure { code, words }| {
-        exit::say(&words);
+    ExitCode::from(outcome.unwrap_or_else(|Failure { code, message }| {
+        exit::eprint_line(&message);
         code
     }))
 }
 
-/// If this is one of the processes between `run` and its command: they are to begin without delay, and take nothing from
-/// the environment.
-fn be_part_of_run(typed: &[OsString]) -> Option<u8> {
+/// Runs one of the helper processes between `run` and its command, if this is one. They start without delay, and ignore the
+/// environment.
+fn run_helper_process(typed: &[OsString]) -> Option<u8> {
     let (name, words) = typed.split_first()?;
     if name.as_bytes().starts_with(reaper::REAPER_OF.as_bytes()) {
         return Some(reaper::reap());
     }
     match words.split_first()? {
         (word, _) if word == reaper::ANCHOR => Some(0),
-        (word, words) if word == reaper::BECOME => Some(run::become_it::become_it(words.iter().cloned())),
+        (word, words) if word == reaper::BECOME => Some(run::exec::become_it(words.iter().cloned())),
         _ => None,
     }
 }
 
-fn obey(command: Command) -> Result<u8, Failure> {
-    // Only what somebody asks for by RUST_LOG: what a user must know, each command says itself.
+fn execute(command: Command) -> Result<u8, Failure> {
+    // Logs only if RUST_LOG asks for them: commands print what users must know.
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
@@ -88,15 +88,17 @@ fn obey(command: Command) -> Result<u8, Failure> {
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
-    // The runtime would panic instead.
+    // Without free file descriptors the runtime would panic.
     let files: io::Result<Vec<File>> = (0..FILES).map(|_| File::open("/dev/null")).collect();
-    drop(files.map_err(|error| Failure::new(exit::SOFTWARE, format!("{error}: raise `ulimit -n`")))?);
-    // One thread is enough: locks are renewed on a thread of their own.
+    drop(files.map_err(|error| {
+        Failure::new(exit::SOFTWARE, format!("too few file descriptors: {error}; raise `ulimit -n`"))
+    })?);
+    // One thread is enough, because locks are renewed on a thread of their own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(exit::SOFTWARE, format!("no runtime: {error}")))?;
-    // Where a parent ignores the end of its children, the system forgets it, and ours would be ignored too.
+        .map_err(|error| Failure::new(exit::SOFTWARE, format!("the runtime did not start: {error}")))?;
+    // If the parent ignores SIGCHLD, so would this process, and the system would discard the status of its children.
     let _runtime = runtime.enter();
     let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
     match command {
@@ -113,5 +115,5 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// How many files any command needs beside those to its nodes.
+/// The number of file descriptors that any command needs, besides connections.
 const FILES: usize = 16;

@@ -1,4 +1,4 @@
-//! What goes to stdout.
+//! Output to stdout.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::exit::{self, Failure};
 
-/// Writes to stdout, all at once. A reader who has gone away is no failure; any other decides how we end.
+/// Writes to stdout in one call. A closed pipe is not an error; any other one decides the exit code.
 pub(crate) fn print(text: &str) {
     if let Err(error) = write(text)
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -16,13 +16,13 @@ pub(crate) fn print(text: &str) {
     }
 }
 
-/// What kept something from being written, if anything did.
+/// The first error of a write, if there was one.
 pub(crate) fn failure() -> Option<Failure> {
     let error = FAILED.get()?;
-    Some(Failure::new(exit::OUTPUT, format!("nothing can be written to stdout: {error}")))
+    Some(Failure::new(exit::OUTPUT, format!("cannot write to stdout: {error}")))
 }
 
-/// Past the library's own stdout, which holds lines back, and is content where stdout cannot be written to at all.
+/// Bypasses `std::io::Stdout`, which buffers lines, and ignores a closed stdout.
 fn write(text: &str) -> io::Result<()> {
     File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(text.as_bytes())
 }

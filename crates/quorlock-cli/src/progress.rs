@@ -1,4 +1,4 @@
-//! How far something is: one line on stderr that is written anew, on a terminal only.
+//! A progress bar: one line on stderr that is redrawn, on a terminal only.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
 
-/// The line.
+/// The progress line.
 pub(crate) struct Bar {
     shows: bool,
 }
 
 impl Bar {
-    /// One that shows only if it is wanted, and there is a terminal to show it on.
+    /// Shows only if wanted, and if stderr is a terminal.
     pub(crate) fn new(is_wanted: bool) -> Self {
         Self { shows: is_wanted && io::stderr().is_terminal() }
     }
@@ -22,7 +22,7 @@ impl Bar {
             return;
         }
         let line = line(stage, past, of, more);
-        // A line that is broken in two cannot be written anew.
+        // A line that wraps cannot be redrawn.
         let room = columns(io::stderr()) - 1;
         self.put(&format!("\r\x1b[K{}", line.chars().take(room).collect::<String>()));
     }
@@ -33,14 +33,14 @@ impl Bar {
         }
     }
 
-    /// A terminal that is gone is no reason to stop.
+    /// Stops drawing if the terminal is gone.
     fn put(&mut self, text: &str) {
         let mut err = io::stderr();
         self.shows = err.write_all(text.as_bytes()).and_then(|()| err.flush()).is_ok();
     }
 }
 
-/// Without a bar where nobody knows how long it takes.
+/// Without a bar if the duration is unknown.
 fn line(stage: &str, past: Duration, of: Duration, more: &str) -> String {
     let (past, of) = (past.as_secs_f64(), of.as_secs_f64());
     if of == 0.0 {
@@ -51,18 +51,18 @@ fn line(stage: &str, past: Duration, of: Duration, more: &str) -> String {
     format!("{stage} [{done}{left}] {past:3.0} of {of:.0} s  {more}")
 }
 
-/// How wide the terminal is, or would be.
+/// The width of the terminal in columns, or the default.
 pub(crate) fn columns(terminal: impl AsFd) -> usize {
     let wide = tcgetwinsize(terminal).map_or(0, |size| usize::from(size.ws_col));
     if wide == 0 { COLUMNS } else { wide }
 }
 
-/// How wide a line on stdout may be: on a terminal alone is there a limit.
+/// The longest line on stdout: limited only on a terminal.
 pub(crate) fn room() -> usize {
     if io::stdout().is_terminal() { columns(io::stdout()) } else { usize::MAX }
 }
 
-/// Of a terminal that does not say.
+/// The width if the terminal does not report one.
 pub(crate) const COLUMNS: usize = 80;
 const WIDTH: usize = 30;
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_known_end_is_told_without_one() {
+    fn an_unknown_duration_is_shown_without_a_bar() {
         let [none, two, four] = [0, 2, 4].map(Duration::from_secs);
         assert_eq!(line("settling", two, none, "7 faults"), "settling, 2 s  7 faults");
         let half = line("chaos", two, four, "");

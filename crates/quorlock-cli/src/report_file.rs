@@ -1,4 +1,4 @@
-//! Files that a run leaves: whether they can be written is found out before, and a failure loses nothing that was found.
+//! Report files: checked before a run, and replaced atomically after it.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -6,22 +6,22 @@ use std::path::Path;
 
 use crate::exit::{self, Failure};
 
-/// Whether this file can be written, before something is done that takes its time.
+/// Checks that this file can be written, before a long run.
 pub(crate) fn check(flag: &str, file: &Path) -> Result<(), Failure> {
-    let words = |error: io::Error| format!("{flag}: {}: {error}", file.display());
-    try_to_write(file).map_err(|error| Failure::new(exit::USAGE, words(error)))
+    let message = |error: io::Error| format!("{flag}: {}: {error}", file.display());
+    try_to_write(file).map_err(|error| Failure::new(exit::USAGE, message(error)))
 }
 
-/// Writes it, to be called when all else was told. Where that fails half-way, what stood there before is kept.
+/// Writes the file, after all other output. If that fails half-way, the old content is kept.
 pub(crate) fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let words =
+    let failure =
         |error: io::Error| Failure::new(exit::OUTPUT, format!("{}: not written: {error}", file.display()));
-    replace(file, text).map_err(words)
+    replace(file, text).map_err(failure)
 }
 
 /// A regular file is written beside itself and then renamed; anything else, such as a pipe, as it is.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
-    // Behind a link stands what is to be replaced.
+    // Replace the target of a link, not the link.
     let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let old = match fs::metadata(file) {
         Ok(data) if !data.is_file() => return fs::write(file, text),
@@ -39,7 +39,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// Leaves nothing behind that was not there.
+/// Opens the file for writing, and removes it again if it is new.
 fn try_to_write(file: &Path) -> io::Result<()> {
     let is_new = !file.try_exists()?;
     OpenOptions::new().append(true).create(true).open(file)?;
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_whether_a_file_can_be_written_changes_nothing() {
+    fn a_check_changes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let [new, old] = ["new", "old"].map(|name| folder.path().join(name));
         fs::write(&old, "kept").expect("a file");

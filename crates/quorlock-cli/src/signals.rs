@@ -1,7 +1,7 @@
-//! Signals as something to read: all that can be blocked are, and wait in a file.
+//! Reads signals from a file descriptor: all signals that can be blocked are blocked (signalfd on Linux).
 //!
-//! So no signal ends or stops this process but KILL and STOP, each is seen with where it came from, and the default of
-//! one is a choice: [`die_of`], [`Signals::stop_ourselves`].
+//! So only KILL and STOP end or stop this process, each signal is read with its origin, and its default action is taken
+//! explicitly: [`die_of`], [`Signals::stop_ourselves`].
 
 pub(crate) mod handled;
 
@@ -22,12 +22,12 @@ use source::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caught {
     pub(crate) number: i32,
-    /// It came from the system: of those that a terminal knows, because of what was typed there.
+    /// It came from the kernel: for signals of a terminal, because it was typed there.
     pub(crate) is_typed: bool,
 }
 
 impl Caught {
-    /// Whether it asks a process to end that does not say otherwise, and was meant to.
+    /// Whether it is a signal by which people and supervisors end a process.
     pub(crate) fn ends(self) -> bool {
         Signal::from_named_raw(self.number).is_some_and(ends)
     }
@@ -37,7 +37,7 @@ impl Caught {
     }
 }
 
-/// Blocked signals, and the file in which they wait.
+/// Blocked signals, and the file descriptor to read them from.
 pub(crate) struct Blocked {
     source: Source,
     ignored: u64,
@@ -56,8 +56,8 @@ impl Blocked {
         Ok(Self { source: Source::of(&set)?, ignored: ignored() })
     }
 
-    /// The next one that waits. Not one of those that the process which started us wants ignored: what `nohup` runs
-    /// must not be ended by a hang-up, nor must its command.
+    /// The next pending signal. Skips signals that the parent process ignores: `nohup` must protect this process and its
+    /// command from HUP.
     pub(crate) fn read(&self) -> Option<Caught> {
         loop {
             let caught = self.source.read()?;
@@ -80,16 +80,15 @@ impl AsRawFd for Blocked {
     }
 }
 
-/// The signals that others may send us, most of which mean what we run.
+/// The signals sent to this process, most of which are for the command.
 pub(crate) struct Signals {
     blocked: AsyncFd<Blocked>,
-    /// Read while something else was looked for.
+    /// Read while searching for another signal.
     kept: VecDeque<Caught>,
 }
 
 impl Signals {
-    /// Listens from now on. Threads that run already are not covered, and processes that are started have all of them
-    /// blocked, until they say otherwise.
+    /// Starts listening. Threads that run already are not covered. Child processes start with all signals blocked.
     pub(crate) fn listen() -> io::Result<Self> {
         Self::of(Blocked::but(&[Blockable::SIGCHLD])?)
     }
@@ -124,25 +123,25 @@ impl Signals {
         self.kept.pop_front().or_else(|| self.blocked.get_ref().read())
     }
 
-    /// Whether the process that started us wants it ignored.
+    /// Whether the parent process ignores this signal.
     pub(crate) fn ignores(&self, signal: Signal) -> bool {
         is_among(signal.as_raw(), self.blocked.get_ref().ignored)
     }
 
-    /// Stops this process and its group as the terminal would. True when it went on after that; false where nothing
-    /// stops us: where no shell could continue us, or the signal is ignored.
+    /// Stops this process and its group as the terminal would. Returns true after it was continued; false if nothing stopped
+    /// it, because no shell could continue it, or the signal is ignored.
     pub(crate) fn stop_ourselves(&mut self, signal: Signal) -> bool {
-        // A CONT of before tells nothing.
+        // An earlier CONT does not count.
         self.keep_all();
         let before = self.kept.len();
         let _ = kill_current_process_group(signal);
         take(signal);
         let is_stop =
             |caught: &Caught| [Signal::TSTP, Signal::TTIN, Signal::TTOU].iter().any(|stop| caught.is(*stop));
-        // A stop that comes after it takes the CONT away.
+        // A later stop discards the pending CONT.
         let went_on = self.keep_all() || self.kept.iter().skip(before).any(is_stop);
         if went_on {
-            // As the system does: what goes on is not to stop for what came before.
+            // As the kernel does: a continued process discards earlier stops.
             let after = self.kept.split_off(before);
             self.kept.retain(|caught| !is_stop(caught));
             self.kept.extend(after);
@@ -150,7 +149,7 @@ impl Signals {
         went_on
     }
 
-    /// Reads what waits, and whether CONT was among it.
+    /// Reads all pending signals. Returns whether CONT was among them.
     fn keep_all(&mut self) -> bool {
         let mut was_continued = false;
         while let Some(caught) = self.blocked.get_ref().read() {
@@ -169,16 +168,16 @@ pub(crate) fn ends(signal: Signal) -> bool {
     matches!(signal, Signal::HUP | Signal::INT | Signal::QUIT | Signal::TERM)
 }
 
-/// Ends this process by a signal, where that ends it: a shell that sees one die of INT leaves its loop, and does not for
-/// an exit code.
+/// Ends this process by a signal, if that ends it. A shell leaves its loop if a child dies of INT, but not for an exit
+/// code.
 pub(crate) fn die_of(signal: Signal) {
-    // It is not we who are to be looked into.
+    // No core dump of this process: the command may have left one.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = kill_process(getpid(), signal);
     take(signal);
 }
 
-/// Lets a signal that waits do what it does by default.
+/// Takes the default action of a pending signal.
 fn take(signal: Signal) {
     if let Ok(signal) = Blockable::try_from(signal.as_raw()) {
         let only = SigSet::from(signal);
@@ -186,7 +185,7 @@ fn take(signal: Signal) {
     }
 }
 
-/// Lets all signals through, whatever the process that started us had blocked.
+/// Unblocks all signals, also those that the parent process had blocked.
 pub(crate) fn unblock() {
     let _ = SigSet::empty().thread_set_mask();
 }
@@ -196,8 +195,7 @@ fn is_among(number: i32, set: u64) -> bool {
     set & (1 << (number - 1)) != 0
 }
 
-/// The ignored signals. Asking the system takes unsafe code; Linux also tells it in a file.
-/// Elsewhere none are thought ignored. SIGPIPE is always among them: the Rust runtime ignores it.
+/// The ignored signals. The system call takes unsafe code, so Linux's /proc is read. Elsewhere none count as ignored. SIGPIPE is always among them: the Rust runtime ignores it.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -223,7 +221,7 @@ mod source {
 
         pub(super) fn read(&self) -> Option<Caught> {
             let info = self.0.read_signal().ok().flatten()?;
-            // The codes of what the system itself sends are positive.
+            // Signals from the kernel have positive codes.
             Some(Caught { number: info.ssi_signo as i32, is_typed: info.ssi_code > 0 })
         }
     }
@@ -235,8 +233,8 @@ mod source {
     }
 }
 
-/// A thread that waits for them, and a pipe. Where they come from is not told: as from the terminal, if it is a kind that
-/// a terminal sends and we are the ones it sends them to.
+/// A thread that waits for signals, and a pipe. Their origin is unknown: they count as typed if a terminal sends such
+/// signals, and this group is in the foreground.
 #[cfg(not(target_os = "linux"))]
 mod source {
     use std::io::{self, Read, Write};
@@ -281,7 +279,7 @@ mod source {
     }
 }
 
-/// They are of the thread that made the fault, and blocked they end the process all the same.
+/// Signals of faults. They are for the faulting thread, and end the process even if blocked.
 const FAULTS: [Blockable; 7] = [
     Blockable::SIGABRT,
     Blockable::SIGBUS,

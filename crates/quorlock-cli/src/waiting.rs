@@ -1,6 +1,6 @@
-//! What keeps a `run` waiting.
+//! Why a `run` waits: failed attempts, and the holder of the lock.
 
-mod teller;
+mod reporter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,26 +12,26 @@ use tokio::sync::watch;
 
 use crate::nodes;
 use crate::run::on_probation;
-pub(crate) use teller::{Kind, Teller};
+pub(crate) use reporter::{WaitReason, WaitReporter};
 
-/// What the driver tells of attempts.
+/// What the events of the driver show about attempts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct News {
-    /// Why the last one failed, if not because others hold the lock.
-    why: Option<FailureReason>,
-    /// Who gave the last one any answer.
+pub(crate) struct AttemptEvents {
+    /// Why the last attempt failed, unless the lock was held.
+    reason: Option<FailureReason>,
+    /// The nodes that replied to the last attempt.
     answered: BTreeSet<String>,
-    /// And the one that is under way.
+    /// The nodes that have replied to the current attempt.
     answering: BTreeSet<String>,
-    /// What each node said that does not vote now, until it votes.
+    /// The refusal of each node, until it votes.
     refusals: BTreeMap<String, String>,
-    /// What the nodes show of the owner of the lock that was taken.
-    pub(crate) mark: Option<OwnerHash>,
+    /// The owner hash of the acquired lock.
+    pub(crate) owner: Option<OwnerHash>,
 }
 
-impl News {
-    /// Takes in what an observer hears. Whoever waits for news is woken when an attempt has failed.
-    pub(crate) fn hear(tell: &watch::Sender<Self>, event: &Event<'_>) {
+impl AttemptEvents {
+    /// Records an event. Notifies the receiver when an attempt has failed or succeeded.
+    pub(crate) fn on_event(tell: &watch::Sender<Self>, event: &Event<'_>) {
         tell.send_if_modified(|news| match event {
             Event::ReplyReceived {
                 node,
@@ -51,36 +51,37 @@ impl News {
             }
             Event::AcquireFailed { reason: why, .. } => {
                 news.answered = std::mem::take(&mut news.answering);
-                news.why = match why {
+                news.reason = match why {
                     FailureReason::NoQuorum | FailureReason::TooLate | FailureReason::OnProbation { .. } => {
                         Some(**why)
                     }
                     _ => None,
                 };
-                news.why.is_some()
+                news.reason.is_some()
             }
             Event::Acquired { owner: mark, .. } => {
-                news.mark = Some(*mark);
+                news.owner = Some(*mark);
                 true
             }
             _ => false,
         });
     }
 
-    /// What keeps us, other than that others hold the lock, and in words.
-    pub(crate) fn words(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
-        match self.why.as_ref()? {
+    /// The obstacle other than a held lock, as a message.
+    pub(crate) fn obstacle(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
+        match self.reason.as_ref()? {
             FailureReason::OnProbation { retry_after } => {
-                Some((Kind::OnProbation, on_probation(*retry_after)))
+                Some((WaitReason::OnProbation, on_probation(*retry_after)))
             }
-            FailureReason::TooLate => {
-                Some((Kind::TooLate, "granted too late to be of use: a longer --ttl may help".to_owned()))
-            }
+            FailureReason::TooLate => Some((
+                WaitReason::TooLate,
+                "the nodes granted the lock too late; a longer --ttl may help".to_owned(),
+            )),
             _ => self.too_few(nodes, quorum),
         }
     }
 
-    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(Kind, String)> {
+    fn too_few(&self, nodes: &[NodeStatus], quorum: usize) -> Option<(WaitReason, String)> {
         let (mut troubles, mut silent, mut kinds) = (Vec::new(), Vec::new(), BTreeMap::new());
         for node in nodes {
             let address = node.address.as_str();
@@ -91,37 +92,40 @@ impl News {
                 troubles.push((address, words.clone()));
                 kinds.insert(address, timeless(words));
             } else if !self.answered.contains(address) {
-                silent.push((address, "no answer in time".to_owned()));
+                silent.push((address, "no reply in time".to_owned()));
                 kinds.insert(address, AWAY.to_owned());
             }
         }
-        // Where the others had decided, nobody waited for the rest.
+        // If the others had decided, silent nodes do not matter.
         if troubles.len() <= nodes.len() - quorum {
             troubles.append(&mut silent);
         }
-        // Else all is well again.
+        // Without troubles, the outage is over.
         (!troubles.is_empty()).then(|| {
-            let kind = Kind::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
+            let kind = WaitReason::Troubles(troubles.iter().map(|(node, _)| kinds[node].clone()).collect());
             (kind, format!("too few nodes vote: {}", nodes::grouped(&troubles, nodes.len())))
         })
     }
 }
 
-/// Who holds a lock, and for how long; or what is in its way for good. Nothing where it is free, or on its way to another.
-pub(crate) fn holder(seen: &Inspection) -> Option<(Kind, String)> {
-    if let Some(words) = lasting(seen) {
-        return Some((Kind::Lasting, format!("{words}: see `quorlock status`, `quorlock force-release`")));
+/// The holder of a lock, and for how long; or a key without expiry. None if the lock is free or being handed over.
+pub(crate) fn holder(seen: &Inspection) -> Option<(WaitReason, String)> {
+    if let Some(words) = without_expiry(seen) {
+        return Some((
+            WaitReason::WithoutExpiry,
+            format!("{words}: see `quorlock status`, `quorlock force-release`"),
+        ));
     }
     let (mark, left) = seen.holder()?;
     let words = left.map_or_else(
         || format!("held by #{mark}"),
         |left| format!("held by #{mark} for {} more, unless renewed", nodes::span(left)),
     );
-    Some((Kind::Held(mark), words))
+    Some((WaitReason::Held(mark), words))
 }
 
-/// That keys without expiry are in the way, on so many nodes that the others are no quorum.
-pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
+/// The message for keys without expiry on so many nodes that the others are no quorum.
+pub(crate) fn without_expiry(seen: &Inspection) -> Option<String> {
     let lasting = || {
         seen.nodes.iter().filter_map(|sight| match &sight.reply {
             Vote::Inspected(KeyState { holder, remaining: None }) if *holder != KeyOwner::Unheld => {
@@ -139,12 +143,12 @@ pub(crate) fn lasting(seen: &Inspection) -> Option<String> {
     Some(format!("held by {owner}{kind} that never expires"))
 }
 
-/// What is wrong with these nodes.
-pub(crate) fn troubles(nodes: &[NodeStatus]) -> Kind {
-    Kind::Troubles(nodes.iter().filter_map(kind_of).collect())
+/// The reason to wait that these nodes give.
+pub(crate) fn troubles(nodes: &[NodeStatus]) -> WaitReason {
+    WaitReason::Troubles(nodes.iter().filter_map(kind_of).collect())
 }
 
-/// What keeps it from voting, the same in whatever words it is found to be away.
+/// The kind of trouble that keeps a node from voting: one kind for all messages of an unreachable node.
 fn kind_of(node: &NodeStatus) -> Option<String> {
     let words = nodes::trouble_of(node)?;
     let is_away = match &node.state {
@@ -165,7 +169,7 @@ fn kind_of(node: &NodeStatus) -> Option<String> {
     Some(if is_away { AWAY.to_owned() } else { timeless(&words) })
 }
 
-/// Without spans of time, which change all the time.
+/// The message without digits, because durations change every time.
 fn timeless(words: &str) -> String {
     words.chars().filter(|char| !char.is_ascii_digit()).collect()
 }

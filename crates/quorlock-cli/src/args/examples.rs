@@ -42,8 +42,8 @@ fn check(text: &str, least: usize) {
     for words in commands {
         let typed: Vec<OsString> = words.iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
-            Ok(_) | Err(Ended::Asked(_)) => {}
-            Err(Ended::Failed(failure)) => panic!("{words:?}: {}", failure.words),
+            Ok(_) | Err(Stopped::Asked(_)) => {}
+            Err(Stopped::Failed(failure)) => panic!("{words:?}: {}", failure.message),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What can be typed behind `forget`.
+//! The flags of `forget`.
 
 use super::NodeArgs;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = FORGET_HELP)]
 pub(crate) struct ForgetArgs {
-    /// Print one JSON object a line, for each name.
+    /// Print one JSON object per name, each on a line.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -16,23 +16,23 @@ pub(crate) struct ForgetArgs {
 }
 
 const FORGET_HELP: &str = "\
-Each name that was locked costs each node 120 bytes and the length of the name
-for --fencing-retention. A name that is forgotten costs them for the longest ttl at
-most: a node drops its number when its clock has passed it by that much. Numbers
-go on to grow if the name is locked again, as long as no node's clock is set
-back by more.
+After its last lock, each name takes 120 bytes and its own length on each node,
+for --fencing-retention. A forgotten name takes them for the longest ttl at most: a
+node drops a fencing number when its clock has passed it by that much. If the name
+is locked again, its numbers still grow, unless a node's clock was set back by
+more than that.
 
-Only nodes of this lock cluster forget. `break` asks every node of the list,
-whatever lock cluster it belongs to.
+Only nodes of this lock cluster forget. `force-release` asks every node of
+the list, also nodes of another lock cluster.
 
 Exit codes:
   0    forgotten on a quorum of the nodes
-  64   what was typed cannot work
-  69   too few nodes answered
-  74   the answer cannot be written to stdout
+  64   usage error
+  69   too few nodes replied
+  74   the output cannot be written to stdout
   75   one of the names is held
-  77   Redis refuses us: password, permission, role, missing command
-  78   the configuration cannot work, or the nodes are another cluster
+  77   the nodes refuse this client: password, permission, role, missing command
+  78   the configuration is invalid, or the nodes are another lock cluster
 
 Example:
   quorlock run order:81723 -- ./ship 81723 && quorlock forget order:81723";

@@ -1,26 +1,26 @@
-//! From what was typed to a command.
+//! Parses the command line.
 
 use std::ffi::OsString;
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _};
 
-use super::{Args, Command, DevArgs, RunArgs, mistake};
+use super::{Args, Command, DevArgs, RunArgs, usage_error};
 #[cfg(test)]
 use super::{ForceReleaseArgs, NodeArgs};
 use crate::exit::{self, Failure};
 
-/// What was typed does not get as far as a command.
-pub(crate) enum Ended {
-    /// Help or version was asked for.
+/// The command line does not lead to a command.
+pub(crate) enum Stopped {
+    /// Help or version is to be printed.
     Asked(String),
-    /// A mistake.
+    /// A usage error.
     Failed(Failure),
 }
 
 impl Args {
-    /// Reads what was typed, beginning with the program's name.
-    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Ended> {
-        // To ask how to ask is to ask.
+    /// Parses the arguments, which begin with the program's name.
+    pub(crate) fn read(typed: &[OsString], is_for_terminal: bool) -> Result<Self, Stopped> {
+        // `help --help` is the same as `--help`.
         let is_help_of_help =
             matches!(typed, [_, help, flag] if help == "help" && (flag == "--help" || flag == "-h"));
         let typed = if is_help_of_help { &[typed[0].clone(), typed[2].clone()] } else { typed };
@@ -28,18 +28,18 @@ impl Args {
             parser().try_get_matches_from(typed).and_then(|matches| Self::from_arg_matches(&matches));
         let args = matches.map_err(|error| {
             if error.use_stderr() {
-                return Ended::Failed(Failure::new(exit::USAGE, mistake::words_of(error, typed)));
+                return Stopped::Failed(Failure::new(exit::USAGE, usage_error::message_of(error, typed)));
             }
             let text = error.render();
-            Ended::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
+            Stopped::Asked(if is_for_terminal { text.ansi().to_string() } else { text.to_string() })
         })?;
         let command = match &args.command {
             Command::Run(RunArgs { command, .. }) | Command::Dev(DevArgs { command, .. }) => command.first(),
             _ => None,
         };
         if command.is_some_and(|command| command.is_empty()) {
-            let failure = Failure::new(exit::NOT_FOUND, "the command's name is empty: nothing was run");
-            return Err(Ended::Failed(failure));
+            let failure = Failure::new(exit::NOT_FOUND, "nothing was run: the command's name is empty");
+            return Err(Stopped::Failed(failure));
         }
         Ok(args)
     }
@@ -47,7 +47,7 @@ impl Args {
 
 #[cfg(test)]
 impl Command {
-    /// What says which nodes, where something does.
+    /// The flags that name the nodes, if the command has them.
     pub(crate) fn nodes(&self) -> Option<&NodeArgs> {
         match self {
             Self::Run(args) => Some(&args.nodes),
@@ -62,8 +62,8 @@ impl Command {
 }
 
 fn parser() -> clap::Command {
-    // So that `--ttl -1s` is a mistake about --ttl, and not an unknown flag. What may stand without a value takes none that
-    // looks like the next flag.
+    // So that `--ttl -1s` is an error of --ttl, not an unknown flag. A flag with an optional value takes none that looks like
+    // a flag.
     let is_number = |arg: &Arg| {
         let names = arg.get_value_names().unwrap_or_default();
         let needs_value = arg.get_num_args().is_none_or(|count| count.min_values() > 0);

@@ -102,7 +102,7 @@ async fn measure(
 
 /// Whether locks can be had at all, before anything is counted.
 fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
-    if nodes::are_undeclared(nodes) {
+    if nodes::are_uninitialized(nodes) {
         let words = "nobody declared these nodes a cluster, and measuring does not: run `quorlock init` once";
         return Err(Failure::new(exit::NO_QUORUM, words));
     }
@@ -117,7 +117,7 @@ fn check(nodes: &[NodeStatus], setting: &Setting) -> Result<(), Failure> {
         setting.quorum,
         lines.collect::<String>()
     );
-    Err(Failure::new(exit::of_bars(nodes).unwrap_or(exit::NO_QUORUM), words))
+    Err(Failure::new(exit::code_of_exclusions(nodes).unwrap_or(exit::NO_QUORUM), words))
 }
 
 impl Work {

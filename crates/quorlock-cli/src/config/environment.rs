@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::origin::{Found, Origin, variable};
 use crate::exit::Failure;
 
-/// The variables, however they are looked up.
+/// The variables, by a lookup function.
 #[derive(Clone, Copy)]
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
 
@@ -16,7 +16,7 @@ impl Environment<'_> {
         match self.set(field).map(OsString::into_string) {
             None => Ok(None),
             Some(Ok(value)) => Ok(Some(origin.found(value))),
-            Some(Err(_)) => Err(origin.wrong("it is set to bytes that are no UTF-8")),
+            Some(Err(_)) => Err(origin.wrong("not valid UTF-8")),
         }
     }
 
@@ -26,7 +26,7 @@ impl Environment<'_> {
         read: impl FnOnce(&str) -> Result<T, &'static str>,
     ) -> Result<Option<Found<T>>, Failure> {
         let Some(Found { value, origin }) = self.text(field)? else { return Ok(None) };
-        let value = read(&value).map_err(|why| origin.wrong(why))?;
+        let value = read(&value).map_err(|cause| origin.wrong(cause))?;
         Ok(Some(origin.found(value)))
     }
 
@@ -34,16 +34,16 @@ impl Environment<'_> {
         Some(Origin::Variable(field).found(self.set(field)?.into()))
     }
 
-    /// Compose files and Kubernetes manifests set what is not filled in to nothing, or to the blanks and newlines around
-    /// it: that is not set. Only a password and a prefix may be blanks.
+    /// The variable's value. Empty or blank counts as unset, because compose files and Kubernetes manifests set missing
+    /// values so. Only a password and a prefix may be blanks.
     fn set(self, field: &'static str) -> Option<OsString> {
         let is_unset = |value: &OsStr| {
             let bytes = value.as_encoded_bytes();
             let is_blank = bytes.iter().all(u8::is_ascii_whitespace);
-            bytes.is_empty() || is_blank && !TO_THE_LETTER.contains(&field)
+            bytes.is_empty() || is_blank && !BLANKS_ALLOWED.contains(&field)
         };
         (self.0)(&variable(field)).filter(|value| !is_unset(value))
     }
 }
 
-const TO_THE_LETTER: [&str; 2] = ["password", "key_prefix"];
+const BLANKS_ALLOWED: [&str; 2] = ["password", "key_prefix"];

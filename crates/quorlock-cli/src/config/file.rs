@@ -1,5 +1,5 @@
-//! Settings in a TOML file. What it does not know it refuses, because a misspelt setting is worse than none. Nothing of
-//! the file is in an error but where it is wrong: any text of it may be, or have in it, a password.
+//! Settings in a TOML file. An unknown setting is an error, because it is probably misspelt. Errors show the line's number
+//! and nothing of its text, which may contain a password.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,14 +39,14 @@ impl Settings {
     pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Failure> {
         let file: Arc<Path> = file.into();
         let line_at = |place: usize| text.bytes().take(place).filter(|byte| *byte == b'\n').count() + 1;
-        let bad = |place: usize, why: &str| {
-            Failure::new(exit::CONFIG, format!("{}: line {}: {why}", file.display(), line_at(place)))
+        let bad = |place: usize, cause: &str| {
+            Failure::new(exit::CONFIG, format!("{}: line {}: {cause}", file.display(), line_at(place)))
         };
         let (table, errors) = DeTable::parse_recoverable(text);
         if let Some(error) = errors.first() {
-            // The message is of what TOML expects; the error as a whole would show the line.
+            // Only the message: the whole error would show the line.
             let place = error.span().map_or(0, |span| span.start);
-            return Err(bad(place, &format!("this is no TOML: {}", error.message())));
+            return Err(bad(place, &format!("not valid TOML: {}", error.message())));
         }
         let mut fields: Vec<_> = table.get_ref().iter().collect();
         fields.sort_unstable_by_key(|(name, _)| name.span().start);
@@ -57,15 +57,15 @@ impl Settings {
             let Some(field) = field else { return Err(bad(place, &unknown(name.get_ref()))) };
             let origin = Origin::Line { file: Arc::clone(&file), line: line_at(place), field };
             let taken = settings.take(value.get_ref(), origin.clone(), &file);
-            taken.map_err(|why| origin.wrong(why))?;
+            taken.map_err(|cause| origin.wrong(cause))?;
         }
         Ok(settings)
     }
 
-    /// Takes what was found, if it is of the right kind.
+    /// Stores a value, if its type is right.
     fn take(&mut self, value: &DeValue<'_>, origin: Origin, file: &Path) -> Result<(), &'static str> {
         let Origin::Line { field, .. } = origin else { return Ok(()) };
-        // Relative to the file's own folder: whoever wrote it does not know from where it will be read.
+        // Relative to the file's own folder, because the working directory varies.
         let path = || filled(value).map(|path| file.with_file_name("").join(path));
         match field {
             "nodes" => self.nodes = Some(origin.found(urls(value)?)),
@@ -75,7 +75,7 @@ impl Settings {
             "quorum" => {
                 self.quorum = Some(origin.found(number(value).map_or(Err(values::COUNT), values::count)?));
             }
-            "mode" => self.mode = Some(origin.found(Mode::read(value.as_str().ok_or(values::MODE)?)?)),
+            "mode" => self.mode = Some(origin.found(values::mode(value.as_str().ok_or(values::MODE)?)?)),
             "max_ttl" => self.max_ttl = Some(origin.found(span(value)?)),
             "fencing_retention" => self.fencing_retention = Some(origin.found(span(value)?)),
             "clock_drift" => {
@@ -92,9 +92,9 @@ impl Settings {
     }
 }
 
-/// A list, or one text with commas as the environment has it.
+/// A list of URLs, or one string with commas, as in the environment.
 fn urls(value: &DeValue<'_>) -> Result<Urls, &'static str> {
-    const URLS: &str = "expected texts in quotes, as in [\"redis://10.0.0.1\", \"redis://10.0.0.2\"]";
+    const URLS: &str = "expected strings in quotes, as in [\"redis://10.0.0.1\", \"redis://10.0.0.2\"]";
     if let Some(list) = value.as_str() {
         return Urls::read(list);
     }
@@ -106,17 +106,17 @@ fn urls(value: &DeValue<'_>) -> Result<Urls, &'static str> {
 }
 
 fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
-    value.as_str().ok_or("expected a text in quotes")
+    value.as_str().ok_or("expected a string in quotes")
 }
 
-/// In a file, nothing is filled in by others, so that what is empty is a mistake.
+/// A string that is not blank. A blank one in a file is a mistake.
 fn filled<'a>(value: &'a DeValue<'_>) -> Result<&'a str, &'static str> {
     text(value).and_then(|text| {
-        if text.trim().is_empty() { Err("it is empty: leave it out, if it is not needed") } else { Ok(text) }
+        if text.trim().is_empty() { Err("it is empty; leave it out if it is not needed") } else { Ok(text) }
     })
 }
 
-/// As it stands there.
+/// The number's text.
 fn number<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
     let whole = value.as_integer().filter(|number| number.radix() == 10).map(DeInteger::as_str);
     whole.or_else(|| value.as_float().map(DeFloat::as_str))
@@ -126,9 +126,9 @@ fn span(value: &DeValue<'_>) -> Result<Duration, &'static str> {
     values::span(number(value).or(value.as_str()).ok_or(values::SPAN)?)
 }
 
-/// What may have been meant.
+/// The error for an unknown setting, with a suggestion.
 fn unknown(name: &str) -> String {
-    let like = |field: &&str| {
+    let is_similar = |field: &&str| {
         let letters = |name: &str| {
             let mut letters: Vec<char> = name.chars().filter(char::is_ascii_alphanumeric).collect();
             letters.sort_unstable();
@@ -137,13 +137,12 @@ fn unknown(name: &str) -> String {
         letters(field) == letters(&name.to_ascii_lowercase())
     };
     let all = || FIELDS.join(", ");
-    match FIELDS.into_iter().find(like) {
+    match FIELDS.into_iter().find(is_similar) {
         _ if name == "password" => {
-            "no password stands here: write it into a file of its own, and name that as password_file"
-                .to_owned()
+            "no password is allowed here; write it to a file, and give its path as password_file".to_owned()
         }
-        Some(field) => format!("there is no such setting: is {field} meant?"),
-        None => format!("there is no such setting: there are {}", all()),
+        Some(field) => format!("unknown setting; did you mean {field}?"),
+        None => format!("unknown setting; known are {}", all()),
     }
 }
 

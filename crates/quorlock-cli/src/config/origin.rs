@@ -1,4 +1,4 @@
-//! Where a setting was found, as errors name it: never by its value, which may be a password.
+//! The source of a setting, for errors. They never show its value, which may be a password.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(super) struct Found<T> {
     pub(super) origin: Origin,
 }
 
-/// A flag, a variable or a line of the file. Fields are named as in the file; flags and variables follow from that.
+/// A flag, a variable or a line of the file. Fields have their names in the file; flags and variables derive from these.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Flag(&'static str),
@@ -26,13 +26,13 @@ impl Origin {
         Found { value, origin: self }
     }
 
-    /// What was found here cannot work: a mistake of the command line, if it was typed.
-    pub(super) fn wrong(&self, why: impl fmt::Display) -> Failure {
+    /// The error for an invalid value: a usage error if it is from a flag.
+    pub(super) fn wrong(&self, cause: impl fmt::Display) -> Failure {
         let code = if matches!(self, Self::Flag(_)) { exit::USAGE } else { exit::CONFIG };
-        Failure::new(code, format!("{self}: {why}"))
+        Failure::new(code, format!("{self}: {cause}"))
     }
 
-    /// Another field, as it would be named where this one was found.
+    /// The name of another field in the same source.
     pub(super) fn beside(&self, other: &'static str) -> String {
         match self {
             Self::Flag(_) => Self::Flag(other).to_string(),

@@ -1,15 +1,14 @@
-//! Values as they are typed, set and written down. They are read alike wherever they stand. What is wrong is said without
-//! the value.
+//! Parsers of values, the same for flags, variables and the file. Errors never show the value.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Some URLs.
+/// A list of URLs.
 #[derive(Clone, Default)]
 pub(crate) struct Urls(pub(crate) Vec<String>);
 
 impl Urls {
-    /// Separated by commas or newlines.
+    /// Parses URLs separated by commas or newlines.
     pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
         let urls = text.split([',', '\n']).map(str::trim).filter(|url| !url.is_empty());
         let urls: Vec<String> = urls.map(ToOwned::to_owned).collect();
@@ -23,7 +22,7 @@ impl fmt::Debug for Urls {
     }
 }
 
-/// A span of time. A bare number counts seconds, as for flock and timeout.
+/// A duration. A bare number is seconds, as in flock and timeout.
 pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     let text = text.trim();
     let is_bare = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty();
@@ -33,52 +32,50 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
         humantime::parse_duration(text)
     };
     parsed.map_err(|error| match error {
-        humantime::DurationError::NumberOverflow => {
-            "out of range: at least 1ns, and at most some hundred years"
-        }
+        humantime::DurationError::NumberOverflow => "out of range: 1ns to some hundred years",
         _ => SPAN,
     })
 }
 
-/// A span of time between these, both included.
+/// A duration within these limits, inclusive.
 pub(crate) fn span_within(text: &str, least: &str, most: &str) -> Result<Duration, String> {
     let value = span(text)?;
     let [from, to] = [least, most].map(|bound| span(bound).unwrap_or_default());
     if (from..=to).contains(&value) { Ok(value) } else { Err(format!("out of range: {least} to {most}")) }
 }
 
-/// A share of one.
+/// A fraction of one.
 pub(crate) fn share(text: &str) -> Result<f64, &'static str> {
     text.trim().parse().map_err(|_| SHARE)
 }
 
-/// How many of something.
+/// A whole number.
 pub(crate) fn count(text: &str) -> Result<usize, &'static str> {
     text.trim().parse().map_err(|_| COUNT)
 }
 
-/// What locks have beside `SET NX PX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How locks are made on the nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Fencing tokens and probation.
+    /// With fencing tokens and probation.
+    #[default]
     Fenced,
-    /// Nothing.
+    /// Literally `SET NX PX`.
     Plain,
 }
 
-impl Mode {
-    pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
-        match text.trim() {
-            "fenced" => Ok(Self::Fenced),
-            "plain" => Ok(Self::Plain),
-            _ => Err(MODE),
-        }
+/// A mode by its name.
+pub(crate) fn mode(text: &str) -> Result<Mode, &'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "fenced" => Ok(Mode::Fenced),
+        "plain" => Ok(Mode::Plain),
+        _ => Err(MODE),
     }
 }
 
-pub(crate) const NO_URLS: &str = "no URL is in it, such as redis://10.0.0.1";
+pub(crate) const NO_URLS: &str = "no URL given, such as redis://10.0.0.1";
 pub(crate) const SPAN: &str = "expected a number and a unit, such as 10s";
-pub(crate) const SHARE: &str = "expected a share, such as 0.01";
+pub(crate) const SHARE: &str = "expected a fraction, such as 0.01";
 pub(crate) const COUNT: &str = "expected a whole number, such as 3";
 pub(crate) const MODE: &str = "expected fenced or plain";
 
@@ -103,7 +100,7 @@ mod tests {
             assert_eq!(span(text), Err(SPAN), "{text}");
         }
         for text in ["99999999999999999999", "18446744073709551615years"] {
-            assert!(span(text).is_err_and(|why| why != SPAN), "{text}");
+            assert!(span(text).is_err_and(|cause| cause != SPAN), "{text}");
         }
     }
 
@@ -123,7 +120,7 @@ mod tests {
         assert_eq!((share("0.01"), share("1%"), share("")), (Ok(0.01), Err(SHARE), Err(SHARE)));
         assert_eq!((count("3"), count("-1"), count("3.0")), (Ok(3), Err(COUNT), Err(COUNT)));
         assert_eq!(
-            (Mode::read(" plain"), Mode::read("fenced"), Mode::read("Plain")),
+            (mode("Plain"), mode("fenced"), mode("maybe")),
             (Ok(Mode::Plain), Ok(Mode::Fenced), Err(MODE))
         );
     }

@@ -1,7 +1,7 @@
-//! The processes that a process has started, and those that these have: whatever group or session they are in.
+//! Finds all descendants of a process, in any group or session.
 //!
-//! On Linux they are found by their parents: a process whose parent has ended is given to the nearest subreaper above
-//! it, so that nothing leaves the tree. Elsewhere nothing is found here, and only the group is ended.
+//! On Linux by their parents: an orphan becomes a child of the nearest subreaper above it, so no process leaves the tree.
+//! Elsewhere none are found, and only the group is ended.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,23 +14,23 @@ use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::stat::{self, Stat};
 
-/// A living process: one that has ended and was not waited for does not count.
+/// A living process, not a zombie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     parent: i32,
-    /// What its program is called.
+    /// The name of its program.
     pub(crate) name: String,
-    /// When it began: the same number with another beginning is another process.
+    /// Its start time: the same pid with another start time is another process.
     began: u64,
 }
 
 impl Process {
-    /// Sends it a signal, if it is the one that was found.
+    /// Sends a signal, unless another process has the pid by now.
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         #[cfg(target_os = "linux")]
         if let Ok(handle) = pidfd_open(self.pid, PidfdFlags::empty()) {
-            // The handle holds the process that has the number now; its beginning tells whether that is ours.
+            // The pidfd is of the process that has the pid now. Its start time shows whether it is the same one.
             if read(self.pid).is_none_or(|now| now.began != self.began) {
                 return Ok(());
             }
@@ -39,13 +39,13 @@ impl Process {
         gone_is_fine(kill_process(self.pid, signal))
     }
 
-    /// By that name, if it can be seen at all.
+    /// The process with this pid, with a general name if it cannot be read.
     pub(crate) fn known_or_not(pid: Pid) -> Self {
         let unknown = || Self { pid, parent: 0, name: "the command".to_owned(), began: 0 };
         read(pid).unwrap_or_else(unknown)
     }
 
-    /// Its number, which another may have later, and when it began.
+    /// Its pid and start time, together unique.
     pub(crate) fn id(&self) -> (i32, u64) {
         (self.pid.as_raw_pid(), self.began)
     }
@@ -56,14 +56,14 @@ impl Process {
     }
 }
 
-/// All that live, parents before their children.
+/// All living descendants, parents before children.
 ///
-/// A process that ends while it is looked at takes its children out of sight, until they have another parent: so there is
-/// another look as long as one shows an end that the last did not show.
+/// A process that ends during a scan hides its children until they have another parent. So the scan is repeated while it
+/// finds ended processes that the last one did not.
 pub(crate) fn of(root: Pid) -> Vec<Process> {
     let mut ended_before = BTreeSet::new();
     loop {
-        let (found, ended) = look(root);
+        let (found, ended) = scan(root);
         if ended.is_subset(&ended_before) {
             return found;
         }
@@ -71,14 +71,14 @@ pub(crate) fn of(root: Pid) -> Vec<Process> {
     }
 }
 
-/// What lives below it, and the numbers of what has ended.
-fn look(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
+/// The living descendants, and the pids of those that have ended.
+fn scan(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     let mut table = None;
     let (mut found, mut ended): (Vec<Process>, _) = (Vec::new(), BTreeSet::new());
     let mut next = 0;
     let mut parent = root;
     loop {
-        // A kernel without such lists is asked for all processes there are, once.
+        // A kernel without lists of children: read all processes, once.
         let children = children(parent).unwrap_or_else(|| {
             let table = table.get_or_insert_with(all);
             table.iter().filter(|it| it.parent == parent.as_raw_pid()).map(|it| it.pid).collect()
@@ -97,8 +97,8 @@ fn look(root: Pid) -> (Vec<Process>, BTreeSet<i32>) {
     }
 }
 
-/// As the system lists them for each thread of a process. It may miss some while others end, so that who must find all
-/// asks until none is left.
+/// The children, listed by the kernel for each thread. It may miss some while others end, so callers repeat until none
+/// is left.
 fn children(pid: Pid) -> Option<Vec<Pid>> {
     let threads = match fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid())) {
         Ok(threads) => threads,
@@ -124,7 +124,7 @@ fn all() -> Vec<Process> {
     listed.filter_map(|entry| read(Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?)).collect()
 }
 
-/// Without those of these numbers, and what is below them.
+/// Removes these processes and their descendants.
 pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) -> Vec<Process> {
     let mut parents = BTreeSet::new();
     let mut is_left_out = |it: &Process| {
@@ -137,8 +137,8 @@ pub(crate) fn without(processes: Vec<Process>, left_out: &BTreeSet<(i32, u64)>) 
     processes.into_iter().filter(|it| !is_left_out(it)).collect()
 }
 
-/// In words: how many, and a few by name and number.
-pub(crate) fn in_words(processes: &[Process]) -> String {
+/// A summary for people: the count, and a few names with pids.
+pub(crate) fn summary(processes: &[Process]) -> String {
     let names = processes.iter().take(SHOWN).map(|it| format!("{} {}", it.name, it.pid.as_raw_pid()));
     let names = names.collect::<Vec<_>>().join(", ");
     match processes.len() {
@@ -185,7 +185,7 @@ mod tests {
         let family = of(Pid::from_child(&shell));
         assert_eq!(family.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sleep"]);
         assert!(family.iter().all(|it| me.contains(it)), "{me:?}");
-        assert_eq!(in_words(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
+        assert_eq!(summary(&family), format!("1 process (sleep {})", family[0].pid.as_raw_pid()));
         assert_eq!(all().iter().filter(|it| it.parent == shell.id() as i32).count(), 1);
         for process in family.iter().chain(me.iter().filter(|it| it.pid == Pid::from_child(&shell))) {
             process.signal(Signal::KILL).expect("a signal");

@@ -1,7 +1,7 @@
-//! The reaper itself: starts the command, waits for it, and ends all that came of it.
+//! The reaper itself: starts the command, waits for it, and ends all processes of it.
 
 mod ending;
-mod link;
+mod run_connection;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,53 +15,53 @@ use rustix::process::{Pid, WaitOptions, getpid, getppid, wait};
 #[cfg(not(target_os = "linux"))]
 use rustix::process::{Signal, kill_process_group};
 
-use super::wire::{News, Order, Start};
+use super::wire::{ReaperCommand, ReaperEvent, StartCommand};
 use super::{BECOME, QUIETLY, boot_nanos, this_program};
 use crate::groups::group_of;
 use crate::run::terminal::Terminal;
 use crate::signals::Blocked;
 use ending::Unkillable;
-use link::Link;
+use run_connection::RunConnection;
 
-/// Is the reaper until everything is over. What keeps it from beginning, it says by ending.
+/// Runs the reaper until everything is over. If it cannot start, it exits, and `run` sees that.
 pub(crate) fn reap() -> u8 {
     let begun = Reaper::begin();
     begun.map_or(crate::exit::SOFTWARE, |mut reaper| {
-        while !reaper.is_done || reaper.run.has_more_to_say() {
-            reaper.turn();
+        while !reaper.is_done || reaper.run.has_unwritten() {
+            reaper.poll_once();
         }
         0
     })
 }
 
 struct Reaper {
-    run: Link,
+    run: RunConnection,
     signals: Blocked,
     alarm: Alarm,
-    /// Moments of the boot clock.
+    /// Times on the boot clock.
     end_at: u64,
     kill_after: u64,
     command: Option<Running>,
     stage: Stage,
-    /// Given back if `run` cannot do it.
+    /// Taken back if `run` cannot do it.
     terminal: Option<Terminal>,
     unkillable: Unkillable,
-    /// That others go on for what is ended was told.
-    elsewhere_was_told: bool,
-    /// The time was up.
+    /// It was reported that work may go on elsewhere.
+    elsewhere_reported: bool,
+    /// The deadline has passed.
     was_late: bool,
     is_done: bool,
 }
 
-/// A command that has not been waited for, so that its numbers are its own.
+/// A command that was not reaped yet, so that its pid is still its own.
 struct Running {
     pid: Pid,
-    /// Its own: all of it gets what the command gets. None if it is in `run`'s.
+    /// The command's own group, which gets all its signals. None if it is in the group of `run`.
     group: Option<Pid>,
 }
 
 impl Running {
-    /// Its own group, if it is still in it: then the number is nobody else's.
+    /// The command's own group, if it is still in it: then the number is not another group's.
     fn living_group(&self) -> Option<Pid> {
         self.group.filter(|_| group_of(Some(self.pid)) == self.group)
     }
@@ -71,11 +71,11 @@ impl Running {
 enum Stage {
     /// The command runs, or was not started yet.
     Working,
-    /// It has ended, and what it left has until this moment to end by itself.
+    /// It has ended, and its leftovers have until this time to end by themselves.
     Lingering { until: u64 },
-    /// What it left was asked to end, and has until this moment.
-    Asked { until: u64 },
-    /// All was killed, and is looked at again after this time.
+    /// Its leftovers got TERM, and have until this time.
+    Terminating { until: u64 },
+    /// All were killed; the next scan is after this pause.
     Killed { pause: Duration },
 }
 
@@ -88,28 +88,28 @@ impl Reaper {
             rustix::thread::set_name(NAME)?;
         }
         Ok(Self {
-            run: Link::on_stdin()?,
+            run: RunConnection::on_stdin()?,
             signals,
             alarm: Alarm::new()?,
             end_at: u64::MAX,
             kill_after: 0,
             command: None,
             stage: Stage::Working,
-            // It is ours if it is `run`'s.
+            // The terminal of `run`.
             terminal: getppid().and_then(|run| Terminal::open_for(group_of(Some(run))?)),
             unkillable: Unkillable::default(),
-            elsewhere_was_told: false,
+            elsewhere_reported: false,
             was_late: false,
             is_done: false,
         })
     }
 
-    /// Waits for something, and sees to it.
-    fn turn(&mut self) {
+    /// Waits for an event or a timer, and handles it.
+    fn poll_once(&mut self) {
         self.sleep();
         while self.signals.read().is_some() {}
         self.run.write();
-        self.hear();
+        self.handle_commands();
         self.wait_for_children();
         if self.is_done {
             return;
@@ -121,11 +121,11 @@ impl Reaper {
                 self.was_late = true;
                 self.kill();
             }
-            Stage::Lingering { until } | Stage::Asked { until } if now < until => {
+            Stage::Lingering { until } | Stage::Terminating { until } if now < until => {
                 self.finish_but_for_unkillable();
             }
             Stage::Lingering { .. } => self.ask_what_is_left(now),
-            Stage::Asked { .. } => self.kill(),
+            Stage::Terminating { .. } => self.kill(),
             Stage::Working => {}
         }
     }
@@ -133,11 +133,11 @@ impl Reaper {
     fn sleep(&self) {
         let next = match self.stage {
             Stage::Working => self.end_at,
-            Stage::Lingering { until } | Stage::Asked { until } => until.min(self.end_at),
+            Stage::Lingering { until } | Stage::Terminating { until } => until.min(self.end_at),
             Stage::Killed { pause } => boot_nanos() + pause.as_nanos() as u64,
         };
         self.alarm.set(next);
-        let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LOOK);
+        let left = Duration::from_nanos(next.saturating_sub(boot_nanos())).min(LONGEST_SLEEP);
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut files = vec![PollFd::new(&self.signals, PollFlags::IN)];
         files.extend(self.run.poll());
@@ -145,29 +145,29 @@ impl Reaper {
         let _ = poll(&mut files, Some(&timeout));
     }
 
-    /// Does what `run` says. Its end means now.
-    fn hear(&mut self) {
+    /// Executes the commands of `run`. If `run` has ended, kills everything.
+    fn handle_commands(&mut self) {
         if !self.run.read() {
             self.kill();
         }
         while let Some(order) = self.run.next() {
             match order {
-                Order::Start(start) if self.run.is_open() => self.start(&start),
-                Order::EndAt(moment) => self.end_at = moment,
-                Order::Signal(number) => self.signal(number),
-                Order::Term => self.term(),
-                Order::Start(_) | Order::Kill => self.kill(),
+                ReaperCommand::Start(start) if self.run.is_open() => self.start(&start),
+                ReaperCommand::EndAt(moment) => self.end_at = moment,
+                ReaperCommand::Signal(number) => self.signal(number),
+                ReaperCommand::Term => self.term(),
+                ReaperCommand::Start(_) | ReaperCommand::Kill => self.kill(),
             }
         }
     }
 
-    fn start(&mut self, start: &Start) {
+    fn start(&mut self, start: &StartCommand) {
         self.end_at = start.end_at;
         self.kill_after = start.kill_after;
         self.terminal = self.terminal.take().filter(|_| !start.is_shared);
         let stdin = self.run.take_stdin();
         let failed = if start.end_at <= boot_nanos() {
-            News::Failed(None)
+            ReaperEvent::Failed(None)
         } else {
             match spawn(start, stdin) {
                 Ok(pid) => {
@@ -176,19 +176,19 @@ impl Reaper {
                         terminal.is_lent_to(group);
                     }
                     self.command = Some(Running { pid, group: (!start.is_shared).then_some(group) });
-                    self.run.tell(News::Started(pid));
-                    // It is not to keep a file system busy, now that the command has the folder from it.
+                    self.run.send(ReaperEvent::Started(pid));
+                    // Do not keep a file system busy: the command has the working directory already.
                     let _ = rustix::process::chdir("/");
                     return;
                 }
-                Err(error) => News::Failed(Some(error.raw_os_error().unwrap_or_default())),
+                Err(error) => ReaperEvent::Failed(Some(error.raw_os_error().unwrap_or_default())),
             }
         };
-        self.run.tell(failed);
+        self.run.send(failed);
         self.is_done = true;
     }
 
-    /// Of the command, and of all that was given to us because its parent had ended.
+    /// Reaps the command, and orphans that became children of the reaper.
     fn wait_for_children(&mut self) {
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
@@ -196,14 +196,14 @@ impl Reaper {
                     let Some(command) = self.command.take_if(|command| command.pid == pid) else { continue };
                     if let Some(signal) = status.stopping_signal() {
                         self.command = Some(command);
-                        self.run.tell(News::Stopped(signal));
+                        self.run.send(ReaperEvent::Stopped(signal));
                         continue;
                     }
-                    self.run.tell(News::Exited(status.as_raw()));
+                    self.run.send(ReaperEvent::Exited(status.as_raw()));
                     if self.stage == Stage::Working {
                         self.stage = Stage::Lingering { until: boot_nanos() + LINGER };
                     }
-                    // Where nothing tells what is left, the group is: it has its number as long as it has members.
+                    // Where descendants cannot be found, kill the group: its number is taken while it has members.
                     #[cfg(not(target_os = "linux"))]
                     let _ = command.group.map(|group| kill_process_group(group, Signal::KILL));
                 }
@@ -225,17 +225,17 @@ impl Reaper {
         {
             terminal.take_back(true);
         }
-        self.run.tell(News::Done { at: boot_nanos(), was_late: self.was_late });
+        self.run.send(ReaperEvent::Done { at: boot_nanos(), was_late: self.was_late });
         self.is_done = true;
     }
 }
 
-/// By way of a process of ours, which lets the signals through that are blocked here, and becomes the command.
-fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
+/// Starts a helper process that unblocks the signals and becomes the command.
+fn spawn(start: &StartCommand, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     let number = |pid: Option<Pid>| pid.map_or(0, Pid::as_raw_pid).to_string();
     let mut command = Command::new(this_program()?);
     command.arg(BECOME).arg(if start.is_quiet { QUIETLY } else { "--" });
-    command.arg(number(Some(getpid()))).arg(number(start.borrows_from)).args(&start.command);
+    command.arg(number(Some(getpid()))).arg(number(start.takes_terminal_from)).args(&start.command);
     match start.group {
         Some(group) => drop(command.process_group(group.as_raw_pid())),
         None if start.is_shared => {}
@@ -245,8 +245,7 @@ fn spawn(start: &Start, stdin: Option<OwnedFd>) -> io::Result<Pid> {
     Ok(Pid::from_child(&command.spawn()?))
 }
 
-/// Wakes us at a moment of the boot clock, also when that has passed in a suspend. Elsewhere than on Linux, time-outs do,
-/// which stand still meanwhile.
+/// A timer on the boot clock, which goes on during suspend. Elsewhere than on Linux poll timeouts are used, which do not.
 struct Alarm {
     #[cfg(target_os = "linux")]
     timer: OwnedFd,
@@ -287,13 +286,13 @@ impl Alarm {
     }
 }
 
-/// For `ps`. Without the name of the program, so that who ends all `quorlock` by that leaves what ends their commands.
+/// The name in `ps`. Not the name of the program, so that `pkill quorlock` leaves the reaper alive.
 #[cfg(target_os = "linux")]
 const NAME: &std::ffi::CStr = c"lock-reaper";
-/// How long what the command leaves may take to end by itself before it is asked to: who reads from it sees its end
-/// first. In nanoseconds.
+/// The time for leftovers to end by themselves before they get TERM, such as readers that see the end of a pipe. In
+/// nanoseconds.
 const LINGER: u64 = 200_000_000;
 #[cfg(target_os = "linux")]
 const SECOND: u64 = 1_000_000_000;
-/// The longest time without a look at the clock.
-const LOOK: Duration = Duration::from_millis(250);
+/// The longest time without a check of the clock.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);

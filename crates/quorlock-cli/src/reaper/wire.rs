@@ -1,47 +1,47 @@
-//! What `run` and its reaper say to each other, over a socket: words with a length before each message.
+//! The protocol between `run` and its reaper: length-prefixed messages of words, over a socket.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use rustix::process::Pid;
 
-/// From `run`.
+/// A message from `run`.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Order {
+pub(crate) enum ReaperCommand {
     /// Starts the command. Its stdin comes with the first byte of this.
-    Start(Start),
-    /// Everything must be over at this moment of the boot clock.
+    Start(StartCommand),
+    /// Everything must be over at this time of the boot clock.
     EndAt(u64),
     /// A signal for the command.
     Signal(i32),
-    /// The lock is being lost: the command is asked to end, and what cannot be ended is told.
+    /// The lock is being lost: send TERM, and report unkillable processes.
     Term,
     /// Everything must be over now.
     Kill,
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) struct Start {
-    /// As for [`DriverCommand::EndAt`]; it is known before the command starts.
+pub(crate) struct StartCommand {
+    /// As for [`ReaperCommand::EndAt`]; it is known before the command starts.
     pub(crate) end_at: u64,
     /// The process group that the command joins. None: one that it leads; or the reaper's, if it is shared.
     pub(crate) group: Option<Pid>,
-    /// It is not the command's own: only the command gets signals.
+    /// The group is not the command's own: only the command gets signals.
     pub(crate) is_shared: bool,
     /// The group that has the terminal, if the command is to take it from there as it starts.
-    pub(crate) borrows_from: Option<Pid>,
-    /// How long what is left after the command's end has between TERM and KILL, in nanoseconds.
+    pub(crate) takes_terminal_from: Option<Pid>,
+    /// The time between TERM and KILL for leftovers, in nanoseconds.
     pub(crate) kill_after: u64,
-    /// Nothing is said if it cannot be started.
+    /// Print nothing if it cannot be started.
     pub(crate) is_quiet: bool,
     pub(crate) command: Vec<OsString>,
 }
 
-/// From the reaper.
+/// A message from the reaper.
 #[derive(Debug, PartialEq)]
-pub(crate) enum News {
+pub(crate) enum ReaperEvent {
     Started(Pid),
-    /// It could not be started: the system's error number, or none if the time was up already.
+    /// It could not be started: the error number, or none if the deadline had passed.
     Failed(Option<i32>),
     /// The command was stopped by this signal.
     Stopped(i32),
@@ -49,22 +49,22 @@ pub(crate) enum News {
     Exited(i32),
     /// This signal could not be passed on, because the command is another user's.
     NotPassedOn(i32),
-    /// Of what the command started, this still runs after its end and was asked to end.
+    /// These processes still run after the command's end, and got TERM.
     Left(String),
-    /// This cannot be ended, because of that error.
+    /// These processes cannot be ended, because of this error.
     CannotEnd(String, i32),
-    /// This is about to be ended, and what others do for it, here or on another machine, is not.
+    /// These processes are about to be ended, but not the work that others do for them, here or elsewhere.
     Elsewhere(String),
-    /// Nothing is left of it, but for what cannot be ended.
+    /// No process is left, except unkillable ones.
     Done {
-        /// When, by the boot clock.
+        /// The time on the boot clock.
         at: u64,
-        /// It was ended because the time was up.
+        /// It was ended because the deadline had passed.
         was_late: bool,
     },
 }
 
-impl Order {
+impl ReaperCommand {
     pub(crate) fn encode(self) -> Vec<u8> {
         match self {
             Self::Start(start) => {
@@ -72,7 +72,7 @@ impl Order {
                     start.end_at.to_string(),
                     start.group.map_or(0, Pid::as_raw_pid).to_string(),
                     u8::from(start.is_shared).to_string(),
-                    start.borrows_from.map_or(0, Pid::as_raw_pid).to_string(),
+                    start.takes_terminal_from.map_or(0, Pid::as_raw_pid).to_string(),
                     start.kill_after.to_string(),
                     u8::from(start.is_quiet).to_string(),
                 ];
@@ -89,11 +89,11 @@ impl Order {
     pub(crate) fn decode(words: Vec<OsString>) -> Option<Self> {
         let mut words = words.into_iter();
         Some(match words.next()?.to_str()? {
-            "start" => Self::Start(Start {
+            "start" => Self::Start(StartCommand {
                 end_at: number(words.next())?,
                 group: Pid::from_raw(number(words.next())?),
                 is_shared: number::<u8>(words.next())? != 0,
-                borrows_from: Pid::from_raw(number(words.next())?),
+                takes_terminal_from: Pid::from_raw(number(words.next())?),
                 kill_after: number(words.next())?,
                 is_quiet: number::<u8>(words.next())? != 0,
                 command: words.collect(),
@@ -107,7 +107,7 @@ impl Order {
     }
 }
 
-impl News {
+impl ReaperEvent {
     pub(crate) fn encode(self) -> Vec<u8> {
         let (word, of) = match self {
             Self::Started(pid) => ("started", vec![pid.as_raw_pid().to_string()]),
@@ -141,16 +141,16 @@ impl News {
     }
 }
 
-/// What has been read, until it makes a message.
+/// Bytes read, up to a complete message.
 #[derive(Debug, Default)]
-pub(crate) struct Inbox(Vec<u8>);
+pub(crate) struct MessageBuffer(Vec<u8>);
 
-impl Inbox {
-    pub(crate) fn take_in(&mut self, bytes: &[u8]) {
+impl MessageBuffer {
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    /// The words of the next whole message.
+    /// The words of the next complete message.
     pub(crate) fn next(&mut self) -> Option<Vec<OsString>> {
         let (length, rest) = self.0.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -161,7 +161,7 @@ impl Inbox {
     }
 }
 
-/// Words cannot hold a zero byte: they are arguments of a command, or our own.
+/// Joins words with zero bytes. Words contain none, because they are arguments or names of this protocol.
 fn message(words: impl IntoIterator<Item = OsString>) -> Vec<u8> {
     let words: Vec<OsString> = words.into_iter().collect();
     let body = words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>().join(&0);
@@ -177,15 +177,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_is_what_is_heard_however_it_comes_in() {
+    fn commands_survive_any_split_of_the_stream() {
         let pid = Pid::from_raw(7).expect("a number");
         let start = |command: &[&[u8]]| {
             let command = command.iter().map(|word| OsString::from_vec(word.to_vec())).collect();
-            Order::Start(Start {
+            ReaperCommand::Start(StartCommand {
                 end_at: u64::MAX,
                 group: Some(pid),
                 is_shared: true,
-                borrows_from: None,
+                takes_terminal_from: None,
                 kill_after: 5,
                 is_quiet: false,
                 command,
@@ -193,42 +193,49 @@ mod tests {
         };
         let all = || {
             let odd: &[&[u8]] = &[b"./job", b"", b"a b\n", b"\xff\xfe", b""];
-            [start(odd), start(&[b"x"]), Order::EndAt(3), Order::Signal(64), Order::Term, Order::Kill]
+            [
+                start(odd),
+                start(&[b"x"]),
+                ReaperCommand::EndAt(3),
+                ReaperCommand::Signal(64),
+                ReaperCommand::Term,
+                ReaperCommand::Kill,
+            ]
         };
-        let bytes: Vec<u8> = all().into_iter().flat_map(Order::encode).collect();
+        let bytes: Vec<u8> = all().into_iter().flat_map(ReaperCommand::encode).collect();
         for size in [1, 3, bytes.len()] {
-            let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
+            let (mut inbox, mut heard) = (MessageBuffer::default(), Vec::new());
             for part in bytes.chunks(size) {
-                inbox.take_in(part);
-                heard.extend(std::iter::from_fn(|| inbox.next()).map(Order::decode));
+                inbox.extend(part);
+                heard.extend(std::iter::from_fn(|| inbox.next()).map(ReaperCommand::decode));
             }
             assert_eq!(heard, all().map(Some));
         }
     }
 
     #[test]
-    fn all_news_are_understood() {
+    fn all_events_are_decoded() {
         let pid = Pid::from_raw(7).expect("a number");
         let names = || "sleep 12, sh 13".to_owned();
         let all = || {
             [
-                News::Started(pid),
-                News::Failed(Some(2)),
-                News::Failed(None),
-                News::Stopped(21),
-                News::Exited(0x0f00),
-                News::Left(names()),
-                News::CannotEnd(names(), 1),
-                News::Elsewhere(names()),
-                News::NotPassedOn(12),
-                News::Done { at: u64::MAX, was_late: true },
+                ReaperEvent::Started(pid),
+                ReaperEvent::Failed(Some(2)),
+                ReaperEvent::Failed(None),
+                ReaperEvent::Stopped(21),
+                ReaperEvent::Exited(0x0f00),
+                ReaperEvent::Left(names()),
+                ReaperEvent::CannotEnd(names(), 1),
+                ReaperEvent::Elsewhere(names()),
+                ReaperEvent::NotPassedOn(12),
+                ReaperEvent::Done { at: u64::MAX, was_late: true },
             ]
         };
-        let mut inbox = Inbox::default();
+        let mut inbox = MessageBuffer::default();
         for news in all() {
-            inbox.take_in(&news.encode());
+            inbox.extend(&news.encode());
         }
-        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(News::decode).collect();
+        let heard: Vec<_> = std::iter::from_fn(|| inbox.next()).map(ReaperEvent::decode).collect();
         assert_eq!(heard, all().map(Some));
     }
 }

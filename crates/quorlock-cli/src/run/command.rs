@@ -1,7 +1,7 @@
-//! The command under the lock: started, watched, and over before the lock is.
+//! Supervises the command: starts it, watches the lock's deadline, and ends the command before the lock expires.
 
-mod alone;
 mod jobs;
+mod without_reaper;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -21,25 +21,27 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait, wait
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use super::messages;
 use super::terminal::{self, Terminal};
-use super::words;
 use crate::args::RunArgs;
 use crate::exit::{self, Failure, code_of};
 use crate::groups::{group_of, is_first_of_session};
-use crate::reaper::{self, News, Order, Process, Reaper, Start, boot_nanos, descendants_of};
+use crate::reaper::{
+    self, Process, Reaper, ReaperCommand, ReaperEvent, StartCommand, boot_nanos, descendants_of,
+};
 use crate::signals::{self, Signals};
 
-/// How the command ended, of which nothing is left.
+/// How the command ended. No process of it is left.
 pub(crate) struct Ended {
-    /// As an exit code.
+    /// The exit code.
     pub(crate) code: u8,
-    /// The signal that it died of, if that was meant for us too.
+    /// The signal that it died of, if this process is to die of it too.
     pub(crate) signal: Option<Signal>,
-    /// It was typed where only the command got it, and is our group's too.
+    /// The signal was typed while only the command's group was in the foreground, so this group must get it too.
     pub(crate) is_our_groups: bool,
 }
 
-/// Runs the command to its end, which comes before the lock's. The reaper is ending then, too.
+/// Runs the command to its end, before the lock expires. The reaper then ends, too.
 pub(crate) async fn run(
     args: &RunArgs,
     (guard, mark): (&Guard, Option<OwnerHash>),
@@ -47,13 +49,13 @@ pub(crate) async fn run(
     ttl: Duration,
     signals: &mut Signals,
 ) -> Result<(Ended, Reaper), Failure> {
-    let mut watch = Watch::begin(args, (guard, mark), redlock, ttl, signals)?;
-    let outcome = watch.see_to_the_end().await;
+    let mut watch = Supervisor::begin(args, (guard, mark), redlock, ttl, signals)?;
+    let outcome = watch.run_to_end().await;
     watch.give_back_terminal();
     Ok((outcome?, watch.reaper))
 }
 
-struct Watch<'a> {
+struct Supervisor<'a> {
     args: &'a RunArgs,
     guard: &'a Guard,
     redlock: &'a Redlock,
@@ -61,23 +63,23 @@ struct Watch<'a> {
     children: Listener,
     reaper: Reaper,
     terminal: Option<Terminal>,
-    /// Another in our group was to be stopped because it used the terminal.
-    others_want_terminal: bool,
-    /// Our group, if the command takes the terminal from there as it starts.
-    borrows_from: Option<Pid>,
-    /// The command's process group, and whether that is ours.
+    /// Another process of this group was stopped because it used the terminal.
+    group_wants_terminal: bool,
+    /// This group, if the command takes the terminal from it at its start.
+    takes_terminal_from: Option<Pid>,
+    /// The command's process group, and whether it is this one.
     group: Option<Pid>,
     is_shared: bool,
-    /// Children of ours that are not of the command.
-    strangers: BTreeSet<(i32, u64)>,
+    /// Descendants of this process that are not of the command.
+    unrelated: BTreeSet<(i32, u64)>,
     command: Option<Pid>,
-    /// Of the command, once it has ended.
+    /// The status of the command, once it has ended.
     status: Option<ExitStatus>,
-    /// What was sent to us and passed on.
+    /// Signals that were passed on.
     passed_on: BTreeSet<i32>,
-    /// What was sent to us after the command's end.
+    /// A signal for this process after the command's end.
     meant_for_us: Option<Signal>,
-    /// When it ended, the command had the terminal from us.
+    /// The command had the terminal when it ended.
     had_terminal: bool,
     stage: Stage,
     deadline: u64,
@@ -92,14 +94,14 @@ enum Stage {
     /// The lock is being lost: TERM was sent, or KILL.
     Losing,
     Lost,
-    /// The command needs a terminal that nobody can give it.
+    /// The command needs the terminal, and cannot get it.
     Stuck {
         signal: Signal,
         kill_at: u64,
     },
 }
 
-impl<'a> Watch<'a> {
+impl<'a> Supervisor<'a> {
     fn begin(
         args: &'a RunArgs,
         (guard, mark): (&'a Guard, Option<OwnerHash>),
@@ -108,22 +110,22 @@ impl<'a> Watch<'a> {
         signals: &'a mut Signals,
     ) -> Result<Self, Failure> {
         let failed = |error: io::Error| cannot_start(error);
-        // If the reaper is killed, what it has started is ours to end.
+        // If the reaper is killed, its children become children of this process, which ends them.
         #[cfg(target_os = "linux")]
         rustix::process::set_child_subreaper(Some(getpid())).map_err(|error| failed(error.into()))?;
-        // What was here before us: who has become `run` may have started something.
+        // Processes started before `run` was executed in this process are not of the command.
         let strangers = descendants_of(getpid()).iter().map(Process::id).collect();
-        // Where a use of the terminal in the background does not stop the command, nothing tells us to lend it; and one
-        // from outside of a container cannot be lent.
+        // If TTIN is ignored, using the terminal in the background does not stop the command, so `run` would not know when
+        // to lend it. A terminal from outside of the container cannot be lent at all.
         let cannot_lend = signals.ignores(Signal::TTIN) || group_of(None).is_none();
         let is_shared = args.foreground || cannot_lend && terminal::is_there();
-        // Before there is a child whose stop could be missed.
+        // Before the first child, so that no stop is missed.
         let children = signal(SignalKind::child()).map_err(failed)?;
-        let environment = words::environment(&args.name, guard.fencing_token(), mark);
-        // A group that no shell is above of is stopped by no terminal, and must not become one that is: a parent of the
-        // command outside of the group would make it so, and at its end the system would hang up on all that is stopped there.
+        let environment = messages::environment(&args.name, guard.fencing_token(), mark);
+        // The first group of a session is orphaned: the terminal does not stop it. A reaper outside of the group would change
+        // that, and at the reaper's end the kernel would send HUP to all stopped processes of the group.
         let hands_on_group = is_shared && is_first_of_session();
-        // First, because it takes the longest.
+        // Started first, because it takes the longest.
         let reaper = Reaper::start(&args.name, &environment, hands_on_group).map_err(failed)?;
         let begins_session =
             args.command.iter().any(|word| Path::new(word).file_name() == Some("setsid".as_ref()));
@@ -134,8 +136,7 @@ impl<'a> Watch<'a> {
         };
         let lead = KILL_LEAD.min(ttl / 10);
         let terminal = Terminal::open();
-        // One whose input or output goes elsewhere may have others beside it that use the terminal: it gets that when
-        // it wants it.
+        // In a pipeline, other processes may use the terminal: then the command gets it only when it asks for it.
         let is_alone = !is_pipe(io::stdin()) && !is_pipe(io::stdout()) && !is_shared && !begins_session;
         let is_ours = terminal.as_ref().is_some_and(Terminal::is_ours);
         let borrows_from = group_of(None).filter(|_| is_alone && is_ours);
@@ -147,11 +148,11 @@ impl<'a> Watch<'a> {
             children,
             reaper,
             terminal,
-            others_want_terminal: false,
-            borrows_from,
+            group_wants_terminal: false,
+            takes_terminal_from: borrows_from,
             group,
             is_shared,
-            strangers,
+            unrelated: strangers,
             command: None,
             status: None,
             passed_on: BTreeSet::new(),
@@ -164,144 +165,144 @@ impl<'a> Watch<'a> {
         })
     }
 
-    async fn see_to_the_end(&mut self) -> Result<Ended, Failure> {
+    async fn run_to_end(&mut self) -> Result<Ended, Failure> {
         if !self.guard.is_valid() {
             return Err(Failure::new(
                 exit::LOST,
-                words::lost(&self.args.name, "before the command was started"),
+                messages::lost(&self.args.name, "before the command was started"),
             ));
         }
-        let start = Start {
-            end_at: self.last_moment(),
+        let start = StartCommand {
+            end_at: self.kill_at(),
             group: self.group,
             is_shared: self.is_shared,
-            borrows_from: self.borrows_from,
+            takes_terminal_from: self.takes_terminal_from,
             kill_after: nanos(self.args.kill_after),
             is_quiet: self.args.quiet,
             command: self.args.command.clone(),
         };
-        let ordered = self.reaper.order_start(start).await;
+        let ordered = self.reaper.send_start(start).await;
         ordered
-            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not hear: {error}")))?;
+            .map_err(|error| Failure::new(exit::SOFTWARE, format!("the reaper does not respond: {error}")))?;
         let (at, was_late) = loop {
-            let look = self.look_at_the_clock().await;
+            let sleep_for = self.check_deadline().await;
             tokio::select! {
                 biased;
-                news = self.reaper.news() => match news {
-                    Some(News::Done { at, was_late }) => break (at, was_late),
-                    Some(News::Failed(error)) => return Err(self.not_started(error)),
-                    Some(news) => self.hear(news),
+                event = self.reaper.next_event() => match event {
+                    Some(ReaperEvent::Done { at, was_late }) => break (at, was_late),
+                    Some(ReaperEvent::Failed(error)) => return Err(self.not_started(error)),
+                    Some(event) => self.on_event(event),
                     None => return self.without_reaper().await,
                 },
                 caught = self.signals.next() => self.pass_on(caught),
                 _ = self.children.recv() => self.wait_for_children(),
-                () = sleep(look) => {}
+                () = sleep(sleep_for) => {}
                 () = self.guard.lost(), if self.stage == Stage::Working => {}
             }
         };
-        // What was typed for both of us may wait here yet.
+        // Signals typed for both processes may still be queued.
         while let Some(caught) = self.signals.try_next() {
             self.pass_on(caught);
         }
         self.ended(at, was_late)
     }
 
-    /// Sees to it that the end comes in time. Returns how long nothing need be done.
-    async fn look_at_the_clock(&mut self) -> Duration {
-        // Once it was told to end, a renewal that gets through after all changes nothing; nor does one that is seen too
-        // late, because we were stopped meanwhile: the reaper goes by the deadline it was told.
+    /// Sends TERM and KILL in time. Returns the time until the next check.
+    async fn check_deadline(&mut self) -> Duration {
+        // After TERM, a late renewal changes nothing. Neither does one that is seen too late because this process was stopped:
+        // the reaper acts on the last deadline it received.
         let renewed = self.guard.deadline().boot_nanos();
         let is_ending = matches!(self.stage, Stage::Losing | Stage::Lost);
         if !is_ending && renewed != self.deadline && left_until(self.deadline) > self.lead {
             self.deadline = renewed;
-            self.reaper.order(Order::EndAt(self.last_moment()));
+            self.reaper.send(ReaperCommand::EndAt(self.kill_at()));
         }
         let left = left_until(self.deadline);
         if self.stage == Stage::Lost {
-            return LONGEST_LOOK;
+            return LONGEST_SLEEP;
         }
         if left <= self.lead || !self.guard.is_valid() {
-            self.reaper.order(Order::Kill);
+            self.reaper.send(ReaperCommand::Kill);
             self.stage = Stage::Lost;
-            return LONGEST_LOOK;
+            return LONGEST_SLEEP;
         }
         if let Stage::Stuck { signal, kill_at } = self.stage
             && kill_at <= boot_nanos()
         {
-            self.reaper.order(Order::Kill);
+            self.reaper.send(ReaperCommand::Kill);
             self.stage = Stage::Stuck { signal, kill_at: u64::MAX };
         }
         if self.stage == Stage::Losing {
-            return left.saturating_sub(self.lead).clamp(LEAST_LOOK, LONGEST_LOOK);
+            return left.saturating_sub(self.lead).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
         if left <= self.grace {
-            self.reaper.order(Order::Term);
+            self.reaper.send(ReaperCommand::Term);
             self.stage = Stage::Losing;
-            let nodes = timeout(LEAST_LOOK, self.redlock.node_status()).await.unwrap_or_default();
-            self.say(&words::losing(&nodes, left.saturating_sub(self.lead)));
+            let nodes = timeout(SHORTEST_SLEEP, self.redlock.node_status()).await.unwrap_or_default();
+            self.eprint(&messages::losing(&nodes, left.saturating_sub(self.lead)));
         }
-        left.saturating_sub(self.grace).clamp(LEAST_LOOK, LONGEST_LOOK)
+        left.saturating_sub(self.grace).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 
-    fn hear(&mut self, news: News) {
-        match news {
-            News::Started(pid) => {
+    fn on_event(&mut self, event: ReaperEvent) {
+        match event {
+            ReaperEvent::Started(pid) => {
                 self.command = Some(pid);
                 let group = *self.group.get_or_insert(pid);
-                if let Some(terminal) = self.terminal.as_mut().filter(|_| self.borrows_from.is_some()) {
+                if let Some(terminal) = self.terminal.as_mut().filter(|_| self.takes_terminal_from.is_some())
+                {
                     terminal.is_lent_to(group);
                 }
                 self.wait_for_children();
             }
-            News::Stopped(number) => self.stopped(number),
-            News::Exited(status) => {
+            ReaperEvent::Stopped(number) => self.stopped(number),
+            ReaperEvent::Exited(status) => {
                 self.status = Some(ExitStatus::from_raw(status));
                 self.had_terminal = self.terminal.as_ref().is_some_and(Terminal::is_lent);
-                // What it has left runs in the background, and what is typed is for us.
+                // Processes that it left run in the background, and typed signals are for this process.
                 self.give_back_terminal();
             }
-            News::Left(names) => self.say(&format!(
+            ReaperEvent::Left(names) => self.eprint(&format!(
                 "the command has ended, and left {names} still running: TERM now, KILL after {}",
                 humantime::format_duration(self.args.kill_after)
             )),
-            News::CannotEnd(names, error) => {
+            ReaperEvent::CannotEnd(names, error) => {
                 let error = io::Error::from_raw_os_error(error);
-                self.say(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
+                self.eprint(&format!("{names} cannot be ended, and would run on without the lock: {error}"));
             }
-            News::Elsewhere(names) => {
-                self.say(&format!(
+            ReaperEvent::Elsewhere(names) => {
+                self.eprint(&format!(
                     "ending {names}, but not what others do for it: that may run on without the lock"
                 ));
             }
-            News::NotPassedOn(number) => {
-                let name = Signal::from_named_raw(number).map_or("a signal", words::name_of);
-                self.say(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
+            ReaperEvent::NotPassedOn(number) => {
+                let name = Signal::from_named_raw(number).map_or("a signal", messages::name_of);
+                self.eprint(&format!("{name} cannot be passed on: {}", io::Error::from(Errno::PERM)));
             }
-            News::Done { .. } | News::Failed(_) => {}
+            ReaperEvent::Done { .. } | ReaperEvent::Failed(_) => {}
         }
     }
 
-    /// For whatever was given to us because its parent has ended: as the first process of a container, that is all
-    /// that is.
+    /// Reaps orphans that became children of this process: in a container, all orphans.
     fn wait_for_children(&mut self) {
-        // The first of the group must stand until the command has joined it.
+        // The anchor of the group must not be reaped before the command has joined the group.
         if self.command.is_none() {
             let status = waitpid(Some(self.reaper.pid), WaitOptions::NOHANG | WaitOptions::UNTRACED);
             if let Ok(Some((pid, status))) = status {
-                self.see_reaper(pid, status.stopped());
+                self.on_reaper_status(pid, status.stopped());
             }
             return;
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             if pid == self.reaper.pid {
-                self.see_reaper(pid, status.stopped());
+                self.on_reaper_status(pid, status.stopped());
             } else if Some(pid) == self.command && !status.stopped() {
                 self.status = Some(ExitStatus::from_raw(status.as_raw()));
             }
         }
     }
 
-    fn see_reaper(&mut self, pid: Pid, is_stopped: bool) {
+    fn on_reaper_status(&mut self, pid: Pid, is_stopped: bool) {
         if is_stopped {
             let _ = kill_process(pid, Signal::CONT);
         } else {
@@ -309,25 +310,26 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// At this moment of the boot clock; late, if the reaper ended it because the time was up, in our stead.
+    /// The outcome of a command that ended at this time of the boot clock. `was_late`: the reaper killed it at the deadline,
+    /// because this process had not.
     fn ended(&self, at: u64, was_late: bool) -> Result<Ended, Failure> {
-        // A deadline that passed since then tells nothing; a lock that was lost before it does.
+        // An expired deadline after the end is harmless; a lock that was lost before its deadline is not.
         let was_taken = !self.guard.is_valid() && left_until(self.deadline) > Duration::ZERO;
         let is_lost = matches!(self.stage, Stage::Losing | Stage::Lost)
             || was_late
-            || at >= self.last_moment()
+            || at >= self.kill_at()
             || was_taken;
         if is_lost {
             return Err(Failure::new(
                 exit::LOST,
-                words::lost(&self.args.name, "before the command had ended"),
+                messages::lost(&self.args.name, "before the command had ended"),
             ));
         }
         if let Stage::Stuck { signal, .. } = self.stage {
             return Ok(Ended { code: 128 + signal.as_raw() as u8, signal: None, is_our_groups: false });
         }
         let Some(status) = self.status else {
-            // It cannot be ended: that was said.
+            // It cannot be ended, and that was reported.
             return Ok(Ended { code: exit::SOFTWARE, signal: None, is_our_groups: false });
         };
         let died_of = status.signal().and_then(Signal::from_named_raw);
@@ -342,27 +344,29 @@ impl<'a> Watch<'a> {
     fn not_started(&mut self, error: Option<i32>) -> Failure {
         match error {
             Some(number) => cannot_start(io::Error::from_raw_os_error(number)),
-            None => Failure::new(exit::LOST, words::lost(&self.args.name, "before the command was started")),
+            None => {
+                Failure::new(exit::LOST, messages::lost(&self.args.name, "before the command was started"))
+            }
         }
     }
 
-    /// When the reaper kills everything, whatever becomes of us.
-    fn last_moment(&self) -> u64 {
+    /// The time at which the reaper kills everything, also without this process.
+    fn kill_at(&self) -> u64 {
         self.deadline.saturating_sub(nanos(self.lead))
     }
 
-    /// Without waiting for who reads it: a pager that stands still must not keep us from renewing what the reaper knows.
-    fn say(&self, words: &str) {
+    /// Prints a line without blocking, because a stopped pager must not delay the deadlines sent to the reaper.
+    fn eprint(&self, message: &str) {
         if self.args.quiet {
             return;
         }
-        let line = format!("{}: {words}", exit::lock(&self.args.name));
+        let line = format!("{}: {message}", exit::lock(&self.args.name));
         let stderr = io::stderr();
         let mut file = [PollFd::new(&stderr, PollFlags::OUT)];
         if poll(&mut file, Some(&NOW)).is_ok_and(|count| count > 0) {
-            exit::say(&line);
+            exit::eprint_line(&line);
         } else {
-            drop(thread::Builder::new().spawn(move || exit::say(&line)));
+            drop(thread::Builder::new().spawn(move || exit::eprint_line(&line)));
         }
     }
 }
@@ -371,13 +375,13 @@ fn cannot_start(error: impl Display) -> Failure {
     Failure::new(exit::SOFTWARE, format!("the command cannot be started: {error}"))
 }
 
-/// Whether it is a pipe or a socket, on whose other side somebody may use the same terminal.
+/// Whether it is a pipe or a socket: a process at its other end may use the same terminal.
 fn is_pipe(file: impl AsFd) -> bool {
     let kind = fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
     matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
-/// A span past the end of time has none.
+/// A duration in nanoseconds, saturating.
 fn nanos(span: Duration) -> u64 {
     span.as_nanos().try_into().unwrap_or(u64::MAX)
 }
@@ -386,10 +390,10 @@ fn left_until(deadline: u64) -> Duration {
     Duration::from_nanos(deadline.saturating_sub(boot_nanos()))
 }
 
-/// How long before the deadline everything is killed.
+/// The time before the deadline at which everything is killed.
 const KILL_LEAD: Duration = Duration::from_millis(200);
-const LEAST_LOOK: Duration = Duration::from_millis(2);
-const LONGEST_LOOK: Duration = Duration::from_millis(100);
+const SHORTEST_SLEEP: Duration = Duration::from_millis(2);
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Between two looks at what is still to be ended.
+/// The time between two scans for processes to end.
 const REST: Duration = Duration::from_millis(10);

@@ -1,7 +1,7 @@
-//! The terminal we were started from: lent to the command's process group as a shell does, and taken back.
+//! The controlling terminal: lent to the command's process group as a shell does, and taken back.
 //!
-//! Who uses it while another group has it is stopped by the system. So we do it with the signals that stop blocked
-//! (see [`crate::signals`]), which the system takes for leave.
+//! The kernel stops a process that uses the terminal from a background group, unless TTIN and TTOU are blocked. Here they
+//! are (see [`crate::signals`]).
 
 use std::fs::{File, OpenOptions};
 
@@ -13,38 +13,38 @@ use crate::groups::group_of;
 
 pub(crate) struct Terminal {
     tty: File,
-    /// As they were before.
+    /// The modes before the command.
     modes: Termios,
-    /// Our process group.
+    /// This process group.
     ours: Pid,
-    /// The one that has it from us. Ours, if none has.
+    /// The group that has the terminal on loan, or this one.
     borrower: Pid,
 }
 
 impl Terminal {
-    /// Our controlling terminal, if there is one. Nothing is done with it yet.
+    /// Opens the controlling terminal, if there is one, and changes nothing.
     pub(crate) fn open() -> Option<Self> {
         Self::open_for(group_of(None)?)
     }
 
-    /// For a process of this group.
+    /// Opens it for a process of this group.
     pub(crate) fn open_for(ours: Pid) -> Option<Self> {
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let modes = tcgetattr(&tty).ok()?;
         Some(Self { tty, modes, ours, borrower: ours })
     }
 
-    /// Whether what is typed goes to our group.
+    /// Whether this group is in the foreground.
     pub(crate) fn is_ours(&self) -> bool {
         self.foreground() == Some(self.ours)
     }
 
-    /// Whether another group has it from us.
+    /// Whether the borrower is in the foreground.
     pub(crate) fn is_lent(&self) -> bool {
         self.borrower != self.ours && self.foreground() == Some(self.borrower)
     }
 
-    /// Gives it to that group, if it is ours to give. True if it has it now and did not before.
+    /// Puts a group in the foreground, if this group or its borrower is. Returns true if that changed anything.
     pub(crate) fn lend(&mut self, group: Pid) -> bool {
         let is_ours = self.is_ours() || self.is_lent();
         if !is_ours || self.foreground() == Some(group) || tcsetpgrp(&self.tty, group).is_err() {
@@ -54,22 +54,22 @@ impl Terminal {
         true
     }
 
-    /// Another process lends it to that group.
+    /// Records that another process lent it to that group.
     pub(crate) fn is_lent_to(&mut self, group: Pid) {
         self.borrower = group;
     }
 
-    /// Whether that group has it.
+    /// Whether that group is in the foreground.
     pub(crate) fn is_with(&self, group: Pid) -> bool {
         self.foreground() == Some(group)
     }
 
-    /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell above us have it meanwhile.
+    /// Whether it was lent and not taken back. The borrower may have lent it on, or a shell may have it meanwhile.
     pub(crate) fn was_lent(&self) -> bool {
         self.borrower != self.ours
     }
 
-    /// Takes it back from who has it from us, and has ended. The modes too, if that could not see to them itself.
+    /// Takes the terminal back from a borrower that has ended. Restores the modes too, if the borrower could not.
     pub(crate) fn take_back(&mut self, with_modes: bool) {
         let has_gone = |group: Pid| test_kill_process_group(group) == Err(Errno::SRCH);
         if self.was_lent() && (self.is_lent() || self.foreground().is_some_and(has_gone)) {
@@ -86,7 +86,7 @@ impl Terminal {
     }
 }
 
-/// Takes the terminal for our group, if that one has it.
+/// Takes the terminal for this group, if that group has it.
 pub(crate) fn borrow_from(group: Pid) {
     if let Some(mut terminal) = Terminal::open_for(group)
         && let Some(ours) = group_of(None)
@@ -96,12 +96,12 @@ pub(crate) fn borrow_from(group: Pid) {
     }
 }
 
-/// Whether we have a controlling terminal.
+/// Whether there is a controlling terminal.
 pub(crate) fn is_there() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether the terminal sends such signals, and to us.
+/// Whether the terminal sends this signal to this group.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn sends_to_us(number: i32) -> bool {
     use rustix::process::Signal;

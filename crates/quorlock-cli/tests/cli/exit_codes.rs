@@ -149,7 +149,7 @@ fn a_wait_of_nothing_and_the_shortest_ones_try_once() {
     for wait in ["0", "1ns", "1ms"] {
         let end = world.end(&["run", "held", "--wait", wait, "--", "true"]);
         assert_eq!(end.code, Some(75), "--wait {wait}: {end:?}");
-        assert!(end.err.starts_with("quorlock: lock \"held\": held by others"), "{end:?}");
+        assert!(end.err.starts_with("quorlock: lock \"held\": held by another client"), "{end:?}");
     }
 }
 

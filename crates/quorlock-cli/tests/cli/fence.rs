@@ -55,6 +55,7 @@ fn a_plain_run_has_none_and_passes_on_nobody_elses() {
     for (options, setting) in [
         (&["--mode", "plain"][..], None),
         (&[], Some("plain")),
+        (&[], Some(" Plain")),
         (&["--config", "conf.toml"], None),
         (&["--mode=plain"], Some("fenced")),
     ] {

@@ -45,8 +45,8 @@ fn servers_that_refuse_writes_are_told_in_their_own_words() {
         check(&world, None, word, &LOOKS);
         for (look, _) in LOOKS {
             let told = world.end(look).out;
-            let advice = told.lines().find(|line| line.contains("nobody declared")).expect("advice");
-            assert!(advice.contains("mend these first: 127.0.0.1:"), "{told}");
+            let advice = told.lines().find(|line| line.contains("not initialized")).expect("advice");
+            assert!(advice.contains("fix these first: 127.0.0.1:"), "{told}");
         }
         check(&world, None, word, &[(RUN, 69), (&["init"], 69), (&["init", "--force"], 69)]);
         let json = world.end(&["init", "--json"]).out;
@@ -90,7 +90,7 @@ fn blank_servers_beside_one_that_lacks_a_command_are_not_blamed() {
     for look in [&["doctor"][..], &["status", "a"]] {
         let told = end(world.quorlock(look).env("QUORLOCK_NODES", &nodes));
         let address = format!("127.0.0.1:{}", lacking.port());
-        assert!(told.out.contains(&format!("mend these first: {address}")), "{told:?}");
+        assert!(told.out.contains(&format!("fix these first: {address}")), "{told:?}");
         assert!(!told.out.contains("bring them up"), "{told:?}");
     }
 }

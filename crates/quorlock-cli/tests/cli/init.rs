@@ -15,14 +15,17 @@ fn new_servers_vote_at_once_and_saying_it_again_changes_nothing() {
     let world = World::undeclared(3, None);
     let fresh = world.end(&["init"]);
     assert_eq!(fresh.code, Some(0), "{fresh:?}");
-    assert!(fresh.out.contains("a new cluster") && fresh.out.contains("3 nodes, a quorum of 2"), "{fresh:?}");
+    assert!(
+        fresh.out.contains("a new lock cluster") && fresh.out.contains("3 nodes, a quorum of 2"),
+        "{fresh:?}"
+    );
     assert!(fresh.out.contains("a longest ttl of 30s, fences kept for 1h: give all"), "{fresh:?}");
-    assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0), "nobody waits");
+    assert_eq!(world.end(&["run", "a", "-n", "--", "true"]).code, Some(0), "no client waits");
     let markers = world.markers();
     assert!(markers.iter().all(Option::is_some), "{markers:?}");
     let again = world.end(&["init"]);
     assert_eq!(again.code, Some(0), "{again:?}");
-    assert!(again.out.contains("already a cluster; nothing was declared"), "{again:?}");
+    assert!(again.out.contains("already a lock cluster; nothing was changed"), "{again:?}");
     assert_eq!(world.markers(), markers);
 }
 
@@ -70,7 +73,7 @@ fn other_terms_take_force_and_then_hold_for_all() {
     assert!(forced.out.contains("fences kept for 2h"), "{forced:?}");
     let forced = world.end(&["init", "--force", "--max-ttl", "5s"]);
     assert_eq!(forced.code, Some(0), "{forced:?}");
-    assert!(forced.out.contains("a new cluster"), "{forced:?}");
+    assert!(forced.out.contains("a new lock cluster"), "{forced:?}");
     let run = |longest: &str| world.end(&["run", "a", "-n", "--max-ttl", longest, "--", "true"]).code;
     assert_eq!((run("5s"), run("30s")), (Some(0), Some(78)));
 }
@@ -100,7 +103,7 @@ fn one_node_that_forgot_is_told_apart_from_a_cluster_that_is_whole() {
     let port = world.fleet[1].port().to_string();
     let line = told.out.lines().find(|line| line.contains(&port)).expect("a line for it");
     assert!(line.contains("casts no vote for"), "{told:?}");
-    assert!(told.out.contains("already a cluster"), "{told:?}");
+    assert!(told.out.contains("already a lock cluster"), "{told:?}");
     assert_eq!(told.out.matches("127.0.0.1:").count(), 1, "nothing is to be said of the others: {told:?}");
 }
 

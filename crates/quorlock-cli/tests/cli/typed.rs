@@ -1,4 +1,4 @@
-//! What is said of slips in what was typed.
+//! Usage errors.
 
 use crate::world::{World, end, quorlock};
 
@@ -24,7 +24,7 @@ fn a_command_that_is_not_behind_dashes_is_told_where_to_go() {
     check(&["run", "x", "--"], 64, "the command is missing: quorlock run x -- COMMAND\n");
     check(&["run", "--", "true"], 64, "the lock's name is missing: quorlock run NAME -- COMMAND\n");
     check(&["run"], 64, "the lock's name is missing");
-    check(&[], 64, "quorlock: no command was named\n\nLocks over");
+    check(&[], 64, "quorlock: no subcommand given\n\nDistributed locks over");
     // As a shell has it.
     check(&["run", "x", "--", ""], 127, "the command's name is empty");
     check(&["dev", "--", ""], 127, "the command's name is empty");
@@ -46,15 +46,9 @@ fn a_flag_before_its_command_is_told_where_to_go() {
 fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
     use std::os::unix::ffi::OsStrExt as _;
     for (args, words) in [
-        (
-            &["run", "--wait", "1", "-n", "x", "--", "true"][..],
-            "--wait: it does not go together with --nonblock",
-        ),
-        (
-            &["status", "--quorum", "1", "--quorum", "2", "x"],
-            "quorlock: --quorum: it is given more than once\n",
-        ),
-        (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: it is given more than once\n"),
+        (&["run", "--wait", "1", "-n", "x", "--", "true"][..], "--wait: cannot be used with --nonblock"),
+        (&["status", "--quorum", "1", "--quorum", "2", "x"], "quorlock: --quorum: given more than once\n"),
+        (&["run", "-q", "-q", "x", "--", "true"], "quorlock: --quiet: given more than once\n"),
         (
             &["run", "--min-fencing-number", "99999999999999999999", "x", "--", "true"],
             "--min-fencing-number: the number is too large\n",
@@ -69,12 +63,9 @@ fn flags_that_conflict_and_bytes_that_are_no_text_are_told_by_their_flag() {
     }
     let bytes = |bytes: &'static [u8]| std::ffi::OsStr::from_bytes(bytes);
     for (args, words) in [
-        (
-            &[bytes(b"--quorum"), bytes(b"\xff")][..],
-            "quorlock: --quorum: it is given bytes that are no UTF-8\n",
-        ),
-        (&[bytes(b"--username=\xff")], "quorlock: --username: it is given bytes"),
-        (&[bytes(b"\xff")], "quorlock: argument 2: it is given bytes"),
+        (&[bytes(b"--quorum"), bytes(b"\xff")][..], "quorlock: --quorum: not valid UTF-8\n"),
+        (&[bytes(b"--username=\xff")], "quorlock: --username: not valid UTF-8"),
+        (&[bytes(b"\xff")], "quorlock: argument 2: not valid UTF-8"),
     ] {
         let end = end(quorlock(&["status"]).args(args));
         assert!(end.code == Some(64) && end.err.starts_with(words), "{end:?}");
@@ -120,7 +111,7 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         }
     }
     for (flag, value, words) in [
-        ("--clock-drift", "1%", "expected a share, such as 0.01"),
+        ("--clock-drift", "1%", "expected a fraction, such as 0.01"),
         ("--quorum", "-1", "expected a whole number, such as 3"),
         ("--quorum", "abc", "expected a whole number, such as 3"),
         ("--conflict-exit-code", "abc", "expected a whole number, such as 3"),
@@ -129,8 +120,8 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
         ("--conflict-exit-code", "256", "256 is not in 0..=255"),
         ("--on-conflict", "weep", "expected one of fail, skip"),
         ("--config", "", "a value is missing"),
-        ("--nodes", "", "no URL is in it"),
-        ("--nodes", ",", "no URL is in it"),
+        ("--nodes", "", "no URL given"),
+        ("--nodes", ",", "no URL given"),
         ("--username", "", "a value is missing"),
     ] {
         check(&["run", flag, value, "x", "--", "true"], 64, &format!("quorlock: {flag}: {words}"));

@@ -180,7 +180,7 @@ fn that_no_node_answers_is_told_after_a_moment_and_no_node_that_is_a_moment_late
     let silent = format!("redis://{}", silent.local_addr().expect("an address"));
     let began = now();
     let (run, mut tells) = waiter(&world, &["--dial-timeout", "20s", "--nodes", &silent]);
-    tells("no quorum of nodes has answered yet");
+    tells("no quorum of nodes has replied yet");
     assert!(now() - began < 10_000, "after {} ms", now() - began);
     crate::world::send(&run, rustix::process::Signal::TERM);
     assert_eq!(end_of(run).code, Some(143));

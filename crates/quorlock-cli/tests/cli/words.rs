@@ -52,14 +52,14 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
     for (name, words) in [
         ("force-release", "KILL at once"),
         ("run", "KILL at once"),
-        ("force-release", "whatever lock cluster it belongs to"),
-        ("forget", "whatever lock cluster it belongs to"),
+        ("force-release", "also nodes of another lock cluster"),
+        ("forget", "also nodes of another lock cluster"),
         ("forget", "120 bytes"),
     ] {
         assert!(help(name).contains(words), "{name}: {words} is missing");
     }
     for name in ["init", "status", "doctor", "force-release", "forget"] {
-        assert!(help(name).contains("74   the answer cannot be written to stdout"), "{name}");
+        assert!(help(name).contains("74   the output cannot be written to stdout"), "{name}");
     }
     for name in ["bench", "chaos"] {
         assert!(help(name).contains("could") && help(name).contains("  74   "), "{name}");
@@ -74,7 +74,7 @@ fn the_help_says_what_a_break_does_and_how_commands_end() {
 fn the_help_of_each_command_tells_every_way_it_ends() {
     for (name, codes) in [
         ("init", &["0", "64", "69", "74", "77", "78"][..]),
-        ("force-release", &["0", "64   what was typed cannot work, or", "69", "74", "75", "77", "78"]),
+        ("force-release", &["0", "64   usage error, or", "69", "74", "75", "77", "78"]),
         ("dev", &["64", "69", "78", "126", "127"]),
         ("chaos", &["0", "1", "2", "64", "69", "74", "78", "130"]),
         ("bench", &["0", "64", "69", "70", "74", "77", "78", "130"]),
@@ -86,7 +86,7 @@ fn the_help_of_each_command_tells_every_way_it_ends() {
         }
     }
     let run = end(&mut quorlock(&["run", "--help"])).out;
-    assert!(run.contains("what was typed cannot work (64)"), "{run}");
+    assert!(run.contains("usage errors (64)"), "{run}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Secret {
                 }
                 self.check(&format!("{:?}", cluster.builder))
             }
-            Err(failure) => self.check(&format!("{failure:?} {}", failure.words)),
+            Err(failure) => self.check(&format!("{failure:?} {}", failure.message)),
         }
     }
 }
@@ -176,7 +176,7 @@ proptest! {
     #[test]
     fn no_flag_gives_a_secret_away(
         (secret, value) in value(),
-        command in prop::sample::select(vec!["run", "status", "break", "forget", "doctor", "init", "bench", "dev", ""]),
+        command in prop::sample::select(vec!["run", "status", "force-release", "forget", "doctor", "init", "bench", "dev", ""]),
         field in prop::sample::select([&file::FIELDS[..], &["config", "ttl", "wait", "pasword", "node"]].concat()),
         is_apart in any::<bool>(),
         tail in prop::sample::select(vec![&["x", "--", "true"][..], &["x"], &["x", "true"], &[], &["--"]]),
@@ -187,13 +187,13 @@ proptest! {
         typed.retain(|word| !word.is_empty());
         typed.extend(if is_apart { vec![flag, value] } else { vec![format!("{flag}={value}")] });
         // A name or a command is no secret, and shown; a URL that got there by mistake is none of both.
-        let extra = extra.filter(|_| !["status", "break", "forget"].contains(&command));
+        let extra = extra.filter(|_| !["status", "force-release", "forget"].contains(&command));
         typed.extend(extra.map(|place| place.replace("{S}", &secret.text)));
         typed.extend(tail.iter().map(|word| (*word).to_owned()));
         let typed: Vec<OsString> = typed.into_iter().map(OsString::from).collect();
         match Args::read(&typed, false) {
-            Err(Ended::Failed(failure)) => secret.check(&failure.words)?,
-            Err(Ended::Asked(text)) => secret.check(&text)?,
+            Err(Stopped::Failed(failure)) => secret.check(&failure.message)?,
+            Err(Stopped::Asked(text)) => secret.check(&text)?,
             Ok(args) => {
                 let Some(nodes) = args.command.nodes() else { return Ok(()) };
                 secret.check_outcome(&settle(nodes.clone(), &|_| None))?;

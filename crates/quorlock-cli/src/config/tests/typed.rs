@@ -36,8 +36,8 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--password-file", "/no"], "--password-file: No such file"),
         (&["--password-file", "DIR/empty"], "--password-file: the file is empty"),
         (&["--tls-ca", "/no"], "--tls-ca: No such file"),
-        (&["--tls-cert", "DIR/empty"], "--tls-cert: it goes together with --tls-key: name both"),
-        (&["--tls-key", "DIR/empty"], "--tls-key: it goes together with --tls-cert: name both"),
+        (&["--tls-cert", "DIR/empty"], "--tls-cert: it goes together with --tls-key: give both"),
+        (&["--tls-key", "DIR/empty"], "--tls-key: it goes together with --tls-cert: give both"),
         (&["--nodes", "redis://a", "--tls-ca", "DIR/empty"], "--tls-ca: authorities are given"),
         (&["--tls-ca", "DIR/empty"], "--tls-ca: "),
         (&["--tls-ca", "DIR/bad.pem"], "--tls-ca: "),
@@ -46,7 +46,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
     ] {
         fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
         let failure = typed(flags, folder.path()).err().unwrap_or_else(|| panic!("{flags:?} works"));
-        assert!(failure.words.starts_with(words), "{flags:?}: {failure:?}");
+        assert!(failure.message.starts_with(words), "{flags:?}: {failure:?}");
         assert_eq!(failure.code, exit::USAGE, "{flags:?}: {failure:?}");
     }
     // What is wrong in the file is wrong there, whoever names it.
@@ -64,8 +64,8 @@ fn a_bad_file_of_tls_is_told_by_line_and_field_and_not_by_its_name() {
             fs::write(folder.path().join("good.pem"), include_str!("good.pem")).expect("a file");
             let failure =
                 settled(&[], Some(&file)).err().unwrap_or_else(|| panic!("{field}: {text:?} works"));
-            assert!(failure.words.contains(&format!("conf.toml: line 3: {field}: ")), "{failure:?}");
-            assert!(!failure.words.contains("SEC"), "{failure:?}");
+            assert!(failure.message.contains(&format!("conf.toml: line 3: {field}: ")), "{failure:?}");
+            assert!(!failure.message.contains("SEC"), "{failure:?}");
             assert_eq!(failure.code, exit::CONFIG);
         }
     }

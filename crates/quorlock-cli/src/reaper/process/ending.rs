@@ -1,4 +1,4 @@
-//! What reaches the command and what it has started: signals that are passed on, and its end.
+//! Signals to the command and its descendants: those passed on, TERM and KILL.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -9,23 +9,23 @@ use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 
 use super::{LINGER, Reaper, Stage};
 use crate::reaper::descendants::{self, Process};
-use crate::reaper::wire::News;
+use crate::reaper::wire::ReaperEvent;
 
-/// What could not be ended, and was told.
+/// Processes that could not be ended, and were reported.
 #[derive(Default)]
 pub(super) struct Unkillable(BTreeSet<(i32, u64)>);
 
 impl Reaper {
-    /// To the command and its group, and when that is gone to what it left.
+    /// Sends a signal to the command and its group, or to its leftovers if it has ended.
     pub(super) fn signal(&mut self, number: i32) {
         let Some(command) = &self.command else {
             if let Some(signal) = Signal::from_named_raw(number) {
-                let left = self.left();
+                let left = self.leftovers();
                 self.signal_each(&left, signal);
             }
             return;
         };
-        // Not waited for yet, so the number is still its own; and its group's, as long as it is in it.
+        // Not reaped yet, so the pid is still its own, and so is its group while it is in it.
         let (pid, group) = (command.pid, command.living_group());
         let sent = match (Signal::from_named_raw(number), group) {
             (None, group) => {
@@ -36,49 +36,49 @@ impl Reaper {
             (Some(signal), None) => kill_process(pid, signal),
         };
         if sent == Err(Errno::PERM) {
-            self.run.tell(News::NotPassedOn(number));
+            self.run.send(ReaperEvent::NotPassedOn(number));
         }
     }
 
-    /// Asks the command to end, because the lock is being lost.
+    /// Sends TERM to the command, because the lock is being lost.
     pub(super) fn term(&mut self) {
         let all = descendants::of(getpid());
-        self.tell_of_elsewhere(&all);
-        // What will not be killed either is told now, while there is time to do something.
+        self.report_elsewhere(&all);
+        // Processes that KILL will not end are reported now, while there is time to act.
         self.cannot_end(all.into_iter().filter(|it| !it.can_be_signalled()));
         let is_out_of_reach = self.command.as_ref().is_some_and(|command| self.unkillable.has(command.pid));
         if !is_out_of_reach {
             self.signal(Signal::TERM.as_raw());
-            // Who was stopped would not hear it.
+            // A stopped process would not handle TERM.
             self.signal(Signal::CONT.as_raw());
         }
     }
 
     pub(super) fn ask_what_is_left(&mut self, now: u64) {
-        let left = self.left();
+        let left = self.leftovers();
         if left.is_empty() {
             self.stage = Stage::Lingering { until: now + LINGER };
             return;
         }
-        self.tell_of_elsewhere(&left);
-        self.run.tell(News::Left(descendants::in_words(&left)));
+        self.report_elsewhere(&left);
+        self.run.send(ReaperEvent::Left(descendants::summary(&left)));
         self.signal_each(&left, Signal::TERM);
         self.signal_each(&left, Signal::CONT);
-        self.stage = Stage::Asked { until: now.saturating_add(self.kill_after) };
+        self.stage = Stage::Terminating { until: now.saturating_add(self.kill_after) };
     }
 
-    /// Kills all that live, again and again until none does.
+    /// Kills all living processes, repeatedly until none is left.
     pub(super) fn kill(&mut self) {
         let pause = if let Stage::Killed { pause } = self.stage {
-            // What does not die at once may not die for long: it waits for a disk, or another machine.
+            // A process that does not die at once may take long: it waits for a disk or the network.
             (pause * 2).min(LONGEST_PAUSE)
         } else {
-            self.tell_of_elsewhere(&descendants::of(getpid()));
+            self.report_elsewhere(&descendants::of(getpid()));
             SHORTEST_PAUSE
         };
         self.stage = Stage::Killed { pause };
         if let Some(command) = &self.command {
-            // All at once, before any of them is found.
+            // The group at once, before a scan.
             let sent = match command.living_group() {
                 Some(group) => kill_process_group(group, Signal::KILL),
                 None => kill_process(command.pid, Signal::KILL),
@@ -88,22 +88,22 @@ impl Reaper {
                 self.cannot_end([process].into_iter());
             }
         }
-        // Also what could not be ended before: a program can give up its rights.
+        // Also those that could not be ended before: a program can drop its privileges.
         self.signal_each(&descendants::of(getpid()), Signal::KILL);
         self.wait_for_children();
         self.finish_but_for_unkillable();
     }
 
-    /// Once only what cannot be ended is left. That nothing at all is, waiting for children tells.
+    /// Finishes once only unkillable processes are left. If none is left, reaping children finishes.
     pub(super) fn finish_but_for_unkillable(&mut self) {
         let is_over = self.command.as_ref().is_none_or(|command| self.unkillable.has(command.pid));
-        if is_over && !self.unkillable.0.is_empty() && self.left().is_empty() {
+        if is_over && !self.unkillable.0.is_empty() && self.leftovers().is_empty() {
             self.finish();
         }
     }
 
-    /// What lives, but for what cannot be ended.
-    fn left(&self) -> Vec<Process> {
+    /// The living processes, except unkillable ones.
+    fn leftovers(&self) -> Vec<Process> {
         let mut all = descendants::of(getpid());
         all.retain(|it| !self.unkillable.0.contains(&it.id()));
         all
@@ -115,21 +115,21 @@ impl Reaper {
         self.cannot_end(refused.into_iter());
     }
 
-    /// Tells it once of each.
+    /// Reports each unkillable process once.
     fn cannot_end(&mut self, processes: impl Iterator<Item = Process>) {
         let new: Vec<_> = processes.filter(|it| self.unkillable.0.insert(it.id())).collect();
         if !new.is_empty() {
-            self.run.tell(News::CannotEnd(descendants::in_words(&new), Errno::PERM.raw_os_error()));
+            self.run.send(ReaperEvent::CannotEnd(descendants::summary(&new), Errno::PERM.raw_os_error()));
         }
     }
 
-    /// Tells once what is about to be ended while others go on for it.
-    fn tell_of_elsewhere(&mut self, processes: &[Process]) {
+    /// Reports once the programs whose work may go on elsewhere after they end.
+    fn report_elsewhere(&mut self, processes: &[Process]) {
         let is_elsewhere = |it: &&Process| ELSEWHERE.contains(&it.name.as_str());
         let elsewhere: Vec<_> = processes.iter().filter(is_elsewhere).cloned().collect();
-        if !elsewhere.is_empty() && !self.elsewhere_was_told {
-            self.elsewhere_was_told = true;
-            self.run.tell(News::Elsewhere(descendants::in_words(&elsewhere)));
+        if !elsewhere.is_empty() && !self.elsewhere_reported {
+            self.elsewhere_reported = true;
+            self.run.send(ReaperEvent::Elsewhere(descendants::summary(&elsewhere)));
         }
     }
 }
@@ -140,8 +140,8 @@ impl Unkillable {
     }
 }
 
-/// A real-time signal, for which there is no name and no safe call: by the shell's. Waited for, so that the target has
-/// not been waited for meanwhile, and so that signals stay in order.
+/// Sends a real-time signal with the shell's `kill`, because there is no safe call for it. Waits for the shell, so that the
+/// target is not reaped meanwhile, and signals stay in order.
 fn send_unnamed(number: i32, target: i32) {
     let script = format!("kill -{number} {target}");
     let mut shell = Command::new("/bin/sh");
@@ -149,7 +149,7 @@ fn send_unnamed(number: i32, target: i32) {
         shell.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// Programs whose work is done by others, who live on when these are ended.
+/// Programs whose work is done by other processes, which survive them.
 const ELSEWHERE: [&str; 11] = [
     "at",
     "batch",
@@ -163,6 +163,6 @@ const ELSEWHERE: [&str; 11] = [
     "systemd-run",
     "srun",
 ];
-/// Between two looks at whether all is dead.
+/// The time between two scans for survivors.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);

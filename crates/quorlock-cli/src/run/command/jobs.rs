@@ -1,100 +1,102 @@
-//! Signals and job control, as the shell of a shell: what is passed on, what a stop of the command means, and who has the
+//! Signals and job control: which signals are passed on, what a stop of the command means, and which group has the
 //! terminal.
 
 use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::{Signal, kill_current_process_group};
 
-use super::{Stage, Watch, nanos, words};
+use super::{Stage, Supervisor, messages, nanos};
 use crate::groups::{group_of, is_first_of_session, leads_session};
-use crate::reaper::{Order, boot_nanos};
+use crate::reaper::{ReaperCommand, boot_nanos};
 use crate::run::terminal::Terminal;
 use crate::signals::Caught;
 
-impl Watch<'_> {
-    /// A signal that was sent to us and means the command.
+impl Supervisor<'_> {
+    /// Passes a signal on to the command.
     pub(super) fn pass_on(&mut self, caught: Caught) {
-        // After the command's end, but for what was typed for both of us while it was ending.
+        // After the command's end a signal is for this process, unless it was typed for both while the command ended.
         if self.status.is_some() && caught.ends() && !(self.is_shared && caught.is_typed) {
             self.meant_for_us = self.meant_for_us.or(Signal::from_named_raw(caught.number));
         }
-        // What is typed goes to all of the terminal's group, and so to a command that is in ours. But a window that is
-        // closed hangs up on the session's first process alone.
+        // Typed signals go to the whole foreground group, and so to a command in this group. But closing the window sends
+        // HUP to the session leader alone.
         let is_for_all = caught.is_typed && !(caught.is(Signal::HUP) && leads_session());
-        // One that was not started yet has not had it.
+        // A command that was not started yet has not received it.
         if self.is_shared && is_for_all && self.command.is_some() {
             self.passed_on.insert(caught.number);
             return;
         }
-        // These mean who uses the terminal. If it is one beside us, it goes on when the command has ended.
+        // These are for a process that uses the terminal. If it is another one of this group, it continues after the command.
         if caught.is(Signal::TTIN) || caught.is(Signal::TTOU) {
-            self.others_want_terminal = true;
+            self.group_wants_terminal = true;
             return;
         }
         self.passed_on.insert(caught.number);
-        self.reaper.order(Order::Signal(caught.number));
+        self.reaper.send(ReaperCommand::Signal(caught.number));
     }
 
-    /// The command was stopped. Nobody sees that but us, and for as long as it lasts the lock is held for nothing.
+    /// Handles a stop of the command. No other process sees it, and the lock is held idle while it lasts.
     pub(super) fn stopped(&mut self, number: i32) {
         let Some(signal) = Signal::from_named_raw(number).filter(|_| self.stage == Stage::Working) else {
             return;
         };
         let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
-        // With no shell above us, nothing would continue us.
+        // Without a shell above, nothing would continue this process.
         let has_shell = !is_first_of_session();
         let is_shared = self.is_shared;
-        // By STOP, some programs stop themselves when Ctrl-Z is typed.
+        // Some programs stop themselves with STOP when Ctrl-Z is typed.
         let is_at_terminal = |terminal: &&mut Terminal| {
             let has_it = if is_shared { terminal.is_ours() } else { terminal.is_lent() };
             signal != Signal::STOP || has_shell && has_it
         };
         let Some(terminal) = self.terminal.as_mut().filter(is_at_terminal) else {
-            self.say(&format!(
+            self.eprint(&format!(
                 "the command was stopped ({}), and the lock stays held",
-                words::name_of(signal)
+                messages::name_of(signal)
             ));
             return;
         };
         let group = self.command.and_then(|pid| group_of(Some(pid))).or(self.group);
-        // Or it has it by now: the news of the stop was older.
+        // Or the command has the terminal by now, because the event of the stop is older.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group) || terminal.is_with(group)) {
-            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
         let was_lent = terminal.was_lent();
         let like = if signal == Signal::STOP { Signal::TSTP } else { signal };
         let went_on = has_shell && self.signals.stop_ourselves(like);
-        // In the foreground meanwhile, also where a next stop hides that we went on.
+        // This group may be in the foreground meanwhile, also if another stop hides the CONT.
         if wants_terminal && group.is_some_and(|group| terminal.lend(group)) {
-            self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+            self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
             return;
         }
         if wants_terminal && !went_on {
             let kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
             self.stage = Stage::Stuck { signal, kill_at };
-            self.say("the command was stopped, because it uses the terminal in the background: it gets TERM");
-            self.reaper.order(Order::Term);
+            self.eprint(
+                "the command was stopped, because it uses the terminal in the background: it gets TERM",
+            );
+            self.reaper.send(ReaperCommand::Term);
             return;
         }
-        // In the foreground again, and as it was.
+        // In the foreground again: restore the loan.
         if let Some(group) = group.filter(|_| was_lent) {
             terminal.lend(group);
         }
-        self.reaper.order(Order::Signal(Signal::CONT.as_raw()));
+        self.reaper.send(ReaperCommand::Signal(Signal::CONT.as_raw()));
     }
 
-    /// Once. Who was ended cannot see to the modes of the terminal itself.
+    /// Takes the terminal back, once. Restores its modes if the command was killed and could not.
     pub(super) fn give_back_terminal(&mut self) {
         let was_ended =
             self.stage != Stage::Working || self.status.is_none_or(|status| status.signal().is_some());
         if let Some(mut terminal) = self.terminal.take() {
-            // It may have been lent without our knowing.
-            if let Some(group) = self.borrows_from.and(self.group) {
+            // The command may have taken it without a report.
+            if let Some(group) = self.takes_terminal_from.and(self.group) {
                 terminal.is_lent_to(group);
             }
             terminal.take_back(was_ended && self.command.is_some());
-            if self.others_want_terminal {
+            if self.group_wants_terminal {
                 let _ = kill_current_process_group(Signal::CONT);
             }
         }

@@ -1,26 +1,26 @@
-// redlock-universal as a holder.
+// redlock-universal as a client.
 
 import Redis from 'ioredis';
 import { IoredisAdapter, LockAcquisitionError, createRedlock } from 'redlock-universal';
 
-import { lock, mine, nodes, now, ttl, work } from './teller.mjs';
+import { lock, recordValue, nodes, now, ttl, work } from './event_writer.mjs';
 
 const values = new Set();
 
-class Told extends IoredisAdapter {
+class Recorded extends IoredisAdapter {
   setNX(key, value, ms) {
-    if (!values.has(value)) values.add(mine(value));
+    if (!values.has(value)) values.add(recordValue(value));
     return super.setNX(key, value, ms);
   }
 }
 
-// It dials again by itself.
+// ioredis reconnects by itself.
 const clients = nodes.map((url) => new Redis(url).on('error', () => {}));
-const adapters = clients.map((client) => new Told(client));
+const adapters = clients.map((client) => new Recorded(client));
 const redlock = createRedlock({ adapters, key: lock, ttl, retryAttempts: 0 });
 
 await work(async () => {
-  // Its own `acquiredAt` is of when the last answer came, by which a ttl counted from there is too long.
+  // Its own `acquiredAt` is the time of the last reply, so a ttl counted from there is too long.
   const deadline = now() + BigInt(Math.floor(ttl * 0.99) - 2) * 1_000_000n;
   const held = await redlock.acquire().catch((error) => {
     if (!(error instanceof LockAcquisitionError)) throw error;

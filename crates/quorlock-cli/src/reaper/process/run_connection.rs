@@ -10,29 +10,29 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use crate::reaper::wire::{Inbox, News, Order};
+use crate::reaper::wire::{MessageBuffer, ReaperCommand, ReaperEvent};
 
-pub(super) struct Link {
-    /// None when `run` has ended.
+pub(super) struct RunConnection {
+    /// None once `run` has ended.
     socket: Option<UnixStream>,
-    inbox: Inbox,
+    inbox: MessageBuffer,
     stdin: Option<OwnedFd>,
-    /// What `run` has not taken yet, because it was stopped.
-    unsaid: VecDeque<News>,
-    /// A message of which it has taken the first part.
-    partly_said: Vec<u8>,
+    /// Events that `run` has not read yet, because it was stopped.
+    queued: VecDeque<ReaperEvent>,
+    /// The rest of a message that was written partly.
+    partly_written: Vec<u8>,
 }
 
-impl Link {
+impl RunConnection {
     pub(super) fn on_stdin() -> io::Result<Self> {
         let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Some(socket),
-            inbox: Inbox::default(),
+            inbox: MessageBuffer::default(),
             stdin: None,
-            unsaid: VecDeque::new(),
-            partly_said: Vec::new(),
+            queued: VecDeque::new(),
+            partly_written: Vec::new(),
         })
     }
 
@@ -41,11 +41,11 @@ impl Link {
     }
 
     pub(super) fn poll(&self) -> Option<PollFd<'_>> {
-        let wanted = if self.has_more_to_say() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let wanted = if self.has_unwritten() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         self.socket.as_ref().map(|socket| PollFd::new(socket, wanted))
     }
 
-    /// Takes in what has come, and the stdin for the command. False once, when `run` has ended.
+    /// Reads commands, and the stdin for the command. Returns false once, when `run` has ended.
     pub(super) fn read(&mut self) -> bool {
         let mut bytes = [0; 1 << 13];
         while let Some(socket) = &self.socket {
@@ -65,58 +65,58 @@ impl Link {
                 Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => {
                     self.socket = None;
-                    self.unsaid.clear();
-                    self.partly_said.clear();
+                    self.queued.clear();
+                    self.partly_written.clear();
                     return false;
                 }
-                Ok(count) => self.inbox.take_in(&bytes[..count]),
+                Ok(count) => self.inbox.extend(&bytes[..count]),
             }
         }
         true
     }
 
-    /// The next order that is whole. One that is not understood means the end.
-    pub(super) fn next(&mut self) -> Option<Order> {
-        self.inbox.next().map(|words| Order::decode(words).unwrap_or(Order::Kill))
+    /// The next complete command. A malformed one means KILL.
+    pub(super) fn next(&mut self) -> Option<ReaperCommand> {
+        self.inbox.next().map(|words| ReaperCommand::decode(words).unwrap_or(ReaperCommand::Kill))
     }
 
     pub(super) fn take_stdin(&mut self) -> Option<OwnedFd> {
         self.stdin.take()
     }
 
-    /// Says it, as soon as `run` takes it. A process that has ended hears nothing.
-    pub(super) fn tell(&mut self, news: News) {
-        if matches!(news, News::Stopped(_)) {
-            // Only the last stop counts, for as long as none was heard.
-            self.unsaid.retain(|unsaid| !matches!(unsaid, News::Stopped(_)));
+    /// Queues an event and writes what `run` takes. Dropped if `run` has ended.
+    pub(super) fn send(&mut self, news: ReaperEvent) {
+        if matches!(news, ReaperEvent::Stopped(_)) {
+            // Of the stops not written yet, only the last counts.
+            self.queued.retain(|unsaid| !matches!(unsaid, ReaperEvent::Stopped(_)));
         }
         if self.is_open() {
-            self.unsaid.push_back(news);
+            self.queued.push_back(news);
             self.write();
         }
     }
 
-    pub(super) fn has_more_to_say(&self) -> bool {
-        !self.unsaid.is_empty() || !self.partly_said.is_empty()
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.queued.is_empty() || !self.partly_written.is_empty()
     }
 
-    /// Writes what `run` takes.
+    /// Writes as much as the socket takes.
     pub(super) fn write(&mut self) {
         while let Some(socket) = &mut self.socket {
-            if self.partly_said.is_empty() {
-                match self.unsaid.pop_front() {
-                    Some(news) => self.partly_said = news.encode(),
+            if self.partly_written.is_empty() {
+                match self.queued.pop_front() {
+                    Some(news) => self.partly_written = news.encode(),
                     None => break,
                 }
             }
-            match socket.write(&self.partly_said) {
-                Ok(count) => drop(self.partly_said.drain(..count)),
+            match socket.write(&self.partly_written) {
+                Ok(count) => drop(self.partly_written.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // That it has ended, reading tells.
+                // `read` detects the end of `run`.
                 Err(_) => {
-                    self.unsaid.clear();
-                    self.partly_said.clear();
+                    self.queued.clear();
+                    self.partly_written.clear();
                 }
             }
         }

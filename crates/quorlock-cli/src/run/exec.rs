@@ -1,4 +1,4 @@
-//! The last step on the way to the command: a process of ours that becomes it.
+//! The helper process that executes the command, after signals and the terminal are set up.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
@@ -16,39 +16,39 @@ use crate::exit::{self, Failure};
 use crate::reaper::QUIETLY;
 use crate::signals;
 
-/// Becomes it. Returns, with the exit code, if that cannot be.
+/// Replaces this process by the command. Returns an exit code only on failure.
 ///
-/// The words are whether to be quiet, the reaper's number, the group to take the terminal from, and the command. As by a
-/// shell, a file that is no program and names no interpreter is read by `sh`.
-pub(crate) fn become_it(mut words: impl Iterator<Item = OsString>) -> u8 {
-    let is_quiet = words.next().is_some_and(|word| word == QUIETLY);
-    let mut pid = || Pid::from_raw(words.next()?.to_str()?.parse().ok()?);
+/// The arguments are the quiet flag, the reaper's pid, the group to take the terminal from, and the command. As in a shell,
+/// `sh` runs a file that is not a program and names no interpreter.
+pub(crate) fn become_it(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let is_quiet = args.next().is_some_and(|word| word == QUIETLY);
+    let mut pid = || Pid::from_raw(args.next()?.to_str()?.parse().ok()?);
     let (reaper, lender) = (pid(), pid());
-    // If the reaper is killed, and `run` too, nothing else ends the command.
+    // The kernel kills the command if the reaper dies, because `run` may be dead too.
     #[cfg(target_os = "linux")]
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if getppid() != reaper {
         return exit::SOFTWARE;
     }
-    // While signals are blocked: what is typed from now on waits until the command hears it.
+    // Before signals are unblocked, so that signals typed from now on wait for the command.
     if let Some(lender) = lender {
         terminal::borrow_from(lender);
     }
     signals::unblock();
-    let program = words.next().unwrap_or_default();
-    let arguments: Vec<OsString> = words.collect();
+    let program = args.next().unwrap_or_default();
+    let arguments: Vec<OsString> = args.collect();
     let mut error = Command::new(&program).args(&arguments).exec();
     if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) {
         error = Command::new("/bin/sh").arg(found(&program)).args(&arguments).exec();
     }
-    let Failure { code, words } = exit::not_executed(&program, &error);
+    let Failure { code, message } = exit::not_executed(&program, &error);
     if !is_quiet {
-        exit::say(&words);
+        exit::eprint_line(&message);
     }
     code
 }
 
-/// Where a program is that was named without a folder.
+/// The path of a program, looked up in PATH.
 fn found(program: &OsStr) -> PathBuf {
     let named = Path::new(program);
     let path = std::env::var_os("PATH").filter(|_| named.file_name() == Some(program));

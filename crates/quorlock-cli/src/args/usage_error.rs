@@ -1,4 +1,4 @@
-//! What is wrong with what was typed, in words that name the flag and show no value: it may be a password.
+//! Messages of usage errors. They name the flag and never show its value, which may be a password.
 
 use std::ffi::OsString;
 
@@ -8,9 +8,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::Args;
 use crate::config::values::COUNT;
 
-pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
+pub(super) fn message_of(error: clap::Error, typed: &[OsString]) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
-        return no_text(typed);
+        return not_utf8(typed);
     }
     let typed: Vec<_> = typed.iter().map(|word| word.to_string_lossy()).collect();
     let typed: Vec<&str> = typed.iter().map(AsRef::as_ref).collect();
@@ -24,10 +24,10 @@ pub(super) fn words_of(error: clap::Error, typed: &[OsString]) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => Some(wrong_value(&error, &arg)),
         _ => None,
     };
-    known.unwrap_or_else(|| as_clap_says_it(error, command))
+    known.unwrap_or_else(|| clap_message(error, command))
 }
 
-/// Of the commonest slip of those who know flock.
+/// The hint for a command given without `--`, as flock takes it.
 fn behind_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
     if !["run", "dev"].contains(&command) || arg.starts_with('-') && arg != "-" || typed.contains(&"--") {
         return None;
@@ -41,7 +41,7 @@ fn behind_dashes(command: &str, arg: &str, typed: &[&str]) -> Option<String> {
     Some(format!("the command goes behind --: quorlock {behind}"))
 }
 
-/// Of a flag that stands before the command it is meant for.
+/// The hint for a flag before its subcommand.
 fn behind_its_command(arg: &str) -> Option<String> {
     let name = arg.strip_prefix("--")?;
     let parser = Args::command();
@@ -62,29 +62,29 @@ fn missing(command: &str, what: &str, typed: &[&str]) -> Option<String> {
         .then(|| format!("the command is missing: quorlock {}-- COMMAND", start(&typed[1..behind])))
 }
 
-/// Of two flags, or of one that is given twice. Both are named as clap knows them, so nothing of a value is in them.
+/// The message for two flags that exclude each other, or for a repeated one. Names come from clap, so no value is shown.
 fn conflict(error: &clap::Error, arg: &str) -> String {
     let (flag, other) = (name_of(arg), text_in(error, ContextKind::PriorArg));
     match name_of(&other) {
-        other if other == flag => format!("{flag}: it is given more than once"),
-        other => format!("{flag}: it does not go together with {other}: leave one out"),
+        other if other == flag => format!("{flag}: given more than once"),
+        other => format!("{flag}: cannot be used with {other}; leave one out"),
     }
 }
 
-/// Which of them is no UTF-8, by its flag or its place.
-fn no_text(typed: &[OsString]) -> String {
-    let why = "it is given bytes that are no UTF-8";
-    let Some(place) = typed.iter().position(|word| word.to_str().is_none()) else { return why.to_owned() };
+/// The message for an argument that is not UTF-8, with its flag or position.
+fn not_utf8(typed: &[OsString]) -> String {
+    let cause = "not valid UTF-8";
+    let Some(place) = typed.iter().position(|word| word.to_str().is_none()) else { return cause.to_owned() };
     let word = typed[place].to_string_lossy();
     let before = place.checked_sub(1).and_then(|place| typed[place].to_str()).unwrap_or_default();
     match word.split_once('=') {
-        Some((flag, _)) if is_flag(flag) => format!("{flag}: {why}"),
-        _ if is_flag(before) => format!("{before}: {why}"),
-        _ => format!("argument {place}: {why}"),
+        Some((flag, _)) if is_flag(flag) => format!("{flag}: {cause}"),
+        _ if is_flag(before) => format!("{before}: {cause}"),
+        _ => format!("argument {place}: {cause}"),
     }
 }
 
-/// A flag, without what shows its value.
+/// The flag's name, without its value.
 fn name_of(arg: &str) -> &str {
     arg.split([' ', '[']).next().unwrap_or_default()
 }
@@ -95,9 +95,9 @@ fn wrong_value(error: &clap::Error, arg: &str) -> String {
         Some(ContextValue::Strings(all)) if !all.is_empty() => format!("expected one of {}", all.join(", ")),
         _ => "a value is missing".to_owned(),
     };
-    let why = std::error::Error::source(error).map_or(choice, ToString::to_string);
-    let is_no_number = why.contains("invalid digit") || why.contains("empty string");
-    let is_too_large = why.contains("number too large");
+    let cause = std::error::Error::source(error).map_or(choice, ToString::to_string);
+    let is_no_number = cause.contains("invalid digit") || cause.contains("empty string");
+    let is_too_large = cause.contains("number too large");
     format!(
         "{flag}: {}",
         if is_no_number {
@@ -105,28 +105,28 @@ fn wrong_value(error: &clap::Error, arg: &str) -> String {
         } else if is_too_large {
             "the number is too large"
         } else {
-            &why
+            &cause
         }
     )
 }
 
-fn as_clap_says_it(mut error: clap::Error, command: &str) -> String {
+fn clap_message(mut error: clap::Error, command: &str) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return format!("no command was named\n\n{}", error.render().to_string().trim_end());
+        return format!("no subcommand given\n\n{}", error.render().to_string().trim_end());
     }
     let mut parser = Args::command();
-    // It shows the flags that were given as if they were needed.
+    // clap's own usage line shows the given flags as if they were required.
     let usage =
         parser.find_subcommand_mut(command).map(|it| it.clone().bin_name(format!("quorlock {command}")));
     if let Some(mut it) = usage {
         error.insert(ContextKind::Usage, ContextValue::StyledStr(it.render_usage()));
     }
-    // Behind dashes stands a command, and no value.
-    if !["status", "break", "forget"].contains(&command) {
+    // clap suggests `-- VALUE`, but after `--` there is a command.
+    if !["status", "force-release", "break", "forget"].contains(&command) {
         error.remove(ContextKind::Suggested);
     }
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand] {
-        // What is no flag was perhaps meant to be one's value.
+        // An argument that is not a flag may be meant as the value of one.
         if let Some(ContextValue::String(text)) = error.get(kind)
             && (is_secret(text) || kind == ContextKind::InvalidArg && !is_flag(text))
         {
@@ -147,7 +147,7 @@ fn text_in(error: &clap::Error, kind: ContextKind) -> String {
     }
 }
 
-/// What was typed up to a place, where that is so little that no flag has a value.
+/// The arguments before a position. Flags are hidden, because they may have values.
 fn start(words: &[&str]) -> String {
     match words {
         [command] => format!("{command} "),
@@ -157,7 +157,7 @@ fn start(words: &[&str]) -> String {
     }
 }
 
-/// A word, as it may be typed again.
+/// An argument, quoted for a shell.
 fn shown(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+%,".contains(&byte);
     match word {
@@ -167,14 +167,14 @@ fn shown(word: &str) -> String {
     }
 }
 
-/// Whether it can be the name of a flag. A private key in PEM form begins with dashes, too.
+/// Whether it can be a flag. A private key in PEM format begins with dashes, too.
 fn is_flag(word: &str) -> bool {
     let name = word.trim_start_matches('-');
     let count = word.len() - name.len();
     (1..=2).contains(&count) && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-')
 }
 
-/// Whether it may be a URL, or the end of one.
+/// Whether it may be a URL, or part of one.
 fn is_secret(word: &str) -> bool {
     ["://", "@", "unix:"].into_iter().any(|part| word.contains(part))
 }

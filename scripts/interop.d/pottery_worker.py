@@ -1,4 +1,4 @@
-"""pottery: takes and frees one lock again and again, and tells each step as a line of history."""
+"""pottery: acquires and releases one lock in a loop, and writes each step as an event of the history."""
 
 import json
 import os
@@ -10,19 +10,19 @@ from redis import Redis, RedisError
 
 env = os.environ
 ttl_ms = int(env["TTL_MS"])
-turn = 0
+attempt = 0
 
 
 def now():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def tell(what):
-    who = {"client": {"process": int(env["PROCESS"]), "task": 0, "attempt": turn}}
-    print(json.dumps({"at": now(), "actor": who, "kind": what}), flush=True)
+def write_event(kind):
+    actor = {"client": {"process": int(env["PROCESS"]), "task": 0, "attempt": attempt}}
+    print(json.dumps({"at": now(), "actor": actor, "kind": kind}), flush=True)
 
 
-def frees(lock):
+def release(lock):
     try:
         lock.release()
     except ReleaseUnlockedLock:
@@ -31,24 +31,24 @@ def frees(lock):
 
 
 masters = {Redis.from_url(url) for url in env["NODES"].split(",")}
-# It puts "redlock:" before the name.
+# pottery adds the prefix "redlock:" to the name.
 name = env["LOCK"].removeprefix("redlock:")
 until = now() + int(float(env["SECONDS"]) * 1e9)
 while now() < until:
-    turn += 1
+    attempt += 1
     lock = Redlock(key=name, masters=masters, auto_release_time=ttl_ms / 1000)
-    tell({"waiting": {"keys": [env["LOCK"]], "kind": "mutex", "ttl_ms": ttl_ms, "wait_ms": 1000}})
+    write_event({"waiting": {"keys": [env["LOCK"]], "kind": "mutex", "ttl_ms": ttl_ms, "wait_ms": 1000}})
     start = now()
     try:
         if lock.acquire(blocking=False):
             deadline = start + ttl_ms * 990_000 - 2_000_000
-            tell({"granted": {"deadline": deadline, "number": None, "nonce": None, "margin": 0}})
+            write_event({"granted": {"deadline": deadline, "number": None, "nonce": None, "margin": 0}})
             time.sleep(random.random() * 0.03)
-            tell("releasing")
-            tell({"released": {"confirmed": frees(lock)}})
+            write_event("releasing")
+            write_event({"released": {"confirmed": release(lock)}})
         else:
-            tell({"refused": {"why": "contended"}})
+            write_event({"refused": {"why": "contended"}})
     except (PotteryError, RedisError) as error:
-        tell({"errored": {"words": repr(error)}})
+        write_event({"errored": {"words": repr(error)}})
     time.sleep(random.random() * 0.04)
-tell("finished")
+write_event("finished")

@@ -1,21 +1,21 @@
-//! What `run` says, and what it tells the command.
+//! Messages of `run`, and the environment of the command.
 
 use std::time::Duration;
 
 use quorlock::{FencingToken, NodeStatus, OwnerHash};
 use rustix::process::Signal;
 
-use crate::around;
 use crate::exit;
 use crate::nodes;
+use crate::outer_locks;
 
-/// What the command finds in its environment. Without a token, what was set around us must not be taken for ours.
+/// The variables of the command. Without a token, an inherited one is removed, because it is of another lock.
 pub(super) fn environment(
     name: &str,
     token: Option<FencingToken>,
     mark: Option<OwnerHash>,
 ) -> [(&'static str, Option<String>); 4] {
-    let (held, by) = around::tell(mark);
+    let (held, by) = outer_locks::variable(mark);
     [
         (held, Some(by)),
         ("QUORLOCK_LOCK_NAME", Some(name.to_owned())),
@@ -28,14 +28,14 @@ pub(super) fn lost(name: &str, when: &str) -> String {
     format!("{}: lost {when}", exit::lock(name))
 }
 
-/// Why the command gets TERM, and when KILL.
+/// The message when the lock is being lost: why the command gets TERM, and when KILL.
 pub(super) fn losing(nodes: &[NodeStatus], left: Duration) -> String {
     let troubles: Vec<_> = nodes
         .iter()
         .filter_map(|node| Some(format!("{}: {}", node.address, nodes::trouble_of(node)?)))
         .collect();
-    let why = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
-    format!("no renewal was confirmed{why}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
+    let cause = if troubles.is_empty() { String::new() } else { format!(" ({})", troubles.join("; ")) };
+    format!("no renewal was confirmed{cause}: the command gets TERM, and KILL in {:.1} s", left.as_secs_f64())
 }
 
 pub(super) fn name_of(signal: Signal) -> &'static str {

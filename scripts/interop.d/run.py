@@ -1,7 +1,6 @@
-"""Runs holders of several libraries against one lock while servers break, puts what they tell together as one history,
-and has it judged.
+"""Runs clients of several libraries on one lock while servers fail, merges their events into one history, and checks it.
 
-To be run by `scripts/strangers`.
+Run by `scripts/interop`.
 """
 
 import json
@@ -16,29 +15,29 @@ from report import OURS, Report, ask_judge
 from servers import COUNT, LONGEST_TTL_S, Breaker, Servers, environment, now
 from watch import Watch, keys_left
 
-LOCK = "redlock:strangers"
-# Short, for some strangers leave keys on the servers until they expire.
+LOCK = "redlock:interop"
+# Short, because some libraries leave keys on the servers until they expire.
 TTL_MS = 500
-# Beyond a ttl, for keys to be gone.
+# Time after a ttl for keys to expire.
 SLACK_MS = 1_000
-# How long to wait for somebody who should have ended.
-PATIENCE = 30
+# Seconds to wait for a process that should have ended.
+END_TIMEOUT_S = 30
 SECONDS = float(os.environ["SECONDS_EACH"])
 SEED = int(os.environ["SEED"])
-# Name and command of each stranger, one a line.
-STRANGERS = [line.split("\t") for line in os.environ["STRANGERS"].splitlines()]
-NAMES = [OURS, OURS] + [name for name, _ in STRANGERS]
+# Name and command of each foreign client, one per line.
+FOREIGN_CLIENTS = [line.split("\t") for line in os.environ["FOREIGN_CLIENTS"].splitlines()]
+NAMES = [OURS, OURS] + [name for name, _ in FOREIGN_CLIENTS]
 MODE = os.environ["MODE"]
-IS_GUARDED = MODE == "fenced"
-# A stranger then goes by another key, and says that it is the lock's: if the judge minds nothing, it minds nothing.
+IS_FENCED = MODE == "fenced"
+# Negative control: the last client uses another key and reports it as the lock's, so the checker must find a violation.
 IS_CONTROL = MODE == "control"
 
 
 def settings():
     return {
-        "seed": SEED, "replay": f"scripts/strangers {SECONDS:g} {SEED}", "server": "", "nodes": COUNT,
+        "seed": SEED, "replay": f"scripts/interop {SECONDS:g} {SEED}", "server": "", "nodes": COUNT,
         "quorum": COUNT // 2 + 1, "max_ttl_ms": LONGEST_TTL_S * 1_000, "drift_ppm": 10_000, "reply_timeout_ms": 500,
-        # Strangers know no fencing numbers, and no probation that would excuse a wait.
+        # Other libraries have no fencing numbers, and no probation that would excuse a wait.
         "fenced": False, "probation": False, "recovery_ms": 10_000, "slack_ms": SLACK_MS, "controls": [],
     }
 
@@ -46,15 +45,15 @@ def settings():
 def spec(process, urls, stores):
     return {
         "process": process, "seed": SEED, "urls": urls, "tasks": 2, "keys": [LOCK], "ttl_ms": TTL_MS,
-        "max_ttl_ms": LONGEST_TTL_S * 1_000, "reply_timeout_ms": 500, "drift": 0.01, "is_fenced": IS_GUARDED,
+        "max_ttl_ms": LONGEST_TTL_S * 1_000, "reply_timeout_ms": 500, "drift": 0.01, "is_fenced": IS_FENCED,
         "has_thread": False, "long_holds": 0, "drops": False, "stores": stores,
     }
 
 
 def start(command, process, urls, errors=None):
-    is_astray = IS_CONTROL and process == len(NAMES) - 1
+    uses_other_key = IS_CONTROL and process == len(NAMES) - 1
     boot_ahead = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    told = {"NODES": ",".join(urls), "PROCESS": process, "LOCK": f"{LOCK}:astray" if is_astray else LOCK,
+    told = {"NODES": ",".join(urls), "PROCESS": process, "LOCK": f"{LOCK}:other" if uses_other_key else LOCK,
             "TTL_MS": TTL_MS, "BOOT_AHEAD": boot_ahead, "SECONDS": SECONDS}
     env = environment(urls) | {name: str(value) for name, value in told.items()}
     pipe, in_words = subprocess.PIPE, isinstance(command, str)
@@ -67,7 +66,7 @@ def hold(urls, breaker, stores, errors):
     for process, client in enumerate(ours):
         client.stdin.write(json.dumps({"begin": spec(process, urls, stores)}) + "\n")
         client.stdin.flush()
-    theirs = [start(command, place + 2, urls, errors) for place, (_, command) in enumerate(STRANGERS)]
+    theirs = [start(command, place + 2, urls, errors) for place, (_, command) in enumerate(FOREIGN_CLIENTS)]
     everybody = ours + theirs
     lines = [[] for _ in everybody]
     readers = [
@@ -77,11 +76,11 @@ def hold(urls, breaker, stores, errors):
     for thread in [*readers, breaker]:
         thread.start()
     try:
-        codes = [client.wait(SECONDS + PATIENCE) for client in theirs]
+        codes = [client.wait(SECONDS + END_TIMEOUT_S) for client in theirs]
         breaker.end()
         for client in ours:
             client.stdin.close()
-        codes = [client.wait(PATIENCE) for client in ours] + codes
+        codes = [client.wait(END_TIMEOUT_S) for client in ours] + codes
     finally:
         for client in everybody:
             # Whoever has ended is left alone by this.
@@ -89,21 +88,21 @@ def hold(urls, breaker, stores, errors):
     for reader in readers:
         reader.join()
     failed = [f"{name} ended with {code}" for name, code in zip(NAMES, codes) if code]
-    return [[json.loads(line.replace(f"{LOCK}:astray", LOCK)) for line in told] for told in lines], failed
+    return [[json.loads(line.replace(f"{LOCK}:other", LOCK)) for line in told] for told in lines], failed
 
 
 def play(place):
     """What happened, as a history; besides, what the watch has seen, whose values are known, and who failed."""
     events = [{"at": now(), "actor": "run", "kind": {"settings": settings()}}]
     with tempfile.TemporaryDirectory() as stores, Servers(os.environ["FLEET"]) as servers:
-        if IS_GUARDED:
+        if IS_FENCED:
             # Nobody has to wait for servers that are known to be new.
             init = [os.environ["QUORLOCK"], "init"]
             subprocess.run(init, env=environment(servers.urls), check=True, stdout=subprocess.DEVNULL)
         breaker = Breaker(servers, 0 if IS_CONTROL else SECONDS, SEED)
         watch = Watch(servers.urls, LOCK)
         try:
-            with open(f"{place}/strangers.log", "a") as errors:
+            with open(f"{place}/clients.log", "a") as errors:
                 told, failed = hold(servers.urls, breaker, stores, errors)
         finally:
             watch.end()

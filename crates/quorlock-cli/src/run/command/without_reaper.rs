@@ -1,17 +1,17 @@
-//! Without the reaper: what the command has started has come down to `run` itself.
+//! Ends the command's processes if the reaper was killed: they are children of `run` then.
 
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, getpid, kill_process, waitpid};
 use tokio::time::sleep;
 
-use super::{Ended, Watch, left_until, nanos};
+use super::{Ended, Supervisor, left_until, nanos};
 use crate::exit::{self, Failure};
-use crate::reaper::{News, Process, boot_nanos, descendants_of, in_words, without};
+use crate::reaper::{Process, ReaperEvent, boot_nanos, descendants_of, summary, without};
 
-impl Watch<'_> {
-    /// The reaper was killed, so that nothing ends the rest if we are killed too: we end it now.
+impl Supervisor<'_> {
+    /// Ends all processes now, because without the reaper they would outlive a killed `run`.
     pub(super) async fn without_reaper(&mut self) -> Result<Ended, Failure> {
-        // Only when it has ended altogether are its children ours. It does not read what we say any more.
+        // Its children become children of this process only when it has ended. It no longer reads commands.
         if !self.reaper.has_ended {
             let _ = kill_process(self.reaper.pid, Signal::KILL);
             let _ = waitpid(Some(self.reaper.pid), WaitOptions::empty());
@@ -21,10 +21,10 @@ impl Watch<'_> {
             return Err(super::cannot_start("the reaper has ended"));
         }
         self.send_all(Signal::TERM);
-        self.say("the reaper was killed, and the command with it: what that has started gets TERM");
+        self.eprint("the reaper was killed, and the command with it: the processes it has started get TERM");
         let mut kill_at = boot_nanos().saturating_add(nanos(self.args.kill_after));
-        let (mut looks, mut is_told) = (0, false);
-        while looks < LOOKS {
+        let (mut empty_scans, mut is_reported) = (0, false);
+        while empty_scans < EMPTY_SCANS {
             tokio::select! {
                 biased;
                 caught = self.signals.next() => if caught.ends() {
@@ -37,23 +37,23 @@ impl Watch<'_> {
                 self.send_all(Signal::KILL);
             }
             let (left, out_of_reach) = self.rest();
-            if !out_of_reach.is_empty() && !is_told {
-                self.hear(News::CannotEnd(in_words(&out_of_reach), Errno::PERM.raw_os_error()));
-                is_told = true;
+            if !out_of_reach.is_empty() && !is_reported {
+                self.on_event(ReaperEvent::CannotEnd(summary(&out_of_reach), Errno::PERM.raw_os_error()));
+                is_reported = true;
             }
             let command_lives = out_of_reach.iter().any(|it| Some(it.pid) == self.command);
-            // What ends while it is looked for may hide what it has started.
+            // A process that ends during a scan may hide its children.
             let is_over = left.is_empty() && !(command_lives && self.guard.is_valid());
-            looks = if is_over { looks + 1 } else { 0 };
+            empty_scans = if is_over { empty_scans + 1 } else { 0 };
             self.deadline = self.guard.deadline().boot_nanos();
         }
-        let words = format!("{}: the command was killed with its reaper", exit::lock(&self.args.name));
-        Err(Failure::new(exit::SOFTWARE, words))
+        let message = format!("{}: the command was killed with its reaper", exit::lock(&self.args.name));
+        Err(Failure::new(exit::SOFTWARE, message))
     }
 
-    /// What is below us and not a stranger's: what can be signalled, and what cannot.
+    /// The command's processes: those that can be signalled, and those that cannot.
     fn rest(&self) -> (Vec<Process>, Vec<Process>) {
-        let all = without(descendants_of(getpid()), &self.strangers);
+        let all = without(descendants_of(getpid()), &self.unrelated);
         all.into_iter().partition(Process::can_be_signalled)
     }
 
@@ -64,5 +64,5 @@ impl Watch<'_> {
     }
 }
 
-/// So many times in a row nothing is found before nothing is there.
-const LOOKS: u32 = 3;
+/// The number of empty scans in a row that prove that no process is left.
+const EMPTY_SCANS: u32 = 3;

@@ -1,0 +1,125 @@
+//! Reports why a `run` waits: once, and again when the reason changes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use quorlock::OwnerHash;
+use tokio::time::Instant;
+
+use crate::exit;
+
+/// The reason to wait. A change of it is reported; a change of duration or wording is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WaitReason {
+    /// No quorum has replied yet.
+    Starting,
+    /// An outer `run` holds the lock, according to the environment.
+    OuterRun,
+    /// This owner holds the lock.
+    Held(OwnerHash),
+    /// A key that never expires is in the way.
+    WithoutExpiry,
+    OnProbation,
+    TooLate,
+    /// The kinds of trouble that keep nodes from voting. Their number depends on timing, so it does not count.
+    Troubles(BTreeSet<String>),
+}
+
+/// Prints each new reason on stderr.
+pub(crate) struct WaitReporter<'a> {
+    name: &'a str,
+    is_quiet: bool,
+    last: Option<WaitReason>,
+    /// The time from which another holder is reported, and the delay after that report.
+    holder_at: Option<Instant>,
+    gap: Duration,
+}
+
+impl<'a> WaitReporter<'a> {
+    pub(crate) fn new(name: &'a str, is_quiet: bool) -> Self {
+        Self { name, is_quiet, last: None, holder_at: None, gap: FIRST_GAP }
+    }
+
+    /// Whether nothing is printed, so that no inspection is needed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
+    /// Prints the reason, unless it was printed last.
+    pub(crate) fn report(&mut self, kind: WaitReason, words: &str) {
+        if self.is_worth_a_line(kind, Instant::now()) && !self.is_quiet {
+            exit::eprint_line(&format!("{}: waiting: {words}", exit::lock(self.name)));
+        }
+    }
+
+    fn is_worth_a_line(&mut self, mut told: WaitReason, now: Instant) -> bool {
+        match (&self.last, &mut told) {
+            (Some(_), WaitReason::Starting) => return false,
+            (Some(last), told) if last == told => return false,
+            // An outage ends with another reason. Until then, no trouble is reported twice.
+            (Some(WaitReason::Troubles(before)), WaitReason::Troubles(troubles)) => {
+                let is_news = !troubles.is_subset(before);
+                troubles.extend(before.iter().cloned());
+                self.last = Some(told);
+                return is_news;
+            }
+            // A lock that changes holders often is not reported each time.
+            (Some(WaitReason::Held(_)), WaitReason::Held(_)) if self.holder_at.is_some_and(|at| now < at) => {
+                return false;
+            }
+            _ => {}
+        }
+        if let WaitReason::Held(_) = told {
+            self.holder_at = Some(now + self.gap);
+            self.gap = (self.gap * 2).min(LONGEST_GAP);
+        }
+        self.last = Some(told);
+        true
+    }
+}
+
+const FIRST_GAP: Duration = Duration::from_secs(5);
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn troubles(kinds: &[&str]) -> WaitReason {
+        WaitReason::Troubles(kinds.iter().map(|kind| (*kind).to_owned()).collect())
+    }
+
+    fn held(mark: &str) -> WaitReason {
+        WaitReason::Held(mark.parse().expect("a mark"))
+    }
+
+    #[test]
+    fn an_outage_is_reported_once_until_it_is_over() {
+        let (mut teller, now) = (WaitReporter::new("a", true), Instant::now());
+        let mut tell = |kind: &WaitReason| teller.is_worth_a_line(kind.clone(), now);
+        assert!(tell(&WaitReason::Starting));
+        let both = troubles(&["away", "LOADING"]);
+        assert!(tell(&troubles(&["away"])) && !tell(&troubles(&["away"])));
+        assert!(tell(&both), "one came back");
+        assert!(!tell(&both) && !tell(&troubles(&["away"])), "and went again");
+        assert!(tell(&troubles(&["OOM"])), "another trouble");
+        assert!(tell(&held("45bf80c1")) && tell(&both), "another outage");
+        assert!(
+            tell(&WaitReason::WithoutExpiry)
+                && !tell(&WaitReason::WithoutExpiry)
+                && !tell(&WaitReason::Starting)
+        );
+    }
+
+    #[test]
+    fn frequent_changes_of_the_holder_are_reported_ever_less_often() {
+        let (mut teller, began) = (WaitReporter::new("a", true), Instant::now());
+        let mut told = Vec::new();
+        for look in 0..60 {
+            if teller.is_worth_a_line(held(&format!("{look:08x}")), began + Duration::from_secs(look * 10)) {
+                told.push(look * 10);
+            }
+        }
+        assert_eq!(told, [0, 10, 20, 40, 80, 140, 200, 260, 320, 380, 440, 500, 560]);
+    }
+}

@@ -1,0 +1,51 @@
+// Shared by the clients written in JavaScript: their settings, the clock, and writing events of the history.
+
+const { NODES, PROCESS, LOCK, TTL_MS, BOOT_AHEAD, SECONDS } = process.env;
+
+export const nodes = NODES.split(',');
+export const lock = LOCK;
+export const ttl = Number(TTL_MS);
+
+/** Nanoseconds on the boot clock. */
+export const now = () => process.hrtime.bigint() + BigInt(BOOT_AHEAD);
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Records which client writes this value on the nodes: not an event, and not in the history. */
+export const recordValue = (value) => {
+  console.log(JSON.stringify({ value }));
+  return value;
+};
+
+/**
+ * Acquires and releases the lock in a loop, and writes each step as an event of the history. `take` returns null if the
+ * lock is contended, else a deadline and a function that releases it and returns whether that was confirmed.
+ */
+export async function work(take) {
+  let attempt = 0;
+  const write = (what, at = now()) => {
+    const actor = { client: { process: Number(PROCESS), task: 0, attempt } };
+    // JSON.stringify cannot write a BigInt, so the time is inserted as text.
+    console.log(`{"at":${at},"actor":${JSON.stringify(actor)},"kind":${what}}`);
+  };
+  const until = now() + BigInt(Math.round(Number(SECONDS) * 1e9));
+  while (now() < until) {
+    attempt += 1;
+    write(JSON.stringify({ waiting: { keys: [lock], kind: 'mutex', ttl_ms: ttl, wait_ms: 1000 } }));
+    try {
+      const held = await take();
+      if (held) {
+        write(`{"granted":{"deadline":${held.deadline},"number":null,"nonce":null,"margin":0}}`);
+        await sleep(Math.random() * 30);
+        write('"releasing"');
+        write(JSON.stringify({ released: { confirmed: await held.free() } }));
+      } else {
+        write('{"refused":{"why":"contended"}}');
+      }
+    } catch (error) {
+      write(JSON.stringify({ errored: { words: String(error) } }));
+    }
+    await sleep(Math.random() * 40);
+  }
+  write('"finished"');
+}
