@@ -229,9 +229,9 @@ fn a_lock_that_can_never_be_had_is_known_without_a_client() {
 #[tokio::test]
 async fn timeouts_are_more_than_zero_and_no_more_than_an_hour() {
     for span in [Duration::ZERO, Duration::from_secs(3601)] {
-        check_refused(nodes(1).reply_timeout(span), &["node time-out", "more than zero", "an hour"]);
-        check_refused(nodes(1).dial_timeout(span), &["connect time-out"]);
-        check_refused(nodes(1).connect_timeout(span), &["start-up time-out"]);
+        check_refused(nodes(1).reply_timeout(span), &["reply timeout", "more than zero", "an hour"]);
+        check_refused(nodes(1).dial_timeout(span), &["dial timeout"]);
+        check_refused(nodes(1).connect_timeout(span), &["connect timeout"]);
     }
 }
 
@@ -326,12 +326,12 @@ async fn a_floor_leaves_room_and_needs_a_fenced_client() {
     let largest: u64 = (1 << 53) - (1 << 40);
     check_mutex_refused(
         client().mutex("a").min_fencing_number(largest + 1),
-        &["floor", &largest.to_string()],
+        &["minimum fencing number", &largest.to_string()],
     )
     .await;
-    check_mutex_refused(client().mutex("a").min_fencing_number(u64::MAX), &["floor"]).await;
+    check_mutex_refused(client().mutex("a").min_fencing_number(u64::MAX), &["minimum fencing number"]).await;
     let plain = nodes(3).plain().connect_lazy().expect("nobody is reached");
-    check_mutex_refused(plain.mutex("a").min_fencing_number(1), &["floor", "plain"]).await;
+    check_mutex_refused(plain.mutex("a").min_fencing_number(1), &["minimum fencing number", "plain"]).await;
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ fn a_lock_that_can_never_be_had_is_not_waited_for() {
         (&["--ttl", "1ms", "x"], "quorlock: lock \"x\": --ttl: a ttl of 1ms is too short"),
         (
             &["--min-fencing-number", "18446744073709551615", "x"],
-            "quorlock: lock \"x\": --min-fencing-number: a floor of 1844",
+            "quorlock: lock \"x\": --min-fencing-number: a minimum fencing number of 1844",
         ),
         (
             &["--min-fencing-number", "1", "--plain", "x"],
@@ -141,6 +141,6 @@ fn a_value_that_cannot_work_is_told_by_its_flag() {
     check(
         &["status", "--reply-timeout", "0s", "x"],
         64,
-        "quorlock: --reply-timeout: a node time-out of 0s makes",
+        "quorlock: --reply-timeout: a reply timeout of 0s makes",
     );
 }

@@ -25,7 +25,7 @@ fn a_flag_that_cannot_work_is_named_and_a_mistake_of_the_command_line() {
         (&["--quorum", "9"][..], "--quorum: a quorum of 9 is more"),
         (&["--quorum", "0"], "--quorum: "),
         (&["--clock-drift", "7"], "--clock-drift: "),
-        (&["--reply-timeout", "0"], "--reply-timeout: a node time-out of 0s"),
+        (&["--reply-timeout", "0"], "--reply-timeout: a reply timeout of 0s"),
         (&["--dial-timeout", "2h"], "--dial-timeout: "),
         (&["--max-ttl", "99h"], "--max-ttl: a longest ttl of "),
         (&["--fencing-retention", "1s"], "--fencing-retention: fences kept for 1s"),
